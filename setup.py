@@ -1,0 +1,46 @@
+"""Packaging metadata and dependencies; tool settings live in pyproject.toml."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+INSTALL_REQUIRES = [
+    "torch>=2.11,<2.15",  # 2.11 runs on our GPU machines, 2.14 is the newest tested
+    "torchvision>=0.26,<0.30",  # the releases that pair with torch 2.11 to 2.14
+    "numpy>=2.0",  # the first release whose wheels cover Python 3.11 and 3.12 with the 2.x API
+    "scikit-learn>=1.5",  # GaussianMixture; 1.5 is the first built against NumPy 2
+    "torchmetrics>=1.6",  # Metric with set_dtype and weights_only-safe states
+    "pytorch-lightning>=2.5.2,<3,!=2.6.2,!=2.6.3",  # 2.6.2 and 2.6.3 were compromised releases
+    "jsonargparse[signatures]>=4.40,<5",  # 5 changes the LightningCLI parser interface
+    "segmentation-models-pytorch>=0.5,<0.7",  # 0.5 is the first without pretrainedmodels
+    "albumentations==2.0.8",  # the last MIT release; its successor is AGPL
+    "opencv-python-headless>=4.9,<5",  # albumentations 2.0.8 was never tested with OpenCV 5
+    "platformdirs>=4.0",  # user_cache_path with ensure_exists
+    "rich>=13.7",  # tables and the progress bar
+    "matplotlib>=3.9",  # first built against NumPy 2
+]
+EXTRAS_REQUIRE = {
+    "test": [
+        "pytest>=8.2",
+        "pytest-timeout>=2.3",
+        "hypothesis>=6.100",
+        "ruff>=0.14",
+        "mypy>=1.13",
+        "scipy>=1.14",  # independent distributions for expected values
+    ],
+    "export": ["onnx>=1.17", "onnxruntime>=1.20"],
+}
+
+setup(
+    name="depthbal",
+    version="0.1.0",
+    description="Monocular depth estimation that is accurate where training data are rare",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.11,<3.13",
+    packages=find_packages(include=["depthbal", "depthbal.*"]),
+    package_data={"depthbal": ["py.typed"]},
+    install_requires=INSTALL_REQUIRES,
+    extras_require=EXTRAS_REQUIRE,
+)

@@ -1,0 +1,1 @@
+"""Slow, obvious twins of every fast path; the benchmarks import the same ones."""
