@@ -1,0 +1,297 @@
+"""The common part of all data modules: splits, checks, loaders and the training histogram."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any, ClassVar
+
+import cv2
+import torch
+from pytorch_lightning import LightningDataModule
+from pytorch_lightning.utilities import rank_zero_info
+from torch.utils.data import DataLoader
+
+from depthbal.data.dataset import DepthDataset, Sample
+from depthbal.data.histogram import (
+    cached_histogram,
+    count_depth,
+    depth_loader,
+    store_histogram,
+)
+from depthbal.data.images import IMAGENET_MEAN, IMAGENET_STD
+from depthbal.data.pairs import PairSource, PairSubset
+from depthbal.data.probe import probe_split
+from depthbal.data.sampler import EpochSampler, ShardSampler
+from depthbal.data.splits import hold_out
+from depthbal.data.transforms import EvalTransform, TrainTransform
+from depthbal.errors import ConfigError
+from depthbal.priors import Histogram
+
+_MAX_WORKERS = 8
+_HISTOGRAM_BATCH = 16
+
+
+class DepthDataModule(LightningDataModule):
+    """Feed pairs of image and depth to training, validation and test.
+
+    Subclasses say where the pairs come from: `train_source` and `test_source`, and `val_source`
+    where validation has files of its own (else `val_fraction` of the training pairs is held out,
+    by whole groups where there are at least ten, else by contiguous blocks).
+
+    Batches are dictionaries: ``image`` float32 (B, 3, H, W), normalised; ``depth`` float32
+    (B, 1, h, w) in metres with 0 = no depth; ``index`` (B,), -1 for padding without depth.
+
+    Args:
+        batch_size: samples per batch and process.
+        num_workers: loader processes; -1 chooses one per CPU up to 8, and none on a single CPU.
+        seed: of shuffling, augmentation and the validation split.
+        short_side: pixels of the shorter image side after resizing; null keeps the size.
+        crop_size: (height, width) of the centre crop; null keeps everything.
+        depth_size: (height, width) of the training depth; null keeps the image's.
+        rotation: largest rotation in degrees, either way.
+        flip: probability of a horizontal flip.
+        lighting: standard deviation of the colour shift along ImageNet's principal axes.
+        jitter: largest relative change of brightness, contrast and saturation.
+        min_depth: metres below which depth counts nowhere.
+        max_depth: upper end of the training histogram in metres.
+        bin_width: width of the training histogram's bins in metres.
+        val_fraction: share of the training pairs held out for validation; 0 for none.
+
+    Raises:
+        ConfigError: values outside their range.
+        DataError: in `setup`, when files are missing or their content is plainly wrong.
+    """
+
+    benchmark: ClassVar[str | None] = None  # named where the shots are a published fact
+    quantum: float | None = None  # metres per level of coarsely quantised training depth
+    balanced_mask_file: Path | None = None  # the official mask of balanced test pixels
+
+    def __init__(
+        self,
+        *,
+        batch_size: int = 16,
+        num_workers: int = -1,
+        seed: int = 0,
+        short_side: int | None = 240,
+        crop_size: tuple[int, int] | None = (228, 304),
+        depth_size: tuple[int, int] | None = (114, 152),
+        rotation: float = 5.0,
+        flip: float = 0.5,
+        lighting: float = 0.1,
+        jitter: float = 0.4,
+        min_depth: float = 0.7,
+        max_depth: float = 10.0,
+        bin_width: float = 0.1,
+        val_fraction: float = 0.05,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise ConfigError(f"expected batch_size of at least 1, got {batch_size}")
+        if not 0 <= val_fraction < 1:
+            raise ConfigError(
+                f"expected val_fraction of at least 0 and below 1, got {val_fraction}"
+            )
+        if not 0 < min_depth < max_depth:
+            raise ConfigError(f"expected 0 < min_depth < max_depth, got {min_depth}, {max_depth}")
+        self.batch_size = batch_size
+        self.num_workers = num_workers if num_workers >= 0 else automatic_workers()
+        self.seed = seed
+        self.min_depth = min_depth
+        self.max_depth = max_depth
+        self.bin_width = bin_width
+        self.val_fraction = val_fraction
+        self.train_transform = TrainTransform(
+            short_side, crop_size, depth_size, rotation, flip, lighting, jitter
+        )
+        self.eval_transform = EvalTransform(short_side, crop_size)
+        self.count_transform = EvalTransform(short_side, crop_size, depth_size)
+        self.empty_histogram()  # a range that is no whole number of bins fails here already
+        self.train_set: DepthDataset | None = None
+        self.val_set: DepthDataset | None = None
+        self.test_set: DepthDataset | None = None
+
+    # ---- what a subclass says ----
+
+    def train_source(self) -> PairSource:
+        """Return the training pairs, validation not yet taken out."""
+        raise NotImplementedError
+
+    def test_source(self) -> PairSource:
+        """Return the test pairs."""
+        raise NotImplementedError
+
+    def val_source(self) -> PairSource | None:
+        """Return validation pairs of their own; None takes `val_fraction` of the training pairs."""
+        return None
+
+    # ---- splits ----
+
+    def setup(self, stage: str | None = None) -> None:
+        """Build and check the splits; only the test split for stage "test".
+
+        Raises:
+            DataError: files are missing, unreadable, or plainly wrong in a few spread samples.
+        """
+        if self.test_set is None:
+            test = self.test_source()
+            probe_split(test, self.eval_transform, self.min_depth, "test")
+            self.test_set = DepthDataset(test, self.eval_transform, self.seed)
+        if stage != "test" and self.train_set is None:
+            self._setup_training()
+
+    def _setup_training(self) -> None:
+        train, val = self.train_source(), self.val_source()
+        if val is None and self.val_fraction > 0:
+            groups = [train.group(index) for index in range(len(train))]
+            split = hold_out(groups, self.val_fraction, self.seed)
+            rank_zero_info(f"Validation: {split.message}")
+            train, val = PairSubset(train, split.kept), PairSubset(train, split.held_out)
+        probe_split(train, self.count_transform, self.min_depth, "training")
+        if val is not None:
+            probe_split(val, self.eval_transform, self.min_depth, "validation")
+            self.val_set = DepthDataset(val, self.eval_transform, self.seed)
+        self.train_set = DepthDataset(train, self.train_transform, self.seed)
+
+    # ---- loaders ----
+
+    def train_dataloader(self) -> "DataLoader[Sample]":
+        """Return the shuffled training loader; a last batch of a single sample is left out."""
+        train = self._require(self.train_set, "training")
+        # Lightning does not restart the first iterator after a resume, so it must begin at the
+        # right epoch already.
+        epoch = self.trainer.current_epoch if self.trainer is not None else 0
+        sampler = EpochSampler(train, seed=self.seed, epoch=epoch)
+        single = len(sampler) > self.batch_size > 1 and len(sampler) % self.batch_size == 1
+        if single:  # batch normalisation has no variance over one sample
+            rank_zero_info(
+                f"Every epoch leaves out 1 of {len(sampler)} samples (another one each time): "
+                f"batches of {self.batch_size} would end with a batch of one"
+            )
+        return self._loader(train, sampler, drop_last=single)
+
+    def val_dataloader(self) -> "DataLoader[Sample] | list[DataLoader[Sample]]":
+        """Return the validation loader in order; an empty list without a validation split."""
+        if self.val_set is None:
+            self._require(self.train_set, "validation")
+            return []
+        return self._loader(self.val_set, ShardSampler(self.val_set))
+
+    def test_dataloader(self) -> "DataLoader[Sample]":
+        """Return the test loader: every sample exactly once, in order."""
+        test = self._require(self.test_set, "test")
+        return self._loader(test, ShardSampler(test))
+
+    def _loader(
+        self, dataset: DepthDataset, sampler: Any, drop_last: bool = False
+    ) -> "DataLoader[Sample]":
+        return DataLoader(
+            dataset,
+            batch_size=self.batch_size,
+            sampler=sampler,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            drop_last=drop_last,
+            worker_init_fn=single_threaded,
+        )
+
+    @staticmethod
+    def _require(dataset: DepthDataset | None, split: str) -> DepthDataset:
+        if dataset is None:
+            raise ConfigError(f"the {split} split is not built yet; call setup() first")
+        return dataset
+
+    # ---- the training labels' distribution ----
+
+    def empty_histogram(self) -> Histogram:
+        """Return an empty histogram over [min_depth, max_depth] in steps of bin_width.
+
+        Raises:
+            ConfigError: the range is no whole number of bins.
+        """
+        try:
+            return Histogram.regular(self.min_depth, self.max_depth, self.bin_width, self.quantum)
+        except ValueError as error:
+            raise ConfigError(f"min_depth, max_depth, bin_width: {error}") from error
+
+    def train_histogram(self, progress: bool = True) -> Histogram:
+        """Count the training split's depth after deterministic pre-processing, at `depth_size`.
+
+        The first call streams over all training depth; later ones, in other processes too, read
+        the result from the user's cache directory, under `fingerprint`.
+
+        Args:
+            progress: show a progress bar.
+
+        Raises:
+            DataError: no pixel has a depth of at least `min_depth`, or a file is unreadable.
+        """
+        train = self._require(self.train_set, "training")
+        fingerprint = self.fingerprint()
+        histogram = cached_histogram(fingerprint)
+        if histogram is None:
+            loader = depth_loader(
+                train.source, self.count_transform, _HISTOGRAM_BATCH, self.num_workers
+            )
+            histogram = count_depth(loader, self.empty_histogram(), self.min_depth, progress)
+            store_histogram(fingerprint, histogram)
+        return histogram
+
+    def fingerprint(self) -> str:
+        """Return a hex digest of all that the training histogram depends on."""
+        train = self._require(self.train_set, "training")
+        sizes = self.count_transform
+        settings = {
+            "format": 1,
+            "content": train.source.fingerprint(),
+            "sizes": [sizes.short_side, sizes.crop_size, sizes.depth_size],
+            "bins": [self.min_depth, self.max_depth, self.bin_width, self.quantum],
+        }
+        return hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:32]
+
+    # ---- what others ask ----
+
+    def describe(self) -> dict[str, Any]:
+        """Return, JSON-able, what the data are: class, source, sizes, counts, fingerprint."""
+        sets = {"train": self.train_set, "val": self.val_set, "test": self.test_set}
+        sizes = self.count_transform
+        return {
+            "class": type(self).__name__,
+            "source": self.source_name(),
+            "benchmark": self.benchmark,
+            "images": {split: None if data is None else len(data) for split, data in sets.items()},
+            "short_side": sizes.short_side,
+            "crop_size": sizes.crop_size and list(sizes.crop_size),
+            "depth_size": sizes.depth_size and list(sizes.depth_size),
+            "min_depth": self.min_depth,
+            "max_depth": self.max_depth,
+            "bin_width": self.bin_width,
+            "quantum": self.quantum,
+            "seed": self.seed,
+            "fingerprint": None if self.train_set is None else self.fingerprint(),
+        }
+
+    def source_name(self) -> str:
+        """Return where the pairs come from, for people: a folder or a description."""
+        return type(self).__name__
+
+    def input_spec(self) -> dict[str, Any]:
+        """Return how an image must be prepared for a network trained on these data."""
+        return {
+            "short_side": self.count_transform.short_side,
+            "mean": list(IMAGENET_MEAN),
+            "std": list(IMAGENET_STD),
+        }
+
+
+def automatic_workers() -> int:
+    """Return one loader process per CPU this process may use, up to 8, and 0 on a single CPU."""
+    usable = getattr(os, "sched_getaffinity", None)
+    cpus = len(usable(0)) if usable is not None else (os.cpu_count() or 1)
+    return 0 if cpus == 1 else min(cpus, _MAX_WORKERS)
+
+
+def single_threaded(worker: int) -> None:
+    """Keep OpenCV in a loader process to one thread; the processes are the parallelism."""
+    cv2.setNumThreads(0)

@@ -1,0 +1,111 @@
+"""The histogram of a training split: one streamed pass over its depth, kept in a cache."""
+
+import os
+from pathlib import Path
+
+import torch
+from platformdirs import user_cache_path
+from rich.progress import Progress
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from depthbal.data.checks import check_depth
+from depthbal.data.pairs import PairSource, load_depth
+from depthbal.data.transforms import EvalTransform
+from depthbal.errors import DataError
+from depthbal.priors import Histogram
+
+
+class DepthOnly(Dataset[Tensor]):
+    """The pre-processed depth of every pair, without decoding images where the source allows it.
+
+    Args:
+        source: where the pairs come from.
+        transform: gives the size at which pixels are counted.
+    """
+
+    def __init__(self, source: PairSource, transform: EvalTransform) -> None:
+        self.source = source
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> Tensor:
+        depth = load_depth(self.source, index)
+        check_depth(depth, self.source.name(index))
+        return self.transform.depth(depth)
+
+
+def count_depth(
+    loader: "DataLoader[Tensor]", histogram: Histogram, min_depth: float, progress: bool = True
+) -> Histogram:
+    """Add all depth of at least `min_depth` that a loader delivers to a histogram, in place.
+
+    Args:
+        loader: yields depth float32 of any shape, metres.
+        histogram: where the pixels are counted.
+        min_depth: pixels below it (0 = no depth among them) do not count.
+        progress: show a progress bar.
+
+    Raises:
+        DataError: when not a single pixel counted.
+    """
+    with Progress(transient=True, disable=not progress) as bar:
+        task = bar.add_task("Counting training depth", total=len(loader))
+        for depth in loader:
+            histogram.update(depth[depth >= min_depth])
+            bar.advance(task)
+    if not histogram.total > 0:
+        raise DataError(
+            f"the training split has no pixel with depth of at least {min_depth:g} m; "
+            "check scale and invalid, or lower min_depth"
+        )
+    return histogram
+
+
+def cached_histogram(fingerprint: str) -> Histogram | None:
+    """Return the histogram stored under a fingerprint; None where there is none or it is broken."""
+    try:
+        histogram = Histogram.load(_cache_file(fingerprint))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return histogram if histogram.total > 0 else None
+
+
+def store_histogram(fingerprint: str, histogram: Histogram) -> Path | None:
+    """Keep a histogram under a fingerprint, in one atomic step; None where it cannot be written.
+
+    A cache that cannot be written (read-only home, full disk) costs time only, so it is no error.
+    """
+    target = _cache_file(fingerprint)
+    partial = target.with_name(f"{target.stem}.{os.getpid()}.partial.json")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        histogram.save(partial)
+        os.replace(partial, target)
+    except OSError:
+        return None
+    finally:
+        partial.unlink(missing_ok=True)
+    return target
+
+
+def depth_loader(
+    source: PairSource, transform: EvalTransform, batch_size: int, num_workers: int
+) -> "DataLoader[Tensor]":
+    """Return a loader of depth maps in order; maps of different sizes are flattened and joined."""
+    return DataLoader(
+        DepthOnly(source, transform),
+        batch_size=batch_size,
+        num_workers=num_workers,
+        collate_fn=_join,
+    )
+
+
+def _join(depths: list[Tensor]) -> Tensor:
+    return torch.cat([depth.flatten() for depth in depths])
+
+
+def _cache_file(fingerprint: str) -> Path:
+    return user_cache_path("depthbal") / "histograms" / f"{fingerprint}.json"

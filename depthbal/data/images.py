@@ -1,0 +1,217 @@
+"""Reading, writing and resizing of images and depth maps with OpenCV."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from depthbal.errors import DataError
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+DEPTH_SUFFIXES = (".png", ".npy", ".tif", ".tiff")
+MILLIMETRE = 0.001
+
+Array = TypeVar("Array", bound=NDArray[Any])
+
+# Every complete file of these formats carries this mark near its end; decoders fill a truncated
+# JPEG with grey and report success.
+_END_MARKS = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND"}
+_TAIL = 65536
+
+
+def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
+    """Read an image file as uint8 (H, W, 3) RGB, turned upright by its EXIF tag.
+
+    Grey is repeated over the channels, alpha is dropped, 16 bit are reduced to 8.
+
+    Raises:
+        DataError: naming the file, when it is missing, truncated or no image.
+    """
+    decoded = cv2.imdecode(_read_bytes(path), cv2.IMREAD_COLOR)
+    if decoded is None:
+        raise DataError(f"{path}: not a readable image; replace the file or remove it from the set")
+    return cast(NDArray[np.uint8], cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB))
+
+
+def read_raw_depth(path: str | os.PathLike[str]) -> NDArray[Any]:
+    """Read a depth file as stored: uint8 or uint16 from an image, any real numbers from .npy.
+
+    Returns:
+        Array (H, W) in the file's own units.
+
+    Raises:
+        DataError: naming the file, when it is missing, truncated or not a single channel.
+    """
+    raw = _load_npy(path) if Path(path).suffix.lower() == ".npy" else _decode_depth(path)
+    if raw.ndim == 3 and 1 in (raw.shape[0], raw.shape[2]):
+        raw = raw.reshape([extent for extent in raw.shape if extent != 1] or [1, 1])
+    if raw.ndim != 2:
+        raise DataError(
+            f"{path}: expected depth with one channel, got shape {raw.shape}; "
+            "colour-coded depth cannot be read back as metres"
+        )
+    return raw
+
+
+def read_depth(
+    path: str | os.PathLike[str], scale: float | None = None, invalid: Sequence[float] = (0,)
+) -> NDArray[np.float32]:
+    """Read a depth file as float32 (H, W) in metres, 0 = no depth.
+
+    Args:
+        path: PNG or TIFF with 8 or 16 bit, or .npy.
+        scale: metres per unit of the file; None means millimetres for 16-bit images and metres
+            for .npy with floating-point numbers, and is an error for anything else.
+        invalid: values of the file that mean "no depth".
+
+    Raises:
+        DataError: naming the file.
+    """
+    return to_metres(read_raw_depth(path), scale, invalid, str(path))
+
+
+def to_metres(
+    raw: NDArray[Any], scale: float | None, invalid: Sequence[float], name: str
+) -> NDArray[np.float32]:
+    """Convert stored depth to float32 metres with 0 = no depth; arguments as in `read_depth`.
+
+    Example:
+        >>> to_metres(np.array([[0, 1500, 65535]], dtype=np.uint16), None, (0, 65535), "x").tolist()
+        [[0.0, 1.5, 0.0]]
+    """
+    if scale is None:
+        scale = default_scale(raw.dtype, name)
+    depth: NDArray[np.float32] = np.multiply(raw, scale, dtype=np.float32, casting="unsafe")
+    for value in invalid:
+        if value != 0:  # 0 stays 0 under any scale
+            depth[np.isnan(raw) if np.isnan(value) else raw == value] = 0.0
+    return depth
+
+
+def default_scale(dtype: np.dtype[Any], name: str) -> float:
+    """Return the metres per unit that a type of number stands for by convention.
+
+    Raises:
+        DataError: when there is no convention (8 bit, other integers).
+    """
+    if dtype == np.uint16:
+        return MILLIMETRE
+    if np.issubdtype(dtype, np.floating):
+        return 1.0
+    raise DataError(
+        f"{name}: depth is stored as {dtype}, which says nothing about its unit; "
+        "set scale to the metres per unit, for example 10 / 255 = 0.0392157 for 8 bit up to 10 m"
+    )
+
+
+def write_depth_png(path: str | os.PathLike[str], depth: NDArray[np.floating[Any]]) -> None:
+    """Write depth in metres as a 16-bit PNG in millimetres, in one atomic step.
+
+    Values are rounded to the nearest millimetre and end at 65.535 m; 0, negative and non-finite
+    values become 0 = no depth.
+
+    Args:
+        path: the file to write; its folder must exist.
+        depth: (H, W) metres.
+
+    Raises:
+        DataError: when `depth` is not two-dimensional.
+    """
+    if depth.ndim != 2:
+        raise DataError(f"{path}: expected depth (H, W), got shape {depth.shape}")
+    metres = np.nan_to_num(depth.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+    millimetres = np.clip(np.rint(metres / MILLIMETRE), 0, 65535).astype(np.uint16)
+    encoded = cv2.imencode(".png", millimetres)[1]
+    target = Path(path)
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        partial.write_bytes(encoded.tobytes())
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def normalise(image: NDArray[np.uint8] | NDArray[np.float32]) -> Tensor:
+    """Return an RGB image as float32 (3, H, W), shifted and scaled by ImageNet's mean and spread.
+
+    Args:
+        image: (H, W, 3), uint8 in 0 to 255 or float32 in 0 to 1.
+
+    Example:
+        >>> normalise(np.zeros((1, 1, 3), dtype=np.uint8))[:, 0, 0].numpy().round(3).tolist()
+        [-2.118, -2.036, -1.804]
+    """
+    unit = 255.0 if image.dtype == np.uint8 else 1.0
+    spread = np.asarray(IMAGENET_STD) * unit
+    factor = (1.0 / spread).astype(np.float32)
+    shift = (-np.asarray(IMAGENET_MEAN) * unit / spread).astype(np.float32)
+    pixels = np.ascontiguousarray(image.transpose(2, 0, 1)).astype(np.float32, copy=False)
+    tensor = torch.from_numpy(pixels * factor[:, None, None] + shift[:, None, None])
+    return tensor
+
+
+def resize_short_side(array: Array, short_side: int, nearest: bool) -> Array:
+    """Resize an image or depth map so that its shorter side has `short_side` pixels.
+
+    Images are interpolated bilinearly, and averaged over areas where they shrink to less than
+    half, because two samples per pixel would then alias. Depth must be resized with
+    ``nearest=True``: any mixture of two depths lies in empty space between two surfaces.
+
+    Args:
+        array: (H, W) or (H, W, C).
+        short_side: pixels of the shorter side afterwards.
+        nearest: take the nearest pixel instead of interpolating.
+
+    Example:
+        >>> resize_short_side(np.zeros((480, 640), dtype=np.float32), 240, nearest=True).shape
+        (240, 320)
+    """
+    height, width = array.shape[:2]
+    short = min(height, width)
+    if short == short_side:
+        return array
+    new_height, new_width = (round(extent * short_side / short) for extent in (height, width))
+    if nearest:
+        # the "exact" variant samples at pixel centres; plain INTER_NEAREST shifts the map
+        method = cv2.INTER_NEAREST_EXACT
+    else:
+        method = cv2.INTER_AREA if short > 2 * short_side else cv2.INTER_LINEAR
+    return cast(Array, cv2.resize(array, (new_width, new_height), interpolation=method))
+
+
+def _read_bytes(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+    mark = _END_MARKS.get(content[:2])
+    if not content:
+        raise DataError(f"{path}: the file is empty; fetch it again")
+    if mark is not None and content.rfind(mark, max(0, len(content) - _TAIL)) < 0:
+        raise DataError(f"{path}: the file is truncated at {len(content)} bytes; fetch it again")
+    return np.frombuffer(content, dtype=np.uint8)
+
+
+def _decode_depth(path: str | os.PathLike[str]) -> NDArray[Any]:
+    decoded = cv2.imdecode(_read_bytes(path), cv2.IMREAD_UNCHANGED)
+    if decoded is None:
+        raise DataError(f"{path}: not a readable depth image; replace the file")
+    return cast(NDArray[Any], decoded)
+
+
+def _load_npy(path: str | os.PathLike[str]) -> NDArray[Any]:
+    try:
+        raw = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{path}: not a readable .npy file ({error})") from error
+    if not isinstance(raw, np.ndarray) or raw.dtype.kind not in "fiu":
+        raise DataError(f"{path}: expected an array of real numbers")
+    return raw

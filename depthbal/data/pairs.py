@@ -1,0 +1,91 @@
+"""A source of (image, depth) pairs: the one interface between storage and everything else."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]
+Depth = NDArray[np.float32]
+
+
+@runtime_checkable
+class PairSource(Protocol):
+    """Indexed access to pairs of an image and its depth map.
+
+    A source that can deliver depth without decoding the image may also define
+    ``load_depth(index) -> depth``; passes that need depth only then use it (see `load_depth`).
+    """
+
+    def __len__(self) -> int:
+        """Return the number of pairs."""
+        ...
+
+    def load(self, index: int) -> tuple[Image, Depth]:
+        """Return image uint8 (H, W, 3) RGB and depth float32 (H, W) in metres, 0 = no depth."""
+        ...
+
+    def name(self, index: int) -> str:
+        """Return what an error message or a result table calls this pair."""
+        ...
+
+    def group(self, index: int) -> str:
+        """Return the scene folder, or "" where none is known; splits never cut a group."""
+        ...
+
+    def fingerprint(self) -> str:
+        """Return a hex digest that changes when the content does, without reading all of it."""
+        ...
+
+
+class PairSubset:
+    """Some pairs of another source, in the given order.
+
+    Args:
+        source: the source to choose from.
+        indices: positions in `source`; each must lie in ``range(len(source))``.
+
+    Raises:
+        IndexError: when an index lies outside the source.
+    """
+
+    def __init__(self, source: PairSource, indices: Sequence[int]) -> None:
+        self.source = source
+        self.indices = [int(index) for index in indices]
+        size = len(source)
+        for index in self.indices:
+            if not 0 <= index < size:
+                raise IndexError(f"index {index} lies outside the source of {size} pairs")
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def load(self, index: int) -> tuple[Image, Depth]:
+        """Return the pair at this position of the subset."""
+        return self.source.load(self.indices[index])
+
+    def load_depth(self, index: int) -> Depth:
+        """Return only the depth map at this position of the subset."""
+        return load_depth(self.source, self.indices[index])
+
+    def name(self, index: int) -> str:
+        """Return the name the underlying source gives this pair."""
+        return self.source.name(self.indices[index])
+
+    def group(self, index: int) -> str:
+        """Return the group the underlying source gives this pair."""
+        return self.source.group(self.indices[index])
+
+    def fingerprint(self) -> str:
+        """Return a digest of the underlying source and of the chosen positions."""
+        chosen = np.asarray(self.indices, dtype=np.int64).tobytes()
+        return hashlib.sha256(self.source.fingerprint().encode() + chosen).hexdigest()
+
+
+def load_depth(source: PairSource, index: int) -> Depth:
+    """Return the depth map of one pair, without decoding its image where the source can do so."""
+    loader = getattr(source, "load_depth", None)
+    depth: Depth = loader(index) if loader is not None else source.load(index)[1]
+    return depth

@@ -1,0 +1,89 @@
+"""Holding samples out so that no scene lies on both sides."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from depthbal.errors import ConfigError, DataError
+
+MIN_GROUPS = 10
+_MAX_BLOCKS = 10
+_BLOCK_ROWS = 8
+
+
+class Split(NamedTuple):
+    """Positions to keep and positions held out, both ascending, and how they were chosen."""
+
+    kept: list[int]
+    held_out: list[int]
+    message: str
+
+
+def hold_out(groups: Sequence[str], fraction: float, seed: int = 0) -> Split:
+    """Hold out about `fraction` of the samples, whole groups where there are enough of them.
+
+    With fewer than `MIN_GROUPS` groups, contiguous blocks of rows spread over the whole order are
+    held out instead, because neighbouring frames mostly show the same scene.
+
+    Args:
+        groups: the group (scene folder) of every sample, in order.
+        fraction: share to hold out, 0 <= fraction < 1; at least one sample unless it is 0.
+        seed: of the choice.
+
+    Raises:
+        ConfigError: a fraction outside [0, 1).
+        DataError: too few samples to leave some on both sides.
+
+    Example:
+        >>> hold_out(["a"] * 8, 0.25).message
+        '2 of 8 samples held out, in 2 contiguous block(s) of rows: 1 folder(s) are fewer than 10'
+    """
+    if not 0 <= fraction < 1:
+        raise ConfigError(f"expected a fraction of at least 0 and below 1, got {fraction}")
+    size = len(groups)
+    if fraction == 0:
+        return Split(list(range(size)), [], "nothing held out")
+    if size < 2:
+        raise DataError(f"{size} sample(s) cannot be split; set the fraction to 0 or add data")
+    rng = np.random.default_rng((seed, 0x5917))
+    names = sorted(set(groups))
+    wanted = min(max(1, round(fraction * size)), size - 1)
+    if len(names) >= MIN_GROUPS:
+        chosen = _choose_groups(groups, names, wanted, rng)
+        held_out = [row for row, group in enumerate(groups) if group in chosen]
+        how = f"in {len(chosen)} of {len(names)} folders"
+    else:
+        blocks = min(_MAX_BLOCKS, max(wanted // _BLOCK_ROWS, min(2, wanted)))
+        held_out = _choose_blocks(size, wanted, blocks, rng)
+        how = (
+            f"in {blocks} contiguous block(s) of rows: "
+            f"{len(names)} folder(s) are fewer than {MIN_GROUPS}"
+        )
+    out = set(held_out)
+    kept = [row for row in range(size) if row not in out]
+    return Split(kept, held_out, f"{len(held_out)} of {size} samples held out, {how}")
+
+
+def _choose_groups(
+    groups: Sequence[str], names: list[str], wanted: int, rng: np.random.Generator
+) -> set[str]:
+    sizes = dict(zip(*np.unique(np.asarray(groups), return_counts=True), strict=True))
+    chosen: set[str] = set()
+    rows = 0
+    for name in rng.permutation(names):
+        if rows + sizes[name] <= wanted:
+            chosen.add(str(name))
+            rows += int(sizes[name])
+    return chosen or {min(names, key=lambda name: int(sizes[name]))}
+
+
+def _choose_blocks(size: int, wanted: int, blocks: int, rng: np.random.Generator) -> list[int]:
+    """Put one block at a random place of each of `blocks` equal stretches of rows."""
+    bounds = np.linspace(0, size, blocks + 1).astype(int)
+    lengths = np.diff(np.linspace(0, wanted, blocks + 1).astype(int))
+    rows: list[int] = []
+    for start, stop, length in zip(bounds[:-1], bounds[1:], lengths, strict=True):
+        first = int(rng.integers(start, stop - length + 1))
+        rows.extend(range(first, first + int(length)))
+    return rows

@@ -1,0 +1,217 @@
+"""The pre-processing of the published NYUD2-DIR recipe, on albumentations."""
+
+import os
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, from_numpy
+
+from depthbal.data.images import normalise, resize_short_side
+from depthbal.data.pairs import Depth, Image
+from depthbal.errors import ConfigError, DataError
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else the import asks the network
+
+import albumentations as A
+import cv2
+
+# Eigenvalues and eigenvectors (columns) of the RGB covariance of ImageNet, for values in 0 to 1:
+# Krizhevsky et al., "ImageNet Classification with Deep CNNs", NIPS 2012, section 4.1.
+_EIGENVALUES = np.array([0.2175, 0.0188, 0.0045])
+_EIGENVECTORS = np.array(
+    [
+        [-0.5675, 0.7192, 0.4009],
+        [-0.5808, -0.0045, -0.8140],
+        [-0.5836, -0.6948, 0.4203],
+    ]
+)
+
+Size = tuple[int, int]
+
+
+class Lighting(A.ImageOnlyTransform):  # type: ignore[misc]
+    """Shift the colour of a float image along ImageNet's principal axes.
+
+    ``image + V (a * lambda)`` with a ~ N(0, std^2) per axis. (albumentations' FancyPCA computes
+    the axes from each image anew.)
+    """
+
+    def __init__(self, std: float = 0.1, p: float = 1.0) -> None:
+        super().__init__(p=p)
+        self.std = std
+
+    def get_params(self) -> dict[str, Any]:
+        """Draw the strengths of the three axes."""
+        strengths = self.random_generator.normal(0.0, self.std, 3)
+        return {"shift": (_EIGENVECTORS @ (strengths * _EIGENVALUES)).astype(np.float32)}
+
+    def apply(
+        self, img: NDArray[np.float32], shift: NDArray[np.float32], **_: Any
+    ) -> NDArray[np.float32]:
+        """Add the shift to every pixel."""
+        lit: NDArray[np.float32] = np.clip(img + shift, 0.0, 1.0)
+        return lit
+
+
+class EvalTransform:
+    """Deterministic pre-processing: resize to a short side, crop the centre, normalise.
+
+    Args:
+        short_side: pixels of the shorter side after resizing; None keeps the size.
+        crop_size: (height, width) of the centre crop; None keeps everything.
+        depth_size: (height, width) the depth map is then resampled to; None keeps it.
+
+    Raises:
+        ConfigError: sizes that are not positive.
+        DataError: on a call, when the image is smaller than the crop.
+
+    Example:
+        >>> image, depth = np.zeros((480, 640, 3), np.uint8), np.ones((480, 640), np.float32)
+        >>> pixels, metres = EvalTransform()(image, depth)
+        >>> tuple(pixels.shape), tuple(metres.shape)
+        ((3, 228, 304), (1, 228, 304))
+    """
+
+    def __init__(
+        self,
+        short_side: int | None = 240,
+        crop_size: Size | None = (228, 304),
+        depth_size: Size | None = None,
+    ) -> None:
+        self.short_side = _positive("short_side", short_side)
+        self.crop_size = _positive("crop_size", crop_size)
+        self.depth_size = _positive("depth_size", depth_size)
+
+    def __call__(self, image: Image, depth: Depth, seed: int = 0) -> tuple[Tensor, Tensor]:
+        """Return image float32 (3, H, W), normalised, and depth float32 (1, h, w) in metres."""
+        return normalise(self.crop(self.resize(image, nearest=False))), self.depth(depth)
+
+    def depth(self, depth: Depth) -> Tensor:
+        """Return the depth float32 (1, h, w) that goes with the pre-processed image."""
+        return self.shrink(self.crop(self.resize(depth, nearest=True)))
+
+    def resize(self, array: NDArray[Any], nearest: bool) -> NDArray[Any]:
+        """Resize to the short side; depth must be resized with ``nearest=True``."""
+        if self.short_side is None:
+            return array
+        return resize_short_side(array, self.short_side, nearest)
+
+    def crop(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Cut the centre of an image or depth map."""
+        if self.crop_size is None:
+            return array
+        (height, width), (new_height, new_width) = array.shape[:2], self.crop_size
+        if height < new_height or width < new_width:
+            raise DataError(
+                f"the crop of {new_height} x {new_width} is larger than the image, {height} x "
+                f"{width} after resizing to short side {self.short_side}; set a smaller crop_size"
+                ", a larger short_side, or crop_size: null"
+            )
+        top, left = (height - new_height) // 2, (width - new_width) // 2
+        return array[top : top + new_height, left : left + new_width]
+
+    def shrink(self, depth: Depth) -> Tensor:
+        """Resample cropped depth to `depth_size` by nearest neighbour; returns (1, h, w)."""
+        if self.depth_size is not None and self.depth_size != depth.shape:
+            height, width = self.depth_size
+            depth = cv2.resize(depth, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+        return from_numpy(np.ascontiguousarray(depth))[None]
+
+
+class TrainTransform:
+    """The published training pre-processing, seeded per call.
+
+    In this order: short side, horizontal flip, rotation by U(-rotation, rotation) degrees, centre
+    crop, depth to its own size, lighting noise, colour jitter (brightness, contrast, saturation in
+    random order), normalisation. Depth is always resampled by nearest neighbour; corners that the
+    rotation leaves empty become black and have no depth.
+
+    Args:
+        short_side: pixels of the shorter side after resizing; None keeps the size.
+        crop_size: (height, width) of the centre crop; None keeps everything.
+        depth_size: (height, width) of the depth map; None keeps the image's.
+        rotation: largest angle in degrees, either way.
+        flip: probability of a horizontal flip.
+        lighting: standard deviation of the strength of ImageNet's colour axes.
+        jitter: largest relative change of brightness, contrast and saturation, each.
+
+    Raises:
+        ConfigError: values outside their range.
+        DataError: on a call, when the image is smaller than the crop.
+    """
+
+    def __init__(
+        self,
+        short_side: int | None = 240,
+        crop_size: Size | None = (228, 304),
+        depth_size: Size | None = (114, 152),
+        rotation: float = 5.0,
+        flip: float = 0.5,
+        lighting: float = 0.1,
+        jitter: float = 0.4,
+    ) -> None:
+        _within("rotation", rotation, 180.0)
+        _within("flip", flip, 1.0)
+        _within("lighting", lighting, float("inf"))
+        _within("jitter", jitter, 1.0)
+        self.sizes = EvalTransform(short_side, crop_size, depth_size)
+        self.geometry = _geometry(flip, rotation)
+        self.colour = _colour(lighting, jitter)
+
+    def __call__(self, image: Image, depth: Depth, seed: int) -> tuple[Tensor, Tensor]:
+        """Return image float32 (3, H, W), normalised, and depth float32 (1, h, w) in metres."""
+        # One pair of generators for all steps: given a seed, albumentations would restart every
+        # step with it, and flip, angle and brightness would be functions of the same number.
+        state = np.random.default_rng(seed), random.Random(seed)
+        sizes = self.sizes
+        both = {"image": sizes.resize(image, nearest=False), "mask": sizes.resize(depth, True)}
+        if self.geometry is not None:
+            self.geometry.set_random_state(*state)
+            both = self.geometry(**both)
+        pixels = sizes.crop(both["image"])
+        if self.colour is not None:
+            self.colour.set_random_state(*state)
+            pixels = self.colour(image=pixels.astype(np.float32) / np.float32(255))["image"]
+        return normalise(pixels), sizes.shrink(sizes.crop(both["mask"]))
+
+
+def _geometry(flip: float, rotation: float) -> Any:
+    steps = []
+    if flip > 0:
+        steps.append(A.HorizontalFlip(p=flip))
+    if rotation > 0:
+        rotate = A.Rotate(
+            limit=(-rotation, rotation),
+            interpolation=cv2.INTER_LINEAR,
+            mask_interpolation=cv2.INTER_NEAREST,
+            border_mode=cv2.BORDER_CONSTANT,
+            fill=0,
+            fill_mask=0,
+            p=1.0,
+        )
+        steps.append(rotate)
+    return A.Compose(steps) if steps else None
+
+
+def _colour(lighting: float, jitter: float) -> Any:
+    steps: list[Any] = []
+    if lighting > 0:
+        steps.append(Lighting(lighting))
+    if jitter > 0:
+        steps.append(A.ColorJitter(jitter, jitter, jitter, hue=0.0, p=1.0))
+    return A.Compose(steps) if steps else None
+
+
+def _positive(name: str, value: Any) -> Any:
+    for extent in value if isinstance(value, Sequence) else [value]:
+        if extent is not None and not extent > 0:
+            raise ConfigError(f"expected {name} to be positive, got {value}")
+    return tuple(value) if isinstance(value, Sequence) else value
+
+
+def _within(name: str, value: float, largest: float) -> None:
+    if not 0 <= value <= largest:
+        raise ConfigError(f"expected {name} between 0 and {largest:g}, got {value}")
