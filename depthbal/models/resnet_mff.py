@@ -1,0 +1,166 @@
+"""The network of the published NYUD2-DIR results: ResNet-50 with multi-scale feature fusion."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import ResNet50_Weights, resnet50
+
+from depthbal.models.downloads import torchvision_state_dict
+from depthbal.models.registry import register_model
+from depthbal.models.up_projection import UpProjection
+from depthbal.models.weights import is_weight_file, load_encoder_file
+
+Features = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+def spatial_size(features: Tensor) -> tuple[int, int]:
+    """Return (height, width) of a (B, C, H, W) tensor."""
+    return features.shape[-2], features.shape[-1]
+
+
+class ResNetEncoder(nn.Module):
+    """torchvision's ResNet-50 without pooling and classifier; returns the four stages' outputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        resnet = resnet50(weights=None)
+        self.conv1 = resnet.conv1
+        self.bn1 = resnet.bn1
+        self.maxpool = resnet.maxpool
+        self.layer1 = resnet.layer1
+        self.layer2 = resnet.layer2
+        self.layer3 = resnet.layer3
+        self.layer4 = resnet.layer4
+
+    def forward(self, images: Tensor) -> Features:
+        """Return the features of layer1 to layer4: 256, 512, 1024, 2048 channels."""
+        stem = self.maxpool(torch.relu(self.bn1(self.conv1(images))))
+        first = self.layer1(stem)
+        second = self.layer2(first)
+        third = self.layer3(second)
+        return first, second, third, self.layer4(third)
+
+
+class UpProjectionDecoder(nn.Module):
+    """Four up-projections from the deepest features to twice the size of the shallowest."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2048, 1024, 1, bias=False)
+        self.bn = nn.BatchNorm2d(1024)
+        self.up1 = UpProjection(1024, 512)
+        self.up2 = UpProjection(512, 256)
+        self.up3 = UpProjection(256, 128)
+        self.up4 = UpProjection(128, 64)
+
+    def forward(self, features: Features, size: tuple[int, int]) -> Tensor:
+        """Return 64 channels at `size`."""
+        first, second, third, fourth = features
+        decoded = torch.relu(self.bn(self.conv(fourth)))
+        decoded = self.up1(decoded, spatial_size(third))
+        decoded = self.up2(decoded, spatial_size(second))
+        decoded = self.up3(decoded, spatial_size(first))
+        return self.up4(decoded, size)  # type: ignore[no-any-return]
+
+
+class FeatureFusion(nn.Module):
+    """Every encoder stage brought to one size with 16 channels each, joined and mixed (MFF)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up1 = UpProjection(256, 16)
+        self.up2 = UpProjection(512, 16)
+        self.up3 = UpProjection(1024, 16)
+        self.up4 = UpProjection(2048, 16)
+        self.conv = nn.Conv2d(64, 64, 5, padding=2, bias=False)
+        self.bn = nn.BatchNorm2d(64)
+
+    def forward(self, features: Features, size: tuple[int, int]) -> Tensor:
+        """Return 64 channels at `size`."""
+        branches = (self.up1, self.up2, self.up3, self.up4)
+        fused = [branch(stage, size) for branch, stage in zip(branches, features, strict=True)]
+        return torch.relu(self.bn(self.conv(torch.cat(fused, dim=1))))
+
+
+class Refinement(nn.Module):
+    """Three 5x5 convolutions from the joined features to one channel of metres (R)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv0 = nn.Conv2d(128, 128, 5, padding=2, bias=False)
+        self.bn0 = nn.BatchNorm2d(128)
+        self.conv1 = nn.Conv2d(128, 128, 5, padding=2, bias=False)
+        self.bn1 = nn.BatchNorm2d(128)
+        self.conv2 = nn.Conv2d(128, 1, 5, padding=2)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return metres (B, 1, h, w); linear, so that it may leave the label range."""
+        features = torch.relu(self.bn0(self.conv0(features)))
+        features = torch.relu(self.bn1(self.conv1(features)))
+        return self.conv2(features)  # type: ignore[no-any-return]
+
+
+@register_model
+class ResNetMFF(nn.Module):
+    """ResNet-50 with an up-projection decoder and multi-scale fusion, 67,569,473 parameters.
+
+    Any input size works. The output is twice the size of `layer1`'s features, which is half the
+    input's (rounded up to a multiple of 4 first): (228, 304) -> (114, 152). Parameters carry the
+    names of the published checkpoints (`E.`, `D.`, `MFF.`, `R.`). New layers start from PyTorch's
+    default initialisation, as in the published code.
+
+    Source: Hu, Ozay, Zhang, Okatani, "Revisiting Single Image Depth Estimation", WACV 2019; used
+    for NYUD2-DIR by Yang et al., ICML 2021, and Ren et al., CVPR 2022.
+
+    Args:
+        weights: of the encoder: None (random), a name torchvision knows for ResNet-50
+            (`"IMAGENET1K_V1"`, `"IMAGENET1K_V2"`, or `"imagenet"` for the first, as published), or
+            the path of a state dict (.pth, .pt, .safetensors).
+
+    Shape:
+        normalised images (B, 3, H, W) -> metres (B, 1, h, w)
+
+    Raises:
+        ConfigError: unknown weights name, no such file, or no way to download.
+        CheckpointError: the file's parameters are not those of a ResNet-50.
+
+    Example:
+        >>> import torch
+        >>> from depthbal.models import ResNetMFF
+        >>> model = ResNetMFF().eval()
+        >>> with torch.inference_mode():
+        ...     model(torch.zeros(1, 3, 33, 50)).shape
+        torch.Size([1, 1, 18, 26])
+    """
+
+    def __init__(self, weights: str | None = None) -> None:
+        super().__init__()
+        self.init_args: dict[str, Any] = {"weights": weights}
+        self.E = ResNetEncoder()
+        self.D = UpProjectionDecoder()
+        self.MFF = FeatureFusion()
+        self.R = Refinement()
+        if weights is not None:
+            self._load_encoder(weights)
+
+    def _load_encoder(self, weights: str) -> None:
+        if is_weight_file(weights):
+            load_encoder_file(self.E, weights)
+            return
+        name = "IMAGENET1K_V1" if weights == "imagenet" else weights
+        state = torchvision_state_dict(ResNet50_Weights, name)
+        self.E.load_state_dict({k: v for k, v in state.items() if not k.startswith("fc.")})
+
+    def initialise_bias(self, depth_m: float) -> None:
+        """Let the untrained network predict about `depth_m` metres."""
+        nn.init.constant_(self.R.conv2.bias, depth_m)  # type: ignore[arg-type]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return metres (B, 1, h, w) for normalised images (B, 3, H, W)."""
+        features = self.E(images)
+        height, width = spatial_size(features[0])
+        size = (2 * height, 2 * width)
+        decoded = self.D(features, size)
+        fused = self.MFF(features, size)
+        return self.R(torch.cat((decoded, fused), dim=1))  # type: ignore[no-any-return]

@@ -1,0 +1,205 @@
+"""Any network of segmentation-models-pytorch as a depth regressor."""
+
+import inspect
+import logging
+import math
+from typing import Any
+
+import segmentation_models_pytorch as smp
+import timm
+from huggingface_hub import constants, try_to_load_from_cache
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from depthbal.errors import ConfigError
+from depthbal.models.downloads import downloading, unknown_name
+from depthbal.models.registry import register_model
+from depthbal.models.weights import is_weight_file, load_encoder_file
+
+logger = logging.getLogger(__name__)
+
+OURS = ("encoder_name", "encoder_weights", "in_channels", "classes", "activation", "aux_params")
+"""smp's arguments that `SmpDepth` decides itself."""
+
+
+@register_model
+class SmpDepth(nn.Module):
+    """A segmentation-models-pytorch network with one linear output channel of metres.
+
+    Any input size works: where the architecture needs a multiple of its stride, the input is
+    extended at its lower right by repeating the border, and the output is cropped again. A size
+    other than `output_scale` times the input's is resized bilinearly (align_corners=False). The
+    stages of a `"unet"` decoder that would only be shrunk again are not built: at
+    `output_scale=0.5` its last one, the most expensive of all, is left out.
+
+    Args:
+        arch: one of smp's architectures: `"unet"`, `"fpn"`, `"deeplabv3plus"`, ...
+        encoder: one of smp's encoders, or `"tu-NAME"` for one of timm's.
+        weights: of the encoder: None (random), a name smp knows for it (such as `"imagenet"`; for
+            `tu-` encoders that is the name of timm's default), or the path of a state dict (.pth,
+            .pt, .safetensors) as torchvision or smp save it.
+        output_scale: output size over input size, in (0, 1].
+        arch_args: further arguments of the smp architecture, such as `decoder_channels`.
+
+    Shape:
+        normalised images (B, 3, H, W) -> metres (B, 1, ceil(output_scale H), ceil(output_scale W))
+
+    Raises:
+        ConfigError: unknown architecture, encoder, weights or argument, or no way to download.
+        CheckpointError: the weight file's parameters are not the encoder's.
+
+    Example:
+        >>> import torch
+        >>> from depthbal.models import SmpDepth
+        >>> model = SmpDepth("unet", "mobilenet_v2").eval()
+        >>> with torch.inference_mode():
+        ...     model(torch.zeros(1, 3, 35, 50)).shape
+        torch.Size([1, 1, 18, 25])
+    """
+
+    def __init__(
+        self,
+        arch: str = "unet",
+        encoder: str = "mobilenet_v2",
+        weights: str | None = None,
+        output_scale: float = 0.5,
+        arch_args: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        if not 0 < output_scale <= 1:
+            raise ConfigError(f"output_scale must be in (0, 1], got {output_scale}")
+        self.init_args: dict[str, Any] = {
+            "arch": arch,
+            "encoder": encoder,
+            "weights": weights,
+            "output_scale": output_scale,
+            "arch_args": None if arch_args is None else dict(arch_args),
+        }
+        self.output_scale = output_scale
+        self.network: Any = build_network(arch, encoder, weights, dict(arch_args or {}))
+        if isinstance(self.network, smp.Unet):
+            _drop_last_stages(self.network, halvings=math.floor(-math.log2(output_scale)))
+
+    def initialise_bias(self, depth_m: float) -> None:
+        """Let the untrained network predict about `depth_m` metres."""
+        biases = [
+            layer.bias
+            for layer in self.network.segmentation_head.modules()
+            if isinstance(layer, nn.Conv2d) and layer.bias is not None
+        ]
+        if biases:
+            nn.init.constant_(biases[-1], depth_m)
+        else:
+            logger.info("%s has no output bias; its first guess stays", self.init_args["arch"])
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return metres (B, 1, h, w) for normalised images (B, 3, H, W)."""
+        height, width = images.shape[-2:]
+        stride = _required_multiple(self.network)
+        below, right = -height % stride, -width % stride
+        if below or right:
+            images = F.pad(images, (0, right, 0, below), mode="replicate")
+        depth: Tensor = self.network(images)
+        size = [math.ceil(self.output_scale * side) for side in images.shape[-2:]]
+        if list(depth.shape[-2:]) != size:
+            depth = F.interpolate(depth, size=size, mode="bilinear", align_corners=False)
+        rows, columns = (math.ceil(self.output_scale * side) for side in (height, width))
+        return depth[..., :rows, :columns]
+
+
+def build_network(arch: str, encoder: str, weights: str | None, arch_args: dict[str, Any]) -> Any:
+    """Return smp's network with one output channel and the encoder's weights.
+
+    Raises:
+        ConfigError: an unknown name or argument, or weights that cannot be had.
+        CheckpointError: the weight file's parameters are not the encoder's.
+    """
+    architectures = sorted(smp.MODEL_ARCHITECTURES_MAPPING)
+    if arch.lower() not in architectures:
+        raise unknown_name("architecture", arch, architectures)
+    if not _encoder_exists(encoder):
+        known = smp.encoders.get_encoder_names()
+        known += [f"tu-{name}" for name in timm.list_models()] if encoder[:3] == "tu-" else []
+        raise unknown_name("encoder", encoder, known)
+    _check_arguments(arch, encoder, arch_args)
+    if weights is None or is_weight_file(weights):
+        network = _create(arch, encoder, None, arch_args)
+        if weights is not None:
+            load_encoder_file(network.encoder, weights)
+        return network
+    source = _published_source(encoder, weights)
+    url = f"{constants.ENDPOINT}/{source['repo_id']}"
+    cached = isinstance(try_to_load_from_cache(filename="model.safetensors", **source), str)
+    with downloading(weights, url, cached):
+        return _create(arch, encoder, weights, arch_args)
+
+
+def _check_arguments(arch: str, encoder: str, arch_args: dict[str, Any]) -> None:
+    """Raise ConfigError for arguments that smp would swallow silently or that are ours."""
+    if taken := sorted(set(OURS) & set(arch_args)):
+        raise ConfigError(f"arch_args may not hold {', '.join(taken)}: SmpDepth sets them itself")
+    if encoder.startswith("tu-"):
+        return  # what the architecture does not know goes to timm, which checks it
+    signature = inspect.signature(smp.MODEL_ARCHITECTURES_MAPPING[arch.lower()])
+    known = sorted({*signature.parameters} - {*OURS, "kwargs"})
+    for name in arch_args:
+        if name not in known:
+            raise unknown_name(f"argument of {arch}", name, known)
+
+
+def _create(arch: str, encoder: str, weights: str | None, arch_args: dict[str, Any]) -> Any:
+    """Call smp, whose complaints about arguments come in several types."""
+    # for timm's encoders smp expects a switch, because their name already says which weights
+    named: str | bool | None = True if weights and encoder.startswith("tu-") else weights
+    try:
+        return smp.create_model(
+            arch, encoder_name=encoder, encoder_weights=named, in_channels=3, classes=1, **arch_args
+        )
+    except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ConfigError(
+            f"smp cannot build {arch!r} with encoder {encoder!r} and arguments {arch_args}: {error}"
+        ) from error
+
+
+def _encoder_exists(encoder: str) -> bool:
+    """Return whether smp, or timm behind it, has this encoder."""
+    if encoder.startswith("tu-"):
+        return bool(timm.is_model(encoder.removeprefix("tu-").split(".")[0]))
+    return encoder in smp.encoders.encoders
+
+
+def _published_source(encoder: str, weights: str) -> dict[str, Any]:
+    """Return where the weights of that name are: `repo_id` and `revision`."""
+    if encoder.startswith("tu-"):
+        name = encoder.removeprefix("tu-")
+        config = timm.get_pretrained_cfg(name, allow_unregistered=True)
+        if not (config and config.hf_hub_id):
+            raise ConfigError(f"timm publishes no weights for {name!r}; set weights to None")
+        if weights not in ("imagenet", config.tag):
+            raise unknown_name(f"weights for {encoder}", weights, ["imagenet", str(config.tag)])
+        return {"repo_id": config.hf_hub_id, "revision": None}
+    settings = smp.encoders.encoders[encoder]["pretrained_settings"]
+    if weights not in settings:
+        raise unknown_name(f"weights for {encoder}", weights, list(settings))
+    return {key: settings[weights][key] for key in ("repo_id", "revision")}
+
+
+def _required_multiple(network: Any) -> int:
+    """Return what the input's sides must be divisible by."""
+    if not getattr(network, "requires_divisible_input_shape", True):
+        return 1
+    stride = int(network.encoder.output_stride)
+    # smp's DPT halves the patch grid once more and cannot join it again when that is odd
+    return 2 * stride if isinstance(network, smp.DPT) else stride
+
+
+def _drop_last_stages(network: Any, halvings: int) -> None:
+    """Take the last `halvings` stages off a U-Net decoder and fit a new head on what is left."""
+    blocks = network.decoder.blocks
+    halvings = min(halvings, len(blocks) - 1)
+    if halvings < 1:
+        return
+    del blocks[-halvings:]
+    channels = blocks[-1].conv2[0].out_channels
+    network.segmentation_head = smp.base.SegmentationHead(channels, 1, kernel_size=3)
+    smp.base.initialization.initialize_head(network.segmentation_head)
