@@ -1,0 +1,248 @@
+"""The benchmark's balanced test mask: as many pixels from every bin."""
+
+import hashlib
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from depthbal.errors import DataError
+from depthbal.evaluation.bins import LabelBins
+
+RELIABLE_PIXELS = 100
+"""Bins with fewer pixels than this are named in a warning."""
+
+BoolMap = npt.NDArray[np.bool_]
+IntArray = npt.NDArray[np.int64]
+DepthMap = Tensor | npt.NDArray[Any]
+
+
+class MaskMaps(Sequence[BoolMap]):
+    """One (height, width) boolean map per image, kept as the positions of its True pixels."""
+
+    def __init__(self, pixels: Sequence[IntArray], shapes: Sequence[tuple[int, int]]) -> None:
+        self.pixels = list(pixels)
+        self.shapes = list(shapes)
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    @overload
+    def __getitem__(self, item: int) -> BoolMap: ...
+    @overload
+    def __getitem__(self, item: slice) -> "MaskMaps": ...
+    def __getitem__(self, item: int | slice) -> "BoolMap | MaskMaps":
+        if isinstance(item, slice):
+            return MaskMaps(self.pixels[item], self.shapes[item])
+        out = np.zeros(self.shapes[item], dtype=bool)
+        out.reshape(-1)[self.pixels[item]] = True
+        return out
+
+
+@dataclass(frozen=True)
+class BalancedMask:
+    """The pixels that are scored, and how they were chosen.
+
+    Attributes:
+        mask: one (height, width) boolean map per image, in the order of the depth maps.
+        counts: (bins,) valid pixels per bin before the draw.
+        per_bin: pixels drawn from every non-empty scored bin (of a given mask: the fewest).
+        empty_bins: scored bins without a pixel: a gap in every balanced number.
+        seed: of the draw; None for a mask that was given.
+        source: "drawn" or where the mask came from.
+    """
+
+    mask: MaskMaps
+    counts: IntArray
+    per_bin: int
+    empty_bins: list[int]
+    seed: int | None
+    source: str
+
+    def fingerprint(self) -> str:
+        """Return a hash of the chosen pixels (16 hex digits): equal masks, equal numbers."""
+        digest = hashlib.sha256()
+        for pixels, shape in zip(self.mask.pixels, self.mask.shapes, strict=True):
+            digest.update(np.array([*shape, len(pixels), *pixels], dtype="<i8").tobytes())
+        return digest.hexdigest()[:16]
+
+    def describe(self) -> dict[str, Any]:
+        """Return the rule and its outcome for a protocol, JSON-able."""
+        return {
+            "rule": "the same number of pixels, drawn without replacement, from every scored bin",
+            "source": self.source,
+            "seed": self.seed,
+            "per_bin": self.per_bin,
+            "pixels": sum(map(len, self.mask.pixels)),
+            "empty_bins": self.empty_bins,
+            "fingerprint": self.fingerprint(),
+        }
+
+
+def balanced_mask(depths: Iterable[DepthMap], bins: LabelBins, seed: int = 0) -> BalancedMask:
+    """Draw the same number of pixels from every scored bin over a whole test set.
+
+    With n the smallest number of pixels in a non-empty scored bin, n pixels are drawn uniformly
+    without replacement from every scored bin. The maps are read twice, one at a time; the same
+    maps, bins and seed give the same mask.
+
+    Args:
+        depths: (height, width) or (1, height, width) maps, in the order of the test set. They are
+            iterated twice, so pass a list or a data set, not a generator.
+        bins: pixels without a scored bin (no depth, below the first bin) are never drawn.
+        seed: of the draw.
+
+    Raises:
+        DataError: a generator; no map; no pixel in any scored bin; maps that change between passes.
+
+    Warns:
+        UserWarning: scored bins with fewer than 100 pixels, empty ones included, by number.
+
+    Source: NYUD2-DIR (Yang et al., "Delving into Deep Imbalanced Regression", ICML 2021).
+
+    Example:
+        >>> import warnings
+        >>> from depthbal.evaluation import DepthBins
+        >>> depths = [np.array([[0.5, 0.5, 1.5]]), np.array([[1.5, 0.5, 1.5]])]
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("ignore")
+        ...     balanced = balanced_mask(depths, DepthBins([0, 1, 2], ["many", "few"]))
+        >>> balanced.per_bin, sum(int(m.sum()) for m in balanced.mask)
+        (3, 6)
+        >>> balanced.mask[0].tolist()
+        [[True, True, True]]
+    """
+    if iter(depths) is depths:
+        raise DataError("balanced_mask reads the depth maps twice; pass a list, not a generator")
+    counts = np.array([_counts(index, len(bins)) for index, _ in _indices(depths, bins)])
+    if not counts.size or not counts.sum():
+        raise DataError(f"none of the {len(counts)} depth maps has a pixel in a scored bin")
+    total = counts.sum(0)
+    per_bin = int(total[total > 0].min())
+    chosen = _draw(total, per_bin, seed)
+    # before[i, b]: pixels of bin b in earlier maps; start[b]: the place of bin b's first pixel
+    before = counts.cumsum(0) - counts
+    start = total.cumsum() - total
+    pixels, shapes = [], []
+    for i, (index, shape) in enumerate(_indices(depths, bins)):
+        if i >= len(counts) or not np.array_equal(_counts(index, len(bins)), counts[i]):
+            raise DataError(f"depth map {i} changed between the two passes over the maps")
+        pixels.append(_pick(index, counts[i], start + before[i], chosen))
+        shapes.append(shape)
+    if len(pixels) != len(counts):
+        raise DataError(f"{len(counts)} depth maps in the first pass, {len(pixels)} in the second")
+    empty = _warn_of_thin_bins(total, bins)
+    return BalancedMask(MaskMaps(pixels, shapes), total, per_bin, empty, seed, "drawn")
+
+
+def load_balanced_mask(
+    path: str | Path, depths: Iterable[DepthMap], bins: LabelBins
+) -> BalancedMask:
+    """Read a mask that was published with a benchmark, such as `test_balanced_mask.npy`.
+
+    Args:
+        path: npy file of (images, height, width) booleans or 0/1 integers.
+        depths: the maps it belongs to; read once, to count its pixels per bin.
+        bins: bins of the evaluation.
+
+    Raises:
+        DataError: an unreadable file; another number or size of maps; no pixel in a scored bin.
+    """
+    try:
+        given = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{path}: not a readable npy file of a balanced mask ({error})") from error
+    maps = list(_indices(depths, bins))
+    shapes = [shape for _, shape in maps]
+    if given.ndim != 3 or len(given) != len(maps) or {given.shape[1:]} != set(shapes):
+        raise DataError(
+            f"{path}: mask of shape {given.shape} for {len(maps)} depth maps of "
+            f"{sorted(set(shapes))}; use the mask of the same test set and crop, or remove the "
+            "file to have one drawn"
+        )
+    pixels = [np.flatnonzero(one) for one in given]
+    total = np.sum([_counts(index, len(bins)) for index, _ in maps], axis=0)
+    drawn = np.sum(
+        [_counts(index[p], len(bins)) for (index, _), p in zip(maps, pixels, strict=True)], axis=0
+    )
+    if not drawn.sum():
+        raise DataError(f"{path}: the mask holds no pixel with a depth in a scored bin")
+    per_bin = int(drawn[drawn > 0].min())
+    empty = _warn_of_thin_bins(drawn, bins)
+    return BalancedMask(MaskMaps(pixels, shapes), total, per_bin, empty, None, Path(path).name)
+
+
+def _indices(
+    depths: Iterable[DepthMap], bins: LabelBins
+) -> Iterator[tuple[npt.NDArray[np.int16], tuple[int, int]]]:
+    """Yield the bin of every pixel of one map, flat, and the map's (height, width)."""
+    for i, depth in enumerate(depths):
+        values = torch.as_tensor(depth)
+        if values.ndim == 3 and len(values) == 1:
+            values = values[0]
+        if values.ndim != 2:
+            raise DataError(f"depth map {i} is {tuple(values.shape)}, expected (height, width)")
+        height, width = values.shape
+        yield bins.index(values).reshape(-1).to(torch.int16).cpu().numpy(), (height, width)
+
+
+def _counts(index: npt.NDArray[np.int16], n_bins: int) -> IntArray:
+    return np.bincount(index + 1, minlength=n_bins + 1)[1:]
+
+
+def _draw(total: IntArray, per_bin: int, seed: int) -> IntArray:
+    """Choose `per_bin` pixels of each bin; return sorted places in the order bin, image, pixel."""
+    start = total.cumsum() - total
+    return np.concatenate(
+        [
+            start[b]
+            # one stream per bin: a change in one bin does not disturb the others
+            + np.sort(np.random.default_rng([seed, b]).choice(total[b], per_bin, replace=False))
+            for b in np.flatnonzero(total).tolist()
+        ]
+    )
+
+
+def _pick(
+    index: npt.NDArray[np.int16], counts: IntArray, first: IntArray, chosen: IntArray
+) -> IntArray:
+    """Return the chosen pixels of one map.
+
+    Args:
+        index: (pixels,) bin of every pixel, -1 for none.
+        counts: (bins,) pixels of this map per bin.
+        first: (bins,) the place of this map's first pixel of every bin.
+        chosen: sorted places.
+    """
+    low, high = np.searchsorted(chosen, first), np.searchsorted(chosen, first + counts)
+    taken = high - low
+    which = np.repeat(np.arange(len(counts)), taken)
+    # the taken.sum() entries of `chosen` in this map: low[b], low[b] + 1, ... of each bin in turn
+    place = chosen[np.arange(taken.sum()) - np.repeat(taken.cumsum() - taken - low, taken)]
+    order = np.argsort(index, kind="stable")[len(index) - counts.sum() :]
+    inside = counts.cumsum() - counts
+    return np.sort(order[place - first[which] + inside[which]])
+
+
+def _warn_of_thin_bins(counts: IntArray, bins: LabelBins) -> list[int]:
+    """Warn once of scored bins with few pixels; return those with none."""
+    scored = np.flatnonzero(bins.scored)
+    empty = [int(b) for b in scored if counts[b] == 0]
+    thin = [f"{b}: {counts[b]}" for b in scored if 0 < counts[b] < RELIABLE_PIXELS]
+    if thin or empty:
+        parts = (
+            [f"fewer than {RELIABLE_PIXELS} pixels in bins {{{', '.join(thin)}}}"] if thin else []
+        )
+        parts += [f"no pixel in bins {empty}"] if empty else []
+        warnings.warn(
+            f"balanced mask: {'; '.join(parts)}. Numbers of these bins rest on little or nothing",
+            UserWarning,
+            stacklevel=3,
+        )
+    return empty

@@ -1,0 +1,255 @@
+"""Bins of a label range and their many, medium and few shots."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from depthbal.errors import DataError
+from depthbal.evaluation import nyud2
+
+SHOTS = ("many", "medium", "few")
+
+
+class _Histogram(Protocol):
+    """What `from_histogram` needs: `depthbal.priors.Histogram` has it."""
+
+    edges: npt.NDArray[np.float64]
+    counts: npt.NDArray[np.float64]
+
+
+class LabelBins:
+    """Half-open bins [edge_i, edge_i+1) of a scalar label, each with a shot or none.
+
+    The last bin takes everything beyond its upper edge; labels below the first edge, labels that
+    are not finite and labels in unscored bins have no bin (-1). Labels and edges are compared in
+    float32, so that 0.8 lies in the bin that starts at 0.8 whatever precision either came in.
+
+    Args:
+        edges: (bins + 1,) increasing, in label units (metres, years).
+        shots: one of "many", "medium", "few" per bin, or None (also "") for a bin in no shot.
+            Default: no bin has a shot.
+        scored: which bins count at all. Default: those with a shot, or all if `shots` is not given.
+            A scored bin without a shot counts in "overall" only.
+        per_unit: if given, bin = int(label * per_unit) replaces the comparison with the edges (the
+            rule of NYUD2-DIR, bins per metre); the edges must be multiples of 1 / per_unit from 0.
+        shot_rule: where the shots come from, in words, for the protocol.
+
+    Raises:
+        DataError: edges that do not increase; a wrong number of shots; an unknown shot.
+
+    Example:
+        >>> ages = LabelBins.from_counts([0, 1, 2, 3], [150, 50, 4], many_above=100, few_below=20)
+        >>> ages.shots
+        ('many', 'medium', 'few')
+        >>> ages.index(torch.tensor([-1, 0, 1, 2, 90])).tolist()
+        [-1, 0, 1, 2, 2]
+    """
+
+    unit_suffix = ""
+
+    def __init__(
+        self,
+        edges: npt.ArrayLike,
+        shots: Sequence[str | None] | None = None,
+        *,
+        scored: npt.ArrayLike | None = None,
+        per_unit: float | None = None,
+        shot_rule: str = "",
+    ) -> None:
+        self.edges = np.array(edges, dtype=np.float64)
+        if self.edges.ndim != 1 or len(self.edges) < 2 or not (np.diff(self.edges) > 0).all():
+            raise DataError(f"bin edges must be an increasing list of 2 or more, got {edges!r}")
+        self.shots = _checked_shots(shots, len(self))
+        if scored is None:
+            scored = [shots is None or shot is not None for shot in self.shots]
+        self.scored: npt.NDArray[np.bool_] = np.array(scored, dtype=bool)
+        if self.scored.shape != (len(self),):
+            raise DataError(f"expected {len(self)} scored flags, got shape {self.scored.shape}")
+        self.per_unit = per_unit
+        if per_unit and not np.allclose(self.edges * per_unit, np.arange(len(self) + 1)):
+            raise DataError(f"per_unit={per_unit} needs edges at 0, {1 / per_unit}, ...")
+        self.shot_rule = shot_rule
+
+    def __len__(self) -> int:
+        return len(self.edges) - 1
+
+    @classmethod
+    def from_counts(
+        cls,
+        edges: npt.ArrayLike,
+        counts: npt.ArrayLike,
+        many_above: float,
+        few_below: float,
+        **options: Any,
+    ) -> Self:
+        """Give every bin its shot by its number of training labels; empty bins are few-shot.
+
+        Args:
+            edges: (bins + 1,) in label units.
+            counts: (bins,) training labels per bin.
+            many_above: a count above this is many-shot.
+            few_below: a count below this is few-shot; the rest is medium-shot.
+            **options: passed to the constructor.
+        """
+        values = np.asarray(counts, dtype=np.float64)
+        shots = np.where(
+            values > many_above, "many", np.where(values < few_below, "few", "medium")
+        ).tolist()
+        rule = f"many: more than {many_above:g} training labels per bin, few: below {few_below:g}"
+        return cls(edges, shots, **{"shot_rule": rule, **options})
+
+    @property
+    def centers(self) -> npt.NDArray[np.float64]:
+        """The middle of every bin, (bins,), in label units."""
+        return (self.edges[:-1] + self.edges[1:]) / 2
+
+    def index(self, values: Tensor) -> Tensor:
+        """Return the bin of every label as a long tensor of the same shape, -1 for no scored bin.
+
+        Args:
+            values: labels of any shape and real dtype.
+        """
+        labels = values.detach().to(torch.float32)
+        last = len(self) - 1
+        if self.per_unit:
+            # floor, not the rule's cast, which would send -0.05 to bin 0
+            found = (labels * self.per_unit).nan_to_num_(-1.0).floor_().clamp_(-1, last).long()
+        else:
+            edges = torch.as_tensor(self.edges, dtype=torch.float32, device=labels.device)
+            found = torch.bucketize(labels, edges, right=True).sub_(1).clamp_(max=last)
+        if not self.scored.all():
+            # one row more, so that index -1 (below the first edge) finds "unscored" too
+            lookup = torch.arange(len(self) + 1, device=labels.device)
+            lookup[~torch.as_tensor(np.append(self.scored, False), device=labels.device)] = -1
+            found = lookup[found]
+        return found.masked_fill_(~labels.isfinite(), -1)
+
+    def groups(self) -> Tensor:
+        """Return (4, bins) float64: 1 where the bin belongs to overall, many, medium, few."""
+        rows = [self.scored]
+        rows += [self.scored & np.array([shot == name for shot in self.shots]) for name in SHOTS]
+        return torch.as_tensor(np.stack(rows), dtype=torch.float64)
+
+    def all_scored(self) -> Self:
+        """Return the same bins, every one of them scored; shots stay as they are."""
+        return type(self)(
+            self.edges,
+            self.shots,
+            scored=np.ones(len(self), dtype=bool),
+            per_unit=self.per_unit,
+            shot_rule=self.shot_rule,
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """Return the definition of bins and shots for a protocol, JSON-able."""
+        rule = "edge_i <= label < edge_i+1, in float32; the last bin takes everything beyond"
+        if self.per_unit:
+            rule = f"bin = min(int(label * {self.per_unit:g}), {len(self) - 1}), in float32"
+        return {
+            "rule": rule,
+            "edges": self.edges.tolist(),
+            "scored": np.flatnonzero(self.scored).tolist(),
+            "shots": {s: [i for i, x in enumerate(self.shots) if x == s] for s in SHOTS},
+            "shot_rule": self.shot_rule,
+        }
+
+
+class DepthBins(LabelBins):
+    """Bins of metric depth that start at 0 m; a depth of 0 or below has no bin.
+
+    Example:
+        >>> bins = DepthBins.nyud2()
+        >>> bins.index(torch.tensor([0.0, 0.699, 0.7, 5.05, 9.95, 12.0])).tolist()
+        [-1, -1, 7, 50, 99, 99]
+        >>> bins.shots[7], bins.shots[20], bins.shots[99]
+        ('medium', 'many', 'few')
+    """
+
+    unit_suffix = "_m"
+
+    @classmethod
+    def nyud2(cls) -> Self:
+        """Return the benchmark's 100 bins of 0.1 m, bins 0 to 6 unscored, with its official shots.
+
+        Source: NYUD2-DIR (Yang et al., "Delving into Deep Imbalanced Regression", ICML 2021).
+        """
+        bins = np.arange(len(nyud2.TRAIN_PIXELS) + 1)
+        return cls.from_counts(
+            bins / nyud2.BINS_PER_METRE,
+            nyud2.TRAIN_PIXELS,
+            nyud2.MANY_ABOVE,
+            nyud2.FEW_BELOW,
+            scored=bins[:-1] >= nyud2.FIRST_SCORED_BIN,
+            per_unit=nyud2.BINS_PER_METRE,
+            shot_rule="NYUD2-DIR: many above 2.6e7 official training pixels, few below 1.0e7",
+        )
+
+    @classmethod
+    def from_histogram(
+        cls, histogram: _Histogram, many_share: float = 0.0074, few_share: float = 0.00285
+    ) -> Self:
+        """Give every bin of a training histogram its shot by its share of all training pixels.
+
+        The range from 0 m to the histogram's first edge is filled with unscored bins of the first
+        bin's width: with 0.1 m bins, bin 7 starts at 0.7 m for every data set.
+
+        Args:
+            histogram: has `edges` (bins + 1,) in metres and `counts` (bins,).
+            many_share: a bin with a larger share is many-shot (NYUD2-DIR: 2.6e7 of 3.5e9 pixels).
+            few_share: a bin with a smaller share is few-shot (NYUD2-DIR: 1.0e7 of 3.5e9 pixels).
+
+        Raises:
+            DataError: an empty histogram.
+        """
+        counts = np.asarray(histogram.counts, dtype=np.float64)
+        if not counts.sum() > 0:
+            raise DataError("the histogram holds no pixels; fill it from the training split first")
+        edges, below = _from_zero(np.asarray(histogram.edges, dtype=np.float64))
+        rule = f"many above {many_share:.3%} of all training pixels, few below {few_share:.3%}"
+        return cls.from_counts(
+            edges,
+            np.concatenate([np.zeros(below), counts / counts.sum()]),
+            many_share,
+            few_share,
+            scored=np.arange(len(edges) - 1) >= below,
+            shot_rule=rule,
+        )
+
+    @classmethod
+    def uniform(cls, width: float, high: float = 10.0) -> Self:
+        """Return scored bins of equal width from 0 to `high` metres, without shots.
+
+        Example:
+            >>> len(DepthBins.uniform(0.5))
+            20
+        """
+        return cls(np.arange(round(high / width) + 1) * width)
+
+    def index(self, values: Tensor) -> Tensor:
+        """Return the bin of every depth in metres, -1 for no scored bin and for no depth (<= 0)."""
+        found = super().index(values)
+        # only a scored first bin can hold zeros
+        return found.masked_fill_(values <= 0, -1) if self.scored[0] else found
+
+
+def _checked_shots(shots: Sequence[str | None] | None, n_bins: int) -> tuple[str | None, ...]:
+    if shots is None:
+        return (None,) * n_bins
+    if len(shots) != n_bins:
+        raise DataError(f"expected one shot per bin, {n_bins} of them, got {len(shots)}")
+    unknown = {str(shot) for shot in shots if shot} - set(SHOTS)
+    if unknown:
+        raise DataError(f"shots must be among {SHOTS} or None, got {sorted(unknown)}")
+    return tuple(str(shot) if shot else None for shot in shots)
+
+
+def _from_zero(edges: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], int]:
+    """Prepend edges down to 0; return all edges and how many bins were added."""
+    if edges[0] <= 0:
+        return edges, 0
+    below = max(1, round(edges[0] / (edges[1] - edges[0])))
+    return np.concatenate([np.linspace(0, edges[0], below + 1)[:-1], edges]), below

@@ -1,0 +1,149 @@
+"""Float64 sums of the terms per image and bin: the only pass over the pixels."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from depthbal.errors import DataError
+from depthbal.evaluation.bins import LabelBins
+from depthbal.evaluation.terms import TERMS, PixelErrors, pixel_term
+
+# Pixels worked on at once on a CPU: the float64 temporaries then stay in its cache.
+_CPU_PIXELS = 1 << 17
+
+
+def binned_sums(
+    preds: Tensor,
+    target: Tensor,
+    mask: Tensor | None,
+    bins: LabelBins,
+    terms: Sequence[str] = TERMS,
+) -> Tensor:
+    """Sum every term over the pixels of each image and bin.
+
+    S[i, b, k] = sum over pixels x of image i with mask(x) and bin(target(x)) = b of term_k(x)
+
+    Args:
+        preds: (images, ...) in label units, any floating dtype.
+        target: the same shape.
+        mask: the same shape, True counts; None counts every pixel.
+        bins: pixels whose target has no scored bin are left out.
+        terms: names from `TERMS`.
+
+    Returns:
+        (images, bins, terms) float64 on the device of the predictions.
+
+    Raises:
+        DataError: shapes differ; the mask is not boolean; values under the mask are not finite.
+
+    Example:
+        >>> from depthbal.evaluation import DepthBins
+        >>> preds, target = torch.full((2, 1, 4, 4), 2.5), torch.full((2, 1, 4, 4), 2.0)
+        >>> sums = binned_sums(preds, target, target > 0, DepthBins.nyud2(), ["count", "error"])
+        >>> sums.shape, sums[0, 20].tolist()
+        (torch.Size([2, 100, 2]), [16.0, 8.0])
+    """
+    mask = checked_mask(target, mask)
+    truth = BinnedTruth(target, masked_index(target, mask, bins), len(bins))
+    check_preds(preds, target, mask)
+    return truth.sums(preds, terms)
+
+
+class BinnedTruth:
+    """The counted pixels of a batch of targets, prepared once for several predictions.
+
+    Args:
+        target: (images, ...) in label units.
+        index: the same shape, the bin of every pixel, -1 where it does not count.
+        n_bins: number of bins.
+    """
+
+    def __init__(self, target: Tensor, index: Tensor, n_bins: int) -> None:
+        self._shape = (len(target), n_bins)
+        images = len(target)
+        step = images
+        if target.device.type == "cpu" and target.numel():
+            step = max(1, _CPU_PIXELS // (target.numel() // images))
+        self._parts = [
+            _Part(target[i : i + step], index[i : i + step], n_bins)
+            for i in range(0, images, max(step, 1))
+        ]
+        self._slices = [slice(i, i + step) for i in range(0, images, max(step, 1))]
+
+    def sums(self, preds: Tensor, terms: Sequence[str]) -> Tensor:
+        """Return (images, bins, terms) float64 of checked predictions in the target's shape."""
+        images, n_bins = self._shape
+        out = torch.empty(images, n_bins, len(terms), dtype=torch.float64, device=preds.device)
+        for where, part in zip(self._slices, self._parts, strict=True):
+            out[where] = part.sums(preds[where], terms)
+        return out
+
+
+class _Part:
+    """As many images as fit the cache."""
+
+    def __init__(self, target: Tensor, index: Tensor, n_bins: int) -> None:
+        self._shape = (len(target), n_bins)
+        flat = index.reshape(-1)
+        self._pixels = (flat >= 0).nonzero().squeeze(1)
+        first = torch.arange(len(target), device=target.device) * n_bins
+        first = first.repeat_interleave(flat.numel() // max(len(target), 1))
+        self._cell = (flat + first).index_select(0, self._pixels)
+        self._target = target.detach().reshape(-1).index_select(0, self._pixels).double()
+
+    def sums(self, preds: Tensor, terms: Sequence[str]) -> Tensor:
+        images, n_bins = self._shape
+        found = preds.detach().reshape(-1).index_select(0, self._pixels).double()
+        errors = PixelErrors(found, self._target)
+        columns = [
+            found.new_zeros(images * n_bins).scatter_add_(0, self._cell, pixel_term(name, errors))
+            for name in terms
+        ]
+        return torch.stack(columns, dim=1).view(images, n_bins, len(terms))
+
+
+def masked_index(target: Tensor, mask: Tensor, bins: LabelBins) -> Tensor:
+    """Return the bin of every target, -1 outside the mask and the scored bins."""
+    return bins.index(target).masked_fill_(~mask, -1)
+
+
+def checked_mask(target: Tensor, mask: Tensor | None) -> Tensor:
+    """Return the mask as booleans; the target under it is finite, or a DataError says how many."""
+    if target.ndim == 0:
+        raise DataError("target has no dimension; pass (images, ...), one image is target[None]")
+    if mask is None:
+        mask = torch.ones_like(target, dtype=torch.bool)
+    if mask.shape != target.shape:
+        raise DataError(_differ("mask", mask, "target", target, "pass one flag per pixel"))
+    if mask.is_floating_point() or mask.is_complex():
+        raise DataError(f"the mask must be boolean, True counts; got {mask.dtype}")
+    mask = mask.bool()
+    _check_finite("target", target, mask)
+    return mask
+
+
+def check_preds(preds: Tensor, target: Tensor, mask: Tensor) -> None:
+    """Raise a DataError unless preds have the target's shape and are finite under the mask."""
+    if preds.shape != target.shape:
+        cure = (
+            "resize the prediction to the target first, e.g. torch.nn.functional.interpolate("
+            "preds, size=target.shape[-2:], mode='bilinear', align_corners=True)"
+        )
+        raise DataError(_differ("preds", preds, "target", target, cure))
+    if preds.is_complex():
+        raise DataError(f"preds must be real, got {preds.dtype}")
+    _check_finite("preds", preds, mask)
+
+
+def _check_finite(name: str, values: Tensor, mask: Tensor) -> None:
+    bad = int((mask & ~values.isfinite()).sum())
+    if bad:
+        raise DataError(
+            f"{name} hold {bad} values that are not finite (NaN or infinite) of {int(mask.sum())} "
+            "under the mask; mask them out or mend the model before it is scored"
+        )
+
+
+def _differ(first: str, a: Tensor, second: str, b: Tensor, cure: str) -> str:
+    return f"{first} {tuple(a.shape)} and {second} {tuple(b.shape)} differ; {cure}"

@@ -1,0 +1,101 @@
+"""What is summed over pixels: every metric is a function of the means of these terms."""
+
+import math
+from collections.abc import Callable
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+MIN_PREDICTION = 1e-3
+"""Metres; smaller predictions are raised to it, in the logarithms and ratios only."""
+
+
+class PixelErrors:
+    """Predictions beside truths, float64, with the intermediate results that terms share.
+
+    Args:
+        preds: (pixels,) float64 in label units.
+        target: (pixels,) float64 in label units.
+    """
+
+    def __init__(self, preds: Tensor, target: Tensor) -> None:
+        self.preds = preds
+        self.target = target
+
+    @cached_property
+    def error(self) -> Tensor:
+        """Prediction minus truth."""
+        return self.preds - self.target
+
+    @cached_property
+    def absolute(self) -> Tensor:
+        """Absolute error."""
+        return self.error.abs()
+
+    @cached_property
+    def positive(self) -> Tensor:
+        """Predictions raised to MIN_PREDICTION, for logarithms and ratios."""
+        return self.preds.clamp(min=MIN_PREDICTION)
+
+    @cached_property
+    def log_error(self) -> Tensor:
+        """Natural logarithm of prediction over truth."""
+        return (self.positive / self.target).log_()
+
+    @cached_property
+    def _pair(self) -> tuple[Tensor, Tensor]:
+        return torch.maximum(self.positive, self.target), torch.minimum(self.positive, self.target)
+
+    def within(self, power: int) -> Tensor:
+        """Return 1 where max(p / t, t / p) < 1.25 ** power, else 0."""
+        larger, smaller = self._pair
+        # a product decides ties exactly for float32 inputs, a quotient would round
+        return (larger < smaller * 1.25**power).double()
+
+
+TermFunction = Callable[[PixelErrors], Tensor]
+
+_FUNCTIONS: dict[str, TermFunction] = {
+    "count": lambda x: torch.ones_like(x.target),
+    "error": lambda x: x.error,
+    "absolute": lambda x: x.absolute,
+    "squared": lambda x: x.error.square(),
+    "relative": lambda x: x.absolute / x.target,
+    "log10": lambda x: x.log_error.abs().mul_(1 / math.log(10)),
+    "log_error": lambda x: x.log_error,
+    "log_squared": lambda x: x.log_error.square(),
+    "delta1": lambda x: x.within(1),
+    "delta2": lambda x: x.within(2),
+    "delta3": lambda x: x.within(3),
+}
+
+TERMS: tuple[str, ...] = tuple(_FUNCTIONS)
+"""All terms, in the order of the last dimension of the sums."""
+
+LABEL_TERMS: tuple[str, ...] = ("count", "error", "absolute", "squared")
+"""The terms of labels that may be zero or negative (ages, coordinates)."""
+
+
+def pixel_term(name: str, errors: PixelErrors) -> Tensor:
+    """Return one term for every pixel, (pixels,) float64.
+
+    | term | value |
+    |---|---|
+    | count | 1 |
+    | error, absolute, squared | p - t, abs(p - t), (p - t) ** 2 |
+    | relative | abs(p - t) / t |
+    | log10 | abs(log10 q - log10 t) |
+    | log_error, log_squared | d = ln q - ln t, d ** 2 |
+    | delta1, delta2, delta3 | 1 where max(q / t, t / q) < 1.25, 1.25 ** 2, 1.25 ** 3 |
+
+    with q = max(p, 1e-3 m).
+
+    Example:
+        >>> p, t = torch.tensor([2.5, -1.0]).double(), torch.tensor([2.0, 1.0]).double()
+        >>> pixel_term("squared", PixelErrors(p, t)).tolist()
+        [0.25, 4.0]
+        >>> pixel_term("delta1", PixelErrors(p, t)).tolist()  # exactly 1.25 is not within 1.25
+        [0.0, 0.0]
+    """
+    return _FUNCTIONS[name](errors)
