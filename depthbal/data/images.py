@@ -89,7 +89,8 @@ def to_metres(
     """
     if scale is None:
         scale = default_scale(raw.dtype, name)
-    depth: NDArray[np.float32] = np.multiply(raw, scale, dtype=np.float32, casting="unsafe")
+    # in double precision, so that 700 mm is the float32 next to 0.7 and not the one after it
+    depth: NDArray[np.float32] = np.multiply(raw, scale, dtype=np.float64).astype(np.float32)
     for value in invalid:
         if value != 0:  # 0 stays 0 under any scale
             depth[np.isnan(raw) if np.isnan(value) else raw == value] = 0.0
@@ -146,7 +147,8 @@ def normalise(image: NDArray[np.uint8] | NDArray[np.float32]) -> Tensor:
         image: (H, W, 3), uint8 in 0 to 255 or float32 in 0 to 1.
 
     Example:
-        >>> normalise(np.zeros((1, 1, 3), dtype=np.uint8))[:, 0, 0].numpy().round(3).tolist()
+        >>> black = normalise(np.zeros((1, 1, 3), dtype=np.uint8))
+        >>> [round(value, 3) for value in black.flatten().tolist()]
         [-2.118, -2.036, -1.804]
     """
     unit = 255.0 if image.dtype == np.uint8 else 1.0

@@ -1,0 +1,102 @@
+"""Pairs that lie as image and depth files under one folder."""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path, PurePosixPath
+
+from depthbal.data.images import read_image
+from depthbal.data.pairs import Depth, Image
+
+
+class FilePairs:
+    """Image and depth files, read when asked for.
+
+    Args:
+        root: the folder that all paths are relative to.
+        pairs: (image path, depth path) of every pair, with forward slashes, relative to `root`.
+        read_depth: turns the path of a depth file into float32 (H, W) metres, 0 = no depth; must
+            be picklable (a function of a module, or a `functools.partial` of one).
+        reading: settings of `read_depth`, as text; part of the fingerprint.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        pairs: Sequence[tuple[str, str]],
+        read_depth: Callable[[Path], Depth],
+        reading: str,
+    ) -> None:
+        self.root = root
+        self.pairs = list(pairs)
+        self.read_depth = read_depth
+        self.reading = reading
+        self._fingerprint: str | None = None
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def load(self, index: int) -> tuple[Image, Depth]:
+        """Return image uint8 (H, W, 3) RGB and depth float32 (H, W) in metres."""
+        return read_image(self.root / self.pairs[index][0]), self.load_depth(index)
+
+    def load_depth(self, index: int) -> Depth:
+        """Return the depth map, float32 (H, W) in metres."""
+        return self.read_depth(self.root / self.pairs[index][1])
+
+    def name(self, index: int) -> str:
+        """Return both paths, as they appear under the root."""
+        image, depth = self.pairs[index]
+        return f"{image} with {depth}"
+
+    def group(self, index: int) -> str:
+        """Return the folder of the image, relative to the root."""
+        return str(PurePosixPath(self.pairs[index][0]).parent)
+
+    def fingerprint(self) -> str:
+        """Return a digest of all names, sizes and modification times, and of the reading."""
+        if self._fingerprint is None:
+            self._fingerprint = self._digest()
+        return self._fingerprint
+
+    def _digest(self) -> str:
+        digest = hashlib.sha256(self.reading.encode())
+        known: dict[str, dict[str, str]] = {}
+        for pair in self.pairs:
+            for path in pair:
+                folder, _, name = path.rpartition("/")
+                if folder not in known:
+                    known[folder] = _states(self.root / folder)
+                digest.update(f"{path}:{known[folder].get(name, 'missing')}\n".encode())
+        return digest.hexdigest()
+
+
+def first_missing(root: Path, paths: Iterable[str]) -> tuple[int, str] | None:
+    """Return position and path of the first file that does not exist under `root`, else None.
+
+    Every folder is listed once, so that 100,000 paths take a fraction of a second.
+    """
+    known: dict[str, set[str]] = {}
+    for position, path in enumerate(paths):
+        folder, _, name = path.rpartition("/")
+        if folder not in known:
+            known[folder] = _names(root / folder)
+        if name not in known[folder]:
+            return position, path
+    return None
+
+
+def _names(folder: Path) -> set[str]:
+    try:
+        return set(os.listdir(folder))
+    except OSError:
+        return set()
+
+
+def _states(folder: Path) -> dict[str, str]:
+    states = {}
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            status = entry.stat()
+            states[entry.name] = f"{status.st_size}:{status.st_mtime_ns}"
+    return states

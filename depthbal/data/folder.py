@@ -1,0 +1,152 @@
+"""Own data: images and depth maps in folders."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pytorch_lightning.utilities import rank_zero_warn
+
+from depthbal.data.datamodule import DepthDataModule
+from depthbal.data.files import FilePairs
+from depthbal.data.images import (
+    DEPTH_SUFFIXES,
+    IMAGE_SUFFIXES,
+    default_scale,
+    read_depth,
+    read_raw_depth,
+)
+from depthbal.data.matching import match_pairs
+from depthbal.data.pairs import PairSource, PairSubset
+from depthbal.data.splits import Split, hold_out
+from depthbal.errors import ConfigError, DataError
+
+# Steps finer than this share of a bin change no count that matters.
+_COARSE = 0.05
+
+
+class FolderDataModule(DepthDataModule):
+    """Read own images and depth maps from folders.
+
+    Either one set, from which the test split is taken by `test_fraction`::
+
+        ROOT/rgb/kitchen/0001.jpg      ROOT/depth/kitchen/0001.png
+
+    or split folders (used where ROOT/train exists; ROOT/val is optional)::
+
+        ROOT/train/rgb/0001.jpg        ROOT/train/depth/0001.png
+        ROOT/val/rgb/0001.jpg          ROOT/val/depth/0001.png
+        ROOT/test/rgb/0001.jpg         ROOT/test/depth/0001.png
+
+    An image and a depth file belong together when their paths inside ``rgb`` and ``depth`` agree
+    apart from the suffix. Other layouts are described by patterns, whose wildcards must then stand
+    for the same text: ``rgb: "**/*_colors.png"``, ``depth: "**/*_depth.png"``. Subfolders count as
+    scenes: a split never cuts one where there are at least ten, else blocks of consecutive files
+    are held out.
+
+    Depth files are PNG or TIFF of 8 or 16 bit with one channel, or ``.npy`` (H, W), of the same
+    size as their image.
+
+    Args:
+        root: the folder with the data.
+        rgb: folder or pattern of the images, inside `root` or inside each split's folder.
+        depth: folder or pattern of the depth files, likewise.
+        scale: metres per unit of the depth files. null: 16-bit files are in millimetres (0.001),
+            floating-point ``.npy`` in metres (1.0); 8-bit files and integer ``.npy`` need a value.
+        invalid: values in the depth files that mean "no depth"; 0 always does.
+        test_fraction: share of one set that becomes the test split, before validation is taken.
+        **kwargs: as for `DepthDataModule`.
+
+    Raises:
+        ConfigError: a scale or fraction outside its range.
+        DataError: in `setup`; names the folder or file.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        *,
+        rgb: str = "rgb",
+        depth: str = "depth",
+        scale: float | None = None,
+        invalid: Sequence[float] = (0.0,),
+        test_fraction: float = 0.1,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if scale is not None and not scale > 0:
+            raise ConfigError(f"expected a positive scale or null, got {scale}")
+        if not 0 < test_fraction < 1:
+            raise ConfigError(f"expected test_fraction between 0 and 1, got {test_fraction}")
+        self.root = Path(root).expanduser()
+        self.rgb = rgb
+        self.depth = depth
+        self.scale = scale
+        self.invalid = tuple(invalid)
+        self.test_fraction = test_fraction
+        self._whole: tuple[FilePairs, Split] | None = None
+
+    @property
+    def has_split_folders(self) -> bool:
+        """Whether the splits are folders of their own: ROOT/train exists."""
+        return (self.root / "train").is_dir()
+
+    def train_source(self) -> PairSource:
+        """Return the training pairs, validation not yet taken out."""
+        if self.has_split_folders:
+            files = self._source("train")
+            self.quantum = self._quantum(files)
+            return files
+        files, split = self._split_whole()
+        self.quantum = self._quantum(files)
+        return PairSubset(files, split.kept)
+
+    def val_source(self) -> PairSource | None:
+        """Return the pairs of ROOT/val, or None where it does not exist."""
+        if self.has_split_folders and (self.root / "val").is_dir():
+            return self._source("val")
+        return None
+
+    def test_source(self) -> PairSource:
+        """Return the pairs of ROOT/test, or the share of one set that was held out for testing."""
+        if self.has_split_folders:
+            return self._source("test")
+        whole, split = self._split_whole()
+        return PairSubset(whole, split.held_out)
+
+    def source_name(self) -> str:
+        """Return the root folder."""
+        return str(self.root.absolute())
+
+    def _split_whole(self) -> tuple[FilePairs, Split]:
+        if self._whole is None:
+            whole = self._source("")
+            groups = [whole.group(index) for index in range(len(whole))]
+            self._whole = whole, hold_out(groups, self.test_fraction, self.seed)
+        return self._whole
+
+    def _source(self, split: str) -> FilePairs:
+        folder = self.root / split
+        if not folder.is_dir():
+            raise DataError(
+                f"{folder.absolute()} is not a folder; expected the {split or 'whole'} set"
+            )
+        pairs, single = match_pairs(folder, self.rgb, self.depth, IMAGE_SUFFIXES, DEPTH_SUFFIXES)
+        if single:
+            rank_zero_warn(
+                f"{folder}: {len(single)} files have no partner and are left out "
+                f"(the first: {single[0]}); {len(pairs)} pairs remain"
+            )
+        reading = f"scale={self.scale} invalid={self.invalid}"
+        reader = partial(read_depth, scale=self.scale, invalid=self.invalid)
+        return FilePairs(folder, pairs, reader, reading)
+
+    def _quantum(self, source: FilePairs) -> float | None:
+        """Return the depth of one level where it is coarse enough to show in the histogram."""
+        first = source.root / source.pairs[0][1]
+        dtype = read_raw_depth(first).dtype
+        if not np.issubdtype(dtype, np.integer):
+            return None
+        level = self.scale if self.scale is not None else default_scale(dtype, str(first))
+        return level if level > _COARSE * self.bin_width else None
