@@ -1,0 +1,167 @@
+"""What every loss of the package has in common: checks, precision, masks, reduction."""
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from depthbal.losses.evidence import compute_dtype
+from depthbal.losses.reduction import Reduction, count_non_finite, reduce, require_matching
+from depthbal.priors import GaussianMixture, Histogram
+
+# A device's counter of bad values is read this often, because reading it stalls the device.
+DEVICE_CHECK_INTERVAL = 50
+
+
+class RegressionLoss(nn.Module, ABC):
+    """Base of the losses: ``loss(preds, target, mask=None)`` gives a scalar.
+
+    Predictions and targets have one shape, are floating point, and are compared in float32 or wider
+    whatever autocast says. Entries where ``mask`` is False may hold anything, NaN included.
+
+    Args:
+        label_range: Ends (lo, hi) of the label range in label units, for the read-out.
+        reduction: ``"mean"`` over valid entries, ``"sum"`` or ``"none"``.
+    """
+
+    init_args: dict[str, Any]
+    needs_prior: bool = False
+    _bad_values: Tensor
+
+    def __init__(
+        self, *, label_range: tuple[float, float] | None = None, reduction: Reduction = "mean"
+    ) -> None:
+        super().__init__()
+        if label_range is not None and not label_range[0] < label_range[1]:
+            raise ValueError(f"expected label_range (lo, hi) with lo < hi, got {label_range}")
+        if reduction not in ("mean", "sum", "none"):
+            raise ValueError(f"expected reduction mean, sum or none, got {reduction!r}")
+        self.label_range = None if label_range is None else (label_range[0], label_range[1])
+        self.reduction: Reduction = reduction
+        self._calls = 0
+        self.register_buffer("_bad_values", torch.zeros((), dtype=torch.int64), persistent=False)
+
+    @abstractmethod
+    def elementwise(self, preds: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
+        """Return the loss of every entry; inputs are checked, finite and of one wide dtype."""
+
+    def forward(self, preds: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return the reduced loss.
+
+        Args:
+            preds: Predicted labels, any shape, label units.
+            target: True labels, the same shape.
+            mask: Boolean of the same shape, True counts; None counts everything.
+
+        Raises:
+            ValueError: Shapes that differ, integer labels, NaN or infinite values that count (on
+                other devices than the CPU reported within 50 calls, so that no step stalls).
+        """
+        require_matching(preds, target, mask)
+        with torch.autocast(preds.device.type, enabled=False):
+            preds = preds.to(compute_dtype(preds))
+            target = target.detach().to(preds.dtype)
+            self._check_finite(preds, target, mask)
+            if mask is not None:
+                preds = torch.where(mask, preds, torch.zeros_like(preds))
+                target = torch.where(mask, target, torch.zeros_like(target))
+            return reduce(self.elementwise(preds, target, mask), mask, self.reduction)
+
+    def readout(self, preds: Tensor) -> Tensor:
+        """Return the prediction that the raw network output stands for: here the output itself."""
+        return preds
+
+    def set_prior(self, prior: Histogram | GaussianMixture) -> None:
+        """Take the training labels' distribution; losses without a prior ignore it."""
+
+    def noise_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters of the noise scale; they want no weight decay and no schedule."""
+        return []
+
+    @property
+    def noise_sigma(self) -> Tensor | None:
+        """The current noise scale in label units, detached; None for losses without one."""
+        return None
+
+    def _check_finite(self, preds: Tensor, target: Tensor, mask: Tensor | None) -> None:
+        bad = count_non_finite(preds.detach(), mask) + count_non_finite(target, mask)
+        if preds.device.type == "cpu":
+            self._raise_if_bad(int(bad))
+            return
+        self._bad_values = self._bad_values.to(preds.device) + bad
+        self._calls += 1
+        if self._calls % DEVICE_CHECK_INTERVAL == 0:
+            self._raise_if_bad(int(self._bad_values))
+
+    @staticmethod
+    def _raise_if_bad(bad: int) -> None:
+        if bad:
+            raise ValueError(
+                f"{bad} NaN or infinite predictions or targets count under the mask: check the "
+                "learning rate and the labels, or mask them out"
+            )
+
+
+class PriorBuffers(nn.Module):
+    """A mixture as buffers: saved in the state dict, moved with the loss, never rounded to half.
+
+    Example:
+        >>> buffers = PriorBuffers()
+        >>> buffers.set(GaussianMixture([1.0], [2.0], [0.5]))
+        >>> fresh = PriorBuffers()
+        >>> _ = fresh.load_state_dict(buffers.half().state_dict())
+        >>> fresh.mixture.means
+        tensor([2.], dtype=torch.float64)
+    """
+
+    NAMES: ClassVar[tuple[str, ...]] = ("weights", "means", "variances")
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in self.NAMES:
+            self.register_buffer(name, None)
+
+    def set(self, mixture: GaussianMixture) -> None:
+        """Replace the mixture, keeping the device of the one before."""
+        device = None if self.is_unset else self._part("weights").device
+        for name in self.NAMES:
+            setattr(self, name, getattr(mixture, name).detach().clone().to(device))
+
+    @property
+    def is_unset(self) -> bool:
+        """Whether no mixture has been set or loaded."""
+        return self._buffers["weights"] is None
+
+    @property
+    def mixture(self) -> GaussianMixture:
+        """The mixture."""
+        return GaussianMixture(*(self._part(name) for name in self.NAMES))
+
+    def _part(self, name: str) -> Tensor:
+        part = self._buffers[name]
+        if part is None:
+            raise ValueError("no prior is set: call set_prior(histogram) or load a state dict")
+        return part
+
+    def _apply(self, fn: Any, recurse: bool = True) -> "PriorBuffers":
+        """Move with the module, but keep double precision: a prior is a handful of numbers."""
+        before = {name: self._buffers[name] for name in self.NAMES}
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, buffer in before.items():
+            moved = self._buffers[name]
+            if buffer is not None and moved is not None and moved.dtype != buffer.dtype:
+                self._buffers[name] = buffer.to(moved.device)
+        return self
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        """Make room for a mixture of the saved size, so that an unset prior can be restored."""
+        for name in self.NAMES:
+            saved = state_dict.get(prefix + name)
+            if saved is not None:
+                current = self._buffers[name]
+                device = saved.device if current is None else current.device
+                self._buffers[name] = torch.empty(saved.shape, dtype=torch.float64, device=device)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

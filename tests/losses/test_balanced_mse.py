@@ -1,0 +1,307 @@
+"""GAI, BNI, BMC and MSE behind their common signature."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from depthbal.losses import LOSSES, BMCLoss, BNILoss, GAILoss, MSELoss
+from depthbal.losses.batch_prior import batch_prior
+from depthbal.priors import GaussianMixture, Histogram
+from tests.reference import balanced_mse, batch_monte_carlo
+
+EDGES = np.linspace(0.7, 10.0, 94)
+CENTERS = (EDGES[:-1] + EDGES[1:]) / 2
+LONG_TAIL = Histogram(EDGES, 1e6 * np.exp(-CENTERS / 1.5))
+
+
+def make(name: str, **kwargs) -> nn.Module:
+    loss = LOSSES[name](**kwargs)
+    if loss.needs_prior:
+        loss.set_prior(LONG_TAIL)
+    return loss
+
+
+def batch(shape=(2, 1, 13, 17), dtype=torch.float64):
+    generator = torch.Generator().manual_seed(0)
+    target = (0.7 + 9.3 * torch.rand(shape, generator=generator, dtype=torch.float64) ** 3).to(
+        dtype
+    )
+    preds = target + torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
+    mask = torch.rand(shape, generator=generator) < 0.6
+    return preds, target, mask
+
+
+every_loss = pytest.mark.parametrize("name", sorted(LOSSES))
+balanced = pytest.mark.parametrize("name", ["BMCLoss", "BNILoss", "GAILoss"])
+
+
+@pytest.mark.parametrize("name", ["BNILoss", "GAILoss"])
+def test_equals_the_slow_twin_in_value_and_gradient(name):
+    preds, target, _ = batch()
+    loss = make(name, init_noise_sigma=0.6, noise="learned").double()
+    preds = preds.flatten().requires_grad_()
+    value = loss(preds, target.flatten())
+    value.backward()
+    slow = preds.detach().clone().requires_grad_()
+    log_sigma = loss.noise.log_sigma.detach().clone().requires_grad_()
+    prior = loss.prior
+    expected = balanced_mse(
+        slow, target.flatten(), prior.weights, prior.means, prior.variances, log_sigma.exp()
+    )
+    expected.backward()
+    torch.testing.assert_close(value, expected)
+    torch.testing.assert_close(preds.grad, slow.grad)
+    torch.testing.assert_close(loss.noise.log_sigma.grad, log_sigma.grad)
+
+
+@pytest.mark.parametrize("levels", [None, 20])
+def test_bmc_equals_the_slow_twin_in_value_and_gradient(levels):
+    preds, target, _ = batch((507,))
+    if levels:
+        target = (target * levels / 10).round() * 10 / levels
+    loss = BMCLoss(init_noise_sigma=0.8, noise="learned").double()
+    preds.requires_grad_()
+    value = loss(preds, target)
+    value.backward()
+    slow = preds.detach().clone().requires_grad_()
+    log_sigma = loss.noise.log_sigma.detach().clone().requires_grad_()
+    expected = batch_monte_carlo(slow, target, log_sigma.exp())
+    expected.backward()
+    torch.testing.assert_close(value, expected)
+    torch.testing.assert_close(preds.grad, slow.grad)
+    torch.testing.assert_close(loss.noise.log_sigma.grad, log_sigma.grad)
+
+
+@pytest.mark.parametrize("sigma", [0.5, 1.0, 3.0])
+def test_binned_bmc_equals_exact_bmc(sigma):
+    preds, target, _ = batch((6001,))
+    grouped = batch_prior(target, torch.tensor(sigma))
+    assert len(grouped.weights) < 6001 // 2 or sigma == 0.5
+    value = BMCLoss(init_noise_sigma=sigma)(preds, target)
+    expected = batch_monte_carlo(preds, target, torch.tensor(sigma, dtype=torch.float64))
+    assert value.item() == pytest.approx(expected.item(), abs=2 * sigma**2 * 2e-6)
+
+
+@every_loss
+def test_a_mask_equals_dropping_the_entries(name):
+    preds, target, mask = batch()
+    masked = preds.clone().requires_grad_()
+    value = make(name)(masked, target, mask)
+    value.backward()
+    dropped = preds[mask].requires_grad_()
+    expected = make(name)(dropped, target[mask])
+    expected.backward()
+    torch.testing.assert_close(value, expected)
+    torch.testing.assert_close(masked.grad[mask], dropped.grad)
+    assert (masked.grad[~mask] == 0).all()
+
+
+@every_loss
+def test_what_the_mask_hides_may_be_nan(name):
+    preds, target, mask = batch()
+    expected = make(name)(preds, target, mask)
+    preds, target = preds.masked_fill(~mask, float("nan")), target.masked_fill(~mask, float("inf"))
+    preds.requires_grad_()
+    value = make(name)(preds, target, mask)
+    value.backward()
+    assert value.item() == expected.item()
+    assert torch.isfinite(preds.grad).all()
+
+
+@every_loss
+def test_nan_under_the_mask_is_an_error_that_counts(name):
+    preds, target, mask = batch()
+    preds[mask] = torch.where(torch.arange(int(mask.sum())) < 3, torch.nan, preds[mask])
+    with pytest.raises(ValueError, match="3 NaN or infinite"):
+        make(name)(preds, target, mask)
+
+
+@every_loss
+@pytest.mark.filterwarnings("ignore:BMCLoss met a batch")
+def test_an_empty_mask_gives_exactly_0_with_a_gradient_path(name):
+    preds, target, mask = batch()
+    preds.requires_grad_()
+    value = make(name)(preds, target, torch.zeros_like(mask))
+    assert value.item() == 0
+    value.backward()
+    assert (preds.grad == 0).all()
+
+
+@every_loss
+@pytest.mark.parametrize(
+    ("preds", "target"), [((4,), (4, 1)), ((4, 1), (4,)), ((16, 16), (16,)), ((2, 3), (3, 2))]
+)
+def test_nothing_is_broadcast(name, preds, target):
+    with pytest.raises(ValueError, match="differ; nothing is broadcast"):
+        make(name)(torch.zeros(preds), torch.zeros(target))
+
+
+@every_loss
+def test_wrong_masks_and_integer_targets_are_errors(name):
+    loss = make(name)
+    with pytest.raises(ValueError, match="mask"):
+        loss(torch.zeros(4), torch.zeros(4), torch.ones(4, 1, dtype=torch.bool))
+    with pytest.raises(ValueError, match="boolean mask"):
+        loss(torch.zeros(4), torch.zeros(4), torch.ones(4))
+    with pytest.raises(ValueError, match="floating point"):
+        loss(torch.zeros(4), torch.zeros(4, dtype=torch.int64))
+
+
+@every_loss
+def test_half_precision_under_autocast_computes_in_float32(name):
+    preds, target, mask = batch(dtype=torch.float32)
+    expected = make(name)(preds.bfloat16().float(), target, mask)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        value = make(name)(preds.bfloat16(), target, mask)
+    assert value.dtype == torch.float32
+    torch.testing.assert_close(value, expected)
+
+
+@every_loss
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_reductions_agree(name, reduction):
+    preds, target, mask = batch()
+    elementwise = make(name, reduction="none")(preds, target, mask)
+    assert elementwise.shape == preds.shape
+    value = make(name, reduction=reduction)(preds, target, mask)
+    expected = {
+        "mean": elementwise.sum() / mask.sum(),
+        "sum": elementwise.sum(),
+        "none": elementwise,
+    }
+    torch.testing.assert_close(value, expected[reduction])
+
+
+@every_loss
+def test_state_dict_restores_prior_and_sigma_into_a_fresh_loss(name):
+    preds, target, mask = batch(dtype=torch.float32)
+    kwargs = {} if name == "MSELoss" else {"noise": "learned"}
+    loss = make(name, **kwargs)
+    for parameter in loss.noise_parameters():
+        parameter.data.fill_(-0.3)
+    fresh = LOSSES[name](**loss.init_args)
+    fresh.load_state_dict(copy.deepcopy(loss.state_dict()))
+    assert not fresh.needs_prior
+    assert fresh(preds, target, mask).item() == loss(preds, target, mask).item()
+    again = pickle.loads(pickle.dumps(loss))
+    assert again(preds, target, mask).item() == loss(preds, target, mask).item()
+
+
+@pytest.mark.parametrize("name", ["BNILoss", "GAILoss"])
+def test_use_without_a_prior_is_an_error_that_says_what_to_do(name):
+    loss = LOSSES[name]()
+    assert loss.needs_prior
+    with pytest.raises(ValueError, match="set_prior"):
+        loss(torch.zeros(3), torch.zeros(3))
+
+
+def test_a_prior_can_be_a_file(tmp_path):
+    gai = make("GAILoss")
+    gai.prior.save(tmp_path / "gmm.json")
+    LONG_TAIL.save(tmp_path / "bins.json")
+    preds, target, mask = batch()
+    from_file = GAILoss(str(tmp_path / "gmm.json"))
+    assert from_file(preds, target, mask).item() == gai(preds, target, mask).item()
+    bni = BNILoss(str(tmp_path / "bins.json"))
+    assert bni(preds, target, mask).item() == make("BNILoss")(preds, target, mask).item()
+
+
+def test_a_prior_in_float64_does_not_turn_the_loss_into_float64_and_survives_half():
+    preds, target, mask = batch(dtype=torch.float32)
+    loss = make("GAILoss")
+    expected = loss(preds, target, mask)
+    assert expected.dtype == torch.float32
+    assert loss.half()(preds, target, mask).item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+@balanced
+def test_a_uniform_prior_gives_mse_up_to_a_constant(name):
+    target = torch.linspace(0, 100, 20_001, dtype=torch.float64)
+    loss = LOSSES[name](init_noise_sigma=1.0, reduction="none")
+    if loss.needs_prior:
+        loss.set_prior(Histogram(np.linspace(0, 100, 1001), np.ones(1000)))
+    preds = target + torch.sin(target)
+    values = loss(preds, target) - (preds - target) ** 2
+    interior = values[(target > 10) & (target < 90)]
+    # GAI's 16 components ripple by a per cent around the flat density they approximate.
+    assert interior.std() < (0.1 if name == "GAILoss" else 1e-3)
+
+
+@balanced
+def test_a_rare_label_pulls_harder_than_under_mse(name):
+    """At a prediction between a common and a rare label, Balanced MSE leans to the rare one."""
+    target = torch.cat([torch.full((990,), 2.0), torch.full((10,), 5.0)]).double()
+    preds = torch.full_like(target, 2.5).requires_grad_()
+    loss = LOSSES[name](init_noise_sigma=1.0)
+    if loss.needs_prior:
+        edges = np.array([1.95, 2.05, 4.95, 5.05])
+        prior = GaussianMixture([0.99, 0.01], [2.0, 5.0], [1e-4, 1e-4])
+        loss.set_prior(prior if name == "GAILoss" else Histogram(edges, [990, 0, 10]))
+    loss(preds, target).backward()
+    mse = torch.full_like(target, 2.5).requires_grad_()
+    MSELoss()(mse, target).backward()
+    assert preds.grad.sum() < 0 < mse.grad.sum()
+
+
+def test_the_minimum_of_balanced_mse_recovers_the_truth_that_mse_misses():
+    """Labels y ~ N(0, 1), feature x = y + noise: E[y | x] shrinks, the balanced solution does not.
+
+    In the Gaussian linear case with prior variance v and noise variance r the least-squares slope
+    of y on x is v / (v + r); Balanced MSE with sigma^2 = the residual's noise has slope 1 (in the
+    model y = x + noise the balanced world's mean is x).
+    """
+    torch.manual_seed(0)
+    target = torch.randn(200_000, dtype=torch.float64)
+    feature = target + 0.7 * torch.randn_like(target)
+    sigma = 0.7
+    slope = torch.tensor(0.5, dtype=torch.float64, requires_grad=True)
+    loss = GAILoss(GaussianMixture([1.0], [0.0], [1.0]), init_noise_sigma=sigma)
+    optimizer = torch.optim.LBFGS([slope], line_search_fn="strong_wolfe")
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        value = loss(slope * feature, target)
+        value.backward()
+        return value
+
+    optimizer.step(closure)
+    assert slope.item() == pytest.approx(1.0, abs=0.01)
+    mse_slope = (feature @ target / (feature @ feature)).item()
+    assert mse_slope == pytest.approx(1 / (1 + 0.49), abs=0.01)
+
+
+@pytest.mark.parametrize("size", [0, 1])
+def test_bmc_warns_once_where_a_batch_cannot_be_balanced(size):
+    loss = BMCLoss()
+    with pytest.warns(UserWarning, match="GAILoss") as caught:
+        for _ in range(3):
+            loss(torch.ones(size), torch.ones(size))
+    assert len(caught) == 1
+
+
+def test_learned_sigma_is_held_within_its_bounds():
+    loss = make("GAILoss", noise="learned")
+    loss.noise_parameters()[0].data.fill_(50.0)
+    assert loss.noise_sigma.item() == pytest.approx(1e3)
+    loss.noise_parameters()[0].data.fill_(-50.0)
+    assert loss.noise_sigma.item() == pytest.approx(1e-3)
+
+
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        {"init_noise_sigma": 0.0},
+        {"init_noise_sigma": float("nan")},
+        {"noise": "depth?"},
+        {"scale": "pixel?"},
+        {"reduction": "avg"},
+        {"label_range": (10.0, 0.7)},
+    ],
+)
+def test_bad_arguments_are_errors(kwargs):
+    with pytest.raises(ValueError, match="expected"):
+        GAILoss(**kwargs)

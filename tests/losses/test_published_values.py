@@ -1,0 +1,80 @@
+"""The losses equal the published formulas on stored inputs, in value and gradient."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from depthbal.losses import BMCLoss, BNILoss, GAILoss
+from depthbal.losses.balanced_mse import BalancedMSELoss
+from depthbal.priors import GaussianMixture
+from tests.shared import SHARED, needs_shared
+
+pytestmark = needs_shared
+SIGMAS = (0.2, 1.0, 3.0)
+
+
+@pytest.fixture(scope="module")
+def golden():
+    with np.load(SHARED / "golden" / "published_losses.npz") as file:
+        return {
+            name: torch.from_numpy(file[name]) for name in file.files if not name.startswith("md")
+        }
+
+
+def make_loss(name: str, sigma: float, golden) -> BalancedMSELoss:
+    if name == "gai":
+        prior = GaussianMixture(golden["gmm_weights"], golden["gmm_means"], golden["gmm_variances"])
+        return GAILoss(prior, init_noise_sigma=sigma, noise="learned")
+    if name == "bni":
+        centers = golden["bin_centers"]
+        prior = GaussianMixture(golden["bin_weights"], centers, torch.zeros_like(centers))
+        return BNILoss(prior, init_noise_sigma=sigma, noise="learned")
+    return BMCLoss(init_noise_sigma=sigma, noise="learned")
+
+
+def published(name: str, sigma: float, golden) -> tuple[float, torch.Tensor, float]:
+    """The stored value and gradients, moved to the constants of this package."""
+    value = golden[f"{name}_sigma{sigma}_loss"].item()
+    if name == "bmc":
+        value -= 2 * sigma**2 * math.log(golden["pred"].numel())
+    if name == "bni":  # its weights enter unnormalised
+        value -= 2 * sigma**2 * golden["bin_weights"].sum().log().item()
+    return (
+        value,
+        golden[f"{name}_sigma{sigma}_grad_pred"],
+        golden[f"{name}_sigma{sigma}_grad_sigma"].item(),
+    )
+
+
+def evaluate(loss: BalancedMSELoss, golden, dtype: torch.dtype):
+    loss = loss.to(dtype)
+    preds = golden["pred"].to(dtype, copy=True).requires_grad_()
+    value = loss(preds, golden["target"].to(dtype))
+    value.backward()
+    sigma = loss.noise_sigma.double().item()
+    return value.double().item(), preds.grad.double(), loss.noise.log_sigma.grad.item() / sigma
+
+
+@pytest.mark.parametrize("sigma", SIGMAS)
+@pytest.mark.parametrize("name", ["gai", "bmc", "bni"])
+def test_float64_equals_the_published_formula_to_1e_10(name, sigma, golden):
+    loss = make_loss(name, sigma, golden).double()
+    with torch.no_grad():
+        loss.noise.log_sigma.fill_(math.log(sigma))
+    value, by_preds, by_sigma = evaluate(loss, golden, torch.float64)
+    expected = published(name, sigma, golden)
+    assert value == pytest.approx(expected[0], rel=1e-10)
+    torch.testing.assert_close(by_preds, expected[1], rtol=1e-10, atol=1e-13)
+    assert by_sigma == pytest.approx(expected[2], rel=1e-10)
+
+
+@pytest.mark.parametrize("sigma", SIGMAS)
+@pytest.mark.parametrize("name", ["gai", "bmc", "bni"])
+def test_float32_is_within_1e_5_of_the_largest_entry(name, sigma, golden):
+    value, by_preds, by_sigma = evaluate(make_loss(name, sigma, golden), golden, torch.float32)
+    expected = published(name, sigma, golden)
+    assert value == pytest.approx(expected[0], rel=1e-5)
+    assert (by_preds - expected[1]).abs().max() <= 1e-5 * expected[1].abs().max()
+    assert by_sigma == pytest.approx(expected[2], rel=1e-5, abs=1e-5 * abs(expected[0]))

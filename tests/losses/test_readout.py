@@ -1,0 +1,97 @@
+"""The truncated-normal read-out."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import truncnorm
+
+from depthbal.losses import BMCLoss, GAILoss, MSELoss, truncated_normal_mean
+
+RANGE = (0.7, 10.0)
+
+
+@pytest.mark.parametrize("sigma", [0.05, 0.5, 1.0, 3.0, 100.0])
+def test_equals_scipy_inside_and_near_the_range(sigma):
+    preds = torch.linspace(0.7 - 5 * sigma, 10 + 5 * sigma, 201, dtype=torch.float64)
+    low, high = ((end - preds.numpy()) / sigma for end in RANGE)
+    expected = truncnorm.mean(low, high, loc=preds.numpy(), scale=sigma)
+    got = truncated_normal_mean(preds, sigma, RANGE).numpy()
+    np.testing.assert_allclose(got, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("sigma", [1e-3, 1.0])
+def test_far_outside_it_tends_to_the_end_of_the_range(sigma):
+    """The mean of the far tail of a normal exceeds its end by sigma^2 / distance (Mills)."""
+    preds = torch.tensor([-1e4, 1e4], dtype=torch.float64)
+    got = truncated_normal_mean(preds, sigma, RANGE)
+    excess = sigma**2 / 1e4
+    assert got[0].item() == pytest.approx(0.7 + excess, abs=1e-7)
+    assert got[1].item() == pytest.approx(10.0 - excess, abs=1e-7)
+
+
+def test_is_monotone_and_stays_within_the_range():
+    preds = torch.linspace(-50, 60, 20_001, dtype=torch.float64)
+    got = truncated_normal_mean(preds, 1.0, RANGE)
+    assert (got.diff() > 0).all()
+    assert got.min() > 0.7
+    assert got.max() < 10.0
+
+
+def test_a_certain_target_of_9_9_m_has_its_optimum_at_24_8(official_counts):
+    """Design, section 1: on the official counts the optimum of a pixel that is 9.9 m is 24.8."""
+    from depthbal.losses import BNILoss
+    from depthbal.priors import Histogram
+
+    loss = BNILoss(Histogram(np.linspace(0, 10, 101), official_counts)).double()
+    preds = torch.linspace(9, 40, 31_001, dtype=torch.float64)
+    values = BNILoss(Histogram(np.linspace(0, 10, 101), official_counts), reduction="none")(
+        preds, torch.full_like(preds, 9.9)
+    )
+    assert preds[values.argmin()].item() == pytest.approx(24.8, abs=0.1)
+    loss.label_range = RANGE
+    assert loss.readout(torch.tensor(24.8, dtype=torch.float64)).item() == pytest.approx(
+        9.93, abs=0.01
+    )
+
+
+@pytest.fixture
+def official_counts():
+    import json
+
+    from tests.shared import SHARED
+
+    if SHARED is None:
+        pytest.skip("needs the developers' reference files")
+    facts = SHARED / "facts" / "nyud2_train_pixel_counts.json"
+    return json.loads(facts.read_text())["counts"]
+
+
+def test_recovers_a_bounded_truth_that_the_raw_location_misses():
+    """y uniform on [0, 10] seen through noise: with a uniform prior on the range, the posterior
+    mean of y given x is the best prediction; the raw location x overshoots near the ends."""
+    generator = torch.Generator().manual_seed(0)
+    truth = torch.rand(400_000, generator=generator, dtype=torch.float64) * 10
+    seen = truth + torch.randn(truth.shape, generator=generator, dtype=torch.float64)
+    read = truncated_normal_mean(seen, 1.0, (0.0, 10.0))
+    edge = (seen > 10.2) & (seen < 10.4)
+    assert read[edge].mean().item() == pytest.approx(truth[edge].mean().item(), abs=0.02)
+    assert (seen - truth)[edge].mean() > 0.8
+    assert ((read - truth) ** 2).mean() < ((seen - truth) ** 2).mean()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_a_loss_reads_out_with_its_sigma_and_range(dtype):
+    preds = torch.tensor([0.0, 3.0, 14.0], dtype=dtype)
+    expected = truncated_normal_mean(preds, 0.5, RANGE)
+    for loss in (
+        GAILoss(init_noise_sigma=0.5, label_range=RANGE),
+        BMCLoss(init_noise_sigma=0.5, label_range=RANGE),
+    ):
+        assert torch.equal(loss.readout(preds), expected)
+    assert GAILoss().readout(preds) is preds
+    assert MSELoss(label_range=RANGE).readout(preds) is preds
+
+
+def test_a_range_that_does_not_increase_is_an_error():
+    with pytest.raises(ValueError, match="lo < hi"):
+        truncated_normal_mean(torch.zeros(1), 1.0, (10.0, 0.7))
