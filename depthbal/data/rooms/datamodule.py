@@ -1,0 +1,137 @@
+"""The embedded data set as a data module: rooms rendered on the spot, no download."""
+
+from typing import Any
+
+from depthbal.data.datamodule import DepthDataModule, automatic_workers
+from depthbal.data.pairs import PairSource
+from depthbal.data.rooms.cache import rooms_source
+from depthbal.data.rooms.source import RENDERER_VERSION, Split
+from depthbal.errors import ConfigError
+
+
+class RoomsDataModule(DepthDataModule):
+    """Rendered views into furnished rooms, corridors and halls with exact metric depth.
+
+    Depth is measured along the optical axis (as Kinect and NYU Depth V2 do), 0.7 to 10 m, with a
+    long tail like NYU's. The pictures depend on `seed` only; `train`, `val` and `test` share no
+    scene. They are rendered once (about 10 seconds for the default 720) and kept in the user's
+    cache directory, in `depthbal/rooms`, which may be deleted at any time.
+
+    Args:
+        n_train: training pictures.
+        n_val: validation pictures; 0 for none.
+        n_test: test pictures.
+        size: (height, width) of the pictures in pixels.
+        seed: of the pictures, of shuffling and of augmentation.
+        cache: keep rendered pictures in the user's cache directory.
+        batch_size: samples per batch and process.
+        num_workers: loader processes; -1 chooses one per CPU up to 8. The pictures are in memory
+            already, so that 0 is usually best on a small machine.
+        short_side: pixels of the shorter image side after resizing; null takes that of `size`.
+        crop_size: (height, width) of the centre crop; null keeps everything.
+        depth_size: (height, width) of the training depth; null takes half of `size`.
+        rotation: largest rotation in degrees, either way.
+        flip: probability of a horizontal flip.
+        lighting: standard deviation of the colour shift along ImageNet's principal axes.
+        jitter: largest relative change of brightness, contrast and saturation.
+        min_depth: metres below which depth counts nowhere.
+        max_depth: upper end of the training histogram in metres.
+        bin_width: width of the training histogram's bins in metres.
+
+    Raises:
+        ConfigError: values outside their range.
+
+    Example:
+        >>> data = RoomsDataModule(n_train=8, n_val=0, n_test=4, size=(24, 32), cache=False)
+        >>> data.setup()
+        >>> len(data.train_set), data.val_set, len(data.test_set)
+        (8, None, 4)
+    """
+
+    def __init__(
+        self,
+        *,
+        n_train: int = 480,
+        n_val: int = 80,
+        n_test: int = 160,
+        size: tuple[int, int] = (120, 160),
+        seed: int = 0,
+        cache: bool = True,
+        batch_size: int = 16,
+        num_workers: int = 0,
+        short_side: int | None = None,
+        crop_size: tuple[int, int] | None = None,
+        depth_size: tuple[int, int] | None = None,
+        rotation: float = 3.0,
+        flip: float = 0.5,
+        lighting: float = 0.1,
+        jitter: float = 0.3,
+        min_depth: float = 0.7,
+        max_depth: float = 10.0,
+        bin_width: float = 0.1,
+    ) -> None:
+        size = (int(size[0]), int(size[1]))
+        if min(size) < 8:
+            raise ConfigError(f"expected size (height, width) of at least 8 x 8, got {size}")
+        if n_train < 1 or n_test < 1 or n_val < 0 or seed < 0:
+            raise ConfigError(
+                "expected n_train and n_test of at least 1, n_val and seed of at least 0, got "
+                f"n_train={n_train}, n_val={n_val}, n_test={n_test}, seed={seed}"
+            )
+        super().__init__(
+            batch_size=batch_size,
+            num_workers=num_workers,
+            seed=seed,
+            short_side=min(size) if short_side is None else short_side,
+            crop_size=crop_size,
+            depth_size=depth_size or (size[0] // 2, size[1] // 2),
+            rotation=rotation,
+            flip=flip,
+            lighting=lighting,
+            jitter=jitter,
+            min_depth=min_depth,
+            max_depth=max_depth,
+            bin_width=bin_width,
+            val_fraction=0.0,
+        )
+        self.counts: dict[Split, int] = {"train": n_train, "val": n_val, "test": n_test}
+        self.size = size
+        self.cache = cache
+
+    def prepare_data(self) -> None:
+        """Render what the cache lacks, in one process per machine, before the others ask for it."""
+        if self.cache:
+            for split, count in self.counts.items():
+                if count:
+                    self._source(split)
+
+    def train_source(self) -> PairSource:
+        """Return the training pictures."""
+        return self._source("train")
+
+    def val_source(self) -> PairSource | None:
+        """Return the validation pictures, or None if `n_val` is 0."""
+        return self._source("val") if self.counts["val"] else None
+
+    def test_source(self) -> PairSource:
+        """Return the test pictures."""
+        return self._source("test")
+
+    def source_name(self) -> str:
+        """Return what these pictures are, for people."""
+        height, width = self.size
+        return f"embedded rooms, {width} x {height} pixels, seed {self.seed}"
+
+    def describe(self) -> dict[str, Any]:
+        """Return, JSON-able, what the data are, with the size and the renderer's version."""
+        return super().describe() | {"size": list(self.size), "renderer": RENDERER_VERSION}
+
+    def _source(self, split: Split) -> PairSource:
+        return rooms_source(
+            split,
+            self.counts[split],
+            size=self.size,
+            seed=self.seed,
+            workers=automatic_workers(),
+            cache=self.cache,
+        )

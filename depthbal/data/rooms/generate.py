@@ -1,0 +1,238 @@
+"""A random view into a furnished room, a corridor or a hall."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import atan, cos, exp, radians, sin
+
+import numpy as np
+
+from depthbal.data.rooms.camera import Camera
+from depthbal.data.rooms.floorplan import (
+    WALL,
+    YAW,
+    Opening,
+    Room,
+    Side,
+    build,
+    decorate,
+    light_up,
+)
+from depthbal.data.rooms.furniture import BY_WALL, IN_ROOM, Piece, column, floor_lamp, pillar
+from depthbal.data.rooms.scene import Scene
+from depthbal.data.rooms.stage import Stage, placed
+
+HEIGHT = (0.8, 1.75)
+"""Height of the camera above the floor, metres."""
+PITCH = (-8.0, 32.0)
+"""Turn of the camera downwards, degrees."""
+ROLL = 4.0
+"""Largest turn about the optical axis, degrees."""
+FOCAL = (0.78, 0.92)
+"""Focal length as a share of the image's width (fields of view of 57 to 65 degrees)."""
+REACH = 9.85
+"""No visible corner of a room is deeper than this, metres."""
+NEAREST = 0.74
+"""No wall or furniture is placed nearer than this, metres of depth."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a kind of scene is drawn: a share of all scenes and ranges in metres and degrees.
+
+    Args:
+        share: share of all scenes.
+        length: median and spread (of the logarithm) of the way to the wall in front.
+        limits: least and largest length.
+        side: range of the distance of the walls left and right of the camera.
+        yaw: largest turn of the camera sideways.
+        furniture: range of the number of pieces tried per square metre of floor.
+        doorway: share of scenes with a second room behind the front wall.
+        posts: share of scenes with pillars or columns.
+    """
+
+    share: float
+    length: tuple[float, float]
+    limits: tuple[float, float]
+    side: tuple[float, float]
+    yaw: float
+    furniture: tuple[float, float]
+    doorway: float
+    posts: float
+
+
+PLANS = {
+    "room": Plan(0.80, (2.75, 0.36), (1.35, 7.0), (0.5, 2.6), 45.0, (0.25, 0.9), 0.2, 0.06),
+    "corridor": Plan(0.10, (5.5, 0.45), (2.0, 9.6), (0.5, 1.1), 14.0, (0.05, 0.3), 0.3, 0.15),
+    "hall": Plan(0.10, (5.5, 0.35), (3.5, 9.6), (1.5, 5.0), 40.0, (0.15, 0.4), 0.2, 0.6),
+}
+"""The kinds of scenes; together they give depths distributed about as in NYU Depth V2."""
+
+
+def random_scene(rng: np.random.Generator, size: tuple[int, int]) -> Scene:
+    """Return a scene drawn with `rng` and seen by a camera with (height, width) pixels."""
+    stage = Stage(rng)
+    draw, plan = float(rng.random()), PLANS["room"]
+    for candidate in PLANS.values():
+        plan, draw = candidate, draw - candidate.share
+        if draw < 0:
+            break
+    camera = _camera(stage, plan, size)
+    room = _room(stage, plan, camera)
+    stage.taken.append((0.0, 0.0, 1.0 if plan is PLANS["room"] else 1.2))
+    _rooms(stage, plan, room, camera)
+    _furnish(stage, room, plan)
+    if stage.chance(plan.posts):
+        _posts(stage, room)
+    return Scene(
+        camera,
+        tuple(stage.solids),
+        tuple(stage.materials),
+        tuple(stage.lights),
+        ambient=stage.between(0.12, 0.4),
+        brightness=stage.between(0.35, 0.6),
+        noise=stage.between(0.005, 0.025),
+    )
+
+
+def _camera(stage: Stage, plan: Plan, size: tuple[int, int]) -> Camera:
+    height, width = size
+    pitch = min(max(float(stage.rng.normal(9.0, 9.0)), PITCH[0]), PITCH[1])
+    return Camera(
+        height=height,
+        width=width,
+        focal=width * stage.between(*FOCAL),
+        position=(0.0, stage.between(*HEIGHT), 0.0),
+        yaw=radians(stage.between(-plan.yaw, plan.yaw)),
+        pitch=radians(pitch),
+        roll=radians(stage.between(-ROLL, ROLL)),
+    )
+
+
+def _room(stage: Stage, plan: Plan, camera: Camera) -> Room:
+    """Return a room around the camera that is neither too near nor too deep for the sensor."""
+    length = plan.length[0] * exp(plan.length[1] * float(stage.rng.standard_normal()))
+    length = min(max(length, plan.limits[0]), plan.limits[1])
+    half_view = atan(camera.width / 2 / camera.focal)
+    sides = []
+    for sign in (1, -1):  # right, left: the outermost ray must not meet the wall too early
+        turn = half_view + sign * camera.yaw
+        near = NEAREST * sin(turn) / cos(half_view) if turn > 0 else 0.0
+        sides.append(max(stage.between(*plan.side), near, 0.4))
+    rise = stage.between(2.4, 2.9) if plan is not PLANS["hall"] else stage.between(2.7, 3.6)
+    room = Room(-sides[1], sides[0], -0.5, length, rise)
+    while _reach(camera, room) > REACH:
+        room = Room(room.left * 0.95, room.right * 0.95, room.back, room.front * 0.95, room.height)
+    return room
+
+
+def _reach(camera: Camera, room: Room) -> float:
+    """Return the depth of a room's deepest corner."""
+    corners = [
+        (x, y, z)
+        for x in (room.left, room.right)
+        for y in (0.0, room.height)
+        for z in (room.back, room.front)
+    ]
+    return float(camera.depth_of(np.array(corners)).max())
+
+
+def _rooms(stage: Stage, plan: Plan, room: Room, camera: Camera) -> None:
+    """Build the room, perhaps with a doorway to another one, and light both."""
+    openings: dict[Side, Opening] = {}
+    light_up(stage, room, int(stage.between(1, 3.99)))
+    if stage.chance(plan.doorway):
+        _next_room(stage, room, camera, "front", openings)
+    side: Side = "right" if camera.yaw > 0 else "left"
+    if stage.chance(plan.doorway) and room.front > 2.5:
+        _next_room(stage, room, camera, side, openings)
+    build(stage, room, openings, skip=None)
+    for wall in ("front", side):
+        for _ in range(2):
+            decorate(stage, room, wall, openings.get(wall))
+
+
+def _next_room(
+    stage: Stage, room: Room, camera: Camera, side: Side, openings: dict[Side, Opening]
+) -> None:
+    """Open a doorway in a wall and build what is behind it, where the sensor's range allows."""
+    start, end = room.run(side)
+    start = max(start, 0.9) if side != "front" else start
+    width = min(stage.between(0.85, 2.2), end - start - 0.3)
+    if width < 0.7:
+        return
+    begin = stage.between(start + 0.1, end - 0.1 - width)
+    opening = Opening(begin, begin + width, min(stage.between(1.95, 2.3), room.height - 0.05))
+    low, high = begin - stage.between(0.2, 1.5), begin + width + stage.between(0.2, 1.5)
+    far = stage.between(1.5, 7.0)
+    while far > 1.0:
+        if side == "front":
+            near = room.front + WALL
+            behind = Room(low, high, near, near + far, room.height)
+        elif side == "right":
+            behind = Room(room.right + WALL, room.right + WALL + far, low, high, room.height)
+        else:
+            behind = Room(room.left - WALL - far, room.left - WALL, low, high, room.height)
+        if _reach(camera, behind) < REACH:
+            break
+        far -= 0.25
+    else:
+        return
+    openings[side] = opening
+    shared: Side = {"front": "back", "right": "left", "left": "right"}[side]  # type: ignore[assignment]
+    build(stage, behind, {}, skip=shared)
+    light_up(stage, behind, 1, strength=stage.between(0.3, 1.5))
+    decorate(stage, behind, side, None)
+    for _ in range(int(stage.between(0, 3.99))):
+        _against_wall(stage, behind, side)
+
+
+def _furnish(stage: Stage, room: Room, plan: Plan) -> None:
+    """Put furniture along the walls in view and about the room."""
+    area = (room.right - room.left) * room.front
+    count = min(max(round(area * stage.between(*plan.furniture)), 2), 12)
+    sides: tuple[Side, ...] = ("front", "right", "left")
+    for _ in range(count):
+        if plan is PLANS["corridor"] or stage.chance(0.6):
+            _against_wall(stage, room, sides[int(stage.rng.random() * 3)])
+        else:
+            piece = _pick(stage, IN_ROOM)(stage)
+            radius = max(piece.width, piece.depth) / 2
+            x = stage.between(room.left + radius, room.right - radius)
+            z = stage.between(0.8, room.front - radius)
+            if room.left + radius < room.right - radius and z + radius < room.front:
+                _put(stage, piece, x, z, stage.between(-3.14, 3.14))
+
+
+def _against_wall(stage: Stage, room: Room, side: Side) -> None:
+    maker = _pick(stage, BY_WALL)
+    piece = maker(stage)
+    start, end = room.run(side)
+    low, high = start + piece.width / 2 + 0.02, end - piece.width / 2 - 0.02
+    if low < high:
+        x, z = room.on_wall(side, stage.between(low, high), piece.depth / 2 + 0.03)
+        if _put(stage, piece, x, z, YAW[side]) and maker is floor_lamp:
+            stage.add_light((x, 1.7, z), (0.8, 0.7, 0.5))
+
+
+def _posts(stage: Stage, room: Room) -> None:
+    """Put a few equal posts about the room."""
+    piece = _pick(stage, (column, pillar))(stage)
+    for _ in range(int(stage.between(1, 5.99))):
+        x = stage.between(room.left + 0.3, max(room.right - 0.3, room.left + 0.4))
+        _put(stage, piece, x, stage.between(1.4, max(room.front - 0.3, 1.5)), 0.0)
+
+
+def _pick(stage: Stage, makers: tuple[Callable[[Stage], Piece], ...]) -> Callable[[Stage], Piece]:
+    return makers[int(stage.rng.random() * len(makers))]
+
+
+def _put(stage: Stage, piece: Piece, x: float, z: float, yaw: float) -> bool:
+    """Put a piece of furniture on stage if nothing is in its way."""
+    radius = 0.5 * (piece.width * piece.depth) ** 0.5  # of the square of equal area
+    away = 0.5 * (piece.width**2 + piece.depth**2) ** 0.5 - radius
+    at_camera = (x * x + z * z) ** 0.5 < stage.taken[0][2] + radius + away
+    if at_camera or not stage.free(x, z, radius):
+        return False
+    stage.taken.append((x, z, radius))
+    stage.solids.extend(placed(solid, x, z, yaw) for solid in piece.solids)
+    return True
