@@ -63,7 +63,7 @@ class BalancedMSELoss(RegressionLoss):
 
     def elementwise(self, preds: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
         """Return L(p, y) of every entry, in units of the squared error with ``scale="mean"``."""
-        sigma = self.noise().to(preds)
+        sigma: Tensor = self.noise().to(preds)
         prior = self.prior_for(target, mask)
         if prior is None:
             return preds * 0 + sigma * 0

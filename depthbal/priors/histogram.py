@@ -97,7 +97,8 @@ class Histogram:
             self.counts += np.bincount(index, minlength=len(self.counts))
         else:
             cumulative = _spread_below(flat, self.edges[1:-1], self.quantum)
-            self.counts += np.diff(np.concatenate([[0.0], cumulative, [float(flat.size)]]))
+            mass = np.diff(np.concatenate([[0.0], cumulative, [float(flat.size)]]))
+            self.counts += np.maximum(mass, 0.0)  # an empty bin must not end at minus 1e-12
         return self
 
     def merge(self, other: "Histogram") -> Self:
@@ -157,7 +158,8 @@ class Histogram:
         wanted = np.asarray(probabilities, dtype=np.float64)
         index = np.clip(np.searchsorted(below, wanted, side="left") - 1, 0, len(below) - 1)
         inside = np.clip((wanted - below[index]) / share[index], 0.0, 1.0)
-        labels: FloatArray = self.edges[:-1][occupied][index] + inside * self.widths[occupied][index]
+        left, width = self.edges[:-1][occupied], self.widths[occupied]
+        labels: FloatArray = left[index] + inside * width[index]
         return labels
 
     def to_dict(self) -> dict[str, Any]:

@@ -24,9 +24,8 @@ def test_far_outside_it_tends_to_the_end_of_the_range(sigma):
     """The mean of the far tail of a normal exceeds its end by sigma^2 / distance (Mills)."""
     preds = torch.tensor([-1e4, 1e4], dtype=torch.float64)
     got = truncated_normal_mean(preds, sigma, RANGE)
-    excess = sigma**2 / 1e4
-    assert got[0].item() == pytest.approx(0.7 + excess, abs=1e-7)
-    assert got[1].item() == pytest.approx(10.0 - excess, abs=1e-7)
+    assert got[0].item() == pytest.approx(0.7 + sigma**2 / (1e4 + 0.7), abs=1e-8)
+    assert got[1].item() == pytest.approx(10.0 - sigma**2 / (1e4 - 10.0), abs=1e-8)
 
 
 def test_is_monotone_and_stays_within_the_range():

@@ -1,0 +1,105 @@
+"""The Gaussian mixture and its fit."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import norm
+
+from depthbal.priors import GaussianMixture, Histogram
+
+EDGES = np.linspace(0.7, 10.0, 94)
+CENTERS = (EDGES[:-1] + EDGES[1:]) / 2
+LONG_TAIL = Histogram(EDGES, 1e7 * np.exp(-CENTERS / 1.2))
+
+
+def test_log_density_equals_scipy():
+    mixture = GaussianMixture([1.0, 3.0], [2.0, 5.0], [0.25, 4.0])
+    values = np.linspace(-3, 12, 50)
+    expected = np.log(0.25 * norm.pdf(values, 2, 0.5) + 0.75 * norm.pdf(values, 5, 2))
+    np.testing.assert_allclose(mixture.log_density(torch.from_numpy(values)), expected)
+
+
+@pytest.mark.parametrize(("sigma", "tolerance"), [(0.5, 0.15), (1.0, 0.02)])
+def test_a_fitted_mixture_has_the_evidence_of_its_histogram(sigma, tolerance):
+    fitted = GaussianMixture.fit(LONG_TAIL)
+    bins = GaussianMixture.from_histogram(LONG_TAIL)
+
+    def evidence(mixture: GaussianMixture) -> torch.Tensor:
+        blurred = GaussianMixture(mixture.weights, mixture.means, mixture.variances + sigma**2)
+        return blurred.log_density(torch.linspace(0.7, 10.0, 200, dtype=torch.float64))
+
+    assert len(fitted.weights) == 16
+    assert (evidence(fitted) - evidence(bins)).abs().max() < tolerance
+
+
+def test_the_fit_does_not_depend_on_the_scale_of_the_counts():
+    few = GaussianMixture.fit(LONG_TAIL)
+    many = GaussianMixture.fit(Histogram(EDGES, LONG_TAIL.counts * 1e3))
+    torch.testing.assert_close(few.means, many.means)
+
+
+def test_recovers_a_known_mixture_from_samples():
+    generator = np.random.default_rng(0)
+    samples = np.concatenate([generator.normal(2, 0.5, 9000), generator.normal(7, 1.0, 1000)])
+    mixture = GaussianMixture.fit(samples, n_components=2)
+    torch.testing.assert_close(
+        mixture.weights, torch.tensor([0.9, 0.1]).double(), atol=0.01, rtol=0
+    )
+    torch.testing.assert_close(mixture.means, torch.tensor([2.0, 7.0]).double(), atol=0.1, rtol=0)
+    deviations = mixture.variances.sqrt()
+    torch.testing.assert_close(deviations, torch.tensor([0.5, 1.0]).double(), atol=0.1, rtol=0)
+
+
+def test_no_component_is_narrower_than_a_label_in_its_bin():
+    spiky = Histogram(EDGES, np.where(np.arange(93) % 8 == 0, 1e6, 1.0))
+    assert GaussianMixture.fit(spiky).variances.min() >= 0.1**2 / 12 - 1e-12
+    assert GaussianMixture.fit(spiky, variance_floor=0.04).variances.min() >= 0.04
+
+
+def test_a_histogram_becomes_point_masses_at_its_occupied_bins():
+    mixture = GaussianMixture.from_histogram(Histogram([0.0, 1.0, 2.0, 3.0], [1, 0, 3]))
+    assert mixture.weights.tolist() == [0.25, 0.75]
+    assert mixture.means.tolist() == [0.5, 2.5]
+    assert mixture.variances.tolist() == [0, 0]
+    with pytest.raises(ValueError, match="no density"):
+        mixture.log_density(torch.zeros(1))
+
+
+def test_save_and_load_are_exact(tmp_path):
+    mixture = GaussianMixture.fit(LONG_TAIL, n_components=3)
+    mixture.save(tmp_path / "prior.json")
+    loaded = GaussianMixture.load(tmp_path / "prior.json")
+    for name in ("weights", "means", "variances"):
+        assert torch.equal(getattr(loaded, name), getattr(mixture, name))
+    LONG_TAIL.save(tmp_path / "histogram.json")
+    with pytest.raises(ValueError, match="expected a GaussianMixture"):
+        GaussianMixture.load(tmp_path / "histogram.json")
+
+
+@pytest.mark.parametrize(
+    ("weights", "means", "variances", "message"),
+    [
+        ([1.0], [1.0, 2.0], [1.0], "one shape"),
+        ([], [], [], "one shape"),
+        ([-1.0, 2.0], [1.0, 2.0], [1.0, 1.0], "not negative"),
+        ([0.0], [1.0], [1.0], "sum to more than 0"),
+        ([1.0], [float("nan")], [1.0], "finite means"),
+        ([1.0], [1.0], [-1.0], "variances"),
+    ],
+)
+def test_bad_arguments_are_errors(weights, means, variances, message):
+    with pytest.raises(ValueError, match=message):
+        GaussianMixture(weights, means, variances)
+
+
+def test_bad_data_are_errors():
+    with pytest.raises(ValueError, match="empty"):
+        GaussianMixture.fit(Histogram(EDGES))
+    with pytest.raises(ValueError, match="finite samples"):
+        GaussianMixture.fit([1.0, float("nan")])
+    with pytest.raises(ValueError, match="distinct labels"):
+        GaussianMixture.fit([1.0, 2.0, 2.0], n_components=3)
+    with pytest.raises(ValueError, match="at least 1 component"):
+        GaussianMixture.fit(LONG_TAIL, n_components=0)
+    with pytest.raises(ValueError, match="variance_floor"):
+        GaussianMixture.fit(LONG_TAIL, variance_floor=0.0)
