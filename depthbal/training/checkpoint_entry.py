@@ -1,0 +1,47 @@
+"""What a checkpoint says about itself, so that it can be opened without Lightning and config."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+import depthbal
+from depthbal.checkpoint import FORMAT
+from depthbal.data.images import IMAGENET_MEAN, IMAGENET_STD
+from depthbal.losses import LOSSES
+from depthbal.models import MODELS
+from depthbal.predictor import Readout
+
+DEFAULT_INPUT = {"short_side": None, "mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD)}
+"""What a network is taken to expect when its data module does not say."""
+
+
+def describe_checkpoint(
+    model: nn.Module, criterion: nn.Module, input_spec: dict[str, Any], readout: Readout
+) -> dict[str, Any]:
+    """Return the entry ``checkpoint["depthbal"]``, of plain types only.
+
+    Args:
+        model: The network; one that is not in our registry is named by its full class path and
+            must be handed to ``load_predictor``.
+        criterion: The loss; one that is not ours likewise.
+        input_spec: What the network expects of its input.
+        readout: How predictions are read by default.
+    """
+    label_range = getattr(criterion, "label_range", None)
+    return {
+        "format": FORMAT,
+        "version": depthbal.__version__,
+        "model": _describe(model, MODELS),
+        "criterion": _describe(criterion, LOSSES),
+        "input": input_spec,
+        "readout": readout,
+        "label_range": None if label_range is None else [float(end) for end in label_range],
+    }
+
+
+def _describe(module: nn.Module, known: Mapping[str, type[Any]]) -> dict[str, Any]:
+    cls = type(module)
+    if known.get(cls.__name__) is cls:
+        return {"name": cls.__name__, "init_args": module.init_args}
+    return {"name": f"{cls.__module__}.{cls.__qualname__}", "init_args": None}

@@ -1,0 +1,60 @@
+"""Checkpoints on disk are either complete or the previous ones."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+
+from depthbal.errors import CheckpointError
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Write a checkpoint next to its target and rename it; read with ``weights_only=True``.
+
+    Lightning's own writer goes through the system's temporary folder; where that is another disk,
+    its last step is a copy that a full disk or a kill leaves half done over the previous file.
+
+    Raises:
+        CheckpointError: The file to load is truncated or holds something other than tensors and
+            plain types.
+    """
+
+    def save_checkpoint(
+        self,
+        checkpoint: dict[str, Any],
+        path: str | os.PathLike[str],
+        storage_options: Any | None = None,
+    ) -> None:
+        """Write ``checkpoint`` to ``path``; on any error the previous file stays untouched."""
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.tmp")
+        try:
+            with temporary.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def load_checkpoint(
+        self,
+        path: str | os.PathLike[str],
+        map_location: Callable[..., Any] | None = None,
+        weights_only: bool | None = True,
+    ) -> dict[str, Any]:
+        """Load tensors and plain types only; nothing in a checkpoint is executed."""
+        try:
+            checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        except FileNotFoundError:
+            raise
+        except Exception as error:  # torch raises a different class for every kind of damage
+            raise CheckpointError(
+                f"{path} cannot be read ({type(error).__name__}: {str(error).splitlines()[0]}); "
+                "it is truncated or not a checkpoint of depthbal"
+            ) from error
+        return checkpoint

@@ -1,0 +1,149 @@
+"""LightningCLI without subcommands: config files, overrides, and the run folder."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentError
+from pytorch_lightning import Trainer
+from pytorch_lightning.callbacks import ProgressBar
+from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
+
+import depthbal.data as data
+import depthbal.models as models
+from depthbal.errors import ConfigError
+from depthbal.priors.files import write_json
+from depthbal.training import schedules
+from depthbal.training.callbacks import run_callbacks, show_progress
+from depthbal.training.checkpoint_io import AtomicCheckpointIO
+from depthbal.training.configs import last_config
+from depthbal.training.files import replacing
+from depthbal.training.precision import default_precision
+from depthbal.training.run_logger import RunLogger
+from depthbal.training.runs import (
+    RunFolder,
+    claim_run_folder,
+    free_folder,
+    require_claimable,
+    run_name,
+)
+from depthbal.training.task import DepthTask
+
+# Classes that configs may name without their module must have been imported.
+SHORT_NAMES = (
+    data.FolderDataModule,
+    data.NYUD2DataModule,
+    data.RoomsDataModule,
+    models.ResNetMFF,
+    models.SmpDepth,
+    schedules.WarmupCosine,
+)
+TOOL_KEYS = ("config", "base", "out", "overwrite", "resume")
+RUN_VARIABLE = "DEPTHBAL_RUN"  # tells processes that Lightning starts which folder the first took
+
+
+class TrainCLI(LightningCLI):
+    """Parse, check the run folder, and build task, data and trainer, in this order.
+
+    Args:
+        arguments: Command line, with configs expanded.
+        resume: The run to continue, or None.
+    """
+
+    run_folder: RunFolder
+
+    def __init__(self, arguments: Sequence[str], resume: RunFolder | None = None) -> None:
+        self.arguments = list(arguments)
+        self.resume = resume
+        super().__init__(
+            DepthTask,
+            data.DepthDataModule,
+            subclass_mode_data=True,
+            save_config_callback=None,
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            parser_kwargs={"prog": "tools/train.py", "exit_on_error": False},
+            args=self.arguments,
+            run=False,
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add what the tool itself understands."""
+        parser.add_argument("--out", type=str | None, help="Run folder; default runs/NAME[-N].")
+        parser.add_argument(
+            "--overwrite", action="store_true", help="Delete an existing run in --out first."
+        )
+        parser.add_argument("--resume", type=str | None, help="Run folder to continue in place.")
+        parser.add_argument(
+            "--base", type=str | None, help="In a config file: the file it is a difference to."
+        )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse; errors come as ConfigError."""
+        try:
+            self.config = parser.parse_args(args)
+        except ArgumentError as error:
+            raise ConfigError(f"{error}; --help lists all settings") from error
+
+    def before_instantiate_classes(self) -> None:
+        """Settle the run folder's place before any work."""
+        self.run_folder = self.resume or self._choose_folder()
+
+    def instantiate_classes(self) -> None:
+        """Build task, data and trainer; values they refuse come as ConfigError."""
+        try:
+            super().instantiate_classes()
+        except (ValueError, TypeError) as error:
+            if isinstance(error, ConfigError):
+                raise
+            raise ConfigError(str(error)) from error
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Build a trainer that logs and saves into the run folder."""
+        given = self.config_init.trainer
+        bars = [c for c in _as_list(given.callbacks) if isinstance(c, ProgressBar)]
+        self.trainer_defaults["callbacks"] = run_callbacks(self.run_folder, with_bar=not bars)
+        return super().instantiate_trainer(
+            logger=[RunLogger(self.run_folder.path), *_as_list(given.logger)],
+            plugins=[AtomicCheckpointIO(), *_as_list(given.plugins)],
+            precision=given.precision or default_precision(str(given.accelerator)),
+            default_root_dir=self.run_folder.path,
+            enable_progress_bar=bool(bars) or show_progress(),
+            enable_model_summary=False,
+            **kwargs,
+        )
+
+    def claim_folder(self, versions: dict[str, Any]) -> None:
+        """Make the run folder, with the configuration from which it can be resumed."""
+        if self.resume is None:
+            claim_run_folder(self.run_folder.path, self.config.overwrite)
+        config = self.config.clone()
+        for key in TOOL_KEYS:
+            config.pop(key, None)
+        text = self.parser.dump(config, skip_none=False, skip_validation=True)
+        with replacing(self.run_folder.config) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+        write_json(self.run_folder.versions, versions)
+
+    def _choose_folder(self) -> RunFolder:
+        if rank_zero_only.rank:
+            path = self.config.out or os.environ.get(RUN_VARIABLE)
+            if path is None:
+                raise ConfigError("several processes must agree on the run folder; give --out DIR")
+            return RunFolder(Path(path))
+        if self.config.out:
+            path = Path(self.config.out)
+            require_claimable(path, self.config.overwrite)
+        else:
+            path = free_folder(Path("runs"), run_name(last_config(self.arguments) or Path("train")))
+        os.environ[RUN_VARIABLE] = str(path.resolve())
+        return RunFolder(path)
+
+
+def _as_list(value: Any) -> list[Any]:
+    if value is None or isinstance(value, bool):
+        return []
+    return list(value) if isinstance(value, (list, tuple)) else [value]

@@ -1,0 +1,203 @@
+"""Score a run's network on the test split."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from rich.progress import track
+from torch import nn
+
+from depthbal.checkpoint import read_checkpoint
+from depthbal.data import DepthDataModule
+from depthbal.data.histogram import DepthOnly
+from depthbal.data.images import resize_short_side
+from depthbal.errors import RunFolderError
+from depthbal.evaluation import (
+    BalancedMask,
+    DepthBins,
+    EigenEvaluation,
+    Evaluation,
+    balanced_mask,
+    load_balanced_mask,
+)
+from depthbal.predictor import Predictor, load_predictor
+from depthbal.priors import Histogram
+from depthbal.priors.files import write_json
+from depthbal.training.callbacks import show_progress
+from depthbal.training.files import replacing
+from depthbal.training.pictures import comparison, save_picture
+from depthbal.training.run_config import load_datamodule
+from depthbal.training.runs import CheckpointName, RunFolder
+
+Protocol = Literal["nyud2_dir", "eigen"]
+READOUTS = ("raw", "clamped", "mean")
+EXAMPLES = 8
+
+
+def evaluate_run(
+    run: str | Path,
+    checkpoint: CheckpointName = "last",
+    protocol: Protocol = "nyud2_dir",
+    *,
+    datamodule: DepthDataModule | None = None,
+    model: nn.Module | None = None,
+    criterion: nn.Module | None = None,
+    data_overrides: Sequence[str] = (),
+    device: str | torch.device = "cpu",
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Evaluate a run on its test split and write the result into its folder.
+
+    Writes metrics.json and per_image.npz (metrics_eigen.json and per_image_eigen.npz for the eigen
+    protocol) and example predictions. Nothing is fitted: prior and histogram come from the run.
+
+    Args:
+        run: The run folder.
+        checkpoint: The last epoch, or the best on the validation split.
+        protocol: "nyud2_dir": balanced mask, pooled over pixels; "eigen": Eigen's crop of the full
+            image, mean over images.
+        datamodule: The data; None rebuilds them from the run's config.yaml.
+        model: A network whose class is not ours; its weights are replaced by the checkpoint's.
+        criterion: A loss whose class is not ours, likewise.
+        data_overrides: Settings of the data that win, such as ``["--data.root", "/elsewhere"]``.
+        device: Where to compute.
+        seed: Of the balanced mask's draw.
+
+    Returns:
+        The content of metrics.json.
+
+    Raises:
+        RunFolderError: No such run or checkpoint.
+        CheckpointError: The checkpoint is damaged or of a class that must be passed.
+        DataError: The test split is missing or damaged.
+    """
+    folder = RunFolder(Path(run))
+    path = folder.require_checkpoint(checkpoint)
+    content = read_checkpoint(path)
+    ours = {
+        part: content["depthbal"][part]["init_args"] is not None for part in ("model", "criterion")
+    }
+    predictor = load_predictor(
+        path,
+        model=None if ours["model"] else model,
+        criterion=None if ours["criterion"] else criterion,
+        device=device,
+    )
+    data = datamodule if datamodule is not None else load_datamodule(folder, data_overrides)
+    data.prepare_data()
+    data.setup("test")
+    facts = {
+        "name": protocol,
+        "checkpoint": checkpoint,
+        "epochs": int(content["epoch"]) + 1,
+        "data": data.describe(),
+    }
+    score = _score_eigen if protocol == "eigen" else _score_balanced
+    evaluation = score(folder, data, predictor, facts, seed)
+    metrics = evaluation.result()
+    write_json(folder.metrics(protocol), metrics)
+    with replacing(folder.per_image(protocol)) as temporary:
+        np.savez_compressed(temporary, **evaluation.per_image())  # type: ignore[arg-type]
+    return metrics
+
+
+def run_bins(folder: RunFolder, data: DepthDataModule) -> DepthBins:
+    """Return the benchmark's bins and shots, or those of the run's training histogram.
+
+    Raises:
+        RunFolderError: The histogram is missing.
+    """
+    if data.benchmark == "nyud2_dir":
+        return DepthBins.nyud2()
+    if not folder.histogram.is_file():
+        raise RunFolderError(f"{folder.path} lacks histogram.json, which defines its shots")
+    return DepthBins.from_histogram(Histogram.load(folder.histogram))
+
+
+class TestDepths:
+    """The test split's depth maps, in order, read again at every iteration.
+
+    Args:
+        data: A data module whose test split is built.
+    """
+
+    def __init__(self, data: DepthDataModule) -> None:
+        assert data.test_set is not None
+        self.maps = DepthOnly(data.test_set.source, data.eval_transform)
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        for index in track(
+            range(len(self.maps)), "Reading test depth", transient=True, disable=not show_progress()
+        ):
+            yield self.maps[index]
+
+
+def choose_mask(data: DepthDataModule, bins: DepthBins, seed: int) -> BalancedMask:
+    """Return the published balanced mask where the data have it, else draw one."""
+    depths = TestDepths(data)
+    if data.balanced_mask_file is not None:
+        return load_balanced_mask(data.balanced_mask_file, depths, bins)
+    return balanced_mask(depths, bins, seed)
+
+
+def _score_balanced(
+    folder: RunFolder, data: DepthDataModule, predictor: Predictor, facts: dict[str, Any], seed: int
+) -> Evaluation:
+    bins = run_bins(folder, data)
+    mask = choose_mask(data, bins, seed)
+    evaluation = Evaluation(bins, READOUTS, predictor.readout, {**facts, "mask": mask.describe()})
+    assert data.test_set is not None
+    source = data.test_set.source
+    wanted = set(np.linspace(0, len(source) - 1, min(EXAMPLES, len(source)), dtype=int).tolist())
+    loader = data.test_dataloader()
+    for batch in track(loader, "Evaluating", transient=True, disable=not show_progress()):
+        target = batch["depth"].to(predictor.mean.device)
+        images = batch["image"].to(target.device)
+        maps = predictor.predict_maps(images, (target.shape[-2], target.shape[-1]))
+        indices = batch["index"].tolist()
+        chosen = torch.from_numpy(np.stack([mask.mask[index] for index in indices])).unsqueeze(1)
+        names = [source.name(index) for index in indices]
+        evaluation.update(maps, target, target > 0, chosen.to(target.device), names)
+        for place in [place for place, index in enumerate(indices) if index in wanted]:
+            _save_example(
+                folder, predictor, images[place], target[place], maps, place, indices[place]
+            )
+    return evaluation
+
+
+def _score_eigen(
+    folder: RunFolder, data: DepthDataModule, predictor: Predictor, facts: dict[str, Any], seed: int
+) -> Evaluation:
+    evaluation = EigenEvaluation(run_bins(folder, data), READOUTS, predictor.readout, facts)
+    assert data.test_set is not None
+    source = data.test_set.source
+    for index in track(
+        range(len(source)), "Evaluating", transient=True, disable=not show_progress()
+    ):
+        image, depth = source.load(index)
+        target = torch.from_numpy(depth)[None, None].to(predictor.mean.device)
+        short_side = predictor.short_side
+        pixels = image if short_side is None else resize_short_side(image, short_side, False)
+        maps = predictor.predict_maps(predictor.normalise(pixels), depth.shape)
+        evaluation.update(maps, target, target > 0, names=[source.name(index)])
+    return evaluation
+
+
+def _save_example(
+    folder: RunFolder,
+    predictor: Predictor,
+    image: torch.Tensor,
+    target: torch.Tensor,
+    maps: dict[str, torch.Tensor],
+    place: int,
+    index: int,
+) -> None:
+    pixels = (image * predictor.std + predictor.mean).clamp(0, 1) * 255
+    picture = comparison(
+        pixels.permute(1, 2, 0).round().byte().cpu().numpy(),
+        target[0].cpu().numpy(),
+        maps[predictor.readout][place, 0].cpu().numpy(),
+    )
+    save_picture(folder.predictions / f"test_{index:05d}.png", picture)

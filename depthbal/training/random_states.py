@@ -1,0 +1,75 @@
+"""Random states inside checkpoints, because Lightning does not store them."""
+
+import random
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+import torch.distributed as dist
+from pytorch_lightning.utilities.rank_zero import rank_zero_warn
+
+
+def collect_random_states() -> dict[str, Any]:
+    """Return the states of Python's, NumPy's and torch's generators as tensors and plain types."""
+    name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)
+    version, internal, gauss = random.getstate()
+    return {
+        "python": [version, list(internal), gauss],
+        "numpy": [name, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, cached],
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def restore_random_states(states: dict[str, Any]) -> None:
+    """Set the generators to what `collect_random_states` returned."""
+    version, internal, gauss = states["python"]
+    random.setstate((version, tuple(internal), gauss))
+    name, keys, position, has_gauss, cached = states["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
+    torch.set_rng_state(states["torch"].cpu())
+    if torch.cuda.is_available() and len(states["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all([state.cpu() for state in states["cuda"]])
+
+
+class RandomStates(pl.Callback):
+    """Make dropout and the like continue after a resume exactly as without the interruption.
+
+    The states are taken when the epoch's checkpoint is written and set again before the first
+    batch of the next epoch, in every run: starting a data loader draws random numbers too, and an
+    uninterrupted run starts its loaders at other moments than a resumed one.
+    """
+
+    def __init__(self) -> None:
+        self._states: list[dict[str, Any]] = []
+
+    def state_dict(self) -> dict[str, Any]:
+        """Collect the states of all processes."""
+        own = collect_random_states()
+        if dist.is_available() and dist.is_initialized():
+            gathered: list[Any] = [None] * dist.get_world_size()
+            dist.all_gather_object(gathered, own)
+            self._states = gathered
+        else:
+            self._states = [own]
+        return {"states": self._states}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Keep the states of a checkpoint until training continues."""
+        self._states = state_dict["states"]
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Restore before the first batch of an epoch."""
+        if batch_idx > 0 or not self._states:
+            return
+        if len(self._states) != trainer.world_size:
+            rank_zero_warn(
+                f"the checkpoint holds the random states of {len(self._states)} processes and this "
+                f"run has {trainer.world_size}; dropout continues with other random numbers"
+            )
+        else:
+            restore_random_states(self._states[trainer.global_rank])
+        self._states = []

@@ -1,0 +1,42 @@
+"""Objects rebuilt from a run's config.yaml."""
+
+from collections.abc import Sequence
+
+import yaml
+from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser
+
+import depthbal.data as data
+from depthbal.data import DepthDataModule
+from depthbal.errors import ConfigError, RunFolderError
+from depthbal.training.runs import RunFolder
+
+SHORT_NAMES = (data.FolderDataModule, data.NYUD2DataModule, data.RoomsDataModule)
+
+
+def load_datamodule(run: RunFolder, overrides: Sequence[str] = ()) -> DepthDataModule:
+    """Build the data module that a run was trained with.
+
+    Args:
+        run: The run folder.
+        overrides: Settings that win, such as ``["--data.root", "/elsewhere"]``.
+
+    Raises:
+        RunFolderError: The run has no readable configuration.
+        ConfigError: A setting is unknown or refused.
+    """
+    run.require_run()
+    try:
+        section = {"data": yaml.safe_load(run.config.read_text(encoding="utf-8"))["data"]}
+    except (yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError) as error:
+        raise RunFolderError(f"{run.config} is damaged: it has no section data") from error
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--config", action=ActionConfigFile)
+    parser.add_subclass_arguments(DepthDataModule, "data", required=True, fail_untyped=False)
+    try:
+        parsed = parser.parse_args(["--config", yaml.safe_dump(section), *overrides])
+        built: DepthDataModule = parser.instantiate_classes(parsed).data
+    except (ArgumentError, TypeError, ValueError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"the data of {run.path} cannot be set up: {error}") from error
+    return built

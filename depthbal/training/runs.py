@@ -1,0 +1,180 @@
+"""The run folder: one place for everything that a training leaves behind."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from depthbal.errors import RunFolderError
+
+CheckpointName = Literal["last", "best"]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The paths inside a run folder.
+
+    Args:
+        path: The folder.
+    """
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The complete configuration of the run."""
+        return self.path / "config.yaml"
+
+    @property
+    def versions(self) -> Path:
+        """Versions, machine, seed and command line."""
+        return self.path / "versions.json"
+
+    @property
+    def histogram(self) -> Path:
+        """The histogram of the training labels."""
+        return self.path / "histogram.json"
+
+    @property
+    def prior(self) -> Path:
+        """The prior that the loss used."""
+        return self.path / "prior.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of ``last.ckpt`` and ``best.ckpt``."""
+        return self.path / "checkpoints"
+
+    @property
+    def metrics_csv(self) -> Path:
+        """Losses and validation metrics over time."""
+        return self.path / "metrics.csv"
+
+    @property
+    def predictions(self) -> Path:
+        """Example predictions as pictures."""
+        return self.path / "predictions"
+
+    def metrics(self, protocol: str = "nyud2_dir") -> Path:
+        """Return the path of an evaluation's result."""
+        return self.path / f"metrics{_suffix(protocol)}.json"
+
+    def per_image(self, protocol: str = "nyud2_dir") -> Path:
+        """Return the path of an evaluation's sums per image and bin."""
+        return self.path / f"per_image{_suffix(protocol)}.npz"
+
+    def checkpoint(self, name: CheckpointName) -> Path:
+        """Return the path of a checkpoint, which need not exist."""
+        return self.checkpoints / f"{name}.ckpt"
+
+    def is_run(self) -> bool:
+        """Whether the folder was written by depthbal."""
+        return self.config.is_file() and self.versions.is_file()
+
+    def require_checkpoint(self, name: CheckpointName) -> Path:
+        """Return the path of a checkpoint that exists.
+
+        Raises:
+            RunFolderError: The folder is no run or has no such checkpoint.
+        """
+        self.require_run()
+        path = self.checkpoint(name)
+        if path.is_file():
+            return path
+        if name == "best":
+            raise RunFolderError(
+                f"{self.path} has no best checkpoint, because it was trained without a validation "
+                "split; use --checkpoint last, or train with --data.val_fraction 0.1"
+            )
+        raise RunFolderError(
+            f"{self.path} has no checkpoint, because its first epoch was never finished; "
+            f"continue it with tools/train.py --resume {self.path}"
+        )
+
+    def require_run(self) -> None:
+        """Check that this is a run folder.
+
+        Raises:
+            RunFolderError: It is missing or something else.
+        """
+        if not self.path.is_dir():
+            raise RunFolderError(f"there is no run folder {self.path}")
+        if not self.is_run():
+            raise RunFolderError(
+                f"{self.path} is not a run folder: it has no config.yaml and versions.json"
+            )
+
+
+def require_claimable(path: Path, overwrite: bool = False) -> None:
+    """Check, without touching anything, that a run may be put at ``path``.
+
+    Args:
+        path: Where it shall be.
+        overwrite: Whether a previous run there may be deleted. Nothing else ever is.
+
+    Raises:
+        RunFolderError: Something is there already.
+    """
+    if path.exists() and not path.is_dir():
+        raise RunFolderError(f"{path} is a file; choose another folder with --out")
+    if not path.is_dir() or not any(path.iterdir()):
+        return
+    if not overwrite:
+        raise RunFolderError(
+            f"{path} exists and is not empty; choose another folder with --out, continue it "
+            f"with --resume {path}, or delete it with --overwrite"
+        )
+    if not RunFolder(path).is_run():
+        raise RunFolderError(
+            f"{path} is not a run folder (no config.yaml and versions.json), so --overwrite "
+            "does not delete it; choose another folder with --out"
+        )
+
+
+def claim_run_folder(path: Path, overwrite: bool = False) -> RunFolder:
+    """Make an empty run folder at ``path``, deleting a previous run where that is allowed.
+
+    Raises:
+        RunFolderError: As `require_claimable`.
+    """
+    require_claimable(path, overwrite)
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.mkdir(parents=True)
+    return RunFolder(path)
+
+
+def free_folder(parent: Path, name: str) -> Path:
+    """Return the first of ``parent/name``, ``parent/name-2``, ... that does not exist.
+
+    Example:
+        >>> import tempfile
+        >>> parent = Path(tempfile.mkdtemp())
+        >>> (parent / "rooms-gai").mkdir()
+        >>> free_folder(parent, "rooms-gai").name
+        'rooms-gai-2'
+    """
+    number = 1
+    while (path := parent / (name if number == 1 else f"{name}-{number}")).exists():
+        number += 1
+    return path
+
+
+def run_name(config: Path) -> str:
+    """Return the name of the runs of a config file.
+
+    Example:
+        >>> run_name(Path("configs/rooms/gai.yaml")), run_name(Path("mine.yaml"))
+        ('rooms-gai', 'mine')
+    """
+    parts = config.with_suffix("").parts
+    if "configs" in parts:
+        last = len(parts) - 1 - parts[::-1].index("configs")
+        parts = parts[last + 1 :]
+    else:
+        parts = parts[-1:]
+    return "-".join(parts)
+
+
+def _suffix(protocol: str) -> str:
+    return "" if protocol == "nyud2_dir" else f"_{protocol}"

@@ -1,0 +1,184 @@
+"""The Lightning task: what one training and one validation step do."""
+
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
+from torch import Tensor, nn
+from torch.optim import AdamW
+
+from depthbal.errors import ConfigError
+from depthbal.losses import RegressionLoss
+from depthbal.predictor import Predictor, Readout
+from depthbal.priors import Histogram
+from depthbal.training.checkpoint_entry import DEFAULT_INPUT, describe_checkpoint
+from depthbal.training.finite_loss import TrainingError, diverged_message
+from depthbal.training.masked_loss import masked_loss, match_size
+from depthbal.training.optimisation import hold_noise_lr, parameter_groups
+from depthbal.training.validation import ValidationMetrics
+
+
+class DepthTask(pl.LightningModule):
+    """Train a depth network with a masked regression loss.
+
+    The mask is depth >= min_depth, for every loss alike. Before the optimizer exists the training
+    split's histogram gives the loss its prior and the network its initial bias, unless a
+    checkpoint is going to bring both.
+
+    Args:
+        model: Network from images (B, 3, H, W) to metres (B, 1, h, w).
+        criterion: One of our losses by name (GAILoss, BMCLoss, BNILoss, MSELoss), or any module
+            from predictions and targets to a scalar by its full class path.
+        optimizer: Optimizer with its arguments, without parameters.
+        lr_scheduler: Schedule with its arguments, or null for a constant learning rate.
+        noise_lr: Learning rate of a learned noise scale, kept constant and without weight decay.
+        min_depth: Metres below which depth does not count.
+        max_depth: Upper end of the validation bins in metres.
+        readout: How validation, evaluation and prediction read the network: "mean" (posterior mean
+            on the label range), "clamped" or "raw".
+        resize: "target" interpolates predictions of another size than the targets; null makes them
+            an error.
+
+    Raises:
+        ConfigError: Settings that contradict each other or the data.
+
+    Example:
+        >>> import torch
+        >>> from depthbal.losses import MSELoss
+        >>> task = DepthTask(nn.Conv2d(3, 1, 1), MSELoss())
+        >>> batch = {"image": torch.zeros(2, 3, 4, 4), "depth": torch.ones(2, 1, 4, 4)}
+        >>> task.compute_loss(batch).shape
+        torch.Size([])
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        criterion: RegressionLoss | nn.Module,
+        optimizer: OptimizerCallable = AdamW,
+        lr_scheduler: LRSchedulerCallable | None = None,
+        noise_lr: float = 1e-2,
+        min_depth: float = 0.7,
+        max_depth: float = 10.0,
+        readout: Readout = "mean",
+        resize: Literal["target"] | None = None,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.criterion = criterion
+        self.make_optimizer = optimizer
+        self.make_lr_scheduler = lr_scheduler
+        self.noise_lr = noise_lr
+        self.min_depth = min_depth
+        self.readout: Readout = readout
+        self.resize = resize
+        self.starts_from_checkpoint = False  # set on resume: prior and weights come from there
+        self.histogram: Histogram | None = None
+        self.input_spec: dict[str, Any] = DEFAULT_INPUT
+        self.validation = ValidationMetrics(max_depth)
+
+    # ---- before training ----
+
+    def setup(self, stage: str) -> None:
+        """Give the loss its prior and the network its initial bias from the training split."""
+        data = getattr(self.trainer, "datamodule", None)
+        if stage != "fit" or data is None:
+            return
+        if getattr(data, "min_depth", self.min_depth) != self.min_depth:
+            raise ConfigError(
+                f"--data.min_depth {data.min_depth} and --model.min_depth {self.min_depth} differ; "
+                "give both the same value"
+            )
+        if hasattr(data, "input_spec"):
+            self.input_spec = data.input_spec()
+        if hasattr(data, "train_histogram") and not self.starts_from_checkpoint:
+            # one process counts, the others would stream the same files
+            mine = data.train_histogram().to_dict() if self.trainer.is_global_zero else None
+            self.initialise(Histogram.from_dict(self.trainer.strategy.broadcast(mine)))
+
+    def initialise(self, histogram: Histogram) -> None:
+        """Set the loss's prior, if it lacks one, and the network's bias to the mean depth."""
+        self.histogram = histogram
+        if isinstance(self.criterion, RegressionLoss) and self.criterion.needs_prior:
+            self.criterion.set_prior(histogram)
+        if hasattr(self.model, "initialise_bias"):
+            self.model.initialise_bias(histogram.mean)
+
+    def configure_optimizers(self) -> Any:
+        """Return the optimizer over two parameter groups, and the schedule of the first."""
+        groups = parameter_groups(self.parameters(), self._noise_parameters(), self.noise_lr)
+        optimizer = self.make_optimizer(groups)
+        if self.make_lr_scheduler is None:
+            return optimizer
+        scheduler = self.make_lr_scheduler(optimizer)
+        hold_noise_lr(optimizer, self.noise_lr)
+        schedule = {"scheduler": scheduler, "interval": getattr(scheduler, "interval", "epoch")}
+        if isinstance(scheduler, ReduceLROnPlateau):
+            schedule["monitor"] = scheduler.monitor
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    def on_train_start(self) -> None:
+        """Tell schedules that want it how many steps the training has."""
+        for config in self.trainer.lr_scheduler_configs:
+            if hasattr(config.scheduler, "set_total_steps"):
+                steps = self.trainer.estimated_stepping_batches
+                if steps == float("inf"):
+                    raise ConfigError(
+                        f"{type(config.scheduler).__name__} needs a training of known length; "
+                        "set --trainer.max_epochs or --trainer.max_steps"
+                    )
+                config.scheduler.set_total_steps(int(steps))
+                hold_noise_lr(config.scheduler.optimizer, self.noise_lr)
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any | None) -> None:
+        """Step the schedule, from which the noise scale is exempt."""
+        super().lr_scheduler_step(scheduler, metric)
+        hold_noise_lr(scheduler.optimizer, self.noise_lr)
+
+    # ---- steps ----
+
+    def compute_loss(self, batch: dict[str, Tensor]) -> Tensor:
+        """Return the loss of a batch of image (B, 3, H, W) and depth (B, 1, h, w) in metres."""
+        target = batch["depth"]
+        preds = match_size(self.model(batch["image"]), target, self.resize)
+        return masked_loss(self.criterion, preds, target, target >= self.min_depth)
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """Return and log the loss."""
+        try:
+            loss = self.compute_loss(batch)
+        except ConfigError:
+            raise
+        except ValueError as error:
+            raise TrainingError(diverged_message(self.trainer, str(error))) from error
+        size = len(batch["image"])
+        self.log("train/loss", loss, prog_bar=True, on_step=True, on_epoch=True, batch_size=size)
+        sigma = getattr(self.criterion, "noise_sigma", None)
+        if sigma is not None:
+            self.log("train/noise_sigma", sigma, batch_size=size)
+        return loss
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Compare the read-out at the targets' own size."""
+        target = batch["depth"]
+        predictor = Predictor(self.model, self.criterion, self.input_spec, self.readout)
+        maps = predictor.predict_maps(batch["image"], (target.shape[-2], target.shape[-1]))
+        self.validation.update(maps[self.readout], target, target >= self.min_depth)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the validation split's metrics."""
+        self.log_dict(self.validation.compute(), prog_bar=True)
+        self.validation.reset()
+
+    # ---- checkpoints ----
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what is needed to open the checkpoint without Lightning and config."""
+        checkpoint["depthbal"] = describe_checkpoint(
+            self.model, self.criterion, self.input_spec, self.readout
+        )
+
+    def _noise_parameters(self) -> list[nn.Parameter]:
+        if isinstance(self.criterion, RegressionLoss):
+            return self.criterion.noise_parameters()
+        return []

@@ -1,0 +1,48 @@
+"""What all command-line tools share: errors in one line, and a quiet library."""
+
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+
+from depthbal.errors import DepthbalError
+
+# Remarks of the libraries that somebody running a tool can do nothing about.
+UNHELPFUL_WARNINGS = (
+    ".*does not have many workers.*",
+    ".*is smaller than the logging interval.*",
+    ".*Checkpoint directory .* exists and is not empty.*",
+    ".*Precision bf16-mixed is not supported by the model summary.*",
+    ".*isinstance.treespec, LeafSpec.. is deprecated.*",
+)
+
+
+def run_tool(main: Callable[[Sequence[str]], None], arguments: Sequence[str] | None = None) -> int:
+    """Run a tool and return its exit code: 0, 2 for what the user can mend, 130 for Ctrl-C.
+
+    Args:
+        main: The tool; gets the command line without the program's name.
+        arguments: The command line; None takes the process's own.
+
+    Example:
+        >>> run_tool(lambda arguments: None, [])
+        0
+    """
+    quieten_libraries()
+    try:
+        main(sys.argv[1:] if arguments is None else arguments)
+    except DepthbalError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def quieten_libraries() -> None:
+    """Drop warnings that nobody can act on and the training library's small talk."""
+    for message in UNHELPFUL_WARNINGS:
+        warnings.filterwarnings("ignore", message=message)
+    for name in ("pytorch_lightning.utilities.rank_zero", "lightning_fabric.utilities.seed"):
+        logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,0 +1,102 @@
+"""The training command: parse, train, evaluate, say where everything is."""
+
+import argparse
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from pytorch_lightning import Trainer
+from rich.console import Console
+
+from depthbal.checkpoint import read_checkpoint
+from depthbal.priors.files import write_json
+from depthbal.training.cli import TrainCLI
+from depthbal.training.configs import expand_configs, last_config
+from depthbal.training.evaluate import evaluate_run
+from depthbal.training.run_logger import drop_rows_from
+from depthbal.training.runs import RunFolder
+from depthbal.training.tables import duration_text, print_metrics
+from depthbal.training.versions import collect_versions
+
+
+def train(arguments: Sequence[str], default_config: Path) -> RunFolder:
+    """Train, evaluate the last epoch, print the result, and return the run folder.
+
+    Args:
+        arguments: The command line: ``--config FILE``, any setting as ``--section.key VALUE``,
+            ``--out DIR``, ``--overwrite``, ``--resume RUN``.
+        default_config: What runs without ``--config``.
+
+    Raises:
+        DepthbalError: Whatever the user can mend: settings, data, an existing run folder.
+    """
+    started = time.monotonic()
+    resumed, arguments = _take_resume(arguments)
+    cli = TrainCLI(_with_config(arguments, resumed, default_config), resumed)
+    run = cli.run_folder
+    versions = collect_versions(cli.config.seed_everything, _device_name(cli.trainer))
+    if cli.trainer.is_global_zero:
+        cli.datamodule.prepare_data()
+        cli.datamodule.setup("fit")  # bad data must not leave a run folder behind
+        cli.claim_folder(versions)
+    checkpoint = _continue_from(run, cli) if resumed else None
+    cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint)
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()  # the evaluation is one process's work
+    if not cli.trainer.is_global_zero:
+        return run
+    metrics = evaluate_run(
+        run.path,
+        datamodule=cli.datamodule,
+        model=cli.model.model,
+        criterion=cli.model.criterion,
+        device=cli.trainer.strategy.root_device,
+    )
+    seconds = time.monotonic() - started
+    write_json(run.versions, {**versions, "duration_s": round(seconds, 1)})
+    console = Console()
+    print_metrics(console, metrics)
+    console.print(f"Training and evaluation took {duration_text(seconds)}.", highlight=False)
+    console.print(f"Run folder: {run.path}", highlight=False, soft_wrap=True)
+    return run
+
+
+def _take_resume(arguments: Sequence[str]) -> tuple[RunFolder | None, list[str]]:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--resume")
+    known, rest = parser.parse_known_args(arguments)
+    if known.resume is None:
+        return None, rest
+    run = RunFolder(Path(known.resume))
+    run.require_run()
+    return run, rest
+
+
+def _with_config(
+    arguments: list[str], resumed: RunFolder | None, default_config: Path
+) -> list[str]:
+    if resumed is not None:
+        arguments = ["--config", str(resumed.config), *arguments]
+    elif last_config(arguments) is None:
+        arguments = ["--config", str(default_config), *arguments]
+    return expand_configs(arguments)
+
+
+def _continue_from(run: RunFolder, cli: TrainCLI) -> Path | None:
+    """Return the checkpoint to continue from; None where the first epoch was never finished."""
+    path = run.checkpoint("last")
+    if not path.is_file():
+        print(f"{run.path} has no checkpoint yet; training starts from the beginning")
+        run.metrics_csv.unlink(missing_ok=True)
+        return None
+    cli.model.starts_from_checkpoint = True
+    if cli.trainer.is_global_zero:
+        drop_rows_from(run.metrics_csv, int(read_checkpoint(path)["global_step"]))
+    return path
+
+
+def _device_name(trainer: Trainer) -> str:
+    device = trainer.strategy.root_device
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
