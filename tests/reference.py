@@ -1,9 +1,13 @@
 """Slow, obvious twins of every fast path; the benchmarks import the same ones."""
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 
 def balanced_mse(
@@ -23,3 +27,170 @@ def batch_monte_carlo(preds: Tensor, target: Tensor, sigma: Tensor) -> Tensor:
     own = torch.arange(len(preds), device=preds.device)
     entropy = torch.nn.functional.cross_entropy(logits, own) - math.log(len(preds))
     return entropy * 2 * sigma.detach() ** 2
+
+
+def resnet_mff(state: dict[str, Tensor], images: Tensor, training: bool) -> Tensor:
+    """Run the published ResNet-50 MFF network from nothing but its named parameters."""
+
+    def conv(name: str, x: Tensor, stride: int = 1) -> Tensor:
+        weight = state[f"{name}.weight"]
+        padding = weight.shape[-1] // 2
+        return functional.conv2d(x, weight, state.get(f"{name}.bias"), stride, padding)
+
+    def norm(name: str, x: Tensor) -> Tensor:
+        scale, shift = state[f"{name}.weight"], state[f"{name}.bias"]
+        if training:
+            return functional.batch_norm(x, None, None, scale, shift, training=True)
+        mean, var = state[f"{name}.running_mean"], state[f"{name}.running_var"]
+        return functional.batch_norm(x, mean, var, scale, shift)
+
+    def bottleneck(name: str, x: Tensor, stride: int) -> Tensor:
+        y = norm(f"{name}.bn1", conv(f"{name}.conv1", x)).relu()
+        y = norm(f"{name}.bn2", conv(f"{name}.conv2", y, stride)).relu()
+        y = norm(f"{name}.bn3", conv(f"{name}.conv3", y))
+        if f"{name}.downsample.0.weight" in state:
+            x = norm(f"{name}.downsample.1", conv(f"{name}.downsample.0", x, stride))
+        return (x + y).relu()
+
+    def up(name: str, x: Tensor, size: tuple[int, ...]) -> Tensor:
+        x = functional.interpolate(x, size, mode="bilinear", align_corners=False)
+        y = norm(f"{name}.bn1", conv(f"{name}.conv1", x)).relu()
+        y = norm(f"{name}.bn1_2", conv(f"{name}.conv1_2", y))
+        return (y + norm(f"{name}.bn2", conv(f"{name}.conv2", x))).relu()
+
+    x = norm("E.bn1", conv("E.conv1", images, stride=2)).relu()
+    x = functional.max_pool2d(x, kernel_size=3, stride=2, padding=1)
+    stages = []
+    for layer, blocks in enumerate((3, 4, 6, 3), start=1):
+        for block in range(blocks):
+            x = bottleneck(f"E.layer{layer}.{block}", x, 2 if layer > 1 and block == 0 else 1)
+        stages.append(x)
+    full = tuple(2 * side for side in stages[0].shape[2:])
+
+    x = norm("D.bn", conv("D.conv", x)).relu()
+    x = up("D.up1", x, stages[2].shape[2:])
+    x = up("D.up2", x, stages[1].shape[2:])
+    x = up("D.up3", x, stages[0].shape[2:])
+    x = up("D.up4", x, full)
+    fused = torch.cat([up(f"MFF.up{i + 1}", stage, full) for i, stage in enumerate(stages)], 1)
+    fused = norm("MFF.bn", conv("MFF.conv", fused)).relu()
+    x = torch.cat([x, fused], 1)
+    x = norm("R.bn0", conv("R.conv0", x)).relu()
+    x = norm("R.bn1", conv("R.conv1", x)).relu()
+    return conv("R.conv2", x)
+
+
+def plain_depth_scores(preds: np.ndarray, target: np.ndarray) -> dict[str, float | int | None]:
+    """All depth metrics of two flat lists of metres, straight from their definitions."""
+    p, t = preds.astype(np.float64), target.astype(np.float64)
+    names = ["rmse", "mse", "mae", "abs_rel", "log10", "silog"]
+    names += ["delta1", "delta2", "delta3", "bias"]
+    if not len(t):
+        return {**dict.fromkeys(names), "count": 0}
+    q = np.maximum(p, 1e-3)
+    d = np.log(q) - np.log(t)
+    ratio = np.maximum(q / t, t / q)
+    mse = np.mean((p - t) ** 2)
+    values = [
+        np.sqrt(mse),
+        mse,
+        np.mean(np.abs(p - t)),
+        np.mean(np.abs(p - t) / t),
+        np.mean(np.abs(np.log10(q) - np.log10(t))),
+        100 * np.sqrt(max(np.mean(d**2) - np.mean(d) ** 2, 0)),
+        *(np.mean(ratio < 1.25**k) for k in (1, 2, 3)),
+        np.mean(p - t),
+    ]
+    return {**dict(zip(names, map(float, values), strict=True)), "count": len(t)}
+
+
+def plain_depth_bin(depth: float) -> int:
+    """The bin of a depth as the benchmark's code has it, in float32."""
+    return min(int(np.float32(depth) * np.float32(10)), 99)
+
+
+def plain_evaluation(
+    preds: np.ndarray, target: np.ndarray, mask: np.ndarray, shots: list[str | None]
+) -> dict[str, Any]:
+    """Score images with Python loops over pixels, bins and images; 100 bins of 0.1 m."""
+    pixels: dict[tuple[int, int], list[tuple[float, float]]] = {}
+    for i in range(len(target)):
+        rows = zip(preds[i].ravel(), target[i].ravel(), mask[i].ravel(), strict=True)
+        for p, t, counts in rows:
+            if counts and shots[plain_depth_bin(t)] is not None:
+                pixels.setdefault((i, plain_depth_bin(t)), []).append((p, t))
+
+    def scores_of(images: set[int], bins: set[int]) -> dict[str, float | int | None]:
+        pairs = [x for key in pixels if key[0] in images and key[1] in bins for x in pixels[key]]
+        array = np.array(pairs, dtype=np.float64).reshape(-1, 2)
+        return plain_depth_scores(array[:, 0], array[:, 1])
+
+    def mean_of(rows: list[dict[str, Any]]) -> dict[str, Any]:
+        filled = [row for row in rows if row["count"]]
+        return {k: float(np.mean([r[k] for r in filled])) if filled else None for k in rows[0]}
+
+    everything = set(range(len(target)))
+    groups = {"overall": {b for b, shot in enumerate(shots) if shot}}
+    groups |= {s: {b for b, x in enumerate(shots) if x == s} for s in ("many", "medium", "few")}
+    return {
+        **{name: scores_of(everything, bins) for name, bins in groups.items()},
+        "bins": {b: scores_of(everything, {b}) for b in sorted(groups["overall"])},
+        "per_image_mean": {
+            name: mean_of([scores_of({i}, bins) for i in everything])
+            for name, bins in groups.items()
+        },
+        "per_bin_mean": {
+            name: mean_of([scores_of(everything, {b}) for b in bins])
+            for name, bins in groups.items()
+        },
+    }
+
+
+def trace_by_loops(camera: Any, solids: Sequence[Any]) -> tuple[Any, Any]:
+    """Depth and index of the nearest solid at every pixel: one pixel, one solid, one face a time.
+
+    The rotation matrices, the pixel's ray and every surface equation are written out anew in
+    float64; nothing is shared with the renderer but the description of camera and solids.
+    """
+    depth = np.full((camera.height, camera.width), np.inf)
+    index = np.zeros((camera.height, camera.width), int)
+    cy, sy = math.cos(camera.yaw), math.sin(camera.yaw)
+    cp, sp = math.cos(camera.pitch), math.sin(camera.pitch)
+    cr, sr = math.cos(camera.roll), math.sin(camera.roll)
+    turn = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
+    nod = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
+    for row in range(camera.height):
+        for column in range(camera.width):
+            a = (column + 0.5 - camera.width / 2) / camera.focal
+            b = (row + 0.5 - camera.height / 2) / camera.focal
+            ray = turn @ nod @ np.array([cr * a - sr * b, -(sr * a + cr * b), 1.0])
+            for number, solid in enumerate(solids):
+                reached = min(_surfaces(solid, np.array(camera.position), ray), default=math.inf)
+                if reached < depth[row, column]:
+                    depth[row, column], index[row, column] = reached, number
+    return depth, index
+
+
+def _surfaces(solid: Any, start: Any, ray: Any) -> list[float]:
+    """All positive multiples of a ray at which it crosses the surface of a solid."""
+    c, s = math.cos(solid.yaw), math.sin(solid.yaw)
+    own = np.array([[c, 0, -s], [0, 1, 0], [s, 0, c]])
+    start, ray, half = own @ (start - np.array(solid.centre)), own @ ray, np.array(solid.half)
+    rounded = {0: [], 1: [0, 2], 2: [0, 1, 2]}[solid.kind]  # axes along which it is round
+    found = []
+    for axis in [axis for axis in range(3) if axis not in rounded]:
+        for sign in (-1, 1):
+            if ray[axis] == 0:
+                continue
+            t = (sign * half[axis] - start[axis]) / ray[axis]
+            point = start + t * ray
+            others = [other for other in range(3) if other != axis and other not in rounded]
+            in_box = all(abs(point[other]) <= half[other] for other in others)
+            in_circle = not rounded or np.sum(point[rounded] ** 2) <= half[0] ** 2
+            found += [t] if in_box and in_circle else []
+    if rounded:
+        p, q = start[rounded], ray[rounded]
+        for t in np.roots([q @ q, 2 * p @ q, p @ p - half[0] ** 2]):
+            on_side = solid.kind == 2 or abs(start[1] + t.real * ray[1]) <= half[1]
+            found += [float(t.real)] if t.imag == 0 and on_side else []
+    return [float(t) for t in found if t > 0]

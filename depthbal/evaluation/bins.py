@@ -93,14 +93,13 @@ class LabelBins:
             counts: (bins,) training labels per bin.
             many_above: a count above this is many-shot.
             few_below: a count below this is few-shot; the rest is medium-shot.
-            **options: passed to the constructor.
+            **options: passed to the constructor. Bins that `scored` excludes get no shot.
         """
         values = np.asarray(counts, dtype=np.float64)
-        shots = np.where(
-            values > many_above, "many", np.where(values < few_below, "few", "medium")
-        ).tolist()
+        shots = np.where(values > many_above, "many", np.where(values < few_below, "few", "medium"))
+        shots = np.where(options.get("scored", np.True_), shots, "")
         rule = f"many: more than {many_above:g} training labels per bin, few: below {few_below:g}"
-        return cls(edges, shots, **{"shot_rule": rule, **options})
+        return cls(edges, shots.tolist(), **{"shot_rule": rule, **options})
 
     @property
     def centers(self) -> npt.NDArray[np.float64]:

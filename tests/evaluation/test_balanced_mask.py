@@ -1,0 +1,167 @@
+import time
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+from depthbal.errors import DataError
+from depthbal.evaluation import DepthBins, LabelBins, balanced_mask, load_balanced_mask
+
+BINS = DepthBins.nyud2()
+pytestmark = pytest.mark.filterwarnings("ignore:balanced mask")
+
+
+def depth_maps(images=6, shape=(40, 50), seed=0):
+    rng = np.random.default_rng(seed)
+    depths = rng.uniform(0.3, 10.5, size=(images, *shape))
+    depths[rng.random(depths.shape) < 0.1] = 0
+    return depths.astype(np.float32)
+
+
+def bin_counts(depths, masks=None):
+    index = BINS.index(torch.from_numpy(np.asarray(depths))).numpy()
+    chosen = index >= 0 if masks is None else (index >= 0) & np.stack(list(masks))
+    return np.bincount(index[chosen], minlength=100)
+
+
+def test_every_bin_gives_as_many_pixels_as_the_smallest_has():
+    depths = depth_maps()
+    balanced = balanced_mask(list(depths), BINS, seed=1)
+    counts = bin_counts(depths)
+    assert balanced.per_bin == counts[7:].min() > 0
+    assert bin_counts(depths, balanced.mask)[7:].tolist() == [balanced.per_bin] * 93
+    assert sum(int(m.sum()) for m in balanced.mask) == 93 * balanced.per_bin
+    assert balanced.counts.tolist() == counts.tolist()
+    assert balanced.empty_bins == []
+
+
+def test_the_seed_decides_and_only_the_seed():
+    depths = depth_maps()
+    first, again, other = (balanced_mask(list(depths), BINS, seed=s) for s in (0, 0, 1))
+    assert np.array_equal(np.stack(list(first.mask)), np.stack(list(again.mask)))
+    assert first.fingerprint() == again.fingerprint() != other.fingerprint()
+
+
+@pytest.mark.parametrize("rows", [1, 8, 240])
+def test_how_the_pixels_are_cut_into_maps_changes_nothing(rows):
+    depths = depth_maps()
+    whole = np.stack(list(balanced_mask(list(depths), BINS).mask)).reshape(-1, 50)
+    cut = list(depths.reshape(-1, rows, 50))
+    assert np.array_equal(np.concatenate(list(balanced_mask(cut, BINS).mask)), whole)
+
+
+def test_tensors_with_a_channel_are_maps_too():
+    depths = depth_maps()
+    tensors = [torch.from_numpy(d)[None] for d in depths]
+    assert (
+        balanced_mask(tensors, BINS).fingerprint()
+        == balanced_mask(list(depths), BINS).fingerprint()
+    )
+
+
+def test_maps_may_differ_in_size():
+    depths = [np.full((3, 5), 1.05), np.full((7, 2), 1.05), np.full((2, 2), 5.05)]
+    balanced = balanced_mask(depths, BINS)
+    assert [m.shape for m in balanced.mask] == [(3, 5), (7, 2), (2, 2)]
+    assert balanced.per_bin == 4
+    assert sum(int(m.sum()) for m in balanced.mask[:2]) == 4
+
+
+def test_every_pixel_of_a_bin_is_equally_likely():
+    depths = [np.array([[0.5, 0.5, 1.5, 1.5]]), np.array([[0.5, 1.5, 0.5, 0.5]])]
+    bins = LabelBins([0, 1, 2], ["many", "few"])
+    draws = 3000
+    times = sum(
+        np.concatenate(list(balanced_mask(depths, bins, seed=s).mask)) for s in range(draws)
+    )
+    index = np.concatenate(depths) > 1
+    assert (times[index] == draws).all()  # the smallest bin is taken whole
+    # 3 of 5: binomial with standard deviation 27; five deviations
+    assert np.abs(times[~index] - draws * 3 / 5).max() < 5 * (draws * 0.6 * 0.4) ** 0.5
+
+
+def test_two_pixels_are_drawn_together_as_often_as_chance_has_it():
+    depths = [np.array([[0.5, 0.5, 0.5, 0.5, 1.5, 1.5]])]
+    bins = LabelBins([0, 1, 2], ["many", "few"])
+    pairs = {}
+    for seed in range(3000):
+        pair = tuple(np.flatnonzero(balanced_mask(depths, bins, seed=seed).mask[0][0, :4]))
+        pairs[pair] = pairs.get(pair, 0) + 1
+    assert len(pairs) == 6
+    assert max(abs(n - 500) for n in pairs.values()) < 5 * (3000 / 6 * 5 / 6) ** 0.5
+
+
+def test_empty_and_thin_bins_are_named_in_one_warning():
+    depths = [np.concatenate([np.full(150, b / 10 + 0.05) for b in range(7, 98)])[None]]
+    depths[0] = np.append(depths[0], [[9.85] * 30], axis=1)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        balanced = balanced_mask(depths, BINS)
+    assert len(caught) == 1
+    assert "{98: 30}" in str(caught[0].message)
+    assert "no pixel in bins [99]" in str(caught[0].message)
+    assert balanced.empty_bins == [99]
+    assert balanced.per_bin == 30
+
+
+@pytest.mark.filterwarnings("error")
+def test_plenty_of_pixels_everywhere_is_silent():
+    balanced_mask([np.repeat(np.arange(7, 100) / 10 + 0.05, 100)[None]], BINS)
+
+
+def test_a_generator_is_refused():
+    with pytest.raises(DataError, match="twice"):
+        balanced_mask((d for d in depth_maps()), BINS)
+
+
+def test_maps_that_change_between_the_passes_are_noticed():
+    class Augmented:
+        def __init__(self):
+            self.passes = 0
+
+        def __iter__(self):
+            self.passes += 1
+            return iter(depth_maps(seed=self.passes))
+
+    with pytest.raises(DataError, match="changed between"):
+        balanced_mask(Augmented(), BINS)
+
+
+@pytest.mark.parametrize("depths", [[], [np.zeros((3, 4))], [np.full((3, 4), 0.3)]])
+def test_no_pixel_to_score_is_an_error(depths):
+    with pytest.raises(DataError, match="has a pixel in a scored bin"):
+        balanced_mask(depths, BINS)
+
+
+def test_a_test_set_of_the_benchmarks_size_takes_seconds():
+    small = list(depth_maps(images=2, shape=(228, 304)))
+    start = time.perf_counter()
+    balanced = balanced_mask(small * 327, BINS)
+    assert len(balanced.mask) == 654
+    assert time.perf_counter() - start < 60  # about 3 s; the bound leaves room for a busy machine
+
+
+def test_a_published_mask_is_read_and_described(tmp_path):
+    depths = depth_maps()
+    drawn = balanced_mask(list(depths), BINS)
+    np.save(tmp_path / "test_balanced_mask.npy", np.stack(list(drawn.mask)).astype(np.uint8))
+    given = load_balanced_mask(tmp_path / "test_balanced_mask.npy", list(depths), BINS)
+    assert np.array_equal(np.stack(list(given.mask)), np.stack(list(drawn.mask)))
+    assert given.per_bin == drawn.per_bin
+    assert given.describe()["source"] == "test_balanced_mask.npy"
+    assert given.describe()["seed"] is None
+    assert given.fingerprint() == drawn.fingerprint()
+
+
+def test_a_mask_of_another_test_set_is_refused(tmp_path):
+    path = tmp_path / "mask.npy"
+    np.save(path, np.ones((6, 40, 51), dtype=bool))
+    with pytest.raises(DataError, match=r"\(6, 40, 51\) for 6 depth maps of \[\(40, 50\)\]"):
+        load_balanced_mask(path, list(depth_maps()), BINS)
+    path.write_bytes(b"no array")
+    with pytest.raises(DataError, match="not a readable npy file"):
+        load_balanced_mask(path, list(depth_maps()), BINS)
+    np.save(path, np.zeros((6, 40, 50), dtype=bool))
+    with pytest.raises(DataError, match="no pixel"):
+        load_balanced_mask(path, list(depth_maps()), BINS)
