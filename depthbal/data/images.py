@@ -52,7 +52,7 @@ def read_raw_depth(path: str | os.PathLike[str]) -> NDArray[Any]:
     """
     raw = _load_npy(path) if Path(path).suffix.lower() == ".npy" else _decode_depth(path)
     if raw.ndim == 3 and 1 in (raw.shape[0], raw.shape[2]):
-        raw = raw.reshape([extent for extent in raw.shape if extent != 1] or [1, 1])
+        raw = raw[..., 0] if raw.shape[2] == 1 else raw[0]
     if raw.ndim != 2:
         raise DataError(
             f"{path}: expected depth with one channel, got shape {raw.shape}; "

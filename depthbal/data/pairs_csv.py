@@ -66,7 +66,7 @@ def _inside(entry: str, where: str) -> str:
     first, _, rest = relative.partition("/")
     if first == _TOP and rest:
         relative = rest
-    if relative.startswith(("/", "..")) or relative == "." or "\0" in relative:
+    if relative.startswith(("/", "../")) or relative in (".", ".."):
         raise DataError(
             f"{where}: {entry!r} leaves the data folder; expected a path like "
             "data/nyu2_train/SCENE_out/1.jpg"

@@ -1,0 +1,88 @@
+"""Small data sets on disk, made of numbers that the tests know."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+
+def ramp_depth(height: int, width: int, index: int = 0) -> np.ndarray:
+    """Depth in metres that grows from 1 m to about 9 m to the right, shifted a little by index."""
+    row = 1.0 + 8.0 * np.arange(width) / width + 0.05 * index
+    return np.broadcast_to(row, (height, width)).astype(np.float32)
+
+
+def grey_image(height: int, width: int, level: int = 128) -> np.ndarray:
+    return np.full((height, width, 3), level, dtype=np.uint8)
+
+
+def noise_image(height: int, width: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def write_image(path: Path, image: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), image[..., ::-1] if image.ndim == 3 else image)
+
+
+def write_nyud2(
+    root: Path, scenes: int = 12, per_scene: int = 2, n_test: int = 3, size: tuple = (24, 32)
+) -> Path:
+    """Write the published layout; returns the folder with the csv files."""
+    data = root / "data"
+    data.mkdir(parents=True)
+    rows = []
+    for index in range(scenes * per_scene):
+        stem = f"nyu2_train/scene{index // per_scene:02d}_out/{index % per_scene + 1}"
+        write_image(data / f"{stem}.jpg", noise_image(*size, seed=index))
+        levels = np.rint(ramp_depth(*size, index % 7) * 25.5).astype(np.uint8)
+        write_image(data / f"{stem}.png", levels)
+        rows.append(f"data/{stem}.jpg,data/{stem}.png")
+    (data / "nyu2_train.csv").write_text("\n".join(rows) + "\n")
+    rows = []
+    for index in range(n_test):
+        stem = f"nyu2_test/{index:05d}"
+        write_image(data / f"{stem}_colors.png", noise_image(*size, seed=100 + index))
+        millimetres = np.rint(ramp_depth(*size) * 1000).astype(np.uint16)
+        write_image(data / f"{stem}_depth.png", millimetres)
+        rows.append(f"data/{stem}_colors.png,data/{stem}_depth.png")
+    (data / "nyu2_test.csv").write_text("\n".join(rows) + "\n")
+    return data
+
+
+SMALL = {
+    "short_side": 24,
+    "crop_size": (20, 28),
+    "depth_size": (10, 14),
+    "num_workers": 0,
+    "batch_size": 4,
+}
+
+
+class ArraySource:
+    """Pairs held in memory."""
+
+    def __init__(self, pairs, groups=None):
+        self.pairs = pairs
+        self.groups = groups or [""] * len(pairs)
+
+    def __len__(self):
+        return len(self.pairs)
+
+    def load(self, index):
+        return self.pairs[index]
+
+    def name(self, index):
+        return f"array {index}"
+
+    def group(self, index):
+        return self.groups[index]
+
+    def fingerprint(self):
+        return "array"
+
+
+def array_source(count: int, height: int = 24, width: int = 32) -> ArraySource:
+    return ArraySource(
+        [(noise_image(height, width, i), ramp_depth(height, width, i)) for i in range(count)]
+    )

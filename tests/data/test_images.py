@@ -1,0 +1,185 @@
+import cv2
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from torchvision.transforms.functional import normalize, to_tensor
+
+from depthbal.data.images import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    normalise,
+    read_depth,
+    read_image,
+    resize_short_side,
+    write_depth_png,
+)
+from depthbal.errors import DataError
+from tests.data.make_files import noise_image, write_image
+
+
+def test_images_are_read_as_rgb(tmp_path):
+    image = np.zeros((4, 5, 3), dtype=np.uint8)
+    image[..., 0], image[..., 2] = 200, 10
+    PIL.Image.fromarray(image).save(tmp_path / "a.png")
+    assert np.array_equal(read_image(tmp_path / "a.png"), image)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "I;16"])
+def test_grey_transparent_and_16_bit_images_become_8_bit_rgb(tmp_path, mode):
+    arrays = {
+        "L": np.full((4, 5), 77, dtype=np.uint8),
+        "RGBA": np.full((4, 5, 4), 77, dtype=np.uint8),
+        "I;16": np.full((4, 5), 77 * 256, dtype=np.uint16),
+    }
+    PIL.Image.fromarray(arrays[mode]).save(tmp_path / "a.png")
+    image = read_image(tmp_path / "a.png")
+    assert image.dtype == np.uint8
+    assert image.shape == (4, 5, 3)
+    assert np.all(image == 77)
+
+
+@pytest.mark.parametrize(
+    ("stored", "suffix", "scale", "expected"),
+    [
+        (np.array([[0, 51, 255]], dtype=np.uint8), ".png", 10 / 255, [0.0, 2.0, 10.0]),
+        (np.array([[0, 700, 65000]], dtype=np.uint16), ".png", None, [0.0, 0.7, 65.0]),
+        (np.array([[0, 700, 65000]], dtype=np.uint16), ".tiff", 0.002, [0.0, 1.4, 130.0]),
+        (np.array([[0, 0.7, 9.5]], dtype=np.float32), ".npy", None, [0.0, 0.7, 9.5]),
+        (np.array([[0, 70, 950]], dtype=np.float64), ".npy", 0.01, [0.0, 0.7, 9.5]),
+        (np.array([[0, 7, 95]], dtype=np.int32), ".npy", 0.1, [0.0, 0.7, 9.5]),
+        (np.array([[[0], [1], [2]]], dtype=np.float32), ".npy", None, [0.0, 1.0, 2.0]),
+        (np.array([[[0, 1, 2]]], dtype=np.float16), ".npy", None, [0.0, 1.0, 2.0]),
+    ],
+)
+def test_depth_is_read_as_float32_metres(tmp_path, stored, suffix, scale, expected):
+    path = tmp_path / f"depth{suffix}"
+    if suffix == ".npy":
+        np.save(path, stored)
+    else:
+        assert cv2.imwrite(str(path), stored)
+    depth = read_depth(path, scale)
+    assert depth.dtype == np.float32
+    assert depth.shape == (1, 3)
+    # the float32 nearest to the decimal number, not a neighbour of it
+    assert depth.ravel().tolist() == np.array(expected, dtype=np.float32).tolist()
+
+
+def test_values_listed_as_invalid_become_no_depth(tmp_path):
+    np.save(tmp_path / "a.npy", np.array([[-1.0, np.nan, np.inf, 2.0, 0.0]]))
+    depth = read_depth(tmp_path / "a.npy", invalid=(-1, float("nan"), float("inf")))
+    assert depth.tolist() == [[0, 0, 0, 2, 0]]
+
+
+def test_8_bit_depth_without_a_scale_is_refused_because_its_unit_is_unknown(tmp_path):
+    write_image(tmp_path / "a.png", np.ones((2, 2), dtype=np.uint8))
+    with pytest.raises(DataError, match=r"a\.png: depth is stored as uint8.*set scale"):
+        read_depth(tmp_path / "a.png")
+
+
+def test_colour_coded_depth_is_refused(tmp_path):
+    write_image(tmp_path / "a.png", noise_image(4, 4))
+    with pytest.raises(DataError, match=r"a\.png: expected depth with one channel, got .*4, 4, 3"):
+        read_depth(tmp_path / "a.png", 0.001)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+@pytest.mark.parametrize("share", [0.3, 0.9, 0.99])
+def test_a_truncated_image_is_an_error_that_names_it(tmp_path, suffix, share):
+    path = tmp_path / f"cut{suffix}"
+    write_image(path, noise_image(64, 64))
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(DataError, match=rf"cut\{suffix}: the file is truncated"):
+        read_image(path)
+
+
+def test_a_truncated_depth_map_is_an_error_that_names_it(tmp_path):
+    depth = np.random.default_rng(0).uniform(1, 9, (64, 64))
+    for name, write in (
+        ("cut.png", lambda path: write_depth_png(path, depth)),
+        ("cut.npy", lambda path: np.save(path, depth)),
+    ):
+        path = tmp_path / name
+        write(path)
+        path.write_bytes(path.read_bytes()[:-200])
+        with pytest.raises(DataError, match=name):
+            read_depth(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"not an image", b"\x89PNG\r\n\x1a\n IEND"])
+@pytest.mark.parametrize("name", ["a.png", "a.jpg"])
+def test_a_file_that_is_no_image_is_an_error_that_names_it(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=name):
+        read_image(tmp_path / name)
+    with pytest.raises(DataError, match=name):
+        read_depth(tmp_path / name, 1.0)
+
+
+def test_a_missing_file_is_an_error_that_names_it(tmp_path):
+    with pytest.raises(DataError, match=r"none\.png: cannot be read \(No such file"):
+        read_image(tmp_path / "none.png")
+    with pytest.raises(DataError, match=r"none\.npy: not a readable"):
+        read_depth(tmp_path / "none.npy")
+
+
+def test_a_pickled_array_is_never_opened(tmp_path):
+    np.save(tmp_path / "a.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    with pytest.raises(DataError, match=r"a\.npy"):
+        read_depth(tmp_path / "a.npy")
+
+
+def test_depth_is_written_in_rounded_millimetres_and_holes_as_zero(tmp_path):
+    depth = np.array([[0.0, 1.2344, 1.2346], [-3.0, np.nan, np.inf], [65.535, 70.0, 0.0004]])
+    write_depth_png(tmp_path / "a.png", depth)
+    stored = np.asarray(PIL.Image.open(tmp_path / "a.png"))
+    assert stored.tolist() == [[0, 1234, 1235], [0, 0, 0], [65535, 65535, 0]]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_a_failed_write_leaves_the_previous_file_and_no_litter(tmp_path, monkeypatch):
+    write_depth_png(tmp_path / "a.png", np.ones((2, 2)))
+
+    def disk_full(*_):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("os.replace", disk_full)
+    with pytest.raises(OSError, match="No space"):
+        write_depth_png(tmp_path / "a.png", np.full((2, 2), 2.0))
+    assert read_depth(tmp_path / "a.png").tolist() == [[1, 1], [1, 1]]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_normalise_agrees_with_torchvision():
+    image = noise_image(7, 9)
+    expected = normalize(to_tensor(image), IMAGENET_MEAN, IMAGENET_STD)
+    torch.testing.assert_close(normalise(image), expected, rtol=0, atol=2e-6)
+    as_float = image.astype(np.float32) / 255
+    torch.testing.assert_close(normalise(as_float), expected, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("size", [(480, 640), (640, 480), (241, 323), (100, 133)])
+def test_nearest_resizing_agrees_with_pillow(size):
+    depth = np.random.default_rng(1).uniform(0.7, 10, size).astype(np.float32)
+    resized = resize_short_side(depth, 240, nearest=True)
+    height, width = resized.shape
+    assert min(height, width) == 240
+    expected = np.asarray(
+        PIL.Image.fromarray(depth).resize((width, height), PIL.Image.Resampling.NEAREST)
+    )
+    # where a sample falls on a pixel border the two may round to either side of it
+    assert np.mean(resized == expected) > 0.98
+    assert np.isin(resized, depth).all()
+
+
+def test_images_shrink_without_aliasing():
+    stripes = np.zeros((400, 400, 3), dtype=np.uint8)
+    stripes[:, ::4] = 255  # one bright column in four: grey at a distance
+    small = resize_short_side(stripes, 50, nearest=False)
+    assert np.abs(small.astype(float) - 63.75).max() < 2
+
+
+def test_an_image_of_the_right_size_is_left_alone():
+    image = noise_image(24, 32)
+    assert resize_short_side(image, 24, nearest=False) is image
