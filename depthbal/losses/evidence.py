@@ -122,14 +122,16 @@ def _evaluate(
     tolerance: float,
 ) -> Evidence:
     """Choose between the table and the exact sum for flat predictions."""
-    pairs = preds.numel() * means.numel()
-    if preds.dtype == torch.float32 and pairs >= TABULATE_PAIRS:
+    if preds.dtype == torch.float32 and preds.numel() * means.numel() >= TABULATE_PAIRS:
+        noise = sigma.double()
 
-        def exact(nodes: Tensor) -> tabulated.Curves:
-            return exact_curves(nodes, sigma.double(), log_weights, means, variances)
+        def exact(nodes: Tensor) -> Tensor:
+            return torch.stack(exact_evidence(nodes, noise, log_weights, means, variances))
 
-        smoothness = (variances.min() + sigma.double() ** 2).sqrt()
-        table = tabulated.build(exact, preds, smoothness, sigma, tolerance)
+        smoothness = (variances.min() + noise**2).sqrt()
+        low, high, width = torch.stack([*preds.detach().aminmax(), smoothness]).tolist()
+        errors = tolerance / torch.stack([torch.ones_like(noise), noise, noise])[:, None]
+        table = tabulated.build(exact, low, high, width, preds.numel() // 4, errors)
         if table is not None:
             return Evidence(*tabulated.interpolate(table, preds))
     parts = (part.to(preds.dtype) for part in (log_weights, means, variances))
@@ -157,32 +159,3 @@ def exact_evidence(
         by_preds[chunk] = (posterior * pull).sum(1)
         by_sigma[chunk] = sigma * (posterior * (pull**2 - precision)).sum(1)
     return Evidence(value, by_preds, by_sigma)
-
-
-def exact_curves(
-    nodes: Tensor, sigma: Tensor, log_weights: Tensor, means: Tensor, variances: Tensor
-) -> tabulated.Curves:
-    """Return the evidence and the slopes of its derivatives at table nodes, in float64.
-
-    With g_k = (mu_k - p) / v_k and h_k = sigma (g_k^2 - 1 / v_k), v_k including the noise:
-    d/dp E[g] = Var(g) - E[1 / v] and d/dp E[h] = Cov(g, h) - 2 sigma E[g / v], where E, Var and
-    Cov are taken over the components' posterior.
-    """
-    total_variance = variances + sigma**2
-    precision = 1 / total_variance
-    log_scale = log_weights - 0.5 * torch.log(2 * math.pi * total_variance)
-    pieces = []
-    step = max(1, CHUNK_PAIRS["cpu"] // max(1, means.numel()))
-    for chunk in torch.split(nodes, step):
-        pull = (means - chunk[:, None]) * precision
-        log_terms = log_scale - 0.5 * pull**2 * total_variance
-        log_sum = torch.logsumexp(log_terms, dim=1)
-        posterior = torch.exp(log_terms - log_sum[:, None])
-        by_sigma_terms = sigma * (pull**2 - precision)
-        by_preds = (posterior * pull).sum(1)
-        by_sigma = (posterior * by_sigma_terms).sum(1)
-        centred = pull - by_preds[:, None]
-        preds_slope = (posterior * (centred * pull - precision)).sum(1)
-        sigma_slope = (posterior * (centred * by_sigma_terms - 2 * sigma * pull * precision)).sum(1)
-        pieces.append((log_sum, by_preds, by_sigma, preds_slope, sigma_slope))
-    return tabulated.Curves(*(torch.cat(column) for column in zip(*pieces, strict=True)))
