@@ -136,7 +136,7 @@ class PriorBuffers(nn.Module):
     @property
     def mixture(self) -> GaussianMixture:
         """The mixture."""
-        return GaussianMixture(*(self._part(name) for name in self.NAMES))
+        return GaussianMixture.unchecked(*(self._part(name) for name in self.NAMES))
 
     def _part(self, name: str) -> Tensor:
         part = self._buffers[name]

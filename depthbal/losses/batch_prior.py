@@ -41,7 +41,7 @@ def batch_prior(targets: Tensor, noise_sigma: Tensor) -> GaussianMixture | None:
         bins = int(spread**2 / (BIN_RESOLUTION * float(noise_sigma) ** 2)) + 1
         if bins < len(values):
             return _binned(values, counts, bins)
-    return GaussianMixture(counts, values, torch.zeros_like(values))
+    return GaussianMixture.unchecked(counts / counts.sum(), values, torch.zeros_like(values))
 
 
 def _binned(values: Tensor, counts: Tensor, bins: int) -> GaussianMixture:
@@ -53,4 +53,5 @@ def _binned(values: Tensor, counts: Tensor, bins: int) -> GaussianMixture:
     mean = zeros.index_add(0, index, counts * values) / mass
     variance = zeros.index_add(0, index, counts * (values - mean[index]) ** 2) / mass
     occupied = mass > 0
-    return GaussianMixture(mass[occupied], mean[occupied], variance[occupied])
+    weights = mass[occupied] / mass.sum()
+    return GaussianMixture.unchecked(weights, mean[occupied], variance[occupied])
