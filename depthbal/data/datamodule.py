@@ -158,10 +158,7 @@ class DepthDataModule(LightningDataModule):
     def train_dataloader(self) -> "DataLoader[Sample]":
         """Return the shuffled training loader; a last batch of a single sample is left out."""
         train = self._require(self.train_set, "training")
-        # Lightning does not restart the first iterator after a resume, so it must begin at the
-        # right epoch already.
-        epoch = self.trainer.current_epoch if self.trainer is not None else 0
-        sampler = EpochSampler(train, seed=self.seed, epoch=epoch)
+        sampler = EpochSampler(train, seed=self.seed)
         single = len(sampler) > self.batch_size > 1 and len(sampler) % self.batch_size == 1
         if single:  # batch normalisation has no variance over one sample
             rank_zero_info(
@@ -185,7 +182,7 @@ class DepthDataModule(LightningDataModule):
     def _loader(
         self, dataset: DepthDataset, sampler: Any, drop_last: bool = False
     ) -> "DataLoader[Sample]":
-        return DataLoader(
+        return LateLoader(
             dataset,
             batch_size=self.batch_size,
             sampler=sampler,
@@ -283,6 +280,18 @@ class DepthDataModule(LightningDataModule):
             "mean": list(IMAGENET_MEAN),
             "std": list(IMAGENET_STD),
         }
+
+
+class LateLoader(DataLoader[Sample]):
+    """A loader that fetches nothing before its first batch is asked for.
+
+    Lightning creates the first iterator before it restores the epoch of a resumed run and tells
+    the sampler; worker processes would by then prefetch the samples of another epoch.
+    """
+
+    def __iter__(self) -> Any:
+        """Yield the batches of the sampler's epoch at the time of the first one."""
+        yield from super().__iter__()
 
 
 def automatic_workers() -> int:

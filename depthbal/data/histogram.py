@@ -1,6 +1,7 @@
 """The histogram of a training split: one streamed pass over its depth, kept in a cache."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -87,7 +88,8 @@ def store_histogram(fingerprint: str, histogram: Histogram) -> Path | None:
     except OSError:
         return None
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
     return target
 
 

@@ -1,0 +1,191 @@
+import json
+import warnings
+
+import pytest
+import torch
+from jsonargparse import ArgumentParser
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import ModelCheckpoint
+
+from depthbal.data import (
+    DepthDataModule,
+    EpochSampler,
+    FolderDataModule,
+    NYUD2DataModule,
+)
+from depthbal.data.datamodule import automatic_workers
+from depthbal.errors import ConfigError
+from tests.data.make_files import SMALL, write_nyud2
+
+
+class Recorder(LightningModule):
+    """Trains one weight on the mean of the images and notes which samples it saw."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(()))
+        self.seen = {}
+        self.tested = []
+
+    def training_step(self, batch, step):
+        self.seen.setdefault(self.current_epoch, []).extend(
+            zip(batch["index"].tolist(), batch["image"].mean((1, 2, 3)).tolist(), strict=True)
+        )
+        return (self.weight - batch["image"].mean()) ** 2
+
+    def validation_step(self, batch, step):
+        pass
+
+    def test_step(self, batch, step):
+        self.tested += batch["index"].tolist()
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def trainer_of(folder, epochs, **kwargs):
+    warnings.filterwarnings("ignore", message=".*logging interval.*")
+    return Trainer(
+        max_epochs=epochs,
+        accelerator="cpu",
+        devices=1,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=folder,
+        **{"enable_checkpointing": False, **kwargs},
+    )
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("nyud2")
+    write_nyud2(folder, scenes=11, per_scene=2, n_test=5)
+    return folder
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_lightning_keeps_the_sampler_and_moves_its_epoch(root, tmp_path, workers):
+    module = NYUD2DataModule(root, **{**SMALL, "num_workers": workers, "val_fraction": 0.1})
+    model = Recorder()
+    trainer = trainer_of(tmp_path, 3)
+    trainer.fit(model, module)
+    assert isinstance(trainer.train_dataloader.sampler, EpochSampler)
+    alone = EpochSampler(module.train_set, seed=0)
+    for epoch in range(3):
+        alone.set_epoch(epoch)
+        expected = [(i, module.train_set[e, i]["image"].mean()) for e, i in alone]
+        seen = model.seen[epoch]
+        assert [i for i, _ in seen] == [i for i, _ in expected]
+        means = torch.tensor([mean for _, mean in seen])
+        torch.testing.assert_close(means, torch.stack([mean for _, mean in expected]))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_resumed_run_sees_what_the_uninterrupted_run_saw(root, tmp_path, workers):
+    settings = {**SMALL, "num_workers": workers}
+    whole = Recorder()
+    trainer_of(tmp_path / "a", 4).fit(whole, NYUD2DataModule(root, **settings))
+    keep = ModelCheckpoint(tmp_path / "b", save_last=True)
+    first = Recorder()
+    trainer_of(tmp_path / "b", 2, callbacks=[keep], enable_checkpointing=True).fit(
+        first, NYUD2DataModule(root, **settings)
+    )
+    second = Recorder()
+    trainer_of(tmp_path / "c", 4).fit(
+        second, NYUD2DataModule(root, **settings), ckpt_path=tmp_path / "b" / "last.ckpt"
+    )
+    assert sorted(second.seen) == [2, 3]
+    assert {**first.seen, **second.seen} == whole.seen
+    assert torch.equal(second.weight, whole.weight)
+
+
+def test_testing_visits_every_sample_once_in_order(root, tmp_path):
+    model = Recorder()
+    trainer_of(tmp_path, 1).test(model, NYUD2DataModule(root, **SMALL), verbose=False)
+    assert model.tested == list(range(5))
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "batches", "left_out"),
+    [(4, 6, 0), (7, 3, 1), (21, 1, 1), (22, 1, 0), (30, 1, 0), (1, 22, 0)],
+)
+def test_only_a_last_batch_of_one_sample_is_left_out(root, batch_size, batches, left_out, caplog):
+    module = NYUD2DataModule(root, **{**SMALL, "batch_size": batch_size, "val_fraction": 0.0})
+    module.setup("fit")
+    with caplog.at_level("INFO"):
+        sizes = [len(batch["index"]) for batch in module.train_dataloader()]
+    assert len(sizes) == batches
+    assert sum(sizes) == 22 - left_out
+    assert ("leaves out 1 of 22" in caplog.text) == bool(left_out)
+
+
+def test_batches_have_the_documented_shapes_and_types(root):
+    module = NYUD2DataModule(root, **SMALL)
+    module.setup()
+    train, val, test = (
+        next(iter(loader))
+        for loader in (module.train_dataloader(), module.val_dataloader(), module.test_dataloader())
+    )
+    assert train["image"].shape == (4, 3, 20, 28)
+    assert train["depth"].shape == (4, 1, 10, 14)
+    for batch in (val, test):
+        assert batch["depth"].shape[1:] == (1, 20, 28)
+    assert train["image"].dtype == train["depth"].dtype == torch.float32
+    assert train["index"].dtype == torch.int64
+
+
+def test_setup_is_done_once(root):
+    module = NYUD2DataModule(root, **SMALL)
+    module.setup("test")
+    test = module.test_set
+    module.setup("fit")
+    train = module.train_set
+    module.setup("fit")
+    assert module.test_set is test
+    assert module.train_set is train
+
+
+def test_using_a_split_before_setup_says_so(root):
+    module = NYUD2DataModule(root, **SMALL)
+    for use in (module.train_dataloader, module.test_dataloader, module.train_histogram):
+        with pytest.raises(ConfigError, match=r"call setup\(\) first"):
+            use()
+
+
+def test_the_description_is_json_able_and_complete(root):
+    module = NYUD2DataModule(root, **SMALL)
+    module.setup()
+    described = json.loads(json.dumps(module.describe()))
+    assert described["class"] == "NYUD2DataModule"
+    assert described["images"] == {"train": 20, "val": 2, "test": 5}
+    assert described["source"] == str(root)
+    assert described["fingerprint"] == module.fingerprint()
+    assert module.input_spec()["short_side"] == 24
+    json.dumps(module.input_spec())
+
+
+@pytest.mark.parametrize("name", ["NYUD2DataModule", "FolderDataModule"])
+def test_the_command_line_knows_all_arguments_of_the_common_part(name):
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(DepthDataModule, "data")
+    parsed = parser.parse_args(
+        [
+            f"--data=depthbal.data.{name}",
+            "--data.root=/data",
+            "--data.crop_size=[114,152]",
+            "--data.depth_size=null",
+            "--data.val_fraction=0",
+        ]
+    )
+    module = parser.instantiate_classes(parsed).data
+    assert type(module) in (NYUD2DataModule, FolderDataModule)
+    assert module.count_transform.crop_size == (114, 152)
+    assert module.count_transform.depth_size is None
+    assert module.val_fraction == 0
+
+
+def test_workers_follow_the_cpus_this_process_may_use(monkeypatch):
+    for cpus, workers in ((1, 0), (2, 2), (8, 8), (64, 8)):
+        monkeypatch.setattr("os.sched_getaffinity", lambda _, n=cpus: set(range(n)), raising=False)
+        assert automatic_workers() == workers
