@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from depthbal.errors import ConfigError
 from depthbal.evaluation.bins import LabelBins
 from depthbal.evaluation.protocol import Evaluation
 from depthbal.evaluation.scores import GROUPS
@@ -45,6 +46,9 @@ class EigenEvaluation(Evaluation):
         main: the read-out of the top-level numbers.
         protocol: what only the caller knows.
 
+    Raises:
+        ConfigError: bins that start above 0 m; `main` is no read-out.
+
     Example:
         >>> from depthbal.evaluation import DepthBins
         >>> evaluation = EigenEvaluation(DepthBins.nyud2(), readouts=("raw",), main="raw")
@@ -67,6 +71,10 @@ class EigenEvaluation(Evaluation):
         main: str = "mean",
         protocol: Mapping[str, Any] | None = None,
     ) -> None:
+        if bins.edges[0] > 0:
+            raise ConfigError(
+                f"the eigen protocol needs bins from 0 m, these start at {bins.edges[0]}"
+            )
         super().__init__(bins.all_scored(), readouts, main, protocol)
 
     def update(

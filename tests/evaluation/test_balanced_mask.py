@@ -1,12 +1,15 @@
+import csv
 import time
 import warnings
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
 from depthbal.errors import DataError
 from depthbal.evaluation import DepthBins, LabelBins, balanced_mask, load_balanced_mask
+from tests.shared import SHARED, needs_shared
 
 BINS = DepthBins.nyud2()
 pytestmark = pytest.mark.filterwarnings("ignore:balanced mask")
@@ -165,3 +168,21 @@ def test_a_mask_of_another_test_set_is_refused(tmp_path):
     np.save(path, np.zeros((6, 40, 50), dtype=bool))
     with pytest.raises(DataError, match="no pixel"):
         load_balanced_mask(path, list(depth_maps()), BINS)
+
+
+@needs_shared
+def test_the_real_test_set_has_the_known_support_in_its_last_bins():
+    root = SHARED / "nyuv2"
+    with (root / "data/nyu2_test.csv").open() as file:
+        paths = [row[1] for row in csv.reader(file)]
+    pngs = (cv2.imread(str(root / path), cv2.IMREAD_UNCHANGED) for path in paths)
+    depths = [png[6:234, 8:312].astype(np.float32) / 1000 for png in pngs]
+    balanced = balanced_mask(depths, BINS)
+    index = [BINS.index(torch.from_numpy(depth)).flatten() for depth in depths]
+    counts = np.stack([torch.bincount(i[i >= 0], minlength=100).numpy() for i in index])
+    images = (counts[:, 90:] > 0).sum(0)
+    assert (len(depths), images.min(), images.max()) == (654, 39, 67)
+    assert counts[:, 99].max() / counts[:, 99].sum() == pytest.approx(0.37, abs=0.005)
+    assert balanced.per_bin == counts.sum(0)[7:].min()
+    assert sum(len(pixels) for pixels in balanced.mask.pixels) == 93 * balanced.per_bin
+    assert balanced.empty_bins == []

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from depthbal.errors import DataError
-from depthbal.evaluation import DepthBins, EigenEvaluation, eigen_crop
+from depthbal.errors import ConfigError, DataError
+from depthbal.evaluation import DepthBins, EigenEvaluation, LabelBins, eigen_crop
 from tests.reference import plain_depth_scores
 
 
@@ -54,3 +54,8 @@ def test_an_infinite_prediction_is_not_hidden_by_the_clamp():
     evaluation = EigenEvaluation(DepthBins.nyud2(), readouts=("raw",), main="raw")
     with pytest.raises(DataError, match="not finite"):
         evaluation.update({"raw": target * float("inf")}, target, target > 0)
+
+
+def test_bins_that_leave_out_near_depths_are_refused():
+    with pytest.raises(ConfigError, match=r"start at 0\.7"):
+        EigenEvaluation(LabelBins([0.7, 5.0, 10.0], ["many", "few"]))

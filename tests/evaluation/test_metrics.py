@@ -242,3 +242,11 @@ def test_a_gpu_gives_the_same_numbers():
     metric = BinnedDepthMetrics(BINS).cuda()
     metric.update(preds.cuda(), target.cuda(), mask.cuda())
     assert_matches_plain(metric.compute(), preds, target, mask)
+
+
+def test_predictions_that_carry_gradients_are_scored_without_them():
+    preds, target, mask = batch()
+    metric = BinnedDepthMetrics(BINS)
+    metric.update(preds.requires_grad_(), target, mask)
+    assert not metric.sums.requires_grad
+    assert_matches_plain(metric.compute(), preds.detach(), target, mask)
