@@ -5,6 +5,7 @@ python tools/show_rooms.py --out rooms.png --rows 3 --columns 6
 
 import argparse
 
+import cv2
 import matplotlib.pyplot as plt
 import numpy as np
 
@@ -30,7 +31,9 @@ def main() -> None:
         pairs = [room(arguments.seed, arguments.split, arguments.first + n, size) for n in numbers]
         sheet.append(np.concatenate([image for image, _ in pairs], axis=1))
         sheet.append(np.concatenate([coloured(depth) for _, depth in pairs], axis=1))
-    plt.imsave(arguments.out, np.concatenate(sheet))
+    picture = np.ascontiguousarray(np.concatenate(sheet)[..., ::-1])
+    if not cv2.imwrite(arguments.out, picture, [cv2.IMWRITE_PNG_COMPRESSION, 9]):
+        raise SystemExit(f"cannot write {arguments.out}; is its folder there?")
     print(f"{arguments.out}: blue is 0.7 m, red is 10 m (logarithmic), black has no depth")
 
 

@@ -6,6 +6,7 @@ of one. A run, its evaluation, its resume and every rank of a parallel run read 
 
 import os
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -112,4 +113,5 @@ def _write(file: Path, images: Image, depths: Depth) -> None:
             np.savez(stream, images=images, depths=depths)
         os.replace(draft, file)
     except OSError:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)

@@ -70,21 +70,27 @@ class Camera:
         depth: NDArray[np.float64] = np.sum((points - np.array(self.position)) * forward, axis=1)
         return depth
 
-    def window(self, points: NDArray[np.float64]) -> tuple[slice, slice] | None:
-        """Return rows and columns that surely contain the convex hull of world points (N, 3).
+    def windows(self, hulls: NDArray[np.float64]) -> list[tuple[slice, slice] | None]:
+        """Return, for hulls of world points (S, P, 3), rows and columns that surely contain each.
 
-        None means that nothing of it can be seen; a hull that reaches behind the camera gives the
+        None means that nothing of a hull can be seen; one that reaches behind the camera gets the
         whole image.
         """
-        right, down, forward = self.axes()
-        offset = points - np.array(self.position)
-        z = np.sum(offset * np.array(forward), axis=1)
-        nearest = float(z.min())
-        if nearest < 1e-3:
-            whole = slice(0, self.height), slice(0, self.width)
-            return whole if float(z.max()) > 1e-3 else None
-        x = np.sum(offset * np.array(right), axis=1) / z * self.focal + self.width / 2
-        y = np.sum(offset * np.array(down), axis=1) / z * self.focal + self.height / 2
-        left, top = max(int(x.min()) - 1, 0), max(int(y.min()) - 1, 0)
-        end, bottom = min(int(x.max()) + 2, self.width), min(int(y.max()) + 2, self.height)
-        return (slice(top, bottom), slice(left, end)) if left < end and top < bottom else None
+        right, down, forward = (np.array(axis) for axis in self.axes())
+        offset = hulls - np.array(self.position)
+        z = np.sum(offset * forward, axis=2)
+        ahead = np.maximum(z, 1e-3)
+        x = np.sum(offset * right, axis=2) / ahead * self.focal + self.width / 2
+        y = np.sum(offset * down, axis=2) / ahead * self.focal + self.height / 2
+        # a margin of one pixel on every side is more than rounding can move an edge
+        columns = np.clip((x.min(axis=1) - 1, x.max(axis=1) + 2), 0, self.width).astype(int)
+        rows = np.clip((y.min(axis=1) - 1, y.max(axis=1) + 2), 0, self.height).astype(int)
+        behind, partly = z.max(axis=1) < 1e-3, z.min(axis=1) < 1e-3
+        found: list[tuple[slice, slice] | None] = []
+        for at in range(len(hulls)):
+            (left, end), (top, bottom) = columns[:, at].tolist(), rows[:, at].tolist()
+            if partly[at]:
+                left, end, top, bottom = 0, self.width, 0, self.height
+            unseen = behind[at] or left >= end or top >= bottom
+            found.append(None if unseen else (slice(top, bottom), slice(left, end)))
+        return found

@@ -29,8 +29,9 @@ ROLL = 4.0
 """Largest turn about the optical axis, degrees."""
 FOCAL = (0.78, 0.92)
 """Focal length as a share of the image's width (fields of view of 57 to 65 degrees)."""
-REACH = 9.85
-"""No visible corner of a room is deeper than this, metres."""
+REACH = (9.0, 11.0)
+"""Range of the depth of the deepest corner where a room would be deeper than that, metres; what
+little lies beyond 10 m has no depth."""
 NEAREST = 0.74
 """No wall or furniture is placed nearer than this, metres of depth."""
 
@@ -61,9 +62,9 @@ class Plan:
 
 
 PLANS = {
-    "room": Plan(0.80, (2.75, 0.36), (1.35, 7.0), (0.5, 2.6), 45.0, (0.25, 0.9), 0.2, 0.06),
-    "corridor": Plan(0.10, (5.5, 0.45), (2.0, 9.6), (0.5, 1.1), 14.0, (0.05, 0.3), 0.3, 0.15),
-    "hall": Plan(0.10, (5.5, 0.35), (3.5, 9.6), (1.5, 5.0), 40.0, (0.15, 0.4), 0.2, 0.6),
+    "room": Plan(0.76, (3.45, 0.38), (1.3, 9.0), (0.5, 2.8), 45.0, (0.35, 1.1), 0.22, 0.06),
+    "corridor": Plan(0.09, (6.0, 0.5), (2.0, 14.0), (0.5, 1.1), 10.0, (0.1, 0.4), 0.35, 0.15),
+    "hall": Plan(0.15, (6.2, 0.45), (3.5, 14.0), (1.5, 5.0), 40.0, (0.15, 0.45), 0.25, 0.6),
 }
 """The kinds of scenes; together they give depths distributed about as in NYU Depth V2."""
 
@@ -89,8 +90,8 @@ def random_scene(rng: np.random.Generator, size: tuple[int, int]) -> Scene:
         tuple(stage.materials),
         tuple(stage.lights),
         ambient=stage.between(0.12, 0.4),
-        brightness=stage.between(0.35, 0.6),
-        noise=stage.between(0.005, 0.025),
+        brightness=stage.between(0.4, 0.6),
+        noise=stage.between(0.004, 0.016),
     )
 
 
@@ -120,8 +121,9 @@ def _room(stage: Stage, plan: Plan, camera: Camera) -> Room:
         sides.append(max(stage.between(*plan.side), near, 0.4))
     rise = stage.between(2.4, 2.9) if plan is not PLANS["hall"] else stage.between(2.7, 3.6)
     room = Room(-sides[1], sides[0], -0.5, length, rise)
-    while _reach(camera, room) > REACH:
-        room = Room(room.left * 0.95, room.right * 0.95, room.back, room.front * 0.95, room.height)
+    reach = stage.between(*REACH)
+    while _reach(camera, room) > reach:
+        room = Room(room.left * 0.99, room.right * 0.99, room.back, room.front * 0.99, room.height)
     return room
 
 
@@ -163,7 +165,7 @@ def _next_room(
     begin = stage.between(start + 0.1, end - 0.1 - width)
     opening = Opening(begin, begin + width, min(stage.between(1.95, 2.3), room.height - 0.05))
     low, high = begin - stage.between(0.2, 1.5), begin + width + stage.between(0.2, 1.5)
-    far = stage.between(1.5, 7.0)
+    far, reach = stage.between(1.5, 8.0), stage.between(*REACH)
     while far > 1.0:
         if side == "front":
             near = room.front + WALL
@@ -172,9 +174,9 @@ def _next_room(
             behind = Room(room.right + WALL, room.right + WALL + far, low, high, room.height)
         else:
             behind = Room(room.left - WALL - far, room.left - WALL, low, high, room.height)
-        if _reach(camera, behind) < REACH:
+        if _reach(camera, behind) < reach:
             break
-        far -= 0.25
+        far -= 0.1
     else:
         return
     openings[side] = opening
@@ -189,7 +191,7 @@ def _next_room(
 def _furnish(stage: Stage, room: Room, plan: Plan) -> None:
     """Put furniture along the walls in view and about the room."""
     area = (room.right - room.left) * room.front
-    count = min(max(round(area * stage.between(*plan.furniture)), 2), 12)
+    count = min(max(round(area * stage.between(*plan.furniture)), 4), 16)
     sides: tuple[Side, ...] = ("front", "right", "left")
     for _ in range(count):
         if plan is PLANS["corridor"] or stage.chance(0.6):

@@ -45,7 +45,7 @@ class Scene:
         materials: looked up by `Solid.material`.
         lights: the first one also casts shadows.
         ambient: light from everywhere.
-        brightness: mean grey value that the camera's exposure aims at, 0 to 1.
+        brightness: typical grey value that the camera's exposure aims at, 0 to 1.
         noise: standard deviation of the sensor's noise at mid-grey, 0 to 1.
     """
 

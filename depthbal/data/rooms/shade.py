@@ -28,7 +28,7 @@ def reflectance(
     tone = np.ones_like(surface.u)
     names = np.array([list(PATTERNS).index(material.pattern) for material in materials])
     pattern = names[surface.material]
-    for number in np.unique(pattern).tolist():
+    for number in np.flatnonzero(np.bincount(pattern)).tolist():
         at = np.flatnonzero(pattern == number)
         draw = list(PATTERNS.values())[number]
         share[at], tone[at] = draw(surface.u[at], surface.v[at], footprint[at])
@@ -90,9 +90,11 @@ def develop(radiance: Floats, scene: Scene, rng: np.random.Generator) -> NDArray
     noise whose variance grows with the light. (Square root and division round alike on every
     machine, which powers and exponentials do not.)
     """
-    # sqrt(x / (1 + x)) = brightness at the mean radiance
+    # sqrt(x / (1 + x)) = brightness at the typical radiance
     aim = scene.brightness**2 / (1 - scene.brightness**2)
-    exposed = radiance * np.float32(aim / max(float(radiance.mean()), 1e-6))
+    # the mean of roots, squared, heeds bright windows less than the mean does
+    level = float(np.sqrt(radiance).mean()) ** 2
+    exposed = radiance * np.float32(aim / max(level, 1e-6))
     value = exposed / (1 + exposed)
     np.sqrt(value, out=value)
     noise = rng.standard_normal(value.shape, np.float32)

@@ -1,5 +1,6 @@
 """Solids that a ray can meet: boxes, upright cylinders and spheres."""
 
+from collections.abc import Sequence
 from math import cos, sin
 from typing import Any, NamedTuple, TypeAlias
 
@@ -33,15 +34,18 @@ class Solid(NamedTuple):
     yaw: float = 0.0
     shadows: bool = True
 
-    def corners(self) -> NDArray[np.float64]:
-        """Return the corners (8, 3) of its bounding box, in metres."""
-        corners: NDArray[np.float64] = CORNERS * np.array(self.half)
-        if self.yaw:
-            c, s = cos(self.yaw), sin(self.yaw)
-            x, z = corners[:, 0].copy(), corners[:, 2].copy()
-            corners[:, 0], corners[:, 2] = c * x + s * z, c * z - s * x
-        corners += np.array(self.centre)
-        return corners
+
+def table(solids: Sequence[Solid]) -> NDArray[np.float64]:
+    """Return centre, half, cos(yaw) and sin(yaw) of every solid, shape (S, 8)."""
+    return np.array([(*s.centre, *s.half, cos(s.yaw), sin(s.yaw)) for s in solids])
+
+
+def corners(solids: Sequence[Solid]) -> NDArray[np.float64]:
+    """Return the corners (S, 8, 3) of the solids' bounding boxes, in metres."""
+    rows = table(solids)[:, None]
+    x, y, z = np.moveaxis(CORNERS * rows[..., 3:6], -1, 0)
+    c, s = rows[..., 6], rows[..., 7]
+    return np.stack((c * x + s * z, y, c * z - s * x), axis=-1) + rows[..., :3]
 
 
 def to_local(solid: Solid, x: Any, y: Any, z: Any) -> tuple[Any, Any, Any]:

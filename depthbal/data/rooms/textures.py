@@ -60,6 +60,11 @@ def joints(x: Floats, period: float, joint: float, width: Floats) -> Floats:
     return averaged
 
 
+def either(one: Floats, other: Floats) -> Floats:
+    """Return the share of a footprint under at least one of two crossing sets of lines."""
+    return one + other - one * other
+
+
 def scatter(i: Floats, j: Floats) -> Floats:
     """Return a pseudo-random number in [0, 1) for every pair of whole numbers."""
     mixed = i.astype(np.int32).view(np.uint32) * np.uint32(0x9E3779B1)
@@ -99,7 +104,7 @@ def bricks(u: Floats, v: Floats, width: Floats) -> tuple[Floats, Floats]:
     length, height = BRICK
     row = np.floor(v / height)
     u = u + (row % 2) * np.float32(length / 2)
-    share = np.maximum(joints(v, height, 0.01, width), joints(u, length, 0.01, width))
+    share = either(joints(v, height, 0.01, width), joints(u, length, 0.01, width))
     return share, _fading(scatter(np.floor(u / length), row), 0.5, height, width)
 
 
@@ -108,7 +113,7 @@ def planks(u: Floats, v: Floats, width: Floats) -> tuple[Floats, Floats]:
     length, broad = PLANK
     row = np.floor(v / broad)
     u = u + np.float32(length) * scatter(row, np.zeros_like(row))
-    share = np.maximum(joints(v, broad, 0.006, width), joints(u, length, 0.006, width))
+    share = either(joints(v, broad, 0.006, width), joints(u, length, 0.006, width))
     board = _fading(scatter(np.floor(u / length), row), 0.4, broad, width)
     grain = _fading(scatter(np.floor(u / 0.3), np.floor(v / 0.02)), 0.14, 0.02, width)
     return share, board * grain
@@ -127,7 +132,7 @@ def small_tiles(u: Floats, v: Floats, width: Floats) -> tuple[Floats, Floats]:
 def _squares(
     u: Floats, v: Floats, width: Floats, side: float, joint: float
 ) -> tuple[Floats, Floats]:
-    share = np.maximum(joints(u, side, joint, width), joints(v, side, joint, width))
+    share = either(joints(u, side, joint, width), joints(v, side, joint, width))
     return share, _fading(scatter(np.floor(u / side), np.floor(v / side)), 0.16, side, width)
 
 
@@ -143,7 +148,9 @@ def books(u: Floats, v: Floats, width: Floats) -> tuple[Floats, Floats]:
     kind = scatter(column, row)
     fade = np.clip(2 - 2 * width / broad, 0, 1)
     above = v - row * np.float32(shelf) > shelf * (0.6 + 0.35 * scatter(row, column))
-    tone = 1 + (np.where(above, 0.25, 0.5 + 1.0 * scatter(column, row + 7)) - 1) * fade
+    tone = np.where(above, 0.25, 0.5 + 1.0 * scatter(column, row + 7))
+    mean = 0.225 * 0.25 + 0.775 * 1.0  # 0.6 + 0.35 / 2 of a shelf's height is books
+    tone = mean + (tone - mean) * fade
     return 0.5 + (kind - 0.5) * fade, tone.astype(np.float32)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from depthbal.data.rooms.camera import Camera
-from depthbal.data.rooms.shapes import BOX, CYLINDER, SPHERE, Solid, span
+from depthbal.data.rooms.shapes import CYLINDER, SPHERE, Solid, corners, span, table
 
 Floats: TypeAlias = NDArray[np.floating[Any]]
 Ints: TypeAlias = NDArray[np.intp]
@@ -24,6 +24,7 @@ def trace(
     Shapes: both (height, width).
 
     Example:
+        >>> from depthbal.data.rooms.shapes import BOX
         >>> wall = Solid(BOX, (0.0, 0.0, 4.5), (9.0, 9.0, 0.5), material=0)
         >>> depth, index = trace(Camera(3, 4, 4.0, (0.0, 0.0, 0.0)), (wall,))
         >>> float(depth.min()), float(depth.max()), int(index.max())
@@ -32,8 +33,8 @@ def trace(
     rays = camera.rays() if rays is None else rays
     depth = np.full(rays.shape[1:], np.inf, np.float32)
     index = np.zeros(rays.shape[1:], np.intp)
-    for number, solid in enumerate(solids):
-        window = camera.window(solid.corners())
+    windows = camera.windows(corners(solids))
+    for number, (solid, window) in enumerate(zip(solids, windows, strict=True)):
         if window is None:
             continue
         enter, leave = span(solid, camera.position, rays[:, window[0], window[1]])
@@ -68,10 +69,7 @@ def surface(solids: tuple[Solid, ...], index: Ints, points: Floats) -> Surface:
     A box's own axes give (u, v) from its lowest corner, a cylinder's the way around it and its
     height, so that patterns keep their metric size on every face.
     """
-    table = np.array(
-        [(*s.centre, *s.half, np.cos(s.yaw), np.sin(s.yaw)) for s in solids], np.float32
-    ).T
-    own = table[:, index]
+    own = table(solids).astype(np.float32).T[:, index]
     local = points - own[:3]
     half, c, s = own[3:6], own[6], own[7]
     local[0], local[2] = c * local[0] - s * local[2], s * local[0] + c * local[2]
@@ -102,6 +100,3 @@ def _bend(kind: int, at: Ints, local: Floats, half: Floats, normal: Floats, u: F
     length = np.sqrt(x * x + y * y + z * z)
     normal[:, at] = np.stack((x, y, z)) / length
     u[at] = half[0, at] * np.arctan2(x, z)
-
-
-__all__ = ["BOX", "Surface", "surface", "trace"]

@@ -1,0 +1,89 @@
+"""RoomsDataModule: splits, batches, arguments."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from depthbal.data import RoomsDataModule
+from depthbal.data.rooms import cache as rooms_cache
+from depthbal.errors import ConfigError
+
+
+def small(**arguments: Any) -> RoomsDataModule:
+    counts = {"n_train": 12, "n_val": 4, "n_test": 6, "size": (48, 64), "cache": False}
+    return RoomsDataModule(**(counts | {"batch_size": 4} | arguments))
+
+
+def test_batches_have_the_images_size_and_half_of_it_for_training_depth() -> None:
+    data = small()
+    data.setup()
+    batch = next(iter(data.train_dataloader()))
+    assert batch["image"].shape == (4, 3, 48, 64)
+    assert batch["depth"].shape == (4, 1, 24, 32)
+    assert batch["image"].dtype == batch["depth"].dtype == torch.float32
+    test = next(iter(data.test_dataloader()))
+    assert test["depth"].shape == (4, 1, 48, 64)
+
+
+def test_the_splits_have_the_asked_sizes_and_share_no_picture() -> None:
+    data = small()
+    data.setup()
+    sets = [data.train_set, data.val_set, data.test_set]
+    assert [len(part) for part in sets if part is not None] == [12, 4, 6]
+    depths = [part.source.load(i)[1].tobytes() for part in sets if part for i in range(len(part))]
+    assert len(set(depths)) == 22
+
+
+def test_no_validation_pictures_mean_no_validation_split() -> None:
+    data = small(n_val=0)
+    data.setup()
+    assert data.val_set is None
+    assert data.train_set is not None
+    assert len(data.train_set) == 12
+
+
+def test_testing_alone_renders_the_test_split_alone() -> None:
+    data = small()
+    data.setup("test")
+    assert data.test_set is not None
+    assert data.train_set is None
+
+
+def test_preparing_fills_the_cache_that_setup_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rooms_cache, "user_cache_path", lambda name: tmp_path / name)
+    data = small(cache=True)
+    data.prepare_data()
+    assert len(list((tmp_path / "depthbal" / "rooms").glob("*.npz"))) == 3
+    monkeypatch.setattr(rooms_cache, "room", None)  # rendering again would fail
+    data.setup()
+    assert data.train_set is not None
+
+
+def test_the_description_names_seed_size_and_renderer() -> None:
+    data = small(seed=5)
+    data.setup()
+    described = data.describe()
+    assert described["images"] == {"train": 12, "val": 4, "test": 6}
+    assert described["size"] == [48, 64]
+    assert described["seed"] == 5
+    assert described["renderer"] == 1
+    assert data.input_spec()["short_side"] == 48
+    assert data.benchmark is None
+    assert data.quantum is None
+
+
+def test_another_seed_is_another_data_set() -> None:
+    one, other = small(seed=1), small(seed=2)
+    one.setup()
+    other.setup()
+    assert one.fingerprint() != other.fingerprint()
+
+
+@pytest.mark.parametrize("wrong", [{"n_train": 0}, {"n_val": -1}, {"seed": -1}, {"size": (4, 64)}])
+def test_impossible_arguments_say_what_was_expected(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="expected"):
+        small(**wrong)
