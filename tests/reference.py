@@ -1,7 +1,6 @@
 """Slow, obvious twins of every fast path; the benchmarks import the same ones."""
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -146,7 +145,7 @@ def plain_evaluation(
     }
 
 
-def trace_by_loops(camera: Any, solids: Sequence[Any]) -> tuple[Any, Any]:
+def trace_by_loops(camera: Any, solids: tuple[Any, ...]) -> tuple[Any, Any]:
     """Depth and index of the nearest solid at every pixel: one pixel, one solid, one face a time.
 
     The rotation matrices, the pixel's ray and every surface equation are written out anew in
