@@ -11,6 +11,8 @@ Side: TypeAlias = Literal["front", "right", "left", "back"]
 SIDES: tuple[Side, ...] = ("front", "right", "left", "back")
 YAW = {"front": 0.0, "right": pi / 2, "left": -pi / 2, "back": pi}
 """How furniture turns to have its back to each side."""
+OPPOSITE: dict[Side, Side] = {"front": "back", "back": "front", "left": "right", "right": "left"}
+"""The wall that two rooms share has another name in each."""
 WALL = 0.12
 """Thickness of a wall, metres."""
 
@@ -35,6 +37,16 @@ class Room:
         if side in ("front", "back"):
             return along, self.front - off if side == "front" else self.back + off
         return self.right - off if side == "right" else self.left + off, along
+
+    def neighbour(self, side: Side, low: float, high: float, far: float) -> "Room":
+        """Return a room behind a wall, from low to high along it and far metres deep."""
+        if side == "front":
+            return Room(low, high, self.front + WALL, self.front + WALL + far, self.height)
+        if side == "back":
+            return Room(low, high, self.back - WALL - far, self.back - WALL, self.height)
+        if side == "right":
+            return Room(self.right + WALL, self.right + WALL + far, low, high, self.height)
+        return Room(self.left - WALL - far, self.left - WALL, low, high, self.height)
 
 
 @dataclass(frozen=True)

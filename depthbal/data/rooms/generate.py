@@ -8,7 +8,7 @@ import numpy as np
 
 from depthbal.data.rooms.camera import Camera
 from depthbal.data.rooms.floorplan import (
-    WALL,
+    OPPOSITE,
     YAW,
     Opening,
     Room,
@@ -167,21 +167,14 @@ def _next_room(
     low, high = begin - stage.between(0.2, 1.5), begin + width + stage.between(0.2, 1.5)
     far, reach = stage.between(1.5, 8.0), stage.between(*REACH)
     while far > 1.0:
-        if side == "front":
-            near = room.front + WALL
-            behind = Room(low, high, near, near + far, room.height)
-        elif side == "right":
-            behind = Room(room.right + WALL, room.right + WALL + far, low, high, room.height)
-        else:
-            behind = Room(room.left - WALL - far, room.left - WALL, low, high, room.height)
+        behind = room.neighbour(side, low, high, far)
         if _reach(camera, behind) < reach:
             break
         far -= 0.1
     else:
         return
     openings[side] = opening
-    shared: Side = {"front": "back", "right": "left", "left": "right"}[side]  # type: ignore[assignment]
-    build(stage, behind, {}, skip=shared)
+    build(stage, behind, {}, skip=OPPOSITE[side])
     light_up(stage, behind, 1, strength=stage.between(0.3, 1.5))
     decorate(stage, behind, side, None)
     for _ in range(int(stage.between(0, 3.99))):
