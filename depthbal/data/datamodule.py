@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 from typing import Any, ClassVar
 
-import cv2
 import torch
 from pytorch_lightning import LightningDataModule
 from pytorch_lightning.utilities import rank_zero_info
@@ -20,6 +19,7 @@ from depthbal.data.histogram import (
     store_histogram,
 )
 from depthbal.data.images import IMAGENET_MEAN, IMAGENET_STD
+from depthbal.data.loader import LateLoader, single_threaded
 from depthbal.data.pairs import PairSource, PairSubset
 from depthbal.data.probe import probe_split
 from depthbal.data.sampler import EpochSampler, ShardSampler
@@ -282,25 +282,8 @@ class DepthDataModule(LightningDataModule):
         }
 
 
-class LateLoader(DataLoader[Sample]):
-    """A loader that fetches nothing before its first batch is asked for.
-
-    Lightning creates the first iterator before it restores the epoch of a resumed run and tells
-    the sampler; worker processes would by then prefetch the samples of another epoch.
-    """
-
-    def __iter__(self) -> Any:
-        """Yield the batches of the sampler's epoch at the time of the first one."""
-        yield from super().__iter__()
-
-
 def automatic_workers() -> int:
     """Return one loader process per CPU this process may use, up to 8, and 0 on a single CPU."""
     usable = getattr(os, "sched_getaffinity", None)
     cpus = len(usable(0)) if usable is not None else (os.cpu_count() or 1)
     return 0 if cpus == 1 else min(cpus, _MAX_WORKERS)
-
-
-def single_threaded(worker: int) -> None:
-    """Keep OpenCV in a loader process to one thread; the processes are the parallelism."""
-    cv2.setNumThreads(0)

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from depthbal.data.checks import check_depth
+from depthbal.data.loader import LateLoader, single_threaded
 from depthbal.data.pairs import PairSource, load_depth
 from depthbal.data.transforms import EvalTransform
 from depthbal.errors import DataError
@@ -97,11 +98,12 @@ def depth_loader(
     source: PairSource, transform: EvalTransform, batch_size: int, num_workers: int
 ) -> "DataLoader[Tensor]":
     """Return a loader of depth maps in order; maps of different sizes are flattened and joined."""
-    return DataLoader(
+    return LateLoader(
         DepthOnly(source, transform),
         batch_size=batch_size,
         num_workers=num_workers,
         collate_fn=_join,
+        worker_init_fn=single_threaded,
     )
 
 

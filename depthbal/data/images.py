@@ -90,7 +90,11 @@ def to_metres(
     if scale is None:
         scale = default_scale(raw.dtype, name)
     # in double precision, so that 700 mm is the float32 next to 0.7 and not the one after it
-    depth: NDArray[np.float32] = np.multiply(raw, scale, dtype=np.float64).astype(np.float32)
+    depth: NDArray[np.float32]
+    if raw.dtype == np.uint8:
+        depth = (np.arange(256) * scale).astype(np.float32)[raw]
+    else:
+        depth = np.multiply(raw, scale, dtype=np.float64).astype(np.float32)
     for value in invalid:
         if value != 0:  # 0 stays 0 under any scale
             depth[np.isnan(raw) if np.isnan(value) else raw == value] = 0.0
@@ -140,24 +144,22 @@ def write_depth_png(path: str | os.PathLike[str], depth: NDArray[np.floating[Any
         partial.unlink(missing_ok=True)
 
 
-def normalise(image: NDArray[np.uint8] | NDArray[np.float32]) -> Tensor:
+def normalise(image: NDArray[np.uint8]) -> Tensor:
     """Return an RGB image as float32 (3, H, W), shifted and scaled by ImageNet's mean and spread.
 
     Args:
-        image: (H, W, 3), uint8 in 0 to 255 or float32 in 0 to 1.
+        image: uint8 (H, W, 3).
 
     Example:
         >>> black = normalise(np.zeros((1, 1, 3), dtype=np.uint8))
         >>> [round(value, 3) for value in black.flatten().tolist()]
         [-2.118, -2.036, -1.804]
     """
-    unit = 255.0 if image.dtype == np.uint8 else 1.0
-    spread = np.asarray(IMAGENET_STD) * unit
-    factor = (1.0 / spread).astype(np.float32)
-    shift = (-np.asarray(IMAGENET_MEAN) * unit / spread).astype(np.float32)
-    pixels = np.ascontiguousarray(image.transpose(2, 0, 1)).astype(np.float32, copy=False)
-    tensor = torch.from_numpy(pixels * factor[:, None, None] + shift[:, None, None])
-    return tensor
+    mean, spread = np.asarray(IMAGENET_MEAN), np.asarray(IMAGENET_STD)
+    pixels = np.ascontiguousarray(image.transpose(2, 0, 1)).astype(np.float32)
+    pixels *= (1 / (255 * spread)).astype(np.float32)[:, None, None]  # in place: half the time
+    pixels -= (mean / spread).astype(np.float32)[:, None, None]
+    return torch.from_numpy(pixels)
 
 
 def resize_short_side(array: Array, short_side: int, nearest: bool) -> Array:

@@ -33,10 +33,10 @@ Size = tuple[int, int]
 
 
 class Lighting(A.ImageOnlyTransform):  # type: ignore[misc]
-    """Shift the colour of a float image along ImageNet's principal axes.
+    """Shift the colour of a uint8 image along ImageNet's principal axes.
 
-    ``image + V (a * lambda)`` with a ~ N(0, std^2) per axis. (albumentations' FancyPCA computes
-    the axes from each image anew.)
+    ``image + 255 V (a * lambda)`` with a ~ N(0, std^2) per axis. (albumentations' FancyPCA
+    computes the axes from each image anew.)
     """
 
     def __init__(self, std: float = 0.1, p: float = 1.0) -> None:
@@ -46,13 +46,12 @@ class Lighting(A.ImageOnlyTransform):  # type: ignore[misc]
     def get_params(self) -> dict[str, Any]:
         """Draw the strengths of the three axes."""
         strengths = self.random_generator.normal(0.0, self.std, 3)
-        return {"shift": (_EIGENVECTORS @ (strengths * _EIGENVALUES)).astype(np.float32)}
+        return {"shift": 255.0 * _EIGENVECTORS @ (strengths * _EIGENVALUES)}
 
-    def apply(
-        self, img: NDArray[np.float32], shift: NDArray[np.float32], **_: Any
-    ) -> NDArray[np.float32]:
+    def apply(self, img: Image, shift: NDArray[np.float64], **_: Any) -> Image:
         """Add the shift to every pixel."""
-        lit: NDArray[np.float32] = np.clip(img + shift, 0.0, 1.0)
+        table = np.clip(np.rint(np.arange(256)[None, :, None] + shift), 0, 255).astype(np.uint8)
+        lit: Image = cv2.LUT(img, table)
         return lit
 
 
@@ -126,8 +125,8 @@ class TrainTransform:
 
     In this order: short side, horizontal flip, rotation by U(-rotation, rotation) degrees, centre
     crop, depth to its own size, lighting noise, colour jitter (brightness, contrast, saturation in
-    random order), normalisation. Depth is always resampled by nearest neighbour; corners that the
-    rotation leaves empty become black and have no depth.
+    random order; in 8 bit, ending at black and white), normalisation. Depth is always resampled by
+    nearest neighbour; corners that the rotation leaves empty become black and have no depth.
 
     Args:
         short_side: pixels of the shorter side after resizing; None keeps the size.
@@ -174,7 +173,7 @@ class TrainTransform:
         pixels = sizes.crop(both["image"])
         if self.colour is not None:
             self.colour.set_random_state(*state)
-            pixels = self.colour(image=pixels.astype(np.float32) / np.float32(255))["image"]
+            pixels = self.colour(image=pixels)["image"]
         return normalise(pixels), sizes.shrink(sizes.crop(both["mask"]))
 
 
