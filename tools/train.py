@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Train a depth network and evaluate it: ``python tools/train.py --config configs/rooms/gai.yaml``."""
+"""Train and evaluate: ``python tools/train.py --config configs/rooms/gai.yaml``."""
 
 from collections.abc import Sequence
 from pathlib import Path

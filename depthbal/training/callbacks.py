@@ -98,13 +98,10 @@ class EpochLines(pl.Callback):
         """Print loss, validation and time."""
         if not trainer.is_global_zero:
             return
-        shown = {"train/loss": "loss", SELECTION_METRIC: "validation RMSE over bins"}
-        values = {**trainer.callback_metrics}
-        values["train/loss"] = values.get("train/loss_epoch", values.get("train/loss"))
+        shown = {"train/loss_epoch": "loss", SELECTION_METRIC: "validation RMSE over bins"}
+        values = trainer.callback_metrics
         parts = [
-            f"{label} {float(values[key]):.3f}"
-            for key, label in shown.items()
-            if values.get(key) is not None
+            f"{label} {float(values[key]):.3f}" for key, label in shown.items() if key in values
         ]
         seconds = time.monotonic() - self._started
         epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"

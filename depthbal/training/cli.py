@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentError
+from lightning_utilities.core.rank_zero import rank_zero_only
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 import depthbal.data as data
 import depthbal.models as models
@@ -20,6 +20,7 @@ from depthbal.training.callbacks import run_callbacks, show_progress
 from depthbal.training.checkpoint_io import AtomicCheckpointIO
 from depthbal.training.configs import last_config
 from depthbal.training.files import replacing
+from depthbal.training.parse_errors import explain
 from depthbal.training.precision import default_precision
 from depthbal.training.run_logger import RunLogger
 from depthbal.training.runs import (
@@ -65,7 +66,7 @@ class TrainCLI(LightningCLI):
             seed_everything_default=0,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
-            parser_kwargs={"prog": "tools/train.py", "exit_on_error": False},
+            parser_kwargs={"prog": "tools/train.py", "exit_on_error": False, "allow_abbrev": False},
             args=self.arguments,
             run=False,
         )
@@ -84,9 +85,9 @@ class TrainCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse; errors come as ConfigError."""
         try:
-            self.config = parser.parse_args(args)
+            self.config = parser.parse_args(self.arguments)
         except ArgumentError as error:
-            raise ConfigError(f"{error}; --help lists all settings") from error
+            raise ConfigError(f"{explain(str(error))}\n--help lists all settings") from error
 
     def before_instantiate_classes(self) -> None:
         """Settle the run folder's place before any work."""
@@ -129,7 +130,7 @@ class TrainCLI(LightningCLI):
         write_json(self.run_folder.versions, versions)
 
     def _choose_folder(self) -> RunFolder:
-        if rank_zero_only.rank:
+        if getattr(rank_zero_only, "rank", 0):
             path = self.config.out or os.environ.get(RUN_VARIABLE)
             if path is None:
                 raise ConfigError("several processes must agree on the run folder; give --out DIR")

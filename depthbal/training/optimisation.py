@@ -1,4 +1,4 @@
-"""Parameter groups: the weights follow the schedule, the noise scale keeps its own learning rate."""
+"""Parameter groups: weights follow the schedule, the noise scale keeps its own learning rate."""
 
 from collections.abc import Iterable
 from typing import Any

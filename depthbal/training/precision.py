@@ -16,11 +16,9 @@ def default_precision(accelerator: str = "auto") -> str:
         >>> default_precision("cpu")
         '32-true'
     """
-    wants_gpu = accelerator in ("auto", "gpu", "cuda")
-    if wants_gpu and torch.cuda.is_available():
-        if torch.cuda.is_bf16_supported(including_emulation=False):
-            return "bf16-mixed"
-    return "32-true"
+    gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    native = gpu and torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bf16-mixed" if native else "32-true"
 
 
 def default_device() -> str:

@@ -26,7 +26,7 @@ def predict(arguments: Sequence[str]) -> None:
     """
     parser = argparse.ArgumentParser(
         prog="tools/predict.py",
-        description="Predict depth; writes NAME_depth.png (16 bit, millimetres) and NAME_colour.png.",
+        description="Writes NAME_depth.png (16 bit, millimetres) and NAME_colour.png.",
         allow_abbrev=False,
     )
     parser.add_argument("run", type=Path, help="run folder or checkpoint")

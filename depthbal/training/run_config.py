@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 
-import yaml
-from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser
+import yaml  # type: ignore[import-untyped]
+from jsonargparse import ArgumentError, ArgumentParser
 
 import depthbal.data as data
 from depthbal.data import DepthDataModule
 from depthbal.errors import ConfigError, RunFolderError
+from depthbal.training.parse_errors import explain
 from depthbal.training.runs import RunFolder
 
 SHORT_NAMES = (data.FolderDataModule, data.NYUD2DataModule, data.RoomsDataModule)
@@ -30,7 +31,7 @@ def load_datamodule(run: RunFolder, overrides: Sequence[str] = ()) -> DepthDataM
     except (yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError) as error:
         raise RunFolderError(f"{run.config} is damaged: it has no section data") from error
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--config", action=ActionConfigFile)
+    parser.add_argument("--config", action="config")
     parser.add_subclass_arguments(DepthDataModule, "data", required=True, fail_untyped=False)
     try:
         parsed = parser.parse_args(["--config", yaml.safe_dump(section), *overrides])
@@ -38,5 +39,5 @@ def load_datamodule(run: RunFolder, overrides: Sequence[str] = ()) -> DepthDataM
     except (ArgumentError, TypeError, ValueError) as error:
         if isinstance(error, ConfigError):
             raise
-        raise ConfigError(f"the data of {run.path} cannot be set up: {error}") from error
+        raise ConfigError(f"the data of {run.path}: {explain(str(error))}") from error
     return built

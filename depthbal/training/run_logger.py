@@ -2,6 +2,7 @@
 
 import csv
 from pathlib import Path
+from typing import cast
 
 from lightning_fabric.loggers.logger import rank_zero_experiment
 from pytorch_lightning.loggers import CSVLogger
@@ -26,8 +27,7 @@ class RunLogger(CSVLogger):
         """The writer of the file."""
         if self._experiment is None:
             self._experiment = _ContinuingWriter(log_dir=self.log_dir)
-        writer: ExperimentWriter = self._experiment
-        return writer
+        return cast(ExperimentWriter, self._experiment)
 
 
 class _ContinuingWriter(ExperimentWriter):

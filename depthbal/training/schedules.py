@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -68,7 +69,7 @@ class WarmupCosine(LRScheduler):
         self.total_steps = total_steps
         super().__init__(optimizer)
 
-    def get_lr(self) -> list[float]:
+    def get_lr(self) -> list[float | Tensor]:
         """Return the learning rate of every group at the current step."""
         factor = warmup_cosine_factor(
             self.last_epoch, self.total_steps, self.warmup_share, self.final
@@ -76,7 +77,7 @@ class WarmupCosine(LRScheduler):
         return [base * factor for base in self.base_lrs]
 
     def set_total_steps(self, total_steps: int) -> None:
-        """Set the length of the training and put the current step's learning rate into the groups."""
+        """Set the length of the training, and the learning rate of the current step with it."""
         self._check_steps(total_steps)
         self.total_steps = total_steps
         for group, rate in zip(self.optimizer.param_groups, self.get_lr(), strict=True):

@@ -1,6 +1,6 @@
 """The Lightning task: what one training and one validation step do."""
 
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import pytorch_lightning as pl
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
@@ -93,7 +93,9 @@ class DepthTask(pl.LightningModule):
             self.input_spec = data.input_spec()
         if hasattr(data, "train_histogram") and not self.starts_from_checkpoint:
             # one process counts, the others would stream the same files
-            mine = data.train_histogram().to_dict() if self.trainer.is_global_zero else None
+            mine: dict[str, Any] = (
+                data.train_histogram().to_dict() if self.trainer.is_global_zero else {}
+            )
             self.initialise(Histogram.from_dict(self.trainer.strategy.broadcast(mine)))
 
     def initialise(self, histogram: Histogram) -> None:
@@ -102,7 +104,7 @@ class DepthTask(pl.LightningModule):
         if isinstance(self.criterion, RegressionLoss) and self.criterion.needs_prior:
             self.criterion.set_prior(histogram)
         if hasattr(self.model, "initialise_bias"):
-            self.model.initialise_bias(histogram.mean)
+            cast(Any, self.model).initialise_bias(histogram.mean)
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer over two parameter groups, and the schedule of the first."""

@@ -1,6 +1,5 @@
 """What a validation split is measured by, and what the best epoch means."""
 
-from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 
 from depthbal.evaluation import BinnedDepthMetrics, DepthBins

@@ -1,0 +1,59 @@
+"""Parser messages without the parser's inner life."""
+
+import re
+
+from depthbal.losses import LOSSES
+from depthbal.models.registry import registered_names
+
+NOISE = (
+    "Does not validate against any of",
+    "Subtypes: ",
+    "Errors:",
+    "Expected a <class 'NoneType'>",
+    "Expected a path but ",
+    "Given value type: ",
+    "Given value: NestedArg",
+)
+UNKNOWN_CLASS = re.compile(r"Expected a dot import path string: (\S+)")
+
+
+def explain(message: str) -> str:
+    """Return a parser's message with every fact once.
+
+    Args:
+        message: What jsonargparse says.
+
+    Example:
+        >>> print(explain('''Parser key "model.criterion":
+        ...   Does not validate against any of the Union subtypes
+        ...   Errors:
+        ...     - Problem with given class_path 'depthbal.losses.GAILoss':
+        ...         Option 'sigma' is not accepted
+        ...     - Problem with given class_path 'depthbal.losses.GAILoss':
+        ...         Option 'sigma' is not accepted'''))
+        setting model.criterion: Problem with given class_path 'depthbal.losses.GAILoss':
+          Option 'sigma' is not accepted
+    """
+    lines: list[str] = []
+    for line in message.splitlines():
+        fact = line.strip().removeprefix("- ")
+        if fact and not fact.startswith(NOISE) and fact not in lines:
+            lines.append(fact)
+    text = "\n  ".join(lines)
+    text = re.sub(r'Parser key "([^"]+)":\n ', r"setting \1:", text)
+    unknown = UNKNOWN_CLASS.search(text)
+    if unknown:
+        text = UNKNOWN_CLASS.sub(f"there is no class {unknown[1]}{_known(text)}", text)
+    return text
+
+
+def _known(text: str) -> str:
+    names = {
+        "model.criterion": sorted(LOSSES),
+        "model.model": registered_names(),
+        "data": ["FolderDataModule", "NYUD2DataModule", "RoomsDataModule"],
+    }
+    for key, known in names.items():
+        if f"setting {key}:" in text:
+            return f"; known: {', '.join(known)}, and any other by its full path"
+    return ""
