@@ -119,6 +119,7 @@ class PriorBuffers(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        self._mixture: GaussianMixture | None = None  # kept, because it decomposes covariances once
         for name in self.NAMES:
             self.register_buffer(name, None)
 
@@ -127,6 +128,7 @@ class PriorBuffers(nn.Module):
         device = None if self.is_unset else self._part("weights").device
         for name in self.NAMES:
             setattr(self, name, getattr(mixture, name).detach().clone().to(device))
+        self._mixture = None
 
     @property
     def is_unset(self) -> bool:
@@ -136,7 +138,9 @@ class PriorBuffers(nn.Module):
     @property
     def mixture(self) -> GaussianMixture:
         """The mixture."""
-        return GaussianMixture.unchecked(*(self._part(name) for name in self.NAMES))
+        if self._mixture is None:
+            self._mixture = GaussianMixture.unchecked(*(self._part(name) for name in self.NAMES))
+        return self._mixture
 
     def _part(self, name: str) -> Tensor:
         part = self._buffers[name]
@@ -152,6 +156,7 @@ class PriorBuffers(nn.Module):
             moved = self._buffers[name]
             if buffer is not None and moved is not None and moved.dtype != buffer.dtype:
                 self._buffers[name] = buffer.to(moved.device)
+        self._mixture = None
         return self
 
     def _load_from_state_dict(
@@ -164,4 +169,5 @@ class PriorBuffers(nn.Module):
                 current = self._buffers[name]
                 device = saved.device if current is None else current.device
                 self._buffers[name] = torch.empty(saved.shape, dtype=torch.float64, device=device)
+        self._mixture = None
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

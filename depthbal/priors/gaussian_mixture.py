@@ -2,6 +2,7 @@
 
 import math
 import os
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -10,30 +11,32 @@ import torch
 from torch import Tensor
 
 from depthbal.priors.files import read_json_kind, write_json
+from depthbal.priors.fitting import CovarianceType, expectation_maximisation, representatives
 from depthbal.priors.histogram import Histogram
-
-QUANTILES_PER_COMPONENT = 1024
 
 
 class GaussianMixture:
-    """A scalar mixture p(y) = sum_k w_k N(y; mu_k, v_k), held in float64.
+    """A mixture p(y) = sum_k w_k N(y; mu_k, Sigma_k) of scalars or vectors, held in float64.
 
     Variances of zero are allowed: they make point masses, which describe a histogram by its bin
     centres and a batch by its own targets.
 
     Args:
         weights: Shape (K,), not negative; normalised to sum 1.
-        means: Shape (K,), label units.
-        variances: Shape (K,), squared label units, not negative.
+        means: Shape (K,) for scalar labels, (K, D) for vectors, label units.
+        variances: Shape (K,) for scalars; (K, D) for diagonal or (K, D, D) for full covariances of
+            vectors; squared label units, positive semi-definite.
 
     Raises:
-        ValueError: Shapes that differ, values that are not finite, negative weights or variances,
-            or weights that sum to 0.
+        ValueError: Shapes that do not fit, values that are not finite, negative weights or
+            variances, asymmetric covariances, or weights that sum to 0.
 
     Example:
         >>> mixture = GaussianMixture([1.0, 3.0], [2.0, 6.0], [0.5, 1.0])
-        >>> mixture.weights.tolist(), round(mixture.mean, 3)
-        ([0.25, 0.75], 5.0)
+        >>> mixture.weights.tolist(), mixture.event_dim
+        ([0.25, 0.75], 0)
+        >>> GaussianMixture([1.0], [[2.0, 6.0]], [[[1.0, 0.5], [0.5, 1.0]]]).event_dim
+        1
     """
 
     weights: Tensor
@@ -51,23 +54,14 @@ class GaussianMixture:
             name: torch.as_tensor(part, dtype=torch.float64).detach()
             for name, part in parts.items()
         }
-        shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-        if (
-            len(set(shapes.values())) != 1
-            or len(shapes["weights"]) != 1
-            or not shapes["weights"][0]
-        ):
-            raise ValueError(
-                f"expected weights, means and variances of one shape (K,), got {shapes}"
-            )
+        _require_shapes(**tensors)
         for name, tensor in tensors.items():
             if not torch.isfinite(tensor).all():
                 raise ValueError(f"expected finite {name}, got {tensor.tolist()}")
         total = tensors["weights"].sum()
         if (tensors["weights"] < 0).any() or not total > 0:
             raise ValueError("expected weights that are not negative and sum to more than 0")
-        if (tensors["variances"] < 0).any():
-            raise ValueError("expected variances that are not negative")
+        _require_semidefinite(tensors["variances"])
         self.weights = tensors["weights"] / total
         self.means = tensors["means"]
         self.variances = tensors["variances"]
@@ -93,72 +87,66 @@ class GaussianMixture:
     @classmethod
     def fit(
         cls,
-        data: "Histogram | npt.ArrayLike | Tensor",
+        data: Histogram | npt.ArrayLike | Tensor,
         n_components: int = 16,
         *,
+        covariance_type: CovarianceType = "full",
         variance_floor: float | None = None,
         seed: int = 0,
     ) -> Self:
         """Fit a mixture to a histogram or to samples by expectation maximisation.
 
-        scikit-learn's estimator takes no sample weights, so a histogram is represented by its
-        equal-mass quantiles (1,024 per component), which takes seconds for any number of labels
-        and is deterministic.
+        A histogram is represented by its equal-mass quantiles (1,024 per component), so that the
+        fit takes seconds for any number of labels and is deterministic.
 
         Args:
-            data: A Histogram, or samples of any shape.
+            data: A Histogram, scalar samples (N,) or vectors (N, D).
             n_components: K; the paper uses 16 for depth (supplement, section 2.3).
-            variance_floor: Smallest variance of a component. Default: the mean bin width squared
-                / 12, the variance of a label inside its bin, so that no component collapses onto
-                one level of quantised labels; for samples, 1e-6 of their variance.
+            covariance_type: ``"full"`` or ``"diag"`` covariances of vectors.
+            variance_floor: Smallest variance of a component along any axis. Default for a
+                histogram: the mean bin width squared / 12, the variance of a label inside its bin,
+                so that no component collapses onto one level of quantised labels; for samples,
+                1e-6 of their mean variance.
             seed: Seed of the initialisation.
 
         Raises:
-            ValueError: No mass, NaN or infinite samples, or fewer distinct labels than needed.
+            ValueError: No mass, NaN or infinite samples, or fewer distinct labels than components.
         """
-        from sklearn.mixture import GaussianMixture as Estimator
-
         if n_components < 1:
             raise ValueError(f"expected at least 1 component, got {n_components}")
-        samples, floor = _representatives(data, n_components)
+        samples, floor = representatives(data, n_components)
         floor = floor if variance_floor is None else variance_floor
         if not floor > 0:
             raise ValueError(f"expected a positive variance_floor, got {floor}")
-        distinct = len(np.unique(samples))
-        if distinct < n_components:
-            raise ValueError(
-                f"expected at least {n_components} distinct labels for {n_components} components, "
-                f"got {distinct}: use fewer components"
-            )
-        estimator = Estimator(
-            n_components,
-            covariance_type="spherical",
-            reg_covar=floor * 1e-3,
-            init_params="kmeans",
-            max_iter=1000,
-            tol=1e-4,
-            random_state=seed,
-        )
-        estimator.fit(samples[:, None])
-        variances = np.maximum(estimator.covariances_, floor)
-        order = np.argsort(estimator.means_[:, 0])
-        return cls(estimator.weights_[order], estimator.means_[order, 0], variances[order])
+        return cls(*expectation_maximisation(samples, n_components, covariance_type, floor, seed))
 
     @property
-    def mean(self) -> float:
-        """Mean of the mixture, label units."""
-        return float(self.weights @ self.means)
+    def event_dim(self) -> int:
+        """0 for scalar labels, 1 for vectors."""
+        return self.means.ndim - 1
+
+    @cached_property
+    def spectrum(self) -> tuple[Tensor, Tensor | None]:
+        """Variances along the principal axes and these axes as columns, decomposed once.
+
+        Shapes (K, D) and (K, D, D) for full covariances; otherwise the variances as they are and
+        None, for axes that are the coordinates.
+        """
+        if self.variances.ndim < 3:
+            return self.variances, None
+        eigenvalues, axes = torch.linalg.eigh(self.variances)
+        return eigenvalues.clamp(min=0), axes
 
     def log_density(self, values: Tensor) -> Tensor:
-        """Log p(y), elementwise; every variance must be positive.
+        """Log p(y) of scalar labels, elementwise; every variance must be positive.
 
         Example:
             >>> standard = GaussianMixture([1.0], [0.0], [1.0])
             >>> round(standard.log_density(torch.tensor(0.0)).item(), 6)
             -0.918939
         """
-        if not (self.variances > 0).all():
-            raise ValueError("a mixture with point masses has no density")
+        if self.event_dim or not (self.variances > 0).all():
+            raise ValueError("expected a scalar mixture without point masses")
         distance = values.to(torch.float64)[..., None] - self.means
         log_normal = -0.5 * (distance**2 / self.variances + (2 * math.pi * self.variances).log())
         return torch.logsumexp(self.weights.log() + log_normal, dim=-1)
@@ -191,17 +179,32 @@ class GaussianMixture:
         return cls.from_dict(read_json_kind(path, "GaussianMixture"))
 
 
-def _representatives(
-    data: "Histogram | npt.ArrayLike | Tensor", n_components: int
-) -> tuple[npt.NDArray[np.float64], float]:
-    """Return samples to fit and the default variance floor."""
-    if isinstance(data, Histogram):
-        count = QUANTILES_PER_COMPONENT * n_components
-        samples = data.quantiles((np.arange(count) + 0.5) / count)
-        return samples, float(np.mean(data.widths)) ** 2 / 12
-    if isinstance(data, Tensor):
-        data = data.detach().to("cpu", torch.float64).numpy()
-    samples = np.asarray(data, dtype=np.float64).ravel()
-    if samples.size == 0 or not np.isfinite(samples).all():
-        raise ValueError("expected finite samples, got none, NaN or infinite ones")
-    return samples, max(1e-6 * float(np.var(samples)), float(np.finfo(np.float64).tiny))
+def _require_shapes(weights: Tensor, means: Tensor, variances: Tensor) -> None:
+    """Raise a ValueError unless the shapes are those of a scalar or vector mixture."""
+    components, event = tuple(weights.shape), tuple(means.shape[1:])
+    fits = (
+        len(components) == 1
+        and weights.numel() > 0
+        and means.numel() > 0
+        and tuple(means.shape[:1]) == components
+        and len(event) <= 1
+        and tuple(variances.shape) in (components + event, components + 2 * event)
+    )
+    if not fits:
+        shapes = [tuple(part.shape) for part in (weights, means, variances)]
+        raise ValueError(
+            "expected weights (K,), means (K,) and variances (K,), or means (K, D) and variances "
+            f"(K, D) or (K, D, D), got {shapes[0]}, {shapes[1]}, {shapes[2]}"
+        )
+
+
+def _require_semidefinite(variances: Tensor) -> None:
+    """Raise a ValueError unless variances are not negative and covariances symmetric."""
+    if variances.ndim == 3:
+        if not torch.allclose(variances, variances.mT):
+            raise ValueError("expected symmetric covariances")
+        scale = variances.diagonal(dim1=1, dim2=2).amax(1)
+        if (torch.linalg.eigvalsh(variances)[:, 0] < -1e-9 * scale).any():
+            raise ValueError("expected covariances that are positive semi-definite")
+    elif (variances < 0).any():
+        raise ValueError("expected variances that are not negative")

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from depthbal.losses import LOSSES, BMCLoss, BNILoss, GAILoss, MSELoss
+from depthbal.losses.balanced_mse import BalancedMSELoss
 from depthbal.losses.batch_prior import batch_prior
 from depthbal.priors import GaussianMixture, Histogram
 from tests.reference import balanced_mse, batch_monte_carlo
@@ -180,7 +181,7 @@ def test_reductions_agree(name, reduction):
 @every_loss
 def test_state_dict_restores_prior_and_sigma_into_a_fresh_loss(name):
     preds, target, mask = batch(dtype=torch.float32)
-    kwargs = {} if name == "MSELoss" else {"noise": "learned"}
+    kwargs = {"noise": "learned"} if issubclass(LOSSES[name], BalancedMSELoss) else {}
     loss = make(name, **kwargs)
     for parameter in loss.noise_parameters():
         parameter.data.fill_(-0.3)

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import quad
 
-from depthbal.losses import evidence, log_evidence
-from depthbal.losses.evidence import exact_evidence
+from depthbal.losses import evidence, exact, log_evidence
+from depthbal.losses.exact import Components, exact_evidence
 from depthbal.priors import GaussianMixture
 
 PRIOR = GaussianMixture([0.5, 0.3, 0.15, 0.05], [1.5, 2.5, 5.0, 9.0], [0.3, 0.2, 1.0, 0.4])
@@ -71,13 +71,13 @@ def test_any_shape_is_elementwise(shape, sigma):
     torch.testing.assert_close(value.flatten(), torch.stack(one_by_one))
 
 
-@pytest.mark.parametrize("pairs", [1, 64, 10**9])
-def test_chunk_size_does_not_matter(pairs, monkeypatch):
+@pytest.mark.parametrize("numbers", [1, 64, 10**9])
+def test_chunk_size_does_not_matter(numbers, monkeypatch):
     preds = torch.linspace(0, 10, 1013)
-    parts = (PRIOR.weights.log().float(), PRIOR.means.float(), PRIOR.variances.float())
-    expected = exact_evidence(preds, torch.tensor(0.5), *parts)
-    monkeypatch.setitem(evidence.CHUNK_PAIRS, "cpu", pairs)
-    for got, whole in zip(exact_evidence(preds, torch.tensor(0.5), *parts), expected, strict=True):
+    mixture = Components(PRIOR.weights.log(), PRIOR.means, PRIOR.variances).to(preds)
+    expected = exact_evidence(preds, torch.tensor(0.5), mixture)
+    monkeypatch.setitem(exact.CHUNK_NUMBERS, "cpu", numbers)
+    for got, whole in zip(exact_evidence(preds, torch.tensor(0.5), mixture), expected, strict=True):
         torch.testing.assert_close(got, whole, rtol=1e-6, atol=1e-6)
 
 
@@ -158,6 +158,69 @@ def test_a_sigma_that_is_not_positive_is_an_error(sigma):
         log_evidence(torch.zeros(3), PRIOR, sigma)
 
 
-def test_a_sigma_per_prediction_is_an_error_and_not_broadcast():
-    with pytest.raises(ValueError, match="one element"):
-        log_evidence(torch.zeros(3), PRIOR, torch.ones(3))
+def test_a_sigma_of_another_shape_is_an_error_and_not_broadcast():
+    with pytest.raises(ValueError, match="one per label"):
+        log_evidence(torch.zeros(3, 2), PRIOR, torch.ones(2))
+
+
+def test_a_sigma_per_prediction_equals_one_call_for_each():
+    preds = torch.linspace(0, 10, 12, dtype=torch.float64).view(3, 4).requires_grad_()
+    sigma = torch.linspace(0.1, 3, 12, dtype=torch.float64).view(3, 4).requires_grad_()
+    value = log_evidence(preds, PRIOR, sigma)
+    expected = [
+        log_evidence(p, PRIOR, s) for p, s in zip(preds.flatten(), sigma.flatten(), strict=True)
+    ]
+    torch.testing.assert_close(value.flatten(), torch.stack(expected))
+    assert torch.autograd.gradcheck(lambda p, s: log_evidence(p, PRIOR, s), (preds, sigma))
+
+
+def test_a_sigma_that_follows_the_prediction_can_be_tabulated(monkeypatch):
+    def sigma_of(preds: torch.Tensor) -> torch.Tensor:
+        return 0.2 + 0.1 * torch.nn.functional.softplus(preds)
+
+    built = []
+    build = evidence.tabulated.build
+    monkeypatch.setattr(
+        evidence.tabulated, "build", lambda *a: built.append(build(*a)) or built[-1]
+    )
+    preds = torch.rand(300_000) * 10
+    value = log_evidence(preds, PRIOR, sigma_of(preds), sigma_of=sigma_of)
+    assert built[-1] is not None
+    expected = log_evidence(preds.double(), PRIOR, sigma_of(preds.double()))
+    torch.testing.assert_close(value.double(), expected, rtol=1e-5, atol=1e-5)
+
+
+def random_vectors(covariance: str, dimension: int = 3):
+    generator = torch.Generator().manual_seed(1)
+    factor = torch.randn(4, dimension, dimension, generator=generator, dtype=torch.float64)
+    full = factor @ factor.mT + 0.1 * torch.eye(dimension)
+    variances = full if covariance == "full" else full.diagonal(dim1=1, dim2=2).clone()
+    means = 3 * torch.randn(4, dimension, generator=generator, dtype=torch.float64)
+    prior = GaussianMixture([0.4, 0.3, 0.2, 0.1], means, variances)
+    preds = 3 * torch.randn(5, 2, dimension, generator=generator, dtype=torch.float64)
+    return prior, full if covariance == "full" else torch.diag_embed(variances), preds
+
+
+@pytest.mark.parametrize("covariance", ["full", "diag"])
+def test_vectors_equal_torch_multivariate_normals(covariance):
+    prior, full, preds = random_vectors(covariance)
+    sigma = 0.7
+    normal = torch.distributions.MultivariateNormal(prior.means, full + sigma**2 * torch.eye(3))
+    expected = torch.logsumexp(prior.weights.log() + normal.log_prob(preds[:, :, None]), dim=-1)
+    torch.testing.assert_close(log_evidence(preds, prior, sigma), expected)
+
+
+@pytest.mark.parametrize("covariance", ["full", "diag"])
+@pytest.mark.parametrize("per_label", [False, True])
+def test_gradcheck_of_vectors(covariance, per_label):
+    prior, _, preds = random_vectors(covariance)
+    shape = preds.shape[:-1] if per_label else ()
+    sigma = torch.full(shape, 0.8, dtype=torch.float64, requires_grad=True)
+    preds.requires_grad_()
+    assert torch.autograd.gradcheck(lambda p, s: log_evidence(p, prior, s), (preds, sigma))
+
+
+def test_vectors_of_another_dimension_are_an_error():
+    prior, _, _ = random_vectors("diag")
+    with pytest.raises(ValueError, match="dimension 3"):
+        log_evidence(torch.zeros(7, 4), prior, 1.0)

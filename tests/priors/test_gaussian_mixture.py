@@ -61,7 +61,7 @@ def test_a_histogram_becomes_point_masses_at_its_occupied_bins():
     assert mixture.weights.tolist() == [0.25, 0.75]
     assert mixture.means.tolist() == [0.5, 2.5]
     assert mixture.variances.tolist() == [0, 0]
-    with pytest.raises(ValueError, match="no density"):
+    with pytest.raises(ValueError, match="without point masses"):
         mixture.log_density(torch.zeros(1))
 
 
@@ -79,8 +79,8 @@ def test_save_and_load_are_exact(tmp_path):
 @pytest.mark.parametrize(
     ("weights", "means", "variances", "message"),
     [
-        ([1.0], [1.0, 2.0], [1.0], "one shape"),
-        ([], [], [], "one shape"),
+        ([1.0], [1.0, 2.0], [1.0], "expected weights"),
+        ([], [], [], "expected weights"),
         ([-1.0, 2.0], [1.0, 2.0], [1.0, 1.0], "not negative"),
         ([0.0], [1.0], [1.0], "sum to more than 0"),
         ([1.0], [float("nan")], [1.0], "finite means"),
