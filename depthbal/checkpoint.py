@@ -51,7 +51,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             "not opened, because that could run code"
         ) from error
     except Exception as error:  # truncation shows as one of many types
-        raise CheckpointError(f"{path} is truncated or no checkpoint: {error}") from error
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise CheckpointError(f"{path} is truncated or no checkpoint: {reason}") from error
     entry = content.get("depthbal") if isinstance(content, dict) else None
     if not isinstance(entry, dict) or not isinstance(entry.get("format"), int):
         raise CheckpointError(f"{path} was not written by depthbal: it has no 'depthbal' entry")

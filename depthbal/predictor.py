@@ -211,17 +211,18 @@ def load_predictor(
     file = find_checkpoint(path, checkpoint)
     content = read_checkpoint(file)
     entry, state = content["depthbal"], content["state_dict"]
-    model = model if model is not None else _build(file, "model", entry["model"])
-    criterion = (
-        criterion if criterion is not None else _build(file, "criterion", entry["criterion"])
-    )
-    _load_criterion(criterion, _part(state, "criterion."), file)
-    load_exactly(model, _part(state, "model."), f"{file} into the model {type(model).__name__}")
+    model = _build(file, "model", entry["model"]) if model is None else model
+    if criterion is None:
+        criterion = _build(file, "criterion", entry["criterion"])
+    else:
+        criterion = copy.deepcopy(criterion)  # the caller's stays whole should the rest fail
     label_range = entry["label_range"] and tuple(entry["label_range"])
     try:
         predictor = Predictor(model, criterion, entry["input"], entry["readout"], label_range)
     except ConfigError as error:
         raise CheckpointError(f"{file} is damaged: {error}") from error
+    _load_criterion(criterion, _part(state, "criterion."), file)
+    load_exactly(model, _part(state, "model."), f"{file} into the model {type(model).__name__}")
     try:
         return predictor.to(device).eval()
     except (AssertionError, RuntimeError) as error:

@@ -49,7 +49,8 @@ def probe(url: str) -> None:
     """
     request = urllib.request.Request(url, method="HEAD")
     try:
-        urllib.request.urlopen(request, timeout=PROBE_SECONDS).close()
+        # an opener of our own: urlopen keeps the first proxy settings it saw for good
+        urllib.request.build_opener().open(request, timeout=PROBE_SECONDS).close()
     except urllib.error.HTTPError as error:  # refused to this probe, but somebody is there
         error.close()
     except urllib.error.URLError as error:

@@ -58,7 +58,8 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
             "because they can run code; save the encoder's state_dict() alone"
         ) from error
     except Exception as error:  # each format reports damage in its own way
-        raise CheckpointError(f"cannot read weights from {path}: {error}") from error
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise CheckpointError(f"cannot read weights from {path}: {reason}") from error
     return _parameters_of(content, path)
 
 

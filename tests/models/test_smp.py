@@ -1,0 +1,199 @@
+import pytest
+import segmentation_models_pytorch as smp
+import torch
+
+from depthbal.errors import CheckpointError, ConfigError
+from depthbal.models import SmpDepth
+
+ENCODER = "mobilenet_v2"
+ARCHITECTURES = sorted(set(smp.MODEL_ARCHITECTURES_MAPPING) - {"dpt"})
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_every_architecture_takes_odd_sizes(arch):
+    encoder = "mit_b0" if arch == "segformer" else ENCODER
+    images = torch.randn(1, 3, 97, 133) if arch != "pan" else torch.randn(1, 3, 129, 133)
+    with torch.inference_mode():
+        depth = SmpDepth(arch, encoder).eval()(images)
+    assert depth.shape == (1, 1, -(-images.shape[2] // 2), 67)
+
+
+def test_dpt_takes_odd_patch_grids():
+    """Sides that are odd multiples of the patch fail in smp itself."""
+    model = SmpDepth(
+        "dpt",
+        "tu-vit_tiny_patch16_224",
+        arch_args={
+            "dynamic_img_size": True,
+            "decoder_fusion_channels": 8,
+            "decoder_intermediate_channels": [8, 8, 8, 8],
+        },
+    ).eval()
+    with torch.inference_mode():
+        assert model(torch.randn(1, 3, 48, 65)).shape == (1, 1, 24, 33)
+
+
+@pytest.mark.parametrize(
+    ("scale", "size"), [(1.0, (67, 101)), (0.5, (34, 51)), (0.25, (17, 26)), (0.3, (21, 31))]
+)
+@pytest.mark.parametrize("arch", ["unet", "fpn"])
+def test_the_output_has_the_size_that_was_asked_for(arch, scale, size):
+    with torch.inference_mode():
+        depth = SmpDepth(arch, ENCODER, output_scale=scale).eval()(torch.randn(1, 3, 67, 101))
+    assert depth.shape == (1, 1, *size)
+
+
+@pytest.mark.parametrize("scale", [0.0, -0.5, 1.5])
+def test_refuses_an_output_scale_outside_zero_to_one(scale):
+    with pytest.raises(ConfigError, match="output_scale"):
+        SmpDepth(output_scale=scale)
+
+
+def test_a_full_size_unet_is_smps_own():
+    torch.manual_seed(0)
+    model = SmpDepth("unet", ENCODER, output_scale=1.0).eval()
+    plain = smp.Unet(ENCODER, encoder_weights=None).eval()
+    plain.load_state_dict(model.network.state_dict())
+    images = torch.randn(2, 3, 64, 96)
+    with torch.inference_mode():
+        assert torch.equal(model(images), plain(images))
+
+
+def test_a_half_size_unet_is_smps_own_without_the_last_stage():
+    torch.manual_seed(0)
+    model = SmpDepth("unet", ENCODER, output_scale=0.5).eval()
+    plain = smp.Unet(ENCODER, encoder_weights=None).eval()
+    plain.encoder.load_state_dict(model.network.encoder.state_dict())
+    missing = plain.decoder.load_state_dict(model.network.decoder.state_dict(), strict=False)
+    assert all(name.startswith("blocks.4.") for name in missing.missing_keys)
+    assert not missing.unexpected_keys
+    seen = []
+    plain.decoder.blocks[3].register_forward_hook(
+        lambda module, inputs, output: seen.append(output)
+    )
+    images = torch.randn(2, 3, 64, 96)
+    with torch.inference_mode():
+        plain(images)
+        assert torch.equal(model(images), model.network.segmentation_head(seen[0]))
+
+
+def test_padding_changes_nothing_where_the_size_already_fits():
+    torch.manual_seed(0)
+    model = SmpDepth("fpn", ENCODER, output_scale=1.0).eval()
+    images = torch.randn(1, 3, 64, 96)
+    with torch.inference_mode():
+        assert torch.equal(model(images), model.network(images))
+
+
+def test_pads_by_repeating_the_lower_and_right_border():
+    torch.manual_seed(0)
+    model = SmpDepth("fpn", ENCODER, output_scale=1.0).eval()
+    images = torch.randn(1, 3, 50, 90)
+    rows = torch.cat([images, images[:, :, -1:].expand(-1, -1, 14, -1)], dim=2)
+    padded = torch.cat([rows, rows[..., -1:].expand(-1, -1, -1, 6)], dim=3)
+    with torch.inference_mode():
+        assert torch.equal(model(images), model.network(padded)[..., :50, :90])
+
+
+def test_a_horizontal_ramp_is_resized_about_pixel_centres():
+    """Half a pixel of the full map lies between its columns 0 and 1: 0.5, 2.5, 4.5, ..."""
+
+    class Ramp(torch.nn.Module):
+        requires_divisible_input_shape = False
+
+        def forward(self, images):
+            columns = torch.arange(images.shape[-1], dtype=torch.float32)
+            return columns.expand(len(images), 1, *images.shape[-2:])
+
+    model = SmpDepth("linknet", ENCODER)
+    model.network = Ramp()
+    depth = model(torch.zeros(1, 3, 4, 8))
+    torch.testing.assert_close(depth[0, 0, 0], torch.tensor([0.5, 2.5, 4.5, 6.5]))
+
+
+@pytest.mark.parametrize("arch", ["unet", "fpn", "deeplabv3plus"])
+def test_starts_at_the_given_depth(arch):
+    torch.manual_seed(0)
+    model = SmpDepth(arch, ENCODER).eval()
+    images = torch.randn(1, 3, 64, 64)
+    with torch.inference_mode():
+        model.initialise_bias(0.0)
+        centred = model(images)
+        model.initialise_bias(2.75)
+        torch.testing.assert_close(model(images), centred + 2.75, rtol=1e-4, atol=1e-4)
+
+
+def test_a_network_without_an_output_bias_says_that_its_first_guess_stays(caplog):
+    model = SmpDepth("unet", ENCODER)
+    model.network.segmentation_head[0].bias = None
+    caplog.set_level("INFO", "depthbal")
+    model.initialise_bias(2.0)
+    assert "no output bias" in caplog.text
+
+
+def test_gradients_reach_every_parameter():
+    torch.manual_seed(0)
+    model = SmpDepth("unet", ENCODER)
+    model(torch.randn(2, 3, 64, 96)).square().mean().backward()
+    without = [name for name, p in model.named_parameters() if p.grad is None]
+    assert without == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"arch": "unett"}, "no architecture 'unett'; did you mean unet"),
+        ({"encoder": "mobilnet_v2"}, "no encoder 'mobilnet_v2'; did you mean mobilenet_v2"),
+        ({"encoder": "tu-resnet19"}, "no encoder 'tu-resnet19'; did you mean tu-resnet1"),
+        ({"weights": "imagnet"}, "'imagnet'; did you mean imagenet"),
+        ({"weights": "advprop"}, "no weights for mobilenet_v2 'advprop'; known: imagenet"),
+        ({"encoder": "tu-resnet18", "weights": "b2_in1k"}, "no weights for tu-resnet18 'b2_in1k'"),
+        ({"arch_args": {"decoder_chanels": [8]}}, "'decoder_chanels'; did you mean decoder_chann"),
+        ({"arch_args": {"classes": 2}}, "may not hold classes"),
+        ({"arch_args": {"decoder_channels": [8, 8]}}, "smp cannot build 'unet'"),
+        ({"encoder": "tu-resnet18", "arch_args": {"colour": 1}}, "smp cannot build.*colour"),
+    ],
+)
+def test_a_wrong_name_is_answered_with_the_nearest_right_ones(arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        SmpDepth(**arguments)
+
+
+def test_a_whole_network_file_gives_its_encoder(tmp_path, caplog):
+    torch.manual_seed(0)
+    donor = smp.Unet(ENCODER, encoder_weights=None)
+    torch.save(donor.state_dict(), tmp_path / "unet.pth")
+    caplog.set_level("INFO", "depthbal")
+    model = SmpDepth("fpn", ENCODER, weights=str(tmp_path / "unet.pth"))
+    for name, value in donor.encoder.state_dict().items():
+        assert torch.equal(model.network.encoder.state_dict()[name], value), name
+    assert "decoder.blocks.0.conv1.0.weight" in caplog.text
+
+
+def test_torchvisions_own_file_gives_the_encoder(tmp_path):
+    from torchvision.models import mobilenet_v2
+
+    torch.manual_seed(0)
+    donor = mobilenet_v2(weights=None)
+    torch.save(donor.state_dict(), tmp_path / "mobilenet_v2.pth")
+    model = SmpDepth(encoder=ENCODER, weights=str(tmp_path / "mobilenet_v2.pth"))
+    for name, value in donor.features.state_dict().items():
+        assert torch.equal(model.network.encoder.features.state_dict()[name], value), name
+
+
+def test_timms_own_file_gives_a_timm_encoder(tmp_path):
+    import timm
+
+    torch.manual_seed(0)
+    donor = timm.create_model("resnet18", pretrained=False)
+    torch.save(donor.state_dict(), tmp_path / "timm.pth")
+    model = SmpDepth(encoder="tu-resnet18", weights=str(tmp_path / "timm.pth"))
+    assert torch.equal(
+        model.network.encoder.model.layer4[1].conv2.weight, donor.layer4[1].conv2.weight
+    )
+
+
+def test_refuses_the_file_of_another_encoder(tmp_path):
+    torch.save(smp.Unet("resnet18", encoder_weights=None).state_dict(), tmp_path / "resnet.pth")
+    with pytest.raises(CheckpointError, match=r"MobileNetV2Encoder.*missing.*unexpected"):
+        SmpDepth(encoder=ENCODER, weights=str(tmp_path / "resnet.pth"))

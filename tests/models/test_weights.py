@@ -1,0 +1,132 @@
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from depthbal.errors import CheckpointError, ConfigError
+from depthbal.models.weights import load_encoder_file, load_exactly, read_state_dict
+
+
+def make_encoder(seed: int) -> nn.Module:
+    torch.manual_seed(seed)
+    encoder = nn.Sequential()
+    encoder.add_module("conv", nn.Conv2d(3, 4, 3))
+    encoder.add_module("bn", nn.BatchNorm2d(4))
+    encoder.add_module("features", nn.Sequential(nn.Conv2d(4, 5, 1), nn.Conv2d(5, 6, 1)))
+    nn.init.uniform_(encoder.bn.running_mean)
+    return encoder
+
+
+@pytest.fixture
+def donor():
+    return make_encoder(1)
+
+
+@pytest.fixture
+def encoder():
+    return make_encoder(2)
+
+
+def prefixed(state, prefix):
+    return {prefix + name: value for name, value in state.items()}
+
+
+def assert_same_state(one, other):
+    assert one.keys() == other.keys()
+    assert [name for name in one if not torch.equal(one[name], other[name])] == []
+
+
+@pytest.mark.parametrize(
+    "prefix", ["", "module.", "encoder.", "features.", "backbone.", "module.encoder.", "a.b.c."]
+)
+@pytest.mark.parametrize("suffix", [".pth", ".pt", ".safetensors"])
+def test_a_prefix_is_taken_off(tmp_path, donor, encoder, prefix, suffix):
+    path = tmp_path / f"weights{suffix}"
+    state = prefixed(donor.state_dict(), prefix)
+    save_file(state, path) if suffix == ".safetensors" else torch.save(state, path)
+    load_encoder_file(encoder, path)
+    assert_same_state(encoder.state_dict(), donor.state_dict())
+
+
+@pytest.mark.parametrize("wrapper", ["state_dict", "model_state_dict", "model"])
+def test_a_training_file_is_unwrapped(tmp_path, donor, encoder, wrapper):
+    torch.save({wrapper: donor.state_dict(), "epoch": 7}, tmp_path / "weights.pth")
+    load_encoder_file(encoder, tmp_path / "weights.pth")
+    assert_same_state(encoder.state_dict(), donor.state_dict())
+
+
+def test_heads_are_left_over_and_named(tmp_path, donor, encoder, caplog):
+    heads = {"module.fc.weight": torch.zeros(1), "module.classifier.1.bias": torch.zeros(1)}
+    torch.save(prefixed(donor.state_dict(), "module.") | heads, tmp_path / "weights.pth")
+    caplog.set_level("INFO", "depthbal")
+    load_encoder_file(encoder, tmp_path / "weights.pth")
+    assert_same_state(encoder.state_dict(), donor.state_dict())
+    assert "module.fc.weight, module.classifier.1.bias" in caplog.text
+
+
+def test_old_files_without_step_counters_load(tmp_path, donor, encoder):
+    state = donor.state_dict()
+    del state["bn.num_batches_tracked"]
+    torch.save(state, tmp_path / "weights.pth")
+    load_encoder_file(encoder, tmp_path / "weights.pth")
+    assert torch.equal(encoder.bn.running_mean, donor.bn.running_mean)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda state: state.pop("conv.bias"), r"1 missing \(conv\.bias\)"),
+        (lambda state: state.update(extra=torch.zeros(1)), r"1 unexpected \(extra\)"),
+        (
+            lambda state: state.update({"conv.weight": torch.zeros(4, 1, 3, 3)}),
+            r"1 of another shape \(conv\.weight \(4, 1, 3, 3\) instead of \(4, 3, 3, 3\)\)",
+        ),
+    ],
+    ids=["missing", "unexpected", "reshaped"],
+)
+def test_a_misfit_is_listed_and_changes_nothing(tmp_path, donor, encoder, change, message):
+    state = donor.state_dict()
+    change(state)
+    torch.save(state, tmp_path / "weights.pth")
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    with pytest.raises(CheckpointError, match=message):
+        load_encoder_file(encoder, tmp_path / "weights.pth")
+    assert_same_state(encoder.state_dict(), before)
+
+
+def test_a_long_list_of_misfits_is_cut():
+    with pytest.raises(CheckpointError, match=r"10 missing \(.*and 5 more\)"):
+        load_exactly(nn.ModuleList(nn.Linear(1, 1) for _ in range(5)), {}, "nothing into a list")
+
+
+def test_a_missing_file_is_a_setting_to_mend(tmp_path):
+    with pytest.raises(ConfigError, match=r"gone\.pth; give an existing file, or weights=None"):
+        read_state_dict(tmp_path / "gone.pth")
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_a_truncated_file_is_refused(tmp_path, donor, suffix):
+    path = tmp_path / f"weights{suffix}"
+    state = donor.state_dict()
+    save_file(state, path) if suffix == ".safetensors" else torch.save(state, path)
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(CheckpointError, match="weights"):
+        read_state_dict(path)
+
+
+def test_no_code_from_a_file_is_run(tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "sprung"), "w"))
+
+    torch.save({"conv.weight": Trap()}, tmp_path / "weights.pth")
+    with pytest.raises(CheckpointError, match="can run code"):
+        read_state_dict(tmp_path / "weights.pth")
+    assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize("content", [[1, 2], {}, {"epoch": 3}, torch.zeros(2)])
+def test_a_file_without_parameters_is_refused(tmp_path, content):
+    torch.save(content, tmp_path / "weights.pth")
+    with pytest.raises(CheckpointError, match="dictionary of tensors"):
+        read_state_dict(tmp_path / "weights.pth")
