@@ -14,10 +14,11 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from depthbal.losses.base import PriorBuffers, RegressionLoss
+from depthbal.losses.base import RegressionLoss
 from depthbal.losses.batch_prior import batch_prior
 from depthbal.losses.evidence import log_evidence
 from depthbal.losses.noise import FixedNoise, LearnedNoise
+from depthbal.losses.prior_buffers import PriorBuffers
 from depthbal.losses.readout import truncated_normal_mean
 from depthbal.losses.reduction import Reduction
 from depthbal.priors import GaussianMixture, Histogram
@@ -128,7 +129,7 @@ class _StoredPriorLoss(BalancedMSELoss):
 
     def set_prior(self, prior: Histogram | GaussianMixture) -> None:
         """Estimate the prior from a histogram of training labels, or take it as it is."""
-        self._prior.set(self._estimate(prior) if isinstance(prior, Histogram) else prior)
+        self._prior.set_mixture(self._estimate(prior) if isinstance(prior, Histogram) else prior)
 
     def prior_for(self, target: Tensor, mask: Tensor | None) -> GaussianMixture:
         """Return the stored prior.

@@ -1,7 +1,7 @@
 """What every loss of the package has in common: checks, precision, masks, reduction."""
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -101,73 +101,3 @@ class RegressionLoss(nn.Module, ABC):
                 f"{bad} NaN or infinite predictions or targets count under the mask: check the "
                 "learning rate and the labels, or mask them out"
             )
-
-
-class PriorBuffers(nn.Module):
-    """A mixture as buffers: saved in the state dict, moved with the loss, never rounded to half.
-
-    Example:
-        >>> buffers = PriorBuffers()
-        >>> buffers.set(GaussianMixture([1.0], [2.0], [0.5]))
-        >>> fresh = PriorBuffers()
-        >>> _ = fresh.load_state_dict(buffers.half().state_dict())
-        >>> fresh.mixture.means
-        tensor([2.], dtype=torch.float64)
-    """
-
-    NAMES: ClassVar[tuple[str, ...]] = ("weights", "means", "variances")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._mixture: GaussianMixture | None = None  # kept, because it decomposes covariances once
-        for name in self.NAMES:
-            self.register_buffer(name, None)
-
-    def set(self, mixture: GaussianMixture) -> None:
-        """Replace the mixture, keeping the device of the one before."""
-        device = None if self.is_unset else self._part("weights").device
-        for name in self.NAMES:
-            setattr(self, name, getattr(mixture, name).detach().clone().to(device))
-        self._mixture = None
-
-    @property
-    def is_unset(self) -> bool:
-        """Whether no mixture has been set or loaded."""
-        return self._buffers["weights"] is None
-
-    @property
-    def mixture(self) -> GaussianMixture:
-        """The mixture."""
-        if self._mixture is None:
-            self._mixture = GaussianMixture.unchecked(*(self._part(name) for name in self.NAMES))
-        return self._mixture
-
-    def _part(self, name: str) -> Tensor:
-        part = self._buffers[name]
-        if part is None:
-            raise ValueError("no prior is set: call set_prior(histogram) or load a state dict")
-        return part
-
-    def _apply(self, fn: Any, recurse: bool = True) -> "PriorBuffers":
-        """Move with the module, but keep double precision: a prior is a handful of numbers."""
-        before = {name: self._buffers[name] for name in self.NAMES}
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        for name, buffer in before.items():
-            moved = self._buffers[name]
-            if buffer is not None and moved is not None and moved.dtype != buffer.dtype:
-                self._buffers[name] = buffer.to(moved.device)
-        self._mixture = None
-        return self
-
-    def _load_from_state_dict(
-        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
-    ) -> None:
-        """Make room for a mixture of the saved size, so that an unset prior can be restored."""
-        for name in self.NAMES:
-            saved = state_dict.get(prefix + name)
-            if saved is not None:
-                current = self._buffers[name]
-                device = saved.device if current is None else current.device
-                self._buffers[name] = torch.empty(saved.shape, dtype=torch.float64, device=device)
-        self._mixture = None
-        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

@@ -1,0 +1,48 @@
+"""A prior as part of a loss: saved, restored and moved with it."""
+
+from typing import Any
+
+from depthbal.losses.double_buffers import DoubleBuffers
+from depthbal.priors import GaussianMixture
+
+
+class PriorBuffers(DoubleBuffers):
+    """A Gaussian mixture held as buffers.
+
+    Example:
+        >>> buffers = PriorBuffers()
+        >>> buffers.set_mixture(GaussianMixture([1.0], [2.0], [0.5]))
+        >>> fresh = PriorBuffers()
+        >>> _ = fresh.load_state_dict(buffers.half().state_dict())
+        >>> fresh.mixture.means
+        tensor([2.], dtype=torch.float64)
+    """
+
+    def __init__(self) -> None:
+        super().__init__("weights", "means", "variances")
+        self._mixture: GaussianMixture | None = None  # kept: it decomposes its covariances once
+
+    def set_mixture(self, mixture: GaussianMixture) -> None:
+        """Replace the mixture."""
+        self.set(weights=mixture.weights, means=mixture.means, variances=mixture.variances)
+        self._mixture = None
+
+    @property
+    def mixture(self) -> GaussianMixture:
+        """The mixture, on the buffers' device.
+
+        Raises:
+            ValueError: It is unset.
+        """
+        if self._mixture is None:
+            self._mixture = GaussianMixture.unchecked(*(self.get(name) for name in self.names))
+        return self._mixture
+
+    def _apply(self, fn: Any, recurse: bool = True) -> "PriorBuffers":
+        self._mixture = None
+        super()._apply(fn, recurse)
+        return self
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self._mixture = None
+        super()._load_from_state_dict(*args, **kwargs)
