@@ -8,6 +8,7 @@ import torch
 
 from depthbal.data import RoomsDataModule
 from depthbal.data.rooms import cache as rooms_cache
+from depthbal.data.rooms.source import RENDERER_VERSION
 from depthbal.errors import ConfigError
 
 
@@ -70,7 +71,7 @@ def test_the_description_names_seed_size_and_renderer() -> None:
     assert described["images"] == {"train": 12, "val": 4, "test": 6}
     assert described["size"] == [48, 64]
     assert described["seed"] == 5
-    assert described["renderer"] == 1
+    assert described["renderer"] == RENDERER_VERSION
     assert data.input_spec()["short_side"] == 48
     assert data.benchmark is None
     assert data.quantum is None

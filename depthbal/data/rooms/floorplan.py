@@ -161,12 +161,12 @@ def _fixed(stage: Stage, solid: Solid) -> None:
 
 def _wall_look(stage: Stage) -> int:
     pattern = stage.choose(
-        "plaster", "plaster", "plaster", "bricks", "stripes", "tiles", "small_tiles", "checker"
+        "plaster", "bricks", "stripes", "stripes", "tiles", "small_tiles", "checker", "checker"
     )
     if pattern == "bricks":
         return stage.material(pattern, (stage.between(0.25, 0.5), 0.16, 0.1), (0.5, 0.48, 0.45))
     colour = stage.shade(0.35, 0.8, 0.3)
-    darker = stage.between(0.6, 0.9)
+    darker = stage.between(0.5, 0.8)
     accent = (colour[0] * darker, colour[1] * darker, colour[2] * darker)
     return stage.material(pattern, colour, accent)
 

@@ -21,14 +21,14 @@ from depthbal.data.rooms.furniture import BY_WALL, IN_ROOM, Piece, column, floor
 from depthbal.data.rooms.scene import Scene
 from depthbal.data.rooms.stage import Stage, placed
 
-HEIGHT = (0.8, 1.75)
+HEIGHT = (1.0, 1.7)
 """Height of the camera above the floor, metres."""
-PITCH = (-8.0, 32.0)
+PITCH = (-6.0, 26.0)
 """Turn of the camera downwards, degrees."""
-ROLL = 4.0
+ROLL = 3.0
 """Largest turn about the optical axis, degrees."""
-FOCAL = (0.78, 0.92)
-"""Focal length as a share of the image's width (fields of view of 57 to 65 degrees)."""
+FOCAL = (0.81, 0.89)
+"""Focal length as a share of the image's width (fields of view of 59 to 63 degrees)."""
 REACH = (9.0, 11.0)
 """Range of the depth of the deepest corner where a room would be deeper than that, metres; what
 little lies beyond 10 m has no depth."""
@@ -97,7 +97,7 @@ def random_scene(rng: np.random.Generator, size: tuple[int, int]) -> Scene:
 
 def _camera(stage: Stage, plan: Plan, size: tuple[int, int]) -> Camera:
     height, width = size
-    pitch = min(max(float(stage.rng.normal(9.0, 9.0)), PITCH[0]), PITCH[1])
+    pitch = min(max(float(stage.rng.normal(9.0, 8.0)), PITCH[0]), PITCH[1])
     return Camera(
         height=height,
         width=width,

@@ -12,7 +12,7 @@ from depthbal.data.rooms.render import render
 
 Split: TypeAlias = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
-RENDERER_VERSION = 1
+RENDERER_VERSION = 2
 """Raised whenever the same seed gives other pictures; part of every fingerprint and cache key."""
 
 
