@@ -193,3 +193,68 @@ def _surfaces(solid: Any, start: Any, ray: Any) -> list[float]:
             on_side = solid.kind == 2 or abs(start[1] + t.real * ray[1]) <= half[1]
             found += [float(t.real)] if t.imag == 0 and on_side else []
     return [float(t) for t in found if t > 0]
+
+
+def plain_loss(name: str, preds: list[float], target: list[float], **options: Any) -> float:
+    """Mean of an unbalanced loss, one entry at a time in Python floats."""
+    errors = [abs(p - t) for p, t in zip(preds, target, strict=True)]
+    if name == "SILogLoss":
+        d = [math.log(p) - math.log(t) for p, t in zip(preds, target, strict=True)]
+        mean = sum(d) / len(d)
+        return sum(x * x for x in d) / len(d) - options["scale_invariance"] * mean**2
+    total = 0.0
+    for e in errors:
+        if name == "HuberLoss":
+            delta = options["delta"]
+            total += e * e / 2 if e <= delta else delta * (e - delta / 2)
+        elif name == "FocalRLoss":
+            x = options["beta"] * e
+            sigmoid = options["activation"] == "sigmoid"
+            factor = 2 / (1 + math.exp(-x)) - 1 if sigmoid else math.tanh(x)
+            total += (e if options["error"] == "absolute" else e * e) * factor ** options["gamma"]
+        else:
+            total += {"L1Loss": e, "MSELoss": e * e}[name]
+    return total / len(errors)
+
+
+def plain_label_weights(
+    counts: list[float],
+    weighting: str,
+    clip: tuple[float, float] | None,
+    kernel: list[float] | None,
+) -> list[float]:
+    """Weight per bin of inverse, square-root, clipped and LDS re-weighting, bin by bin.
+
+    The training labels are written out one by one for the mean, so counts must be small integers.
+    """
+    rarity = [min(max(n, clip[0]), clip[1]) if clip else n for n in counts]
+    if weighting == "sqrt_inverse":
+        rarity = [math.sqrt(n) for n in rarity]
+    if kernel:
+        half, last = len(kernel) // 2, len(rarity) - 1
+        smoothed = []
+        for b in range(len(rarity)):
+            value = 0.0
+            for k in range(-half, half + 1):
+                i = b + k
+                i = -1 - i if i < 0 else 2 * last + 1 - i if i > last else i
+                value += kernel[k + half] * rarity[i]
+            smoothed.append(value)
+        rarity = smoothed
+    rarest = min(n for n in rarity if n > 0)
+    weights = [1 / (n or rarest) for n in rarity]
+    labels = [weights[b] for b, n in enumerate(counts) for _ in range(int(n))]
+    return [w / (sum(labels) / len(labels)) for w in weights]
+
+
+def training_posterior_mean(
+    location: float, weights: list[float], means: list[float], variances: list[float], sigma: float
+) -> float:
+    """E[y | p] under p_train(y) N(y; p, sigma^2) as a sum of the components' posterior means."""
+    logs, centres = [], []
+    for w, mu, v in zip(weights, means, variances, strict=True):
+        total = v + sigma**2
+        logs.append(math.log(w) - 0.5 * math.log(total) - (location - mu) ** 2 / (2 * total))
+        centres.append((v * location + sigma**2 * mu) / total)
+    shares = [math.exp(x - max(logs)) for x in logs]
+    return sum(s * c for s, c in zip(shares, centres, strict=True)) / sum(shares)

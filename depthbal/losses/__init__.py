@@ -2,21 +2,44 @@
 
 from depthbal.losses.balanced_mse import BMCLoss, BNILoss, GAILoss
 from depthbal.losses.base import RegressionLoss
-from depthbal.losses.baselines import MSELoss
+from depthbal.losses.baselines import HuberLoss, L1Loss, MSELoss
 from depthbal.losses.evidence import log_evidence
+from depthbal.losses.focal_r import FocalRLoss
+from depthbal.losses.label_weights import label_weights
+from depthbal.losses.posthoc import balance_predictions
 from depthbal.losses.readout import truncated_normal_mean
+from depthbal.losses.reweighted import ReweightedLoss
+from depthbal.losses.silog import SILogLoss
 
 LOSSES: dict[str, type[RegressionLoss]] = {
-    loss.__name__: loss for loss in (BMCLoss, BNILoss, GAILoss, MSELoss)
+    loss.__name__: loss
+    for loss in (
+        BMCLoss,
+        BNILoss,
+        FocalRLoss,
+        GAILoss,
+        HuberLoss,
+        L1Loss,
+        MSELoss,
+        ReweightedLoss,
+        SILogLoss,
+    )
 }
 
 __all__ = [
     "LOSSES",
     "BMCLoss",
     "BNILoss",
+    "FocalRLoss",
     "GAILoss",
+    "HuberLoss",
+    "L1Loss",
     "MSELoss",
     "RegressionLoss",
+    "ReweightedLoss",
+    "SILogLoss",
+    "balance_predictions",
+    "label_weights",
     "log_evidence",
     "truncated_normal_mean",
 ]

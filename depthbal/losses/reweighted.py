@@ -1,0 +1,121 @@
+"""Re-weighting: errors weighted by how rare their label was in training."""
+
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from depthbal.losses.base import RegressionLoss
+from depthbal.losses.double_buffers import DoubleBuffers
+from depthbal.losses.focal_r import ErrorKind
+from depthbal.losses.label_weights import Smoothing, Weighting, label_weights, weight_per_label
+from depthbal.losses.reduction import Reduction
+from depthbal.priors import GaussianMixture, Histogram
+
+
+class ReweightedLoss(RegressionLoss):
+    """Squared or absolute error times a weight that grows with the rarity of the label.
+
+        w(y) (p - y)^2  or  w(y) |p - y|,  w = ``label_weights`` of the training histogram
+
+    The classical answer to imbalance and a baseline for Balanced MSE: inverse frequency, its square
+    root, clipped counts, and LDS, which smooths the counts over neighbouring bins. Weights average
+    to 1 over the training labels, so that the value compares with the unweighted error. The mean is
+    over the entries that count, not over their weights.
+
+    Args:
+        prior: Histogram of the training labels, a file that ``Histogram.save`` wrote, or None: then
+            ``set_prior(histogram)`` or ``load_state_dict`` must give it before use.
+        error: ``"squared"`` or ``"absolute"``.
+        weighting: ``"inverse"`` for 1 / n, ``"sqrt_inverse"`` for 1 / sqrt(n).
+        clip: Smallest and largest count n, or None (published for ages: 5 and 1000).
+        smoothing: Kernel of LDS: ``"gaussian"``, ``"triangular"``, ``"laplace"``; None for none.
+        kernel_size: Bins under the kernel, odd.
+        kernel_sigma: Width of the kernel in bins.
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``.
+        label_range: Ends (lo, hi) of the label range, used only to clamp predictions.
+
+    Labels beyond the histogram count as its end bins; bins without training labels weigh as much as
+    the rarest one with labels.
+
+    Source: Yang et al., Delving into Deep Imbalanced Regression, ICML 2021.
+
+    Example:
+        >>> loss = ReweightedLoss(Histogram([0.0, 1.0, 2.0], [6, 2]))
+        >>> round(loss(torch.tensor([1.5, 1.5]), torch.tensor([0.5, 1.5])).item(), 4)
+        0.3333
+    """
+
+    def __init__(
+        self,
+        prior: Histogram | str | None = None,
+        *,
+        error: ErrorKind = "squared",
+        weighting: Weighting = "inverse",
+        clip: tuple[float, float] | None = None,
+        smoothing: Smoothing | None = None,
+        kernel_size: int = 5,
+        kernel_sigma: float = 2.0,
+        reduction: Reduction = "mean",
+        label_range: tuple[float, float] | None = None,
+    ) -> None:
+        super().__init__(label_range=label_range, reduction=reduction)
+        if error not in ("squared", "absolute"):
+            raise ValueError(f"expected error squared or absolute, got {error!r}")
+        self.error = error
+        self._weights_of = partial(
+            label_weights,
+            weighting=weighting,
+            clip=clip,
+            smoothing=smoothing,
+            kernel_size=kernel_size,
+            kernel_sigma=kernel_sigma,
+        )
+        # Wrong arguments are reported now and not when the histogram comes.
+        self._weights_of(Histogram([0.0, 1.0], [1.0]))
+        self.init_args = {
+            "error": error,
+            **self._weights_of.keywords,
+            "reduction": reduction,
+            "label_range": label_range,
+        }
+        self._prior = DoubleBuffers("edges", "counts", "weights")
+        if prior is not None:
+            self.set_prior(Histogram.load(prior) if isinstance(prior, str) else prior)
+
+    @property
+    def prior(self) -> Histogram | None:
+        """The training histogram, or None while it is unset."""
+        if self._prior.is_unset:
+            return None
+        edges, counts = (self._prior.get(name).cpu().numpy() for name in ("edges", "counts"))
+        return Histogram(edges, counts)
+
+    @property
+    def needs_prior(self) -> bool:  # type: ignore[override]
+        """Whether ``set_prior`` must still be called."""
+        return self._prior.is_unset
+
+    def set_prior(self, prior: Histogram | GaussianMixture) -> None:
+        """Take the histogram of the training labels and compute the weights of its bins.
+
+        Raises:
+            ValueError: A mixture, which has no bins, or an empty histogram.
+        """
+        if not isinstance(prior, Histogram):
+            raise ValueError(
+                f"expected a Histogram to weight its bins, got a {type(prior).__name__}"
+            )
+        arrays = {
+            "edges": prior.edges,
+            "counts": prior.counts,
+            "weights": self._weights_of(prior),
+        }
+        self._prior.set(**{name: torch.from_numpy(array) for name, array in arrays.items()})
+
+    def elementwise(self, preds: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
+        """Return the weighted error of every entry."""
+        edges, weights = (self._prior.get(name).to(target.device) for name in ("edges", "weights"))
+        distance = preds - target
+        error = distance**2 if self.error == "squared" else distance.abs()
+        return weight_per_label(target, edges, weights) * error

@@ -1,0 +1,162 @@
+"""The unbalanced losses."""
+
+import math
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from depthbal.losses import LOSSES, FocalRLoss, HuberLoss, L1Loss, SILogLoss
+from tests.reference import plain_loss
+
+FOCAL = [
+    {"error": error, "activation": activation, "beta": beta, "gamma": gamma}
+    for error in ("absolute", "squared")
+    for activation in ("sigmoid", "tanh")
+    for beta, gamma in ((0.2, 1.0), (1.0, 2.0), (0.7, 0.5))
+]
+CASES = [
+    ("MSELoss", {}),
+    ("L1Loss", {}),
+    *[("HuberLoss", {"delta": delta}) for delta in (0.3, 2.0)],
+    *[("SILogLoss", {"scale_invariance": share}) for share in (0.0, 0.5, 1.0)],
+    *[("FocalRLoss", options) for options in FOCAL],
+]
+every_case = pytest.mark.parametrize(("name", "options"), CASES)
+
+
+def batch(dtype=torch.float64):
+    generator = torch.Generator().manual_seed(0)
+    preds, target = 0.7 + 9.3 * torch.rand(2, 3, 1, 7, 5, generator=generator, dtype=torch.float64)
+    mask = torch.rand(target.shape, generator=generator) < 0.6
+    return preds.to(dtype), target.to(dtype), mask
+
+
+@every_case
+@pytest.mark.parametrize(("dtype", "rtol"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+def test_equals_plain_python_over_the_entries_that_count(name, options, dtype, rtol):
+    preds, target, mask = batch(dtype)
+    value = LOSSES[name](**options)(preds, target, mask)
+    expected = plain_loss(name, preds[mask].tolist(), target[mask].tolist(), **options)
+    assert value.dtype == dtype
+    assert value.item() == pytest.approx(expected, rel=rtol)
+
+
+@every_case
+def test_gradients_are_those_of_the_value(name, options):
+    preds, target, mask = batch()
+    loss = LOSSES[name](**options)
+    assert torch.autograd.gradcheck(lambda p: loss(p, target, mask), preds.requires_grad_())
+
+
+@every_case
+def test_a_perfect_prediction_costs_nothing_and_is_left_alone(name, options):
+    target = torch.tensor([1.0, 2.0, 5.0])
+    preds = target.clone().requires_grad_()
+    value = LOSSES[name](**options)(preds, target)
+    value.backward()
+    assert value.item() == 0
+    assert torch.isfinite(preds.grad).all()
+    assert name == "L1Loss" or (preds.grad == 0).all()
+
+
+@every_case
+def test_an_empty_mask_costs_exactly_nothing_with_a_gradient_path(name, options):
+    preds = torch.full((2, 3), -1.0, requires_grad=True)
+    none = torch.zeros(2, 3, dtype=torch.bool)
+    value = LOSSES[name](**options)(preds, torch.zeros(2, 3), none)
+    value.backward()
+    assert value.item() == 0
+    assert (preds.grad == 0).all()
+
+
+@every_case
+def test_init_args_make_the_same_loss(name, options):
+    preds, target, mask = batch()
+    loss = LOSSES[name](**options, label_range=(0.7, 10.0))
+    again = LOSSES[name](**loss.init_args)
+    assert again(preds, target, mask).item() == loss(preds, target, mask).item()
+    assert again.label_range == (0.7, 10.0)
+    assert not loss.needs_prior
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [(L1Loss(), torch.nn.L1Loss()), (HuberLoss(0.5), torch.nn.HuberLoss(delta=0.5))],
+)
+def test_equals_torch_on_the_dropped_entries(ours, theirs):
+    preds, target, mask = batch()
+    torch.testing.assert_close(ours(preds, target, mask), theirs(preds[mask], target[mask]))
+
+
+def test_the_focal_factor_vanishes_for_small_errors_and_leaves_large_ones():
+    loss = FocalRLoss(reduction="none")
+    small, large = loss(torch.tensor([1e-6, 1e3]), torch.zeros(2)).tolist()
+    assert small == pytest.approx(1e-6 * 0.2 * 1e-6 / 2, rel=1e-5)  # e tanh(beta e / 2)
+    assert large == pytest.approx(1e3)
+
+
+def test_silog_ignores_a_common_factor_at_scale_invariance_1():
+    preds, target, mask = batch()
+    loss = SILogLoss(1.0)
+    torch.testing.assert_close(loss(7 * preds, target, mask), loss(preds, target, mask))
+
+
+def test_silog_leads_negative_predictions_back_and_is_smooth_at_the_floor():
+    loss = SILogLoss(0.0, floor=0.01)
+    preds = torch.tensor([-3.0, 0.0, 0.01 - 1e-9, 0.01 + 1e-9], dtype=torch.float64)
+    preds.requires_grad_()
+    values = SILogLoss(0.0, floor=0.01, reduction="none")(preds, torch.ones(4).double())
+    loss(preds, torch.ones(4).double()).backward()
+    assert torch.isfinite(values).all()
+    assert (preds.grad < 0).all()
+    assert values[1].item() == pytest.approx((math.log(0.01) - 1) ** 2)
+    torch.testing.assert_close(values[2], values[3], rtol=1e-6, atol=0)
+    torch.testing.assert_close(preds.grad[2], preds.grad[3], rtol=1e-6, atol=0)
+
+
+def test_silog_says_how_many_targets_have_no_logarithm():
+    preds, target = torch.ones(4), torch.tensor([1.0, 0.0, -2.0, 0.0])
+    mask = torch.tensor([True, True, True, False])
+    with pytest.raises(ValueError, match="2 targets that count are not positive"):
+        SILogLoss()(preds, target, mask)
+
+
+def silog_gradient(rows: slice) -> torch.Tensor:
+    preds, target, mask = (part.flatten()[rows] for part in batch())
+    factor = torch.ones((), dtype=torch.float64, requires_grad=True)
+    SILogLoss(0.8)(preds * factor, target, mask).backward()
+    return factor.grad
+
+
+def silog_on_rank(rank: int, init_file: str, results) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{init_file}", rank=rank, world_size=2)
+    mean = silog_gradient((slice(0, 20), slice(20, None))[rank])
+    dist.all_reduce(mean)
+    results[rank] = mean / 2
+    dist.destroy_process_group()
+
+
+def test_silog_over_two_unequal_ranks_is_that_of_the_joint_batch(tmp_path):
+    results = torch.zeros(2, dtype=torch.float64).share_memory_()
+    mp.spawn(silog_on_rank, args=(str(tmp_path / "rendezvous"), results), nprocs=2)
+    torch.testing.assert_close(results, silog_gradient(slice(None)).expand(2))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("HuberLoss", {"delta": 0.0}, "positive delta"),
+        ("SILogLoss", {"scale_invariance": 1.5}, "in \\[0, 1\\]"),
+        ("SILogLoss", {"floor": 0.0}, "positive floor"),
+        ("FocalRLoss", {"error": "mse"}, "squared or absolute"),
+        ("FocalRLoss", {"activation": "relu"}, "sigmoid or tanh"),
+        ("FocalRLoss", {"beta": 0.0}, "beta > 0"),
+        ("FocalRLoss", {"gamma": -1.0}, "gamma >= 0"),
+    ],
+)
+def test_wrong_options_are_errors(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        LOSSES[name](**options)

@@ -1,0 +1,191 @@
+"""Balancing a trained regressor's predictions."""
+
+import numpy as np
+import pytest
+import torch
+
+from depthbal.losses import GAILoss, balance_predictions, truncated_normal_mean
+from depthbal.losses.posthoc import training_mean
+from depthbal.priors import GaussianMixture, Histogram
+from tests.reference import training_posterior_mean
+
+EDGES = np.linspace(0.7, 10.0, 94)
+LONG_TAIL = Histogram(EDGES, 1e6 * np.exp(-(EDGES[:-1] + EDGES[1:]) / 3))
+RANGE = (0.7, 10.0)
+
+
+def random_prior(seed: int, kind: str) -> GaussianMixture:
+    generator = torch.Generator().manual_seed(seed)
+    weights, means, spread = torch.rand(3, 7, generator=generator, dtype=torch.float64)
+    variances = torch.zeros_like(spread) if kind == "points" else spread**2
+    return GaussianMixture(weights + 0.01, 10 * means, variances)
+
+
+@pytest.mark.parametrize("kind", ["points", "normals"])
+@pytest.mark.parametrize("sigma", [0.05, 0.5, 2.0, 20.0])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_training_mean_of_the_balanced_prediction_is_the_prediction(kind, sigma, seed):
+    prior = random_prior(seed, kind)
+    low, high = prior.means.min() + 1e-3, prior.means.max() - 1e-3
+    preds = torch.linspace(float(low), float(high), 301, dtype=torch.float64)
+    balanced = balance_predictions(preds, prior, sigma)
+    parts = (prior.weights.tolist(), prior.means.tolist(), prior.variances.tolist())
+    again = [training_posterior_mean(p, *parts, sigma) for p in balanced.tolist()]
+    np.testing.assert_allclose(again, preds.numpy(), atol=1e-6)
+    assert (balanced.diff() > 0).all()
+
+
+@pytest.mark.parametrize("kind", ["points", "normals"])
+def test_the_training_mean_is_the_mean_of_the_posterior(kind):
+    prior = random_prior(5, kind)
+    locations = torch.linspace(-30, 40, 71, dtype=torch.float64)
+    parts = (prior.weights.tolist(), prior.means.tolist(), prior.variances.tolist())
+    expected = [training_posterior_mean(p, *parts, 0.7) for p in locations.tolist()]
+    np.testing.assert_allclose(training_mean(locations, prior, 0.7), expected, atol=1e-10)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_normal_prior_pushes_away_from_its_mean_by_a_factor(dtype):
+    """N(mu, v): m(p) = (v p + sigma^2 mu) / (v + sigma^2), so p - mu = (1 + sigma^2/v)(x - mu)."""
+    preds = torch.tensor([[-50.0, 0.0], [2.5, 3.0], [4.0, 900.0]], dtype=dtype)
+    balanced = balance_predictions(preds, GaussianMixture([1.0], [3.0], [2.0]), 1.5)
+    assert balanced.dtype == dtype
+    torch.testing.assert_close(balanced, 3 + (1 + 1.5**2 / 2) * (preds - 3))
+
+
+def test_two_labels_give_the_inverse_hyperbolic_tangent():
+    """Labels -1 and 1, equally often: m(p) = tanh(p / sigma^2)."""
+    preds = torch.linspace(-0.999, 0.999, 101, dtype=torch.float64)
+    prior = GaussianMixture([0.5, 0.5], [-1.0, 1.0], [0.0, 0.0])
+    got = balance_predictions(preds, prior, 0.8)
+    np.testing.assert_allclose(got, 0.64 * np.arctanh(preds.numpy()), atol=1e-4)
+
+
+@pytest.mark.parametrize("gap", [1.0, 100.0])
+def test_a_step_of_the_training_mean_in_the_middle_of_the_table_is_resolved(gap):
+    """Two far labels make m a step: everything between them maps to the point half-way."""
+    prior = GaussianMixture([0.5, 0.5], [0.0, gap], [0.0, 0.0])
+    preds = torch.tensor([0.25, 0.5, 0.9], dtype=torch.float64) * gap
+    sigma = gap / 30
+    expected = gap / 2 + sigma**2 / gap * np.log(preds / (gap - preds))
+    balanced = balance_predictions(preds, prior, sigma)
+    torch.testing.assert_close(balanced, expected, rtol=0, atol=1e-6 * gap)
+
+
+def test_a_uniform_prior_changes_nothing_in_the_interior():
+    uniform = Histogram(np.linspace(0.0, 10.0, 201), np.ones(200))
+    preds = torch.linspace(4.0, 6.0, 50, dtype=torch.float64)
+    balanced = balance_predictions(preds, uniform, 0.5)
+    torch.testing.assert_close(balanced, preds, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("sigma", [0.5, 1.0, 3.0])
+def test_the_optimum_that_training_finds_is_the_balanced_mean(sigma):
+    """Free predictions, one per input, trained with GAI on samples end where the inputs' mean
+    labels, which is what training with MSE finds, are sent."""
+    generator = torch.Generator().manual_seed(0)
+    prior = GaussianMixture([0.8, 0.15, 0.05], [2.0, 5.0, 9.0], [0.6, 1.0, 0.3])
+    inputs = torch.randint(6, (3000,), generator=generator)
+    noise = torch.randn(3000, generator=generator, dtype=torch.float64)
+    target = 1 + 1.3 * inputs + 0.5 * noise
+    means = torch.stack([target[inputs == i].mean() for i in range(6)])
+    preds = means.clone().requires_grad_()
+    loss = GAILoss(prior, init_noise_sigma=sigma)
+    solver = torch.optim.LBFGS(
+        [preds],
+        max_iter=500,
+        tolerance_grad=1e-11,
+        tolerance_change=1e-14,
+        line_search_fn="strong_wolfe",
+    )
+
+    def closure():
+        solver.zero_grad()
+        value = loss(preds[inputs], target)
+        value.backward()
+        return value
+
+    solver.step(closure)
+    assert (preds - means).abs().max() > 0.1
+    torch.testing.assert_close(
+        balance_predictions(means, prior, sigma), preds.detach(), rtol=0, atol=1e-4
+    )
+
+
+def test_finds_the_balanced_truth_behind_imbalanced_data():
+    """Labels seen through noise, far ones rare: the mean label of what looks alike, which a trained
+    regressor predicts, leans to the near; balanced, it is the posterior mean of a uniform world."""
+    generator = np.random.default_rng(0)
+    label = generator.choice(LONG_TAIL.centers, 4_000_000, p=LONG_TAIL.counts / LONG_TAIL.total)
+    seen = label + 0.8 * generator.standard_normal(len(label))
+    cells = np.linspace(1.0, 9.0, 81)
+    index = np.digitize(seen, cells) - 1
+    inside = (index >= 0) & (index < 80)
+    count = np.bincount(index[inside], minlength=80)
+    regressed = np.bincount(index[inside], weights=label[inside], minlength=80) / count
+    location = np.bincount(index[inside], weights=seen[inside], minlength=80) / count
+    preds = torch.from_numpy(regressed)
+    balanced = balance_predictions(preds, LONG_TAIL, 0.8).numpy()
+    assert np.abs(regressed - location)[10:70].min() > 0.15
+    np.testing.assert_allclose(balanced[:60], location[:60], atol=0.03)
+    read = balance_predictions(preds, LONG_TAIL, 0.8, RANGE)
+    expected = truncated_normal_mean(torch.from_numpy(location), 0.8, RANGE)
+    torch.testing.assert_close(read[:60], expected[:60], rtol=0, atol=0.03)
+
+
+@pytest.mark.parametrize("sigma", [1e-3, 0.3, 1.0, 10.0])
+def test_beyond_the_reachable_labels_it_gives_the_finite_limit(sigma):
+    first, last = LONG_TAIL.centers[[0, -1]]
+    preds = torch.tensor([-1e30, -3.0, first, 5.0, last, 11.0, 1e30], dtype=torch.float64)
+    read = balance_predictions(preds, LONG_TAIL, sigma, RANGE)
+    assert read[:3].tolist() == [0.7] * 3
+    assert read[4:].tolist() == [10.0] * 3
+    assert 0.7 < read[3].item() < 10.0
+    located = balance_predictions(preds, LONG_TAIL, sigma)
+    assert torch.isfinite(located).all()
+    assert located[0] == located[2]
+    assert located[4] == located[6]
+    parts = (LONG_TAIL.counts.tolist(), LONG_TAIL.centers.tolist(), [0.0] * 93)
+    reached = training_posterior_mean(located[4].item(), *parts, sigma)
+    assert reached == pytest.approx(last, abs=2e-5)
+
+
+@pytest.mark.parametrize("prior", [LONG_TAIL, GaussianMixture.fit(LONG_TAIL, 4)])
+@pytest.mark.parametrize("label_range", [None, RANGE])
+def test_it_is_monotone_and_stays_within_the_range(prior, label_range):
+    preds = torch.linspace(-5, 15, 2001, dtype=torch.float64)
+    balanced = balance_predictions(preds, prior, 1.0, label_range)
+    assert torch.isfinite(balanced).all()
+    assert (balanced.diff() >= 0).all()
+    if label_range is not None:
+        assert balanced.min() >= 0.7
+        assert balanced.max() <= 10.0
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (1,), (3, 1, 5, 7)])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_any_shape_and_precision_in_inference_mode_too(shape, dtype):
+    preds = torch.rand(shape).mul(9).to(dtype).requires_grad_()
+    expected = balance_predictions(preds, LONG_TAIL, 1.0, RANGE)
+    assert expected.shape == preds.shape
+    assert expected.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    assert not expected.requires_grad
+    with torch.inference_mode():
+        again = balance_predictions(preds.detach() * 1, LONG_TAIL, torch.tensor(1.0), RANGE)
+    assert torch.equal(again, expected)
+
+
+@pytest.mark.parametrize(
+    ("preds", "prior", "sigma", "message"),
+    [
+        ([1.0, torch.nan, torch.inf], LONG_TAIL, 1.0, "2 NaN or infinite"),
+        ([1.0], LONG_TAIL, 0.0, "positive noise_sigma"),
+        ([1.0], LONG_TAIL, torch.ones(2), "one element"),
+        ([1.0], Histogram([0.0, 1.0, 2.0], [0, 4]), 1.0, "at least 2 distinct labels"),
+        ([1.0], Histogram([0.0, 1.0, 2.0]), 1.0, "empty"),
+        ([1.0], GaussianMixture.unchecked(*torch.ones(3, 2, 2)), 1.0, "scalar labels"),
+    ],
+)
+def test_what_cannot_be_balanced_is_an_error(preds, prior, sigma, message):
+    with pytest.raises(ValueError, match=message):
+        balance_predictions(torch.tensor(preds), prior, sigma)

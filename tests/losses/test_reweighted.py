@@ -1,0 +1,106 @@
+"""Re-weighted errors."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from depthbal.losses import ReweightedLoss
+from depthbal.priors import GaussianMixture, Histogram
+from tests.reference import plain_label_weights
+
+COUNTS = [500.0, 220.0, 90.0, 0.0, 12.0, 3.0]
+HISTOGRAM = Histogram(np.linspace(0.0, 6.0, 7), COUNTS)
+LDS = {"weighting": "sqrt_inverse", "smoothing": "gaussian", "kernel_size": 3, "kernel_sigma": 1.0}
+
+
+def batch(dtype=torch.float64):
+    generator = torch.Generator().manual_seed(0)
+    preds, target = 7 * torch.rand(2, 3, 1, 7, 5, generator=generator, dtype=torch.float64) - 0.5
+    return preds.to(dtype), target.to(dtype), torch.rand(target.shape, generator=generator) < 0.6
+
+
+@pytest.mark.parametrize("error", ["squared", "absolute"])
+@pytest.mark.parametrize(("dtype", "rtol"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+def test_equals_plain_python(error, dtype, rtol):
+    preds, target, mask = batch(dtype)
+    side = np.exp(-0.5)
+    kernel = [side / (1 + 2 * side), 1 / (1 + 2 * side), side / (1 + 2 * side)]
+    weights = plain_label_weights(COUNTS, "sqrt_inverse", None, kernel)
+    total = 0.0
+    for p, t in zip(preds[mask].tolist(), target[mask].tolist(), strict=True):
+        weight = weights[min(max(int(np.floor(t)), 0), 5)]
+        total += weight * (abs(p - t) if error == "absolute" else (p - t) ** 2)
+    value = ReweightedLoss(HISTOGRAM, error=error, **LDS)(preds, target, mask)
+    assert value.dtype == dtype
+    assert value.item() == pytest.approx(total / int(mask.sum()), rel=rtol)
+
+
+def test_gradients_are_those_of_the_value():
+    preds, target, mask = batch()
+    loss = ReweightedLoss(HISTOGRAM)
+    assert torch.autograd.gradcheck(lambda p: loss(p, target, mask), preds.requires_grad_())
+
+
+def test_the_best_constant_under_inverse_weights_is_the_mean_of_the_occupied_bins():
+    labels = torch.from_numpy(np.repeat(HISTOGRAM.centers, np.array(COUNTS, dtype=int)))
+    preds = torch.full_like(labels, 14.5 / 5).requires_grad_()  # (0.5 + 1.5 + 2.5 + 4.5 + 5.5) / 5
+    ReweightedLoss(HISTOGRAM)(preds, labels).backward()
+    assert preds.grad.sum().item() == pytest.approx(0, abs=1e-12)
+
+
+def test_it_needs_its_histogram_and_takes_it_later():
+    loss = ReweightedLoss(**LDS)
+    assert loss.needs_prior
+    assert loss.prior is None
+    with pytest.raises(ValueError, match="no prior is set"):
+        loss(torch.zeros(2), torch.zeros(2))
+    loss.set_prior(HISTOGRAM)
+    assert not loss.needs_prior
+    assert loss.prior.counts.tolist() == COUNTS
+    assert loss.prior.edges.tolist() == HISTOGRAM.edges.tolist()
+
+
+@pytest.mark.parametrize("change", [lambda loss: loss, torch.nn.Module.half, torch.nn.Module.float])
+def test_a_fresh_loss_is_restored_from_the_state_dict_whatever_the_precision(change, tmp_path):
+    preds, target, mask = batch()
+    loss = ReweightedLoss(HISTOGRAM, error="absolute", **LDS)
+    expected = loss(preds, target, mask).item()
+    torch.save(change(loss).state_dict(), tmp_path / "state.pt")
+    fresh = ReweightedLoss(**loss.init_args)
+    fresh.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert not fresh.needs_prior
+    assert fresh(preds, target, mask).item() == expected
+    assert pickle.loads(pickle.dumps(loss))(preds, target, mask).item() == expected
+
+
+def test_a_saved_histogram_can_be_named_by_its_file(tmp_path):
+    HISTOGRAM.save(tmp_path / "histogram.json")
+    preds, target, mask = batch()
+    loss = ReweightedLoss(str(tmp_path / "histogram.json"))
+    expected = ReweightedLoss(HISTOGRAM)(preds, target, mask)
+    assert loss(preds, target, mask).item() == expected.item()
+
+
+def test_wrong_arguments_are_errors_before_a_histogram_is_there():
+    with pytest.raises(ValueError, match="squared or absolute"):
+        ReweightedLoss(error="huber")
+    with pytest.raises(ValueError, match="odd kernel_size"):
+        ReweightedLoss(smoothing="gaussian", kernel_size=2)
+    with pytest.raises(ValueError, match="expected a Histogram"):
+        ReweightedLoss(GaussianMixture([1.0], [0.0], [1.0]))
+
+
+def test_the_command_line_can_configure_it():
+    jsonargparse = pytest.importorskip("jsonargparse")
+    from depthbal.losses import RegressionLoss
+
+    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(RegressionLoss, "criterion")
+    arguments = ["--criterion", "depthbal.losses.ReweightedLoss", "--criterion.clip", "[5, 1000]"]
+    arguments += ["--criterion.smoothing", "gaussian", "--criterion.weighting", "sqrt_inverse"]
+    made = parser.instantiate_classes(parser.parse_args(arguments)).criterion
+    assert isinstance(made, ReweightedLoss)
+    assert made.init_args["smoothing"] == "gaussian"
+    assert tuple(made.init_args["clip"]) == (5, 1000)
