@@ -39,40 +39,44 @@ def restore_random_states(states: dict[str, Any]) -> None:
 class RandomStates(pl.Callback):
     """Make dropout and the like continue after a resume exactly as without the interruption.
 
-    The states are taken when the epoch's checkpoint is written and set again before the first
-    batch of the next epoch, in every run: starting a data loader draws random numbers too, and an
-    uninterrupted run starts its loaders at other moments than a resumed one.
+    The states are taken when an epoch's checkpoint is written, and set again before the first
+    batch of the next epoch, in every run: starting a data loader or counting the training depth
+    draws random numbers too, and an uninterrupted run does so at other moments than a resumed one.
+    The first epoch begins with the states at the callback's creation for the same reason.
     """
 
     def __init__(self) -> None:
-        self._states: list[dict[str, Any]] = []
+        self._next: dict[str, Any] | None = collect_random_states()
+        self._loaded: list[dict[str, Any]] = []
 
     def state_dict(self) -> dict[str, Any]:
         """Collect the states of all processes."""
-        own = collect_random_states()
-        if dist.is_available() and dist.is_initialized():
-            gathered: list[Any] = [None] * dist.get_world_size()
-            dist.all_gather_object(gathered, own)
-            self._states = gathered
-        else:
-            self._states = [own]
-        return {"states": self._states}
+        self._next = collect_random_states()
+        if not (dist.is_available() and dist.is_initialized()):
+            return {"states": [self._next]}
+        gathered: list[Any] = [None] * dist.get_world_size()
+        dist.all_gather_object(gathered, self._next)
+        return {"states": gathered}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Keep the states of a checkpoint until training continues."""
-        self._states = state_dict["states"]
+        self._loaded = state_dict["states"]
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Choose this process's states among those of a checkpoint."""
+        if len(self._loaded) == trainer.world_size:
+            self._next = self._loaded[trainer.global_rank]
+        elif self._loaded:
+            rank_zero_warn(
+                f"the checkpoint holds the random states of {len(self._loaded)} processes and this "
+                f"run has {trainer.world_size}; dropout continues with other random numbers"
+            )
+        self._loaded = []
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Restore before the first batch of an epoch."""
-        if batch_idx > 0 or not self._states:
-            return
-        if len(self._states) != trainer.world_size:
-            rank_zero_warn(
-                f"the checkpoint holds the random states of {len(self._states)} processes and this "
-                f"run has {trainer.world_size}; dropout continues with other random numbers"
-            )
-        else:
-            restore_random_states(self._states[trainer.global_rank])
-        self._states = []
+        """Set the states before the first batch of an epoch."""
+        if batch_idx == 0 and self._next is not None:
+            restore_random_states(self._next)
+            self._next = None

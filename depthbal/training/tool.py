@@ -28,20 +28,22 @@ def run_tool(main: Callable[[Sequence[str]], None], arguments: Sequence[str] | N
         >>> run_tool(lambda arguments: None, [])
         0
     """
-    quieten_libraries()
-    try:
-        main(sys.argv[1:] if arguments is None else arguments)
-    except DepthbalError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    with warnings.catch_warnings():
+        quieten_libraries()
+        try:
+            main(sys.argv[1:] if arguments is None else arguments)
+        except DepthbalError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            return 130
     return 0
 
 
 def quieten_libraries() -> None:
-    """Drop warnings that nobody can act on and the training library's small talk."""
+    """Print warnings in one line; drop those nobody can act on, and the engine's small talk."""
+    warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
     for message in UNHELPFUL_WARNINGS:
         warnings.filterwarnings("ignore", message=message)
     for name in ("pytorch_lightning.utilities.rank_zero", "lightning_fabric.utilities.seed"):
