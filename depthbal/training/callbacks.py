@@ -2,6 +2,7 @@
 
 import sys
 import time
+from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, RichProgressBar
@@ -9,7 +10,7 @@ from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, Ri
 from depthbal.priors.files import write_json
 from depthbal.training.finite_loss import FiniteLoss
 from depthbal.training.random_states import RandomStates
-from depthbal.training.runs import RunFolder
+from depthbal.training.runs import CheckpointName, RunFolder
 from depthbal.training.task import DepthTask
 from depthbal.training.validation import SELECTION_METRIC
 
@@ -26,8 +27,8 @@ def run_callbacks(run: RunFolder, with_bar: bool = True) -> list[pl.Callback]:
         RandomStates(),
         FiniteLoss(),
         LearningRateMonitor(),
-        save_last(run),
-        save_best(run),
+        SaveCheckpoint(run, "best", SELECTION_METRIC),
+        SaveCheckpoint(run, "last"),  # after "best", whose score it carries
     ]
     if not show_progress():
         callbacks.append(EpochLines())
@@ -41,26 +42,40 @@ def show_progress() -> bool:
     return sys.stderr.isatty() and sys.stdout.isatty()
 
 
-def save_last(run: RunFolder) -> ModelCheckpoint:
-    """Return the callback that replaces last.ckpt after every epoch."""
-    return ModelCheckpoint(
-        dirpath=run.checkpoints,
-        filename="last",
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )
+class SaveCheckpoint(ModelCheckpoint):
+    """Keep one checkpoint under a fixed name in the run folder, replaced after an epoch.
 
+    Args:
+        run: The run folder.
+        name: "last" replaces it after every epoch, "best" after those that lower ``monitor``.
+        monitor: The metric to lower; None takes every epoch.
+    """
 
-def save_best(run: RunFolder) -> ModelCheckpoint:
-    """Return the callback that keeps the epoch with the best validation in best.ckpt."""
-    return ModelCheckpoint(
-        dirpath=run.checkpoints,
-        filename="best",
-        monitor=SELECTION_METRIC,
-        mode="min",
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )
+    def __init__(self, run: RunFolder, name: CheckpointName, monitor: str | None = None) -> None:
+        super().__init__(
+            dirpath=run.checkpoints,
+            filename=name,
+            monitor=monitor,
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        )
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save, unless there is no validation split to choose by."""
+        if self.monitor is None or self.monitor in trainer.callback_metrics:
+            super().on_train_epoch_end(trainer, pl_module)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over the best score also where the run folder has moved since."""
+        path = self.format_checkpoint_name({})
+        scores = state_dict["best_k_models"].values()
+        moved = {
+            "dirpath": self.dirpath,
+            "best_model_path": path,
+            "kth_best_model_path": path if scores else "",
+            "best_k_models": {path: score for score in scores},
+        }
+        super().load_state_dict({**state_dict, **moved})
 
 
 class PriorFiles(pl.Callback):

@@ -1,5 +1,6 @@
 """What a checkpoint says about itself, so that it can be opened without Lightning and config."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,6 +9,7 @@ from torch import nn
 import depthbal
 from depthbal.checkpoint import FORMAT
 from depthbal.data.images import IMAGENET_MEAN, IMAGENET_STD
+from depthbal.errors import CheckpointError
 from depthbal.losses import LOSSES
 from depthbal.models import MODELS
 from depthbal.predictor import Readout
@@ -38,6 +40,39 @@ def describe_checkpoint(
         "readout": readout,
         "label_range": None if label_range is None else [float(end) for end in label_range],
     }
+
+
+def require_same(found: Any, own: dict[str, Any]) -> None:
+    """Check that a checkpoint can continue in this training.
+
+    Args:
+        found: The checkpoint's entry, or whatever is in its place.
+        own: The entry that this training writes.
+
+    Raises:
+        CheckpointError: Another network, or another class of loss.
+    """
+    if not isinstance(found, dict):
+        raise CheckpointError("the checkpoint was not written by depthbal: it has no such entry")
+    differences = [
+        f"its {part} is {theirs}, this training's is {mine}"
+        for part, theirs, mine in (
+            ("model", _identity(found.get("model")), _identity(own["model"])),
+            ("criterion", found.get("criterion", {}).get("name"), own["criterion"]["name"]),
+        )
+        if theirs != mine
+    ]
+    if differences:
+        raise CheckpointError(
+            f"the checkpoint belongs to another training: {'; '.join(differences)}"
+        )
+
+
+def _identity(described: Any) -> str:
+    """Return name and arguments, without the pre-trained weights that training started from."""
+    arguments = dict(described.get("init_args") or {})
+    arguments.pop("weights", None)
+    return f"{described.get('name')} {json.dumps(arguments, sort_keys=True)}"
 
 
 def _describe(module: nn.Module, known: Mapping[str, type[Any]]) -> dict[str, Any]:

@@ -18,8 +18,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     its last step is a copy that a full disk or a kill leaves half done over the previous file.
 
     Raises:
-        CheckpointError: The file to load is truncated or holds something other than tensors and
-            plain types.
+        CheckpointError: The disk is full, or the file to load is truncated or holds something
+            other than tensors and plain types.
     """
 
     def save_checkpoint(
@@ -38,6 +38,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(target)
+        except (OSError, RuntimeError) as error:  # torch turns some system errors into its own
+            raise CheckpointError(
+                f"cannot write {target} ({_first_line(error)}); the previous checkpoint is "
+                "untouched: free disk space and continue the run with --resume"
+            ) from error
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -54,7 +59,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             raise
         except Exception as error:  # torch raises a different class for every kind of damage
             raise CheckpointError(
-                f"{path} cannot be read ({type(error).__name__}: {str(error).splitlines()[0]}); "
+                f"{path} cannot be read ({_first_line(error)}); "
                 "it is truncated or not a checkpoint of depthbal"
             ) from error
         return checkpoint
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).splitlines()
+    return lines[0] if lines else type(error).__name__

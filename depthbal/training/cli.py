@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentError
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from lightning_utilities.core.rank_zero import rank_zero_only
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import ProgressBar
@@ -13,7 +14,7 @@ from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCL
 
 import depthbal.data as data
 import depthbal.models as models
-from depthbal.errors import ConfigError
+from depthbal.errors import ConfigError, DepthbalError
 from depthbal.priors.files import write_json
 from depthbal.training import schedules
 from depthbal.training.callbacks import run_callbacks, show_progress
@@ -97,8 +98,8 @@ class TrainCLI(LightningCLI):
         """Build task, data and trainer; values they refuse come as ConfigError."""
         try:
             super().instantiate_classes()
-        except (ValueError, TypeError) as error:
-            if isinstance(error, ConfigError):
+        except (ValueError, TypeError, MisconfigurationException) as error:
+            if isinstance(error, DepthbalError):
                 raise
             raise ConfigError(str(error)) from error
 

@@ -14,7 +14,7 @@ from lightning_utilities.core.rank_zero import rank_zero_warn
 def collect_random_states() -> dict[str, Any]:
     """Return the states of Python's, NumPy's and torch's generators as tensors and plain types."""
     version, internal, gauss = random.getstate()
-    numpy_state: dict[str, Any] = np.random.get_state(legacy=False)  # type: ignore[assignment]  # noqa: NPY002
+    numpy_state: Any = np.random.get_state(legacy=False)  # noqa: NPY002
     numpy_state["state"]["key"] = torch.from_numpy(numpy_state["state"]["key"].astype(np.int64))
     return {
         "python": [version, list(internal), gauss],

@@ -11,7 +11,7 @@ from depthbal.errors import ConfigError
 from depthbal.losses import RegressionLoss
 from depthbal.predictor import Predictor, Readout
 from depthbal.priors import Histogram
-from depthbal.training.checkpoint_entry import DEFAULT_INPUT, describe_checkpoint
+from depthbal.training.checkpoint_entry import DEFAULT_INPUT, describe_checkpoint, require_same
 from depthbal.training.finite_loss import TrainingError, diverged_message
 from depthbal.training.masked_loss import masked_loss, match_size
 from depthbal.training.optimisation import hold_noise_lr, parameter_groups
@@ -173,6 +173,15 @@ class DepthTask(pl.LightningModule):
         self.validation.reset()
 
     # ---- checkpoints ----
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Check that the checkpoint is this model's and this loss's.
+
+        Raises:
+            CheckpointError: It is another's.
+        """
+        own = describe_checkpoint(self.model, self.criterion, self.input_spec, self.readout)
+        require_same(checkpoint.get("depthbal"), own)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what is needed to open the checkpoint without Lightning and config."""

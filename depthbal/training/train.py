@@ -1,16 +1,19 @@
 """The training command: parse, train, evaluate, say where everything is."""
 
 import argparse
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Trainer
 from rich.console import Console
 
 from depthbal.checkpoint import read_checkpoint
+from depthbal.errors import ConfigError
 from depthbal.priors.files import write_json
 from depthbal.training.cli import TrainCLI
 from depthbal.training.configs import expand_configs, last_config
@@ -26,7 +29,7 @@ def train(arguments: Sequence[str], default_config: Path) -> RunFolder:
 
     Args:
         arguments: The command line: ``--config FILE``, any setting as ``--section.key VALUE``,
-            ``--out DIR``, ``--overwrite``, ``--resume RUN``.
+            ``--out DIR``, ``--overwrite``; or ``--resume RUN`` with settings of trainer and data.
         default_config: What runs without ``--config``.
 
     Raises:
@@ -41,8 +44,9 @@ def train(arguments: Sequence[str], default_config: Path) -> RunFolder:
         cli.datamodule.prepare_data()
         cli.datamodule.setup("fit")  # bad data must not leave a run folder behind
         cli.claim_folder(versions)
+        print(f"Run folder: {run.path}")
     checkpoint = _continue_from(run, cli) if resumed else None
-    cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint)
+    _fit(cli, checkpoint)
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()  # the evaluation is one process's work
     if not cli.trainer.is_global_zero:
@@ -63,12 +67,32 @@ def train(arguments: Sequence[str], default_config: Path) -> RunFolder:
     return run
 
 
+def _fit(cli: TrainCLI, checkpoint: Path | None) -> None:
+    try:
+        cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint)
+    except MisconfigurationException as error:
+        raise ConfigError(str(error)) from error
+    except SystemExit as error:  # how Lightning ends after Ctrl-C
+        path = cli.run_folder.path
+        print(f"stopped; continue with: tools/train.py --resume {path}", file=sys.stderr)
+        raise KeyboardInterrupt from error
+
+
 def _take_resume(arguments: Sequence[str]) -> tuple[RunFolder | None, list[str]]:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--resume")
-    known, rest = parser.parse_known_args(arguments)
+    try:
+        known, rest = parser.parse_known_args(arguments)
+    except argparse.ArgumentError as error:
+        raise ConfigError(str(error)) from error
     if known.resume is None:
         return None, rest
+    for flag in rest:
+        if flag.startswith("-") and not flag.startswith(("--trainer.", "--data.")):
+            raise ConfigError(
+                f"--resume continues the training as it was, in place; of {flag} and the like only "
+                "--trainer.KEY and --data.KEY can be changed"
+            )
     run = RunFolder(Path(known.resume))
     run.require_run()
     return run, rest

@@ -1,4 +1,4 @@
-"""Tiny trainings: a network with dropout and batch statistics, and a callback that kills."""
+"""Tiny trainings: a network with dropout and batch statistics, and callbacks that disturb."""
 
 import os
 import signal
@@ -9,8 +9,35 @@ import torch
 import yaml
 from torch import Tensor, nn
 
+from depthbal.training.tool import run_tool
+from depthbal.training.train import train
+
 REPOSITORY = Path(__file__).resolve().parents[2]
-TRAIN = REPOSITORY / "tools" / "train.py"
+TOOLS = REPOSITORY / "tools"
+CONFIGS = REPOSITORY / "configs"
+
+ROOMS = {
+    "class_path": "depthbal.data.RoomsDataModule",
+    "init_args": {
+        "n_train": 12,
+        "n_val": 4,
+        "n_test": 4,
+        "size": [24, 32],
+        "batch_size": 4,
+        "num_workers": 0,
+    },
+}
+GAI = {
+    "class_path": "depthbal.losses.GAILoss",
+    "init_args": {"n_components": 4, "noise": "learned", "label_range": [0.7, 10.0]},
+}
+SMALL_UNET = {
+    "class_path": "depthbal.models.SmpDepth",
+    "init_args": {
+        "encoder": "mobilenet_v2",
+        "arch_args": {"decoder_channels": [16, 8, 8, 4, 4]},
+    },
+}
 
 
 class DropoutNet(nn.Module):
@@ -48,30 +75,39 @@ class KillOnce(pl.Callback):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+class Poison(pl.Callback):
+    """Make a weight NaN after the last batch of the second epoch, when its loss was still fine."""
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        if trainer.current_epoch == 1 and batch_idx == trainer.num_training_batches - 1:
+            with torch.no_grad():
+                next(pl_module.model.parameters()).view(-1)[0] = float("nan")
+
+
+class PressCtrlC(pl.Callback):
+    """Interrupt the second epoch."""
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+        if trainer.current_epoch == 1 and batch_idx == 1:
+            raise KeyboardInterrupt
+
+
+def callback(cls: type, **init_args) -> dict:
+    """Return a trainer section that adds a callback of this file."""
+    return {"callbacks": [{"class_path": f"{__name__}.{cls.__name__}", "init_args": init_args}]}
+
+
 def tiny_config(path: Path, **sections: dict) -> Path:
-    """Write a config that trains in seconds; sections are merged into it."""
+    """Write a config that trains in a second; sections are merged into it."""
     config = {
-        "trainer": {"max_epochs": 4, "log_every_n_steps": 1, "accelerator": "cpu", "devices": 1},
+        "trainer": {"max_epochs": 2, "log_every_n_steps": 1, "accelerator": "cpu", "devices": 1},
         "model": {
-            "model": {"class_path": "tests.training.helpers.DropoutNet"},
-            "criterion": {
-                "class_path": "depthbal.losses.GAILoss",
-                "init_args": {"n_components": 4, "noise": "learned", "label_range": [0.7, 10.0]},
-            },
+            "model": SMALL_UNET,
+            "criterion": GAI,
             "optimizer": {"class_path": "torch.optim.AdamW", "init_args": {"lr": 0.01}},
             "lr_scheduler": {"class_path": "depthbal.training.schedules.WarmupCosine"},
         },
-        "data": {
-            "class_path": "depthbal.data.RoomsDataModule",
-            "init_args": {
-                "n_train": 12,
-                "n_val": 4,
-                "n_test": 4,
-                "size": [24, 32],
-                "batch_size": 4,
-                "num_workers": 0,
-            },
-        },
+        "data": ROOMS,
     }
     for section, content in sections.items():
         config[section] = {**config.get(section, {}), **content}
@@ -79,6 +115,23 @@ def tiny_config(path: Path, **sections: dict) -> Path:
     return path
 
 
-def checkpoint_tensors(run: Path, name: str = "last") -> dict[str, Tensor]:
-    """Return the weights of a run's checkpoint."""
-    return torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)["state_dict"]
+def train_tiny(config: Path, out: Path, *overrides: str) -> Path:
+    """Train in this process; errors come as exceptions."""
+    train(["--config", str(config), "--out", str(out), *overrides], config)
+    return out
+
+
+def exit_code(config: Path, *arguments: str) -> int:
+    """Train in this process as the command line does; errors come as exit codes."""
+    return run_tool(lambda line: train(line, config) and None, list(arguments))
+
+
+def checkpoint_of(run: Path, name: str = "last") -> dict:
+    """Return the whole content of a run's checkpoint, loaded without running code."""
+    return torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)
+
+
+def same_weights(first: Path, second: Path) -> bool:
+    """Whether the last checkpoints of two runs hold the same weights, bit by bit."""
+    one, two = (checkpoint_of(run)["state_dict"] for run in (first, second))
+    return one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
