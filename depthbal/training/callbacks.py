@@ -68,12 +68,12 @@ class SaveCheckpoint(ModelCheckpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over the best score also where the run folder has moved since."""
         path = self.format_checkpoint_name({})
-        scores = state_dict["best_k_models"].values()
+        scores = list(state_dict["best_k_models"].values())
         moved = {
             "dirpath": self.dirpath,
             "best_model_path": path,
             "kth_best_model_path": path if scores else "",
-            "best_k_models": {path: score for score in scores},
+            "best_k_models": {path: scores[0]} if scores else {},
         }
         super().load_state_dict({**state_dict, **moved})
 

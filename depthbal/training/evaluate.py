@@ -92,7 +92,7 @@ def evaluate_run(
         "name": protocol,
         "checkpoint": checkpoint,
         "epochs": int(content["epoch"]) + 1,
-        "data": data.describe(),
+        "data": _test_facts(data),
     }
     score = _score_eigen if protocol == "eigen" else _score_balanced
     evaluation = score(folder, data, predictor, facts, seed)
@@ -101,6 +101,14 @@ def evaluate_run(
     with replacing(folder.per_image(protocol)) as temporary:
         np.savez_compressed(temporary, **evaluation.per_image())  # type: ignore[arg-type]
     return metrics
+
+
+def _test_facts(data: DepthDataModule) -> dict[str, Any]:
+    """Return what the test data are; the training split need not be there."""
+    facts = data.describe()
+    facts["images"] = facts["images"]["test"]
+    facts.pop("fingerprint")
+    return facts
 
 
 def run_bins(folder: RunFolder, data: DepthDataModule) -> DepthBins:

@@ -6,19 +6,26 @@ import torch
 def default_precision(accelerator: str = "auto") -> str:
     """Return Lightning's name of the precision to train in.
 
-    A GPU with native bfloat16 trains in mixed precision; the losses compute in float32 anyway.
-    Everything else trains in float32: most CPUs only emulate bfloat16, several times slower.
+    Mixed precision with bfloat16 where the hardware multiplies it natively: GPUs since Ampere,
+    CPUs with AVX512-BF16 or AMX. Others would emulate it, several times slower than float32. The
+    losses compute in float32 anyway.
 
     Args:
         accelerator: ``trainer.accelerator``.
 
     Example:
-        >>> default_precision("cpu")
-        '32-true'
+        >>> default_precision("cpu") in ("bf16-mixed", "32-true")
+        True
     """
     gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-    native = gpu and torch.cuda.is_bf16_supported(including_emulation=False)
+    native = torch.cuda.is_bf16_supported(including_emulation=False) if gpu else _cpu_has_bfloat16()
     return "bf16-mixed" if native else "32-true"
+
+
+def _cpu_has_bfloat16() -> bool:
+    """Return whether the CPU multiplies bfloat16; False where torch cannot tell."""
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
 
 def default_device() -> str:

@@ -43,6 +43,7 @@ def train(arguments: Sequence[str], default_config: Path) -> RunFolder:
     if cli.trainer.is_global_zero:
         cli.datamodule.prepare_data()
         cli.datamodule.setup("fit")  # bad data must not leave a run folder behind
+        versions["data"] = cli.datamodule.describe()
         cli.claim_folder(versions)
         print(f"Run folder: {run.path}")
     checkpoint = _continue_from(run, cli) if resumed else None

@@ -107,6 +107,7 @@ def test_versions_say_what_the_run_was_made_with(finished_run):
     assert versions["seed"] == 0
     assert versions["device"] == "cpu"
     assert versions["duration_s"] > 0
+    assert versions["data"]["images"] == {"train": 12, "val": 4, "test": 4}
     assert {"python", "platform", "git_commit", "command", "pytorch-lightning"} <= set(versions)
 
 

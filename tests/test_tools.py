@@ -1,0 +1,161 @@
+"""The commands as somebody types them, from training to a predicted picture."""
+
+import json
+import runpy
+import shutil
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+from depthbal import load_predictor
+from tests.data.make_files import SMALL, noise_image, write_image, write_nyud2
+from tests.training.helpers import TOOLS, tiny_config
+
+TINY_ROOMS = ["--trainer.max_epochs=1", "--trainer.accelerator=cpu", "--data.size=[24,32]"]
+TINY_ROOMS += ["--data.n_train=8", "--data.n_val=4", "--data.n_test=4", "--data.batch_size=4"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("tools")
+
+
+@pytest.fixture(autouse=True)
+def somewhere_else(folder, monkeypatch):
+    """Work in an empty folder, so that no command can rely on where the repository lies."""
+    (folder / "work").mkdir(exist_ok=True)
+    monkeypatch.chdir(folder / "work")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    monkeypatch.delenv("DEPTHBAL_RUN", raising=False)
+
+
+def tool(name: str, *arguments: str) -> int:
+    """Run a tool's file as a script and return its exit code."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [str(TOOLS / name), *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(str(TOOLS / name), run_name="__main__")
+    return end.value.code
+
+
+@pytest.fixture
+def trained(folder):
+    """The run of the default config; trained by whichever test asks first."""
+    run = folder / "work" / "runs" / "rooms-gai"
+    if not run.exists():
+        assert tool("train.py", *TINY_ROOMS) == 0
+    return run
+
+
+def test_training_without_a_config_runs_the_rooms_and_prints_the_result(folder, capsys):
+    assert tool("train.py", *TINY_ROOMS, "--out", "fresh") == 0
+    printed = capsys.readouterr().out
+    for expected in (
+        "Balanced mask",
+        "All pixels",
+        "read-out mean",
+        "few",
+        "took",
+        "Run folder: fresh",
+    ):
+        assert expected in printed
+    assert json.loads((folder / "work" / "fresh" / "metrics.json").read_text())["few"]["count"] > 0
+
+
+def test_evaluation_repeats_the_numbers_of_training(trained, capsys):
+    before = json.loads((trained / "metrics.json").read_text())
+    assert tool("evaluate.py", trained, "--device", "cpu") == 0
+    assert json.loads((trained / "metrics.json").read_text()) == before
+    assert "Balanced mask" in capsys.readouterr().out
+
+
+def test_evaluation_by_other_protocol_and_checkpoint(trained, capsys):
+    arguments = ["--protocol", "eigen", "--checkpoint", "best", "--device", "cpu"]
+    assert tool("evaluate.py", trained, *arguments) == 0
+    metrics = json.loads((trained / "metrics_eigen.json").read_text())
+    assert metrics["protocol"]["checkpoint"] == "best"
+    assert "Eigen crop" in capsys.readouterr().out
+
+
+def test_prediction_writes_millimetres_and_a_colour_picture(trained, folder, capsys):
+    image = noise_image(50, 70)
+    write_image(folder / "work" / "room.png", image)
+    assert tool("predict.py", trained, "room.png", "--out", "depth", "--device", "cpu") == 0
+    written = cv2.imread("depth/room_depth.png", cv2.IMREAD_UNCHANGED)
+    assert written.dtype == np.uint16
+    expected = load_predictor(trained).predict(image)
+    assert np.abs(written / 1000 - expected).max() <= 0.0005 + 1e-6
+    assert cv2.imread("depth/room_colour.png").shape == (50, 70, 3)
+    # a second time it would overwrite
+    assert tool("predict.py", trained, "room.png", "--out", "depth") == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert tool("predict.py", trained, "room.png", "--out", "depth", "--overwrite") == 0
+
+
+def test_pictures_of_one_name_are_refused_before_anything_is_written(trained, folder, capsys):
+    for name in ("a", "b"):
+        write_image(folder / "work" / name / "room.png", noise_image(24, 32))
+    assert tool("predict.py", trained, "a/room.png", "b/room.png", "--out", "both") == 2
+    assert "room" in capsys.readouterr().err
+    assert not (folder / "work" / "both").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("evaluate.py", ["nowhere"]),
+        ("predict.py", ["nowhere", "room.png"]),
+        ("train.py", ["--resume", "nowhere"]),
+        ("train.py", ["--config", "nowhere"]),
+    ],
+)
+def test_something_missing_is_one_line_without_traceback(name, arguments, capsys):
+    assert tool(name, *arguments) == 2
+    message = capsys.readouterr().err
+    assert "nowhere" in message
+    assert "Traceback" not in message
+
+
+def test_an_unknown_setting_of_the_data_is_named(trained, capsys):
+    assert tool("evaluate.py", trained, "--data.n_tets", "3") == 2
+    assert "n_tets" in capsys.readouterr().err
+
+
+def test_an_unreadable_picture_is_named(trained, folder, capsys):
+    (folder / "work" / "torn.png").write_bytes(b"no picture")
+    assert tool("predict.py", trained, "torn.png", "--out", "torn", "--device", "cpu") == 2
+    assert "torn.png" in capsys.readouterr().err
+
+
+def test_files_of_the_benchmark_are_trained_moved_and_evaluated(folder, tmp_path, capsys):
+    write_nyud2(tmp_path / "here", scenes=12)
+    section = {
+        "class_path": "depthbal.data.NYUD2DataModule",
+        "init_args": {"root": "nowhere", "val_fraction": 0.2, **SMALL},
+    }
+    config = tiny_config(tmp_path / "nyu.yaml", data=section)
+    run = tmp_path / "run"
+    arguments = ["--config", config, "--out", run, "--trainer.max_epochs", "1"]
+    assert tool("train.py", *arguments, "--data.root", tmp_path / "here") == 0
+    shutil.move(tmp_path / "here", tmp_path / "there")
+    assert tool("evaluate.py", run, "--device", "cpu") == 2
+    assert tool("evaluate.py", run, "--device", "cpu", "--data.root", tmp_path / "there") == 0
+    assert (run / "checkpoints" / "best.ckpt").exists()
+
+
+def test_an_image_that_breaks_during_training_is_named(tmp_path, capsys):
+    data = write_nyud2(tmp_path / "root", scenes=12)
+    torn = data / "nyu2_train" / "scene03_out" / "2.jpg"
+    section = {
+        "class_path": "depthbal.data.NYUD2DataModule",
+        "init_args": {"root": str(tmp_path / "root"), "val_fraction": 0.0, **SMALL},
+    }
+    section["init_args"]["num_workers"] = 1
+    config = tiny_config(tmp_path / "nyu.yaml", data=section)
+    torn.write_bytes(torn.read_bytes()[:100])
+    assert tool("train.py", "--config", config, "--out", tmp_path / "run") == 2
+    message = capsys.readouterr().err
+    assert "scene03_out/2.jpg" in message
+    assert "Traceback" not in message
