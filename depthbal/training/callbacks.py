@@ -15,12 +15,12 @@ from depthbal.training.task import DepthTask
 from depthbal.training.validation import SELECTION_METRIC
 
 
-def run_callbacks(run: RunFolder, with_bar: bool = True) -> list[pl.Callback]:
+def run_callbacks(run: RunFolder, with_bar: bool) -> list[pl.Callback]:
     """Return the callbacks of a training that writes into ``run``.
 
     Args:
         run: The run folder.
-        with_bar: Add a progress bar, where somebody is looking.
+        with_bar: Show a progress bar; False prints one line per epoch.
     """
     callbacks: list[pl.Callback] = [
         PriorFiles(run),
@@ -30,10 +30,7 @@ def run_callbacks(run: RunFolder, with_bar: bool = True) -> list[pl.Callback]:
         SaveCheckpoint(run, "best", SELECTION_METRIC),
         SaveCheckpoint(run, "last"),  # after "best", whose score it carries
     ]
-    if not show_progress():
-        callbacks.append(EpochLines())
-    elif with_bar:
-        callbacks.append(RichProgressBar())
+    callbacks.append(RichProgressBar() if with_bar else EpochLines())
     return callbacks
 
 

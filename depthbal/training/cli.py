@@ -98,7 +98,7 @@ class TrainCLI(LightningCLI):
         """Build task, data and trainer; values they refuse come as ConfigError."""
         try:
             super().instantiate_classes()
-        except (ValueError, TypeError, MisconfigurationException) as error:
+        except (ValueError, TypeError, ImportError, MisconfigurationException) as error:
             if isinstance(error, DepthbalError):
                 raise
             raise ConfigError(str(error)) from error
@@ -107,14 +107,16 @@ class TrainCLI(LightningCLI):
         """Build a trainer that logs and saves into the run folder."""
         given = self.config_init.trainer
         bars = [c for c in _as_list(given.callbacks) if isinstance(c, ProgressBar)]
-        self.trainer_defaults["callbacks"] = run_callbacks(self.run_folder, with_bar=not bars)
+        wanted = given.enable_progress_bar is not False
+        own_bar = wanted and not bars and show_progress()
+        self.trainer_defaults["callbacks"] = run_callbacks(self.run_folder, own_bar)
         return super().instantiate_trainer(
             logger=[RunLogger(self.run_folder.path), *_as_list(given.logger)],
             plugins=[AtomicCheckpointIO(), *_as_list(given.plugins)],
             precision=given.precision or default_precision(str(given.accelerator)),
             default_root_dir=self.run_folder.path,
-            enable_progress_bar=bool(bars) or show_progress(),
-            enable_model_summary=False,
+            enable_progress_bar=bool(bars) or own_bar,
+            enable_model_summary=bool(given.enable_model_summary),
             **kwargs,
         )
 

@@ -1,5 +1,7 @@
 """Which device and floating-point precision suit a machine, where nobody says."""
 
+from typing import Any
+
 import torch
 
 
@@ -24,7 +26,7 @@ def default_precision(accelerator: str = "auto") -> str:
 
 def _cpu_has_bfloat16() -> bool:
     """Return whether the CPU multiplies bfloat16; False where torch cannot tell."""
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
 

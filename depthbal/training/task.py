@@ -16,7 +16,7 @@ from depthbal.training.checkpoint_entry import DEFAULT_INPUT, describe_checkpoin
 from depthbal.training.finite_loss import TrainingError, diverged_message
 from depthbal.training.masked_loss import masked_loss, match_size
 from depthbal.training.optimisation import hold_noise_lr, parameter_groups
-from depthbal.training.validation import ValidationMetrics
+from depthbal.training.validation import SELECTION_METRIC, ValidationMetrics
 
 
 class DepthTask(pl.LightningModule):
@@ -156,7 +156,16 @@ class DepthTask(pl.LightningModule):
         except ValueError as error:
             raise TrainingError(diverged_message(self.trainer, str(error))) from error
         size = len(batch["image"])
-        self.log("train/loss", loss, prog_bar=True, on_step=True, on_epoch=True, batch_size=size)
+        # our losses are scaled so that their mean over processes is that of the joined batch
+        self.log(
+            "train/loss",
+            loss,
+            prog_bar=True,
+            on_step=True,
+            on_epoch=True,
+            batch_size=size,
+            sync_dist=True,
+        )
         sigma = getattr(self.criterion, "noise_sigma", None)
         if sigma is not None:
             self.log("train/noise_sigma", sigma, batch_size=size)
@@ -171,7 +180,8 @@ class DepthTask(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log the validation split's metrics."""
-        self.log_dict(self.validation.compute(), prog_bar=True)
+        for name, value in self.validation.compute().items():  # reduced over processes already
+            self.log(name, value, prog_bar=name == SELECTION_METRIC, sync_dist=True)
         self.validation.reset()
 
     # ---- checkpoints ----

@@ -50,8 +50,8 @@ def train(arguments: Sequence[str], default_config: Path) -> RunFolder:
     _fit(cli, checkpoint)
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()  # the evaluation is one process's work
-    if not cli.trainer.is_global_zero:
-        return run
+    if not cli.trainer.is_global_zero or cli.config.trainer.fast_dev_run:
+        return run  # a development run leaves no checkpoint to evaluate
     metrics = evaluate_run(
         run.path,
         datamodule=cli.datamodule,

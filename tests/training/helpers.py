@@ -81,7 +81,7 @@ class Poison(pl.Callback):
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         if trainer.current_epoch == 1 and batch_idx == trainer.num_training_batches - 1:
             with torch.no_grad():
-                next(pl_module.model.parameters()).view(-1)[0] = float("nan")
+                next(pl_module.model.parameters()).fill_(float("nan"))
 
 
 class PressCtrlC(pl.Callback):
