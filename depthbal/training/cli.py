@@ -101,7 +101,7 @@ class TrainCLI(LightningCLI):
         except (ValueError, TypeError, ImportError, MisconfigurationException) as error:
             if isinstance(error, DepthbalError):
                 raise
-            raise ConfigError(str(error)) from error
+            raise ConfigError(explain(str(error))) from error
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build a trainer that logs and saves into the run folder."""

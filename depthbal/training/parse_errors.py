@@ -13,6 +13,7 @@ NOISE = (
     "Expected a path but ",
     "Given value type: ",
     "Given value: NestedArg",
+    "Given value: Namespace",
 )
 UNKNOWN_CLASS = re.compile(r"Expected a dot import path string: (\S+)")
 
@@ -39,6 +40,8 @@ def explain(message: str) -> str:
         fact = line.strip().removeprefix("- ")
         if fact and not fact.startswith(NOISE) and fact not in lines:
             lines.append(fact)
+    if any(line.startswith("Problem with given class_path") for line in lines):
+        lines = [line for line in lines if not line.startswith("Expected a <class")]
     text = "\n  ".join(lines)
     text = re.sub(r'Parser key "([^"]+)":\n ', r"setting \1:", text)
     unknown = UNKNOWN_CLASS.search(text)

@@ -251,3 +251,13 @@ def test_ctrl_c_keeps_the_checkpoint_and_says_how_to_go_on(tmp_path, capsys):
     assert exit_code(config, "--out", str(tmp_path / "run")) == 130
     assert f"--resume {tmp_path / 'run'}" in capsys.readouterr().err
     assert checkpoint_of(tmp_path / "run")["epoch"] == 0
+
+
+def test_a_refused_value_is_explained_in_one_line(tmp_path, capsys):
+    config = tiny_config(tmp_path / "tiny.yaml")
+    setting = ["--model.criterion.init_noise_sigma", "-1", "--out", str(tmp_path / "run")]
+    assert exit_code(config, *setting) == 2
+    message = capsys.readouterr().err
+    assert "positive noise_sigma" in message
+    assert "Subtypes" not in message
+    assert "NoneType" not in message
