@@ -124,7 +124,7 @@ def run_bins(folder: RunFolder, data: DepthDataModule) -> DepthBins:
     return DepthBins.from_histogram(Histogram.load(folder.histogram))
 
 
-class TestDepths:
+class SplitDepths:
     """The test split's depth maps, in order, read again at every iteration.
 
     Args:
@@ -144,7 +144,7 @@ class TestDepths:
 
 def choose_mask(data: DepthDataModule, bins: DepthBins, seed: int) -> BalancedMask:
     """Return the published balanced mask where the data have it, else draw one."""
-    depths = TestDepths(data)
+    depths = SplitDepths(data)
     if data.balanced_mask_file is not None:
         return load_balanced_mask(data.balanced_mask_file, depths, bins)
     return balanced_mask(depths, bins, seed)
