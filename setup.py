@@ -13,8 +13,12 @@ INSTALL_REQUIRES = [
     "pytorch-lightning>=2.5.2,<3,!=2.6.2,!=2.6.3",  # 2.6.2 and 2.6.3 were compromised releases
     "jsonargparse[signatures]>=4.40,<5",  # 5 changes the LightningCLI parser interface
     "segmentation-models-pytorch>=0.5,<0.7",  # 0.5 is the first without pretrainedmodels
+    "timm>=1.0",  # with the next two, what segmentation-models-pytorch loads weights with
+    "huggingface-hub>=0.24",  # its errors tell a failed download from a wrong name
+    "safetensors>=0.4",  # weights in .safetensors files
     "albumentations==2.0.8",  # the last MIT release; its successor is AGPL
     "opencv-python-headless>=4.9,<5",  # albumentations 2.0.8 was never tested with OpenCV 5
+    "PyYAML>=6.0",  # configs and their bases
     "platformdirs>=4.0",  # user_cache_path with ensure_exists
     "rich>=13.7",  # tables and the progress bar
     "matplotlib>=3.9",  # first built against NumPy 2

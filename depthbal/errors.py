@@ -1,4 +1,4 @@
-"""The errors a user can act on; everything the tools report without a traceback derives from one class."""
+"""The errors a user can act on: what the tools report in one line, without a traceback."""
 
 
 class DepthbalError(Exception):

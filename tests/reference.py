@@ -201,7 +201,8 @@ def plain_loss(name: str, preds: list[float], target: list[float], **options: An
     if name == "SILogLoss":
         d = [math.log(p) - math.log(t) for p, t in zip(preds, target, strict=True)]
         mean = sum(d) / len(d)
-        return sum(x * x for x in d) / len(d) - options["scale_invariance"] * mean**2
+        scale_invariance: float = options["scale_invariance"]
+        return sum(x * x for x in d) / len(d) - scale_invariance * mean**2
     total = 0.0
     for e in errors:
         if name == "HuberLoss":

@@ -17,5 +17,6 @@ def find_shared() -> Path | None:
 
 SHARED = find_shared()
 needs_shared = pytest.mark.skipif(
-    SHARED is None, reason="needs the developers' reference files (set DEPTHBAL_SHARED to their folder)"
+    SHARED is None,
+    reason="needs the developers' reference files (set DEPTHBAL_SHARED to their folder)",
 )

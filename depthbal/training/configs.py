@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 from depthbal.errors import ConfigError
 

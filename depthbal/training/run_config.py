@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-import yaml  # type: ignore[import-untyped]
+import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 import depthbal.data as data
