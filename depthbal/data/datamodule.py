@@ -2,13 +2,14 @@
 
 import hashlib
 import json
+import logging
 import os
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from pytorch_lightning import LightningDataModule
-from pytorch_lightning.utilities import rank_zero_info
+from pytorch_lightning.utilities import rank_zero_only
 from torch.utils.data import DataLoader
 
 from depthbal.data.dataset import DepthDataset, Sample
@@ -27,6 +28,8 @@ from depthbal.data.splits import hold_out
 from depthbal.data.transforms import EvalTransform, TrainTransform
 from depthbal.errors import ConfigError
 from depthbal.priors import Histogram
+
+announce = rank_zero_only(logging.getLogger("depthbal.data").info)
 
 _MAX_WORKERS = 8
 _HISTOGRAM_BATCH = 16
@@ -130,8 +133,12 @@ class DepthDataModule(LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         """Build and check the splits; only the test split for stage "test".
 
+        Every file is checked for being whole and of the right size, the values of every test and
+        validation depth map too (those of training when they are counted, in `train_histogram`),
+        once per set of files.
+
         Raises:
-            DataError: files are missing, unreadable, or plainly wrong in a few spread samples.
+            DataError: files are missing, damaged or plainly wrong; names the first.
         """
         if self.test_set is None:
             test = self.test_source()
@@ -145,9 +152,9 @@ class DepthDataModule(LightningDataModule):
         if val is None and self.val_fraction > 0:
             groups = [train.group(index) for index in range(len(train))]
             split = hold_out(groups, self.val_fraction, self.seed)
-            rank_zero_info(f"Validation: {split.message}")
+            announce(f"Validation: {split.message}")
             train, val = PairSubset(train, split.kept), PairSubset(train, split.held_out)
-        probe_split(train, self.count_transform, self.min_depth, "training")
+        probe_split(train, self.count_transform, self.min_depth, "training", values=False)
         if val is not None:
             probe_split(val, self.eval_transform, self.min_depth, "validation")
             self.val_set = DepthDataset(val, self.eval_transform, self.seed)
@@ -161,7 +168,7 @@ class DepthDataModule(LightningDataModule):
         sampler = EpochSampler(train, seed=self.seed)
         single = len(sampler) > self.batch_size > 1 and len(sampler) % self.batch_size == 1
         if single:  # batch normalisation has no variance over one sample
-            rank_zero_info(
+            announce(
                 f"Every epoch leaves out 1 of {len(sampler)} samples (another one each time): "
                 f"batches of {self.batch_size} would end with a batch of one"
             )

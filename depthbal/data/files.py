@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from depthbal.data.images import read_image
@@ -43,6 +44,11 @@ class FilePairs:
     def load_depth(self, index: int) -> Depth:
         """Return the depth map, float32 (H, W) in metres."""
         return self.read_depth(self.root / self.pairs[index][1])
+
+    def files(self, index: int) -> tuple[str, str]:
+        """Return the paths of the image and the depth file."""
+        image, depth = self.pairs[index]
+        return os.path.join(self.root, image), os.path.join(self.root, depth)
 
     def name(self, index: int) -> str:
         """Return both paths, as they appear under the root."""
@@ -97,6 +103,7 @@ def _states(folder: Path) -> dict[str, str]:
     states = {}
     with os.scandir(folder) as entries:
         for entry in entries:
-            status = entry.stat()
-            states[entry.name] = f"{status.st_size}:{status.st_mtime_ns}"
+            with suppress(OSError):  # a link to nothing: reading it will say so
+                status = entry.stat()
+                states[entry.name] = f"{status.st_size}:{status.st_mtime_ns}"
     return states

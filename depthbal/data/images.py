@@ -23,7 +23,7 @@ Array = TypeVar("Array", bound=NDArray[Any])
 
 # Every complete file of these formats carries this mark near its end; decoders fill a truncated
 # JPEG with grey and report success.
-_END_MARKS = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND"}
+END_MARKS = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND"}
 _TAIL = 65536
 
 
@@ -196,7 +196,7 @@ def _read_bytes(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
         content = Path(path).read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
-    mark = _END_MARKS.get(content[:2])
+    mark = END_MARKS.get(content[:2])
     if not content:
         raise DataError(f"{path}: the file is empty; fetch it again")
     if mark is not None and content.rfind(mark, max(0, len(content) - _TAIL)) < 0:

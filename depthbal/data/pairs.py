@@ -17,6 +17,8 @@ class PairSource(Protocol):
 
     A source that can deliver depth without decoding the image may also define
     ``load_depth(index) -> depth``; passes that need depth only then use it (see `load_depth`).
+    One whose pairs are files may define ``files(index) -> (image path, depth path)``, so that they
+    can be checked without being decoded.
     """
 
     def __len__(self) -> int:
@@ -70,6 +72,10 @@ class PairSubset:
         """Return only the depth map at this position of the subset."""
         return load_depth(self.source, self.indices[index])
 
+    def files(self, index: int) -> tuple[str, str] | None:
+        """Return the image and the depth file at this position of the subset, if they are files."""
+        return pair_files(self.source, self.indices[index])
+
     def name(self, index: int) -> str:
         """Return the name the underlying source gives this pair."""
         return self.source.name(self.indices[index])
@@ -89,3 +95,13 @@ def load_depth(source: PairSource, index: int) -> Depth:
     loader = getattr(source, "load_depth", None)
     depth: Depth = loader(index) if loader is not None else source.load(index)[1]
     return depth
+
+
+def pair_files(source: PairSource, index: int) -> tuple[str, str] | None:
+    """Return the paths of one pair's image and depth; None where the source is not made of files.
+
+    The files must hold the size that `PairSource.load` delivers.
+    """
+    finder = getattr(source, "files", None)
+    files: tuple[str, str] | None = finder(index) if finder is not None else None
+    return files
