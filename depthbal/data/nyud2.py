@@ -67,6 +67,17 @@ class NYUD2DataModule(DepthDataModule):
         self.balanced_mask_file = mask if mask.is_file() else None
         return source
 
+    def setup(self, stage: str | None = None) -> None:
+        """Build and check the splits, and the official mask's shape where the user has it.
+
+        Raises:
+            DataError: see `DepthDataModule.setup`; or the mask belongs to another test set or crop.
+        """
+        super().setup(stage)
+        if self.balanced_mask_file is not None and self.test_set is not None:
+            height, width = self.test_set[0]["depth"].shape[1:]
+            check_mask(self.balanced_mask_file, (len(self.test_set), height, width))
+
     def source_name(self) -> str:
         """Return the root folder."""
         return str(self.root.absolute())
@@ -94,6 +105,27 @@ def find_data_dir(root: Path, csv_name: str) -> Path:
         f"root {root.absolute()} {seen}; expected the folder that contains data/{csv_name} "
         "(the NYUD2-DIR download), or that data folder itself"
     )
+
+
+def check_mask(path: Path, shape: tuple[int, int, int]) -> None:
+    """Check, from its header, that a balanced mask has the shape (images, height, width).
+
+    Raises:
+        DataError: naming the file, what was expected and what came.
+    """
+    try:
+        given = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(
+            f"{path}: not a readable npy file of a balanced mask ({error}); fetch it again, or "
+            "remove it to have a mask drawn"
+        ) from error
+    if not isinstance(given, np.ndarray) or given.shape != shape:
+        raise DataError(
+            f"{path}: expected a mask of {shape[0]} test images of {shape[1]} x {shape[2]} pixels "
+            f"(the crop_size), got shape {getattr(given, 'shape', 'of an archive')}; use the test "
+            "list and crop_size it was made for, or remove the file to have a mask drawn"
+        )
 
 
 def read_nyud2_depth(path: Path) -> Depth:

@@ -78,8 +78,26 @@ def test_the_test_split_alone_needs_no_training_files(tmp_path):
 def test_the_official_mask_is_found_where_the_user_has_it(tmp_path):
     data = write_nyud2(tmp_path)
     assert module_of(tmp_path).balanced_mask_file is None
-    (data / "test_balanced_mask.npy").touch()
+    np.save(data / "test_balanced_mask.npy", np.ones((3, 20, 28), bool))
     assert module_of(tmp_path).balanced_mask_file == data / "test_balanced_mask.npy"
+
+
+@pytest.mark.parametrize(
+    ("shape", "came"), [((4, 20, 28), r"\(4, 20, 28\)"), ((3, 24, 32), r"\(3, 24, 32\)")]
+)
+def test_an_official_mask_of_another_test_set_or_crop_is_found_by_setup(tmp_path, shape, came):
+    data = write_nyud2(tmp_path)
+    np.save(data / "test_balanced_mask.npy", np.ones(shape, bool))
+    words = rf"test_balanced_mask\.npy: expected a mask of 3 test images of 20 x 28 .* {came}"
+    with pytest.raises(DataError, match=words):
+        module_of(tmp_path)
+
+
+def test_an_unreadable_official_mask_is_found_by_setup(tmp_path):
+    data = write_nyud2(tmp_path)
+    (data / "test_balanced_mask.npy").touch()
+    with pytest.raises(DataError, match=r"test_balanced_mask\.npy: not a readable npy file"):
+        module_of(tmp_path)
 
 
 def test_a_root_without_the_lists_is_explained(tmp_path):
