@@ -1,5 +1,6 @@
 """The histogram of a training split: one streamed pass over its depth, kept in a cache."""
 
+import logging
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +17,10 @@ from depthbal.data.pairs import PairSource, load_depth
 from depthbal.data.transforms import EvalTransform
 from depthbal.errors import DataError
 from depthbal.priors import Histogram
+
+logger = logging.getLogger("depthbal")
+
+_FAR_SHARE = 0.01  # of the pixels; beyond it, the histogram's last bin is no longer a bin
 
 
 class DepthOnly(Dataset[Tensor]):
@@ -50,18 +55,38 @@ def count_depth(
         min_depth: pixels below it (0 = no depth among them) do not count.
         progress: show a progress bar.
 
+    Warns:
+        By the logger "depthbal", when more than 1 % of the pixels lie beyond the last edge: they
+        all count in the last bin.
+
     Raises:
         DataError: when not a single pixel counted.
     """
+    limit = float(histogram.edges[-1])
+    pixels, far, farthest = 0, 0, limit
     with Progress(transient=True, disable=not progress) as bar:
         task = bar.add_task("Counting training depth", total=len(loader))
         for depth in loader:
-            histogram.update(depth[depth >= min_depth])
+            valid = depth[depth >= min_depth]
+            histogram.update(valid)
+            beyond = valid[valid > limit]
+            pixels, far = pixels + valid.numel(), far + beyond.numel()
+            farthest = max(farthest, float(beyond.max()) if len(beyond) else limit)
             bar.advance(task)
     if not histogram.total > 0:
         raise DataError(
             f"the training split has no pixel with depth of at least {min_depth:g} m; "
             "check scale and invalid, or lower min_depth"
+        )
+    if far > _FAR_SHARE * pixels:
+        logger.warning(
+            "%.1f %% of the training pixels with depth lie beyond %g m (the farthest at %.1f m) "
+            "and count in the last bin of the histogram; if such depths matter, raise "
+            "--data.max_depth, --model.max_depth and the criterion's label_range "
+            "(--model.criterion.label_range) together",
+            100 * far / pixels,
+            limit,
+            farthest,
         )
     return histogram
 

@@ -11,15 +11,16 @@ from tests.data.make_files import SMALL, ArraySource, array_source, grey_image
 class ArrayDataModule(DepthDataModule):
     """A data module over pairs in memory that counts how often depth was loaded."""
 
-    def __init__(self, source, **kwargs):
+    def __init__(self, source, test=None, **kwargs):
         super().__init__(**{**SMALL, "val_fraction": 0.0, **kwargs})
         self.source = source
+        self.test = test or source
 
     def train_source(self):
         return self.source
 
     def test_source(self):
-        return self.source
+        return self.test
 
 
 class CountingSource(ArraySource):
@@ -148,7 +149,7 @@ def test_a_nan_in_any_training_depth_is_found_by_the_count_and_named():
     bad = source.pairs[7][1].copy()
     bad[5, 5] = np.nan
     source.pairs[7] = (source.pairs[7][0], bad)
-    module = ArrayDataModule(source)
+    module = ArrayDataModule(source, test=array_source(2))
     module.setup("fit")  # sample 7 is none of the probes
     with pytest.raises(DataError, match="array 7: 1 of 768 depth values are NaN"):
         module.train_histogram(progress=False)
@@ -168,3 +169,27 @@ def test_coarse_levels_are_spread_over_their_own_width():
     module.setup("fit")
     counts = module.train_histogram(progress=False).counts
     assert np.ptp(counts[1:-1]) < 0.02 * counts.mean()
+
+
+@pytest.mark.parametrize(("far", "warned"), [(5, True), (4, False)])
+def test_more_than_1_percent_of_pixels_beyond_the_greatest_depth_is_warned_of_once(
+    caplog, far, warned
+):
+    depth = np.full((10, 50), 10.0, dtype=np.float32)  # at the limit is not beyond it
+    depth[:, :10] = 0
+    depth[:far, 11] = 12.5  # of 400 pixels with depth
+    module = ArrayDataModule(
+        ArraySource([(grey_image(10, 50), depth)] * 40),
+        short_side=None,
+        crop_size=None,
+        depth_size=None,
+    )
+    module.setup("fit")
+    with caplog.at_level("WARNING", logger="depthbal"):
+        module.train_histogram(progress=False)
+    messages = [record.getMessage() for record in caplog.records if record.name == "depthbal"]
+    assert len(messages) == int(warned)
+    if warned:
+        assert "1.2 % of the training pixels with depth lie beyond 10 m" in messages[0]
+        for name in ("--data.max_depth", "--model.max_depth", "label_range"):
+            assert name in messages[0]
