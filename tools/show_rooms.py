@@ -20,7 +20,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=3)
     parser.add_argument("--columns", type=int, default=6)
     parser.add_argument("--size", type=int, nargs=2, default=(120, 160), help="height width")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--picture-seed", type=int, default=0)
     parser.add_argument("--split", choices=SPLITS, default="train")
     parser.add_argument("--first", type=int, default=0, help="number of the first picture")
     arguments = parser.parse_args()
@@ -28,7 +28,10 @@ def main() -> None:
     sheet = []
     for row in range(arguments.rows):
         numbers = range(row * arguments.columns, (row + 1) * arguments.columns)
-        pairs = [room(arguments.seed, arguments.split, arguments.first + n, size) for n in numbers]
+        pairs = [
+            room(arguments.picture_seed, arguments.split, arguments.first + n, size)
+            for n in numbers
+        ]
         sheet.append(np.concatenate([image for image, _ in pairs], axis=1))
         sheet.append(np.concatenate([coloured(depth) for _, depth in pairs], axis=1))
     picture = np.ascontiguousarray(np.concatenate(sheet)[..., ::-1])

@@ -23,7 +23,7 @@ NYU_PER_METRE = [3.0, 27.6, 32.9, 19.2, 9.6, 4.1, 2.0, 0.9, 0.4, 0.3]  # %, NYUD
 
 @pytest.fixture(scope="module")
 def train() -> RoomsSource:
-    """The default training split at half the resolution: the same scenes, rendered faster."""
+    """The first 480 training pictures at half the resolution: the same scenes, rendered faster."""
     return rooms_source("train", 480, size=(60, 80), progress=False, cache=False)
 
 

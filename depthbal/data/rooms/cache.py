@@ -1,7 +1,8 @@
 """Render a split once: over several processes, kept in the user's cache directory.
 
-Rendering the default 720 pictures takes about 5 to 10 seconds; reading them back takes a fraction
-of one. A run, its evaluation, its resume and every rank of a parallel run read the same files.
+Rendering the default 1,200 pictures takes about 10 to 20 seconds; reading them back takes a
+fraction of one. A run, its evaluation, its resume and every rank of a parallel run read the same
+files.
 """
 
 import os
@@ -53,7 +54,7 @@ def rooms_source(
         split: "train", "val" or "test".
         count: number of pictures.
         size: (height, width) in pixels.
-        seed: of the data set.
+        seed: of the pictures.
         workers: processes that render; 0 renders in this one.
         progress: show a progress bar.
         cache: read and write the cache directory.

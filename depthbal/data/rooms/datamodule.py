@@ -13,16 +13,18 @@ class RoomsDataModule(DepthDataModule):
     """Rendered views into furnished rooms, corridors and halls with exact metric depth.
 
     Depth is measured along the optical axis (as Kinect and NYU Depth V2 do), 0.7 to 10 m, with a
-    long tail like NYU's. The pictures depend on `seed` only; `train`, `val` and `test` share no
-    scene. They are rendered once (about 10 seconds for the default 720) and kept in the user's
-    cache directory, in `depthbal/rooms`, which may be deleted at any time.
+    long tail like NYU's. The pictures depend on `picture_seed` only, so that runs with another
+    `seed` are repetitions on the same data; `train`, `val` and `test` share no scene. They are
+    rendered once (10 to 20 seconds for the default 1,200) and kept in the user's cache directory,
+    in `depthbal/rooms`, which may be deleted at any time.
 
     Args:
         n_train: training pictures.
         n_val: validation pictures; 0 for none.
         n_test: test pictures.
         size: (height, width) of the pictures in pixels.
-        seed: of the pictures, of shuffling and of augmentation.
+        picture_seed: of the pictures, of all splits.
+        seed: of shuffling and augmentation.
         cache: keep rendered pictures in the user's cache directory.
         batch_size: samples per batch and process.
         num_workers: loader processes; -1 chooses one per CPU up to 8. The pictures are in memory
@@ -51,10 +53,11 @@ class RoomsDataModule(DepthDataModule):
     def __init__(
         self,
         *,
-        n_train: int = 480,
+        n_train: int = 960,
         n_val: int = 80,
         n_test: int = 160,
         size: tuple[int, int] = (120, 160),
+        picture_seed: int = 0,
         seed: int = 0,
         cache: bool = True,
         batch_size: int = 16,
@@ -73,10 +76,11 @@ class RoomsDataModule(DepthDataModule):
         size = (int(size[0]), int(size[1]))
         if min(size) < 8:
             raise ConfigError(f"expected size (height, width) of at least 8 x 8, got {size}")
-        if n_train < 1 or n_test < 1 or n_val < 0 or seed < 0:
+        if n_train < 1 or n_test < 1 or min(n_val, picture_seed, seed) < 0:
             raise ConfigError(
-                "expected n_train and n_test of at least 1, n_val and seed of at least 0, got "
-                f"n_train={n_train}, n_val={n_val}, n_test={n_test}, seed={seed}"
+                "expected n_train and n_test of at least 1, n_val and the seeds of at least 0, got "
+                f"n_train={n_train}, n_val={n_val}, n_test={n_test}, "
+                f"picture_seed={picture_seed}, seed={seed}"
             )
         super().__init__(
             batch_size=batch_size,
@@ -96,6 +100,7 @@ class RoomsDataModule(DepthDataModule):
         )
         self.counts: dict[Split, int] = {"train": n_train, "val": n_val, "test": n_test}
         self.size = size
+        self.picture_seed = picture_seed
         self.cache = cache
 
     def prepare_data(self) -> None:
@@ -120,18 +125,22 @@ class RoomsDataModule(DepthDataModule):
     def source_name(self) -> str:
         """Return what these pictures are, for people."""
         height, width = self.size
-        return f"embedded rooms, {width} x {height} pixels, seed {self.seed}"
+        return f"embedded rooms, {width} x {height} pixels, picture seed {self.picture_seed}"
 
     def describe(self) -> dict[str, Any]:
-        """Return, JSON-able, what the data are, with the size and the renderer's version."""
-        return super().describe() | {"size": list(self.size), "renderer": RENDERER_VERSION}
+        """Return, JSON-able, what the data are, with what the renderer was asked for."""
+        return super().describe() | {
+            "size": list(self.size),
+            "picture_seed": self.picture_seed,
+            "renderer": RENDERER_VERSION,
+        }
 
     def _source(self, split: Split) -> PairSource:
         return rooms_source(
             split,
             self.counts[split],
             size=self.size,
-            seed=self.seed,
+            seed=self.picture_seed,
             workers=automatic_workers(),
             cache=self.cache,
         )
