@@ -4,11 +4,13 @@ import errno
 import logging
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from depthbal.errors import DepthbalError
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 
 # Remarks of the libraries that somebody running a tool can do nothing about.
 UNHELPFUL_WARNINGS = (
@@ -32,7 +34,7 @@ def run_tool(main: Callable[[Sequence[str]], None], arguments: Sequence[str] | N
         >>> run_tool(lambda arguments: None, [])
         0
     """
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), own_messages():
         quieten_libraries()
         try:
             main(sys.argv[1:] if arguments is None else arguments)
@@ -40,14 +42,51 @@ def run_tool(main: Callable[[Sequence[str]], None], arguments: Sequence[str] | N
             print(f"error: {_message(error)}", file=sys.stderr)
             return 2
         except OSError as error:
-            if error.errno not in DISK_FULL:
-                raise
-            print(f"error: {error}; free disk space and try again", file=sys.stderr)
+            print(f"error: {error}; {_way_out(error)}", file=sys.stderr)
             return 2
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             return 130
     return 0
+
+
+def _way_out(error: OSError) -> str:
+    """Return what to do about a system error; one that nobody expects goes on as it is."""
+    if error.errno in DISK_FULL:
+        return "free disk space and try again"
+    if error.errno in NOT_ALLOWED:
+        return "name a place that this user may read and write, for results with --out"
+    raise error
+
+
+@contextmanager
+def own_messages() -> Iterator[None]:
+    """Print what depthbal reports by logging, plainly on stderr and from the first process only.
+
+    Example:
+        >>> with own_messages():
+        ...     logging.getLogger("depthbal.data").isEnabledFor(logging.INFO)
+        True
+    """
+    logger = logging.getLogger("depthbal")
+    before = logger.level, logger.propagate
+    handler = logging.StreamHandler()
+    handler.addFilter(_is_first_process)
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False  # a handler of the root would print everything a second time
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before[0])
+        logger.propagate = before[1]
+
+
+def _is_first_process(record: logging.LogRecord) -> bool:
+    from lightning_utilities.core.rank_zero import rank_zero_only  # only where there is a message
+
+    return not getattr(rank_zero_only, "rank", 0)
 
 
 def _message(error: DepthbalError) -> str:
