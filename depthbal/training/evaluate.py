@@ -11,6 +11,7 @@ from torch import nn
 
 from depthbal.checkpoint import read_checkpoint
 from depthbal.data import DepthDataModule
+from depthbal.data.checks import check_pair
 from depthbal.data.histogram import DepthOnly
 from depthbal.data.images import resize_short_side
 from depthbal.errors import RunFolderError
@@ -50,8 +51,10 @@ def evaluate_run(
 ) -> dict[str, Any]:
     """Evaluate a run on its test split and write the result into its folder.
 
-    Writes metrics.json and per_image.npz (metrics_eigen.json and per_image_eigen.npz for the eigen
-    protocol) and example predictions. Nothing is fitted: prior and histogram come from the run.
+    Writes metrics.json, per_image.npz and, for the balanced protocol, the examples predictions/.
+    Other evaluations stand beside them: the eigen protocol adds ``_eigen`` to the names, the best
+    checkpoint ``_best`` (metrics_best.json, per_image_eigen_best.npz, predictions_best/).
+    Nothing is fitted: prior and histogram come from the run.
 
     Args:
         run: The run folder.
@@ -66,7 +69,7 @@ def evaluate_run(
         seed: Of the balanced mask's draw.
 
     Returns:
-        The content of metrics.json.
+        The content of the metrics file.
 
     Raises:
         RunFolderError: No such run or checkpoint.
@@ -97,8 +100,8 @@ def evaluate_run(
     score = _score_eigen if protocol == "eigen" else _score_balanced
     evaluation = score(folder, data, predictor, facts, seed)
     metrics = evaluation.result()
-    write_json(folder.metrics(protocol), metrics)
-    with replacing(folder.per_image(protocol)) as temporary:
+    write_json(folder.metrics(protocol, checkpoint), metrics)
+    with replacing(folder.per_image(protocol, checkpoint)) as temporary:
         np.savez_compressed(temporary, **evaluation.per_image())  # type: ignore[arg-type]
     return metrics
 
@@ -169,9 +172,8 @@ def _score_balanced(
         names = [source.name(index) for index in indices]
         evaluation.update(maps, target, target > 0, chosen.to(target.device), names)
         for place in [place for place, index in enumerate(indices) if index in wanted]:
-            _save_example(
-                folder, predictor, images[place], target[place], maps, place, indices[place]
-            )
+            path = folder.predictions(facts["checkpoint"]) / f"test_{indices[place]:05d}.png"
+            _save_example(path, predictor, images[place], target[place], maps, place)
     return evaluation
 
 
@@ -185,6 +187,7 @@ def _score_eigen(
         range(len(source)), "Evaluating", transient=True, disable=not show_progress()
     ):
         image, depth = source.load(index)
+        check_pair(image, depth, source.name(index))
         target = torch.from_numpy(depth)[None, None].to(predictor.mean.device)
         short_side = predictor.short_side
         pixels = image if short_side is None else resize_short_side(image, short_side, False)
@@ -194,13 +197,12 @@ def _score_eigen(
 
 
 def _save_example(
-    folder: RunFolder,
+    path: Path,
     predictor: Predictor,
     image: torch.Tensor,
     target: torch.Tensor,
     maps: dict[str, torch.Tensor],
     place: int,
-    index: int,
 ) -> None:
     pixels = (image * predictor.std + predictor.mean).clamp(0, 1) * 255
     picture = comparison(
@@ -208,4 +210,4 @@ def _save_example(
         target[0].cpu().numpy(),
         maps[predictor.readout][place, 0].cpu().numpy(),
     )
-    save_picture(folder.predictions / f"test_{index:05d}.png", picture)
+    save_picture(path, picture)

@@ -24,7 +24,8 @@ def evaluate(arguments: Sequence[str]) -> None:
     """
     parser = argparse.ArgumentParser(
         prog="tools/evaluate.py",
-        description="Score a run on its test split; writes metrics.json and per_image.npz.",
+        description="Score a run on its test split; writes metrics.json and per_image.npz, with "
+        "_eigen and _best in their names for the other protocol and the best checkpoint.",
         epilog="Settings of the data can be replaced, for example --data.root /elsewhere.",
         allow_abbrev=False,
     )
@@ -49,5 +50,5 @@ def evaluate(arguments: Sequence[str]) -> None:
     )
     console = Console()
     print_metrics(console, metrics)
-    written = RunFolder(known.run).metrics(known.protocol)
+    written = RunFolder(known.run).metrics(known.protocol, known.checkpoint)
     console.print(f"Written: {written}", highlight=False, soft_wrap=True)

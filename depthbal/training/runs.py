@@ -1,5 +1,6 @@
 """The run folder: one place for everything that a training leaves behind."""
 
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,18 +51,22 @@ class RunFolder:
         """Losses and validation metrics over time."""
         return self.path / "metrics.csv"
 
-    @property
-    def predictions(self) -> Path:
-        """Example predictions as pictures."""
-        return self.path / "predictions"
+    def predictions(self, checkpoint: CheckpointName = "last") -> Path:
+        """Return the folder of an evaluation's example pictures."""
+        return self.path / f"predictions{_suffix('nyud2_dir', checkpoint)}"
 
-    def metrics(self, protocol: str = "nyud2_dir") -> Path:
-        """Return the path of an evaluation's result."""
-        return self.path / f"metrics{_suffix(protocol)}.json"
+    def metrics(self, protocol: str = "nyud2_dir", checkpoint: CheckpointName = "last") -> Path:
+        """Return the path of an evaluation's result.
 
-    def per_image(self, protocol: str = "nyud2_dir") -> Path:
+        Example:
+            >>> RunFolder(Path("run")).metrics("eigen", "best").name
+            'metrics_eigen_best.json'
+        """
+        return self.path / f"metrics{_suffix(protocol, checkpoint)}.json"
+
+    def per_image(self, protocol: str = "nyud2_dir", checkpoint: CheckpointName = "last") -> Path:
         """Return the path of an evaluation's sums per image and bin."""
-        return self.path / f"per_image{_suffix(protocol)}.npz"
+        return self.path / f"per_image{_suffix(protocol, checkpoint)}.npz"
 
     def checkpoint(self, name: CheckpointName) -> Path:
         """Return the path of a checkpoint, which need not exist."""
@@ -113,10 +118,9 @@ def require_claimable(path: Path, overwrite: bool = False) -> None:
         overwrite: Whether a previous run there may be deleted. Nothing else ever is.
 
     Raises:
-        RunFolderError: Something is there already.
+        RunFolderError: Something is there already, or nothing can be written there.
     """
-    if path.exists() and not path.is_dir():
-        raise RunFolderError(f"{path} is a file; choose another folder with --out")
+    _require_writable(path)
     if not path.is_dir() or not any(path.iterdir()):
         return
     if not overwrite:
@@ -138,10 +142,25 @@ def claim_run_folder(path: Path, overwrite: bool = False) -> RunFolder:
         RunFolderError: As `require_claimable`.
     """
     require_claimable(path, overwrite)
-    if path.is_dir():
-        shutil.rmtree(path)
-    path.mkdir(parents=True)
+    try:
+        if path.is_dir():
+            shutil.rmtree(path)
+        path.mkdir(parents=True)
+    except OSError as error:
+        raise RunFolderError(
+            f"cannot make the run folder {path} ({error.strerror}: {error.filename}); choose "
+            "another with --out"
+        ) from error
     return RunFolder(path)
+
+
+def _require_writable(path: Path) -> None:
+    """Check that a folder can be made or filled at ``path``."""
+    there = next(place for place in (path, *path.absolute().parents) if os.path.lexists(place))
+    if not there.is_dir():
+        raise RunFolderError(f"{there} is a file; choose another folder with --out")
+    if not os.access(there, os.R_OK | os.W_OK | os.X_OK):
+        raise RunFolderError(f"{there} is not writable; choose another folder with --out")
 
 
 def free_folder(parent: Path, name: str) -> Path:
@@ -176,5 +195,7 @@ def run_name(config: Path) -> str:
     return "-".join(parts)
 
 
-def _suffix(protocol: str) -> str:
-    return "" if protocol == "nyud2_dir" else f"_{protocol}"
+def _suffix(protocol: str, checkpoint: str) -> str:
+    """Return what tells an evaluation's files from those of the default one."""
+    parts = (protocol, "nyud2_dir"), (checkpoint, "last")
+    return "".join(f"_{part}" for part, default in parts if part != default)

@@ -9,7 +9,7 @@ import torch
 
 from depthbal import load_predictor
 from depthbal.data import DepthDataModule, RoomsDataModule
-from depthbal.errors import RunFolderError
+from depthbal.errors import DataError, RunFolderError
 from depthbal.evaluation import DepthBins, summarise
 from depthbal.priors import Histogram
 from depthbal.training.evaluate import evaluate_run
@@ -159,3 +159,50 @@ def test_the_official_mask_is_used_where_it_lies_beside_the_data(nyud2_run, tmp_
     assert metrics["overall"]["count"] == 3 * 20
     assert metrics["protocol"]["mask"]["source"] == "test_balanced_mask.npy"
     assert metrics["protocol"]["data"]["source"] == str(tmp_path / "root")
+
+
+def test_the_best_checkpoint_leaves_the_last_epochs_files_alone(run):
+    names = ("metrics.json", "per_image.npz", "predictions/test_00000.png")
+    before = [(run / name).read_bytes() for name in names]
+    result = evaluate_run(run, "best")
+    evaluate_run(run, "best", "eigen")
+    assert [(run / name).read_bytes() for name in names] == before
+    assert json.loads((run / "metrics_best.json").read_text()) == result
+    for name in ("per_image_best.npz", "metrics_eigen_best.json", "per_image_eigen_best.npz"):
+        assert (run / name).is_file()
+    assert len(list((run / "predictions_best").glob("*.png"))) == 4
+    assert not (run / "metrics_eigen.json").exists()
+
+
+class Spoilt:
+    """A test split whose second pair is damaged beyond what the first look at the data samples."""
+
+    def __init__(self, source, depth):
+        self.source = source
+        self.depth = depth
+
+    def __len__(self):
+        return len(self.source)
+
+    def name(self, index):
+        return self.source.name(index)
+
+    def load(self, index):
+        image, depth = self.source.load(index)
+        return image, self.depth(depth) if index == 1 else depth
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda depth: np.where(depth > 2, np.nan, depth).astype(np.float32), "NaN"),
+        (lambda depth: depth[:-2], "22 x 32"),
+        (lambda depth: depth * 1000, "unit"),
+    ],
+)
+def test_eigen_refuses_a_damaged_pair_by_name(run, damage, message):
+    data = RoomsDataModule(n_train=12, n_val=4, n_test=4, size=(24, 32), num_workers=0)
+    data.setup("test")
+    data.test_set.source = Spoilt(data.test_set.source, damage)
+    with pytest.raises(DataError, match=f"00001.*{message}"):
+        evaluate_run(run, protocol="eigen", datamodule=data)
