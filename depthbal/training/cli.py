@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentError
+from jsonargparse import ArgumentError, Namespace
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from lightning_utilities.core.rank_zero import rank_zero_only
 from pytorch_lightning import Trainer
@@ -15,6 +15,7 @@ from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCL
 import depthbal.data as data
 import depthbal.models as models
 from depthbal.errors import ConfigError, DepthbalError
+from depthbal.models.registry import registered_names
 from depthbal.priors.files import write_json
 from depthbal.training import schedules
 from depthbal.training.callbacks import run_callbacks, show_progress
@@ -96,12 +97,26 @@ class TrainCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Build task, data and trainer; values they refuse come as ConfigError."""
+        self.settle_precision()
+        complete = self.config
+        if self.resume is not None and self.resume.checkpoint("last").is_file():
+            self.config = without_weights(complete)
         try:
             super().instantiate_classes()
         except (ValueError, TypeError, ImportError, MisconfigurationException) as error:
             if isinstance(error, DepthbalError):
                 raise
             raise ConfigError(explain(str(error))) from error
+        finally:
+            self.config = complete
+
+    def settle_precision(self) -> None:
+        """Put `default_precision` where ``trainer.precision`` is null, also in config.yaml.
+
+        The result depends on it, so a run is repeated and resumed with the same.
+        """
+        trainer = self.config.trainer
+        trainer.precision = trainer.precision or default_precision(str(trainer.accelerator))
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Build a trainer that logs and saves into the run folder."""
@@ -113,7 +128,6 @@ class TrainCLI(LightningCLI):
         return super().instantiate_trainer(
             logger=[RunLogger(self.run_folder.path), *_as_list(given.logger)],
             plugins=[AtomicCheckpointIO(), *_as_list(given.plugins)],
-            precision=given.precision or default_precision(str(given.accelerator)),
             default_root_dir=self.run_folder.path,
             enable_progress_bar=bool(bars) or own_bar,
             enable_model_summary=bool(given.enable_model_summary),
@@ -124,13 +138,26 @@ class TrainCLI(LightningCLI):
         """Make the run folder, with the configuration from which it can be resumed."""
         if self.resume is None:
             claim_run_folder(self.run_folder.path, self.config.overwrite)
+        with replacing(self.run_folder.config) as temporary:
+            temporary.write_text(self.config_text(), encoding="utf-8")
+        write_json(self.run_folder.versions, versions)
+
+    def config_text(self) -> str:
+        """Return the complete settings as YAML, without those of the tool itself.
+
+        Paths are absolute, so that the run can be evaluated and resumed from any folder.
+        """
         config = self.config.clone()
         for key in TOOL_KEYS:
             config.pop(key, None)
-        text = self.parser.dump(config, skip_none=False, skip_validation=True)
-        with replacing(self.run_folder.config) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-        write_json(self.run_folder.versions, versions)
+        for section, name in (("data", "root"), ("model.model", "weights")):
+            settings = (config.get(section) or {}).get("init_args") or {}
+            value = settings.get(name)
+            # published weights have a name, which may be that of a folder here as well
+            there = os.path.isfile if name == "weights" else os.path.isdir
+            if isinstance(value, str | os.PathLike) and there(value):
+                settings[name] = os.path.abspath(value)
+        return str(self.parser.dump(config, skip_none=False, skip_validation=True))
 
     def _choose_folder(self) -> RunFolder:
         if getattr(rank_zero_only, "rank", 0):
@@ -145,6 +172,20 @@ class TrainCLI(LightningCLI):
             path = free_folder(Path("runs"), run_name(last_config(self.arguments) or Path("train")))
         os.environ[RUN_VARIABLE] = str(path.resolve())
         return RunFolder(path)
+
+
+def without_weights(config: Namespace) -> Namespace:
+    """Return a copy whose network starts from nothing: the checkpoint brings all weights.
+
+    Where the training came from stays in the run's config.yaml, but a resumed training neither
+    downloads it again nor needs the file.
+    """
+    config = config.clone()
+    network = config.model.model
+    known = network.get("class_path", "").rpartition(".")[2] in registered_names()
+    if known and "weights" in (network.get("init_args") or {}):
+        network.init_args.weights = None
+    return config
 
 
 def _as_list(value: Any) -> list[Any]:

@@ -10,7 +10,8 @@ def default_precision(accelerator: str = "auto") -> str:
 
     Mixed precision with bfloat16 where the hardware multiplies it natively: GPUs since Ampere,
     CPUs with AVX512-BF16 or AMX. Others would emulate it, several times slower than float32. The
-    losses compute in float32 anyway.
+    losses compute in float32 anyway. A training writes what it took into config.yaml;
+    ``--trainer.precision 32-true`` (or any other of Lightning's) decides instead.
 
     Args:
         accelerator: ``trainer.accelerator``.

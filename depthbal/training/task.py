@@ -2,6 +2,7 @@
 
 from typing import Any, Literal, cast
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 
 from depthbal.errors import ConfigError
-from depthbal.losses import RegressionLoss
+from depthbal.losses import NonFiniteError, RegressionLoss
 from depthbal.predictor import Predictor, Readout
 from depthbal.priors import Histogram
 from depthbal.training.checkpoint_entry import DEFAULT_INPUT, describe_checkpoint, require_same
@@ -34,7 +35,8 @@ class DepthTask(pl.LightningModule):
         lr_scheduler: Schedule with its arguments, or null for a constant learning rate.
         noise_lr: Learning rate of a learned noise scale, kept constant and without weight decay.
         min_depth: Metres below which depth does not count.
-        max_depth: Upper end of the validation bins in metres.
+        max_depth: Metres at which the depths end, the validation bins with them. Both limits must
+            be the data's and, where the criterion has one, those of its label_range.
         readout: How validation, evaluation and prediction read the network: "mean" (posterior mean
             on the label range), "clamped" or "raw".
         resize: "target" interpolates predictions of another size than the targets; null makes them
@@ -72,6 +74,7 @@ class DepthTask(pl.LightningModule):
         self.make_lr_scheduler = lr_scheduler
         self.noise_lr = noise_lr
         self.min_depth = min_depth
+        self.max_depth = max_depth
         self.readout: Readout = readout
         self.resize = resize
         self.starts_from_checkpoint = False  # set on resume: prior and weights come from there
@@ -86,11 +89,7 @@ class DepthTask(pl.LightningModule):
         data = getattr(self.trainer, "datamodule", None)
         if stage != "fit" or data is None:
             return
-        if getattr(data, "min_depth", self.min_depth) != self.min_depth:
-            raise ConfigError(
-                f"--data.min_depth {data.min_depth} and --model.min_depth {self.min_depth} differ; "
-                "give both the same value"
-            )
+        self.check_data(data)
         if hasattr(data, "input_spec"):
             self.input_spec = data.input_spec()
         if hasattr(data, "train_histogram") and not self.starts_from_checkpoint:
@@ -99,6 +98,36 @@ class DepthTask(pl.LightningModule):
                 data.train_histogram().to_dict() if self.trainer.is_global_zero else {}
             )
             self.initialise(Histogram.from_dict(self.trainer.strategy.broadcast(mine)))
+
+    def check_data(self, data: Any) -> None:
+        """Check that data, task and loss agree on which depths there are.
+
+        A loss's label range that ends at 10 m would silently cap the predictions for data that
+        reach to 80 m.
+
+        Args:
+            data: A data module; limits that it does not have are not compared.
+
+        Raises:
+            ConfigError: They contradict; names the settings and what to give.
+        """
+        low = float(getattr(data, "min_depth", self.min_depth))
+        high = float(getattr(data, "max_depth", self.max_depth))
+        label_range = getattr(self.criterion, "label_range", None) or (low, high)
+        given = {
+            f"--data.min_depth {low:g}, --data.max_depth {high:g}": (low, high),
+            f"--model.min_depth {self.min_depth:g}, --model.max_depth {self.max_depth:g}": (
+                self.min_depth,
+                self.max_depth,
+            ),
+            f"--model.criterion.label_range [{label_range[0]:g}, {label_range[1]:g}]": label_range,
+        }
+        if any(not np.allclose(ends, (low, high)) for ends in given.values()):
+            raise ConfigError(
+                f"these depth limits contradict each other: {'; '.join(given)}; give all of them "
+                f"the limits of the data, such as --model.min_depth {low:g} --model.max_depth "
+                f"{high:g} --model.criterion.label_range '[{low:g}, {high:g}]'"
+            )
 
     def initialise(self, histogram: Histogram) -> None:
         """Set the loss's prior, if it lacks one, and the network's bias to the mean depth."""
@@ -151,9 +180,7 @@ class DepthTask(pl.LightningModule):
         """Return and log the loss."""
         try:
             loss = self.compute_loss(batch)
-        except ConfigError:
-            raise
-        except ValueError as error:
+        except NonFiniteError as error:
             raise TrainingError(diverged_message(self.trainer, str(error))) from error
         size = len(batch["image"])
         # our losses are scaled so that their mean over processes is that of the joined batch

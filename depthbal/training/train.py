@@ -1,10 +1,13 @@
 """The training command: parse, train, evaluate, say where everything is."""
 
 import argparse
+import json
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -13,7 +16,7 @@ from pytorch_lightning import Trainer
 from rich.console import Console
 
 from depthbal.checkpoint import read_checkpoint
-from depthbal.errors import ConfigError
+from depthbal.errors import ConfigError, RunFolderError
 from depthbal.priors.files import write_json
 from depthbal.training.cli import TrainCLI
 from depthbal.training.configs import expand_configs, last_config
@@ -21,7 +24,12 @@ from depthbal.training.evaluate import evaluate_run
 from depthbal.training.run_logger import drop_rows_from
 from depthbal.training.runs import RunFolder
 from depthbal.training.tables import duration_text, print_metrics
-from depthbal.training.versions import collect_versions
+from depthbal.training.versions import (
+    EARLIER,
+    collect_versions,
+    earlier_sessions,
+    with_duration,
+)
 
 
 def train(arguments: Sequence[str], default_config: Path) -> RunFolder:
@@ -39,15 +47,23 @@ def train(arguments: Sequence[str], default_config: Path) -> RunFolder:
     resumed, arguments = _take_resume(arguments)
     cli = TrainCLI(_with_config(arguments, resumed, default_config), resumed)
     run = cli.run_folder
+    step = _resumed_step(run, cli) if resumed else None
     versions = collect_versions(cli.config.seed_everything, _device_name(cli.trainer))
     if cli.trainer.is_global_zero:
         cli.datamodule.prepare_data()
         cli.datamodule.setup("fit")  # bad data must not leave a run folder behind
+        cli.model.check_data(cli.datamodule)
         versions["data"] = cli.datamodule.describe()
+        if resumed:
+            versions[EARLIER] = _earlier_sessions(run, versions["data"])
         cli.claim_folder(versions)
         print(f"Run folder: {run.path}")
-    checkpoint = _continue_from(run, cli) if resumed else None
-    _fit(cli, checkpoint)
+        if step is not None:
+            drop_rows_from(run.metrics_csv, step)
+        elif resumed:
+            print(f"{run.path} has no checkpoint yet; training starts from the beginning")
+            run.metrics_csv.unlink(missing_ok=True)
+    _fit(cli, None if step is None else run.checkpoint("last"))
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()  # the evaluation is one process's work
     if not cli.trainer.is_global_zero or cli.config.trainer.fast_dev_run:
@@ -60,7 +76,7 @@ def train(arguments: Sequence[str], default_config: Path) -> RunFolder:
         device=cli.trainer.strategy.root_device,
     )
     seconds = time.monotonic() - started
-    write_json(run.versions, {**versions, "duration_s": round(seconds, 1)})
+    write_json(run.versions, with_duration(versions, seconds))
     console = Console()
     print_metrics(console, metrics)
     console.print(f"Training and evaluation took {duration_text(seconds)}.", highlight=False)
@@ -109,17 +125,35 @@ def _with_config(
     return expand_configs(arguments)
 
 
-def _continue_from(run: RunFolder, cli: TrainCLI) -> Path | None:
-    """Return the checkpoint to continue from; None where the first epoch was never finished."""
+def _resumed_step(run: RunFolder, cli: TrainCLI) -> int | None:
+    """Return the step to continue from; None where the first epoch was never finished.
+
+    Nothing in the run folder changes before this: what cannot be resumed stays as it is.
+    """
     path = run.checkpoint("last")
     if not path.is_file():
-        print(f"{run.path} has no checkpoint yet; training starts from the beginning")
-        run.metrics_csv.unlink(missing_ok=True)
         return None
+    content = read_checkpoint(path)
+    cli.model.on_load_checkpoint(content)
     cli.model.starts_from_checkpoint = True
-    if cli.trainer.is_global_zero:
-        drop_rows_from(run.metrics_csv, int(read_checkpoint(path)["global_step"]))
-    return path
+    return int(content["global_step"])
+
+
+def _earlier_sessions(run: RunFolder, data: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the earlier sessions of a run, after warning where the data have changed since."""
+    try:
+        previous = json.loads(run.versions.read_text(encoding="utf-8"))
+        known = previous.get("data", {}).get("fingerprint")
+    except (ValueError, AttributeError) as error:
+        raise RunFolderError(f"{run.versions} is damaged ({error})") from error
+    if known not in (None, data["fingerprint"]):
+        warnings.warn(
+            f"the training data are not those that {run.path} was started with (fingerprint "
+            f"{data['fingerprint']}, then {known}); the training goes on with the new ones, but "
+            "its prior and its shots stay those of the old ones",
+            stacklevel=2,
+        )
+    return earlier_sessions(previous)
 
 
 def _device_name(trainer: Trainer) -> str:

@@ -1,4 +1,4 @@
-"""versions.json: what a result was made with."""
+"""versions.json: what a result was made with, in every session from the first to the last."""
 
 import platform
 import shlex
@@ -11,6 +11,9 @@ from typing import Any
 import torch
 
 import depthbal
+
+EARLIER = "earlier_sessions"
+TOTAL = "total_duration_s"
 
 PACKAGES = (
     "torch",
@@ -48,6 +51,37 @@ def collect_versions(seed: int | bool, device: str) -> dict[str, Any]:
         "git_commit": _git_commit(),
         "command": shlex.join(sys.argv),
     }
+
+
+def earlier_sessions(previous: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the sessions of a run that is resumed, the first one first.
+
+    Args:
+        previous: The versions.json that the last session wrote; one that was cut off has no
+            ``duration_s``.
+
+    Example:
+        >>> earlier_sessions({"seed": 0, "earlier_sessions": [{"seed": 0, "duration_s": 60.0}]})
+        [{'seed': 0, 'duration_s': 60.0}, {'seed': 0}]
+    """
+    last = {key: previous[key] for key in previous if key not in (EARLIER, TOTAL)}
+    return [*previous.get(EARLIER, []), last]
+
+
+def with_duration(versions: dict[str, Any], seconds: float) -> dict[str, Any]:
+    """Return the content of versions.json at the end of a session.
+
+    Args:
+        versions: The content at its start.
+        seconds: What this session took; the total adds those of the earlier ones that ended.
+
+    Example:
+        >>> with_duration({"earlier_sessions": [{"duration_s": 60.0}, {}]}, 5.0)["total_duration_s"]
+        65.0
+    """
+    earlier = sum(session.get("duration_s", 0.0) for session in versions.get(EARLIER, []))
+    own = round(seconds, 1)
+    return {**versions, "duration_s": own, TOTAL: round(earlier + own, 1)}
 
 
 def _installed(name: str) -> str | None:

@@ -1,4 +1,5 @@
 import csv
+import json
 import os
 import shutil
 import subprocess
@@ -6,11 +7,15 @@ import sys
 
 import pytest
 import torch
+import yaml
 
 from depthbal.data import DepthDataModule
 from depthbal.errors import CheckpointError, ConfigError
+from depthbal.models import SmpDepth
+from depthbal.training.precision import default_precision
 from tests.training.helpers import (
     REPOSITORY,
+    SMALL_UNET,
     TOOLS,
     KillOnce,
     callback,
@@ -141,3 +146,54 @@ def test_a_moved_run_is_resumed_where_it_is_and_knows_its_best_epoch(run, tmp_pa
     assert checkpoint_of(moved)["epoch"] == 2
     assert (moved / "checkpoints" / "best.ckpt").read_bytes() == best
     assert not run.exists()
+
+
+def test_a_resume_that_cannot_start_changes_nothing(run):
+    path = run / "checkpoints" / "last.ckpt"
+    path.write_bytes(path.read_bytes()[:1000])
+    before = {name: (run / name).read_bytes() for name in ("config.yaml", "versions.json")}
+    with pytest.raises(CheckpointError):
+        resume(run, "--trainer.max_epochs", "3")
+    assert {name: (run / name).read_bytes() for name in before} == before
+
+
+def test_resume_needs_no_weight_file_and_still_says_where_training_came_from(tmp_path):
+    weights = tmp_path / "encoder.pth"
+    encoder = SmpDepth(**SMALL_UNET["init_args"]).network.encoder
+    torch.save(encoder.state_dict(), weights)
+    config = tiny_config(tmp_path / "tiny.yaml", trainer={"max_epochs": 1})
+    run = train_tiny(config, tmp_path / "run", f"--model.model.init_args.weights={weights}")
+    weights.unlink()
+    resume(run, "--trainer.max_epochs", "2")
+    assert checkpoint_of(run)["epoch"] == 1
+    stored = yaml.safe_load((run / "config.yaml").read_text())
+    assert stored["model"]["model"]["init_args"]["weights"] == str(weights)
+
+
+def test_versions_keep_every_session(run):
+    first = json.loads((run / "versions.json").read_text())
+    for epochs in ("3", "4"):
+        resume(run, "--trainer.max_epochs", epochs)
+    versions = json.loads((run / "versions.json").read_text())
+    assert versions["earlier_sessions"][0].items() <= first.items()
+    assert len(versions["earlier_sessions"]) == 2
+    durations = [one["duration_s"] for one in [*versions["earlier_sessions"], versions]]
+    assert versions["total_duration_s"] == pytest.approx(sum(durations), abs=0.11)
+    assert not any("earlier_sessions" in one for one in versions["earlier_sessions"])
+
+
+def test_resume_warns_where_the_training_data_have_changed(run, recwarn):
+    resume(run)
+    assert not any("training data" in str(one.message) for one in recwarn)
+    with pytest.warns(UserWarning, match="training data are not those.*fingerprint"):
+        resume(run, "--data.n_train", "16")
+
+
+def test_the_precision_is_written_down_and_kept_on_resume(run, monkeypatch):
+    stored = yaml.safe_load((run / "config.yaml").read_text())["trainer"]["precision"]
+    assert stored == default_precision("cpu")
+    monkeypatch.setattr("depthbal.training.cli.default_precision", lambda *_: "64-true")
+    resume(run, "--trainer.max_epochs", "3")
+    assert yaml.safe_load((run / "config.yaml").read_text())["trainer"]["precision"] == stored
+    weights = checkpoint_of(run)["state_dict"].values()
+    assert not any(value.dtype == torch.float64 for value in weights if value.ndim == 4)

@@ -229,10 +229,30 @@ def test_a_typo_in_a_config_file_is_named(tmp_path, monkeypatch, capsys):
     assert "max_epochz" in capsys.readouterr().err
 
 
-def test_different_depth_limits_of_data_and_loss_are_refused(tmp_path):
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["--data.min_depth", "1.0"],
+        ["--data.max_depth", "80"],
+        ["--model.max_depth", "80"],
+        ["--data.max_depth", "80", "--model.max_depth", "80"],
+        ["--model.criterion.label_range", "[0.7, 80]"],
+    ],
+)
+def test_different_depth_limits_of_data_task_and_loss_are_refused(tmp_path, settings):
     config = tiny_config(tmp_path / "tiny.yaml")
-    with pytest.raises(ConfigError, match="min_depth"):
-        train_tiny(config, tmp_path / "run", "--data.min_depth", "1.0")
+    named = "data.max_depth.*model.max_depth.*criterion.label_range.*give all"
+    with pytest.raises(ConfigError, match=named):
+        train_tiny(config, tmp_path / "run", *settings)
+    assert not (tmp_path / "run").exists()
+
+
+def test_depths_to_80_metres_are_trained_where_all_settings_say_so(tmp_path):
+    config = tiny_config(tmp_path / "tiny.yaml")
+    limits = ["--data.max_depth=80.7", "--model.max_depth=80.7"]
+    limits += ["--model.criterion.label_range=[0.7, 80.7]", "--trainer.max_epochs=1"]
+    run = train_tiny(config, tmp_path / "run", *limits)
+    assert checkpoint_of(run)["depthbal"]["label_range"] == [0.7, 80.7]
 
 
 def test_a_diverged_training_stops_and_keeps_the_checkpoint(tmp_path, capsys):
