@@ -4,27 +4,30 @@ import json
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from depthbal.errors import RunFolderError
+from depthbal.errors import ConfigError, RunFolderError
 from depthbal.evaluation import SHOTS
+from depthbal.training.runs import RunFolder
+from depthbal.training.settings import different_settings
 
 GROUPS = ("overall", *SHOTS)
 
 Scores = dict[str, float]
+Results = dict[str, dict[int, Scores]]
 
 
 def compare_configs(
     configs: Sequence[Path], seeds: Sequence[int], out: Path, train_tool: Path, rest: Sequence[str]
-) -> dict[str, list[Scores]]:
+) -> Results:
     """Train every config with every seed and return the mean over bins of the RMSE.
 
-    The seed sets the network's start, the order of the samples and, for the rendered rooms, the
-    pictures of all splits. A run folder that already holds metrics.json is read, not repeated.
+    The seed sets the network's start, and the order and augmentation of the samples. A finished
+    run of the same settings is read, not repeated; one that was cut off is continued.
 
     Args:
         configs: Config files; the first is what the others are compared with.
@@ -37,19 +40,49 @@ def compare_configs(
         Per config name and seed the RMSE in metres of every shot, over all test pixels.
 
     Raises:
-        RunFolderError: A training failed.
+        ConfigError: Two configs have the same name, or a setting is unknown.
+        RunFolderError: A run was made with other settings, or a training failed.
     """
-    results: dict[str, list[Scores]] = {config.stem: [] for config in configs}
+    if len({config.stem for config in configs}) < len(configs):
+        raise ConfigError("two configs have the same file name; their runs would share a folder")
+    commands: dict[Path, list[str]] = {}
     for seed in seeds:
         for config in configs:
+            settings = ["--config", str(config), f"--seed_everything={seed}"]
+            settings += [f"--data.seed={seed}", *rest]
             run = out / f"{config.stem}-{seed}"
-            if not (run / "metrics.json").is_file():
-                command = [sys.executable, str(train_tool), "--config", str(config), "--out"]
-                command += [str(run), f"--seed_everything={seed}", f"--data.seed={seed}", *rest]
-                if subprocess.run(command, check=False).returncode:
-                    raise RunFolderError(f"the training of {run} failed; its message is above")
-            results[config.stem].append(mean_over_bins(run / "metrics.json"))
-    return results
+            commands[run] = missing_work(run, settings)
+    for run, command in commands.items():  # all folders are checked before the first training
+        line = [sys.executable, str(train_tool), *command]
+        if command and subprocess.run(line, check=False).returncode:
+            raise RunFolderError(f"the training of {run} failed; its message is above")
+    return {
+        config.stem: {
+            seed: mean_over_bins(out / f"{config.stem}-{seed}" / "metrics.json") for seed in seeds
+        }
+        for config in configs
+    }
+
+
+def missing_work(run: Path, settings: Sequence[str]) -> list[str]:
+    """Return the arguments of the training script that finish a run; none where it is finished.
+
+    Args:
+        run: The run folder, which need not exist.
+        settings: The arguments that start it.
+
+    Raises:
+        RunFolderError: The run there was made with other settings.
+    """
+    folder = RunFolder(run)
+    if not folder.is_run():
+        return [*settings, "--out", str(run)]
+    if different := different_settings(folder, settings):
+        raise RunFolderError(
+            f"{run} was trained with other settings ({'; '.join(different)}); choose another "
+            "folder with --out, or delete the run"
+        )
+    return [] if folder.metrics().is_file() else ["--resume", str(run)]
 
 
 def mean_over_bins(metrics: Path) -> Scores:
@@ -58,14 +91,14 @@ def mean_over_bins(metrics: Path) -> Scores:
     return {group: content["all_pixels"]["per_bin_mean"][group]["rmse"] for group in GROUPS}
 
 
-def print_comparison(console: Console, results: dict[str, list[Scores]]) -> None:
+def print_comparison(console: Console, results: Results) -> None:
     """Print every seed, the medians, and the medians' differences from the first config."""
     table = Table(title="Mean over depth bins of the RMSE in metres", title_justify="left")
     for name in ("config", "seed", *GROUPS):
         table.add_column(name, justify="left" if name == "config" else "right")
     for name, runs in results.items():
-        for number, scores in enumerate(runs):
-            table.add_row(name, f"#{number + 1}", *(f"{scores[group]:.3f}" for group in GROUPS))
+        for seed, scores in runs.items():
+            table.add_row(name, str(seed), *(f"{scores[group]:.3f}" for group in GROUPS))
     first, *others = results
     base = medians(results[first])
     for name in results:
@@ -77,11 +110,12 @@ def print_comparison(console: Console, results: dict[str, list[Scores]]) -> None
     console.print(table)
 
 
-def medians(runs: Sequence[Scores]) -> Scores:
+def medians(runs: Mapping[int, Scores]) -> Scores:
     """Return the median over seeds of every group.
 
     Example:
-        >>> medians([{"few": 1.0}, {"few": 5.0}, {"few": 2.0}])
+        >>> medians({0: {"few": 1.0}, 1: {"few": 5.0}, 2: {"few": 2.0}})
         {'few': 2.0}
     """
-    return {group: statistics.median(run[group] for run in runs) for group in runs[0]}
+    scores = list(runs.values())
+    return {group: statistics.median(run[group] for run in scores) for group in scores[0]}
