@@ -1,9 +1,13 @@
 """The commands as somebody types them, from training to a predicted picture."""
 
+import errno
 import json
+import logging
+import os
 import runpy
 import shutil
 import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,6 +17,7 @@ from depthbal import load_predictor
 from tests.data.make_files import SMALL, noise_image, write_image, write_nyud2
 from tests.training.helpers import TOOLS, tiny_config
 
+ROOMS = TOOLS.parent / "configs" / "rooms"
 TINY_ROOMS = ["--trainer.max_epochs=1", "--trainer.accelerator=cpu", "--data.size=[24,32]"]
 TINY_ROOMS += ["--data.n_train=8", "--data.n_val=4", "--data.n_test=4", "--data.batch_size=4"]
 
@@ -74,7 +79,7 @@ def test_evaluation_repeats_the_numbers_of_training(trained, capsys):
 def test_evaluation_by_other_protocol_and_checkpoint(trained, capsys):
     arguments = ["--protocol", "eigen", "--checkpoint", "best", "--device", "cpu"]
     assert tool("evaluate.py", trained, *arguments) == 0
-    metrics = json.loads((trained / "metrics_eigen.json").read_text())
+    metrics = json.loads((trained / "metrics_eigen_best.json").read_text())
     assert metrics["protocol"]["checkpoint"] == "best"
     assert "Eigen crop" in capsys.readouterr().out
 
@@ -129,7 +134,7 @@ def test_an_unreadable_picture_is_named(trained, folder, capsys):
     assert "torn.png" in capsys.readouterr().err
 
 
-def test_files_of_the_benchmark_are_trained_moved_and_evaluated(folder, tmp_path, capsys):
+def test_files_of_the_benchmark_are_trained_moved_and_evaluated(folder, tmp_path, monkeypatch):
     write_nyud2(tmp_path / "here", scenes=12)
     section = {
         "class_path": "depthbal.data.NYUD2DataModule",
@@ -138,7 +143,11 @@ def test_files_of_the_benchmark_are_trained_moved_and_evaluated(folder, tmp_path
     config = tiny_config(tmp_path / "nyu.yaml", data=section)
     run = tmp_path / "run"
     arguments = ["--config", config, "--out", run, "--trainer.max_epochs", "1"]
-    assert tool("train.py", *arguments, "--data.root", tmp_path / "here") == 0
+    here = os.path.relpath(tmp_path / "here")
+    assert tool("train.py", *arguments, "--data.root", here) == 0
+    monkeypatch.chdir(tmp_path)  # trained from one folder with a relative root, used from another
+    assert tool("evaluate.py", run, "--device", "cpu") == 0
+    assert tool("train.py", "--resume", run, "--trainer.max_epochs", "2") == 0
     shutil.move(tmp_path / "here", tmp_path / "there")
     assert tool("evaluate.py", run, "--device", "cpu") == 2
     assert tool("evaluate.py", run, "--device", "cpu", "--data.root", tmp_path / "there") == 0
@@ -159,3 +168,43 @@ def test_an_image_that_breaks_during_training_is_named(tmp_path, capsys):
     message = capsys.readouterr().err
     assert "scene03_out/2.jpg" in message
     assert "Traceback" not in message
+
+
+def test_how_validation_was_split_off_is_said_once(tmp_path, capfd):
+    write_nyud2(tmp_path / "root", scenes=1, per_scene=21)  # batches of 4 leave one of 17
+    section = {
+        "class_path": "depthbal.data.NYUD2DataModule",
+        "init_args": {"root": str(tmp_path / "root"), "val_fraction": 0.2, **SMALL},
+    }
+    config = tiny_config(tmp_path / "nyu.yaml", data=section)
+    arguments = ["--config", config, "--out", tmp_path / "run", "--trainer.max_epochs", "1"]
+    assert tool("train.py", *arguments) == 0
+    printed = "".join(capfd.readouterr())
+    assert printed.count("contiguous block") == 1
+    assert printed.count("leaves out 1 of 17") == 1
+    assert "GPU available" not in printed  # the engine's small talk stays away
+    assert not logging.getLogger("depthbal").handlers
+
+
+@pytest.mark.parametrize("name", ["train.py", "predict.py"])
+def test_a_folder_below_a_file_is_one_line(name, trained, folder, capsys):
+    (folder / "work" / "file").touch()
+    write_image(folder / "work" / "one.png", noise_image(24, 32))
+    arguments = [trained, "one.png"] if name == "predict.py" else TINY_ROOMS
+    assert tool(name, *arguments, "--out", "file/run") == 2
+    message = capsys.readouterr().err
+    assert "file" in message
+    assert "--out" in message
+    assert len(message.splitlines()) == 1
+
+
+def test_a_folder_without_permission_is_one_line(folder, monkeypatch, capsys):
+    def forbidden(path, *_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "mkdir", forbidden)
+    assert tool("train.py", *TINY_ROOMS, "--out", "forbidden") == 2
+    message = capsys.readouterr().err.splitlines()
+    assert len(message) == 1
+    assert "Permission denied" in message[0]
+    assert "--out" in message[0]

@@ -20,7 +20,7 @@ def own_cache(cache_folder, monkeypatch):
     monkeypatch.delenv("DEPTHBAL_RUN", raising=False)
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="session", autouse=True)
 def one_thread():
     """Tiny tensors are slower on several threads, and sums differ in the last digit."""
     threads = torch.get_num_threads()
