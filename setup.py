@@ -13,14 +13,14 @@ INSTALL_REQUIRES = [
     "pytorch-lightning>=2.5.2,<3,!=2.6.2,!=2.6.3",  # 2.6.2 and 2.6.3 were compromised releases
     "jsonargparse[signatures]>=4.40,<5",  # 5 changes the LightningCLI parser interface
     "segmentation-models-pytorch>=0.5,<0.7",  # 0.5 is the first without pretrainedmodels
-    "timm>=1.0",  # with the next two, what segmentation-models-pytorch loads weights with
+    "timm>=1.0",  # smp 0.5 asks for 0.9; 1.0 is the oldest that was tried (tu- encoders)
     "huggingface-hub>=0.24",  # its errors tell a failed download from a wrong name
-    "safetensors>=0.4",  # weights in .safetensors files
+    "safetensors>=0.4",  # weights in .safetensors; 0.4.0 is the oldest that was tried
     "albumentations==2.0.8",  # the last MIT release; its successor is AGPL
     "opencv-python-headless>=4.9,<5",  # albumentations 2.0.8 was never tested with OpenCV 5
-    "PyYAML>=6.0",  # configs and their bases
-    "platformdirs>=4.0",  # user_cache_path with ensure_exists
-    "rich>=13.7",  # tables and the progress bar
+    "PyYAML>=6.0",  # configs and their bases; 6.0 has wheels for 3.11, 5.4 does not
+    "platformdirs>=4.0",  # user_cache_path; 4.0.0 is the oldest that was tried
+    "rich>=13.7",  # tables and progress bars; 13.7.0 is the oldest that was tried
     "matplotlib>=3.9",  # first built against NumPy 2
 ]
 EXTRAS_REQUIRE = {
@@ -32,6 +32,7 @@ EXTRAS_REQUIRE = {
         "mypy>=1.13",
         "scipy>=1.14",  # independent distributions for expected values
     ],
+    "tensorboard": ["tensorboard>=2.17"],  # --trainer.logger TensorBoardLogger; 2.17 takes NumPy 2
     "export": ["onnx>=1.17", "onnxruntime>=1.20"],
 }
 
