@@ -1,7 +1,7 @@
 """Losses for imbalanced regression; importable with torch, NumPy and scikit-learn alone."""
 
 from depthbal.losses.balanced_mse import BMCLoss, BNILoss, GAILoss
-from depthbal.losses.base import RegressionLoss
+from depthbal.losses.base import NonFiniteError, RegressionLoss
 from depthbal.losses.baselines import HuberLoss, L1Loss, MSELoss
 from depthbal.losses.evidence import log_evidence
 from depthbal.losses.focal_r import FocalRLoss
@@ -35,6 +35,7 @@ __all__ = [
     "HuberLoss",
     "L1Loss",
     "MSELoss",
+    "NonFiniteError",
     "RegressionLoss",
     "ReweightedLoss",
     "SILogLoss",

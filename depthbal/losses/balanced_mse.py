@@ -128,8 +128,16 @@ class _StoredPriorLoss(BalancedMSELoss):
         return self._prior.is_unset
 
     def set_prior(self, prior: Histogram | GaussianMixture) -> None:
-        """Estimate the prior from a histogram of training labels, or take it as it is."""
-        self._prior.set_mixture(self._estimate(prior) if isinstance(prior, Histogram) else prior)
+        """Estimate the prior from a histogram of training labels, or take it as it is.
+
+        Raises:
+            ValueError: An empty histogram, or a mixture of vectors.
+        """
+        mixture = self._estimate(prior) if isinstance(prior, Histogram) else prior
+        if mixture.event_dim:
+            size = mixture.means.shape[1]
+            raise ValueError(f"expected a prior of scalar labels, got vectors of dimension {size}")
+        self._prior.set_mixture(mixture)
 
     def prior_for(self, target: Tensor, mask: Tensor | None) -> GaussianMixture:
         """Return the stored prior.

@@ -14,6 +14,10 @@ from depthbal.priors import GaussianMixture, Histogram
 DEVICE_CHECK_INTERVAL = 50
 
 
+class NonFiniteError(ValueError):
+    """Predictions or targets that count are NaN or infinite."""
+
+
 class RegressionLoss(nn.Module, ABC):
     """Base of the losses: ``loss(preds, target, mask=None)`` gives a scalar.
 
@@ -27,7 +31,6 @@ class RegressionLoss(nn.Module, ABC):
 
     init_args: dict[str, Any]
     needs_prior: bool = False
-    _bad_values: Tensor
 
     def __init__(
         self, *, label_range: tuple[float, float] | None = None, reduction: Reduction = "mean"
@@ -40,7 +43,8 @@ class RegressionLoss(nn.Module, ABC):
         self.label_range = None if label_range is None else (label_range[0], label_range[1])
         self.reduction: Reduction = reduction
         self._calls = 0
-        self.register_buffer("_bad_values", torch.zeros((), dtype=torch.int64), persistent=False)
+        # No buffer: DistributedDataParallel would overwrite it with the first rank's.
+        self._bad_values: Tensor | None = None
 
     @abstractmethod
     def elementwise(self, preds: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
@@ -89,15 +93,16 @@ class RegressionLoss(nn.Module, ABC):
         if preds.device.type == "cpu":
             self._raise_if_bad(int(bad))
             return
-        self._bad_values = self._bad_values.to(preds.device) + bad
+        self._bad_values = bad if self._bad_values is None else self._bad_values + bad
         self._calls += 1
         if self._calls % DEVICE_CHECK_INTERVAL == 0:
-            self._raise_if_bad(int(self._bad_values))
+            counted, self._bad_values = int(self._bad_values), None
+            self._raise_if_bad(counted)
 
     @staticmethod
     def _raise_if_bad(bad: int) -> None:
         if bad:
-            raise ValueError(
+            raise NonFiniteError(
                 f"{bad} NaN or infinite predictions or targets count under the mask: check the "
                 "learning rate and the labels, or mask them out"
             )

@@ -7,10 +7,13 @@ from depthbal.priors import GaussianMixture
 
 # Distinct targets that are always kept apart: 8-bit depth has at most 256.
 MAX_GROUPS = 512
-# Bin width times label range over sigma^2. The log-evidence of a bin that is represented by its
-# count, mean and variance errs by at most 0.096 x^3 / 6 (the largest third central moment on a bin
-# of width h is 0.096 h^3), so 0.05 keeps it below 2e-6.
-BIN_RESOLUTION = 0.05
+# A bin of width h that is represented by its count, mean and variance changes the log-evidence at
+# distance d by at most 0.096 h^3 d^3 / (6 sigma^6): 0.096 h^3 is the largest third central moment
+# on a bin. A width of 0.05 sigma^2 / (range of the targets) keeps this below 2e-6 for every
+# prediction in the range; sigma / 128 does so wherever a target lies within 6 sigma, and is wider
+# where sigma is small.
+RANGE_RESOLUTION = 0.05
+BINS_PER_SIGMA = 128
 
 
 def batch_prior(targets: Tensor, noise_sigma: Tensor) -> GaussianMixture | None:
@@ -18,8 +21,8 @@ def batch_prior(targets: Tensor, noise_sigma: Tensor) -> GaussianMixture | None:
 
     Equal targets become one point mass with their count as weight, which is exact. More than 512
     distinct ones are merged into bins by count, mean and variance; the bins are so narrow beside
-    sigma^2 that the log-evidence of any prediction within the targets' range changes by less than
-    2e-6.
+    sigma that the log-evidence changes by less than 2e-6 where a prediction lies in the targets'
+    range and within 6 sigma of one of them.
 
     Args:
         targets: Flat valid targets, label units.
@@ -38,7 +41,8 @@ def batch_prior(targets: Tensor, noise_sigma: Tensor) -> GaussianMixture | None:
     values, counts = values.double(), counts.double()
     if len(values) > MAX_GROUPS:
         spread = float(values[-1] - values[0])
-        bins = int(spread**2 / (BIN_RESOLUTION * float(noise_sigma) ** 2)) + 1
+        relative = spread / float(noise_sigma)
+        bins = int(min(relative**2 / RANGE_RESOLUTION, relative * BINS_PER_SIGMA)) + 1
         if bins < len(values):
             return _binned(values, counts, bins)
     return GaussianMixture.unchecked(counts / counts.sum(), values, torch.zeros_like(values))

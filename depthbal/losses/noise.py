@@ -1,6 +1,7 @@
 """The noise scale sigma of Balanced MSE: fixed, or learned on a log scale within bounds."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +9,20 @@ from torch import Tensor, nn
 SIGMA_BOUNDS = (1e-3, 1e3)
 
 
-class FixedNoise(nn.Module):
+class _FullPrecision(nn.Module):
+    """A module that moves between devices but is never rounded to half precision."""
+
+    def _apply(self, fn: Any, recurse: bool = True) -> "_FullPrecision":
+        def widened(tensor: Tensor) -> Tensor:
+            moved: Tensor = fn(tensor)
+            narrow = moved.is_floating_point() and moved.element_size() < 4
+            return tensor.to(moved.device) if narrow else moved
+
+        super()._apply(widened, recurse)  # type: ignore[no-untyped-call]
+        return self
+
+
+class FixedNoise(_FullPrecision):
     """A constant noise scale, saved with the loss.
 
     Args:
@@ -31,7 +45,7 @@ class FixedNoise(nn.Module):
         return self.noise_sigma
 
 
-class LearnedNoise(nn.Module):
+class LearnedNoise(_FullPrecision):
     """A noise scale learned with the network, sigma = exp(log_sigma).
 
     The parameter is projected back into the bounds before each use, instead of being clamped in

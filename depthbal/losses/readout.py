@@ -5,6 +5,9 @@ import math
 import torch
 from torch import Tensor
 
+# Distance from the range, in sigma, beyond which the normal tail is an exponential to 1e-8.
+FAR = 1e4
+
 
 def truncated_normal_mean(
     preds: Tensor, noise_sigma: Tensor | float, label_range: tuple[float, float]
@@ -24,7 +27,8 @@ def truncated_normal_mean(
         label_range: Ends (lo, hi) of the label range in label units.
 
     Returns:
-        Labels in (lo, hi), of the shape of ``preds``, in float32 or float64. Computed in float64.
+        Labels in (lo, hi), of the shape of ``preds``, in float32 or float64. Computed in float64,
+        without a gradient: it is a prediction and not part of the loss.
 
     Raises:
         ValueError: A range that is not increasing.
@@ -39,18 +43,23 @@ def truncated_normal_mean(
     low, high = label_range
     if not low < high:
         raise ValueError(f"expected label_range (lo, hi) with lo < hi, got {label_range}")
-    location = preds.detach().double() if not preds.requires_grad else preds.double()
-    sigma = torch.as_tensor(noise_sigma, device=preds.device).double()
+    location = preds.detach().double()
+    sigma = torch.as_tensor(noise_sigma, device=preds.device).detach().double()
     middle, half = (low + high) / 2, (high - low) / 2
     # The formula is odd around the middle of the range: only locations at or below the middle are
     # evaluated, where the density falls from the near end towards the far one.
     below = -(location - middle).abs()
-    near, far = (-half - below) / sigma, (half - below) / sigma
-    decay = torch.exp((near - far) * (near + far) / 2)
-    tails = _scaled_tail(near, far, decay)
+    near, width = (-half - below) / sigma, 2 * half / sigma
+    decay = torch.exp(-width * (near + width / 2))
+    tails = _scaled_tail(near, near + width, decay)
     mean = below + sigma * math.sqrt(2 / math.pi) * (1 - decay) / tails
+    # Far outside, where the sum above loses its digits, the density on the range is exponential.
+    rate = near.clamp(min=FAR)
+    exponential = -half + sigma * (1 / rate - width / torch.expm1(rate * width))
+    mean = torch.where(near > FAR, exponential, mean)
     # For ranges far narrower than sigma the ratio is 0 / 0 and the posterior is uniform.
-    mean = torch.where(far - near < 1e-4, torch.zeros_like(mean), mean).clamp(-half, half)
+    uniform = (width < 1e-4) & (near * width < 1e-4)
+    mean = torch.where(uniform, torch.zeros_like(mean), mean).clamp(-half, half)
     mean = middle + torch.where(location > middle, -mean, mean)
     return mean.to(torch.float64 if preds.dtype == torch.float64 else torch.float32)
 

@@ -39,6 +39,8 @@ def read_json_kind(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
     """
     try:
         content: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"cannot read {kind} file {path}: {error.strerror}") from error
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ValueError(
             f"{path} is not a JSON file ({error}); write it with {kind}.save"

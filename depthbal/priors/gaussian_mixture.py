@@ -50,10 +50,7 @@ class GaussianMixture:
         variances: npt.ArrayLike | Tensor,
     ) -> None:
         parts = {"weights": weights, "means": means, "variances": variances}
-        tensors = {
-            name: torch.as_tensor(part, dtype=torch.float64).detach()
-            for name, part in parts.items()
-        }
+        tensors = {name: _copied(part) for name, part in parts.items()}
         _require_shapes(**tensors)
         for name, tensor in tensors.items():
             if not torch.isfinite(tensor).all():
@@ -177,6 +174,13 @@ class GaussianMixture:
             ValueError: The file holds something else.
         """
         return cls.from_dict(read_json_kind(path, "GaussianMixture"))
+
+
+def _copied(part: npt.ArrayLike | Tensor) -> Tensor:
+    """Return a copy in float64, which the caller's later changes do not reach."""
+    if isinstance(part, Tensor):
+        return part.detach().to(torch.float64, copy=True)
+    return torch.tensor(np.array(part, dtype=np.float64))
 
 
 def _require_shapes(weights: Tensor, means: Tensor, variances: Tensor) -> None:

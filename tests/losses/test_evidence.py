@@ -154,8 +154,9 @@ def test_memory_does_not_grow_with_the_number_of_components():
 
 @pytest.mark.parametrize("sigma", [0.0, -1.0])
 def test_a_sigma_that_is_not_positive_is_an_error(sigma):
-    with pytest.raises(ValueError, match="positive noise_sigma"):
-        log_evidence(torch.zeros(3), PRIOR, sigma)
+    for value in (sigma, torch.tensor(sigma), torch.full((3,), sigma)):
+        with pytest.raises(ValueError, match="positive noise_sigma"):
+            log_evidence(torch.zeros(3), PRIOR, value)
 
 
 def test_a_sigma_of_another_shape_is_an_error_and_not_broadcast():

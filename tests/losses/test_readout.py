@@ -28,6 +28,15 @@ def test_far_outside_it_tends_to_the_end_of_the_range(sigma):
     assert got[1].item() == pytest.approx(10.0 - sigma**2 / (1e4 - 10.0), abs=1e-8)
 
 
+@pytest.mark.parametrize("p", [1e5, 1e8, 1e12, 1e17, 1e30])
+def test_a_diverged_prediction_reads_as_the_end_of_the_range(p):
+    """Where p - sigma^2 / distance loses its digits, the middle of the range must not appear."""
+    preds = torch.tensor([p, -p], dtype=torch.float64)
+    got = truncated_normal_mean(preds, 1.0, RANGE)
+    ends = torch.tensor([10.0, 0.7], dtype=torch.float64)
+    torch.testing.assert_close(got, ends, atol=1.1 / p + 1e-14, rtol=0)
+
+
 def test_is_monotone_and_stays_within_the_range():
     preds = torch.linspace(-50, 60, 20_001, dtype=torch.float64)
     got = truncated_normal_mean(preds, 1.0, RANGE)

@@ -103,3 +103,15 @@ def test_bad_data_are_errors():
         GaussianMixture.fit(LONG_TAIL, n_components=0)
     with pytest.raises(ValueError, match="variance_floor"):
         GaussianMixture.fit(LONG_TAIL, variance_floor=0.0)
+
+
+def test_a_mixture_does_not_change_with_the_arrays_it_was_made_from():
+    means = np.array([1.0, 2.0])
+    mixture = GaussianMixture(np.ones(2), means[::-1], np.ones(2))
+    means[:] = 7.0
+    assert mixture.means.tolist() == [2.0, 1.0]
+
+
+def test_a_missing_prior_file_is_an_error_that_names_it(tmp_path):
+    with pytest.raises(ValueError, match=r"cannot read GaussianMixture file .*gone\.json"):
+        GaussianMixture.load(tmp_path / "gone.json")
