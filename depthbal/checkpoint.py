@@ -29,9 +29,15 @@ def find_checkpoint(path: str | os.PathLike[str], checkpoint: str = "last") -> P
     file = path / "checkpoints" / f"{checkpoint}.ckpt"
     if not file.is_file():
         there = sorted(found.name for found in file.parent.glob("*.ckpt"))
+        reason = (
+            "it was trained without a validation split; use --checkpoint last, or train with "
+            "--data.val_fraction 0.1"
+            if checkpoint == "best" and there
+            else f"its first epoch was never finished; continue with tools/train.py --resume {path}"
+        )
         raise RunFolderError(
             f"the run folder {path} has no checkpoints/{file.name}; there: "
-            f"{', '.join(there) or 'nothing'} (best.ckpt needs a validation split)"
+            f"{', '.join(there) or 'nothing'}; {reason}"
         )
     return file
 

@@ -91,3 +91,12 @@ def test_a_missing_run_is_named(tmp_path):
 def test_an_empty_folder_is_no_run(tmp_path):
     with pytest.raises(RunFolderError, match=r"no checkpoints/last\.ckpt; there: nothing"):
         find_checkpoint(tmp_path)
+
+
+def test_what_a_run_lacks_comes_with_its_reason_and_a_way_on(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    with pytest.raises(RunFolderError, match=r"first epoch was never finished.*--resume"):
+        find_checkpoint(tmp_path)
+    save(tmp_path / "checkpoints" / "last.ckpt")
+    with pytest.raises(RunFolderError, match=r"validation split.*--data\.val_fraction"):
+        find_checkpoint(tmp_path, "best")

@@ -1,8 +1,6 @@
 """The histogram of a training split: one streamed pass over its depth, kept in a cache."""
 
 import logging
-import os
-from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -106,16 +104,10 @@ def store_histogram(fingerprint: str, histogram: Histogram) -> Path | None:
     A cache that cannot be written (read-only home, full disk) costs time only, so it is no error.
     """
     target = _cache_file(fingerprint)
-    partial = target.with_name(f"{target.stem}.{os.getpid()}.partial.json")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        histogram.save(partial)
-        os.replace(partial, target)
+        histogram.save(target)
     except OSError:
         return None
-    finally:
-        with suppress(OSError):
-            partial.unlink()
     return target
 
 

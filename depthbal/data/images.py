@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from depthbal.errors import DataError
+from depthbal.files import replacing
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -124,7 +125,7 @@ def write_depth_png(path: str | os.PathLike[str], depth: NDArray[np.floating[Any
     values become 0 = no depth.
 
     Args:
-        path: the file to write; its folder must exist.
+        path: the file to write; missing folders are made.
         depth: (H, W) metres.
 
     Raises:
@@ -135,13 +136,8 @@ def write_depth_png(path: str | os.PathLike[str], depth: NDArray[np.floating[Any
     metres = np.nan_to_num(depth.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
     millimetres = np.clip(np.rint(metres / MILLIMETRE), 0, 65535).astype(np.uint16)
     encoded = cv2.imencode(".png", millimetres)[1]
-    target = Path(path)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(encoded.tobytes())
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path) as temporary:
+        temporary.write_bytes(encoded.tobytes())
 
 
 def normalise(image: NDArray[np.uint8]) -> Tensor:

@@ -2,9 +2,10 @@
 
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
+
+from depthbal.files import replacing
 
 
 def write_json(path: str | os.PathLike[str], content: Any) -> None:
@@ -17,18 +18,9 @@ def write_json(path: str | os.PathLike[str], content: Any) -> None:
     Raises:
         ValueError: ``content`` holds NaN or infinity.
     """
-    target = Path(path)
     text = json.dumps(content, indent=1, allow_nan=False)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text + "\n")
-        Path(temporary).chmod(0o644)
-        os.replace(temporary, target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with replacing(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def read_json_kind(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from depthbal.errors import CheckpointError
+from depthbal.files import replacing
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -30,21 +31,16 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     ) -> None:
         """Write ``checkpoint`` to ``path``; on any error the previous file stays untouched."""
         target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.tmp")
         try:
-            with temporary.open("wb") as file:
+            with replacing(target) as temporary, temporary.open("wb") as file:
                 torch.save(checkpoint, file)
                 file.flush()
                 os.fsync(file.fileno())
-            temporary.replace(target)
         except (OSError, RuntimeError) as error:  # torch turns some system errors into its own
             raise CheckpointError(
                 f"cannot write {target} ({_first_line(error)}); the previous checkpoint is "
                 "untouched: free disk space and continue the run with --resume"
             ) from error
-        finally:
-            temporary.unlink(missing_ok=True)
 
     def load_checkpoint(
         self,

@@ -15,13 +15,13 @@ from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCL
 import depthbal.data as data
 import depthbal.models as models
 from depthbal.errors import ConfigError, DepthbalError
+from depthbal.files import replacing
 from depthbal.models.registry import registered_names
 from depthbal.priors.files import write_json
 from depthbal.training import schedules
 from depthbal.training.callbacks import run_callbacks, show_progress
 from depthbal.training.checkpoint_io import AtomicCheckpointIO
 from depthbal.training.configs import last_config
-from depthbal.training.files import replacing
 from depthbal.training.parse_errors import explain
 from depthbal.training.precision import default_precision
 from depthbal.training.run_logger import RunLogger

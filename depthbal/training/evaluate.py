@@ -23,11 +23,11 @@ from depthbal.evaluation import (
     balanced_mask,
     load_balanced_mask,
 )
+from depthbal.files import replacing
 from depthbal.predictor import Predictor, load_predictor
 from depthbal.priors import Histogram
 from depthbal.priors.files import write_json
 from depthbal.training.callbacks import show_progress
-from depthbal.training.files import replacing
 from depthbal.training.pictures import comparison, save_picture
 from depthbal.training.run_config import load_datamodule
 from depthbal.training.runs import CheckpointName, RunFolder

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.image import imsave
 from numpy.typing import NDArray
 
-from depthbal.training.files import replacing
+from depthbal.files import replacing
 
 COLORMAP = "turbo"
 

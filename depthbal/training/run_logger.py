@@ -8,7 +8,7 @@ from lightning_fabric.loggers.logger import rank_zero_experiment
 from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 
-from depthbal.training.files import replacing
+from depthbal.files import replacing
 
 
 class RunLogger(CSVLogger):

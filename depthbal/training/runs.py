@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from depthbal.checkpoint import find_checkpoint
 from depthbal.errors import RunFolderError
 
 CheckpointName = Literal["last", "best"]
@@ -83,18 +84,7 @@ class RunFolder:
             RunFolderError: The folder is no run or has no such checkpoint.
         """
         self.require_run()
-        path = self.checkpoint(name)
-        if path.is_file():
-            return path
-        if name == "best":
-            raise RunFolderError(
-                f"{self.path} has no best checkpoint, because it was trained without a validation "
-                "split; use --checkpoint last, or train with --data.val_fraction 0.1"
-            )
-        raise RunFolderError(
-            f"{self.path} has no checkpoint, because its first epoch was never finished; "
-            f"continue it with tools/train.py --resume {self.path}"
-        )
+        return find_checkpoint(self.path, name)
 
     def require_run(self) -> None:
         """Check that this is a run folder.

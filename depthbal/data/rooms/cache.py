@@ -5,7 +5,6 @@ fraction of one. A run, its evaluation, its resume and every rank of a parallel 
 files.
 """
 
-import os
 import zipfile
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from depthbal.data.pairs import Depth, Image
 from depthbal.data.rooms.source import RoomsSource, Split, key_of, room
+from depthbal.files import replacing
 
 _WORTH_PROCESSES = 64  # fewer pictures are rendered sooner than processes start
 
@@ -107,12 +107,5 @@ def _read(file: Path, shape: tuple[int, int, int]) -> tuple[Image, Depth] | None
 
 def _write(file: Path, images: Image, depths: Depth) -> None:
     """Keep the arrays, in one atomic step, if the cache can be written at all."""
-    draft = file.with_name(f"{file.stem}.{os.getpid()}.part")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with open(draft, "wb") as stream:
-            np.savez(stream, images=images, depths=depths)
-        os.replace(draft, file)
-    except OSError:
-        with suppress(OSError):
-            draft.unlink(missing_ok=True)
+    with suppress(OSError), replacing(file) as temporary:
+        np.savez(temporary, images=images, depths=depths)

@@ -1,4 +1,4 @@
-"""Files that are either complete or absent."""
+"""Files that are either complete or absent; needs nothing but the standard library."""
 
 import os
 from collections.abc import Iterator
@@ -10,19 +10,26 @@ from pathlib import Path
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary path beside ``path`` that takes its place when the block ends well.
 
-    The suffix stays the same, because writers such as OpenCV and NumPy go by it.
+    Missing folders are made. The suffix stays the same, because writers such as OpenCV and NumPy go
+    by it; the process's number keeps processes that write the same file apart.
+
+    Args:
+        path: The file to write; on any error or interruption it stays as it was.
+
+    Raises:
+        OSError: The system cannot write there.
 
     Example:
         >>> import tempfile
         >>> target = Path(tempfile.mkdtemp()) / "note.txt"
         >>> with replacing(target) as temporary:
         ...     _ = temporary.write_text("complete")
-        >>> target.read_text()
-        'complete'
+        >>> target.read_text(), len(list(target.parent.iterdir()))
+        ('complete', 1)
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.stem}.tmp{target.suffix}")
+    temporary = target.with_name(f".{target.stem}.{os.getpid()}.tmp{target.suffix}")
     try:
         yield temporary
         temporary.replace(target)
