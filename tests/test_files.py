@@ -4,15 +4,20 @@ from depthbal.files import replacing
 from depthbal.priors.files import write_json
 
 
+def write_half(target, interruption):
+    with replacing(target) as temporary:
+        temporary.write_text("half")
+        assert temporary.suffix == ".txt"
+        assert target.read_text() == "previous"
+        raise interruption
+
+
 def test_a_write_that_fails_half_way_leaves_the_previous_file_and_no_rest(tmp_path):
     target = tmp_path / "note.txt"
     target.write_text("previous")
     for interruption in (KeyboardInterrupt, OSError):
-        with pytest.raises(interruption), replacing(target) as temporary:
-            temporary.write_text("half")
-            assert temporary.suffix == ".txt"
-            assert target.read_text() == "previous"
-            raise interruption
+        with pytest.raises(interruption):
+            write_half(target, interruption)
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [
         ("note.txt", "previous")
     ]
