@@ -2,7 +2,7 @@
 
 import copy
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -78,8 +78,10 @@ class Predictor(nn.Module):
         """Return the maps of `predict_maps` at the network's own output size."""
         return self.read_out(self.model(images))
 
-    def read_out(self, raw: Tensor) -> dict[str, Tensor]:
-        """Return raw predictions read in each of the three ways, in float32.
+    def read_out(
+        self, raw: Tensor, readouts: Sequence[Readout] = get_args(Readout)
+    ) -> dict[str, Tensor]:
+        """Return raw predictions read in the wanted ways, in float32.
 
         - `"raw"`: as the network gives them;
         - `"clamped"`: cut to the label range;
@@ -88,18 +90,27 @@ class Predictor(nn.Module):
 
         Args:
             raw: the network's predictions in metres, any shape.
+            readouts: which of the three; all by default.
         """
         raw = raw.float()
         balance = getattr(self.criterion, "readout", None)
-        return {
-            "raw": raw,
-            "clamped": raw if self.label_range is None else raw.clamp(*self.label_range),
-            "mean": raw if balance is None else balance(raw).float(),
-        }
+        maps: dict[str, Tensor] = {}
+        for readout in readouts:
+            maps[readout] = raw
+            if readout == "clamped" and self.label_range is not None:
+                maps[readout] = raw.clamp(*self.label_range)
+            elif readout == "mean" and balance is not None:
+                maps[readout] = balance(raw).float()
+        return maps
 
     @torch.no_grad()
-    def predict_maps(self, images: Tensor, size: tuple[int, int]) -> dict[str, Tensor]:
-        """Return depth at `size`, read in each of the three ways of `read_out`.
+    def predict_maps(
+        self,
+        images: Tensor,
+        size: tuple[int, int],
+        readouts: Sequence[Readout] = get_args(Readout),
+    ) -> dict[str, Tensor]:
+        """Return depth at `size`, read in the wanted ways of `read_out`.
 
         The raw map is enlarged first (bilinear, align_corners=True) and read out afterwards, as
         the published code scores the enlarged prediction; the read-out is curved, so that the
@@ -109,6 +120,7 @@ class Predictor(nn.Module):
         Args:
             images: (B, 3, H, W), normalised.
             size: (height, width) of the maps.
+            readouts: which of the three; all by default.
 
         Returns:
             `"raw"`, `"clamped"` and `"mean"`, each (B, 1, height, width) in metres.
@@ -116,7 +128,7 @@ class Predictor(nn.Module):
         raw = self.model(images).float()
         if tuple(raw.shape[-2:]) != tuple(size):
             raw = F.interpolate(raw, size=tuple(size), mode="bilinear", align_corners=True)
-        return self.read_out(raw)
+        return self.read_out(raw, readouts)
 
     def normalise(self, image: NDArray[np.uint8]) -> Tensor:
         """Return a uint8 (H, W, 3) RGB image as a batch of one, (1, 3, H, W) float32."""
@@ -143,7 +155,7 @@ class Predictor(nn.Module):
         if self.short_side is not None:
             pixels = resize_short_side(pixels, self.short_side, nearest=False)
         self.eval()
-        maps = self.predict_maps(self.normalise(pixels), (size[0], size[1]))
+        maps = self.predict_maps(self.normalise(pixels), (size[0], size[1]), (self.readout,))
         depth: NDArray[np.float32] = maps[self.readout][0, 0].cpu().numpy()
         return depth
 

@@ -49,7 +49,7 @@ def reduce(values: Tensor, mask: Tensor | None, reduction: Reduction) -> Tensor:
     Args:
         values: Elementwise losses, finite everywhere.
         mask: Boolean, True counts, or None.
-        reduction: ``"mean"``, ``"sum"`` or ``"none"`` (masked entries are 0).
+        reduction: ``"mean"``, ``"sum"`` (of this rank alone) or ``"none"`` (masked entries are 0).
     """
     if mask is not None:
         values = torch.where(mask, values, torch.zeros_like(values))

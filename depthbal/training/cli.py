@@ -23,7 +23,7 @@ from depthbal.training.callbacks import run_callbacks, show_progress
 from depthbal.training.checkpoint_io import AtomicCheckpointIO
 from depthbal.training.configs import last_config
 from depthbal.training.parse_errors import explain
-from depthbal.training.precision import default_precision
+from depthbal.training.precision import default_precision, usable_accelerator
 from depthbal.training.run_logger import RunLogger
 from depthbal.training.runs import (
     RunFolder,
@@ -97,6 +97,7 @@ class TrainCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Build task, data and trainer; values they refuse come as ConfigError."""
+        self.config.trainer.accelerator = usable_accelerator(str(self.config.trainer.accelerator))
         self.settle_precision()
         complete = self.config
         if self.resume is not None and self.resume.checkpoint("last").is_file():

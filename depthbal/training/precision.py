@@ -4,6 +4,31 @@ from typing import Any
 
 import torch
 
+from depthbal.errors import ConfigError
+
+
+def usable_accelerator(accelerator: str) -> str:
+    """Return the accelerator to train on: the one asked for, without Apple's MPS.
+
+    Priors, sums and read-outs are float64, which MPS does not have.
+
+    Args:
+        accelerator: ``trainer.accelerator``.
+
+    Raises:
+        ConfigError: MPS was asked for.
+
+    Example:
+        >>> usable_accelerator("cpu")
+        'cpu'
+    """
+    if accelerator == "mps":
+        raise ConfigError(
+            "MPS has no float64, which the losses need: use --trainer.accelerator cpu"
+        )
+    only_mps = torch.backends.mps.is_available() and not torch.cuda.is_available()
+    return "cpu" if accelerator == "auto" and only_mps else accelerator
+
 
 def default_precision(accelerator: str = "auto") -> str:
     """Return Lightning's name of the precision to train in.

@@ -202,7 +202,8 @@ class DepthTask(pl.LightningModule):
         """Compare the read-out at the targets' own size."""
         target = batch["depth"]
         predictor = Predictor(self.model, self.criterion, self.input_spec, self.readout)
-        maps = predictor.predict_maps(batch["image"], (target.shape[-2], target.shape[-1]))
+        size = (target.shape[-2], target.shape[-1])
+        maps = predictor.predict_maps(batch["image"], size, (self.readout,))
         self.validation.update(maps[self.readout], target, target >= self.min_depth)
 
     def on_validation_epoch_end(self) -> None:

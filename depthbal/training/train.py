@@ -53,6 +53,9 @@ def train(arguments: Sequence[str], default_config: Path) -> RunFolder:
         cli.datamodule.prepare_data()
         cli.datamodule.setup("fit")  # bad data must not leave a run folder behind
         cli.model.check_data(cli.datamodule)
+        if step is None:
+            # counted before there are other processes: an error here must not leave them waiting
+            cli.datamodule.train_histogram()
         versions["data"] = cli.datamodule.describe()
         if resumed:
             versions[EARLIER] = _earlier_sessions(run, versions["data"])
