@@ -15,7 +15,7 @@ class RoomsDataModule(DepthDataModule):
     Depth is measured along the optical axis (as Kinect and NYU Depth V2 do), 0.7 to 10 m, with a
     long tail like NYU's. The pictures depend on `picture_seed` only, so that runs with another
     `seed` are repetitions on the same data; `train`, `val` and `test` share no scene. They are
-    rendered once (10 to 20 seconds for the default 1,200) and kept in the user's cache directory,
+    rendered once (about a second for a hundred of 160 x 120) and kept in the user's cache directory,
     in `depthbal/rooms`, which may be deleted at any time.
 
     Args:
@@ -53,7 +53,7 @@ class RoomsDataModule(DepthDataModule):
     def __init__(
         self,
         *,
-        n_train: int = 960,
+        n_train: int = 480,
         n_val: int = 80,
         n_test: int = 160,
         size: tuple[int, int] = (120, 160),
