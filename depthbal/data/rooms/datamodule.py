@@ -15,8 +15,8 @@ class RoomsDataModule(DepthDataModule):
     Depth is measured along the optical axis (as Kinect and NYU Depth V2 do), 0.7 to 10 m, with a
     long tail like NYU's. The pictures depend on `picture_seed` only, so that runs with another
     `seed` are repetitions on the same data; `train`, `val` and `test` share no scene. They are
-    rendered once (about a second for a hundred of 160 x 120) and kept in the user's cache directory,
-    in `depthbal/rooms`, which may be deleted at any time.
+    rendered once (about a second for a hundred of 160 x 120) and kept in `depthbal/rooms` in the
+    user's cache directory, which may be deleted at any time.
 
     Args:
         n_train: training pictures.
