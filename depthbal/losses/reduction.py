@@ -68,8 +68,21 @@ def _valid_count(values: Tensor, mask: Tensor | None) -> Tensor:
         count = torch.full((), values.numel(), dtype=torch.float64, device=values.device)
     else:
         count = mask.sum(dtype=torch.float64)
-    ranks = 1
-    if values.requires_grad and dist.is_available() and dist.is_initialized():
-        ranks = dist.get_world_size()
-        dist.all_reduce(count)
+    ranks = sum_over_ranks(count, values)
     return count.clamp(min=1) / ranks
+
+
+def sum_over_ranks(sums: Tensor, values: Tensor) -> int:
+    """Add ``sums`` over all ranks in place and return how many there are.
+
+    Only while ``values`` records gradients: in validation ranks may see different numbers of
+    batches, and one would wait for the others forever.
+
+    Example:
+        >>> sum_over_ranks(torch.ones(2), torch.zeros(3))
+        1
+    """
+    if not (values.requires_grad and dist.is_available() and dist.is_initialized()):
+        return 1
+    dist.all_reduce(sums)
+    return dist.get_world_size()

@@ -3,11 +3,10 @@
 import math
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from depthbal.losses.base import RegressionLoss
-from depthbal.losses.reduction import Reduction
+from depthbal.losses.reduction import Reduction, sum_over_ranks
 
 
 class SILogLoss(RegressionLoss):
@@ -91,6 +90,5 @@ def _mean_over_ranks(values: Tensor, mask: Tensor | None) -> Tensor:
     counted = torch.ones_like(values) if mask is None else mask.to(values)
     products = torch.stack([values.detach() * counted, counted])
     sums = products.flatten(1).sum(1, dtype=torch.float64)
-    if values.requires_grad and dist.is_available() and dist.is_initialized():
-        dist.all_reduce(sums)
+    sum_over_ranks(sums, values)
     return (sums[0] / sums[1].clamp(min=1)).to(values.dtype)
