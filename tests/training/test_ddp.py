@@ -1,7 +1,13 @@
 """Two processes train one step to the same parameters as one on the joined batch."""
 
+import os
+from pathlib import Path
+
 import pytorch_lightning as pl
 import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from lightning_fabric.plugins.environments.lightning import find_free_network_port
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -44,13 +50,13 @@ def fresh_task() -> DepthTask:
     return DepthTask(network, GAILoss(prior, noise="learned"), optimizer=Sgd())
 
 
-def train_one_step(processes: int) -> dict[str, torch.Tensor]:
+def train_one_step(devices: int = 1) -> dict[str, torch.Tensor]:
     task = fresh_task()
-    loader = DataLoader(UnequalMasks(), batch_size=IMAGES // processes)
+    loader = DataLoader(UnequalMasks(), batch_size=IMAGES // devices)
     trainer = pl.Trainer(
         accelerator="cpu",
-        devices=processes,
-        strategy="ddp_spawn" if processes > 1 else "auto",
+        devices=devices,
+        strategy="ddp" if devices > 1 else "auto",
         max_steps=1,
         logger=False,
         enable_checkpointing=False,
@@ -60,6 +66,25 @@ def train_one_step(processes: int) -> dict[str, torch.Tensor]:
     )
     trainer.fit(task, loader)
     return {name: value.detach().clone() for name, value in task.named_parameters()}
+
+
+def train_rank(rank: int, port: int, out: str) -> None:
+    """One of two processes that a launcher such as torchrun has started."""
+    torch.set_num_threads(1)
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    ranks = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    os.environ.update(address | ranks | {"TORCHELASTIC_RUN_ID": "test"})
+    parameters = train_one_step(devices=2)
+    if rank == 0:
+        torch.save(parameters, out)
+    # gloo's threads abort an interpreter that ends while they still wait for the other process
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def train_together(out: Path) -> dict[str, torch.Tensor]:
+    mp.spawn(train_rank, args=(find_free_network_port(), str(out)), nprocs=2)
+    return torch.load(out, weights_only=True)
 
 
 def naive_step() -> dict[str, torch.Tensor]:
@@ -72,8 +97,8 @@ def naive_step() -> dict[str, torch.Tensor]:
     return dict(task.named_parameters())
 
 
-def test_two_processes_equal_one_on_the_joined_batch():
-    alone, together, naive = train_one_step(1), train_one_step(2), naive_step()
+def test_two_processes_equal_one_on_the_joined_batch(tmp_path):
+    alone, together, naive = train_one_step(), train_together(tmp_path / "rank0.pt"), naive_step()
     assert "criterion.noise.log_sigma" in alone
     assert alone.keys() == together.keys()
     for name, value in alone.items():
