@@ -1,11 +1,14 @@
 """Losses for imbalanced regression; importable with torch, NumPy and scikit-learn alone."""
 
-from depthbal.losses.balanced_mse import BMCLoss, BNILoss, GAILoss
+from depthbal.losses.balanced import BalancedMSELoss
+from depthbal.losses.balanced_mse import BNILoss, GAILoss
 from depthbal.losses.base import NonFiniteError, RegressionLoss
 from depthbal.losses.baselines import HuberLoss, L1Loss, MSELoss
+from depthbal.losses.bmc import BMCLoss
 from depthbal.losses.evidence import log_evidence
 from depthbal.losses.focal_r import FocalRLoss
 from depthbal.losses.label_weights import label_weights
+from depthbal.losses.noise import DepthNoise, FixedNoise, LearnedNoise, NoiseModule
 from depthbal.losses.posthoc import balance_predictions
 from depthbal.losses.readout import truncated_normal_mean
 from depthbal.losses.reweighted import ReweightedLoss
@@ -30,11 +33,16 @@ __all__ = [
     "LOSSES",
     "BMCLoss",
     "BNILoss",
+    "BalancedMSELoss",
+    "DepthNoise",
+    "FixedNoise",
     "FocalRLoss",
     "GAILoss",
     "HuberLoss",
     "L1Loss",
+    "LearnedNoise",
     "MSELoss",
+    "NoiseModule",
     "NonFiniteError",
     "RegressionLoss",
     "ReweightedLoss",

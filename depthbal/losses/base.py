@@ -7,7 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from depthbal.losses.evidence import compute_dtype
-from depthbal.losses.reduction import Reduction, count_non_finite, reduce, require_matching
+from depthbal.losses.reduction import (
+    Reduction,
+    count_non_finite,
+    entry_mask,
+    reduce,
+    require_matching,
+)
 from depthbal.priors import GaussianMixture, Histogram
 
 # A device's counter of bad values is read this often, because reading it stalls the device.
@@ -26,29 +32,37 @@ class RegressionLoss(nn.Module, ABC):
 
     Args:
         label_range: Ends (lo, hi) of the label range in label units, for the read-out.
-        reduction: ``"mean"`` over valid entries, ``"sum"`` or ``"none"``.
+        reduction: ``"mean"`` over valid labels, ``"sum"`` or ``"none"``.
+        event_dim: 0 where every entry is a label, 1 where the vectors along the last axis are.
     """
 
     init_args: dict[str, Any]
     needs_prior: bool = False
 
     def __init__(
-        self, *, label_range: tuple[float, float] | None = None, reduction: Reduction = "mean"
+        self,
+        *,
+        label_range: tuple[float, float] | None = None,
+        reduction: Reduction = "mean",
+        event_dim: int = 0,
     ) -> None:
         super().__init__()
+        if event_dim not in (0, 1):
+            raise ValueError(f"expected event_dim 0 (scalars) or 1 (vectors), got {event_dim!r}")
         if label_range is not None and not label_range[0] < label_range[1]:
             raise ValueError(f"expected label_range (lo, hi) with lo < hi, got {label_range}")
         if reduction not in ("mean", "sum", "none"):
             raise ValueError(f"expected reduction mean, sum or none, got {reduction!r}")
         self.label_range = None if label_range is None else (label_range[0], label_range[1])
         self.reduction: Reduction = reduction
+        self.event_dim = event_dim
         self._calls = 0
         # No buffer: DistributedDataParallel would overwrite it with the first rank's.
         self._bad_values: Tensor | None = None
 
     @abstractmethod
     def elementwise(self, preds: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
-        """Return the loss of every entry; inputs are checked, finite and of one wide dtype."""
+        """Return the loss of every label; inputs are checked, finite and of one wide dtype."""
 
     def forward(self, preds: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return the reduced loss.
@@ -56,21 +70,27 @@ class RegressionLoss(nn.Module, ABC):
         Args:
             preds: Predicted labels, any shape, label units.
             target: True labels, the same shape.
-            mask: Boolean of the same shape, True counts; None counts everything.
+            mask: Boolean, one entry per label, True counts; None counts everything. Its shape is
+                that of ``preds``, for vectors without the last axis.
 
         Raises:
             ValueError: Shapes that differ, integer labels, NaN or infinite values that count (on
                 other devices than the CPU reported within 50 calls, so that no step stalls).
         """
-        require_matching(preds, target, mask)
+        require_matching(preds, target, mask, self.event_dim)
         with torch.autocast(preds.device.type, enabled=False):
             preds = preds.to(compute_dtype(preds))
             target = target.detach().to(preds.dtype)
-            self._check_finite(preds, target, mask)
-            if mask is not None:
-                preds = torch.where(mask, preds, torch.zeros_like(preds))
-                target = torch.where(mask, target, torch.zeros_like(target))
+            entries = entry_mask(mask, self.event_dim)
+            self._check_finite(preds, target, entries)
+            if entries is not None:
+                preds = torch.where(entries, preds, torch.zeros_like(preds))
+                target = torch.where(entries, target, torch.zeros_like(target))
             return reduce(self.elementwise(preds, target, mask), mask, self.reduction)
+
+    def per_label(self, entries: Tensor) -> Tensor:
+        """Sum over the coordinates of vector labels; scalars stay as they are."""
+        return entries.sum(-1) if self.event_dim else entries
 
     def readout(self, preds: Tensor) -> Tensor:
         """Return the prediction that the raw network output stands for: here the output itself."""

@@ -13,6 +13,7 @@ class MSELoss(RegressionLoss):
     Args:
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
         label_range: Ends (lo, hi) of the label range, used only to clamp predictions.
+        event_dim: 1 sums over the coordinates of the vectors along the last axis.
 
     Example:
         >>> import torch
@@ -21,14 +22,22 @@ class MSELoss(RegressionLoss):
     """
 
     def __init__(
-        self, *, reduction: Reduction = "mean", label_range: tuple[float, float] | None = None
+        self,
+        *,
+        reduction: Reduction = "mean",
+        label_range: tuple[float, float] | None = None,
+        event_dim: int = 0,
     ) -> None:
-        super().__init__(label_range=label_range, reduction=reduction)
-        self.init_args = {"reduction": reduction, "label_range": label_range}
+        super().__init__(label_range=label_range, reduction=reduction, event_dim=event_dim)
+        self.init_args = {
+            "reduction": reduction,
+            "label_range": label_range,
+            "event_dim": event_dim,
+        }
 
     def elementwise(self, preds: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
-        """Return (p - y)^2 of every entry."""
-        return (preds - target) ** 2
+        """Return |p - y|^2 of every label."""
+        return self.per_label((preds - target) ** 2)
 
 
 class L1Loss(RegressionLoss):
@@ -37,6 +46,7 @@ class L1Loss(RegressionLoss):
     Args:
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
         label_range: Ends (lo, hi) of the label range, used only to clamp predictions.
+        event_dim: 1 sums over the coordinates of the vectors along the last axis.
 
     Example:
         >>> import torch
@@ -45,14 +55,22 @@ class L1Loss(RegressionLoss):
     """
 
     def __init__(
-        self, *, reduction: Reduction = "mean", label_range: tuple[float, float] | None = None
+        self,
+        *,
+        reduction: Reduction = "mean",
+        label_range: tuple[float, float] | None = None,
+        event_dim: int = 0,
     ) -> None:
-        super().__init__(label_range=label_range, reduction=reduction)
-        self.init_args = {"reduction": reduction, "label_range": label_range}
+        super().__init__(label_range=label_range, reduction=reduction, event_dim=event_dim)
+        self.init_args = {
+            "reduction": reduction,
+            "label_range": label_range,
+            "event_dim": event_dim,
+        }
 
     def elementwise(self, preds: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
-        """Return |p - y| of every entry."""
-        return (preds - target).abs()
+        """Return |p - y| of every label."""
+        return self.per_label((preds - target).abs())
 
 
 class HuberLoss(RegressionLoss):
@@ -64,6 +82,7 @@ class HuberLoss(RegressionLoss):
         delta: Error at which the loss becomes linear, > 0, label units.
         reduction: ``"mean"``, ``"sum"`` or ``"none"``.
         label_range: Ends (lo, hi) of the label range, used only to clamp predictions.
+        event_dim: 1 sums over the coordinates of the vectors along the last axis.
 
     Source: Huber, Robust Estimation of a Location Parameter, 1964.
 
@@ -79,13 +98,20 @@ class HuberLoss(RegressionLoss):
         *,
         reduction: Reduction = "mean",
         label_range: tuple[float, float] | None = None,
+        event_dim: int = 0,
     ) -> None:
-        super().__init__(label_range=label_range, reduction=reduction)
+        super().__init__(label_range=label_range, reduction=reduction, event_dim=event_dim)
         if not delta > 0:
             raise ValueError(f"expected a positive delta in label units, got {delta}")
         self.delta = delta
-        self.init_args = {"delta": delta, "reduction": reduction, "label_range": label_range}
+        self.init_args = {
+            "delta": delta,
+            "reduction": reduction,
+            "label_range": label_range,
+            "event_dim": event_dim,
+        }
 
     def elementwise(self, preds: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
-        """Return Huber's loss of every entry."""
-        return functional.huber_loss(preds, target, reduction="none", delta=self.delta)
+        """Return Huber's loss of every label."""
+        entries = functional.huber_loss(preds, target, reduction="none", delta=self.delta)
+        return self.per_label(entries)

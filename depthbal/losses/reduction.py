@@ -9,8 +9,12 @@ from torch import Tensor
 Reduction = Literal["mean", "sum", "none"]
 
 
-def require_matching(preds: Tensor, target: Tensor, mask: Tensor | None) -> None:
+def require_matching(
+    preds: Tensor, target: Tensor, mask: Tensor | None, event_dim: int = 0
+) -> None:
     """Raise a ValueError unless shapes agree exactly and the types can be compared.
+
+    With ``event_dim=1`` the last axis holds one label's coordinates, and the mask lacks it.
 
     Example:
         >>> require_matching(torch.zeros(4), torch.zeros(4, 1), None)
@@ -25,12 +29,23 @@ def require_matching(preds: Tensor, target: Tensor, mask: Tensor | None) -> None
     for name, tensor in (("preds", preds), ("target", target)):
         if not tensor.is_floating_point():
             raise ValueError(f"expected {name} in floating point, got {tensor.dtype}: use .float()")
+    if preds.ndim < event_dim:
+        raise ValueError("expected vectors along the last axis (event_dim=1), got single numbers")
     if mask is None:
         return
-    if mask.shape != preds.shape:
-        raise ValueError(f"mask {tuple(mask.shape)} and preds {tuple(preds.shape)} differ")
+    labels = preds.shape[: preds.ndim - event_dim]
+    if mask.shape != labels:
+        raise ValueError(
+            f"mask {tuple(mask.shape)} and preds {tuple(preds.shape)} differ: expected a mask of "
+            f"shape {tuple(labels)}, one entry per label"
+        )
     if mask.dtype != torch.bool:
         raise ValueError(f"expected a boolean mask where True counts, got {mask.dtype}")
+
+
+def entry_mask(mask: Tensor | None, event_dim: int) -> Tensor | None:
+    """Return the mask of labels as one that broadcasts over the labels' coordinates."""
+    return mask if mask is None or event_dim == 0 else mask[..., None]
 
 
 def count_non_finite(values: Tensor, mask: Tensor | None) -> Tensor:
@@ -70,6 +85,25 @@ def _valid_count(values: Tensor, mask: Tensor | None) -> Tensor:
         count = mask.sum(dtype=torch.float64)
     ranks = sum_over_ranks(count, values)
     return count.clamp(min=1) / ranks
+
+
+def mean_over_ranks(quantity: Tensor, mask: Tensor | None, values: Tensor) -> Tensor:
+    """Return the detached mean of a quantity over the labels that count; 0 where none does.
+
+    Args:
+        quantity: One number per label.
+        mask: Of the same shape, True counts, or None.
+        values: The loss; while it records gradients the mean is over all ranks.
+
+    Example:
+        >>> mean_over_ranks(torch.tensor([1.0, 2.0, 9.0]), torch.tensor([1, 1, 0]), torch.zeros(3))
+        tensor(1.5000)
+    """
+    counted = torch.ones_like(quantity) if mask is None else mask.to(quantity)
+    products = torch.stack([quantity.detach() * counted, counted])
+    sums = products.flatten(1).sum(1, dtype=torch.float64)
+    sum_over_ranks(sums, values)
+    return (sums[0] / sums[1].clamp(min=1)).to(quantity.dtype)
 
 
 def sum_over_ranks(sums: Tensor, values: Tensor) -> int:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from depthbal.losses.base import RegressionLoss
-from depthbal.losses.reduction import Reduction, sum_over_ranks
+from depthbal.losses.reduction import Reduction, mean_over_ranks
 
 
 class SILogLoss(RegressionLoss):
@@ -74,7 +74,7 @@ class SILogLoss(RegressionLoss):
                 "logarithm: mask them out"
             )
         difference = _log_with_tangent(preds, self.floor) - target.log()
-        centre = _mean_over_ranks(difference, mask)
+        centre = mean_over_ranks(difference, mask, difference)
         weight = self.scale_invariance
         return (1 - weight) * difference**2 + weight * (difference - centre) ** 2
 
@@ -83,12 +83,3 @@ def _log_with_tangent(values: Tensor, floor: float) -> Tensor:
     """Return log v, continued below the floor by log floor + v / floor - 1."""
     tangent = math.log(floor) + values / floor - 1
     return torch.where(values >= floor, values.clamp(min=floor).log(), tangent)
-
-
-def _mean_over_ranks(values: Tensor, mask: Tensor | None) -> Tensor:
-    """Return the detached mean of the entries that count, over all ranks in training; 0 of none."""
-    counted = torch.ones_like(values) if mask is None else mask.to(values)
-    products = torch.stack([values.detach() * counted, counted])
-    sums = products.flatten(1).sum(1, dtype=torch.float64)
-    sum_over_ranks(sums, values)
-    return (sums[0] / sums[1].clamp(min=1)).to(values.dtype)

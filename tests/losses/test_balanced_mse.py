@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from depthbal.losses import LOSSES, BMCLoss, BNILoss, GAILoss, MSELoss
-from depthbal.losses.balanced_mse import BalancedMSELoss
+from depthbal.losses.balanced import BalancedMSELoss
 from depthbal.losses.batch_prior import batch_prior
 from depthbal.priors import GaussianMixture, Histogram
 from tests.reference import balanced_mse, batch_monte_carlo

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from depthbal.losses import BMCLoss, BNILoss, GAILoss
-from depthbal.losses.balanced_mse import BalancedMSELoss
+from depthbal.losses.balanced import BalancedMSELoss
 from depthbal.priors import GaussianMixture
 from tests.shared import SHARED, needs_shared
 

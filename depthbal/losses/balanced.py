@@ -1,0 +1,140 @@
+"""The balanced loss over any prior, noise scale and noise family.
+
+L(p, y) = -log f(y - p; sigma) + log E(p),   E(p) = integral of f(y - p; sigma) p_train(y) dy
+"""
+
+from abc import abstractmethod
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from depthbal.losses.base import RegressionLoss
+from depthbal.losses.families import GaussianFamily, NoiseFamily
+from depthbal.losses.noise import NoiseKind, NoiseModule, build_noise, describe_noise
+from depthbal.losses.reduction import Reduction, mean_over_ranks
+from depthbal.priors import GaussianMixture
+
+Scale = Literal["mean", "pixel", "none"]
+
+
+class BalancedMSELoss(RegressionLoss):
+    """Balanced MSE over any prior; use ``GAILoss``, ``BNILoss`` or ``BMCLoss``.
+
+        L = mse_weight |p - y|^2 / (2 s^2) + balance_weight [log E(p) + D log s sqrt(2 pi)]
+
+    for labels of dimension D and noise scale s = s(p), which is held fixed inside the integral.
+
+    Subclasses estimate the prior. Another ``family`` replaces the Gaussian density.
+    """
+
+    def __init__(
+        self,
+        *,
+        init_noise_sigma: float = 1.0,
+        noise: NoiseKind | NoiseModule = "fixed",
+        detach_noise: bool = True,
+        scale: Scale = "mean",
+        reduction: Reduction = "mean",
+        event_dim: int = 0,
+        label_range: tuple[float, float] | None = None,
+        tolerance: float = 1e-5,
+        mse_weight: float = 1.0,
+        balance_weight: float = 1.0,
+        memory_budget_mb: float = 256,
+        family: NoiseFamily | None = None,
+    ) -> None:
+        super().__init__(label_range=label_range, reduction=reduction, event_dim=event_dim)
+        if scale not in ("mean", "pixel", "none"):
+            raise ValueError(f"expected scale mean, pixel or none, got {scale!r}")
+        if event_dim and label_range is not None:
+            raise ValueError("expected no label_range for vectors: their read-out is preds itself")
+        if not (mse_weight >= 0 and balance_weight >= 0 and mse_weight + balance_weight > 0):
+            raise ValueError(
+                "expected mse_weight and balance_weight that are not negative and not both 0, got "
+                f"{mse_weight} and {balance_weight}"
+            )
+        for name, value in (("tolerance", tolerance), ("memory_budget_mb", memory_budget_mb)):
+            if not value > 0:
+                raise ValueError(f"expected a positive {name}, got {value}")
+        self.noise = build_noise(noise, init_noise_sigma)
+        self.family = family or GaussianFamily()
+        self.detach_noise, self.scale, self.tolerance = detach_noise, scale, tolerance
+        self.mse_weight, self.balance_weight = mse_weight, balance_weight
+        self.memory_budget_mb = memory_budget_mb
+        self.init_args = {
+            "init_noise_sigma": init_noise_sigma,
+            "noise": describe_noise(noise),
+            "detach_noise": detach_noise,
+            "scale": scale,
+            "reduction": reduction,
+            "event_dim": event_dim,
+            "label_range": label_range,
+            "tolerance": tolerance,
+            "mse_weight": mse_weight,
+            "balance_weight": balance_weight,
+            "memory_budget_mb": memory_budget_mb,
+        }
+
+    @abstractmethod
+    def prior_for(
+        self, target: Tensor, mask: Tensor | None, sigma: Tensor
+    ) -> GaussianMixture | None:
+        """Return p_train as known for this batch; None where no target counts.
+
+        Args:
+            target: Labels, with the event axis last for vectors.
+            mask: True where a label counts, or None for all of them.
+            sigma: Noise scale, detached, shape () or one per label.
+        """
+
+    def elementwise(self, preds: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
+        """Return L(p, y) per label, in units of the squared error unless ``scale="none"``."""
+        sigma = self.noise(preds.detach() if self.detach_noise else preds).to(preds.dtype)
+        if mask is not None and sigma.ndim:  # a hidden label must not set the scale of the others
+            sigma = torch.where(mask, sigma, torch.ones_like(sigma))
+        prior = self.prior_for(target, mask, sigma.detach())
+        if prior is None:
+            return self.per_label(preds * 0) + sigma * 0
+        size = preds.shape[-1] if self.event_dim else 1
+        per_axis = sigma[..., None] if self.event_dim and sigma.ndim else sigma
+        data = self.per_label(self.family.energy(preds - target, per_axis))
+        evidence = self.family.log_evidence(
+            preds,
+            prior,
+            sigma,
+            sigma_of=self.noise if self.noise.depends_on_preds and not self.event_dim else None,
+            tolerance=self.tolerance,
+            memory_budget_mb=self.memory_budget_mb,
+        )
+        balance = evidence + size * self.family.log_normaliser(sigma)
+        values = self.mse_weight * data + self.balance_weight * balance
+        return values if self.scale == "none" else values * self._unit(sigma.detach(), mask, values)
+
+    def readout(self, preds: Tensor) -> Tensor:
+        """Return the balanced prediction: the mean of the noise truncated to ``label_range``.
+
+        Without a label range the balanced world is the whole line and ``preds`` is returned.
+        """
+        if self.label_range is None:
+            return preds
+        return self.family.readout(preds, self.noise(preds.detach()).detach(), self.label_range)
+
+    def noise_parameters(self) -> list[nn.Parameter]:
+        """Return the noise scale's parameters where it is learned."""
+        return [parameter for parameter in self.noise.parameters() if parameter.requires_grad]
+
+    @property
+    def noise_sigma(self) -> Tensor | None:
+        """The noise scale in label units, detached, shape (); None where it follows the labels."""
+        if self.noise.depends_on_preds:
+            return None
+        sigma: Tensor = self.noise(torch.empty(0)).detach()
+        return sigma
+
+    def _unit(self, sigma: Tensor, mask: Tensor | None, values: Tensor) -> Tensor:
+        """Return what restores the units of the plain loss: one factor, or one per label."""
+        unit = self.family.unit(sigma)
+        if self.scale == "pixel" or not unit.ndim:
+            return unit
+        return mean_over_ranks(unit, mask, values)
