@@ -49,6 +49,8 @@ class BalancedMSELoss(RegressionLoss):
             raise ValueError(f"expected scale mean, pixel or none, got {scale!r}")
         if event_dim and label_range is not None:
             raise ValueError("expected no label_range for vectors: their read-out is preds itself")
+        if event_dim and noise == "depth":
+            raise ValueError('expected noise "fixed", "learned" or a NoiseModule for vectors')
         if not (mse_weight >= 0 and balance_weight >= 0 and mse_weight + balance_weight > 0):
             raise ValueError(
                 "expected mse_weight and balance_weight that are not negative and not both 0, got "
@@ -90,9 +92,7 @@ class BalancedMSELoss(RegressionLoss):
 
     def elementwise(self, preds: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
         """Return L(p, y) per label, in units of the squared error unless ``scale="none"``."""
-        sigma = self.noise(preds.detach() if self.detach_noise else preds).to(preds.dtype)
-        if mask is not None and sigma.ndim:  # a hidden label must not set the scale of the others
-            sigma = torch.where(mask, sigma, torch.ones_like(sigma))
+        sigma = self._sigma(preds.detach() if self.detach_noise else preds, mask)
         prior = self.prior_for(target, mask, sigma.detach())
         if prior is None:
             return self.per_label(preds * 0) + sigma * 0
@@ -131,6 +131,20 @@ class BalancedMSELoss(RegressionLoss):
             return None
         sigma: Tensor = self.noise(torch.empty(0)).detach()
         return sigma
+
+    def _sigma(self, preds: Tensor, mask: Tensor | None) -> Tensor:
+        """Return the noise scale: shape (), or one per label."""
+        sigma: Tensor = self.noise(preds).to(preds.dtype)
+        if sigma.numel() == 1:
+            return sigma.reshape(())
+        labels = preds.shape[: preds.ndim - self.event_dim]
+        if sigma.shape != labels:
+            raise ValueError(
+                f"expected a noise of one element or of shape {tuple(labels)}, one per label, got "
+                f"{tuple(sigma.shape)} from {type(self.noise).__name__}"
+            )
+        # What the mask hides must not set the scale of the others.
+        return sigma if mask is None else torch.where(mask, sigma, torch.ones_like(sigma))
 
     def _unit(self, sigma: Tensor, mask: Tensor | None, values: Tensor) -> Tensor:
         """Return what restores the units of the plain loss: one factor, or one per label."""

@@ -17,8 +17,8 @@ class NoiseModule(nn.Module, ABC):
     """A noise scale: ``noise(preds)`` gives sigma > 0 in label units.
 
     Derive from it for a noise of your own: return one element, shape (), or one per label, and say
-    so in ``depends_on_preds``. A module that sets ``init_args`` to its JSON-able constructor
-    arguments documents itself in checkpoints. It is never rounded to half precision.
+    so in ``depends_on_preds``. Its tensors move with the loss and are never rounded. A checkpoint
+    with a noise of a foreign class is opened with the loss handed over.
 
     Example:
         >>> class GrowingNoise(NoiseModule):
@@ -38,12 +38,11 @@ class NoiseModule(nn.Module, ABC):
         """Return sigma for predictions of any shape: shape (), or that of the labels."""
 
     def _apply(self, fn: Any, recurse: bool = True) -> "NoiseModule":
-        def widened(tensor: Tensor) -> Tensor:
+        def unrounded(tensor: Tensor) -> Tensor:
             moved: Tensor = fn(tensor)
-            narrow = moved.is_floating_point() and moved.element_size() < 4
-            return tensor.to(moved.device) if narrow else moved
+            return tensor.to(moved.device) if moved.itemsize < tensor.itemsize else moved
 
-        super()._apply(widened, recurse)  # type: ignore[no-untyped-call]
+        super()._apply(unrounded, recurse)  # type: ignore[no-untyped-call]
         return self
 
 
@@ -64,7 +63,7 @@ class FixedNoise(NoiseModule):
         super().__init__()
         require_positive(noise_sigma)
         self.init_args = {"noise_sigma": noise_sigma}
-        self.register_buffer("noise_sigma", torch.tensor(float(noise_sigma)))
+        self.register_buffer("noise_sigma", torch.tensor(noise_sigma, dtype=torch.float64))
 
     def forward(self, preds: Tensor) -> Tensor:
         """Return sigma, shape ()."""

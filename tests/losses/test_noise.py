@@ -1,0 +1,189 @@
+"""Noise scales: fixed, learned, growing with the prediction, or the user's own."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from depthbal.losses import BMCLoss, BNILoss, DepthNoise, GAILoss, NoiseModule
+from depthbal.priors import GaussianMixture, Histogram
+
+PRIOR = GaussianMixture([0.7, 0.2, 0.1], [2.0, 4.0, 7.0], [0.5, 1.0, 2.0])
+BINS = Histogram(np.linspace(0.5, 9.5, 10), [30, 50, 40, 20, 10, 5, 3, 2, 1])
+
+
+def labels(count: int = 40) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    target = 1 + 8 * torch.rand(count, generator=generator, dtype=torch.float64) ** 2
+    noise = torch.randn(count, generator=generator, dtype=torch.float64)
+    return target + noise, target
+
+
+def growing(**options) -> DepthNoise:
+    return DepthNoise(0.4, slope=0.1, max_sigma=1.0, **options).double()
+
+
+def losses(**options):
+    return {
+        "GAI": lambda: GAILoss(PRIOR, **options).double(),
+        "BNI": lambda: BNILoss(BINS, **options).double(),
+        "BMC": lambda: BMCLoss(**options).double(),
+    }
+
+
+def slow(preds: Tensor, target: Tensor, sigma: Tensor, prior: GaussianMixture) -> Tensor:
+    """L of every label for one sigma each, with the normal densities of torch.distributions."""
+    total = (prior.variances + sigma[:, None] ** 2).sqrt()
+    terms = torch.distributions.Normal(prior.means, total).log_prob(preds[:, None])
+    evidence = torch.logsumexp(prior.weights.log() + terms, 1)
+    return evidence - torch.distributions.Normal(preds, sigma).log_prob(target)
+
+
+def expected_sigma(preds: Tensor) -> Tensor:
+    intercept = math.log(math.expm1(0.4))
+    return (torch.log1p(torch.exp(intercept + 0.1 * preds))).clamp(max=1.0)
+
+
+def test_depth_noise_is_a_capped_softplus_of_a_line():
+    preds = torch.linspace(-5, 60, 100, dtype=torch.float64)
+    sigma = growing()(preds)
+    torch.testing.assert_close(sigma, expected_sigma(preds), rtol=1e-6, atol=1e-6)
+    assert sigma.max() == 1.0
+
+
+@pytest.mark.parametrize("scale", ["none", "mean", "pixel"])
+def test_each_scale_restores_what_it_says(scale):
+    preds, target = labels()
+    sigma = expected_sigma(preds)
+    per_label = slow(preds, target, sigma, PRIOR)
+    unit = 2 * sigma**2
+    expected = {
+        "none": per_label.mean(),
+        "mean": per_label.mean() * unit.mean(),
+        "pixel": (per_label * unit).mean(),
+    }
+    loss = GAILoss(PRIOR, noise=growing(), scale=scale)
+    torch.testing.assert_close(loss(preds, target), expected[scale], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("noise", ["fixed", "learned"])
+def test_for_a_constant_noise_mean_and_pixel_are_the_published_scale(noise):
+    preds, target = labels()
+    per_label = slow(preds, target, torch.full_like(preds, 0.7), PRIOR)
+    for scale in ("mean", "pixel"):
+        loss = GAILoss(PRIOR, init_noise_sigma=0.7, noise=noise, scale=scale)
+        value = loss(preds, target).item()
+        assert value == pytest.approx((per_label.mean() * 2 * 0.49).item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["GAI", "BNI", "BMC"])
+@pytest.mark.parametrize("noise", ["learned", "depth"])
+def test_gradients_of_every_estimator_and_noise_are_those_of_the_value(name, noise):
+    preds, target = labels(7)
+    loss = losses(noise=noise, init_noise_sigma=0.6, detach_noise=False, scale="none")[name]()
+    if noise == "depth":
+        loss.noise.slope.data.fill_(0.05)
+    parameters = tuple(p.detach().clone().requires_grad_() for p in loss.noise_parameters())
+    assert parameters
+    names = [key for key, _ in loss.named_parameters()]
+
+    def value(preds, *parameters):
+        replaced = dict(zip(names, parameters, strict=True))
+        return torch.func.functional_call(loss, replaced, (preds, target))
+
+    assert torch.autograd.gradcheck(value, (preds.requires_grad_(), *parameters))
+
+
+def test_a_detached_noise_sends_the_prediction_the_gradient_at_fixed_sigma():
+    preds, target = labels()
+    loss = GAILoss(PRIOR, noise=growing(), scale="none", reduction="sum")
+    preds.requires_grad_()
+    loss(preds, target).backward()
+    held = preds.detach().clone().requires_grad_()
+    slow(held, target, growing()(preds.detach()).detach(), PRIOR).sum().backward()
+    torch.testing.assert_close(preds.grad, held.grad)
+    assert loss.noise.slope.grad.abs() > 0
+
+
+def test_many_predictions_in_float32_agree_with_the_exact_sum():
+    """Above a million pairs the evidence is tabulated along p -> (p, sigma(p))."""
+    generator = torch.Generator().manual_seed(0)
+    target = 0.7 + 9.3 * torch.rand(70_000, generator=generator) ** 3
+    preds = (target + torch.randn(70_000, generator=generator)).requires_grad_()
+    prior = GaussianMixture.fit(target, 16)
+    loss = GAILoss(prior, noise=growing(), scale="none", reduction="none")
+    values = loss(preds, target)
+    wide = preds.detach().double().requires_grad_()
+    exact = loss.double()(wide, target.double())
+    torch.testing.assert_close(values.double(), exact, rtol=1e-5, atol=3e-5)
+    for part in (values, exact):
+        part.sum().backward()
+    torch.testing.assert_close(preds.grad.double(), wide.grad, rtol=1e-4, atol=1e-4)
+
+
+def test_what_the_mask_hides_has_no_part_in_the_scale():
+    preds, target = labels()
+    mask = torch.arange(40) < 30
+    loss = GAILoss(PRIOR, noise=growing())
+    hidden = preds.masked_fill(~mask, 1e6)
+    torch.testing.assert_close(loss(hidden, target, mask), loss(preds[:30], target[:30]))
+
+
+@pytest.mark.parametrize("learned", [True, False])
+def test_a_noise_module_is_saved_and_restored_with_its_loss(learned):
+    preds, target = labels()
+    loss = GAILoss(PRIOR, noise=growing(learned=learned))
+    assert len(loss.noise_parameters()) == 2 * learned
+    loss.noise.slope.data.fill_(0.03)
+    fresh = GAILoss(**loss.init_args)
+    fresh.load_state_dict(copy.deepcopy(loss.state_dict()))
+    assert fresh.double()(preds, target).item() == pytest.approx(loss(preds, target).item())
+    assert loss.noise_sigma is None
+
+
+class WrongNoise(NoiseModule):
+    def forward(self, preds: Tensor) -> Tensor:
+        return torch.ones(preds.shape[0], 1)
+
+
+def test_a_noise_of_another_shape_is_an_error_and_not_broadcast():
+    with pytest.raises(ValueError, match=r"one per label, got \(40, 1\) from WrongNoise"):
+        GAILoss(PRIOR, noise=WrongNoise())(*labels())
+
+
+def test_a_foreign_noise_cannot_be_rebuilt_from_the_description_and_says_so():
+    loss = GAILoss(PRIOR, noise=WrongNoise())
+    with pytest.raises(ValueError, match="not ours"):
+        GAILoss(**loss.init_args)
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"noise_sigma": 0.0}, {"slope": math.inf}, {"noise_sigma": 1.0, "max_sigma": 1.0}]
+)
+def test_bad_arguments_of_the_depth_noise_are_errors(arguments):
+    with pytest.raises(ValueError, match="expected"):
+        DepthNoise(**arguments)
+
+
+def test_a_learned_intercept_above_the_cap_is_led_back():
+    noise = growing()
+    noise.intercept.data.fill_(50.0)
+    noise(torch.zeros(1)).sum().backward()
+    assert noise(torch.tensor([-1.0])).item() < noise.max_sigma
+    assert noise.intercept.item() == pytest.approx(math.log(math.expm1(1.0)), rel=1e-6)
+
+
+def test_a_uniform_prior_with_depth_noise_gives_the_heteroscedastic_gaussian_likelihood():
+    """Far inside a uniform prior the evidence is a constant, so log sigma stays in the loss."""
+    world = Histogram(np.linspace(0, 100, 4001), np.ones(4000))
+    target = torch.linspace(30, 60, 500, dtype=torch.float64)
+    preds = target + torch.sin(7 * target)
+    noise = DepthNoise(0.5, slope=0.02, max_sigma=3.0, learned=False).double()
+    loss = BNILoss(world, noise=noise, scale="none", reduction="none")
+    likelihood = -torch.distributions.Normal(preds, noise(preds)).log_prob(target)
+    torch.testing.assert_close(
+        loss(preds, target) - likelihood, torch.full_like(target, -math.log(100)), rtol=0, atol=1e-6
+    )
