@@ -2,8 +2,9 @@
 
 import json
 import os
+from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from depthbal.files import replacing
 
@@ -23,12 +24,44 @@ def write_json(path: str | os.PathLike[str], content: Any) -> None:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
-def read_json_kind(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
-    """Read a JSON object that says ``"kind": kind``.
+class Stored(ABC):
+    """Something that saves itself as one JSON file, which names the class under ``"kind"``."""
 
-    Raises:
-        ValueError: The file is not JSON, or holds something else than ``kind``.
-    """
+    @abstractmethod
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-able description."""
+
+    @classmethod
+    @abstractmethod
+    def from_dict(cls, content: dict[str, Any]) -> Self:
+        """Return what ``to_dict`` described."""
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write as JSON; missing folders are made, and a killed run leaves no half file.
+
+        Raises:
+            ValueError: A value is NaN or infinite.
+        """
+        write_json(path, self.to_dict())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read what ``save`` wrote.
+
+        Raises:
+            ValueError: There is no such file, or it holds something else.
+        """
+        content = _read_kind(path, cls.__name__)
+        try:
+            return cls.from_dict(content)
+        except KeyError as error:
+            raise ValueError(f"the {cls.__name__} in {path} lacks {error}") from error
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"the {cls.__name__} in {path} is not valid: {error}") from error
+
+
+def _read_kind(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
+    """Read a JSON object that says ``"kind": kind``."""
     try:
         content: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:

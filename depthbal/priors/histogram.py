@@ -1,18 +1,19 @@
 """A streaming histogram of training labels."""
 
 import os
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from depthbal.priors.files import read_json_kind, write_json
+from depthbal.priors.files import Stored
+from depthbal.priors.relative import WORLDS, World, relative_mass
 
 FloatArray = npt.NDArray[np.float64]
 
 
-class Histogram:
+class Histogram(Stored):
     """Counts of labels per bin, collected in any number of passes with constant memory.
 
     Values outside the edges count in the first and last bin, as the NYUD2-DIR benchmark does for
@@ -27,7 +28,8 @@ class Histogram:
         quantum: Width of one quantisation level in label units, or None for continuous labels.
 
     Raises:
-        ValueError: Edges that do not increase, or counts of another shape, negative or not finite.
+        ValueError: Edges that do not increase or are not finite, or counts of another shape,
+            negative or not finite.
 
     Example:
         >>> histogram = Histogram([0.0, 1.0, 2.0, 3.0])
@@ -43,13 +45,15 @@ class Histogram:
 
     def __init__(
         self,
-        edges: npt.ArrayLike,
-        counts: npt.ArrayLike | None = None,
+        edges: npt.ArrayLike | torch.Tensor,
+        counts: npt.ArrayLike | torch.Tensor | None = None,
         quantum: float | None = None,
     ) -> None:
-        self.edges = _as_float64(edges)
+        self.edges = _as_float64(edges).copy()
         if self.edges.ndim != 1 or len(self.edges) < 2 or not np.all(np.diff(self.edges) > 0):
             raise ValueError(f"expected at least 2 increasing bin edges, got {self.edges!r}")
+        if not np.all(np.isfinite(self.edges)):
+            raise ValueError(f"expected finite bin edges, got {self.edges!r}")
         bins = len(self.edges) - 1
         self.counts = np.zeros(bins) if counts is None else _as_float64(counts).copy()
         if self.counts.shape != (bins,):
@@ -107,7 +111,10 @@ class Histogram:
         Raises:
             ValueError: The edges differ.
         """
-        if self.edges.shape != other.edges.shape or not np.allclose(self.edges, other.edges):
+        close = 1e-6 * float(self.widths.min())
+        if self.edges.shape != other.edges.shape or not np.allclose(
+            self.edges, other.edges, rtol=0, atol=close
+        ):
             raise ValueError("expected a histogram with the same edges")
         self.counts += other.counts
         return self
@@ -121,6 +128,16 @@ class Histogram:
     def widths(self) -> FloatArray:
         """Width of every bin, shape (B,)."""
         return np.diff(self.edges)
+
+    @property
+    def densities(self) -> FloatArray:
+        """Share of the mass per label unit in every bin, shape (B,).
+
+        Raises:
+            ValueError: The histogram is empty.
+        """
+        self.require_mass()
+        return np.asarray(self.counts / self.total / self.widths)
 
     @property
     def total(self) -> float:
@@ -162,6 +179,60 @@ class Histogram:
         labels: FloatArray = left[index] + inside * width[index]
         return labels
 
+    def relative_to(
+        self,
+        target: "World | Histogram | str | os.PathLike[str]" = "uniform",
+        tau: float = 1.0,
+    ) -> Self:
+        """Return the kernel that balances for another world than the uniform one.
+
+            k(y) = (p_train(y) / p_target(y))^tau
+
+        Theorem 1 of the Balanced MSE paper holds for any p_target: with k in the place of p_train
+        the regressor's output is the location of p_target(y | x). The tempered kernel is that of
+        the world p_train^(1 - tau) p_target^tau, halfway between the data (tau = 0: plain MSE on
+        the bins' range) and the target. The integral of k over every bin is exact for labels
+        spread evenly within their bins.
+
+        A named world covers the bins that hold training labels. A histogram has to cover the same
+        bins; its mass is spread evenly within its own bins.
+
+        Args:
+            target: ``"uniform"``; ``"log_uniform"``, where log y is uniform, p_target ~ 1 / y;
+                ``"exp_uniform"``, where exp(y) is uniform, p_target ~ e^y, which balances depth
+                for labels that are log depth; a Histogram, or a file that ``save`` wrote.
+            tau: Share of balancing in [0, 1].
+
+        Returns:
+            The kernel's mass per bin, on the same edges, scaled to the same total (a factor
+            changes no gradient).
+
+        Raises:
+            ValueError: An empty histogram, a ratio that is zero, negative or infinite (the message
+                names the bin), labels that are not positive for ``"log_uniform"``, or tau outside
+                [0, 1].
+
+        Example:
+            >>> histogram = Histogram([1.0, 2.0, 3.0], [6, 2])
+            >>> histogram.relative_to("uniform").counts.tolist()
+            [6.0, 2.0]
+            >>> histogram.relative_to("uniform", tau=0.0).counts.tolist()
+            [4.0, 4.0]
+            >>> ratio = histogram.relative_to("log_uniform").counts  # 6 x 1.5 to 2 x 2.5
+            >>> round(float(ratio[0] / ratio[1]), 6)
+            1.8
+        """
+        self.require_mass()
+        world: World | tuple[FloatArray, FloatArray]
+        if isinstance(target, str) and target in WORLDS:
+            world = cast(World, target)
+        else:
+            chosen = target if isinstance(target, Histogram) else _load_target(target)
+            chosen.require_mass()
+            world = chosen.edges, chosen.counts
+        mass = relative_mass(self.edges, self.counts, world, tau)
+        return type(self)(self.edges, mass * (self.total / mass.sum()))
+
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-able description."""
         return {
@@ -176,24 +247,22 @@ class Histogram:
         """Return the histogram that ``to_dict`` described."""
         return cls(content["edges"], content["counts"], content.get("quantum"))
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the histogram as JSON."""
-        write_json(path, self.to_dict())
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a histogram that ``save`` wrote.
-
-        Raises:
-            ValueError: The file holds something else.
-        """
-        return cls.from_dict(read_json_kind(path, "Histogram"))
-
 
 def _as_float64(values: npt.ArrayLike | torch.Tensor) -> FloatArray:
     if isinstance(values, torch.Tensor):
         values = values.detach().to("cpu", torch.float64).numpy()
     return np.asarray(values, dtype=np.float64)
+
+
+def _load_target(path: str | os.PathLike[str]) -> Histogram:
+    """Read the histogram of a target world."""
+    try:
+        return Histogram.load(path)
+    except ValueError as error:
+        names = ", ".join(f'"{name}"' for name in WORLDS)
+        raise ValueError(
+            f"expected target {names}, a Histogram or its file, got {str(path)!r}: {error}"
+        ) from error
 
 
 def _spread_below(values: FloatArray, edges: FloatArray, quantum: float) -> FloatArray:
