@@ -1,0 +1,69 @@
+"""`depthbal.losses` and `depthbal.priors` work where only torch, NumPy and scikit-learn are."""
+
+import re
+import subprocess
+import sys
+from importlib import metadata
+
+
+def closure(*roots: str) -> set[str]:
+    """Names that can be imported where these distributions and what they require are installed."""
+    wanted, known = list(roots), set()
+    while wanted:
+        name = re.sub(r"[-_.]+", "-", wanted.pop()).lower()
+        if name in known:
+            continue
+        known.add(name)
+        try:
+            requirements = metadata.requires(name) or []
+        except metadata.PackageNotFoundError:
+            continue
+        required = [line for line in requirements if "extra ==" not in line]
+        wanted += [re.match(r"[\w.-]+", line).group() for line in required]
+    packages = metadata.packages_distributions().items()
+    return {
+        top for top, names in packages if known & {re.sub(r"[-_.]+", "-", n).lower() for n in names}
+    }
+
+
+ALLOWED = {"depthbal", *closure("torch", "numpy", "scikit-learn")}
+
+SCRIPT = f"""
+import sys
+ALLOWED = {ALLOWED!r}
+
+class Bare:
+    def find_spec(self, name, path=None, target=None):
+        top = name.split(".")[0]
+        hidden = top.startswith("_")  # compiled helpers and editable-install finders
+        if top not in sys.stdlib_module_names and top not in ALLOWED and not hidden:
+            raise ModuleNotFoundError(f"not in a bare environment: {{name}}", name=name)
+
+sys.meta_path.insert(0, Bare())
+import torch
+from depthbal.losses import LOSSES, balance_predictions
+from depthbal.priors import GaussianMixture, Histogram
+
+labels = 0.7 + 9 * torch.rand(2000) ** 2
+histogram = Histogram.regular(0.7, 10.0, 0.1)
+histogram.update(labels)
+for name, cls in LOSSES.items():
+    loss = cls(label_range=(0.7, 10.0))
+    if loss.needs_prior:
+        loss.set_prior(histogram)
+    preds = (labels + 0.5).requires_grad_()
+    loss(preds, labels).backward()
+    loss.readout(preds)
+    assert torch.isfinite(preds.grad).all(), name
+balance_predictions(labels, GaussianMixture.fit(histogram), 0.5, (0.7, 10.0))
+try:
+    import pytorch_lightning
+except ModuleNotFoundError:
+    print("bare")
+"""
+
+
+def test_losses_and_priors_need_nothing_but_torch_numpy_and_scikit_learn():
+    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "bare\n"
