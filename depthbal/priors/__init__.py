@@ -2,5 +2,7 @@
 
 from depthbal.priors.gaussian_mixture import GaussianMixture
 from depthbal.priors.histogram import Histogram
+from depthbal.priors.refinement import FitReport
+from depthbal.priors.relative import World
 
-__all__ = ["GaussianMixture", "Histogram"]
+__all__ = ["FitReport", "GaussianMixture", "Histogram", "World"]

@@ -37,8 +37,9 @@ def fit_histogram(
     evidence = Evidence.of(histogram, noise_sigma)
     report = evidence.report(mixture, refined=False)
     if report.largest_error > LARGEST_ERROR:
-        mixture = refine(mixture, evidence, floor)
-        report = evidence.report(mixture, refined=True)
+        refined = refine(mixture, evidence, floor)
+        if refined is not mixture:
+            mixture, report = refined, evidence.report(refined, refined=True)
     if report.largest_error > LARGEST_ERROR:
         logger.warning(
             "a mixture of %d components misses the log-evidence of its histogram by up to %.2g "

@@ -105,8 +105,9 @@ class GaussianMixture(Stored):
 
             max |log E_mixture(p) - log E_histogram(p)|,  p between the extreme labels
 
-        Above 0.05 the mixture is refined for this noise scale; the result stands in
-        ``fit_report``, and one that still misses 0.05 is logged as a warning.
+        Above 0.05 the mixture is refined for this noise scale, with a mean error over the labels
+        of at most 0.05 (or that of the fit before); the result stands in ``fit_report``, and one
+        that still misses 0.05 is logged as a warning.
 
         Args:
             data: A Histogram, scalar samples (N,) or vectors (N, D).

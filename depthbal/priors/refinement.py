@@ -13,6 +13,7 @@ from depthbal.priors.histogram import Histogram
 FloatArray = npt.NDArray[np.float64]
 
 MAX_STEPS = 100
+TYPICAL_ERROR = 0.05  # of the log-evidence, mean over the labels
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,11 @@ class Evidence:
         at = float(self.locations[worst])
         return FitReport(self.noise_sigma, float(errors[worst]), at, refined)
 
+    def mean_over_labels(self, errors: FloatArray) -> float:
+        """Average errors at the locations as often as (blurred) labels lie there."""
+        share = np.exp(self.values - self.values.max())
+        return float(errors @ share / share.sum())
+
     def _compare(
         self, weights: FloatArray, means: FloatArray, variances: FloatArray
     ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
@@ -99,7 +105,9 @@ def refine(mixture: ScalarMixture, evidence: Evidence, floor: float) -> ScalarMi
     """Return the mixture whose log evidence comes closest to the histogram's.
 
     Levenberg-Marquardt on sum error^4, whose minimum is near that of the largest error; EM, which
-    weighs labels by their number, leaves that one to the rare labels.
+    weighs labels by their number, leaves that one to the rare labels. Where no mixture of this
+    size can follow all labels, the many are not given up for the few: their mean error may not
+    rise above ``TYPICAL_ERROR``.
 
     Args:
         mixture: Where to begin.
@@ -107,13 +115,15 @@ def refine(mixture: ScalarMixture, evidence: Evidence, floor: float) -> ScalarMi
         floor: Smallest variance of a component.
 
     Returns:
-        The mixture of the smallest largest error on the way, means increasing.
+        The mixture of the smallest largest error on the way, means increasing; ``mixture`` itself
+        where nothing better was found.
     """
     weights, means, variances = mixture
     excess = np.maximum(variances - floor, 1e-3 * floor)
     parameters = np.concatenate([np.log(weights), means, np.log(excess)])
     error, slopes = evidence.errors(parameters, floor)
-    best, best_error = parameters, np.abs(error).max()
+    best, best_error = None, np.abs(error).max()
+    allowed = max(TYPICAL_ERROR, evidence.mean_over_labels(np.abs(error)))
     damping = 1e-3
     for _ in range(MAX_STEPS):
         proposal = parameters + _step(error, slopes, damping)
@@ -123,10 +133,13 @@ def refine(mixture: ScalarMixture, evidence: Evidence, floor: float) -> ScalarMi
             damping = max(damping / 3, 1e-9)
         else:
             damping *= 4
-        if np.abs(error).max() < best_error:
-            best, best_error = parameters, np.abs(error).max()
+        largest, typical = np.abs(error).max(), evidence.mean_over_labels(np.abs(error))
+        if largest < best_error and typical <= allowed:
+            best, best_error = parameters, largest
         if damping > 1e8:
             break
+    if best is None:
+        return mixture
     weights, means, variances = mixture_of(best, floor)
     order = np.argsort(means)
     return weights[order], means[order], variances[order]

@@ -60,6 +60,33 @@ def test_merge_adds_and_refuses_other_edges():
     assert first.merge(Histogram(EDGES).update([1.0, 5.0])).total == 3
     with pytest.raises(ValueError, match="same edges"):
         first.merge(Histogram([0.0, 1.0]))
+    with pytest.raises(ValueError, match="same edges"):
+        Histogram([0.0, 1e-9]).merge(Histogram([0.0, 2e-9]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int64])
+def test_numpy_and_torch_of_any_type_count_alike(dtype):
+    edges, counts = torch.tensor([0.0, 1.0, 2.0, 4.0]), torch.tensor([1, 0, 2])
+    values = torch.tensor([[0, 1], [3, 9]], dtype=dtype, requires_grad=dtype.is_floating_point)
+    made = Histogram(edges, counts).update(values)
+    expected = Histogram(edges.numpy(), counts.numpy()).update([[0, 1], [3, 9]])
+    np.testing.assert_array_equal(made.counts, expected.counts)
+    assert made.counts.tolist() == [2, 1, 4]
+
+
+def test_a_histogram_does_not_change_with_the_arrays_it_was_made_from():
+    edges, counts = np.array([0.0, 1.0, 2.0]), np.array([1.0, 2.0])
+    histogram = Histogram(edges, counts)
+    edges[0], counts[0] = -5.0, 7.0
+    histogram.update([1.5])
+    assert histogram.edges.tolist() == [0, 1, 2]
+    assert histogram.counts.tolist() == [1, 3]
+    assert counts.tolist() == [7, 2]
+
+
+def test_densities_integrate_to_one_on_unequal_bins():
+    histogram = Histogram([0.0, 1.0, 3.0], [1, 4])
+    np.testing.assert_allclose(histogram.densities, [0.2, 0.4])
 
 
 def test_save_and_load_round_trip_and_refuse_other_files(tmp_path):
@@ -103,6 +130,8 @@ def test_mean_is_the_mean_of_the_labels():
     [
         ([1.0, 1.0], None, None, "increasing"),
         ([1.0], None, None, "increasing"),
+        ([0.0, np.nan, 1.0], None, None, "increasing"),
+        ([0.0, 1.0, np.inf], None, None, "finite bin edges"),
         ([0.0, 1.0], [1.0, 2.0], None, "expected 1 counts"),
         ([0.0, 1.0], [-1.0], None, "not negative"),
         ([0.0, 1.0], [np.nan], None, "finite"),

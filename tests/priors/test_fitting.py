@@ -1,0 +1,203 @@
+"""How closely a fitted mixture follows its histogram, and fits of vectors."""
+
+import json
+import logging
+import time
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import norm
+
+from depthbal.priors import GaussianMixture, Histogram
+from tests.shared import SHARED, needs_shared
+
+EDGES = np.linspace(0.7, 10.0, 94)
+CENTERS = (EDGES[:-1] + EDGES[1:]) / 2
+STEEP = Histogram(EDGES, 1e12 * np.exp(-CENTERS * 2.5))
+WITH_A_GAP = Histogram(EDGES, np.where((CENTERS > 4) & (CENTERS < 6), 0, 1e6 * np.exp(-CENTERS)))
+FEW_BINS = Histogram([0.0, 1.0, 2.0, 3.0], [8, 1, 1])
+
+
+def official_counts() -> Histogram:
+    assert SHARED is not None
+    content = json.loads((SHARED / "facts" / "nyud2_train_pixel_counts.json").read_text())
+    return Histogram(EDGES, content["counts"][7:])
+
+
+def evidences(
+    mixture: GaussianMixture, histogram: Histogram, sigma: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """E of mixture and histogram over the labels' range, from cumulative normal distributions."""
+    labels = np.flatnonzero(histogram.counts)
+    p = np.linspace(histogram.edges[labels[0]], histogram.edges[labels[-1] + 1], 1501)[:, None]
+    q = histogram.counts / histogram.total / histogram.widths
+    left, right = (histogram.edges[:-1] - p) / sigma, (histogram.edges[1:] - p) / sigma
+    mass = np.where(left > 0, norm.sf(left) - norm.sf(right), norm.cdf(right) - norm.cdf(left))
+    spread = np.sqrt(mixture.variances.numpy() + sigma**2)
+    return norm.pdf(p, mixture.means.numpy(), spread) @ mixture.weights.numpy(), mass @ q
+
+
+def evidence_error(mixture: GaussianMixture, histogram: Histogram, sigma: float) -> float:
+    """Largest |log E_mixture - log E_histogram|."""
+    fitted, expected = evidences(mixture, histogram, sigma)
+    return float(np.abs(np.log(fitted / expected)).max())
+
+
+@needs_shared
+@pytest.mark.parametrize(("sigma", "bound"), [(1.0, 0.001), (0.5, 0.006), (0.2, 0.05)])
+def test_sixteen_components_follow_the_official_counts(sigma, bound):
+    histogram = official_counts()
+    started = time.process_time()
+    mixture = GaussianMixture.fit(histogram, noise_sigma=sigma)
+    assert time.process_time() - started < 3
+    assert len(mixture.weights) == 16
+    assert evidence_error(mixture, histogram, sigma) < bound
+    assert not mixture.fit_report.refined
+
+
+@pytest.mark.parametrize("sigma", [0.3, 1.0, 4.0])
+@pytest.mark.parametrize("histogram", [STEEP, WITH_A_GAP, FEW_BINS], ids=["steep", "gap", "few"])
+def test_the_report_is_the_largest_error_of_the_log_evidence(histogram, sigma):
+    mixture = GaussianMixture.fit(histogram, 8, noise_sigma=sigma)
+    error = evidence_error(mixture, histogram, sigma)
+    assert mixture.fit_report.noise_sigma == sigma
+    assert mixture.fit_report.largest_error == pytest.approx(error, rel=0.02, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("histogram", "sigma"),
+    [(STEEP, 1.0), (STEEP, 0.5), (WITH_A_GAP, 0.5)],
+    ids=["steep-1", "steep-0.5", "gap-0.5"],
+)
+def test_a_fit_that_misses_the_evidence_is_refined_for_the_noise(histogram, sigma, caplog):
+    for_wide_noise = GaussianMixture.fit(histogram, noise_sigma=50.0)
+    assert not for_wide_noise.fit_report.refined
+    assert evidence_error(for_wide_noise, histogram, sigma) > 0.05
+    mixture = GaussianMixture.fit(histogram, noise_sigma=sigma)
+    assert mixture.fit_report.refined
+    assert len(mixture.weights) == 16
+    assert evidence_error(mixture, histogram, sigma) < 0.02
+    assert mixture.variances.min() >= 0.1**2 / 12 - 1e-12
+    assert (mixture.means.diff() >= 0).all()
+    assert not caplog.records
+
+
+def test_a_fit_that_cannot_follow_says_so(caplog):
+    rough = Histogram(EDGES, np.where(np.arange(93) % 2 == 0, 1e6, 1.0))
+    with caplog.at_level(logging.WARNING, logger="depthbal"):
+        mixture = GaussianMixture.fit(rough, 3, noise_sigma=0.02)
+    assert mixture.fit_report.largest_error > 0.05
+    assert mixture.fit_report.largest_error == pytest.approx(
+        evidence_error(mixture, rough, 0.02), rel=0.02
+    )
+    assert "a mixture of 3 components misses the log-evidence" in caplog.text
+
+
+def test_the_report_is_saved_with_the_mixture(tmp_path):
+    mixture = GaussianMixture.fit(FEW_BINS, 4, noise_sigma=0.7)
+    mixture.save(tmp_path / "prior.json")
+    assert GaussianMixture.load(tmp_path / "prior.json").fit_report == mixture.fit_report
+    assert GaussianMixture([1.0], [0.0], [1.0]).fit_report is None
+
+
+def test_the_same_histogram_gives_the_same_mixture():
+    first, second = (GaussianMixture.fit(STEEP, noise_sigma=0.5) for _ in range(2))
+    for name in ("weights", "means", "variances"):
+        assert torch.equal(getattr(first, name), getattr(second, name))
+
+
+def test_refining_for_rare_labels_does_not_give_up_the_many():
+    """One normal distribution cannot follow a long tail; it stays with the bulk of the labels."""
+    centers = np.linspace(0.05, 29.95, 300)
+    histogram = Histogram(np.linspace(0.0, 30.0, 301), centers**2 * np.exp(-centers))
+    before = GaussianMixture.fit(histogram, 1, noise_sigma=1e3)
+    after = GaussianMixture.fit(histogram, 1, noise_sigma=1.0)
+    typical = {}
+    for name, mixture in (("before", before), ("after", after)):
+        fitted, expected = evidences(mixture, histogram, 1.0)
+        typical[name] = np.average(np.abs(np.log(fitted / expected)), weights=expected)
+    assert not before.fit_report.refined
+    assert evidence_error(before, histogram, 1.0) > 0.05
+    assert typical["after"] < 1.001 * typical["before"]
+
+
+def test_one_component_has_the_mean_and_variance_of_the_labels():
+    values = np.random.default_rng(0).gamma(3.0, 1.0, 200_000)
+    mixture = GaussianMixture.fit(Histogram(np.linspace(0, 30, 601)).update(values), 1)
+    assert mixture.means.item() == pytest.approx(values.mean(), abs=1e-3)
+    assert mixture.variances.item() == pytest.approx(values.var(), rel=1e-3)
+
+
+def test_wide_bins_do_not_widen_the_floor_of_narrow_ones():
+    edges = np.concatenate([np.linspace(0, 1, 11), [11.0, 21.0]])
+    mixture = GaussianMixture.fit(Histogram(edges, np.r_[np.zeros(4), 1e6, np.ones(7)]), 4)
+    assert mixture.variances.min().item() == pytest.approx(0.1**2 / 12, rel=0.01)
+
+
+@pytest.mark.parametrize("noise_sigma", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_noise_scale_that_is_not_positive_is_an_error(noise_sigma):
+    with pytest.raises(ValueError, match="positive, finite noise_sigma"):
+        GaussianMixture.fit(FEW_BINS, noise_sigma=noise_sigma)
+
+
+def vectors(spread: np.ndarray, count: int = 500) -> np.ndarray:
+    """Two clusters in 216 dimensions, far from the origin, of the given spread per direction."""
+    generator = np.random.default_rng(0)
+    centres = 1e3 + generator.normal(size=(2, 216)) * 3 * spread
+    chosen = generator.random(count) < 0.25
+    return centres[chosen.astype(int)] + generator.normal(size=(count, 216)) * spread
+
+
+def test_a_diagonal_fit_of_216_dimensions_survives_directions_that_hardly_vary():
+    spread = np.where(np.arange(216) % 3 == 0, 1.0, 1e-7)
+    samples = vectors(spread)
+    samples[:, 1] = 5.0
+    mixture = GaussianMixture.fit(samples, 2, covariance_type="diag", variance_floor=0.01)
+    assert mixture.variances.shape == (2, 216)
+    assert sorted(mixture.weights.tolist()) == pytest.approx([0.25, 0.75], abs=0.04)
+    assert (mixture.variances >= 0.01).all()
+    assert (mixture.variances[:, 1::3] == 0.01).all()
+    torch.testing.assert_close(
+        mixture.variances[:, 0::3], torch.ones(2, 72).double(), atol=0, rtol=0.5
+    )
+    mean = mixture.weights @ mixture.means
+    np.testing.assert_allclose(mean, samples.mean(axis=0), rtol=1e-9)
+
+
+def test_the_default_floor_of_samples_is_relative_to_their_variance():
+    spread = np.where(np.arange(216) < 108, 10.0, 1e-7)
+    samples = vectors(spread, 300)
+    floor = 1e-6 * samples.var(axis=0).mean()
+    mixture = GaussianMixture.fit(samples, 2, covariance_type="diag")
+    assert mixture.variances.min().item() == pytest.approx(floor, rel=1e-6)
+
+
+def test_full_covariances_are_floored_along_every_axis():
+    generator = np.random.default_rng(1)
+    line = generator.normal(size=(500, 1)) * np.array([3.0, 4.0])  # no width across (4, -3)
+    mixture = GaussianMixture.fit(line, 1, covariance_type="full", variance_floor=0.25)
+    eigenvalues, axes = torch.linalg.eigh(mixture.variances[0])
+    assert eigenvalues[0].item() == pytest.approx(0.25)
+    assert eigenvalues[1].item() == pytest.approx(np.var(line, axis=0).sum(), rel=1e-3)
+    assert abs(axes[:, 0] @ torch.tensor([0.8, -0.6]).double()) == pytest.approx(1.0)
+
+
+def test_scalar_samples_far_from_zero_keep_their_variance():
+    samples = 1e8 + np.random.default_rng(2).normal(size=2000)
+    mixture = GaussianMixture.fit(samples, 1)
+    assert mixture.variances.item() == pytest.approx(samples.var(), rel=1e-6)
+    assert mixture.means.item() == pytest.approx(samples.mean(), abs=1e-6)
+
+
+def test_bad_samples_are_errors():
+    with pytest.raises(ValueError, match="1 NaN or infinite of 2"):
+        GaussianMixture.fit(torch.tensor([1.0, float("inf")]))
+    with pytest.raises(ValueError, match=r"got \(2, 2, 2\)"):
+        GaussianMixture.fit(np.zeros((2, 2, 2)))
+    with pytest.raises(ValueError, match="labels that vary"):
+        GaussianMixture.fit([2.0, 2.0], 1)
+    with pytest.raises(ValueError, match="'full' or 'diag', got 'tied'"):
+        GaussianMixture.fit([[1.0, 2.0], [3.0, 4.0]], 1, covariance_type="tied")
+    with pytest.raises(ValueError, match="positive variance_floor"):
+        GaussianMixture.fit([1.0, 2.0], 1, variance_floor=float("nan"))

@@ -1,0 +1,216 @@
+"""Balancing for another world than the uniform one."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from scipy.integrate import quad
+from scipy.special import logsumexp
+from scipy.stats import norm
+
+from depthbal.priors import GaussianMixture, Histogram
+
+EDGES = np.linspace(0.7, 10.0, 94)
+CENTERS = (EDGES[:-1] + EDGES[1:]) / 2
+TRAIN = Histogram(EDGES, 1e7 * np.exp(-CENTERS / 2.0))
+UNEVEN = Histogram([1.0, 1.5, 3.0, 3.2, 7.0], [4.0, 3.0, 2.0, 8.0])
+
+
+def ratios(kernel: Histogram) -> np.ndarray:
+    return kernel.counts / kernel.counts[0]
+
+
+def test_full_balancing_for_uniform_labels_changes_nothing_on_any_bins():
+    for histogram in (TRAIN, UNEVEN, Histogram([0.0, 1.0, 3.0], [2, 0])):
+        kernel = histogram.relative_to("uniform")
+        np.testing.assert_allclose(kernel.counts, histogram.counts, rtol=1e-12)
+        np.testing.assert_array_equal(kernel.edges, histogram.edges)
+
+
+@pytest.mark.parametrize("target", ["uniform", "log_uniform", "exp_uniform", UNEVEN])
+def test_no_balancing_is_a_flat_kernel(target):
+    kernel = UNEVEN.relative_to(target, tau=0.0)
+    np.testing.assert_allclose(ratios(kernel), UNEVEN.widths / 0.5, rtol=1e-12)
+
+
+def test_no_balancing_is_flat_over_empty_bins_too():
+    kernel = Histogram([0.0, 1.0, 2.0, 4.0], [3, 0, 5]).relative_to("uniform", tau=0.0)
+    np.testing.assert_allclose(kernel.counts, [2, 2, 4], rtol=1e-12)
+
+
+def test_a_target_equal_to_the_labels_is_a_flat_kernel():
+    np.testing.assert_allclose(ratios(UNEVEN.relative_to(UNEVEN)), UNEVEN.widths / 0.5, rtol=1e-12)
+
+
+@pytest.mark.parametrize("tau", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize(
+    ("name", "density"),
+    [("uniform", lambda y: 1.0), ("log_uniform", lambda y: 1 / y), ("exp_uniform", np.exp)],
+)
+def test_named_worlds_equal_numerical_integration_over_every_bin(name, density, tau):
+    expected = []
+    for (low, high), q in zip(
+        itertools.pairwise(UNEVEN.edges), UNEVEN.counts / UNEVEN.widths, strict=True
+    ):
+        expected.append(quad(lambda y, q=q: (q / density(y)) ** tau, low, high)[0])
+    kernel = UNEVEN.relative_to(name, tau)
+    np.testing.assert_allclose(kernel.counts / kernel.total, expected / np.sum(expected), rtol=1e-9)
+    assert kernel.total == pytest.approx(UNEVEN.total)
+
+
+@pytest.mark.parametrize("tau", [0.4, 1.0])
+def test_a_target_histogram_with_other_edges_is_spread_evenly_within_its_bins(tau):
+    target = Histogram([1.0, 2.0, 7.0], [1.0, 10.0])  # densities 1 and 2
+    mass = np.array([0.5, 0.5 + 2.0, 0.4, 7.6])  # counted by hand on UNEVEN's bins
+    expected = UNEVEN.widths * (UNEVEN.counts / mass) ** tau
+    kernel = UNEVEN.relative_to(target, tau)
+    np.testing.assert_allclose(ratios(kernel), expected / expected[0], rtol=1e-12)
+
+
+def test_a_target_may_be_a_file(tmp_path):
+    target = Histogram(EDGES, CENTERS)
+    target.save(tmp_path / "target.json")
+    expected = TRAIN.relative_to(target, 0.5).counts
+    for path in (tmp_path / "target.json", str(tmp_path / "target.json")):
+        np.testing.assert_allclose(TRAIN.relative_to(path, 0.5).counts, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("world", ["uniform", "log_uniform", "near", "tempered"])
+def test_theorem_1_holds_for_the_chosen_world(world):
+    """Where the target world's posterior of the label is N(y; f, s^2), the expected Balanced MSE
+    under the *training* world's posterior is smallest at the prediction f."""
+    sigma, y = 0.8, np.linspace(0.7, 10.0, 9301)[:-1] + 5e-4
+    p_train = np.exp(-y / 2.0)
+    near = Histogram(EDGES, 1 / CENTERS**2)
+    p_target, target, tau = {
+        "uniform": (np.ones_like(y), "uniform", 1.0),
+        "log_uniform": (1 / y, "log_uniform", 1.0),
+        "near": (1 / y**2, near, 1.0),
+        # (p_train / p_target)^tau is p_train over the world p_train^(1 - tau) p_target^tau
+        "tempered": (np.sqrt(p_train / y**2), near, 0.5),
+    }[world]
+    kernel = GaussianMixture.from_histogram(
+        Histogram(EDGES, 1e7 * np.exp(-CENTERS / 2.0)).relative_to(target, tau)
+    )
+    predictions = np.linspace(-2.0, 12.0, 2801)
+    log_evidence = logsumexp(
+        norm.logpdf(predictions[:, None], kernel.means.numpy(), sigma),
+        b=kernel.weights.numpy(),
+        axis=1,
+    )
+    for f in (1.5, 4.0, 8.0):
+        likelihood = norm.pdf(y, f, sigma) / p_target  # p(x | y) of the image whose answer is f
+        posterior = likelihood * p_train
+        posterior /= posterior.sum()
+        data_term = ((predictions[:, None] - y[None, ::10]) ** 2) / (2 * sigma**2)
+        weights = posterior.reshape(-1, 10).sum(1)
+        loss = data_term @ weights + log_evidence
+        assert predictions[np.argmin(loss)] == pytest.approx(f, abs=0.03)
+
+
+def test_a_mixture_of_log_depths_tilted_has_the_evidence_of_depths_made_uniform():
+    """log depth z = log y under noise s, depth to be uniform: computed in depth, the evidence is
+    the integral of the log-normal noise density times the depths' own p_train(y)."""
+    mixture = GaussianMixture([0.7, 0.3], [0.5, 1.6], [0.1, 0.2])
+    kernel = mixture.relative_to("exp_uniform")
+    sigma, locations = 0.3, np.linspace(-0.5, 2.5, 7)
+    y = np.exp(np.linspace(-6, 8, 40_001))
+    p_depth = (
+        0.7 * norm.pdf(np.log(y), 0.5, 0.1**0.5) + 0.3 * norm.pdf(np.log(y), 1.6, 0.2**0.5)
+    ) / y
+    lognormal = norm.pdf(np.log(y), locations[:, None], sigma) / y
+    expected = np.trapezoid(lognormal * p_depth, y, axis=1)
+    blurred = GaussianMixture(kernel.weights, kernel.means, kernel.variances + sigma**2)
+    got = blurred.log_density(torch.from_numpy(locations)).exp().numpy()
+    np.testing.assert_allclose(got / got.sum(), expected / expected.sum(), rtol=1e-6)
+
+
+def test_histogram_and_mixture_agree_on_log_depth_made_uniform():
+    edges = np.linspace(-2.0, 4.0, 1201)
+    centers = (edges[1:] + edges[:-1]) / 2
+    mixture = GaussianMixture([0.7, 0.3], [0.5, 1.6], [0.1, 0.2])
+    density = mixture.log_density(torch.from_numpy(centers)).exp().numpy()
+    kernel = Histogram(edges, density).relative_to("exp_uniform")
+    tilted = mixture.relative_to("exp_uniform").log_density(torch.from_numpy(centers)).exp().numpy()
+    np.testing.assert_allclose(kernel.counts / kernel.total, tilted / tilted.sum(), rtol=1e-4)
+
+
+@pytest.mark.parametrize("rate", [-1.0, 0.5])
+def test_tilting_multiplies_the_density_by_an_exponential(rate):
+    mixture = GaussianMixture([0.2, 0.8], [-1.0, 2.0], [0.5, 1.5])
+    y = np.linspace(-5, 6, 12)
+    expected = 0.2 * norm.pdf(y, -1, 0.5**0.5) + 0.8 * norm.pdf(y, 2, 1.5**0.5)
+    expected *= np.exp(rate * y)
+    got = mixture.tilted(rate).log_density(torch.from_numpy(y)).exp().numpy()
+    np.testing.assert_allclose(got / got[0], expected / expected[0], rtol=1e-9)
+
+
+def test_tilting_survives_rates_whose_exponential_overflows():
+    mixture = GaussianMixture([0.5, 0.5], [0.0, 1000.0], [1.0, 1.0]).tilted(2.0)
+    assert mixture.weights.tolist() == [0.0, 1.0]
+
+
+def test_one_component_is_tempered_in_closed_form():
+    mixture = GaussianMixture([1.0], [2.0], [0.5])
+    y = np.linspace(0, 4, 9)
+    for target, p_target in (("uniform", np.ones(9)), ("exp_uniform", np.exp(y))):
+        expected = (norm.pdf(y, 2, 0.5**0.5) / p_target) ** 0.3
+        kernel = mixture.relative_to(target, 0.3)
+        got = kernel.log_density(torch.from_numpy(y)).exp().numpy()
+        np.testing.assert_allclose(got / got[0], expected / expected[0], rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("target", "tau"), [("log_uniform", 1.0), ("uniform", 0.5), ("uniform", 0.0), ("far.json", 1.0)]
+)
+def test_kernels_that_are_no_mixtures_point_to_the_histogram(target, tau):
+    mixture = GaussianMixture([0.5, 0.5], [0.0, 1.0], [1.0, 1.0])
+    with pytest.raises(ValueError, match=r"fit\(histogram\.relative_to"):
+        mixture.relative_to(target, tau)
+
+
+def test_vectors_cannot_be_tilted():
+    vectors = GaussianMixture([1.0], [[0.0, 1.0]], [[1.0, 1.0]])
+    assert vectors.relative_to("uniform") is vectors
+    with pytest.raises(ValueError, match="got vectors"):
+        vectors.tilted(1.0)
+    with pytest.raises(ValueError, match="finite rate"):
+        GaussianMixture([1.0], [0.0], [1.0]).tilted(float("nan"))
+
+
+@pytest.mark.parametrize(
+    ("histogram", "target", "tau", "message"),
+    [
+        (UNEVEN, "uniform", -0.1, r"tau in \[0, 1\], got -0.1"),
+        (UNEVEN, "uniform", 1.1, r"tau in \[0, 1\], got 1.1"),
+        (UNEVEN, "uniform", float("nan"), r"tau in \[0, 1\], got nan"),
+        (UNEVEN, "unifrom", 1.0, "expected target .*got 'unifrom'"),
+        (Histogram([0.0, 1.0, 2.0], [1, 1]), "log_uniform", 1.0, r"bin 0 \[0, 1\]"),
+        (
+            Histogram([0.0, 1000.0, 2000.0], [1, 1]),
+            "exp_uniform",
+            1.0,
+            "positive and finite.*bin 1",
+        ),
+        (UNEVEN, Histogram(UNEVEN.edges, [1, 0, 0, 1]), 1.0, r"infinite in bin 1 \[1.5, 3\] and 1"),
+        (Histogram(UNEVEN.edges, [1, 1, 0, 1]), UNEVEN, 1.0, r"zero in bin 2 \[3, 3.2\], which"),
+        (UNEVEN, Histogram([1.0, 7.0, 8.0], [3, 1]), 1.0, "25.00% of its mass outside"),
+        (UNEVEN, Histogram([1.0, 2.0]), 1.0, "empty"),
+        (Histogram([1.0, 2.0]), "uniform", 1.0, "empty"),
+    ],
+)
+def test_bad_worlds_are_errors_that_say_where(histogram, target, tau, message):
+    with pytest.raises(ValueError, match=message):
+        histogram.relative_to(target, tau)
+
+
+def test_edges_that_differ_by_rounding_make_no_ratio_infinite():
+    """A bin of the target that is empty, next to an edge that is off by rounding."""
+    target = Histogram(np.array([1.0, 1.5, 3.0, 3.2, 7.0]) * (1 + 1e-15), [1, 1, 0, 1])
+    with pytest.raises(ValueError, match="infinite in bin 2"):
+        UNEVEN.relative_to(target)
+    train = Histogram(UNEVEN.edges, [1, 1, 0, 1])
+    np.testing.assert_allclose(
+        ratios(train.relative_to(target)), np.array([0.5, 1.5, 0, 3.8]) / 0.5, rtol=1e-9
+    )
