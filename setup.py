@@ -18,6 +18,7 @@ INSTALL_REQUIRES = [
     "safetensors>=0.4",  # weights in .safetensors; 0.4.0 is the oldest that was tried
     "albumentations==2.0.8",  # the last MIT release; its successor is AGPL
     "opencv-python-headless>=4.9,<5",  # albumentations 2.0.8 was never tested with OpenCV 5
+    "h5py>=3.11",  # packed data sets; the first built against NumPy 2
     "PyYAML>=6.0",  # configs and their bases; 6.0 has wheels for 3.11, 5.4 does not
     "platformdirs>=4.0",  # user_cache_path; 4.0.0 is the oldest that was tried
     "rich>=13.7",  # tables and progress bars; 13.7.0 is the oldest that was tried

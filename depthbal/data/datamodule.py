@@ -21,7 +21,7 @@ from depthbal.data.histogram import (
 )
 from depthbal.data.images import IMAGENET_MEAN, IMAGENET_STD
 from depthbal.data.loader import LateLoader, single_threaded
-from depthbal.data.pairs import PairSource, PairSubset
+from depthbal.data.pairs import PairSource, PairSubset, stored_histogram
 from depthbal.data.probe import probe_split
 from depthbal.data.sampler import EpochSampler, ShardSampler
 from depthbal.data.splits import hold_out
@@ -223,7 +223,8 @@ class DepthDataModule(LightningDataModule):
         """Count the training split's depth after deterministic pre-processing, at `depth_size`.
 
         The first call streams over all training depth; later ones, in other processes too, read
-        the result from the user's cache directory, under `fingerprint`.
+        the result from the user's cache directory, under `fingerprint`. A packed file brings the
+        counts of common settings with it.
 
         Args:
             progress: show a progress bar.
@@ -234,6 +235,8 @@ class DepthDataModule(LightningDataModule):
         train = self._require(self.train_set, "training")
         fingerprint = self.fingerprint()
         histogram = cached_histogram(fingerprint)
+        if histogram is None:
+            histogram = stored_histogram(train.source, fingerprint)
         if histogram is None:
             loader = depth_loader(
                 train.source, self.count_transform, _HISTOGRAM_BATCH, self.num_workers

@@ -1,26 +1,21 @@
 """Own data: images and depth maps in folders."""
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pytorch_lightning.utilities import rank_zero_warn
 
 from depthbal.data.datamodule import DepthDataModule
 from depthbal.data.files import FilePairs
-from depthbal.data.images import (
-    DEPTH_SUFFIXES,
-    IMAGE_SUFFIXES,
-    default_scale,
-    read_depth,
-    read_raw_depth,
-)
-from depthbal.data.matching import match_pairs
+from depthbal.data.folder_files import folder_pairs, has_split_folders
+from depthbal.data.images import default_scale, read_raw_depth
+from depthbal.data.packed.format import is_packed_root
+from depthbal.data.packed.pairs import PackedPairs
+from depthbal.data.packed.root import open_root, splits_in
 from depthbal.data.pairs import PairSource, PairSubset
 from depthbal.data.splits import Split, hold_out
-from depthbal.errors import ConfigError, DataError
+from depthbal.errors import ConfigError
 
 # Steps finer than this share of a bin change no count that matters.
 _COARSE = 0.05
@@ -48,8 +43,11 @@ class FolderDataModule(DepthDataModule):
     Depth files are PNG or TIFF of 8 or 16 bit with one channel, or ``.npy`` (H, W), of the same
     size as their image.
 
+    `root` may also be one file that ``tools/prepare_nyud2.py`` packed from such a folder; `rgb`,
+    `depth`, `scale` and `invalid` are then those it was packed with.
+
     Args:
-        root: the folder with the data.
+        root: the folder with the data, or a packed file.
         rgb: folder or pattern of the images, inside `root` or inside each split's folder.
         depth: folder or pattern of the depth files, likewise.
         scale: metres per unit of the depth files. null: 16-bit files are in millimetres (0.001),
@@ -85,12 +83,14 @@ class FolderDataModule(DepthDataModule):
         self.scale = scale
         self.invalid = tuple(invalid)
         self.test_fraction = test_fraction
-        self._whole: tuple[FilePairs, Split] | None = None
+        self._whole: tuple[FilePairs | PackedPairs, Split] | None = None
 
     @property
     def has_split_folders(self) -> bool:
-        """Whether the splits are folders of their own: ROOT/train exists."""
-        return (self.root / "train").is_dir()
+        """Whether the splits are folders of their own: ROOT/train exists (or did when packed)."""
+        if is_packed_root(self.root):
+            return "train" in splits_in(self.root)
+        return has_split_folders(self.root)
 
     def train_source(self) -> PairSource:
         """Return the training pairs, validation not yet taken out."""
@@ -104,6 +104,8 @@ class FolderDataModule(DepthDataModule):
 
     def val_source(self) -> PairSource | None:
         """Return the pairs of ROOT/val, or None where it does not exist."""
+        if is_packed_root(self.root):
+            return self._source("val") if "val" in splits_in(self.root) else None
         if self.has_split_folders and (self.root / "val").is_dir():
             return self._source("val")
         return None
@@ -116,37 +118,38 @@ class FolderDataModule(DepthDataModule):
         return PairSubset(whole, split.held_out)
 
     def source_name(self) -> str:
-        """Return the root folder."""
+        """Return the root folder or the packed file."""
         return str(self.root.absolute())
 
-    def _split_whole(self) -> tuple[FilePairs, Split]:
+    def _split_whole(self) -> tuple[FilePairs | PackedPairs, Split]:
         if self._whole is None:
             whole = self._source("")
             groups = [whole.group(index) for index in range(len(whole))]
             self._whole = whole, hold_out(groups, self.test_fraction, self.seed)
         return self._whole
 
-    def _source(self, split: str) -> FilePairs:
-        folder = self.root / split
-        if not folder.is_dir():
-            raise DataError(
-                f"{folder.absolute()} is not a folder; expected the {split or 'whole'} set"
-            )
-        pairs, single = match_pairs(folder, self.rgb, self.depth, IMAGE_SUFFIXES, DEPTH_SUFFIXES)
-        if single:
-            rank_zero_warn(
-                f"{folder}: {len(single)} files have no partner and are left out "
-                f"(the first: {single[0]}); {len(pairs)} pairs remain"
-            )
-        reading = f"scale={self.scale} invalid={self.invalid}"
-        reader = partial(read_depth, scale=self.scale, invalid=self.invalid)
-        return FilePairs(folder, pairs, reader, reading)
+    def _source(self, split: str) -> FilePairs | PackedPairs:
+        if is_packed_root(self.root):
+            return self._packed(split or "whole")
+        return folder_pairs(self.root / split, self.rgb, self.depth, self.scale, self.invalid)
 
-    def _quantum(self, source: FilePairs) -> float | None:
+    def _packed(self, split: str) -> PackedPairs:
+        given = {
+            "rgb": (self.rgb, "rgb"),
+            "depth": (self.depth, "depth"),
+            "scale": (self.scale, None),
+            "invalid": (list(self.invalid), [0.0]),
+        }
+        return open_root(self.root, split, ("folder",), self.count_transform.short_side, given)
+
+    def _quantum(self, source: FilePairs | PackedPairs) -> float | None:
         """Return the depth of one level where it is coarse enough to show in the histogram."""
-        first = source.root / source.pairs[0][1]
-        dtype = read_raw_depth(first).dtype
-        if not np.issubdtype(dtype, np.integer):
-            return None
-        level = self.scale if self.scale is not None else default_scale(dtype, str(first))
+        if isinstance(source, PackedPairs):
+            level = source.scale
+        else:
+            first = source.root / source.pairs[0][1]
+            dtype = read_raw_depth(first).dtype
+            if not np.issubdtype(dtype, np.integer):
+                return None
+            level = self.scale if self.scale is not None else default_scale(dtype, str(first))
         return level if level > _COARSE * self.bin_width else None

@@ -16,7 +16,7 @@ from rich.progress import Progress
 
 from depthbal.data.checks import check_depth
 from depthbal.data.headers import Size, check_files
-from depthbal.data.pairs import PairSource, load_depth, pair_files
+from depthbal.data.pairs import PairSource, load_depth, pair_files, pair_size
 from depthbal.errors import DataError
 
 _FORMAT = 1  # raised whenever more is checked, so that older records no longer count
@@ -40,12 +40,13 @@ def inspect_split(source: PairSource, split: str, values: bool) -> dict[Size, st
         values: also read every depth map and check its values (see `check_depth`).
 
     Returns:
-        The sizes (height, width) that depth maps in files have, each with a pair that has it.
+        The sizes (height, width) that depth maps have where they are known without decoding, each
+        with a pair that has it.
 
     Raises:
         DataError: naming the first faulty pair or file, and how many pairs are faulty.
     """
-    if len(source) == 0 or not (values or pair_files(source, 0)):
+    if len(source) == 0 or not (values or pair_files(source, 0) or pair_size(source, 0)):
         return {}
     record = _record_file(source, values)
     sizes = _read_record(record)
@@ -106,7 +107,7 @@ def _inspect_chunk(source: PairSource, values: bool, chunk: range) -> Found:
 
 
 def _inspect_pair(source: PairSource, values: bool, index: int) -> Size | None:
-    files, size = pair_files(source, index), None
+    files, size = pair_files(source, index), pair_size(source, index)
     if files is not None:
         size = check_files(*files, source.name(index))
     if values:

@@ -6,14 +6,14 @@ from typing import Any, ClassVar
 import numpy as np
 
 from depthbal.data.datamodule import DepthDataModule
-from depthbal.data.files import FilePairs
-from depthbal.data.images import MILLIMETRE, read_raw_depth, to_metres
-from depthbal.data.pairs import Depth, PairSource
-from depthbal.data.pairs_csv import read_pairs_csv
+from depthbal.data.images import read_raw_depth
+from depthbal.data.nyud2_files import BALANCED_MASK, LEVEL, TEST_CSV, TRAIN_CSV, nyud2_pairs
+from depthbal.data.packed.format import is_packed_root
+from depthbal.data.packed.mask import extract_mask
+from depthbal.data.packed.pairs import PackedPairs
+from depthbal.data.packed.root import open_root
+from depthbal.data.pairs import PairSource
 from depthbal.errors import DataError
-
-LEVEL = 10.0 / 255.0  # metres per level of the 8-bit training depth
-BALANCED_MASK = "test_balanced_mask.npy"
 
 
 class NYUD2DataModule(DepthDataModule):
@@ -28,10 +28,14 @@ class NYUD2DataModule(DepthDataModule):
     Depth of 8 bit (training) is ``value / 255 * 10`` metres, of 16 bit (test) millimetres; 0 is no
     depth. Validation is held out by scene folder.
 
+    `root` may also be one file that ``tools/prepare_nyud2.py`` packed from such folders, or from
+    the original ``nyu_depth_v2_labeled.mat``: it gives the same samples, and faster.
+
     Args:
-        root: the folder that contains ``data/``, or that folder itself.
-        train_csv: name of the training list inside ``data/``, for example a subset's.
-        test_csv: name of the test list inside ``data/``.
+        root: the folder that contains ``data/``, that folder itself, or a packed file.
+        train_csv: name of the training list inside ``data/``, for example a subset's; of a packed
+            file, the one it was packed with.
+        test_csv: name of the test list inside ``data/``, likewise.
         **kwargs: as for `DepthDataModule`.
 
     Raises:
@@ -44,8 +48,8 @@ class NYUD2DataModule(DepthDataModule):
         self,
         root: str | Path,
         *,
-        train_csv: str = "nyu2_train.csv",
-        test_csv: str = "nyu2_test.csv",
+        train_csv: str = TRAIN_CSV,
+        test_csv: str = TEST_CSV,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -55,14 +59,22 @@ class NYUD2DataModule(DepthDataModule):
 
     def train_source(self) -> PairSource:
         """Return the pairs of the training list."""
-        source = self._source(self.train_csv)
+        if is_packed_root(self.root):
+            packed = self._packed("train")
+            self.quantum = LEVEL if packed.dtype == np.uint8 else None
+            return packed
+        source = nyud2_pairs(self.root, self.train_csv)
         first = source.root / source.pairs[0][1]
         self.quantum = LEVEL if read_raw_depth(first).dtype == np.uint8 else None
         return source
 
     def test_source(self) -> PairSource:
         """Return the pairs of the test list."""
-        source = self._source(self.test_csv)
+        if is_packed_root(self.root):
+            packed = self._packed("test")
+            self.balanced_mask_file = extract_mask(packed)
+            return packed
+        source = nyud2_pairs(self.root, self.test_csv)
         mask = source.root / BALANCED_MASK
         self.balanced_mask_file = mask if mask.is_file() else None
         return source
@@ -79,32 +91,13 @@ class NYUD2DataModule(DepthDataModule):
             check_mask(self.balanced_mask_file, (len(self.test_set), height, width))
 
     def source_name(self) -> str:
-        """Return the root folder."""
+        """Return the root folder or the packed file."""
         return str(self.root.absolute())
 
-    def _source(self, name: str) -> FilePairs:
-        data_dir = find_data_dir(self.root, name)
-        return FilePairs(
-            data_dir, read_pairs_csv(data_dir / name, data_dir), read_nyud2_depth, "nyud2"
-        )
-
-
-def find_data_dir(root: Path, csv_name: str) -> Path:
-    """Return the folder that holds the lists: ROOT/data, or ROOT where it is that folder itself.
-
-    Raises:
-        DataError: neither holds `csv_name`.
-    """
-    for data_dir in (root / "data", root):
-        if (data_dir / csv_name).is_file():
-            return data_dir
-    seen = (
-        "does not exist" if not root.exists() else f"holds neither data/{csv_name} nor {csv_name}"
-    )
-    raise DataError(
-        f"root {root.absolute()} {seen}; expected the folder that contains data/{csv_name} "
-        "(the NYUD2-DIR download), or that data folder itself"
-    )
+    def _packed(self, split: str) -> PackedPairs:
+        given = {"train_csv": (self.train_csv, TRAIN_CSV), "test_csv": (self.test_csv, TEST_CSV)}
+        short_side = self.count_transform.short_side
+        return open_root(self.root, split, ("nyud2", "labelled_mat"), short_side, given)
 
 
 def check_mask(path: Path, shape: tuple[int, int, int]) -> None:
@@ -126,16 +119,3 @@ def check_mask(path: Path, shape: tuple[int, int, int]) -> None:
             f"(the crop_size), got shape {getattr(given, 'shape', 'of an archive')}; use the test "
             "list and crop_size it was made for, or remove the file to have a mask drawn"
         )
-
-
-def read_nyud2_depth(path: Path) -> Depth:
-    """Read depth of the benchmark: 8 bit up to 10 m, or 16 bit in millimetres.
-
-    Raises:
-        DataError: naming the file, when it is neither.
-    """
-    raw = read_raw_depth(path)
-    if raw.dtype not in (np.uint8, np.uint16):
-        raise DataError(f"{path}: expected an 8-bit or 16-bit PNG, got {raw.dtype}")
-    scale = LEVEL if raw.dtype == np.uint8 else MILLIMETRE
-    return to_metres(raw, scale, (0,), str(path))

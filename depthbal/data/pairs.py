@@ -7,6 +7,8 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from depthbal.priors import Histogram
+
 Image = NDArray[np.uint8]
 Depth = NDArray[np.float32]
 
@@ -18,7 +20,9 @@ class PairSource(Protocol):
     A source that can deliver depth without decoding the image may also define
     ``load_depth(index) -> depth``; passes that need depth only then use it (see `load_depth`).
     One whose pairs are files may define ``files(index) -> (image path, depth path)``, so that they
-    can be checked without being decoded.
+    can be checked without being decoded; one that knows its sizes without reading,
+    ``size(index) -> (height, width)``. One that keeps histograms of its depth may define
+    ``stored_histogram(fingerprint)`` (see `stored_histogram`).
     """
 
     def __len__(self) -> int:
@@ -76,6 +80,14 @@ class PairSubset:
         """Return the image and the depth file at this position of the subset, if they are files."""
         return pair_files(self.source, self.indices[index])
 
+    def size(self, index: int) -> tuple[int, int] | None:
+        """Return (height, width) at this position of the subset, if the source knows it."""
+        return pair_size(self.source, self.indices[index])
+
+    def stored_histogram(self, fingerprint: str) -> Histogram | None:
+        """Return what the underlying source keeps under a fingerprint."""
+        return stored_histogram(self.source, fingerprint)
+
     def name(self, index: int) -> str:
         """Return the name the underlying source gives this pair."""
         return self.source.name(self.indices[index])
@@ -105,3 +117,17 @@ def pair_files(source: PairSource, index: int) -> tuple[str, str] | None:
     finder = getattr(source, "files", None)
     files: tuple[str, str] | None = finder(index) if finder is not None else None
     return files
+
+
+def pair_size(source: PairSource, index: int) -> tuple[int, int] | None:
+    """Return one pair's (height, width) where the source knows it without reading, else None."""
+    finder = getattr(source, "size", None)
+    size: tuple[int, int] | None = finder(index) if finder is not None else None
+    return size
+
+
+def stored_histogram(source: PairSource, fingerprint: str) -> Histogram | None:
+    """Return the histogram that a source keeps under a data module's fingerprint, else None."""
+    finder = getattr(source, "stored_histogram", None)
+    histogram: Histogram | None = finder(fingerprint) if finder is not None else None
+    return histogram

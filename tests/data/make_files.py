@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import cv2
+import h5py
 import numpy as np
 
 
@@ -48,6 +49,19 @@ def write_nyud2(
         rows.append(f"data/{stem}_colors.png,data/{stem}_depth.png")
     (data / "nyu2_test.csv").write_text("\n".join(rows) + "\n")
     return data
+
+
+def write_labelled_mat(path: Path, images: np.ndarray, depths: np.ndarray, scenes=None) -> None:
+    """Write images (N, H, W, 3) and depths (N, H, W) as MATLAB 7.3 stores them: columns first."""
+    with h5py.File(path, "w", userblock_size=512) as file:
+        file["images"] = images.transpose(0, 3, 2, 1)
+        file["depths"] = depths.transpose(0, 2, 1).astype(np.float32)
+        if scenes is not None:
+            cells = []
+            for number, scene in enumerate(scenes):
+                codes = np.array([[ord(letter)] for letter in scene], np.uint16)
+                cells.append(file.create_dataset(f"#refs#/{number}", data=codes).ref)
+            file.create_dataset("scenes", data=np.array([cells], h5py.ref_dtype))
 
 
 SMALL = {
