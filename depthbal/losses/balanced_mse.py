@@ -10,6 +10,7 @@ import os
 from abc import abstractmethod
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from depthbal.losses.balanced import BalancedMSELoss, Scale
@@ -58,7 +59,7 @@ class _StoredPriorLoss(BalancedMSELoss):
             ValueError: An empty histogram, or a prior of labels of another dimension.
         """
         if isinstance(prior, Histogram):
-            prior = self._estimate(self._relative(prior))
+            prior = self._estimate(prior.relative_to(self.relative_to, self.tau))
         if prior.event_dim != self.event_dim:
             kinds = ("scalar labels", "vectors")
             raise ValueError(
@@ -74,13 +75,6 @@ class _StoredPriorLoss(BalancedMSELoss):
             ValueError: It is unset.
         """
         return self._prior.mixture
-
-    def _relative(self, histogram: Histogram) -> Histogram:
-        if self.relative_to == "uniform" and self.tau == 1:
-            return histogram
-        if self.relative_to in ("uniform", "log_uniform"):
-            return histogram.relative_to(self.relative_to, self.tau)
-        return histogram.relative_to(Histogram.load(self.relative_to), self.tau)
 
     @abstractmethod
     def _estimate(self, histogram: Histogram) -> GaussianMixture:
@@ -119,9 +113,9 @@ class GAILoss(_StoredPriorLoss):
         balance_weight: Factor of the rest. Below ``mse_weight`` it anchors vector labels in
             directions in which they hardly vary, where the two terms otherwise cancel.
         memory_budget_mb: Largest memory of the evidence's temporaries.
-        relative_to: The world to balance for: ``"uniform"`` in the label, ``"log_uniform"`` or a
-            file that ``Histogram.save`` wrote (``Histogram.relative_to``); for a prior given as
-            histogram.
+        relative_to: The world to balance for, where the prior is a histogram: ``"uniform"`` in the
+            label, ``"log_uniform"``, ``"exp_uniform"`` (for labels that are logarithms), or a file
+            that ``Histogram.save`` wrote; see ``Histogram.relative_to``.
         tau: Share of the balancing: 1 is all of it, 0 none, which is MSE.
 
     Shapes: preds and target of one shape, any; the mask of the same, for vectors without the last
@@ -180,7 +174,8 @@ class GAILoss(_StoredPriorLoss):
         self.init_args["n_components"] = n_components
 
     def _estimate(self, histogram: Histogram) -> GaussianMixture:
-        return GaussianMixture.fit(histogram, self.n_components)
+        sigma = self.noise(torch.tensor(histogram.mean, dtype=torch.float64))
+        return GaussianMixture.fit(histogram, self.n_components, noise_sigma=sigma.item())
 
     _load = staticmethod(GaussianMixture.load)
 

@@ -52,30 +52,28 @@ def test_point_masses_tend_to_the_error_less_that_of_the_nearest_label(name):
 
 
 def test_the_three_estimators_converge_as_bins_narrow_and_the_batch_grows():
-    labels = skewed(400_000)
-    preds, target = skewed(500, seed=1) + 0.5, skewed(500, seed=1)
+    target = skewed(500, seed=1)
+    preds = target + 0.5
 
     def estimates(bins: int, count: int, components: int) -> Tensor:
         options = {"init_noise_sigma": 0.7, "reduction": "none", "scale": "none"}
-        histogram = Histogram(np.linspace(0.7, 9.7, bins + 1))
-        histogram.update(labels)
-        whole = torch.cat([target, labels[:count]])
-        mask = torch.ones_like(whole, dtype=torch.bool)
-        of_batch = BMCLoss(**options)(torch.cat([preds, labels[:count]]), whole, mask)[:500]
-        mixture = GaussianMixture.fit(histogram, components)
+        labels = 0.7 + 9 * ((torch.arange(count, dtype=torch.float64) + 0.5) / count) ** 3
+        histogram = Histogram(np.linspace(0.7, 9.7, bins + 1)).update(labels)
+        of_batch = BMCLoss(**options)(torch.cat([preds, labels]), torch.cat([target, labels]))
+        mixture = GaussianMixture.fit(histogram, components, noise_sigma=0.7)
         return torch.stack(
             [
                 GAILoss(mixture, **options)(preds, target),
                 BNILoss(histogram, **options)(preds, target),
-                of_batch,
+                of_batch[:500],
             ]
         )
 
     def disagreement(values: Tensor) -> float:
         return (values.amax(0) - values.amin(0)).max().item()
 
-    coarse = disagreement(estimates(bins=5, count=200, components=2))
-    fine = disagreement(estimates(bins=900, count=200_000, components=12))
+    coarse = disagreement(estimates(bins=5, count=50, components=2))
+    fine = disagreement(estimates(bins=300, count=8_000, components=12))
     assert coarse > 0.1
     assert fine < 0.02
 

@@ -113,7 +113,7 @@ def test_many_predictions_in_float32_agree_with_the_exact_sum():
     generator = torch.Generator().manual_seed(0)
     target = 0.7 + 9.3 * torch.rand(70_000, generator=generator) ** 3
     preds = (target + torch.randn(70_000, generator=generator)).requires_grad_()
-    prior = GaussianMixture.fit(target, 16)
+    prior = GaussianMixture.fit(Histogram.regular(0.7, 10.0, 0.1).update(target), 16)
     loss = GAILoss(prior, noise=growing(), scale="none", reduction="none")
     values = loss(preds, target)
     wide = preds.detach().double().requires_grad_()

@@ -1,0 +1,84 @@
+"""The examples of docs/losses.md run, and what they compute is right."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import segmentation_models_pytorch as smp
+import timm
+import torch
+from torch import nn
+
+from depthbal.losses import BMCLoss, BNILoss, GAILoss
+from depthbal.priors import Histogram
+
+ROOT = Path(__file__).resolve().parents[1]
+GUIDE = (ROOT / "docs" / "losses.md").read_text(encoding="utf-8")
+
+
+def example(word: str) -> str:
+    blocks = re.findall(r"^```python\n(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL)
+    (block,) = (block for block in blocks if word in block)
+    assert len(block.strip().splitlines()) <= 8
+    return block
+
+
+def run(word: str, **given: object) -> dict[str, object]:
+    torch.manual_seed(0)
+    names: dict[str, object] = {
+        **{"torch": torch, "nn": nn, "smp": smp, "timm": timm, "Histogram": Histogram},
+        **{"GAILoss": GAILoss, "BNILoss": BNILoss, "BMCLoss": BMCLoss},
+        "image": torch.rand(2, 3, 32, 32),
+        **given,
+    }
+    exec(example(word), names)
+    network = names["network"]
+    assert isinstance(network, nn.Module)
+    assert all(torch.isfinite(p.grad).all() for p in network.parameters() if p.grad is not None)
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
+    return names
+
+
+def test_plain_pytorch():
+    depths = [0.7 + 9.3 * torch.rand(2, 1, 32, 32) ** 2 for _ in range(3)]
+    depths[2][..., :8] = 0
+    names = run(
+        "training_depths", training_depths=depths, depth=depths[2], network=nn.Conv2d(3, 1, 1)
+    )
+    assert 0.7 < names["metres"].min() < names["metres"].max() < 10.0
+    assert names["loss"].noise.log_sigma.grad is not None
+    assert names["histogram"].total == 3 * 2 * 32 * 32 - 2 * 32 * 8
+
+
+def test_a_height_map_with_segmentation_models():
+    heights = Histogram(np.arange(0, 61.0), 1000 * np.exp(-np.arange(60) / 8))
+    height = 60 * torch.rand(2, 1, 32, 32)
+    names = run("smp.Unet", height_histogram=heights, height=height, height_is_known=height > 5)
+    assert names["height_map"].shape == height.shape
+    assert names["height_map"].min() >= 0
+
+
+def test_a_table():
+    names = run("nn.Linear", rows=torch.rand(16, 8), price=torch.rand(16) * 100)
+    assert names["balanced_price"].shape == (16,)
+
+
+def test_ages_with_timm():
+    counts = 1 + np.arange(102)[::-1]
+    age = torch.tensor([20.0, 80.0])
+    names = run("timm", counts_per_year=counts, portrait=torch.rand(2, 3, 64, 64), age=age)
+    assert names["years"].shape == (2, 1)
+    assert 0 <= names["years"].min() <= names["years"].max() <= 102
+
+
+def test_an_age_without_the_axis_of_the_network_is_an_error():
+    with pytest.raises(ValueError, match="nothing is broadcast"):
+        BMCLoss()(torch.zeros(2, 1), torch.zeros(2))
+
+
+def test_the_guide_names_what_exists():
+    for path in set(re.findall(r"tools/\w+\.py", GUIDE)):
+        assert (ROOT / path).is_file()
+    for picture in re.findall(r"!\[.*?\]\((.*?)\)", GUIDE):
+        assert (ROOT / "docs" / picture).is_file()
