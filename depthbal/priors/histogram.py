@@ -223,6 +223,8 @@ class Histogram(Stored):
             1.8
         """
         self.require_mass()
+        if target == "uniform" and tau == 1:
+            return type(self)(self.edges, self.counts)  # exactly, without rounding
         world: World | tuple[FloatArray, FloatArray]
         if isinstance(target, str) and target in WORLDS:
             world = cast(World, target)

@@ -65,8 +65,9 @@ def test_a_histogram_becomes_point_masses_at_its_occupied_bins():
         mixture.log_density(torch.zeros(1))
 
 
-def test_save_and_load_are_exact(tmp_path):
-    mixture = GaussianMixture.fit(LONG_TAIL, n_components=3)
+@pytest.mark.parametrize("n_components", [3, 16])
+def test_save_and_load_are_exact(tmp_path, n_components):
+    mixture = GaussianMixture.fit(LONG_TAIL, n_components)
     mixture.save(tmp_path / "prior.json")
     loaded = GaussianMixture.load(tmp_path / "prior.json")
     for name in ("weights", "means", "variances"):
