@@ -64,7 +64,7 @@ class GaussianMixture(Stored):
         if (tensors["weights"] < 0).any() or not total > 0:
             raise ValueError("expected weights that are not negative and sum to more than 0")
         _require_semidefinite(tensors["variances"])
-        # Weights that are normalised up to rounding stay as they are, so that a file gives them back.
+        # Weights normalised up to rounding stay as they are, so that a file gives them back.
         normalised = abs(total - 1) < 1e-12
         self.weights = tensors["weights"] if normalised else tensors["weights"] / total
         self.means = tensors["means"]
