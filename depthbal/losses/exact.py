@@ -1,23 +1,40 @@
-"""The exact evidence of flat predictions with its derivatives, chunk by chunk."""
+"""The exact evidence of flat predictions with its derivatives, block by block."""
 
+import functools
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-# Numbers per temporary. On a CPU a few temporaries of this size stay in the cache; on a GPU a chunk
-# must be large enough to hide the launches.
-CHUNK_NUMBERS = {"cpu": 2**17}
-CHUNK_NUMBERS_DEVICE = 2**24
+# On a CPU the temporaries of a block of this many numbers stay in the cache; elsewhere the memory
+# budget alone decides, because a block must be large enough to hide the launches.
+CACHE_NUMBERS = 2**17
+# Temporaries of a block's size that are alive at once, rounded up.
+TEMPORARIES = 10
+MIB = 2**20
+
+
+class Wanted(NamedTuple):
+    """The derivatives that somebody needs; the others are neither computed nor allocated."""
+
+    by_preds: bool = True
+    by_sigma: bool = True
+
+
+EVERYTHING = Wanted()
+
+
+EVERYTHING = Wanted()
 
 
 class Evidence(NamedTuple):
     """Log evidence (n,) and its derivatives by prediction, (n,) or (n, D), and by sigma, (n,)."""
 
     value: Tensor
-    by_preds: Tensor
-    by_sigma: Tensor
+    by_preds: Tensor | None
+    by_sigma: Tensor | None
 
 
 class Components(NamedTuple):
@@ -34,46 +51,88 @@ class Components(NamedTuple):
 
     def to(self, preds: Tensor) -> "Components":
         """Return the mixture in the type and on the device of ``preds``."""
+        log_weights, means, variances, axes = self
         return Components(
-            self.log_weights.to(preds),
-            self.means.to(preds),
-            self.variances.to(preds),
-            None if self.axes is None else self.axes.to(preds),
+            log_weights.to(preds),
+            means.to(preds),
+            variances.to(preds),
+            None if axes is None else axes.to(preds),
         )
 
+    def blocks(self, size: int) -> Iterator["Components"]:
+        """Return the mixture in parts of at most ``size`` components."""
+        for start in range(0, self.log_weights.numel(), size):
+            part = slice(start, start + size)
+            axes = None if self.axes is None else self.axes[part]
+            yield Components(self.log_weights[part], self.means[part], self.variances[part], axes)
 
-def exact_evidence(preds: Tensor, sigma: Tensor, mixture: Components) -> Evidence:
+
+def exact_evidence(
+    preds: Tensor,
+    sigma: Tensor,
+    mixture: Components,
+    wanted: Wanted = EVERYTHING,
+    budget_mb: float = 256,
+) -> Evidence:
     """Return log sum_k w_k N(p; mu_k, Sigma_k + sigma^2 I) and its derivatives.
 
     Args:
         preds: (n,) for scalar labels, (n, D) for vectors.
         sigma: Shape () for one noise scale, (n,) for one per prediction.
         mixture: In the type and on the device of ``preds``.
+        wanted: Derivatives to compute.
+        budget_mb: Ceiling on the temporaries, MiB.
     """
-    compute = _scalars if preds.ndim == 1 else _vectors
-    value, by_sigma = (preds.new_empty(preds.shape[0]) for _ in range(2))
-    by_preds = torch.empty_like(preds)
-    numbers = CHUNK_NUMBERS.get(preds.device.type, CHUNK_NUMBERS_DEVICE)
-    step = max(1, numbers // max(1, mixture.means.numel()))
-    for start in range(0, preds.shape[0], step):
-        chunk = slice(start, start + step)
+    compute = scalars if preds.ndim == 1 else _vectors
+    value = preds.new_empty(preds.shape[0])
+    by_preds = torch.empty_like(preds) if wanted.by_preds else None
+    by_sigma = torch.empty_like(value) if wanted.by_sigma else None
+    result = Evidence(value, by_preds, by_sigma)
+    rows, columns = block_shape(preds, mixture, budget_mb)
+    for start in range(0, preds.shape[0], rows):
+        chunk = slice(start, start + rows)
         noise = sigma if sigma.ndim == 0 else sigma[chunk]
-        value[chunk], by_preds[chunk], by_sigma[chunk] = compute(preds[chunk], noise, mixture)
-    return Evidence(value, by_preds, by_sigma)
+        parts = [compute(preds[chunk], noise, part, wanted) for part in mixture.blocks(columns)]
+        evidence = functools.reduce(_merge, parts)
+        for whole, block in zip(result, evidence, strict=True):
+            if whole is not None and block is not None:
+                whole[chunk] = block
+    return result
 
 
-def _scalars(preds: Tensor, sigma: Tensor, mixture: Components) -> Evidence:
+def block_shape(preds: Tensor, mixture: Components, budget_mb: float) -> tuple[int, int]:
+    """Return how many predictions and components fit into one block.
+
+    Example:
+        >>> mixture = Components(*torch.zeros(3, 16))
+        >>> block_shape(torch.zeros(10**6), mixture, 1.0)  # 1 MiB / 10 temporaries / 4 B / 16
+        (1638, 16)
+    """
+    numbers = int(budget_mb * MIB) // (TEMPORARIES * preds.element_size())
+    if preds.device.type == "cpu":
+        numbers = min(numbers, CACHE_NUMBERS)
+    components = mixture.log_weights.numel()
+    dimension = max(1, mixture.means.numel() // max(1, components))
+    rows = max(1, numbers // max(1, components * dimension))
+    return rows, max(1, min(components, numbers // dimension))
+
+
+def scalars(preds: Tensor, sigma: Tensor, mixture: Components, wanted: Wanted) -> Evidence:
+    """Return the evidence of one block of scalar predictions (n,)."""
     total = mixture.variances + (sigma**2)[..., None]
     precision = 1 / total
     distance = mixture.means - preds[:, None]
     pull = distance * precision
     log_scale = mixture.log_weights - 0.5 * torch.log(2 * math.pi * total)
-    log_sum, posterior = _normalise(log_scale - 0.5 * distance * pull)
-    by_sigma = sigma * (posterior * (pull**2 - precision)).sum(1)
-    return Evidence(log_sum, (posterior * pull).sum(1), by_sigma)
+    shares = _Shares(log_scale - 0.5 * distance * pull)
+    return Evidence(
+        shares.log_sum,
+        shares.mean(pull) if wanted.by_preds else None,
+        sigma * shares.mean(pull**2 - precision) if wanted.by_sigma else None,
+    )
 
 
-def _vectors(preds: Tensor, sigma: Tensor, mixture: Components) -> Evidence:
+def _vectors(preds: Tensor, sigma: Tensor, mixture: Components, wanted: Wanted) -> Evidence:
     total = mixture.variances + (sigma**2)[..., None, None]
     precision = 1 / total
     distance = mixture.means - preds[:, None, :]
@@ -81,15 +140,55 @@ def _vectors(preds: Tensor, sigma: Tensor, mixture: Components) -> Evidence:
         distance = torch.einsum("nkd,kde->nke", distance, mixture.axes)
     pull = distance * precision
     log_scale = mixture.log_weights - 0.5 * torch.log(2 * math.pi * total).sum(-1)
-    log_sum, posterior = _normalise(log_scale - 0.5 * (distance * pull).sum(-1))
-    by_sigma = sigma * (posterior * (pull**2 - precision).sum(-1)).sum(1)
-    pull = posterior[..., None] * pull
-    if mixture.axes is None:
-        return Evidence(log_sum, pull.sum(1), by_sigma)
-    return Evidence(log_sum, torch.einsum("nke,kde->nd", pull, mixture.axes), by_sigma)
+    shares = _Shares(log_scale - 0.5 * (distance * pull).sum(-1))
+    by_preds = by_sigma = None
+    if wanted.by_sigma:
+        by_sigma = sigma * shares.mean((pull**2 - precision).sum(-1))
+    if wanted.by_preds:
+        by_preds = shares.mean(_from_axes(pull, mixture.axes))
+    return Evidence(shares.log_sum, by_preds, by_sigma)
 
 
-def _normalise(log_terms: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the logarithm of the sum over components and the components' posterior."""
-    log_sum = torch.logsumexp(log_terms, dim=1)
-    return log_sum, torch.exp(log_terms - log_sum[:, None])
+def _from_axes(pull: Tensor, axes: Tensor | None) -> Tensor:
+    """Return vectors (n, K, D) in the coordinates of the labels."""
+    return pull if axes is None else torch.einsum("nke,kde->nkd", pull, axes)
+
+
+class _Shares:
+    """The logarithm of a sum over components, and means weighted by the components' shares.
+
+    Where all terms are exp(-inf), in a block without weight, the means are 0 and not NaN.
+    """
+
+    def __init__(self, log_terms: Tensor) -> None:
+        limits = torch.finfo(log_terms.dtype)
+        top = log_terms.amax(1).clamp(min=limits.min)
+        self._terms = torch.exp(log_terms - top[:, None])
+        total = self._terms.sum(1)
+        self.log_sum = top + total.log()
+        self._total = total.clamp(min=limits.tiny)
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Return the mean of values (n, K) or (n, K, D) over the components."""
+        if values.ndim == 2:
+            return (self._terms * values).sum(1) / self._total
+        return (self._terms[..., None] * values).sum(1) / self._total[:, None]
+
+
+def _merge(one: Evidence, other: Evidence) -> Evidence:
+    """Return the evidence of two parts of a mixture together.
+
+    The sums add up, and a derivative is the mean of the parts' derivatives weighted by the sums.
+    """
+    shares = _Shares(torch.stack([one.value, other.value], dim=1))
+
+    def mean(first: Tensor | None, second: Tensor | None) -> Tensor | None:
+        if first is None or second is None:
+            return None
+        return shares.mean(torch.stack([first, second], dim=1))
+
+    return Evidence(
+        shares.log_sum,
+        mean(one.by_preds, other.by_preds),
+        mean(one.by_sigma, other.by_sigma),
+    )

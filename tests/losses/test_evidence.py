@@ -8,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import quad
 
-from depthbal.losses import evidence, exact, log_evidence
-from depthbal.losses.exact import Components, exact_evidence
+from depthbal.losses import log_evidence, tabulated
 from depthbal.priors import GaussianMixture
 
 PRIOR = GaussianMixture([0.5, 0.3, 0.15, 0.05], [1.5, 2.5, 5.0, 9.0], [0.3, 0.2, 1.0, 0.4])
@@ -71,16 +70,6 @@ def test_any_shape_is_elementwise(shape, sigma):
     torch.testing.assert_close(value.flatten(), torch.stack(one_by_one))
 
 
-@pytest.mark.parametrize("numbers", [1, 64, 10**9])
-def test_chunk_size_does_not_matter(numbers, monkeypatch):
-    preds = torch.linspace(0, 10, 1013)
-    mixture = Components(PRIOR.weights.log(), PRIOR.means, PRIOR.variances).to(preds)
-    expected = exact_evidence(preds, torch.tensor(0.5), mixture)
-    monkeypatch.setitem(exact.CHUNK_NUMBERS, "cpu", numbers)
-    for got, whole in zip(exact_evidence(preds, torch.tensor(0.5), mixture), expected, strict=True):
-        torch.testing.assert_close(got, whole, rtol=1e-6, atol=1e-6)
-
-
 # Point masses 120 sigma apart are left out: there float32 itself, not the table, sets the error.
 @pytest.mark.parametrize(
     ("prior", "sigma"),
@@ -100,10 +89,8 @@ def test_the_table_is_within_its_tolerance_of_float64(prior, sigma):
 
 def test_the_table_is_used_for_many_predictions_and_refused_for_few(monkeypatch):
     calls = []
-    build = evidence.tabulated.build
-    monkeypatch.setattr(
-        evidence.tabulated, "build", lambda *a: calls.append(build(*a)) or calls[-1]
-    )
+    build = tabulated.build
+    monkeypatch.setattr(tabulated, "build", lambda *a: calls.append(build(*a)) or calls[-1])
     log_evidence(torch.rand(300_000), PRIOR, 1.0)
     assert calls.pop() is not None
     log_evidence(torch.rand(1000), PRIOR, 1.0)
@@ -116,7 +103,7 @@ def test_the_table_is_used_for_many_predictions_and_refused_for_few(monkeypatch)
 
 
 def test_the_table_gives_way_where_it_misses_the_tolerance(monkeypatch):
-    monkeypatch.setattr(evidence.tabulated, "NODES_PER_SMOOTHNESS", 0.5)
+    monkeypatch.setattr(tabulated, "NODES_PER_SMOOTHNESS", 0.5)
     preds = torch.rand(300_000) * 10
     value = log_evidence(preds, POINTS, 0.3)
     expected = naive(preds.double(), POINTS, torch.tensor(0.3, dtype=torch.float64))
@@ -152,6 +139,12 @@ def test_memory_does_not_grow_with_the_number_of_components():
     assert sum(saved) <= 4 * preds.numel()
 
 
+@pytest.mark.parametrize("budget", [0.0, -1.0, math.nan])
+def test_a_budget_that_is_not_positive_is_an_error(budget):
+    with pytest.raises(ValueError, match="positive memory_budget_mb"):
+        log_evidence(torch.zeros(3), PRIOR, 1.0, memory_budget_mb=budget)
+
+
 @pytest.mark.parametrize("sigma", [0.0, -1.0])
 def test_a_sigma_that_is_not_positive_is_an_error(sigma):
     for value in (sigma, torch.tensor(sigma), torch.full((3,), sigma)):
@@ -180,10 +173,8 @@ def test_a_sigma_that_follows_the_prediction_can_be_tabulated(monkeypatch):
         return 0.2 + 0.1 * torch.nn.functional.softplus(preds)
 
     built = []
-    build = evidence.tabulated.build
-    monkeypatch.setattr(
-        evidence.tabulated, "build", lambda *a: built.append(build(*a)) or built[-1]
-    )
+    build = tabulated.build
+    monkeypatch.setattr(tabulated, "build", lambda *a: built.append(build(*a)) or built[-1])
     preds = torch.rand(300_000) * 10
     value = log_evidence(preds, PRIOR, sigma_of(preds), sigma_of=sigma_of)
     assert built[-1] is not None

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.stats import truncnorm
 
-from depthbal.losses import BMCLoss, GAILoss, MSELoss, truncated_normal_mean
+from depthbal.losses import BMCLoss, GAILoss, MSELoss, tabulated, truncated_normal_mean
 
 RANGE = (0.7, 10.0)
 
@@ -98,6 +98,33 @@ def test_a_loss_reads_out_with_its_sigma_and_range(dtype):
         assert torch.equal(loss.readout(preds), expected)
     assert GAILoss().readout(preds) is preds
     assert MSELoss(label_range=RANGE).readout(preds) is preds
+
+
+@pytest.mark.parametrize("sigma", [0.02, 0.5, 1.0, 3.0, 100.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_many_locations_are_read_from_a_table_within_1e_6_of_the_range(sigma, dtype, monkeypatch):
+    built = []
+    build = tabulated.build
+    monkeypatch.setattr(tabulated, "build", lambda *a: built.append(build(*a)) or built[-1])
+    spread = 6 * sigma * max(1, sigma / 9.3)
+    preds = torch.linspace(0.7 - spread, 10 + spread, 2 * 75_001).view(2, -1).to(dtype)
+    got = truncated_normal_mean(preds, sigma, RANGE)
+    assert built[0] is not None
+    assert got.dtype == torch.float32
+    expected = truncated_normal_mean(preds.double(), sigma, RANGE)
+    assert len(built) == 1  # float64 is always the formula
+    assert (got - expected).abs().max() < 1e-6 * 9.3
+    assert got.min() >= torch.tensor(0.7)
+    assert got.max() <= 10
+
+
+def test_no_table_serves_where_one_location_is_far_away_or_sigma_varies():
+    preds = torch.linspace(-3, 14, 100_000)
+    preds[5] = 1e9
+    for sigma in (torch.tensor(0.5), torch.linspace(0.2, 2, 100_000)):
+        got = truncated_normal_mean(preds, sigma, RANGE)
+        expected = truncated_normal_mean(preds.double(), sigma.double(), RANGE)
+        assert (got - expected).abs().max() < 1e-6
 
 
 def test_a_range_that_does_not_increase_is_an_error():
