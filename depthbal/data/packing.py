@@ -50,19 +50,16 @@ def pack(
         ConfigError: `short_side` is not positive.
         DataError: the source is damaged or changes meanwhile, or `out` holds something else.
     """
+    if out.is_dir() or out.resolve() == Path(origin.path):
+        raise DataError(f"{out} is a folder or the source itself; name another file with --out")
     fingerprints = {split: split_fingerprint(origin, split) for split in splits_of(origin)}
     wanted = (origin.to_json(), fingerprints, short_side)
     if out.exists() and not overwrite:
         _refuse_other(out, wanted)
         return False
     partial = partial_path(out)
-    if partial.exists() and not _is_packing_of(partial, wanted):
-        if not overwrite:
-            raise DataError(
-                f"{partial} is the unfinished packing of another source, state of it or setting; "
-                "finish or remove it, or give --overwrite"
-            )
-        partial.unlink()
+    if partial.exists():
+        _remove_other(partial, wanted, overwrite)
     sources = {split: open_split(origin, split) for split in fingerprints}
     plans = {
         split: plan_split(source, split, short_side, progress) for split, source in sources.items()
@@ -92,6 +89,24 @@ def _refuse_other(out: Path, wanted: tuple[Any, ...]) -> None:
             f"{out} exists, packed from another source, an earlier state of it or with other "
             "settings; give --overwrite to replace it, or another --out"
         )
+
+
+def _remove_other(partial: Path, wanted: tuple[Any, ...], overwrite: bool) -> None:
+    """Keep an unfinished packing of what is wanted; remove another one where that is allowed."""
+    try:
+        same = _is_packing_of(partial, wanted)
+    except DataError as error:
+        if not overwrite or isinstance(error.__cause__, BlockingIOError):
+            raise
+        same = False
+    if same:
+        return
+    if not overwrite:
+        raise DataError(
+            f"{partial} is the unfinished packing of another source, state of it or setting; "
+            "finish or remove it, or give --overwrite"
+        )
+    partial.unlink()
 
 
 def _is_packing_of(path: Path, wanted: tuple[Any, ...], complete: bool = False) -> bool:

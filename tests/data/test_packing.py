@@ -1,11 +1,11 @@
 """Packing is resumable, verifies itself, and overwrites nothing that it should not."""
 
 import itertools
-import os
+import multiprocessing
 import runpy
 import signal
-import subprocess
 import sys
+import time
 from pathlib import Path
 
 import h5py
@@ -13,32 +13,29 @@ import numpy as np
 import pytest
 
 from depthbal.data import NYUD2DataModule, packing
-from depthbal.data.packed import writer
+from depthbal.data.packed import prepare, writer
 from depthbal.data.packed.format import partial_path
 from depthbal.data.packed.origin import find_origin
 from depthbal.data.packed.pairs import PackedPairs
 from depthbal.data.packing import pack
 from depthbal.errors import DataError
-from tests.data.make_files import SMALL, write_image, write_nyud2
+from tests.data.make_files import SMALL, write_image, write_labelled_mat, write_nyud2
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "prepare_nyud2.py"
 N_TRAIN, N_TEST = 40, 3
 
-# Packs slowly and says when a sample has reached the file.
-SLOW = """
-import sys, time
-from pathlib import Path
-from depthbal.data.packed import prepare, writer
-from depthbal.data.packed.origin import find_origin
-from depthbal.data.packing import pack
-mark, writer._FLUSH, prepare._BLOCK = writer._mark_done, 2, 2
-def slow(*arguments):
-    mark(*arguments)
-    print("marked", flush=True)
-    time.sleep(0.05)
-writer._mark_done = slow
-pack(find_origin(Path(sys.argv[1]), {}), Path(sys.argv[2]), 24, progress=False)
-"""
+
+def pack_slowly(source, out, told):
+    """Pack two samples at a time, tell when they have reached the file, and wait a little."""
+    mark, writer._FLUSH, prepare._BLOCK = writer._mark_done, 2, 2
+
+    def slow(*arguments):
+        mark(*arguments)
+        told.send("marked")
+        time.sleep(0.05)
+
+    writer._mark_done = slow
+    pack_it(source, out)
 
 
 @pytest.fixture
@@ -60,6 +57,13 @@ def content(path):
     }
 
 
+def hold_open(path, there):
+    """Write to a file until told to stop."""
+    with h5py.File(path, "r+"):
+        there.send("open")
+        there.poll(60)
+
+
 class Calls:
     """Counts and optionally fails the preparation of samples."""
 
@@ -78,14 +82,16 @@ class Calls:
 def test_a_killed_packing_is_resumed_and_ends_equal(source, tmp_path, monkeypatch, marks):
     out, whole = tmp_path / "out.h5", tmp_path / "whole.h5"
     pack_it(source, whole)
-    process = subprocess.Popen(
-        [sys.executable, "-c", SLOW, str(source), str(out)], stdout=subprocess.PIPE, text=True
-    )
+    context = multiprocessing.get_context("fork")  # sooner there than a new interpreter
+    hears, told = context.Pipe(duplex=False)
+    process = context.Process(target=pack_slowly, args=(source, out, told))
+    process.start()
     for _ in range(marks):
-        assert process.stdout.readline() == "marked\n"
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
+        assert hears.poll(60)
+        assert hears.recv() == "marked"
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     assert not out.exists()
     with h5py.File(partial_path(out), "r") as file:
         done = int(file["train/done"][()].sum())
@@ -170,6 +176,44 @@ def test_the_unfinished_packing_of_another_state_is_not_continued(source, tmp_pa
     assert pack_it(source, out, overwrite=True)
 
 
+def test_what_lies_in_the_place_of_the_unfinished_file_is_kept_too(source, tmp_path):
+    out = tmp_path / "out.h5"
+    partial_path(out).write_text("my notes")
+    with pytest.raises(DataError, match=r"out\.h5\.partial: not an HDF5 file"):
+        pack_it(source, out)
+    assert partial_path(out).read_text() == "my notes"
+    assert pack_it(source, out, overwrite=True)
+
+
+def test_two_processes_do_not_pack_into_one_file(source, tmp_path, monkeypatch):
+    out = tmp_path / "out.h5"
+    calls = Calls(monkeypatch, fail_at=5)
+    with pytest.raises(KeyboardInterrupt):
+        pack_it(source, out)
+    calls.fail_at = None
+    context = multiprocessing.get_context("fork")
+    here, there = context.Pipe()
+    process = context.Process(target=hold_open, args=(partial_path(out), there))
+    process.start()
+    assert here.poll(60)
+    for overwrite in (False, True):
+        with pytest.raises(DataError, match="is being packed by another process"):
+            pack_it(source, out, overwrite=overwrite)
+    here.send("enough")
+    process.join(60)
+    assert pack_it(source, out)
+
+
+def test_neither_the_source_nor_a_folder_is_overwritten(tmp_path):
+    source = tmp_path / "nyu_depth_v2_labeled.mat"
+    write_labelled_mat(source, np.zeros((2, 24, 32, 3), np.uint8), np.ones((2, 24, 32)))
+    before = source.read_bytes()
+    for out in (source, tmp_path):
+        with pytest.raises(DataError, match="a folder or the source itself"):
+            pack_it(source, out, overwrite=True)
+    assert source.read_bytes() == before
+
+
 def test_a_source_that_changes_meanwhile_is_an_error(source, tmp_path, monkeypatch):
     def touch(*arguments):
         (source / "data" / "nyu2_train" / "scene00_out" / "1.jpg").touch()
@@ -226,6 +270,7 @@ def test_the_tool_packs_and_says_what_to_do_with_it(source, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["SRC", "--step", "0"], "expected step to be positive, got 0.0"),
         (["SRC", "--scale", "0.1"], "read as 'nyud2', for which scale means nothing"),
         (["nowhere"], "nowhere does not exist; give a folder or nyu_depth_v2_labeled.mat"),
         (["."], "rgb is not a folder"),

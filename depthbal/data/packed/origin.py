@@ -24,7 +24,7 @@ from depthbal.data.packed.labelled_mat import LabelledMat, read_official_split, 
 from depthbal.data.packed.sources import Packable, PackableFiles
 from depthbal.data.packed.stored_depth import StoredDepth, store_depth
 from depthbal.data.splits import hold_out
-from depthbal.errors import DataError
+from depthbal.errors import ConfigError, DataError
 
 logger = logging.getLogger("depthbal.data")
 
@@ -69,8 +69,12 @@ def find_origin(path: Path, given: dict[str, Any]) -> Origin:
         given: settings that differ from `DEFAULTS`.
 
     Raises:
-        DataError: nothing lies there, or a setting does not belong to what does.
+        ConfigError: a setting outside its range, or one that does not belong to what lies there.
+        DataError: nothing lies there.
     """
+    for name in ("scale", "step"):
+        if given.get(name) is not None and not given[name] > 0:
+            raise ConfigError(f"expected {name} to be positive, got {given[name]}")
     path = path.expanduser().resolve()
     lists = [given.get(name, default) for name, default in DEFAULTS["nyud2"].items()]
     kind: Kind
@@ -84,7 +88,7 @@ def find_origin(path: Path, given: dict[str, Any]) -> Origin:
         raise DataError(f"{path} does not exist; give a folder or nyu_depth_v2_labeled.mat")
     foreign = sorted(given.keys() - DEFAULTS[kind].keys())
     if foreign:
-        raise DataError(
+        raise ConfigError(
             f"{path} is read as {kind!r}, for which {', '.join(foreign)} means nothing; "
             f"known: {', '.join(DEFAULTS[kind])}"
         )

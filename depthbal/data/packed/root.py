@@ -1,5 +1,6 @@
 """A packed file in the place of a data module's root folder."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -43,13 +44,17 @@ def open_root(
         )
     for name, (value, default) in given.items():
         packed = origin.settings.get(name, default)
-        if value not in (default, packed):
+        if not (_same(value, default) or _same(value, packed)):
             raise ConfigError(
                 f"{root} was packed with {name}: {packed}, and {name} is {value}; leave it out, "
                 "or pack again"
             )
     check_unchanged(origin, split, pairs.origin_fingerprint, root)
     return pairs
+
+
+def _same(one: Any, other: Any) -> bool:
+    return bool(one == other) or json.dumps(one) == json.dumps(other)  # NaN equals NaN as text
 
 
 def splits_in(root: Path) -> list[str]:
