@@ -29,6 +29,15 @@ def batch_monte_carlo(preds: Tensor, target: Tensor, sigma: Tensor) -> Tensor:
     return entropy * 2 * sigma.detach() ** 2
 
 
+def batch_monte_carlo_vectors(preds: Tensor, target: Tensor, sigma: Tensor) -> Tensor:
+    """Mean BMC of vectors (N, D), one pair of prediction and target at a time."""
+    losses = []
+    for own, p in enumerate(preds):
+        logits = torch.stack([-((p - t) ** 2).sum() / (2 * sigma**2) for t in target])
+        losses.append(logits.logsumexp(0) - logits[own] - math.log(len(target)))
+    return torch.stack(losses).mean() * 2 * sigma.detach() ** 2
+
+
 def resnet_mff(state: dict[str, Tensor], images: Tensor, training: bool) -> Tensor:
     """Run the published ResNet-50 MFF network from nothing but its named parameters."""
 

@@ -1,61 +1,185 @@
-"""The batch's own targets as a mixture: the prior of BMC."""
+"""The batch's own targets as groups: the prior of BMC."""
+
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from depthbal.priors import GaussianMixture
+from depthbal.losses.binning import Grid, cell_width
+from depthbal.losses.extent import TargetExtent, target_extent
+from depthbal.losses.gathering import add_over_ranks, gather_groups, gather_rows
+from depthbal.losses.merging import cell_groups, merged_groups, occupied_cells
+from depthbal.losses.target_groups import TargetGroups, equal_targets, single_targets
 
-# Distinct targets that are always kept apart: 8-bit depth has at most 256.
-MAX_GROUPS = 512
-# A bin of width h that is represented by its count, mean and variance changes the log-evidence at
-# distance d by at most 0.096 h^3 d^3 / (6 sigma^6): 0.096 h^3 is the largest third central moment
-# on a bin. A width of 0.05 sigma^2 / (range of the targets) keeps this below 2e-6 for every
-# prediction in the range; sigma / 128 does so wherever a target lies within 6 sigma, and is wider
-# where sigma is small.
-RANGE_RESOLUTION = 0.05
-BINS_PER_SIGMA = 128
+Method = Literal["auto", "exact", "grouped", "binned"]
+
+# Up to so many targets all distinct ones are kept apart without looking for bins.
+FEW_TARGETS = 512
+# Grids up to this size are counted cell by cell even where the targets are fewer.
+FEW_CELLS = 2**14
+# A grid is counted cell by cell up to this size; on larger ones only occupied cells exist.
+MAX_DENSE_CELLS = 2**20
+# On a GPU reading which cells are occupied stalls, and is not worth it up to this size.
+KEEP_EMPTY_CELLS = 2**12
+# Beyond so many cells float64 could not tell targets inside them apart.
+MAX_CELLS = 2.0**40
+# Pairs of a prediction and a group above which a sum would take minutes to hours.
+MAX_PAIRS = 2e10
+# What ``method="auto"`` allows itself in float64 where even the distinct targets are too many.
+FLOAT64_TOLERANCE = 1e-9
+# Above so many nodes per sigma, or in all, the evidence is not tabulated but summed per label.
+TABLE_NODES_PER_SIGMA = 48
+MAX_TABLE_NODES = 2**16
+TABLE_MARGIN_SIGMAS = 16
 
 
-def batch_prior(targets: Tensor, noise_sigma: Tensor) -> GaussianMixture | None:
-    """Return the targets as a weighted mixture, merged where that changes nothing that matters.
+@dataclass(frozen=True)
+class Grouping:
+    """How a batch's targets become groups.
 
-    Equal targets become one point mass with their count as weight, which is exact. More than 512
-    distinct ones are merged into bins by count, mean and variance; the bins are so narrow beside
-    sigma that the log-evidence changes by less than 2e-6 where a prediction lies in the targets'
-    range and within 6 sigma of one of them.
+    method: see ``BMCLoss``; tolerance: largest error of log E that binning may cause; event_dim: 0
+    for scalars, 1 for vectors; bins: whether the noise is Gaussian, so that groups can have a
+    variance; over_ranks: whether the targets are those of all ranks; pair_budget: whether the
+    evidence costs a term per pair of label and group, as for all families but Laplace.
+    """
+
+    method: Method = "auto"
+    tolerance: float = 1e-5
+    event_dim: int = 0
+    bins: bool = True
+    over_ranks: bool = False
+    pair_budget: bool = True
+
+
+def batch_prior(
+    target: Tensor, mask: Tensor | None, sigma: Tensor, grouping: Grouping
+) -> tuple[TargetGroups, TargetExtent]:
+    """Return the targets that count as groups, and their extent.
 
     Args:
-        targets: Flat valid targets, label units.
-        noise_sigma: Noise scale, one element.
+        target: Targets of any shape, with the event axis last for vectors; finite also where the
+            mask hides them.
+        mask: One entry per label, True counts, or None.
+        sigma: Noise scale, shape () or one per label.
+        grouping: How to group.
 
     Returns:
-        The mixture, or None without targets.
+        Groups, none where no target counts; those of all ranks where they take part.
+
+    Raises:
+        ValueError: More pairs of label and group than can be summed.
 
     Example:
-        >>> batch_prior(torch.tensor([1.0, 3.0, 1.0]), torch.tensor(1.0)).weights
-        tensor([0.6667, 0.3333], dtype=torch.float64)
+        >>> target = torch.tensor([1.0, 3.0, 1.0])
+        >>> batch_prior(target, None, torch.tensor(1.0), Grouping())[0].counts
+        tensor([2., 1.], dtype=torch.float64)
     """
-    if targets.numel() == 0:
-        return None
-    values, counts = torch.unique(targets.detach(), return_counts=True)
-    values, counts = values.double(), counts.double()
-    if len(values) > MAX_GROUPS:
-        spread = float(values[-1] - values[0])
-        relative = spread / float(noise_sigma)
-        bins = int(min(relative**2 / RANGE_RESOLUTION, relative * BINS_PER_SIGMA)) + 1
-        if bins < len(values):
-            return _binned(values, counts, bins)
-    return GaussianMixture.unchecked(counts / counts.sum(), values, torch.zeros_like(values))
+    extent = target_extent(target, mask, sigma, grouping.event_dim, grouping.over_ranks)
+    if extent.counted == 0:
+        return single_targets(_valid(target, mask, grouping.event_dim)), extent
+    binned = grouping.method == "binned" or (
+        grouping.method == "auto"
+        and grouping.bins
+        and target.dtype != torch.float64
+        and extent.counted > FEW_TARGETS
+    )
+    if binned:
+        groups = _binned(target, mask, extent, grouping)
+    else:
+        groups = _kept_apart(target, mask, grouping)
+        if grouping.method == "auto" and grouping.bins and _pairs(groups, extent) > MAX_PAIRS:
+            groups = _merged(groups, extent, FLOAT64_TOLERANCE)
+    if grouping.pair_budget:
+        _require_affordable(groups, extent, grouping, target.dtype)
+    return groups, extent
 
 
-def _binned(values: Tensor, counts: Tensor, bins: int) -> GaussianMixture:
-    """Merge sorted values into equal bins over their range, by count, mean and variance."""
-    low, high = values[0], values[-1]
-    index = ((values - low) * (bins / (high - low))).long().clamp_(max=bins - 1)
-    zeros = values.new_zeros(bins)
-    mass = zeros.index_add(0, index, counts)
-    mean = zeros.index_add(0, index, counts * values) / mass
-    variance = zeros.index_add(0, index, counts * (values - mean[index]) ** 2) / mass
-    occupied = mass > 0
-    weights = mass[occupied] / mass.sum()
-    return GaussianMixture.unchecked(weights, mean[occupied], variance[occupied])
+def _kept_apart(target: Tensor, mask: Tensor | None, grouping: Grouping) -> TargetGroups:
+    """Return every target, or every distinct target, as a group."""
+    values = _valid(target, mask, grouping.event_dim)
+    if grouping.method == "exact":
+        groups = single_targets(values)
+        return gather_groups(groups) if grouping.over_ranks else groups
+    groups = equal_targets(values)
+    if not grouping.over_ranks:
+        return groups
+    everyone = gather_groups(groups)
+    return equal_targets(everyone.means, everyone.counts)
+
+
+def _binned(
+    target: Tensor, mask: Tensor | None, extent: TargetExtent, grouping: Grouping
+) -> TargetGroups:
+    """Merge targets into bins; all ranks use the same ones, so that theirs can be merged again."""
+    grid = _grid(extent, grouping.tolerance)
+    if grid.cells <= min(MAX_DENSE_CELLS, max(FEW_CELLS, 4 * extent.counted)):
+        counted = None if mask is None else mask.flatten()
+        moments = grid.moments(target.detach().flatten(), counted)
+        if grouping.over_ranks:
+            add_over_ranks(moments)
+        if moments.device.type != "cpu" and grid.cells <= KEEP_EMPTY_CELLS:
+            return cell_groups(grid, moments)
+        cell, moments = occupied_cells(moments)
+    else:
+        cell, moments = grid.sparse_moments(_valid(target, mask, 0))
+        if grouping.over_ranks:
+            cell, moments = _gather_cells(cell, moments)
+    return merged_groups(grid, cell, moments, extent.sigma, grouping.tolerance)
+
+
+def _gather_cells(cell: Tensor, moments: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the cells that are occupied on any rank and their joint moments."""
+    rows = gather_rows(torch.cat([cell[:, None].double(), moments.T], 1))
+    occupied, owner = torch.unique(rows[:, 0].long(), return_inverse=True)
+    joint = rows.new_zeros(len(moments), len(occupied)).index_add_(1, owner, rows[:, 1:].T)
+    return occupied, joint
+
+
+def _merged(groups: TargetGroups, extent: TargetExtent, tolerance: float) -> TargetGroups:
+    """Merge groups of equal targets."""
+    grid = _grid(extent, tolerance)
+    cell, moments = grid.sparse_moments(groups.means, groups.counts)
+    return merged_groups(grid, cell, moments, extent.sigma, tolerance)
+
+
+def _grid(extent: TargetExtent, tolerance: float) -> Grid:
+    """Return bins over the targets' range, as narrow as the noise scale wants them."""
+    reach = extent.high - extent.low
+    width = max(cell_width(extent.sigma, tolerance), reach / MAX_CELLS)
+    return Grid(extent.low, width, int(reach / width) + 1)
+
+
+def _valid(target: Tensor, mask: Tensor | None, event_dim: int) -> Tensor:
+    """Return the targets that count, (N,) or (N, D)."""
+    target = target.detach()
+    if mask is not None:
+        return target[mask]
+    return target.reshape(-1, target.shape[-1]) if event_dim else target.flatten()
+
+
+def _pairs(groups: TargetGroups, extent: TargetExtent) -> float:
+    return float(extent.labels) * len(groups.counts)
+
+
+def _require_affordable(
+    groups: TargetGroups, extent: TargetExtent, grouping: Grouping, dtype: torch.dtype
+) -> None:
+    """Raise a ValueError where summing over the groups would take hours."""
+    pairs = _pairs(groups, extent)
+    if grouping.bins and dtype != torch.float64:  # the evidence is tabulated
+        sigmas = (extent.high - extent.low) / extent.sigma + 2 * TABLE_MARGIN_SIGMAS
+        if sigmas * TABLE_NODES_PER_SIGMA < min(MAX_TABLE_NODES, extent.labels):
+            pairs = sigmas * TABLE_NODES_PER_SIGMA * len(groups.counts)
+    if pairs <= MAX_PAIRS:
+        return
+    if not grouping.bins:
+        advice = "pass fewer labels, or take BNILoss, whose prior does not grow with the batch"
+    elif grouping.method in ("auto", "binned"):
+        advice = "raise tolerance or the noise scale, pass fewer labels, or take GAILoss or BNILoss"
+    else:
+        advice = "use method='auto' or method='binned', which merges targets within the tolerance"
+    raise ValueError(
+        f"method={grouping.method!r} gives {len(groups.counts)} groups of targets for "
+        f"{extent.labels} labels: {pairs:.1e} pairs to sum, of at most {MAX_PAIRS:.0e}; {advice}"
+    )

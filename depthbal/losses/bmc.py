@@ -1,38 +1,71 @@
 """Balanced MSE over the batch itself: BMC."""
 
+import dataclasses
+import math
 import warnings
 
+import torch
 from torch import Tensor
 
 from depthbal.losses.balanced import BalancedMSELoss, Scale
-from depthbal.losses.batch_prior import batch_prior
+from depthbal.losses.batch_prior import Grouping, Method, batch_prior
+from depthbal.losses.families import FamilyKind
+from depthbal.losses.family_kinds import build_family
+from depthbal.losses.gathering import ranks_to_gather
+from depthbal.losses.label_memory import LabelMemory
 from depthbal.losses.noise import NoiseKind, NoiseModule
 from depthbal.losses.reduction import Reduction
+from depthbal.losses.target_groups import join_groups, single_targets
 from depthbal.priors import GaussianMixture
 
 
 class BMCLoss(BalancedMSELoss):
     """Balanced MSE whose prior is the batch itself (BMC: batch-based Monte-Carlo).
 
-        L = (p - y)^2 / (2 s^2) + log s sqrt(2 pi) + log (1/N) sum_j N(p; y_j, s^2)
+        L = -log f(p - y) + log (1/N) sum_j f(p - y_j),  f = N(0, s^2 I)
 
-    over the N valid targets y_j of the batch. Equal targets are merged, which is exact; many
-    distinct ones are merged into narrow bins by count, mean and variance, so that the batch of a
-    dense map is a few thousand groups instead of an N x N matrix. The mean over N of the published
-    code's cross entropy is this value plus 2 s^2 log N.
+    over the N valid targets y_j of the batch, merged into groups so that a dense map costs a
+    thousand or two of them instead of an N x N matrix. The mean over N of the published code's
+    cross entropy is this value plus 2 s^2 log N.
 
     Args:
+        method: How targets become groups. ``"exact"``: each its own. ``"grouped"``: equal ones
+            (equal vectors) merged, which changes nothing; 8-bit depth has at most 256.
+            ``"binned"``: scalars merged into narrow bins by count, mean and variance, for Gaussian
+            noise. ``"auto"``: binned in float32 where there are more than 512 scalars and the noise
+            is Gaussian, otherwise grouped; in float64 binned, within 1e-9, only where the distinct
+            targets are too many to be summed.
+        memory: The weight of past batches in the prior, in batches, or None for this batch alone. A
+            small batch holds no far targets; with ``memory=20`` the prior is that of the last 20 or
+            so as well, as a running histogram over ``label_range``. It learns while the loss is in
+            training mode and gradients are recorded, and is saved with the loss. Bias: its labels
+            are those of past batches, and merged into 1,024 bins whatever s is.
+        gather: Whether the prior is that of the targets on all ranks of a process group, while
+            gradients are recorded. All ranks must then call the loss equally often.
+        family: See ``BNILoss``.
+        huber_delta: See ``BNILoss``.
         init_noise_sigma: See ``GAILoss``.
         noise: See ``GAILoss``.
+        detach_noise: See ``GAILoss``.
         scale: See ``GAILoss``.
         reduction: See ``GAILoss``.
+        event_dim: See ``GAILoss``.
         label_range: See ``GAILoss``.
-        tolerance: See ``GAILoss``.
+        tolerance: Largest error of log E in float32: of its table, and of the bins. Bins keep to it
+            for predictions with a target within 6 sigma, and for others relative to log E.
+        mse_weight: See ``GAILoss``.
+        balance_weight: See ``GAILoss``.
+        memory_budget_mb: See ``GAILoss``.
+
+    Raises:
+        ValueError: Bins for vectors or other noise than Gaussian; a memory without
+            ``label_range``; in use more than 2e10 pairs of a prediction and a group.
 
     A batch with fewer than two distinct targets says nothing about the label distribution: the
     gradient vanishes, and a warning, once, recommends ``GAILoss``.
 
-    Source: Ren et al., CVPR 2022 (BMC: Monte-Carlo integration over the batch).
+    Source: Ren et al., CVPR 2022 (BMC: Monte-Carlo integration over the batch). Groups, ``memory``
+    and ``gather`` go beyond the paper.
 
     Example:
         >>> import torch
@@ -44,6 +77,11 @@ class BMCLoss(BalancedMSELoss):
     def __init__(
         self,
         *,
+        method: Method = "auto",
+        memory: float | None = None,
+        gather: bool = True,
+        family: FamilyKind = "gaussian",
+        huber_delta: float = 1.0,
         init_noise_sigma: float = 1.0,
         noise: NoiseKind | NoiseModule = "fixed",
         detach_noise: bool = True,
@@ -57,6 +95,7 @@ class BMCLoss(BalancedMSELoss):
         memory_budget_mb: float = 256,
     ) -> None:
         super().__init__(
+            family=build_family(family, huber_delta),
             init_noise_sigma=init_noise_sigma,
             noise=noise,
             detach_noise=detach_noise,
@@ -69,19 +108,90 @@ class BMCLoss(BalancedMSELoss):
             balance_weight=balance_weight,
             memory_budget_mb=memory_budget_mb,
         )
+        _require_method(method, family, event_dim)
+        self.method: Method = method
+        self.gather = gather
+        self.has_variances = family == "gaussian"
+        self.grouping = Grouping(
+            method=method,
+            tolerance=tolerance,
+            event_dim=event_dim,
+            bins=self.has_variances and not event_dim,
+            pair_budget=family != "laplace",
+        )
+        self.memory = None if memory is None else _build_memory(memory, label_range, event_dim)
+        self.init_args |= {
+            "method": method,
+            "memory": memory,
+            "gather": gather,
+            "family": family,
+            "huber_delta": huber_delta,
+        }
         self._warned = False
+        self._recording = False
 
-    def prior_for(
-        self, target: Tensor, mask: Tensor | None, sigma: Tensor
-    ) -> GaussianMixture | None:
-        """Return the batch's targets as a mixture; None where no target counts."""
-        valid = target.flatten() if mask is None else target[mask]
-        prior = batch_prior(valid, sigma.min())
-        if (prior is None or len(prior.weights) < 2) and not self._warned:
+    def elementwise(self, preds: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
+        """Return L(p, y) per label; see ``BalancedMSELoss``."""
+        # The rule of ``sum_over_ranks``: what is summed over ranks there is gathered here.
+        differentiable = preds.requires_grad or bool(self.noise_parameters())
+        self._recording = torch.is_grad_enabled() and differentiable
+        return super().elementwise(preds, target, mask)
+
+    def prior_for(self, target: Tensor, mask: Tensor | None, sigma: Tensor) -> GaussianMixture:
+        """Return the targets of this batch, of all ranks and of the memory as a mixture."""
+        over_ranks = self.gather and self._recording and ranks_to_gather() > 1
+        grouping = dataclasses.replace(self.grouping, over_ranks=over_ranks)
+        groups, extent = batch_prior(target, mask, sigma, grouping)
+        if not extent.distinct and (self.memory is None or self.memory.is_empty):
+            self._warn()
+        if self.memory is not None:
+            batch, past = groups, self.memory.groups()
+            if self.training and self._recording and extent.counted:
+                self.memory.update(batch)
+            if not self.has_variances:
+                past = past._replace(variances=torch.zeros_like(past.variances))
+            groups = join_groups(batch, past)
+        if not len(groups.counts):
+            # No label counts. Any prior serves, and the loss still takes part in the ranks' sums.
+            groups = single_targets(
+                target.new_zeros(target.shape[-1:] if self.event_dim else ())[None]
+            )
+        return groups.mixture()
+
+    def _warn(self) -> None:
+        if not self._warned:
             self._warned = True
             warnings.warn(
                 "BMCLoss met a batch with fewer than 2 distinct targets, from which nothing can be "
                 "balanced; GAILoss does not depend on the batch",
                 stacklevel=2,
             )
-        return prior
+
+
+def _require_method(method: Method, family: FamilyKind, event_dim: int) -> None:
+    if method not in ("auto", "exact", "grouped", "binned"):
+        raise ValueError(f"expected method auto, exact, grouped or binned, got {method!r}")
+    if method == "binned" and event_dim:
+        raise ValueError(
+            "expected method auto, exact or grouped for vectors (event_dim=1): "
+            "binned merges scalars"
+        )
+    if method == "binned" and family != "gaussian":
+        raise ValueError(
+            f"expected method auto, exact or grouped for family {family}: only Gaussian noise has "
+            "a closed form for the variance inside a bin"
+        )
+
+
+def _build_memory(
+    memory: float, label_range: tuple[float, float] | None, event_dim: int
+) -> LabelMemory:
+    if event_dim:
+        raise ValueError("expected memory=None for vectors (event_dim=1): it is a histogram")
+    if label_range is None:
+        raise ValueError(
+            f"expected label_range=(lo, hi) with memory={memory}: the histogram's ends"
+        )
+    if isinstance(memory, bool) or not 0 < memory < math.inf:
+        raise ValueError(f"expected memory as a positive number of batches or None, got {memory}")
+    return LabelMemory(label_range, memory)

@@ -11,7 +11,6 @@ from torch import nn
 
 from depthbal.losses import LOSSES, BMCLoss, BNILoss, GAILoss, MSELoss
 from depthbal.losses.balanced import BalancedMSELoss
-from depthbal.losses.batch_prior import batch_prior
 from depthbal.priors import GaussianMixture, Histogram
 from tests.reference import balanced_mse, batch_monte_carlo
 
@@ -76,16 +75,6 @@ def test_bmc_equals_the_slow_twin_in_value_and_gradient(levels):
     torch.testing.assert_close(value, expected)
     torch.testing.assert_close(preds.grad, slow.grad)
     torch.testing.assert_close(loss.noise.log_sigma.grad, log_sigma.grad)
-
-
-@pytest.mark.parametrize("sigma", [0.3, 1.0, 3.0])
-def test_binned_bmc_equals_exact_bmc(sigma):
-    preds, target, _ = batch((12_001,))
-    grouped = batch_prior(target, torch.tensor(sigma))
-    assert len(grouped.weights) < 6000
-    value = BMCLoss(init_noise_sigma=sigma)(preds, target)
-    expected = batch_monte_carlo(preds, target, torch.tensor(sigma, dtype=torch.float64))
-    assert value.item() == pytest.approx(expected.item(), abs=2 * sigma**2 * 2e-6)
 
 
 @every_loss
@@ -323,8 +312,3 @@ def test_sigma_survives_half_precision(noise):
     loss = make("GAILoss", noise=noise, init_noise_sigma=0.3).to(torch.bfloat16)
     assert loss.noise_sigma.dtype in (torch.float32, torch.float64)
     assert loss.noise_sigma.item() == pytest.approx(0.3, rel=1e-6)
-
-
-def test_small_sigma_does_not_make_as_many_groups_as_pixels():
-    target = torch.rand(200_000, dtype=torch.float64) * 9.3 + 0.7
-    assert len(batch_prior(target, torch.tensor(0.1)).weights) < 15_000

@@ -1,0 +1,280 @@
+"""Balanced MSE over the batch: its groups, memory and budget. Ranks are in test_gathering.py."""
+
+import copy
+import math
+import pickle
+import warnings
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from depthbal.losses import BMCLoss
+from depthbal.losses import batch_prior as batch_prior_module
+from depthbal.losses.batch_prior import Grouping, batch_prior
+from tests.reference import batch_monte_carlo, batch_monte_carlo_vectors
+
+every_method = pytest.mark.parametrize("method", ["auto", "exact", "grouped", "binned"])
+
+
+def batch(count, levels=None, dtype=torch.float64, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    target = 0.7 + 9.3 * torch.rand(count, generator=generator, dtype=torch.float64) ** 3
+    if levels:
+        target = (target * levels / 10).round() * 10 / levels
+    preds = target + torch.randn(count, generator=generator, dtype=torch.float64)
+    return preds.to(dtype), target.to(dtype)
+
+
+def outcome(loss, preds, target, mask=None):
+    """Value, gradient by prediction, and gradient by log sigma."""
+    preds = preds.detach().clone().requires_grad_()
+    value = loss(preds, target, mask)
+    value.backward()
+    return value.detach(), preds.grad, loss.noise.log_sigma.grad
+
+
+def slow_outcome(twin, preds, target, sigma):
+    preds = preds.detach().clone().requires_grad_()
+    log_sigma = torch.tensor(sigma, dtype=preds.dtype).log().requires_grad_()
+    value = twin(preds, target, log_sigma.exp())
+    value.backward()
+    return value.detach(), preds.grad, log_sigma.grad
+
+
+@every_method
+@pytest.mark.parametrize("levels", [None, 20])
+@settings(max_examples=12, deadline=None)
+@given(count=st.integers(2, 130), sigma=st.sampled_from([1e-3, 0.05, 0.8, 3.0, 100.0]))
+def test_value_and_gradients_equal_the_slow_twin(method, levels, count, sigma):
+    preds, target = batch(count, levels, seed=count)
+    if not (target != target[0]).any():
+        return
+    loss = BMCLoss(method=method, init_noise_sigma=sigma, noise="learned").double()
+    expected = slow_outcome(batch_monte_carlo, preds, target, loss.noise_sigma.item())
+    # The relative tolerance is for bins with a sigma of 100, in which all targets share a few.
+    rtol = 1e-5 if method == "binned" else 1e-9
+    scale = max(1.0, sigma**2)
+    for ours, theirs in zip(outcome(loss, preds, target), expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=rtol, atol=rtol * scale)
+
+
+@pytest.mark.parametrize("method", ["auto", "exact", "grouped"])
+@settings(max_examples=12, deadline=None)
+@given(count=st.integers(2, 40), size=st.integers(1, 5), repeated=st.booleans())
+def test_vectors_equal_the_slow_twin_also_where_batch_and_dimension_agree(
+    method, count, size, repeated
+):
+    generator = torch.Generator().manual_seed(count)
+    target = torch.randn(count, size, generator=generator, dtype=torch.float64)
+    if repeated:
+        target = target[torch.arange(count) // 2]
+    preds = target + torch.randn(count, size, generator=generator, dtype=torch.float64)
+    loss = BMCLoss(method=method, init_noise_sigma=0.7, noise="learned", event_dim=1).double()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # two equal rows are a batch without balance
+        ours = outcome(loss, preds, target)
+    expected = slow_outcome(batch_monte_carlo_vectors, preds, target, loss.noise_sigma.item())
+    for got, wanted in zip(ours, expected, strict=True):
+        torch.testing.assert_close(got, wanted)
+
+
+@every_method
+def test_gradcheck(method):
+    preds, target = batch(23)
+    mask = torch.arange(23) % 4 > 0
+    loss = BMCLoss(method=method, noise="learned", scale="none").double()
+
+    def value(preds, log_sigma):
+        loss.noise.log_sigma.data.copy_(log_sigma.data)
+        return torch.func.functional_call(
+            loss, {"noise.log_sigma": log_sigma}, (preds, target, mask)
+        )
+
+    log_sigma = torch.tensor(-0.2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(value, (preds.requires_grad_(), log_sigma))
+
+
+@every_method
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_mask_equals_dropping(method, dtype):
+    preds, target = batch(3001, dtype=dtype)
+    mask = torch.arange(3001) % 3 > 0
+    loss = BMCLoss(method=method, noise="learned", init_noise_sigma=0.5)
+    hidden = torch.where(mask, target, torch.tensor(float("nan"), dtype=dtype))
+    value, by_preds, by_sigma = outcome(loss, preds, hidden, mask)
+    loss.zero_grad()
+    expected, dropped, expected_by_sigma = outcome(loss, preds[mask], target[mask])
+    torch.testing.assert_close(value, expected)
+    torch.testing.assert_close(by_preds[mask], dropped)
+    torch.testing.assert_close(by_sigma, expected_by_sigma)
+
+
+def test_float32_maps_of_8_bit_depth_keep_every_level():
+    target = batch(40_000, levels=255, dtype=torch.float32)[1].view(4, 100, 100)
+    groups, _ = batch_prior(target, None, torch.tensor(0.3), Grouping())
+    levels, counts = target.unique(return_counts=True)
+    torch.testing.assert_close(groups.means.sort().values, levels.double(), rtol=1e-14, atol=0)
+    assert groups.counts[groups.means.argsort()].tolist() == counts.tolist()
+    assert groups.variances.max() < 1e-16
+
+
+def test_one_target_at_10_km_costs_a_group_and_not_a_million():
+    target = torch.cat([batch(20_000)[1], torch.tensor([1e4], dtype=torch.float64)]).float()
+    grouping = Grouping(method="binned")
+    groups, _ = batch_prior(target, None, torch.tensor(0.5), grouping)
+    without, _ = batch_prior(target[:-1], None, torch.tensor(0.5), grouping)
+    assert len(groups.counts) <= len(without.counts) + 10
+    assert groups.means.max() == 1e4
+
+
+@pytest.mark.parametrize("sigma", [1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0])
+def test_the_loss_is_finite_far_outside_the_targets_and_for_every_sigma(sigma):
+    target = batch(2000, dtype=torch.float32)[1]
+    preds = target + sigma * torch.linspace(-200, 200, 2000)
+    loss = BMCLoss(init_noise_sigma=sigma, noise="learned")
+    for part in outcome(loss, preds, target):
+        assert torch.isfinite(part).all()
+
+
+def test_sums_beyond_the_budget_are_an_error_that_names_method_and_count():
+    preds, target = batch(150_000, dtype=torch.float32)
+    message = r"method='exact' gives 150000 groups of targets for 150000 labels: 2.2e\+10 pairs"
+    with pytest.raises(ValueError, match=message + ".*method='auto'"):
+        BMCLoss(method="exact", init_noise_sigma=0.001)(preds, target)
+    distinct = len(target.unique())
+    with pytest.raises(ValueError, match=f"method='auto' gives {distinct} groups.*BNILoss"):
+        BMCLoss(family="huber")(preds, target)
+
+
+def test_float64_is_exact_until_its_distinct_targets_are_too_many_and_then_within_1e_9(monkeypatch):
+    preds, target = batch(4001)
+    exact = BMCLoss(method="exact", reduction="none", scale="none")(preds, target)
+    auto = BMCLoss(reduction="none", scale="none")
+    torch.testing.assert_close(auto(preds, target), exact, rtol=1e-13, atol=1e-13)
+    monkeypatch.setattr(batch_prior_module, "MAX_PAIRS", 4001.0 * 4000)
+    groups, _ = batch_prior(target, None, torch.tensor(1.0), Grouping())
+    assert len(groups.counts) < 4000
+    assert (auto(preds, target) - exact).abs().max() < 1e-9
+
+
+def test_laplace_noise_sums_over_the_batch():
+    preds, target = batch(201)
+    log_density = -(preds[:, None] - target).abs() / 0.5
+    expected = (preds - target).abs() / 0.5 + log_density.logsumexp(1) - math.log(201)
+    loss = BMCLoss(family="laplace", init_noise_sigma=0.5, scale="none", reduction="none")
+    torch.testing.assert_close(loss(preds, target), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_noise_that_follows_the_prediction_bins_for_its_smallest_value_that_counts():
+    target = torch.linspace(1, 9, 5000)
+    mask = torch.arange(5000) > 0
+    sigma = torch.full((5000,), 2.0)
+    sigma[0], sigma[1] = 0.01, 0.5
+    groups, extent = batch_prior(target, mask, sigma, Grouping())
+    assert (extent.sigma, extent.counted) == (0.5, 4999)
+    assert len(groups.counts) == len(batch_prior(target[1:], None, sigma[1], Grouping())[0].counts)
+
+
+@pytest.mark.parametrize("shape", [(0,), (1,), (5,)])
+def test_fewer_than_two_distinct_targets_warn_once_and_name_gai(shape):
+    loss = BMCLoss()
+    same = torch.full(shape, 2.0)
+    preds = torch.full(shape, 3.0, requires_grad=True)
+    with pytest.warns(UserWarning, match="GAILoss"):
+        loss(preds, same).backward()
+    assert (preds.grad == 0).all()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loss(preds, same)
+
+
+@pytest.mark.filterwarnings("ignore:BMCLoss met a batch")
+@pytest.mark.parametrize("noise", ["fixed", "depth"])
+@every_method
+def test_an_empty_mask_costs_exactly_nothing_with_a_gradient_path(method, noise):
+    preds = torch.ones(3, 2, requires_grad=True)
+    value = BMCLoss(method=method, noise=noise)(preds, preds.detach(), torch.zeros(3, 2).bool())
+    value.backward()
+    assert value.item() == 0
+    assert (preds.grad == 0).all()
+
+
+def test_a_memory_adds_the_faded_targets_of_past_batches_to_the_prior():
+    """memory=1 halves per step: before the third batch the first counts 1/4, the second 1/2."""
+    loss = BMCLoss(memory=1, label_range=(0.0, 10.0), init_noise_sigma=0.7).double()
+    batches = [batch(40, seed=seed) for seed in range(3)]
+    for preds, target in batches[:2]:
+        loss(preds.requires_grad_(), target)
+    preds, target = batches[2]
+    repeated = [(batches[0][1], 1), (batches[1][1], 2), (target, 4)]
+    pool = torch.cat([values.repeat(times) for values, times in repeated])
+    log_density = -((preds[:, None] - pool) ** 2) / (2 * 0.49)
+    evidence = log_density.logsumexp(1) - math.log(len(pool))
+    expected = ((preds - target) ** 2 + 2 * 0.49 * evidence).mean()
+    # Merging into bins of 10 m / 1024 leaves an error of the third order.
+    assert loss(preds, target).item() == pytest.approx(expected.item(), abs=1e-5)
+
+
+def test_a_memory_weighs_as_many_batches_as_it_is_told():
+    loss = BMCLoss(memory=5, label_range=(0.0, 10.0))
+    preds, target = batch(100, dtype=torch.float32)
+    for _ in range(200):
+        loss(preds.requires_grad_(), target)
+    assert loss.memory.groups().counts.sum().item() == pytest.approx(500)
+
+
+def test_a_memory_learns_only_in_training_with_gradients():
+    loss = BMCLoss(memory=3, label_range=(0.0, 10.0))
+    preds, target = batch(100, dtype=torch.float32)
+    loss(preds, target)
+    with torch.no_grad():
+        loss(preds.clone().requires_grad_(), target)
+    loss.eval()
+    loss(preds.requires_grad_(), target)
+    assert loss.memory.is_empty
+    loss.train()
+    loss(preds, target)
+    assert not loss.memory.is_empty
+
+
+def test_a_memory_is_saved_restored_pickled_and_kept_in_double_precision():
+    loss = BMCLoss(memory=3, label_range=(0.0, 10.0))
+    preds, target = batch(100, dtype=torch.float32)
+    loss(preds.requires_grad_(), target)
+    fresh = BMCLoss(**loss.init_args)
+    fresh.load_state_dict(copy.deepcopy(loss.half().state_dict()))
+    expected = loss(preds.detach(), target).item()
+    assert fresh(preds.detach(), target).item() == expected
+    assert pickle.loads(pickle.dumps(loss))(preds.detach(), target).item() == expected
+    assert fresh.memory.moments.dtype == torch.float64
+    assert expected != BMCLoss()(preds.detach(), target).item()
+
+
+def test_a_memory_balances_a_batch_of_one():
+    loss = BMCLoss(memory=3, label_range=(0.0, 10.0))
+    preds, target = batch(100, dtype=torch.float32)
+    loss(preds.requires_grad_(), target)
+    one = torch.tensor([4.0], requires_grad=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loss(one, torch.tensor([4.0])).backward()
+    assert one.grad.item() != 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"method": "pairs"}, "expected method auto, exact, grouped or binned, got 'pairs'"),
+        ({"method": "binned", "event_dim": 1}, "vectors.*binned merges scalars"),
+        ({"method": "binned", "family": "laplace"}, "family laplace: only Gaussian noise"),
+        ({"memory": 5}, "label_range"),
+        ({"memory": 5, "event_dim": 1}, "memory=None for vectors"),
+        ({"memory": 0, "label_range": (0.0, 1.0)}, "positive number of batches"),
+        ({"family": "cauchy"}, "expected family"),
+    ],
+)
+def test_options_that_do_not_fit_are_errors(options, message):
+    with pytest.raises(ValueError, match=message):
+        BMCLoss(**options)
