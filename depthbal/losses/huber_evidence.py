@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from depthbal.losses.exact import Evidence
 from depthbal.losses.point_masses import (
+    PointEvidence,
     PointMasses,
     SigmaOf,
     evidence_of_points,
@@ -71,10 +71,10 @@ def huber_log_evidence(
     """
     masses = point_masses(prior, preds.device)
 
-    def exact(flat: Tensor, sigma: Tensor, masses: PointMasses) -> Evidence:
+    def exact(flat: Tensor, sigma: Tensor, masses: PointMasses) -> PointEvidence:
         return sum_over_masses(flat, sigma, masses, delta)
 
-    def compute(flat: Tensor, sigma: Tensor) -> Evidence:
+    def compute(flat: Tensor, sigma: Tensor) -> PointEvidence:
         both = torch.cat([masses.locations - delta, masses.locations + delta]).sort().values
         smallest = sigma.min().double()
         nearest = SAME_BREAK * torch.minimum(smallest, smallest**2 / delta)
@@ -93,7 +93,9 @@ def huber_log_evidence(
     return evidence_of_points(preds, noise_sigma, compute)
 
 
-def sum_over_masses(preds: Tensor, sigma: Tensor, masses: PointMasses, delta: float) -> Evidence:
+def sum_over_masses(
+    preds: Tensor, sigma: Tensor, masses: PointMasses, delta: float
+) -> PointEvidence:
     """Return the evidence of flat predictions from all pairs with masses."""
     precision = (1 / sigma**2)[..., None]
     distance = masses.locations - preds[:, None]
@@ -104,7 +106,7 @@ def sum_over_masses(preds: Tensor, sigma: Tensor, masses: PointMasses, delta: fl
     posterior = torch.exp(terms - log_sum[:, None])
     by_preds = (posterior * pull).sum(1) / sigma**2
     by_sigma = (2 * (posterior * energy).sum(1) - normaliser_slope(sigma, delta)) / sigma
-    return Evidence(log_sum - log_normaliser(sigma, delta), by_preds, by_sigma)
+    return PointEvidence(log_sum - log_normaliser(sigma, delta), by_preds, by_sigma)
 
 
 def log_normaliser(sigma: Tensor, delta: float) -> Tensor:

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from depthbal.losses.exact import Evidence
 from depthbal.losses.point_masses import (
+    PointEvidence,
     PointMasses,
     SigmaOf,
     evidence_of_points,
@@ -74,7 +74,7 @@ def laplace_log_evidence(
     """
     masses = point_masses(prior, preds.device)
 
-    def compute(flat: Tensor, scale: Tensor) -> Evidence:
+    def compute(flat: Tensor, scale: Tensor) -> PointEvidence:
         if scale.ndim == 0:
             sides = _sides(masses, scale.double())
             by_sides = lambda p, b, _: _sum_of_sides(p, b, sides)  # noqa: E731
@@ -93,7 +93,7 @@ def laplace_log_evidence(
     return evidence_of_points(preds, noise_sigma, compute)
 
 
-def sum_over_masses(preds: Tensor, scale: Tensor, masses: PointMasses) -> Evidence:
+def sum_over_masses(preds: Tensor, scale: Tensor, masses: PointMasses) -> PointEvidence:
     """Return the evidence of flat predictions from all pairs with masses."""
     rate = (1 / scale)[..., None]
     distance = masses.locations - preds[:, None]
@@ -103,7 +103,7 @@ def sum_over_masses(preds: Tensor, scale: Tensor, masses: PointMasses) -> Eviden
     posterior = torch.exp(terms - log_sum[:, None])
     by_preds = (posterior * distance.sign()).sum(1) / scale
     by_scale = ((posterior * decay).sum(1) - 1) / scale
-    return Evidence(log_sum - (2 * scale).log(), by_preds, by_scale)
+    return PointEvidence(log_sum - (2 * scale).log(), by_preds, by_scale)
 
 
 class _Sides(NamedTuple):
@@ -131,7 +131,7 @@ def _sides(masses: PointMasses, scale: Tensor) -> _Sides:
     return _Sides(torch.cat([nothing, at_left], 1), torch.cat([at_right, nothing[:3]], 1))
 
 
-def _sum_of_sides(preds: Tensor, scale: Tensor, sides: _Sides) -> Evidence:
+def _sum_of_sides(preds: Tensor, scale: Tensor, sides: _Sides) -> PointEvidence:
     points, scale = preds.double(), scale.double()
     index = torch.searchsorted(sides.left[2, 1:].contiguous(), points, right=True)
     left, left_mean, left_end, own = sides.left.index_select(1, index).unbind(0)
@@ -143,7 +143,7 @@ def _sum_of_sides(preds: Tensor, scale: Tensor, sides: _Sides) -> Evidence:
     at_kink = torch.where(points == left_end, own * torch.exp(-log_sum), 0.0)
     by_preds = (right_share - left_share + at_kink) / scale
     distance = left_share * (left_mean + to_left) + right_share * (right_mean + to_right)
-    return Evidence(log_sum - (2 * scale).log(), by_preds, (distance - 1) / scale)
+    return PointEvidence(log_sum - (2 * scale).log(), by_preds, (distance - 1) / scale)
 
 
 def _decayed_sums(weights: Tensor, locations: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ from depthbal.losses import log_evidence, piecewise, point_masses, truncated_nor
 from depthbal.losses.huber import HuberFamily
 from depthbal.losses.huber_evidence import huber_log_evidence, log_normaliser
 from depthbal.losses.huber_readout import truncated_huber_mean
-from depthbal.losses.laplace import truncated_laplace_mean
+from depthbal.losses.laplace import LaplaceFamily, truncated_laplace_mean
 from depthbal.losses.laplace_evidence import laplace_log_evidence
 from depthbal.priors import GaussianMixture, Histogram
 from tests.losses.test_laplace import BINS, COUNTS, gradients, random_masses
@@ -189,6 +189,34 @@ def test_a_sigma_that_follows_the_prediction_is_tabulated(monkeypatch):
     expected = gradients(brute_force(BINS, 0.4), wide, sigma_of(wide))
     for ours, theirs in zip(got, expected, strict=True):
         torch.testing.assert_close(ours.double(), theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("family", [LaplaceFamily(), HuberFamily(0.9)])
+def test_compiled_equals_eager(family):
+    def value(preds, sigma):
+        return family.log_evidence(preds, BINS, sigma)
+
+    preds, sigma = torch.rand(503) * 10 - 1, torch.tensor(0.7)
+    compiled = torch.compile(value, backend="aot_eager")
+    for got, expected in zip(
+        gradients(compiled, preds, sigma), gradients(value, preds, sigma), strict=True
+    ):
+        torch.testing.assert_close(got, expected, rtol=0, atol=0)
+
+
+def test_narrow_bins_of_labels_stand_for_them_by_two_masses_each():
+    labels = torch.sort(random_masses(5000).means).values.view(250, 20)
+    bins = GaussianMixture(torch.ones(250), labels.mean(1), labels.var(1, correction=0))
+    each = GaussianMixture(torch.ones(5000), labels.flatten(), torch.zeros(5000))
+    preds = torch.linspace(-1, 11, 501, dtype=torch.float64)
+    sigma = torch.tensor(1.0, dtype=torch.float64)
+    expected = gradients(brute_force(each, 0.8), preds, sigma)
+    split = point_masses.without_spread(bins)
+    got = gradients(lambda p, s: huber_log_evidence(p, split, s, 0.8), preds, sigma)
+    assert (got[0] - expected[0]).abs().max() < 1e-5
+    assert (got[1] - expected[1]).abs().max() < 1e-4
+    merged = GaussianMixture(bins.weights, bins.means, torch.zeros(250))
+    assert (huber_log_evidence(preds, merged, sigma, 0.8) - expected[0]).abs().max() > 2e-5
 
 
 @pytest.mark.parametrize("budget", [1e-6, 1e-2, 1e6])
