@@ -6,7 +6,7 @@ moment k at most h^3 / (6 sqrt 3) whatever the targets are. What counts is the f
 prediction still sees: with a target within 6 sigma these lie within 8 sigma, even if that target
 is one of a million. For predictions farther away log E itself grows with d^2, and relative to it
 the error is below h^2 / (4 sigma^2) at any distance, since the true variance lies in [0, h^2 / 4].
-Wider groups (``merging``) are seen from beyond 1,000 sigma only, with 2e-4 of log E at most.
+Wider groups (``merging``) show only from beyond 1,000 sigma, with 3e-4 of log E at most.
 """
 
 import math

@@ -52,7 +52,7 @@ class BMCLoss(BalancedMSELoss):
         event_dim: See ``GAILoss``.
         label_range: See ``GAILoss``.
         tolerance: Largest error of log E in float32: of its table, and of the bins. Bins keep to it
-            for predictions with a target within 6 sigma, and for others relative to log E.
+            for predictions with a target within 6 sigma, and relative to log E up to 1,000 sigma.
         mse_weight: See ``GAILoss``.
         balance_weight: See ``GAILoss``.
         memory_budget_mb: See ``GAILoss``.

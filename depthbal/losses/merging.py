@@ -17,7 +17,7 @@ from depthbal.losses.target_groups import TargetGroups, join_groups
 # A prediction in the middle of a shorter gap sees little farther than the nearest targets.
 LONG_GAP_SIGMAS = 16.0
 # Targets at least so far behind such an edge are not seen from outside.
-EDGE_SIGMAS = 1.0
+EDGE_SIGMAS = 0.2
 
 
 def cell_groups(grid: Grid, moments: Tensor, cell: Tensor | None = None) -> TargetGroups:

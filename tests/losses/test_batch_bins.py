@@ -47,7 +47,7 @@ def curves(preds, prior, sigma):
 @pytest.mark.parametrize("sigma", [0.2, 1.0, 5.0])
 @pytest.mark.parametrize("name", CASES)
 def test_the_evidence_of_bins_stays_within_the_tolerance(name, sigma):
-    """Absolute with a target within 6 sigma, else relative to log E and the size of its slopes."""
+    """Absolute with a target within 6 sigma, relative to log E and its slopes up to 1,000."""
     generator = torch.Generator().manual_seed(0)
     target = CASES[name](generator)
     groups, _ = batch_prior(target, None, torch.tensor(sigma), Grouping(method="binned"))
@@ -63,6 +63,7 @@ def test_the_evidence_of_bins_stays_within_the_tolerance(name, sigma):
 
     outside = sigma * torch.tensor([10.0, 30.0, 100.0, 1000.0], dtype=torch.float64)
     far = torch.cat([high + outside, low - outside, torch.linspace(low, high, 30).double()])
+    far = far[(far[:, None] - exact.means).abs().amin(1) <= 1000.1 * sigma]
     truth = curves(far, exact.mixture(), sigma)
     error = (curves(far, groups.mixture(), sigma) - truth).abs()
     distance = (far[:, None] - exact.means).abs().amin(1) / sigma
@@ -114,7 +115,7 @@ def test_cells_next_to_long_gaps_and_ends_are_not_merged():
     width = cell_width(1.0, TOLERANCE)
     spread = groups.variances.sqrt()
     for edge in (0, 30, 100, 130):
-        next_to_edge = (groups.means - edge).abs() < 0.95
+        next_to_edge = (groups.means - edge).abs() < 0.19
         assert spread[next_to_edge].max() < 0.3 * width
     assert spread.max() > 0.9 * width
 
