@@ -97,6 +97,7 @@ class GaussianFamily(NoiseFamily):
             sigma,
             sigma_of=sigma_of,
             tolerance=tolerance,
+            memory_budget_mb=memory_budget_mb,
         )
 
     def readout(self, preds: Tensor, sigma: Tensor, label_range: tuple[float, float]) -> Tensor:
