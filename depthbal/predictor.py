@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from depthbal.afterwards import posthoc_balance
 from depthbal.checkpoint import find_checkpoint, read_checkpoint
 from depthbal.data.images import read_image, resize_short_side
 from depthbal.errors import CheckpointError, ConfigError, DataError
 from depthbal.losses import LOSSES
+from depthbal.losses.posthoc import BalanceMap
 from depthbal.models.registry import build_model
 from depthbal.models.weights import load_exactly
 
@@ -33,6 +35,8 @@ class Predictor(nn.Module):
             channels in units of 0 to 1.
         readout: which of the maps `predict` returns: `"raw"`, `"clamped"` or `"mean"`.
         label_range: (lowest, highest) metres that `"clamped"` keeps to; None: the criterion's.
+        posthoc: balances the network's predictions before they are read out, in place of the
+            criterion's `readout`; for networks trained with a plain loss.
 
     Raises:
         ConfigError: unknown readout, or an incomplete `input_spec`.
@@ -59,6 +63,7 @@ class Predictor(nn.Module):
         input_spec: Mapping[str, Any],
         readout: Readout = "mean",
         label_range: tuple[float, float] | None = None,
+        posthoc: BalanceMap | None = None,
     ) -> None:
         super().__init__()
         if readout not in get_args(Readout):
@@ -69,6 +74,7 @@ class Predictor(nn.Module):
         self.criterion = criterion
         self.readout: Readout = readout
         self.label_range = label_range or getattr(criterion, "label_range", None)
+        self.posthoc = posthoc
         self.short_side: int | None = input_spec["short_side"]
         for name in ("mean", "std"):
             channels = torch.tensor(input_spec[name], dtype=torch.float32).view(3, 1, 1)
@@ -88,17 +94,29 @@ class Predictor(nn.Module):
         - `"mean"`: the posterior mean of the balanced world, as the loss defines it; the raw
           predictions where it defines none.
 
+        With `posthoc` the three are those of the balanced predictions: `"raw"` is the location p
+        that Balanced MSE would have learned.
+
         Args:
             raw: the network's predictions in metres, any shape.
             readouts: which of the three; all by default.
+
+        Raises:
+            DataError: predictions to be balanced afterwards that are NaN or infinite.
         """
         raw = raw.float()
-        balance = getattr(self.criterion, "readout", None)
+        location, balance = raw, getattr(self.criterion, "readout", None)
+        if self.posthoc is not None:
+            balance = self.posthoc
+            try:
+                location = self.posthoc.locations(raw)
+            except ValueError as error:
+                raise DataError(f"the network's predictions cannot be balanced: {error}") from error
         maps: dict[str, Tensor] = {}
         for readout in readouts:
-            maps[readout] = raw
+            maps[readout] = location
             if readout == "clamped" and self.label_range is not None:
-                maps[readout] = raw.clamp(*self.label_range)
+                maps[readout] = location.clamp(*self.label_range)
             elif readout == "mean" and balance is not None:
                 maps[readout] = balance(raw).float()
         return maps
@@ -182,6 +200,7 @@ def load_predictor(
     criterion: nn.Module | None = None,
     device: str | torch.device = "cpu",
     checkpoint: Literal["last", "best"] = "last",
+    posthoc_sigma: float | None = None,
 ) -> Predictor:
     """Open a trained model for prediction, running no code from the file and downloading nothing.
 
@@ -192,6 +211,8 @@ def load_predictor(
         criterion: the loss, likewise; a copy of it is filled.
         device: where to predict.
         checkpoint: which one of a run folder.
+        posthoc_sigma: balance the predictions of a network trained with a plain loss, as
+            `balance_predictions` does, with the run's histogram and this noise scale in metres.
 
     Returns:
         The predictor in evaluation mode; `predict(image)` is what it is for.
@@ -200,7 +221,8 @@ def load_predictor(
         RunFolderError: no such path, or a run folder without that checkpoint.
         CheckpointError: truncated, not written by depthbal, written by a newer depthbal, of
             another model, or of a class that must be passed as `model` or `criterion`.
-        ConfigError: the device is not there.
+        ConfigError: the device is not there, or `posthoc_sigma` is given and not positive, the loss
+            balances already, or the run has no histogram.json.
 
     Example:
         >>> import torch
@@ -233,6 +255,9 @@ def load_predictor(
         predictor = Predictor(model, criterion, entry["input"], entry["readout"], label_range)
     except ConfigError as error:
         raise CheckpointError(f"{file} is damaged: {error}") from error
+    if posthoc_sigma is not None:
+        predictor.posthoc = posthoc_balance(file, criterion, posthoc_sigma, predictor.label_range)
+        predictor.label_range = predictor.posthoc.label_range
     _load_criterion(criterion, _part(state, "criterion."), file)
     load_exactly(model, _part(state, "model."), f"{file} into the model {type(model).__name__}")
     try:

@@ -13,6 +13,7 @@ from depthbal import Predictor, load_predictor
 from depthbal.data.images import IMAGENET_MEAN, IMAGENET_STD, normalise, read_image
 from depthbal.errors import CheckpointError, ConfigError, DataError, RunFolderError
 from depthbal.losses import BMCLoss, BNILoss, GAILoss, MSELoss, truncated_normal_mean
+from depthbal.losses.posthoc import BalanceMap
 from depthbal.models import SmpDepth
 from depthbal.priors import GaussianMixture, Histogram
 
@@ -101,6 +102,27 @@ def test_the_learned_noise_enters_the_readout():
     maps = Predictor(Shrinking(), criterion, UNCHANGED)(torch.zeros(1, 3, 2, 2))
     expected = truncated_normal_mean(torch.tensor(0.0), 3.0, RANGE)
     assert maps["mean"].item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_predictions_are_balanced_afterwards_at_their_full_size():
+    """A normal prior N(3, 2) at sigma 1 pushes away from 3 by the factor 3 / 2."""
+    balance = BalanceMap(GaussianMixture([1.0], [3.0], [2.0]), 1.0, RANGE)
+    predictor = Predictor(Shrinking(), MSELoss(label_range=RANGE), UNCHANGED, posthoc=balance)
+    images = torch.zeros(1, 3, 4, 4)
+    images[..., 2] = 1.0  # raw: 0 and 10 metres in two columns
+    maps = predictor.predict_maps(images, (2, 3))
+    located = torch.tensor([-1.5, 6.0, 13.5])
+    torch.testing.assert_close(maps["raw"][0, 0], located.expand(2, 3))
+    torch.testing.assert_close(maps["clamped"][0, 0, 0], located.clamp(*RANGE))
+    expected = truncated_normal_mean(located, 1.0, RANGE)
+    torch.testing.assert_close(maps["mean"][0, 0], expected.expand(2, 3))
+
+
+def test_predictions_that_are_not_finite_cannot_be_balanced():
+    balance = BalanceMap(GaussianMixture([1.0], [3.0], [2.0]), 1.0, RANGE)
+    predictor = Predictor(Shrinking(), MSELoss(), UNCHANGED, posthoc=balance)
+    with pytest.raises(DataError, match="4 NaN"):
+        predictor(torch.full((1, 3, 4, 4), torch.nan))
 
 
 @pytest.mark.parametrize(("readout", "metres"), [("raw", 10.0), ("clamped", 8.0), ("mean", 10.0)])

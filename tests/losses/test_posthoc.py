@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from depthbal.losses import GAILoss, balance_predictions, truncated_normal_mean
-from depthbal.losses.posthoc import training_mean
+from depthbal.losses import GAILoss, balance_predictions, mean_table, truncated_normal_mean
+from depthbal.losses.mean_table import training_mean
+from depthbal.losses.posthoc import BalanceMap
 from depthbal.priors import GaussianMixture, Histogram
 from tests.reference import training_posterior_mean
 
@@ -189,3 +190,48 @@ def test_any_shape_and_precision_in_inference_mode_too(shape, dtype):
 def test_what_cannot_be_balanced_is_an_error(preds, prior, sigma, message):
     with pytest.raises(ValueError, match=message):
         balance_predictions(torch.tensor(preds), prior, sigma)
+
+
+@pytest.mark.parametrize("prior", [LONG_TAIL, GaussianMixture.fit(LONG_TAIL, 4)])
+@pytest.mark.parametrize("label_range", [None, RANGE])
+def test_a_map_sends_a_prediction_to_the_same_place_whatever_came_before(prior, label_range):
+    batches = [torch.tensor(batch) for batch in ([3.0, 4.0], [2.0, 9.94], [-40.0, 0.8], [60.0])]
+    forward, backward = BalanceMap(prior, 1.0, label_range), BalanceMap(prior, 1.0, label_range)
+    first = [forward(batch) for batch in batches]
+    second = [backward(batch) for batch in reversed(batches)][::-1]
+    whole = balance_predictions(torch.cat(batches), prior, 1.0, label_range)
+    assert torch.equal(torch.cat(first), whole)
+    assert torch.equal(torch.cat(second), whole)
+
+
+@pytest.mark.parametrize("prior", [LONG_TAIL, GaussianMixture.fit(LONG_TAIL, 4)])
+def test_the_table_is_built_once(prior, monkeypatch):
+    balance = BalanceMap(prior, 1.0, RANGE)
+    preds = torch.linspace(0.0, 11.0, 50)
+    with torch.inference_mode():
+        expected = balance(preds)
+    monkeypatch.setattr(mean_table, "training_mean", lambda *_: pytest.fail("built again"))
+    assert torch.equal(balance(preds), expected)
+    assert torch.equal(balance(preds[20:30]), expected[20:30])
+
+
+def test_locations_are_those_of_the_whole_line():
+    preds = torch.linspace(0.0, 11.0, 50)
+    located = BalanceMap(LONG_TAIL, 1.0, RANGE).locations(preds)
+    assert torch.equal(located, balance_predictions(preds, LONG_TAIL, 1.0))
+    assert located.max() > 30
+
+
+def test_steps_as_far_apart_as_the_tables_nodes_are_resolved():
+    """257 equal labels a step apart at a small sigma: m is a staircase with its steps half-way."""
+    labels = torch.arange(257, dtype=torch.float64)
+    prior = GaussianMixture(torch.ones(257), labels, torch.zeros(257))
+    preds = torch.arange(1, 255, dtype=torch.float64) + 0.25
+    expected = preds + 0.25 + 0.25**2 * np.log(1 / 3)  # a quarter: odds 1 to 3
+    balanced = balance_predictions(preds, prior, 0.25)
+    torch.testing.assert_close(balanced, expected, rtol=0, atol=1e-4)
+
+
+def test_a_range_that_is_not_increasing_is_an_error():
+    with pytest.raises(ValueError, match="lo < hi"):
+        BalanceMap(LONG_TAIL, 1.0, (10.0, 0.7))
