@@ -21,9 +21,21 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--configs", type=Path, nargs="+", default=ROOMS, help="baseline first")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--out", type=Path, default=Path("runs/compare"))
+    parser.add_argument(
+        "--posthoc", type=float, metavar="SIGMA", help="default: the balanced runs'"
+    )
+    parser.add_argument("--no-posthoc", action="store_true", help="balance nothing afterwards")
     known, rest = parser.parse_known_args(arguments)
     train_tool = ROOT / "tools" / "train.py"
-    results = compare_configs(known.configs, known.seeds, known.out, train_tool, rest)
+    results = compare_configs(
+        known.configs,
+        known.seeds,
+        known.out,
+        train_tool,
+        rest,
+        posthoc=not known.no_posthoc,
+        posthoc_sigma=known.posthoc,
+    )
     print_comparison(Console(), results)
 
 

@@ -10,8 +10,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from depthbal.afterwards import require_sigma
 from depthbal.errors import ConfigError, RunFolderError
 from depthbal.evaluation import SHOTS
+from depthbal.training.compare_posthoc import posthoc_rows
 from depthbal.training.runs import RunFolder
 from depthbal.training.settings import different_settings
 
@@ -22,9 +24,19 @@ Results = dict[str, dict[int, Scores]]
 
 
 def compare_configs(
-    configs: Sequence[Path], seeds: Sequence[int], out: Path, train_tool: Path, rest: Sequence[str]
+    configs: Sequence[Path],
+    seeds: Sequence[int],
+    out: Path,
+    train_tool: Path,
+    rest: Sequence[str],
+    *,
+    posthoc: bool = True,
+    posthoc_sigma: float | None = None,
 ) -> Results:
     """Train every config with every seed and return the mean over bins of the RMSE.
+
+    Networks of plain losses, such as MSE, are also balanced afterwards, which needs no training: it
+    is what balanced training has to beat.
 
     The seed sets the network's start, and the order and augmentation of the samples. A finished
     run of the same settings is read, not repeated; one that was cut off is continued.
@@ -35,33 +47,40 @@ def compare_configs(
         out: Folder for the runs, OUT/CONFIG-SEED.
         train_tool: The training script.
         rest: Further settings for every run.
+        posthoc: Whether to balance plain losses afterwards.
+        posthoc_sigma: With which noise scale in metres; None takes those of the balanced runs.
 
     Returns:
-        Per config name and seed the RMSE in metres of every shot, over all test pixels.
+        Per config name (and plain loss balanced afterwards) and seed the RMSE in metres of every
+        shot, over all test pixels.
 
     Raises:
-        ConfigError: Two configs have the same name, or a setting is unknown.
+        ConfigError: Two configs have the same name, or a setting is unknown or refused.
         RunFolderError: A run was made with other settings, or a training failed.
     """
+    if posthoc_sigma is not None:
+        require_sigma(posthoc_sigma)  # before hours of training
     if len({config.stem for config in configs}) < len(configs):
         raise ConfigError("two configs have the same file name; their runs would share a folder")
+    runs = {c.stem: {seed: out / f"{c.stem}-{seed}" for seed in seeds} for c in configs}
     commands: dict[Path, list[str]] = {}
     for seed in seeds:
         for config in configs:
             settings = ["--config", str(config), f"--seed_everything={seed}"]
             settings += [f"--data.seed={seed}", *rest]
-            run = out / f"{config.stem}-{seed}"
+            run = runs[config.stem][seed]
             commands[run] = missing_work(run, settings)
     for run, command in commands.items():  # all folders are checked before the first training
         line = [sys.executable, str(train_tool), *command]
         if command and subprocess.run(line, check=False).returncode:
             raise RunFolderError(f"the training of {run} failed; its message is above")
-    return {
-        config.stem: {
-            seed: mean_over_bins(out / f"{config.stem}-{seed}" / "metrics.json") for seed in seeds
-        }
-        for config in configs
-    }
+    afterwards = posthoc_rows(runs, posthoc_sigma) if posthoc else {}
+    results: Results = {}
+    for name, folders in runs.items():
+        files = {seed: RunFolder(run).metrics() for seed, run in folders.items()}
+        for row, row_files in {name: files, **afterwards.get(name, {})}.items():
+            results[row] = {seed: mean_over_bins(file) for seed, file in row_files.items()}
+    return results
 
 
 def missing_work(run: Path, settings: Sequence[str]) -> list[str]:

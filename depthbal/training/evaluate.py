@@ -29,6 +29,7 @@ from depthbal.priors import Histogram
 from depthbal.priors.files import write_json
 from depthbal.training.callbacks import show_progress
 from depthbal.training.pictures import comparison, save_picture
+from depthbal.training.posthoc import posthoc_sigma
 from depthbal.training.run_config import load_datamodule
 from depthbal.training.runs import CheckpointName, RunFolder
 
@@ -48,12 +49,14 @@ def evaluate_run(
     data_overrides: Sequence[str] = (),
     device: str | torch.device = "cpu",
     seed: int = 0,
+    posthoc: float | Literal["auto"] | None = None,
 ) -> dict[str, Any]:
     """Evaluate a run on its test split and write the result into its folder.
 
     Writes metrics.json, per_image.npz and, for the balanced protocol, the examples predictions/.
     Other evaluations stand beside them: the eigen protocol adds ``_eigen`` to the names, the best
-    checkpoint ``_best`` (metrics_best.json, per_image_eigen_best.npz, predictions_best/).
+    checkpoint ``_best`` (metrics_best.json, per_image_eigen_best.npz, predictions_best/), balancing
+    afterwards ``_posthoc_SIGMA`` (metrics_posthoc_1.json).
     Nothing is fitted: prior and histogram come from the run.
 
     Args:
@@ -67,6 +70,9 @@ def evaluate_run(
         data_overrides: Settings of the data that win, such as ``["--data.root", "/elsewhere"]``.
         device: Where to compute.
         seed: Of the balanced mask's draw.
+        posthoc: Balance the predictions of a network trained with a plain loss, with this noise
+            scale in metres, before they are read out; "auto" takes the error on the validation
+            split.
 
     Returns:
         The content of the metrics file.
@@ -75,6 +81,7 @@ def evaluate_run(
         RunFolderError: No such run or checkpoint.
         CheckpointError: The checkpoint is damaged or of a class that must be passed.
         DataError: The test split is missing or damaged.
+        ConfigError: The run cannot be balanced afterwards.
     """
     folder = RunFolder(Path(run))
     path = folder.require_checkpoint(checkpoint)
@@ -82,26 +89,31 @@ def evaluate_run(
     ours = {
         part: content["depthbal"][part]["init_args"] is not None for part in ("model", "criterion")
     }
+    balance = None if posthoc is None else posthoc_sigma(run, checkpoint, posthoc)
+    sigma = None if balance is None else balance.noise_sigma
     predictor = load_predictor(
         path,
         model=None if ours["model"] else model,
         criterion=None if ours["criterion"] else criterion,
         device=device,
+        posthoc_sigma=sigma,
     )
     data = datamodule if datamodule is not None else load_datamodule(folder, data_overrides)
     data.prepare_data()
     data.setup("test")
-    facts = {
+    facts: dict[str, Any] = {
         "name": protocol,
         "checkpoint": checkpoint,
         "epochs": int(content["epoch"]) + 1,
         "data": _test_facts(data),
     }
+    if balance is not None:
+        facts["posthoc"] = balance.describe()
     score = _score_eigen if protocol == "eigen" else _score_balanced
     evaluation = score(folder, data, predictor, facts, seed)
     metrics = evaluation.result()
-    write_json(folder.metrics(protocol, checkpoint), metrics)
-    with replacing(folder.per_image(protocol, checkpoint)) as temporary:
+    write_json(folder.metrics(protocol, checkpoint, sigma), metrics)
+    with replacing(folder.per_image(protocol, checkpoint, sigma)) as temporary:
         np.savez_compressed(temporary, **evaluation.per_image())  # type: ignore[arg-type]
     return metrics
 
@@ -162,6 +174,8 @@ def _score_balanced(
     assert data.test_set is not None
     source = data.test_set.source
     wanted = set(np.linspace(0, len(source) - 1, min(EXAMPLES, len(source)), dtype=int).tolist())
+    sigma = None if predictor.posthoc is None else predictor.posthoc.noise_sigma
+    examples = folder.predictions(facts["checkpoint"], sigma)
     loader = data.test_dataloader()
     for batch in track(loader, "Evaluating", transient=True, disable=not show_progress()):
         target = batch["depth"].to(predictor.mean.device)
@@ -172,7 +186,7 @@ def _score_balanced(
         names = [source.name(index) for index in indices]
         evaluation.update(maps, target, target > 0, chosen.to(target.device), names)
         for place in [place for place, index in enumerate(indices) if index in wanted]:
-            path = folder.predictions(facts["checkpoint"]) / f"test_{indices[place]:05d}.png"
+            path = examples / f"test_{indices[place]:05d}.png"
             _save_example(path, predictor, images[place], target[place], maps, place)
     return evaluation
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from depthbal.training.evaluate import evaluate_run
+from depthbal.training.posthoc import add_posthoc
 from depthbal.training.precision import default_device
 from depthbal.training.runs import RunFolder
 from depthbal.training.tables import print_metrics
@@ -17,7 +18,7 @@ def evaluate(arguments: Sequence[str]) -> None:
 
     Args:
         arguments: The command line: ``RUN``, ``--checkpoint``, ``--protocol``, ``--device``,
-            ``--seed``, and any setting of the data as ``--data.key VALUE``.
+            ``--seed``, ``--posthoc``, and any setting of the data as ``--data.key VALUE``.
 
     Raises:
         DepthbalError: Whatever the user can mend.
@@ -25,7 +26,8 @@ def evaluate(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(
         prog="tools/evaluate.py",
         description="Score a run on its test split; writes metrics.json and per_image.npz, with "
-        "_eigen and _best in their names for the other protocol and the best checkpoint.",
+        "_eigen, _best and _posthoc_SIGMA in their names for the other protocol, the best "
+        "checkpoint and balancing afterwards.",
         epilog="Settings of the data can be replaced, for example --data.root /elsewhere.",
         allow_abbrev=False,
     )
@@ -39,6 +41,7 @@ def evaluate(arguments: Sequence[str]) -> None:
     )
     parser.add_argument("--device", default=default_device())
     parser.add_argument("--seed", type=int, default=0, help="of the balanced mask")
+    add_posthoc(parser)
     known, data_overrides = parser.parse_known_args(arguments)
     metrics = evaluate_run(
         known.run,
@@ -47,8 +50,10 @@ def evaluate(arguments: Sequence[str]) -> None:
         data_overrides=data_overrides,
         device=known.device,
         seed=known.seed,
+        posthoc=known.posthoc,
     )
     console = Console()
     print_metrics(console, metrics)
-    written = RunFolder(known.run).metrics(known.protocol, known.checkpoint)
+    sigma = metrics["protocol"].get("posthoc", {}).get("noise_sigma")
+    written = RunFolder(known.run).metrics(known.protocol, known.checkpoint, sigma)
     console.print(f"Written: {written}", highlight=False, soft_wrap=True)

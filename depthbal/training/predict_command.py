@@ -11,6 +11,7 @@ from depthbal.errors import ConfigError, RunFolderError
 from depthbal.predictor import load_predictor
 from depthbal.training.callbacks import show_progress
 from depthbal.training.pictures import colour_depth, save_picture
+from depthbal.training.posthoc import add_posthoc, posthoc_sigma
 from depthbal.training.precision import default_device
 
 
@@ -19,7 +20,7 @@ def predict(arguments: Sequence[str]) -> None:
 
     Args:
         arguments: The command line: ``RUN IMAGE... [--out DIR] [--checkpoint last|best]
-            [--overwrite]``.
+            [--posthoc SIGMA] [--overwrite]``.
 
     Raises:
         DepthbalError: Whatever the user can mend.
@@ -35,9 +36,15 @@ def predict(arguments: Sequence[str]) -> None:
     parser.add_argument("--checkpoint", choices=("last", "best"), default="last")
     parser.add_argument("--device", default=default_device())
     parser.add_argument("--overwrite", action="store_true", help="replace existing files")
+    add_posthoc(parser)
     known = parser.parse_args(arguments)
     targets = output_paths(known.images, known.out, known.overwrite)
-    predictor = load_predictor(known.run, device=known.device, checkpoint=known.checkpoint)
+    sigma = known.posthoc
+    if sigma == "auto":
+        sigma = posthoc_sigma(known.run, known.checkpoint, sigma).noise_sigma
+    predictor = load_predictor(
+        known.run, device=known.device, checkpoint=known.checkpoint, posthoc_sigma=sigma
+    )
     pairs = list(zip(known.images, targets, strict=True))
     for image, (depth_path, colour_path) in track(
         pairs, "Predicting", transient=True, disable=not show_progress()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from depthbal.afterwards import HISTOGRAM_FILE
 from depthbal.checkpoint import find_checkpoint
 from depthbal.errors import RunFolderError
 
@@ -35,7 +36,7 @@ class RunFolder:
     @property
     def histogram(self) -> Path:
         """The histogram of the training labels."""
-        return self.path / "histogram.json"
+        return self.path / HISTOGRAM_FILE
 
     @property
     def prior(self) -> Path:
@@ -52,22 +53,41 @@ class RunFolder:
         """Losses and validation metrics over time."""
         return self.path / "metrics.csv"
 
-    def predictions(self, checkpoint: CheckpointName = "last") -> Path:
-        """Return the folder of an evaluation's example pictures."""
-        return self.path / f"predictions{_suffix('nyud2_dir', checkpoint)}"
+    @property
+    def noise_picture(self) -> Path:
+        """The learned noise scale over depth."""
+        return self.path / "noise.png"
 
-    def metrics(self, protocol: str = "nyud2_dir", checkpoint: CheckpointName = "last") -> Path:
+    def predictions(
+        self, checkpoint: CheckpointName = "last", posthoc_sigma: float | None = None
+    ) -> Path:
+        """Return the folder of an evaluation's example pictures."""
+        return self.path / f"predictions{_suffix('nyud2_dir', checkpoint, posthoc_sigma)}"
+
+    def metrics(
+        self,
+        protocol: str = "nyud2_dir",
+        checkpoint: CheckpointName = "last",
+        posthoc_sigma: float | None = None,
+    ) -> Path:
         """Return the path of an evaluation's result.
 
         Example:
             >>> RunFolder(Path("run")).metrics("eigen", "best").name
             'metrics_eigen_best.json'
+            >>> RunFolder(Path("run")).metrics(posthoc_sigma=1.0).name
+            'metrics_posthoc_1.json'
         """
-        return self.path / f"metrics{_suffix(protocol, checkpoint)}.json"
+        return self.path / f"metrics{_suffix(protocol, checkpoint, posthoc_sigma)}.json"
 
-    def per_image(self, protocol: str = "nyud2_dir", checkpoint: CheckpointName = "last") -> Path:
+    def per_image(
+        self,
+        protocol: str = "nyud2_dir",
+        checkpoint: CheckpointName = "last",
+        posthoc_sigma: float | None = None,
+    ) -> Path:
         """Return the path of an evaluation's sums per image and bin."""
-        return self.path / f"per_image{_suffix(protocol, checkpoint)}.npz"
+        return self.path / f"per_image{_suffix(protocol, checkpoint, posthoc_sigma)}.npz"
 
     def checkpoint(self, name: CheckpointName) -> Path:
         """Return the path of a checkpoint, which need not exist."""
@@ -185,7 +205,8 @@ def run_name(config: Path) -> str:
     return "-".join(parts)
 
 
-def _suffix(protocol: str, checkpoint: str) -> str:
+def _suffix(protocol: str, checkpoint: str, posthoc_sigma: float | None) -> str:
     """Return what tells an evaluation's files from those of the default one."""
-    parts = (protocol, "nyud2_dir"), (checkpoint, "last")
+    sigma = None if posthoc_sigma is None else f"posthoc_{posthoc_sigma:.12g}"
+    parts = (protocol, "nyud2_dir"), (checkpoint, "last"), (sigma, None)
     return "".join(f"_{part}" for part, default in parts if part != default)

@@ -33,6 +33,8 @@ def print_metrics(console: Console, metrics: dict[str, Any]) -> None:
     """Print the balanced mask's table and that of all pixels, and say how they were averaged."""
     protocol = metrics["protocol"]
     readout = f"read-out {protocol['readout']}"
+    if "posthoc" in protocol:
+        readout += f", balanced afterwards (sigma {protocol['posthoc']['noise_sigma']:g})"
     if protocol["name"] == "eigen":
         console.print(metrics_table(f"Eigen crop, mean over images, {readout}", metrics))
         return
