@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from depthbal import load_predictor
+from depthbal.training.posthoc import posthoc_sigma
 from tests.data.make_files import SMALL, noise_image, write_image, write_nyud2
 from tests.training.helpers import TOOLS, tiny_config
 
@@ -54,6 +55,15 @@ def trained(folder):
     return run
 
 
+@pytest.fixture
+def plain(folder):
+    """The run of the squared error; trained by whichever test asks first."""
+    run = folder / "work" / "runs" / "rooms-mse"
+    if not run.exists():
+        assert tool("train.py", "--config", ROOMS / "mse.yaml", *TINY_ROOMS) == 0
+    return run
+
+
 def test_training_without_a_config_runs_the_rooms_and_prints_the_result(folder, capsys):
     assert tool("train.py", *TINY_ROOMS, "--out", "fresh") == 0
     printed = capsys.readouterr().out
@@ -82,6 +92,56 @@ def test_evaluation_by_other_protocol_and_checkpoint(trained, capsys):
     metrics = json.loads((trained / "metrics_eigen_best.json").read_text())
     assert metrics["protocol"]["checkpoint"] == "best"
     assert "Eigen crop" in capsys.readouterr().out
+
+
+def test_evaluation_balances_a_plain_run_afterwards(plain, capsys):
+    before = json.loads((plain / "metrics.json").read_text())
+    assert tool("evaluate.py", plain, "--posthoc", "0.8", "--device", "cpu") == 0
+    printed = capsys.readouterr().out
+    assert "balanced afterwards (sigma 0.8)" in printed
+    assert "metrics_posthoc_0.8.json" in printed
+    metrics = json.loads((plain / "metrics_posthoc_0.8.json").read_text())
+    assert metrics["protocol"]["posthoc"]["noise_sigma"] == 0.8
+    assert metrics["all_pixels"]["overall"] != before["all_pixels"]["overall"]
+    assert json.loads((plain / "metrics.json").read_text()) == before
+
+
+@pytest.mark.parametrize("sigma", ["1", "auto"])
+def test_a_balanced_run_is_not_balanced_afterwards(trained, sigma, capsys):
+    assert tool("evaluate.py", trained, "--posthoc", sigma, "--device", "cpu") == 2
+    message = capsys.readouterr().err
+    assert "GAILoss" in message
+    assert "balances already" in message
+    assert not list(trained.glob("*posthoc*"))
+
+
+@pytest.mark.parametrize(
+    ("sigma", "message"), [("0", "positive"), ("-1", "positive"), ("much", "SIGMA")]
+)
+def test_a_sigma_that_is_none_is_refused(plain, sigma, message, capsys):
+    assert tool("evaluate.py", plain, "--posthoc", sigma, "--device", "cpu") == 2
+    assert message in capsys.readouterr().err
+
+
+def test_prediction_balances_a_plain_run_afterwards(plain, folder):
+    image = noise_image(50, 70)
+    write_image(folder / "work" / "plain.png", image)
+    arguments = [plain, "plain.png", "--device", "cpu", "--out"]
+    assert tool("predict.py", *arguments, "balanced", "--posthoc", "auto") == 0
+    written = cv2.imread("balanced/plain_depth.png", cv2.IMREAD_UNCHANGED) / 1000
+    sigma = posthoc_sigma(plain, "last", "auto").noise_sigma
+    expected = load_predictor(plain, posthoc_sigma=sigma).predict(image)
+    assert np.abs(written - expected).max() <= 0.0005 + 1e-6
+    assert np.abs(written - load_predictor(plain).predict(image)).max() > 0.01
+
+
+def test_the_config_with_depth_noise_trains_logs_and_draws_it(folder):
+    config = ROOMS / "gai_depth_noise.yaml"
+    assert tool("train.py", "--config", config, *TINY_ROOMS, "--out", "depth_noise") == 0
+    run = folder / "work" / "depth_noise"
+    assert cv2.imread(str(run / "noise.png")) is not None
+    assert "train/noise_b" in (run / "metrics.csv").read_text()
+    assert load_predictor(run).criterion.noise.depends_on_preds
 
 
 def test_prediction_writes_millimetres_and_a_colour_picture(trained, folder, capsys):

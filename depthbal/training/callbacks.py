@@ -7,8 +7,10 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, RichProgressBar
 
+from depthbal.priors import Histogram
 from depthbal.priors.files import write_json
 from depthbal.training.finite_loss import FiniteLoss
+from depthbal.training.noise_values import depth_noise, save_noise_picture
 from depthbal.training.random_states import RandomStates
 from depthbal.training.runs import CheckpointName, RunFolder
 from depthbal.training.task import DepthTask
@@ -24,6 +26,7 @@ def run_callbacks(run: RunFolder, with_bar: bool) -> list[pl.Callback]:
     """
     callbacks: list[pl.Callback] = [
         PriorFiles(run),
+        NoisePicture(run),
         RandomStates(),
         FiniteLoss(),
         LearningRateMonitor(),
@@ -86,7 +89,11 @@ class PriorFiles(pl.Callback):
         self.run = run
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write once, from the first process; a resumed run has the files already."""
+        """Write once, from the first process; a resumed run reads the histogram it has."""
+        if isinstance(pl_module, DepthTask) and pl_module.starts_from_checkpoint:
+            if self.run.histogram.is_file():
+                pl_module.histogram = Histogram.load(self.run.histogram)
+            return
         if not trainer.is_global_zero or not isinstance(pl_module, DepthTask):
             return
         if pl_module.histogram is not None:
@@ -94,6 +101,26 @@ class PriorFiles(pl.Callback):
         prior = getattr(pl_module.criterion, "prior", None)
         if prior is not None and hasattr(prior, "to_dict"):
             write_json(self.run.prior, prior.to_dict())
+
+
+class NoisePicture(pl.Callback):
+    """Draw a noise scale that follows the prediction into the run folder when training ends.
+
+    Args:
+        run: The run folder.
+    """
+
+    def __init__(self, run: RunFolder) -> None:
+        self.run = run
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the picture, from the first process; nothing where sigma is one number."""
+        if not trainer.is_global_zero or not isinstance(pl_module, DepthTask):
+            return
+        noise = depth_noise(pl_module.criterion)
+        if noise is not None:
+            limits = pl_module.label_range()
+            save_noise_picture(self.run.noise_picture, noise, limits, pl_module.histogram)
 
 
 class EpochLines(pl.Callback):

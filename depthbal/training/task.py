@@ -1,5 +1,6 @@
 """The Lightning task: what one training and one validation step do."""
 
+import logging
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -11,13 +12,17 @@ from torch.optim import AdamW
 
 from depthbal.errors import ConfigError
 from depthbal.losses import NonFiniteError, RegressionLoss
+from depthbal.losses.noise_guard import guard_noise
 from depthbal.predictor import Predictor, Readout
 from depthbal.priors import Histogram
 from depthbal.training.checkpoint_entry import DEFAULT_INPUT, describe_checkpoint, require_same
 from depthbal.training.finite_loss import TrainingError, diverged_message
 from depthbal.training.masked_loss import masked_loss, match_size
+from depthbal.training.noise_values import depth_noise, noise_values
 from depthbal.training.optimisation import hold_noise_lr, parameter_groups
 from depthbal.training.validation import SELECTION_METRIC, ValidationMetrics
+
+log = logging.getLogger(__name__)
 
 
 class DepthTask(pl.LightningModule):
@@ -81,6 +86,7 @@ class DepthTask(pl.LightningModule):
         self.histogram: Histogram | None = None
         self.input_spec: dict[str, Any] = DEFAULT_INPUT
         self.validation = ValidationMetrics(max_depth)
+        self._noise_warning: str | None = None
 
     # ---- before training ----
 
@@ -151,7 +157,8 @@ class DepthTask(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
     def on_train_start(self) -> None:
-        """Tell schedules that want it how many steps the training has."""
+        """Check the noise, and tell schedules that want it how many steps the training has."""
+        self.guard_noise()
         for config in self.trainer.lr_scheduler_configs:
             if hasattr(config.scheduler, "set_total_steps"):
                 steps = self.trainer.estimated_stepping_batches
@@ -167,6 +174,35 @@ class DepthTask(pl.LightningModule):
         """Step the schedule, from which the noise scale is exempt."""
         super().lr_scheduler_step(scheduler, metric)
         hold_noise_lr(scheduler.optimizer, self.noise_lr)
+
+    # ---- noise ----
+
+    def label_range(self) -> tuple[float, float]:
+        """Return the depths in metres between which the labels lie."""
+        own = getattr(self.criterion, "label_range", None)
+        return own or (self.min_depth, self.max_depth)
+
+    def guard_noise(self) -> None:
+        """Keep a noise scale that follows the prediction where every depth can be predicted.
+
+        It moves a little in every step, so it is looked at before every validation and checkpoint.
+        """
+        message = guard_noise(self.criterion, self.histogram, self.label_range())
+        if message is not None and message != self._noise_warning:
+            log.warning("Noise: %s", message)
+        self._noise_warning = message
+
+    def on_validation_epoch_start(self) -> None:
+        """Check the noise that validation reads the network with."""
+        self.guard_noise()
+
+    def on_train_epoch_end(self) -> None:
+        """Check the noise that the checkpoint will hold, and log it where it is no single sigma."""
+        self.guard_noise()
+        noise = depth_noise(self.criterion)
+        if noise is not None:
+            values = noise_values(noise, self.label_range())
+            self.log_dict({f"train/noise_{key}": value for key, value in values.items()})
 
     # ---- steps ----
 
