@@ -45,14 +45,14 @@ class ResNetEncoder(nn.Module):
 class UpProjectionDecoder(nn.Module):
     """Four up-projections from the deepest features to twice the size of the shallowest."""
 
-    def __init__(self) -> None:
+    def __init__(self, folded: bool = True) -> None:
         super().__init__()
         self.conv = nn.Conv2d(2048, 1024, 1, bias=False)
         self.bn = nn.BatchNorm2d(1024)
-        self.up1 = UpProjection(1024, 512)
-        self.up2 = UpProjection(512, 256)
-        self.up3 = UpProjection(256, 128)
-        self.up4 = UpProjection(128, 64)
+        self.up1 = UpProjection(1024, 512, folded)
+        self.up2 = UpProjection(512, 256, folded)
+        self.up3 = UpProjection(256, 128, folded)
+        self.up4 = UpProjection(128, 64, folded)
 
     def forward(self, features: Features, size: tuple[int, int]) -> Tensor:
         """Return 64 channels at `size`."""
@@ -67,12 +67,12 @@ class UpProjectionDecoder(nn.Module):
 class FeatureFusion(nn.Module):
     """Every encoder stage brought to one size with 16 channels each, joined and mixed (MFF)."""
 
-    def __init__(self) -> None:
+    def __init__(self, folded: bool = True) -> None:
         super().__init__()
-        self.up1 = UpProjection(256, 16)
-        self.up2 = UpProjection(512, 16)
-        self.up3 = UpProjection(1024, 16)
-        self.up4 = UpProjection(2048, 16)
+        self.up1 = UpProjection(256, 16, folded)
+        self.up2 = UpProjection(512, 16, folded)
+        self.up3 = UpProjection(1024, 16, folded)
+        self.up4 = UpProjection(2048, 16, folded)
         self.conv = nn.Conv2d(64, 64, 5, padding=2, bias=False)
         self.bn = nn.BatchNorm2d(64)
 
@@ -117,6 +117,8 @@ class ResNetMFF(nn.Module):
         weights: of the encoder: None (random), a name torchvision knows for ResNet-50
             (`"IMAGENET1K_V1"`, `"IMAGENET1K_V2"`, or `"imagenet"` for the first, as published), or
             the path of a state dict (.pth, .pt, .safetensors).
+        folded: False enlarges the maps before every convolution as the published code does: the
+            same function, several times slower; for comparisons.
 
     Shape:
         normalised images (B, 3, H, W) -> metres (B, 1, h, w)
@@ -134,12 +136,14 @@ class ResNetMFF(nn.Module):
         torch.Size([1, 1, 18, 26])
     """
 
-    def __init__(self, weights: str | None = None) -> None:
+    def __init__(self, weights: str | None = None, folded: bool = True) -> None:
         super().__init__()
         self.init_args: dict[str, Any] = {"weights": weights}
+        if not folded:
+            self.init_args["folded"] = False
         self.E = ResNetEncoder()
-        self.D = UpProjectionDecoder()
-        self.MFF = FeatureFusion()
+        self.D = UpProjectionDecoder(folded)
+        self.MFF = FeatureFusion(folded)
         self.R = Refinement()
         if weights is not None:
             self._load_encoder(weights)

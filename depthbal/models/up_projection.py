@@ -2,7 +2,8 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from depthbal.models.folding import Form, InterpolationMatrices, enlarged_convs
 
 
 class UpProjection(nn.Module):
@@ -10,6 +11,8 @@ class UpProjection(nn.Module):
 
     `u` is the input at the wanted size (bilinear, align_corners=False); `conv1` and `conv2` are
     5x5, `conv1_2` is 3x3, none has a bias. Parameter names are those of the published network.
+    The 5x5 convolutions of `u` are computed without `u` where that costs less (see
+    `folding.enlarged_convs`); values and gradients are the same but for rounding.
 
     Source: Laina et al., "Deeper Depth Prediction with Fully Convolutional Residual Networks",
     3DV 2016; in this form in Hu et al., WACV 2019.
@@ -17,6 +20,7 @@ class UpProjection(nn.Module):
     Args:
         in_channels: channels of the input.
         out_channels: channels of the output.
+        folded: False enlarges first wherever, as the published code does.
 
     Shape:
         (B, in_channels, h, w) and a size (H, W) -> (B, out_channels, H, W)
@@ -28,7 +32,7 @@ class UpProjection(nn.Module):
         torch.Size([2, 4, 6, 9])
     """
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, folded: bool = True) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, out_channels, 5, padding=2, bias=False)
         self.bn1 = nn.BatchNorm2d(out_channels)
@@ -36,10 +40,13 @@ class UpProjection(nn.Module):
         self.bn1_2 = nn.BatchNorm2d(out_channels)
         self.conv2 = nn.Conv2d(in_channels, out_channels, 5, padding=2, bias=False)
         self.bn2 = nn.BatchNorm2d(out_channels)
+        self.folded = folded
+        self._matrices = InterpolationMatrices(taps=5)
 
     def forward(self, features: Tensor, size: tuple[int, int]) -> Tensor:
         """Return the projection of `features` at `size` = (height, width)."""
-        upsampled = F.interpolate(features, size=size, mode="bilinear", align_corners=False)
-        projected = torch.relu(self.bn1(self.conv1(upsampled)))
-        projected = self.bn1_2(self.conv1_2(projected))
-        return torch.relu(projected + self.bn2(self.conv2(upsampled)))
+        weights = (self.conv1.weight, self.conv2.weight)
+        form: Form | None = None if self.folded else "plain"
+        first, second = enlarged_convs(features, weights, size, self._matrices, form)
+        projected = self.bn1_2(self.conv1_2(torch.relu(self.bn1(first))))
+        return torch.relu(projected + self.bn2(second))

@@ -1,0 +1,190 @@
+import copy
+
+import pytest
+import torch
+from torch.nn import functional
+
+from depthbal.models.folding import (
+    InterpolationMatrices,
+    cheapest_form,
+    enlarged_convs,
+    interpolation_matrix,
+)
+from depthbal.models.up_projection import UpProjection
+
+FORMS = ["plain", "rows", "full"]
+SIZES = [
+    ((4, 6), (8, 12)),
+    ((5, 7), (9, 14)),
+    ((3, 1), (13, 5)),
+    ((8, 9), (5, 4)),
+    ((1, 2), (1, 2)),
+]
+
+
+def make_inputs(low, size, dtype=torch.float64, channels=6, outputs=(3, 2), batch=2):
+    torch.manual_seed(sum(low) + sum(size))
+    features = torch.randn(batch, channels, *low, dtype=dtype)
+    weights = [torch.randn(count, channels, 5, 5, dtype=dtype) for count in outputs]
+    grads = [torch.randn(batch, count, *size, dtype=dtype) for count in outputs]
+    return features, weights, grads
+
+
+def plainly(features, weights, size):
+    wide = functional.interpolate(features, size=size, mode="bilinear", align_corners=False)
+    return [functional.conv2d(wide, weight, padding=2) for weight in weights]
+
+
+def values_and_gradients(compute, features, weights, grads):
+    leaves = [tensor.detach().clone().requires_grad_() for tensor in (features, *weights)]
+    outputs = compute(leaves[0], leaves[1:])
+    torch.autograd.backward(outputs, grads)
+    return [output.detach() for output in outputs], [leaf.grad for leaf in leaves]
+
+
+@pytest.mark.parametrize(("low", "size"), SIZES)
+@pytest.mark.parametrize("form", FORMS)
+# with 90 channels there are more weights than results, which are then rearranged instead
+@pytest.mark.parametrize("channels", [6, 90])
+def test_every_form_has_the_plain_values_and_gradients(low, size, form, channels):
+    inputs = make_inputs(low, size, channels=channels)
+    matrices = InterpolationMatrices(5)
+    found = values_and_gradients(
+        lambda x, weights: enlarged_convs(x, weights, size, matrices, form), *inputs
+    )
+    expected = values_and_gradients(lambda x, weights: plainly(x, weights, size), *inputs)
+    for mine, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_float32_is_as_exact_at_the_published_sizes(form):
+    inputs = make_inputs((29, 38), (57, 76), torch.float32, channels=32, outputs=(8, 8))
+    features, weights, _ = inputs
+    found = enlarged_convs(features, weights, (57, 76), InterpolationMatrices(5), form)
+    truth = plainly(features.double(), [weight.double() for weight in weights], (57, 76))
+    for mine, true in zip(found, truth, strict=True):
+        assert (mine - true).norm() <= 2e-6 * true.norm()
+
+
+@pytest.mark.parametrize("form", ["rows", "full"])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_autocast_errs_by_the_rounding_of_three_results_instead_of_one(form, layout):
+    size = (15, 19)
+    features, weights, grads = make_inputs((8, 10), size, torch.float32, channels=48)
+    features = features.contiguous(memory_format=layout)
+    weights = [weight.contiguous(memory_format=layout) for weight in weights]
+    truth = values_and_gradients(
+        lambda x, weights: plainly(x, weights, size), features, weights, grads
+    )
+    grads = [grad.bfloat16() for grad in grads]
+
+    def errors(compute):
+        with torch.autocast("cpu", torch.bfloat16):
+            found = values_and_gradients(compute, features, weights, grads)
+        assert {output.dtype for output in found[0]} == {torch.bfloat16}
+        assert {gradient.dtype for gradient in found[1]} == {torch.float32}
+        pairs = zip(found[0] + found[1], truth[0] + truth[1], strict=True)
+        return [((mine.float() - true).norm() / true.norm()).item() for mine, true in pairs]
+
+    matrices = InterpolationMatrices(5)
+    folded = errors(lambda x, weights: enlarged_convs(x, weights, size, matrices, form))
+    plain = errors(lambda x, weights: plainly(x, weights, size))
+    for mine, theirs in zip(folded, plain, strict=True):
+        assert mine <= 2.5 * theirs + 1e-4
+
+
+@pytest.mark.parametrize("form", ["rows", "full"])
+def test_a_folded_result_is_channels_last(form):
+    features, weights, _ = make_inputs((4, 6), (8, 12))
+    for output in enlarged_convs(features, weights, (8, 12), InterpolationMatrices(5), form):
+        assert output.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_interpolation_rows_sum_to_one_inside_and_to_zero_outside():
+    matrix = interpolation_matrix(7, 12, 5, torch.float64, torch.device("cpu"))
+    sums = matrix.view(12, 7, 5).sum(1)
+    inside = torch.tensor([[0 <= p + t - 2 < 12 for t in range(5)] for p in range(12)])
+    torch.testing.assert_close(sums, inside.double())
+
+
+def test_matrices_are_kept_and_their_number_is_bounded():
+    matrices = InterpolationMatrices(5, kept=3)
+    cpu = torch.device("cpu")
+    first = matrices(4, 8, torch.float32, cpu)
+    assert matrices(4, 8, torch.float32, cpu) is first
+    assert matrices(4, 8, torch.float64, cpu).dtype == torch.float64
+    for size in range(9, 20):
+        matrices(4, size, torch.float32, cpu)
+        assert len(matrices._matrices) <= 3
+
+
+def test_many_channels_or_a_strong_enlargement_are_folded_and_wide_shallow_maps_are_not():
+    def choose(channels, outputs, low, size, balance):
+        features = torch.empty(8, channels, *low)
+        weights = [torch.empty(outputs, channels, 5, 5)] * 2
+        return cheapest_form(features, weights, size, balance)
+
+    for balance in (60, 200):
+        assert choose(2048, 16, (8, 10), (114, 152), balance) == "full"
+        assert choose(512, 16, (29, 38), (114, 152), balance) == "full"
+        assert choose(1024, 512, (8, 10), (15, 19), balance) == "full"
+        assert choose(8, 64, (57, 76), (57, 76), balance) == "plain"
+        assert choose(128, 64, (57, 76), (114, 152), balance) != "full"
+
+
+@pytest.fixture
+def block():
+    torch.manual_seed(0)
+    return UpProjection(24, 4)
+
+
+def trained_step(block, features, size):
+    block.zero_grad()
+    output = block(features, size)
+    (output**2).sum().backward()
+    return output.detach(), [parameter.grad.clone() for parameter in block.parameters()]
+
+
+def assert_same_step(found, expected):
+    torch.testing.assert_close(found[0], expected[0], rtol=1e-4, atol=1e-5)
+    for mine, theirs in zip(found[1], expected[1], strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-3 * theirs.abs().max().item())
+
+
+def test_prediction_in_inference_mode_leaves_training_possible(block):
+    features = torch.randn(2, 24, 5, 6)
+    with torch.inference_mode():
+        block(features, (10, 12))
+    trained_step(block, features, (10, 12))
+    assert torch.isfinite(block.conv1.weight.grad).all()
+
+
+def test_constants_are_no_state_and_follow_copies_types_and_sizes(block):
+    names = set(block.state_dict())
+    features = torch.randn(2, 24, 5, 6)
+    expected = block.eval()(features, (10, 12))
+    assert set(block.state_dict()) == names
+    torch.testing.assert_close(copy.deepcopy(block)(features, (10, 12)), expected)
+    assert block(features, (9, 13)).shape == (2, 4, 9, 13)
+    doubled = copy.deepcopy(block).double()(features.double(), (10, 12))
+    torch.testing.assert_close(doubled.float(), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(block(features, (10, 12)), expected)
+
+
+def test_compiled_it_does_the_same_at_several_sizes(block):
+    compiled = torch.compile(block, backend="aot_eager", fullgraph=True)
+    for low, size in [((5, 6), (10, 12)), ((4, 7), (7, 13))]:
+        features = torch.randn(2, 24, *low)
+        found = trained_step(compiled, features, size)
+        assert_same_step(found, trained_step(block, features, size))
+
+
+def test_the_folded_block_is_the_plain_one():
+    torch.manual_seed(1)
+    plain = UpProjection(24, 4, folded=False).double()
+    folded = UpProjection(24, 4).double()
+    folded.load_state_dict(plain.state_dict())
+    features = torch.randn(2, 24, 5, 6, dtype=torch.float64)
+    found, expected = (trained_step(block, features, (10, 11)) for block in (folded, plain))
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
