@@ -32,6 +32,8 @@ FLOAT64_TOLERANCE = 1e-9
 TABLE_NODES_PER_SIGMA = 48
 MAX_TABLE_NODES = 2**16
 TABLE_MARGIN_SIGMAS = 16
+# Where the noise density has kinks: two masses per group, two kinks each, seven nodes between them.
+TABLE_NODES_PER_GROUP = 28
 
 
 @dataclass(frozen=True)
@@ -39,15 +41,17 @@ class Grouping:
     """How a batch's targets become groups.
 
     method: see ``BMCLoss``; tolerance: largest error of log E that binning may cause; event_dim: 0
-    for scalars, 1 for vectors; bins: whether the noise is Gaussian, so that groups can have a
-    variance; over_ranks: whether the targets are those of all ranks; pair_budget: whether the
-    evidence costs a term per pair of label and group, as for all families but Laplace.
+    for scalars, 1 for vectors; bins: whether groups may have a variance; smooth: whether the noise
+    density is, as the Gaussian: cells then merge further, and a table needs few nodes; over_ranks:
+    whether the targets are those of all ranks; pair_budget: whether the evidence costs a term per
+    pair of label and group.
     """
 
     method: Method = "auto"
     tolerance: float = 1e-5
     event_dim: int = 0
     bins: bool = True
+    smooth: bool = True
     over_ranks: bool = False
     pair_budget: bool = True
 
@@ -89,7 +93,7 @@ def batch_prior(
     else:
         groups = _kept_apart(target, mask, grouping)
         if grouping.method == "auto" and grouping.bins and _pairs(groups, extent) > MAX_PAIRS:
-            groups = _merged(groups, extent, FLOAT64_TOLERANCE)
+            groups = _merged(groups, extent, grouping, FLOAT64_TOLERANCE)
     if grouping.pair_budget:
         _require_affordable(groups, extent, grouping, target.dtype)
     return groups, extent
@@ -125,7 +129,21 @@ def _binned(
         cell, moments = grid.sparse_moments(_valid(target, mask, 0))
         if grouping.over_ranks:
             cell, moments = _gather_cells(cell, moments)
-    return merged_groups(grid, cell, moments, extent.sigma, grouping.tolerance)
+    return _to_groups(grid, cell, moments, extent, grouping, grouping.tolerance)
+
+
+def _to_groups(
+    grid: Grid,
+    cell: Tensor,
+    moments: Tensor,
+    extent: TargetExtent,
+    grouping: Grouping,
+    tolerance: float,
+) -> TargetGroups:
+    """Return occupied cells as groups, merged as far as the noise density allows."""
+    if not grouping.smooth:
+        return cell_groups(grid, moments, cell)
+    return merged_groups(grid, cell, moments, extent.sigma, tolerance)
 
 
 def _gather_cells(cell: Tensor, moments: Tensor) -> tuple[Tensor, Tensor]:
@@ -136,11 +154,13 @@ def _gather_cells(cell: Tensor, moments: Tensor) -> tuple[Tensor, Tensor]:
     return occupied, joint
 
 
-def _merged(groups: TargetGroups, extent: TargetExtent, tolerance: float) -> TargetGroups:
+def _merged(
+    groups: TargetGroups, extent: TargetExtent, grouping: Grouping, tolerance: float
+) -> TargetGroups:
     """Merge groups of equal targets."""
     grid = _grid(extent, tolerance)
     cell, moments = grid.sparse_moments(groups.means, groups.counts)
-    return merged_groups(grid, cell, moments, extent.sigma, tolerance)
+    return _to_groups(grid, cell, moments, extent, grouping, tolerance)
 
 
 def _grid(extent: TargetExtent, tolerance: float) -> Grid:
@@ -169,8 +189,11 @@ def _require_affordable(
     pairs = _pairs(groups, extent)
     if grouping.bins and dtype != torch.float64:  # the evidence is tabulated
         sigmas = (extent.high - extent.low) / extent.sigma + 2 * TABLE_MARGIN_SIGMAS
-        if sigmas * TABLE_NODES_PER_SIGMA < min(MAX_TABLE_NODES, extent.labels):
-            pairs = sigmas * TABLE_NODES_PER_SIGMA * len(groups.counts)
+        nodes = sigmas * TABLE_NODES_PER_SIGMA
+        if not grouping.smooth:
+            nodes += TABLE_NODES_PER_GROUP * len(groups.counts)
+        if nodes < min(MAX_TABLE_NODES, extent.labels):
+            pairs = nodes * len(groups.counts)
     if pairs <= MAX_PAIRS:
         return
     if not grouping.bins:

@@ -14,6 +14,7 @@ from depthbal.losses.family_kinds import build_family
 from depthbal.losses.gathering import ranks_to_gather
 from depthbal.losses.label_memory import LabelMemory
 from depthbal.losses.noise import NoiseKind, NoiseModule
+from depthbal.losses.point_masses import without_spread
 from depthbal.losses.reduction import Reduction
 from depthbal.losses.target_groups import join_groups, single_targets
 from depthbal.priors import GaussianMixture
@@ -32,9 +33,9 @@ class BMCLoss(BalancedMSELoss):
         method: How targets become groups. ``"exact"``: each its own. ``"grouped"``: equal ones
             (equal vectors) merged, which changes nothing; 8-bit depth has at most 256.
             ``"binned"``: scalars merged into narrow bins by count, mean and variance, for Gaussian
-            noise. ``"auto"``: binned in float32 where there are more than 512 scalars and the noise
-            is Gaussian, otherwise grouped; in float64 binned, within 1e-9, only where the distinct
-            targets are too many to be summed.
+            and Huber noise. ``"auto"``: binned in float32 where there are more than 512 scalars,
+            otherwise grouped; in float64 binned, within 1e-9, only where the distinct targets are
+            too many to be summed. The evidence of Laplace noise is quick for any number of targets.
         memory: The weight of past batches in the prior, in batches, or None for this batch alone. A
             small batch holds no far targets; with ``memory=20`` the prior is that of the last 20 or
             so as well, as a running histogram over ``label_range``. It learns while the loss is in
@@ -58,7 +59,7 @@ class BMCLoss(BalancedMSELoss):
         memory_budget_mb: See ``GAILoss``.
 
     Raises:
-        ValueError: Bins for vectors or other noise than Gaussian; a memory without
+        ValueError: Bins for vectors or Laplace noise; a memory without
             ``label_range``; in use more than 2e10 pairs of a prediction and a group.
 
     A batch with fewer than two distinct targets says nothing about the label distribution: the
@@ -111,13 +112,15 @@ class BMCLoss(BalancedMSELoss):
         _require_method(method, family, event_dim)
         self.method: Method = method
         self.gather = gather
-        self.has_variances = family == "gaussian"
+        # Other families' evidence is that of point masses: a group with a variance becomes two.
+        self.splits_groups = family == "huber" or (family == "laplace" and memory is not None)
         self.grouping = Grouping(
             method=method,
             tolerance=tolerance,
             event_dim=event_dim,
-            bins=self.has_variances and not event_dim,
-            pair_budget=family != "laplace",
+            bins=family != "laplace" and not event_dim,
+            smooth=family == "gaussian",
+            pair_budget=family != "laplace" or self.noise.depends_on_preds,
         )
         self.memory = None if memory is None else _build_memory(memory, label_range, event_dim)
         self.init_args |= {
@@ -148,15 +151,14 @@ class BMCLoss(BalancedMSELoss):
             batch, past = groups, self.memory.groups()
             if self.training and self._recording and extent.counted:
                 self.memory.update(batch)
-            if not self.has_variances:
-                past = past._replace(variances=torch.zeros_like(past.variances))
             groups = join_groups(batch, past)
         if not len(groups.counts):
             # No label counts. Any prior serves, and the loss still takes part in the ranks' sums.
             groups = single_targets(
                 target.new_zeros(target.shape[-1:] if self.event_dim else ())[None]
             )
-        return groups.mixture()
+        mixture = groups.mixture()
+        return without_spread(mixture) if self.splits_groups else mixture
 
     def _warn(self) -> None:
         if not self._warned:
@@ -176,10 +178,10 @@ def _require_method(method: Method, family: FamilyKind, event_dim: int) -> None:
             "expected method auto, exact or grouped for vectors (event_dim=1): "
             "binned merges scalars"
         )
-    if method == "binned" and family != "gaussian":
+    if method == "binned" and family == "laplace":
         raise ValueError(
-            f"expected method auto, exact or grouped for family {family}: only Gaussian noise has "
-            "a closed form for the variance inside a bin"
+            "expected method auto, exact or grouped for family laplace: its evidence has a kink at "
+            "every target, and costs no more for all of them"
         )
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from depthbal.losses import BMCLoss
 from depthbal.losses import batch_prior as batch_prior_module
 from depthbal.losses.batch_prior import Grouping, batch_prior
-from tests.reference import batch_monte_carlo, batch_monte_carlo_vectors
+from tests.reference import batch_monte_carlo, batch_monte_carlo_vectors, noise_log_evidence
 
 every_method = pytest.mark.parametrize("method", ["auto", "exact", "grouped", "binned"])
 
@@ -144,8 +144,10 @@ def test_sums_beyond_the_budget_are_an_error_that_names_method_and_count():
     with pytest.raises(ValueError, match=message + ".*method='auto'"):
         BMCLoss(method="exact", init_noise_sigma=0.001)(preds, target)
     distinct = len(target.unique())
-    with pytest.raises(ValueError, match=f"method='auto' gives {distinct} groups.*BNILoss"):
-        BMCLoss(family="huber")(preds, target)
+    with pytest.raises(ValueError, match=f"'grouped' gives {distinct} groups.*method='binned'"):
+        BMCLoss(method="grouped", family="huber")(preds, target)
+    with pytest.raises(ValueError, match=f"'auto' gives {distinct} groups.*BNILoss"):
+        BMCLoss(noise="depth", family="laplace")(preds, target)
 
 
 def test_float64_is_exact_until_its_distinct_targets_are_too_many_and_then_within_1e_9(monkeypatch):
@@ -268,7 +270,7 @@ def test_a_memory_balances_a_batch_of_one():
     [
         ({"method": "pairs"}, "expected method auto, exact, grouped or binned, got 'pairs'"),
         ({"method": "binned", "event_dim": 1}, "vectors.*binned merges scalars"),
-        ({"method": "binned", "family": "laplace"}, "family laplace: only Gaussian noise"),
+        ({"method": "binned", "family": "laplace"}, "family laplace: its evidence has a kink"),
         ({"memory": 5}, "label_range"),
         ({"memory": 5, "event_dim": 1}, "memory=None for vectors"),
         ({"memory": 0, "label_range": (0.0, 1.0)}, "positive number of batches"),
@@ -278,3 +280,25 @@ def test_a_memory_balances_a_batch_of_one():
 def test_options_that_do_not_fit_are_errors(options, message):
     with pytest.raises(ValueError, match=message):
         BMCLoss(**options)
+
+
+@pytest.mark.parametrize(("sigma", "delta"), [(1.0, 0.5), (0.3, 1.0), (0.5, 0.05)])
+def test_huber_noise_over_bins_equals_the_sum_over_all_targets(sigma, delta):
+    generator = torch.Generator().manual_seed(4)
+    target = 0.7 + 9.3 * torch.rand(6_000, generator=generator) ** 3
+    preds = target + torch.randn(6_000, generator=generator)
+    options = {"init_noise_sigma": sigma, "scale": "none", "reduction": "none"}
+    loss = BMCLoss(family="huber", huber_delta=delta, **options)
+    assert len(loss.prior_for(target, None, torch.tensor(sigma)).weights) < 2 * 6_000
+    values = loss(preds, target)[:500].double()
+    wide, labels = preds[:500].double(), target.double()
+    scale = torch.full_like(wide, sigma)
+    weights = torch.full_like(labels, 1 / len(labels))
+    evidence = noise_log_evidence(wide, weights, labels, scale, delta)
+    own = torch.ones(1, dtype=torch.float64)
+    density = [
+        noise_log_evidence(p[None], own, t[None], scale[:1], delta)
+        for p, t in zip(wide, labels, strict=False)
+    ]
+    expected = evidence - torch.cat(density)
+    torch.testing.assert_close(values, expected, rtol=0, atol=3e-5)
