@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from depthbal.models.official import load_official_checkpoint
     from depthbal.models.registry import MODELS, build_model, register_model
     from depthbal.models.resnet_mff import ResNetMFF
     from depthbal.models.smp import SmpDepth
@@ -13,9 +14,17 @@ _HOMES = {
     "ResNetMFF": "resnet_mff",
     "SmpDepth": "smp",
     "build_model": "registry",
+    "load_official_checkpoint": "official",
     "register_model": "registry",
 }
-__all__ = ["MODELS", "ResNetMFF", "SmpDepth", "build_model", "register_model"]
+__all__ = [
+    "MODELS",
+    "ResNetMFF",
+    "SmpDepth",
+    "build_model",
+    "load_official_checkpoint",
+    "register_model",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,173 @@
+import pickle
+import zipfile
+from collections import OrderedDict
+
+import numpy as np
+import pytest
+import torch
+from torchvision.models import resnet18
+
+from depthbal.errors import CheckpointError, ConfigError
+from depthbal.models import ResNetMFF, load_official_checkpoint
+from depthbal.models.official import read_official_checkpoint
+
+
+@pytest.fixture(scope="module")
+def donor():
+    torch.manual_seed(0)
+    model = ResNetMFF()
+    torch.nn.init.uniform_(model.MFF.up3.bn1_2.running_mean)
+    return model
+
+
+def published(state):
+    """What the published training code writes: NumPy numbers beside prefixed weights."""
+    return {
+        "state_dict": OrderedDict((f"module.{name}", value) for name, value in state.items()),
+        "epoch": 19,
+        "error": np.float64(1.25),
+        "metric": {
+            "overall": {"RMSE": np.float32(1.5), "ABS_REL": np.float64(0.25), "NUM": np.int64(3)},
+            "few": {"RMSE": np.array([2.5], dtype=">f8")[0]},
+        },
+    }
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory, donor):
+    path = tmp_path_factory.mktemp("official") / "checkpoint.pth.tar"
+    state = donor.state_dict()
+    fds = {"R.FDS.epoch": torch.zeros(1), "R.FDS.running_mean": torch.zeros(100, 128)}
+    torch.save(published({**state, **fds}), path)
+    return path
+
+
+def assert_same_state(one, other):
+    assert one.keys() == other.keys()
+    assert [name for name in one if not torch.equal(one[name], other[name])] == []
+
+
+def test_a_published_file_fills_the_network(file, donor, caplog):
+    caplog.set_level("INFO", "depthbal")
+    model = load_official_checkpoint(file)
+    assert isinstance(model, ResNetMFF)
+    assert not model.training
+    assert_same_state(model.state_dict(), donor.state_dict())
+    assert "R.FDS.epoch, R.FDS.running_mean" in caplog.text
+    with pytest.raises(pickle.UnpicklingError, match="numpy"):  # why a plain reading fails
+        torch.load(file, weights_only=True)
+
+
+def test_numbers_beside_the_weights_are_read(file):
+    content = read_official_checkpoint(file)
+    assert content["epoch"] == 19
+    assert content["error"] == 1.25
+    assert content["metric"]["overall"] == {"RMSE": 1.5, "ABS_REL": 0.25, "NUM": 3}
+    assert content["metric"]["few"]["RMSE"] == 2.5
+
+
+@pytest.mark.parametrize("home", [b"numpy.core.multiarray", b"numpy._core.multiarray"])
+def test_the_names_of_numpy_1_and_2_are_both_known(tmp_path, home):
+    # PyTorch's old format is a plain pickle, in which a name can be replaced
+    value = {"state_dict": {"module.a": torch.ones(2)}, "error": np.float64(0.5)}
+    torch.save(value, tmp_path / "old.pth.tar", _use_new_zipfile_serialization=False)
+    written = (tmp_path / "old.pth.tar").read_bytes()
+    written = written.replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
+    written = written.replace(b"numpy.core.multiarray", home)
+    assert home in written
+    (tmp_path / "old.pth.tar").write_bytes(written)
+    assert read_official_checkpoint(tmp_path / "old.pth.tar")["error"] == 0.5
+
+
+class Trap:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+@pytest.mark.parametrize("new_format", [True, False])
+def test_a_file_that_asks_for_code_is_refused_and_runs_none(tmp_path, new_format):
+    content = {"state_dict": {"module.a": torch.ones(2)}, "metric": Trap(tmp_path / "sprung")}
+    path = tmp_path / "trap.pth.tar"
+    torch.save(content, path, _use_new_zipfile_serialization=new_format)
+    with pytest.raises(CheckpointError, match="could run code"):
+        load_official_checkpoint(path)
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_numpy_objects_that_are_no_numbers_are_refused(tmp_path):
+    for number, value in enumerate([np.array([1.0]), np.str_("text"), np.datetime64("2020-01-01")]):
+        path = tmp_path / f"{number}.pth.tar"
+        torch.save({"state_dict": {"module.a": torch.ones(2)}, "metric": value}, path)
+        with pytest.raises(CheckpointError, match=r"could run code|no checkpoint"):
+            load_official_checkpoint(path)
+
+
+@pytest.mark.parametrize("kept", [100, 20_000, 0.5, -300])
+def test_a_truncated_file_is_refused(tmp_path, file, kept):
+    content = file.read_bytes()
+    kept = int(kept * len(content)) if isinstance(kept, float) else kept
+    (tmp_path / "cut.pth.tar").write_bytes(content[:kept])
+    with pytest.raises(CheckpointError, match=r"cut\.pth\.tar"):
+        load_official_checkpoint(tmp_path / "cut.pth.tar")
+
+
+@pytest.mark.parametrize(
+    "content", [[1, 2], {}, {"epoch": 3}, {"state_dict": 3}, {"model": {"a": torch.zeros(1)}}]
+)
+def test_a_foreign_file_is_refused(tmp_path, content):
+    torch.save(content, tmp_path / "foreign.pth.tar")
+    with pytest.raises(CheckpointError, match="'state_dict'"):
+        load_official_checkpoint(tmp_path / "foreign.pth.tar")
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint", b"PK\x03\x04 torn"])
+def test_a_file_of_something_else_is_refused(tmp_path, content):
+    (tmp_path / "some.pth.tar").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"some\.pth\.tar"):
+        load_official_checkpoint(tmp_path / "some.pth.tar")
+
+
+def test_an_archive_of_something_else_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "some.pth.tar", "w") as archive:
+        archive.writestr("data.txt", "text")
+    with pytest.raises(CheckpointError, match="no checkpoint"):
+        load_official_checkpoint(tmp_path / "some.pth.tar")
+
+
+def test_another_encoder_is_refused_with_what_is_missing_and_unexpected(tmp_path, donor):
+    state = {k: v for k, v in donor.state_dict().items() if not k.startswith("E.")}
+    state |= {f"E.{name}": value for name, value in resnet18().state_dict().items()}
+    torch.save(published(state), tmp_path / "other.pth.tar")
+    with pytest.raises(CheckpointError) as caught:
+        load_official_checkpoint(tmp_path / "other.pth.tar")
+    for expected in (
+        r"missing (E.layer1.0.conv3.weight, ",
+        r"unexpected (E.fc.weight, E.fc.bias)",
+        r"of another shape (E.layer1.0.conv1.weight (64, 64, 3, 3) instead of (64, 64, 1, 1)",
+        "ResNet-50",
+    ):
+        assert expected in str(caught.value)
+
+
+def test_one_weight_less_or_more_is_refused_by_name(tmp_path, donor):
+    state = donor.state_dict()
+    del state["D.up2.conv1.weight"]
+    state["D.up5.conv1.weight"] = torch.zeros(1)
+    torch.save(published(state), tmp_path / "edited.pth.tar")
+    message = r"1 missing \(D\.up2\.conv1\.weight\); 1 unexpected \(D\.up5\.conv1\.weight\)"
+    with pytest.raises(CheckpointError, match=message):
+        load_official_checkpoint(tmp_path / "edited.pth.tar")
+
+
+def test_our_own_checkpoint_is_sent_to_its_own_reader(tmp_path):
+    torch.save({"depthbal": {}, "state_dict": {}}, tmp_path / "last.ckpt")
+    with pytest.raises(CheckpointError, match="load_predictor"):
+        load_official_checkpoint(tmp_path / "last.ckpt")
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"gone\.pth\.tar"):
+        load_official_checkpoint(tmp_path / "gone.pth.tar")
