@@ -1,0 +1,137 @@
+"""A published checkpoint as a run folder, which can be evaluated and used for prediction."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+
+from depthbal.data import NYUD2DataModule
+from depthbal.errors import ConfigError
+from depthbal.evaluation import nyud2
+from depthbal.files import replacing
+from depthbal.losses import LOSSES, RegressionLoss
+from depthbal.models.official import build_official, read_official_checkpoint
+from depthbal.predictor import Readout
+from depthbal.priors import Histogram
+from depthbal.priors.files import write_json
+from depthbal.training.checkpoint_entry import describe_checkpoint
+from depthbal.training.runs import RunFolder, claim_run_folder, require_claimable
+from depthbal.training.versions import collect_versions
+
+LABEL_RANGE = (0.7, 10.0)
+"""Metres between which NYUD2-DIR has depths."""
+
+CONFIG_HEADER = """\
+# Converted from a published checkpoint: its network can be evaluated and predicts, its training
+# cannot be continued. The data can be given anew: tools/evaluate.py RUN --data.root FOLDER
+"""
+
+
+def published_histogram() -> Histogram:
+    """Return the published pixel counts of the NYUD2-DIR training split, per 0.1 m from 0.7 m.
+
+    Example:
+        >>> from depthbal.training.convert import published_histogram
+        >>> histogram = published_histogram()
+        >>> len(histogram.counts), round(histogram.mean, 2)
+        (93, 2.94)
+    """
+    first, per_metre = nyud2.FIRST_SCORED_BIN, nyud2.BINS_PER_METRE
+    edges = np.arange(first, len(nyud2.TRAIN_PIXELS) + 1) / per_metre
+    return Histogram(edges, nyud2.TRAIN_PIXELS[first:])
+
+
+def convert_checkpoint(
+    file: str | Path,
+    out: str | Path,
+    *,
+    criterion: str = "MSELoss",
+    criterion_args: Mapping[str, Any] | None = None,
+    readout: Readout = "raw",
+    root: str | Path = ".",
+    overwrite: bool = False,
+) -> RunFolder:
+    """Make a run folder of a published checkpoint (.pth.tar).
+
+    The published files do not say which loss made them, and its noise scale and prior are not in
+    them. They matter only for the read-out "mean" and are given here; a prior is fitted to the
+    published counts of the training split. Published numbers are read "raw".
+
+    Args:
+        file: the checkpoint.
+        out: the run folder to make.
+        criterion: name of one of depthbal's losses.
+        criterion_args: its arguments, such as `{"init_noise_sigma": 1.0}`; its label range is
+            0.7 to 10 m unless given.
+        readout: how evaluation and prediction read the network by default.
+        root: folder of the NYUD2-DIR data, for evaluation; it need not exist yet.
+        overwrite: whether a run already at `out` may be replaced.
+
+    Returns:
+        The run folder: config.yaml, versions.json, histogram.json and checkpoints/last.ckpt.
+
+    Raises:
+        ConfigError: no such file, an unknown loss, or arguments it does not take.
+        CheckpointError: the file is damaged, asks for code, or is another network's.
+        RunFolderError: `out` is taken. Nothing is written in any of these cases.
+    """
+    require_claimable(Path(out), overwrite)
+    histogram = published_histogram()
+    loss = _build_criterion(criterion, dict(criterion_args or {}), histogram)
+    content = read_official_checkpoint(file)
+    model = build_official(content, file)
+    data = NYUD2DataModule(Path(root).absolute())
+    epoch = content.get("epoch")
+    parts = (("model.", model), ("criterion.", loss))
+    checkpoint = {
+        "depthbal": describe_checkpoint(model, loss, data.input_spec(), readout),
+        "state_dict": {
+            prefix + name: value
+            for prefix, module in parts
+            for name, value in module.state_dict().items()
+        },
+        # the index of the last epoch that was trained, as published and as Lightning counts
+        "epoch": epoch if isinstance(epoch, int) else -1,
+        "converted_from": Path(file).name,
+    }
+    run = claim_run_folder(Path(out), overwrite)
+    section = {"class_path": "depthbal.data.NYUD2DataModule", "init_args": {"root": str(data.root)}}
+    run.config.write_text(CONFIG_HEADER + yaml.safe_dump({"data": section}), encoding="utf-8")
+    histogram.save(run.histogram)
+    run.checkpoints.mkdir()
+    with replacing(run.checkpoint("last")) as temporary:
+        torch.save(checkpoint, temporary)
+    facts = {"converted_from": str(Path(file).absolute()), "published": _plain_facts(content)}
+    write_json(run.versions, {**collect_versions(0, "cpu"), **facts})
+    return run
+
+
+def _build_criterion(name: str, arguments: dict[str, Any], histogram: Histogram) -> RegressionLoss:
+    """Return the loss by name, with the benchmark's label range and a prior if it needs one."""
+    if name not in LOSSES:
+        raise ConfigError(f"no loss {name!r}; known: {', '.join(sorted(LOSSES))}")
+    arguments.setdefault("label_range", LABEL_RANGE)
+    try:
+        loss = LOSSES[name](**arguments)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{name} does not take these arguments: {error}") from error
+    if loss.needs_prior:
+        loss.set_prior(histogram)
+    return loss
+
+
+def _plain_facts(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the file says beside its weights, as far as JSON can hold it."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {str(key): plain(inner) for key, inner in value.items()}
+        if isinstance(value, list | tuple):
+            return [plain(inner) for inner in value]
+        return value if isinstance(value, str | int | float | None) else repr(value)[:200]
+
+    kept = {key: value for key, value in content.items() if key != "state_dict"}
+    return {str(key): plain(value) for key, value in kept.items()}

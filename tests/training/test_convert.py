@@ -1,0 +1,153 @@
+"""A published checkpoint becomes a run that the other tools accept."""
+
+import json
+import runpy
+import sys
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from depthbal import load_predictor
+from depthbal.errors import CheckpointError, ConfigError, RunFolderError
+from depthbal.models import ResNetMFF
+from depthbal.priors import Histogram
+from depthbal.training.convert import convert_checkpoint
+from tests.data.make_files import noise_image, write_image, write_nyud2
+from tests.shared import SHARED, needs_shared
+from tests.training.helpers import TOOLS
+
+
+@pytest.fixture(scope="module")
+def donor():
+    torch.manual_seed(0)
+    model = ResNetMFF().eval()
+    model.initialise_bias(3.0)
+    return model
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory, donor):
+    path = tmp_path_factory.mktemp("published") / "checkpoint.pth.tar"
+    weights = {f"module.{name}": value for name, value in donor.state_dict().items()}
+    metric = {"overall": {"RMSE": np.float64(1.5)}}
+    torch.save({"epoch": 19, "error": np.float32(2), "metric": metric, "state_dict": weights}, path)
+    return path
+
+
+def tool(name, *arguments):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [str(TOOLS / name), *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(str(TOOLS / name), run_name="__main__")
+    return end.value.code
+
+
+@pytest.fixture(scope="module")
+def run(file, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "converted"
+    assert tool("convert_checkpoint.py", file, "--out", out) == 0
+    return out
+
+
+def test_the_run_predicts_what_the_published_network_gives(run, donor, tmp_path):
+    image = noise_image(240, 320)
+    write_image(tmp_path / "room.png", image)
+    assert tool("predict.py", run, tmp_path / "room.png", "--out", tmp_path, "--device", "cpu") == 0
+    written = cv2.imread(str(tmp_path / "room_depth.png"), cv2.IMREAD_UNCHANGED) / 1000
+
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    pixels = ((torch.from_numpy(image) / 255 - mean) / std).permute(2, 0, 1)[None]
+    with torch.no_grad():
+        raw = donor(pixels)
+    expected = functional.interpolate(raw, (240, 320), mode="bilinear", align_corners=True)
+    assert np.abs(written - expected[0, 0].numpy()).max() <= 0.0005 + 1e-5
+
+
+def test_the_run_is_evaluated_raw_on_the_benchmarks_files(run, tmp_path, capsys):
+    write_nyud2(tmp_path, scenes=2, size=(240, 320), n_test=2)
+    assert tool("evaluate.py", run, "--device", "cpu", "--data.root", tmp_path) == 0
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["protocol"]["readout"] == "raw"
+    assert metrics["protocol"]["epochs"] == 20
+    # depths from 1 m to 9 m, the untrained network says about 3 m everywhere
+    assert 1 < metrics["overall"]["rmse"] < 6
+
+
+def test_what_the_file_says_beside_its_weights_is_kept(run, file):
+    versions = json.loads((run / "versions.json").read_text())
+    assert versions["converted_from"] == str(file)
+    assert versions["published"] == {
+        "epoch": 19,
+        "error": 2.0,
+        "metric": {"overall": {"RMSE": 1.5}},
+    }
+
+
+def test_training_cannot_be_continued_from_it(run, capsys):
+    assert tool("train.py", "--resume", run) == 2
+    message = capsys.readouterr().err
+    assert "model.model" in message
+    assert "Traceback" not in message
+
+
+@needs_shared
+def test_the_published_counts_are_the_benchmarks(run):
+    histogram = Histogram.load(run / "histogram.json")
+    text = (SHARED / "facts" / "nyud2_train_pixel_counts.json").read_text()
+    np.testing.assert_array_equal(histogram.counts, json.loads(text)["counts"][7:])
+    assert (histogram.edges[0], histogram.edges[-1]) == (0.7, 10.0)
+
+
+def test_a_balanced_loss_gets_its_prior_and_reads_out_the_mean(file, tmp_path):
+    run = convert_checkpoint(
+        file,
+        tmp_path / "run",
+        criterion="GAILoss",
+        criterion_args={"init_noise_sigma": 1.5, "n_components": 4},
+        readout="mean",
+    )
+    predictor = load_predictor(run.path)
+    assert predictor.readout == "mean"
+    assert predictor.label_range == (0.7, 10.0)
+    assert float(predictor.criterion.noise_sigma) == pytest.approx(1.5)
+    # at a certain prediction far beyond the range the posterior mean stays inside it
+    assert float(predictor.read_out(torch.tensor([40.0]))["mean"]) < 10.0
+
+
+def test_nothing_is_written_when_the_file_is_refused(tmp_path):
+    torch.save({"state_dict": {"module.E.conv1.weight": torch.zeros(1)}}, tmp_path / "bad.pth.tar")
+    with pytest.raises(CheckpointError, match="missing"):
+        convert_checkpoint(tmp_path / "bad.pth.tar", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"criterion": "GIALoss"}, "GAILoss"),
+        ({"criterion": "MSELoss", "criterion_args": {"sigma": 1}}, "sigma"),
+    ],
+)
+def test_an_unknown_loss_or_argument_is_named(file, tmp_path, settings, message):
+    with pytest.raises(ConfigError, match=message):
+        convert_checkpoint(file, tmp_path / "run", **settings)
+    assert not (tmp_path / "run").exists()
+
+
+def test_arguments_that_are_no_json_are_one_line(file, tmp_path, capsys):
+    arguments = ["--out", tmp_path / "run", "--criterion-args", "{sigma"]
+    assert tool("convert_checkpoint.py", file, *arguments) == 2
+    assert "no JSON" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_taken_stays_as_it_is(file, run, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").touch()
+    with pytest.raises(RunFolderError, match="not empty"):
+        convert_checkpoint(file, tmp_path / "mine")
+    with pytest.raises(RunFolderError, match="not a run folder"):
+        convert_checkpoint(file, tmp_path / "mine", overwrite=True)
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]
