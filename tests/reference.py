@@ -289,10 +289,10 @@ def noise_log_evidence(
         return torch.logsumexp(weights.log() - distance / scale, dim=-1) - (2 * sigma).log()
     tail = delta * (distance - delta / 2)
     energy = torch.where(distance <= delta, distance**2 / 2, tail) / scale**2
-    core = 2 * torch.distributions.Normal(0.0, sigma).cdf(torch.full_like(sigma, delta)) - 1
+    core = torch.erf(delta / (sigma * math.sqrt(2)))
     tails = 2 * sigma**2 / delta * torch.exp(-((delta / sigma) ** 2) / 2)
     normaliser = sigma * math.sqrt(2 * math.pi) * core + tails
-    return torch.logsumexp(weights.log() - energy, dim=-1) - normaliser.log()
+    return torch.logsumexp(weights.log() - energy, dim=-1).sub(normaliser.log())
 
 
 def noise_mean_on_range(

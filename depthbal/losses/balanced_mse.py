@@ -6,7 +6,6 @@ with the evidence log E(p) = log sum_k w_k N(p; mu_k, v_k + sigma^2). GAI descri
 Gaussian mixture fitted once, BNI by the bins of a histogram.
 """
 
-import os
 from abc import abstractmethod
 from typing import Any
 
@@ -19,9 +18,9 @@ from depthbal.losses.family_kinds import build_family
 from depthbal.losses.noise import NoiseKind, NoiseModule
 from depthbal.losses.prior_buffers import PriorBuffers
 from depthbal.losses.reduction import Reduction
-from depthbal.priors import GaussianMixture, Histogram
+from depthbal.priors import GaussianMixture, Histogram, load_prior
 
-PriorSource = GaussianMixture | str
+PriorSource = GaussianMixture | Histogram | str
 
 
 class _StoredPriorLoss(BalancedMSELoss):
@@ -29,7 +28,7 @@ class _StoredPriorLoss(BalancedMSELoss):
 
     def __init__(
         self,
-        prior: PriorSource | Histogram | None,
+        prior: PriorSource | None,
         *,
         relative_to: str,
         tau: float,
@@ -40,7 +39,7 @@ class _StoredPriorLoss(BalancedMSELoss):
         self.init_args |= {"relative_to": relative_to, "tau": tau}
         self._prior = PriorBuffers()
         if prior is not None:
-            self.set_prior(self._load(prior) if isinstance(prior, str) else prior)
+            self.set_prior(load_prior(prior) if isinstance(prior, str) else prior)
 
     @property
     def prior(self) -> GaussianMixture | None:
@@ -80,11 +79,6 @@ class _StoredPriorLoss(BalancedMSELoss):
     def _estimate(self, histogram: Histogram) -> GaussianMixture:
         """Return the mixture that stands for the histogram."""
 
-    @staticmethod
-    @abstractmethod
-    def _load(path: str | os.PathLike[str]) -> GaussianMixture | Histogram:
-        """Read a saved prior."""
-
 
 class GAILoss(_StoredPriorLoss):
     """Balanced MSE with a Gaussian-mixture prior (GAI: Gaussian-mixture analytical integration).
@@ -92,8 +86,8 @@ class GAILoss(_StoredPriorLoss):
         L = |p - y|^2 / (2 s^2) + D log s sqrt(2 pi) + log sum_k w_k N(p; mu_k, Sigma_k + s^2 I)
 
     Args:
-        prior: p_train as a mixture, a file that ``GaussianMixture.save`` wrote, or None: then
-            ``set_prior(histogram)`` or ``load_state_dict`` must give it before use.
+        prior: p_train as a mixture, a histogram to fit one to, a file that either's ``save`` wrote,
+            or None: then ``set_prior(histogram)`` or ``load_state_dict`` must give it before use.
         n_components: Components that ``set_prior`` fits to a histogram; 16 for depth in the paper.
         init_noise_sigma: (Initial) noise scale s in label units.
         noise: ``"fixed"``; ``"learned"`` (log s is a parameter, bounded to [1e-3, 1e3]);
@@ -177,8 +171,6 @@ class GAILoss(_StoredPriorLoss):
         sigma = self.noise(torch.tensor(histogram.mean, dtype=torch.float64))
         return GaussianMixture.fit(histogram, self.n_components, noise_sigma=sigma.item())
 
-    _load = staticmethod(GaussianMixture.load)
-
 
 class BNILoss(_StoredPriorLoss):
     """Balanced MSE with a histogram prior (BNI: bin-based numerical integration).
@@ -189,7 +181,7 @@ class BNILoss(_StoredPriorLoss):
 
     Args:
         prior: Histogram of training labels, the bins as a mixture of point masses, a file that
-            ``Histogram.save`` wrote, or None (see ``GAILoss``).
+            either's ``save`` wrote, or None (see ``GAILoss``).
         family: Density f of the noise: ``"gaussian"``; ``"laplace"`` for balanced L1, with scale
             s; ``"huber"`` for balanced Huber. The latter two go beyond the paper, by its Theorem 1.
         huber_delta: Error at which Huber's loss becomes linear, label units.
@@ -218,7 +210,7 @@ class BNILoss(_StoredPriorLoss):
 
     def __init__(
         self,
-        prior: PriorSource | Histogram | None = None,
+        prior: PriorSource | None = None,
         *,
         family: FamilyKind = "gaussian",
         huber_delta: float = 1.0,
@@ -257,5 +249,3 @@ class BNILoss(_StoredPriorLoss):
 
     def _estimate(self, histogram: Histogram) -> GaussianMixture:
         return GaussianMixture.from_histogram(histogram)
-
-    _load = staticmethod(Histogram.load)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from depthbal.losses.double_buffers import DoubleBuffers
-from depthbal.priors import GaussianMixture
+from depthbal.priors import FitReport, GaussianMixture
 
 
 class PriorBuffers(DoubleBuffers):
@@ -21,11 +21,12 @@ class PriorBuffers(DoubleBuffers):
     def __init__(self) -> None:
         super().__init__("weights", "means", "variances")
         self._mixture: GaussianMixture | None = None  # kept: it decomposes its covariances once
+        self._fit_report: FitReport | None = None
 
     def set_mixture(self, mixture: GaussianMixture) -> None:
         """Replace the mixture."""
         self.set(weights=mixture.weights, means=mixture.means, variances=mixture.variances)
-        self._mixture = None
+        self._mixture, self._fit_report = None, mixture.fit_report
 
     @property
     def mixture(self) -> GaussianMixture:
@@ -36,6 +37,7 @@ class PriorBuffers(DoubleBuffers):
         """
         if self._mixture is None:
             self._mixture = GaussianMixture.unchecked(*(self.get(name) for name in self.names))
+            self._mixture.fit_report = self._fit_report
         return self._mixture
 
     def _apply(self, fn: Any, recurse: bool = True) -> "PriorBuffers":
@@ -44,5 +46,5 @@ class PriorBuffers(DoubleBuffers):
         return self
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        self._mixture = None
+        self._mixture = self._fit_report = None
         super()._load_from_state_dict(*args, **kwargs)

@@ -60,17 +60,31 @@ class Stored(ABC):
             raise ValueError(f"the {cls.__name__} in {path} is not valid: {error}") from error
 
 
+def kind_of(path: str | os.PathLike[str]) -> str | None:
+    """Return what a JSON file says it is, None where it does not.
+
+    Raises:
+        ValueError: There is no such file, or it is no JSON.
+    """
+    kind = _read(path, "prior").get("kind")
+    return kind if isinstance(kind, str) else None
+
+
 def _read_kind(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
     """Read a JSON object that says ``"kind": kind``."""
-    try:
-        content: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"cannot read {kind} file {path}: {error.strerror}") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(
-            f"{path} is not a JSON file ({error}); write it with {kind}.save"
-        ) from error
-    found = content.get("kind") if isinstance(content, dict) else type(content).__name__
+    content = _read(path, kind)
+    found = content.get("kind")
     if found != kind:
         raise ValueError(f"expected a {kind} in {path}, found {found!r}; write it with {kind}.save")
     return content
+
+
+def _read(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
+    """Read a JSON object."""
+    try:
+        content: Any = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"cannot read {kind} file {path}: {error.strerror}") from error
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is not a JSON file ({error}); expected a saved {kind}") from error
+    return content if isinstance(content, dict) else {"kind": type(content).__name__}

@@ -197,6 +197,11 @@ def test_a_prior_can_be_a_file(tmp_path):
     preds, target, mask = batch()
     from_file = GAILoss(str(tmp_path / "gmm.json"))
     assert from_file(preds, target, mask).item() == gai(preds, target, mask).item()
+    fitted = GAILoss(str(tmp_path / "bins.json"))
+    assert fitted(preds, target, mask).item() == gai(preds, target, mask).item()
+    make("BNILoss").prior.save(tmp_path / "masses.json")
+    masses = BNILoss(str(tmp_path / "masses.json"))
+    assert masses(preds, target, mask).item() == make("BNILoss")(preds, target, mask).item()
     bni = BNILoss(str(tmp_path / "bins.json"))
     assert bni(preds, target, mask).item() == make("BNILoss")(preds, target, mask).item()
 
@@ -312,3 +317,10 @@ def test_sigma_survives_half_precision(noise):
     loss = make("GAILoss", noise=noise, init_noise_sigma=0.3).to(torch.bfloat16)
     assert loss.noise_sigma.dtype in (torch.float32, torch.float64)
     assert loss.noise_sigma.item() == pytest.approx(0.3, rel=1e-6)
+
+
+def test_the_error_of_the_fitted_prior_stays_known_when_the_loss_moves():
+    loss = make("GAILoss").double()
+    assert loss.prior.fit_report.noise_sigma == 1.0
+    assert 0 < loss.prior.fit_report.largest_error < 0.05
+    assert loss.prior.to_dict()["fit_report"]["largest_error"] < 0.05
