@@ -4,15 +4,19 @@ L(p, y) = -log f(y - p; sigma) + log E(p),   E(p) = integral of f(y - p; sigma) 
 """
 
 from abc import abstractmethod
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from depthbal.losses.base import RegressionLoss
+from depthbal.losses.evaluate import Request
+from depthbal.losses.evidence import components, compute_dtype, wanted_derivatives
 from depthbal.losses.families import GaussianFamily, NoiseFamily
+from depthbal.losses.fused import Terms, balanced_sum
+from depthbal.losses.masking import hide
 from depthbal.losses.noise import NoiseKind, NoiseModule, build_noise, describe_noise
-from depthbal.losses.reduction import Reduction, mean_over_ranks
+from depthbal.losses.reduction import Reduction, joint_mean, mean_over_ranks
 from depthbal.priors import GaussianMixture
 
 Scale = Literal["mean", "pixel", "none"]
@@ -27,6 +31,9 @@ class BalancedMSELoss(RegressionLoss):
 
     Subclasses estimate the prior. Another ``family`` replaces the Gaussian density.
     """
+
+    # Whether ``prior_for`` does without the batch's targets.
+    prior_is_stored: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -79,23 +86,50 @@ class BalancedMSELoss(RegressionLoss):
         }
 
     @abstractmethod
-    def prior_for(
-        self, target: Tensor, mask: Tensor | None, sigma: Tensor
-    ) -> GaussianMixture | None:
-        """Return p_train as known for this batch; None where no target counts.
+    def prior_for(self, target: Tensor, mask: Tensor | None, sigma: Tensor) -> GaussianMixture:
+        """Return p_train as known for this batch.
 
         Args:
-            target: Labels, with the event axis last for vectors.
+            target: Labels, with the event axis last for vectors; 0 where they do not count.
             mask: True where a label counts, or None for all of them.
             sigma: Noise scale, detached, shape () or one per label.
         """
+
+    def reduced(self, preds: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
+        """Return the reduced loss; see ``balanced_sum`` for the way that most losses take."""
+        sigma = None
+        if self._is_one_sum and not torch.compiler.is_compiling():
+            sigma = self.noise(preds.detach()).to(preds.device, compute_dtype(preds))
+        if sigma is None or sigma.numel() != 1:
+            return super().reduced(preds, target, mask)
+        on_cpu = preds.device.type == "cpu"
+        if on_cpu:  # on a device it would be another reading of all labels
+            self.require_finite(preds, target, mask)
+        sigma = sigma.reshape(())
+        total, counted, bad = balanced_sum(
+            preds.reshape(-1),
+            target.reshape(-1),
+            None if mask is None else mask.reshape(-1),
+            sigma,
+            components(self._prior_of_one_sigma(target, mask, sigma.detach()), preds.device),
+            Terms(self.mse_weight, self.balance_weight, count_bad=not on_cpu),
+            Request(
+                wanted_derivatives(preds, sigma),
+                tolerance=self.tolerance,
+                budget_mb=self.memory_budget_mb,
+            ),
+        )
+        if not on_cpu:
+            self.report_bad(bad)
+        if self.reduction == "mean":
+            total = joint_mean(total, counted)
+        unit = 1 if self.scale == "none" else self.family.unit(sigma.detach())
+        return (total * unit).to(sigma.dtype)
 
     def elementwise(self, preds: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
         """Return L(p, y) per label, in units of the squared error unless ``scale="none"``."""
         sigma = self._sigma(preds.detach() if self.detach_noise else preds, mask)
         prior = self.prior_for(target, mask, sigma.detach())
-        if prior is None:
-            return self.per_label(preds * 0) + sigma * 0
         size = preds.shape[-1] if self.event_dim else 1
         per_axis = sigma[..., None] if self.event_dim and sigma.ndim else sigma
         data = self.per_label(self.family.energy(preds - target, per_axis))
@@ -132,6 +166,25 @@ class BalancedMSELoss(RegressionLoss):
         sigma: Tensor = self.noise(torch.empty(0)).detach()
         return sigma
 
+    @property
+    def _is_one_sum(self) -> bool:
+        """Whether the loss is a sum over scalar labels with Gaussian noise of one scale."""
+        return (
+            self.event_dim == 0
+            and self.reduction != "none"
+            and not self.noise.depends_on_preds
+            and type(self.family) is GaussianFamily
+            and type(self).elementwise is BalancedMSELoss.elementwise
+        )
+
+    def _prior_of_one_sigma(
+        self, target: Tensor, mask: Tensor | None, sigma: Tensor
+    ) -> GaussianMixture:
+        """Return the prior, with targets made ready for ``prior_for`` where it looks at them."""
+        if not self.prior_is_stored:
+            target = hide(target.to(sigma.dtype), mask)
+        return self.prior_for(target, mask, sigma)
+
     def _sigma(self, preds: Tensor, mask: Tensor | None) -> Tensor:
         """Return the noise scale: shape (), or one per label."""
         sigma: Tensor = self.noise(preds).to(preds.dtype)
@@ -144,7 +197,7 @@ class BalancedMSELoss(RegressionLoss):
                 f"{tuple(sigma.shape)} from {type(self.noise).__name__}"
             )
         # What the mask hides must not set the scale of the others.
-        return sigma if mask is None else torch.where(mask, sigma, torch.ones_like(sigma))
+        return sigma if mask is None else torch.where(mask, sigma, 1)
 
     def _unit(self, sigma: Tensor, mask: Tensor | None, values: Tensor) -> Tensor:
         """Return what restores the units of the plain loss: one factor, or one per label."""

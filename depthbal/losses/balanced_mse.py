@@ -26,6 +26,8 @@ PriorSource = GaussianMixture | Histogram | str
 class _StoredPriorLoss(BalancedMSELoss):
     """Balanced MSE over a prior that is known before training and saved with the loss."""
 
+    prior_is_stored = True
+
     def __init__(
         self,
         prior: PriorSource | None,

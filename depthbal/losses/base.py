@@ -7,8 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from depthbal.losses.evidence import compute_dtype
+from depthbal.losses.masking import hide
 from depthbal.losses.reduction import (
     Reduction,
+    all_finite,
     count_non_finite,
     entry_mask,
     reduce,
@@ -79,14 +81,16 @@ class RegressionLoss(nn.Module, ABC):
         """
         require_matching(preds, target, mask, self.event_dim)
         with torch.autocast(preds.device.type, enabled=False):
-            preds = preds.to(compute_dtype(preds))
-            target = target.detach().to(preds.dtype)
-            entries = entry_mask(mask, self.event_dim)
-            self._check_finite(preds, target, entries)
-            if entries is not None:
-                preds = torch.where(entries, preds, torch.zeros_like(preds))
-                target = torch.where(entries, target, torch.zeros_like(target))
-            return reduce(self.elementwise(preds, target, mask), mask, self.reduction)
+            return self.reduced(preds, target.detach(), mask)
+
+    def reduced(self, preds: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
+        """Return the reduced loss of tensors that match, of any floating type, not yet finite."""
+        preds = preds.to(compute_dtype(preds))
+        target = target.to(preds.dtype)
+        entries = entry_mask(mask, self.event_dim)
+        self.require_finite(preds, target, entries)
+        preds, target = hide(preds, entries), hide(target, entries)
+        return reduce(self.elementwise(preds, target, mask), mask, self.reduction)
 
     def per_label(self, entries: Tensor) -> Tensor:
         """Sum over the coordinates of vector labels; scalars stay as they are."""
@@ -108,9 +112,22 @@ class RegressionLoss(nn.Module, ABC):
         """The current noise scale in label units, detached; None for losses without one."""
         return None
 
-    def _check_finite(self, preds: Tensor, target: Tensor, mask: Tensor | None) -> None:
-        bad = count_non_finite(preds.detach(), mask) + count_non_finite(target, mask)
-        if preds.device.type == "cpu":
+    def require_finite(self, preds: Tensor, target: Tensor, entries: Tensor | None) -> None:
+        """Raise an error where values that count are NaN or infinite; see ``report_bad``."""
+        preds = preds.detach()
+        if preds.device.type == "cpu" and not torch.compiler.is_compiling():
+            counts = None if entries is None else entries.expand_as(preds).reshape(-1)
+            if all_finite(preds.reshape(-1), target.reshape(-1), counts):
+                return
+        bad = count_non_finite(preds, entries) + count_non_finite(target, entries)
+        self.report_bad(bad)
+
+    def report_bad(self, bad: Tensor) -> None:
+        """Raise an error for values that count and are NaN or infinite, of which there are ``bad``.
+
+        Their number is read at once on a CPU and every 50 calls elsewhere, because it would stall.
+        """
+        if bad.device.type == "cpu":
             self._raise_if_bad(int(bad))
             return
         self._bad_values = bad if self._bad_values is None else self._bad_values + bad

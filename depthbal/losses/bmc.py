@@ -133,12 +133,12 @@ class BMCLoss(BalancedMSELoss):
         self._warned = False
         self._recording = False
 
-    def elementwise(self, preds: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
-        """Return L(p, y) per label; see ``BalancedMSELoss``."""
+    def reduced(self, preds: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
+        """Return the reduced loss; see ``BalancedMSELoss``."""
         # The rule of ``sum_over_ranks``: what is summed over ranks there is gathered here.
         differentiable = preds.requires_grad or bool(self.noise_parameters())
         self._recording = torch.is_grad_enabled() and differentiable
-        return super().elementwise(preds, target, mask)
+        return super().reduced(preds, target, mask)
 
     def prior_for(self, target: Tensor, mask: Tensor | None, sigma: Tensor) -> GaussianMixture:
         """Return the targets of this batch, of all ranks and of the memory as a mixture."""

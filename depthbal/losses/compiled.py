@@ -1,4 +1,4 @@
-"""The exact sum of scalar labels as one compiled kernel, where a compiler is.
+"""Functions of labels as compiled kernels, where a compiler is; the exact sum before all.
 
 The eager sum writes and reads an n x K matrix a dozen times; compiled, the whole sum of a
 prediction stays in registers and memory sees the predictions and the results only.
@@ -6,6 +6,7 @@ prediction stays in registers and memory sees the predictions and the results on
 
 import logging
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,12 +20,45 @@ logger = logging.getLogger(__name__)
 FEWEST_COMPONENTS = 16
 
 
-class CompiledSum:
-    """The compiled sum; it gives up for good, with one message, where compiling fails."""
+class CompiledFunction:
+    """A function compiled at its first use; where that fails it says so once and gives up for good.
+
+    Args:
+        function: Of tensors; it must call ``require_compiling``.
+        name: What it computes, for the message.
+    """
+
+    def __init__(self, function: Callable[..., Any], name: str) -> None:
+        self._function, self._name = function, name
+        self._compiled: Callable[..., Any] | None = None
+        self.failed = False
+
+    def run(self, device: torch.device, *arguments: Any) -> Any:
+        """Return the function's result, or None where nothing compiles."""
+        if self.failed:
+            return None
+        try:
+            if self._compiled is None:
+                # Importing the compiler takes a second.
+                self._compiled = torch.compile(self._function)
+            return self._compiled(*arguments)
+        # Whatever a compiler raises, the eager function gives the same numbers.
+        except Exception as error:
+            self.failed = True
+            logger.warning(
+                "%s could not be compiled for %s and is computed without: %s",
+                self._name,
+                device.type,
+                str(error).splitlines()[0] if str(error) else type(error).__name__,
+            )
+            return None
+
+
+class CompiledSum(CompiledFunction):
+    """The compiled sum of scalar labels."""
 
     def __init__(self) -> None:
-        self._compiled: Callable[..., Evidence] | None = None
-        self.failed = False
+        super().__init__(_sum, "the evidence")
 
     def __call__(
         self, preds: Tensor, sigma: Tensor, mixture: Components, wanted: Wanted
@@ -39,29 +73,29 @@ class CompiledSum:
         """
         if self.failed:
             return None
-        try:
-            if self._compiled is None:
-                self._compiled = torch.compile(_sum)  # importing the compiler takes a second
-            return self._compiled(*_with_sizes(preds, sigma, *fill_up(mixture)), wanted)
-        # Whatever a compiler raises, the eager sum gives the same numbers.
-        except Exception as error:
-            self.failed = True
-            logger.warning(
-                "the evidence could not be compiled for %s and is summed without: %s",
-                preds.device.type,
-                str(error).splitlines()[0] if str(error) else type(error).__name__,
-            )
-            return None
+        mixture_of_fixed_size = fill_up(mixture)
+        for tensor in mixture_of_fixed_size:
+            torch._dynamo.mark_static(tensor, 0)
+        preds, sigma = of_any_size(preds, sigma)
+        result: Evidence | None = self.run(
+            preds.device, preds, sigma, *mixture_of_fixed_size, wanted
+        )
+        return result
 
 
-def _with_sizes(preds: Tensor, sigma: Tensor, *mixture: Tensor) -> tuple[Tensor, ...]:
-    """Return the tensors marked so that one kernel serves any number of predictions."""
-    preds, sigma = preds.detach(), sigma.detach()  # the caller's tensors stay without marks
-    for tensor in (preds, sigma)[: 1 + sigma.ndim]:
-        torch._dynamo.maybe_mark_dynamic(tensor, 0)
-    for tensor in mixture:
-        torch._dynamo.mark_static(tensor, 0)
-    return preds, sigma, *mixture
+def of_any_size(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Return flat tensors marked so that one kernel serves any number of labels."""
+    detached = tuple(tensor.detach() for tensor in tensors)  # the caller's stay without marks
+    for tensor in detached:
+        if tensor.ndim:
+            torch._dynamo.maybe_mark_dynamic(tensor, 0)
+    return detached
+
+
+def require_compiling() -> None:
+    """Raise an error where torch.compile calls a function as it is: switched off, or given up."""
+    if not torch.compiler.is_compiling():
+        raise RuntimeError("torch.compile is switched off")
 
 
 def fill_up(mixture: Components) -> tuple[Tensor, Tensor, Tensor]:
@@ -90,7 +124,5 @@ def _sum(
     variances: Tensor,
     wanted: Wanted,
 ) -> Evidence:
-    # Where compilation is switched off or given up, torch.compile calls the function as it is.
-    if not torch.compiler.is_compiling():
-        raise RuntimeError("torch.compile is switched off")
+    require_compiling()
     return scalars(preds, sigma, Components(log_weights, means, variances), wanted)

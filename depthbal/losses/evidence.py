@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from depthbal.losses.evaluate import TABULATE_PAIRS, Request, SigmaOf, evaluate
 from depthbal.losses.exact import Components, Wanted
+from depthbal.losses.first_order import first_order
 from depthbal.priors import GaussianMixture
 
 __all__ = ["TABULATE_PAIRS", "components", "compute_dtype", "log_evidence"]
@@ -76,8 +76,7 @@ def log_evidence(
     sigma = _noise(noise_sigma, preds, labels)
     flat = preds.reshape(-1, *preds.shape[len(labels) :])
     mixture = components(prior, preds.device)
-    recording = torch.is_grad_enabled()
-    wanted = Wanted(recording and flat.requires_grad, recording and sigma.requires_grad)
+    wanted = wanted_derivatives(flat, sigma)
     request = Request(wanted, sigma_of, tolerance, memory_budget_mb)
     value: Tensor
     if torch.compiler.is_compiling():
@@ -90,6 +89,12 @@ def log_evidence(
 def compute_dtype(preds: Tensor) -> torch.dtype:
     """Return float64 for float64 predictions and float32 for everything narrower."""
     return torch.float64 if preds.dtype == torch.float64 else torch.float32
+
+
+def wanted_derivatives(preds: Tensor, sigma: Tensor) -> Wanted:
+    """Return which derivatives are being recorded."""
+    recording = torch.is_grad_enabled()
+    return Wanted(recording and preds.requires_grad, recording and sigma.requires_grad)
 
 
 def components(prior: GaussianMixture, device: torch.device) -> Components:
@@ -141,7 +146,7 @@ class _LogEvidence(torch.autograd.Function):
         return evidence.value
 
     @staticmethod
-    @once_differentiable
+    @first_order
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         by_preds, by_sigma = ctx.saved_tensors
         return *_chain(grad, by_preds, by_sigma, ctx.one_sigma), None, None

@@ -26,9 +26,6 @@ class Wanted(NamedTuple):
 EVERYTHING = Wanted()
 
 
-EVERYTHING = Wanted()
-
-
 class Evidence(NamedTuple):
     """Log evidence (n,) and its derivatives by prediction, (n,) or (n, D), and by sigma, (n,)."""
 

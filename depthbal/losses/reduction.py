@@ -1,10 +1,14 @@
 """Checks and masked reductions that all losses share."""
 
-from typing import Literal
+import math
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from depthbal.losses.chunks import CACHE_LABELS, DEVICE_LABELS, chunks
+from depthbal.losses.masking import hide
 
 Reduction = Literal["mean", "sum", "none"]
 
@@ -54,6 +58,27 @@ def count_non_finite(values: Tensor, mask: Tensor | None) -> Tensor:
     return (bad if mask is None else bad & mask).sum()
 
 
+def all_finite(preds: Tensor, target: Tensor, mask: Tensor | None) -> bool:
+    """Return whether no scalar that counts is NaN or infinite, without temporaries of full size.
+
+    False is not certain, for differences and their sum may overflow. Stalls a device.
+
+    Args:
+        preds: Flat, (n,).
+        target: Flat, (n,).
+        mask: Flat, (n,), True counts, or None.
+
+    Example:
+        >>> all_finite(torch.tensor([1.0, torch.nan]), torch.zeros(2), torch.tensor([True, False]))
+        True
+    """
+    wide = torch.promote_types(preds.dtype, torch.float32)
+    for predicted, true, counts in chunks(CACHE_LABELS, preds, target, mask):
+        if not math.isfinite(hide(predicted.to(wide) - true, counts).sum()):
+            return False
+    return True
+
+
 def reduce(values: Tensor, mask: Tensor | None, reduction: Reduction) -> Tensor:
     """Reduce elementwise losses over the entries that count.
 
@@ -66,25 +91,64 @@ def reduce(values: Tensor, mask: Tensor | None, reduction: Reduction) -> Tensor:
         mask: Boolean, True counts, or None.
         reduction: ``"mean"``, ``"sum"`` (of this rank alone) or ``"none"`` (masked entries are 0).
     """
-    if mask is not None:
-        values = torch.where(mask, values, torch.zeros_like(values))
+    values = hide(values, mask)
     if reduction == "none":
         return values
     # Sums over millions of pixels in float32 lose digits that the validation curve shows.
-    total = values.sum(dtype=torch.float64)
+    total = double_sum(values)
     if reduction == "mean":
-        total = total / _valid_count(values, mask)
+        count = (
+            total.new_full((), values.numel()) if mask is None else mask.count_nonzero().double()
+        )
+        total = joint_mean(total, count)
     return total.to(values.dtype)
 
 
-def _valid_count(values: Tensor, mask: Tensor | None) -> Tensor:
-    """Return the number of valid entries per rank that averages to the joint mean."""
-    if mask is None:
-        count = torch.full((), values.numel(), dtype=torch.float64, device=values.device)
-    else:
-        count = mask.sum(dtype=torch.float64)
-    ranks = sum_over_ranks(count, values)
-    return count.clamp(min=1) / ranks
+def double_sum(values: Tensor) -> Tensor:
+    """Return the sum in float64 without a copy of all values in float64.
+
+    Example:
+        >>> double_sum(torch.tensor([0.25, 0.5]))
+        tensor(0.7500, dtype=torch.float64)
+    """
+    if torch.compiler.is_compiling():
+        return values.sum(dtype=torch.float64)
+    total: Tensor = _DoubleSum.apply(values)
+    return total
+
+
+class _DoubleSum(torch.autograd.Function):
+    @staticmethod
+    def forward(values: Tensor) -> Tensor:  # type: ignore[override]
+        total = values.new_zeros((), dtype=torch.float64)
+        rows = CACHE_LABELS if values.device.type == "cpu" else DEVICE_LABELS
+        for (part,) in chunks(rows, values.reshape(-1)):
+            total += part.sum(dtype=torch.float64)
+        return total
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:  # type: ignore[override]
+        ctx.dtype, ctx.shape = inputs[0].dtype, inputs[0].shape
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+        return grad.to(ctx.dtype).expand(ctx.shape)
+
+
+def joint_mean(total: Tensor, count: Tensor) -> Tensor:
+    """Return what averages over the ranks to the mean over the entries of all of them.
+
+    Args:
+        total: This rank's sum; while it records gradients the mean is over all ranks.
+        count: How many entries are in it, in float64.
+
+    Example:
+        >>> joint_mean(torch.tensor(6.0), torch.tensor(4.0))
+        tensor(1.5000)
+    """
+    count = count.clone()
+    ranks = sum_over_ranks(count, total)
+    return total / (count.clamp(min=1) / ranks)
 
 
 def mean_over_ranks(quantity: Tensor, mask: Tensor | None, values: Tensor) -> Tensor:
