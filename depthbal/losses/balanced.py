@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from depthbal.losses.base import RegressionLoss
-from depthbal.losses.evaluate import Request
-from depthbal.losses.evidence import components, compute_dtype, wanted_derivatives
-from depthbal.losses.families import GaussianFamily, NoiseFamily
-from depthbal.losses.fused import Terms, balanced_sum
-from depthbal.losses.masking import hide
+from depthbal.losses.families.base import GaussianFamily, NoiseFamily
+from depthbal.losses.kernel.evaluate import Request
+from depthbal.losses.kernel.evidence import components, compute_dtype, wanted_derivatives
+from depthbal.losses.kernel.fused import Terms, balanced_sum
+from depthbal.losses.kernel.masking import hide
 from depthbal.losses.noise import NoiseKind, NoiseModule, build_noise, describe_noise
 from depthbal.losses.reduction import Reduction, joint_mean, mean_over_ranks
 from depthbal.priors import GaussianMixture

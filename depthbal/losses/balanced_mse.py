@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from depthbal.losses.balanced import BalancedMSELoss, Scale
-from depthbal.losses.families import FamilyKind
-from depthbal.losses.family_kinds import build_family
+from depthbal.losses.families.base import FamilyKind
+from depthbal.losses.families.kinds import build_family
 from depthbal.losses.noise import NoiseKind, NoiseModule
 from depthbal.losses.prior_buffers import PriorBuffers
 from depthbal.losses.reduction import Reduction

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from depthbal.losses.evidence import compute_dtype
-from depthbal.losses.masking import hide
+from depthbal.losses.kernel.evidence import compute_dtype
+from depthbal.losses.kernel.masking import hide
 from depthbal.losses.reduction import (
     Reduction,
     all_finite,

@@ -8,15 +8,15 @@ import torch
 from torch import Tensor
 
 from depthbal.losses.balanced import BalancedMSELoss, Scale
-from depthbal.losses.batch_prior import Grouping, Method, batch_prior
-from depthbal.losses.families import FamilyKind
-from depthbal.losses.family_kinds import build_family
-from depthbal.losses.gathering import ranks_to_gather
-from depthbal.losses.label_memory import LabelMemory
+from depthbal.losses.batch.gathering import ranks_to_gather
+from depthbal.losses.batch.groups import join_groups, single_targets
+from depthbal.losses.batch.memory import LabelMemory
+from depthbal.losses.batch.prior import Grouping, Method, batch_prior
+from depthbal.losses.families.base import FamilyKind
+from depthbal.losses.families.kinds import build_family
+from depthbal.losses.families.point_masses import without_spread
 from depthbal.losses.noise import NoiseKind, NoiseModule
-from depthbal.losses.point_masses import without_spread
 from depthbal.losses.reduction import Reduction
-from depthbal.losses.target_groups import join_groups, single_targets
 from depthbal.priors import GaussianMixture
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from depthbal.losses.evidence import log_evidence
+from depthbal.losses.kernel.evidence import log_evidence
 from depthbal.priors import GaussianMixture
 
 # Largest error of the tabulated m(p), as a share of the labels' standard deviation.

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from depthbal.losses.evidence import compute_dtype
+from depthbal.losses.kernel.evidence import compute_dtype
 from depthbal.losses.mean_table import MeanTable
 from depthbal.losses.readout import truncated_normal_mean
 from depthbal.priors import GaussianMixture, Histogram

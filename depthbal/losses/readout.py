@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from depthbal.losses import tabulated
+from depthbal.losses.kernel import tabulated
 
 # Distance from the range, in sigma, beyond which the normal tail is an exponential to 1e-8.
 FAR = 1e4

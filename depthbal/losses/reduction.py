@@ -7,8 +7,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from depthbal.losses.chunks import CACHE_LABELS, DEVICE_LABELS, chunks
-from depthbal.losses.masking import hide
+from depthbal.losses.kernel.chunks import CACHE_LABELS, DEVICE_LABELS, chunks
+from depthbal.losses.kernel.masking import hide
 
 Reduction = Literal["mean", "sum", "none"]
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from depthbal.losses import BMCLoss
-from depthbal.losses import batch_prior as batch_prior_module
-from depthbal.losses.batch_prior import Grouping, batch_prior
+from depthbal.losses.batch import prior as batch_prior_module
+from depthbal.losses.batch.prior import Grouping, batch_prior
 from tests.reference import batch_monte_carlo, batch_monte_carlo_vectors, noise_log_evidence
 
 every_method = pytest.mark.parametrize("method", ["auto", "exact", "grouped", "binned"])

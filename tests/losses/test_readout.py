@@ -5,7 +5,8 @@ import pytest
 import torch
 from scipy.stats import truncnorm
 
-from depthbal.losses import BMCLoss, GAILoss, MSELoss, tabulated, truncated_normal_mean
+from depthbal.losses import BMCLoss, GAILoss, MSELoss, truncated_normal_mean
+from depthbal.losses.kernel import tabulated
 
 RANGE = (0.7, 10.0)
 

@@ -1,0 +1,60 @@
+"""A running histogram of past batches' targets."""
+
+import torch
+from torch import Tensor, nn
+
+from depthbal.losses.batch.binning import Grid
+from depthbal.losses.batch.groups import TargetGroups
+from depthbal.losses.batch.merging import cell_groups
+from depthbal.losses.double_buffers import DoubleBuffers
+
+BINS = 1024
+
+
+class LabelMemory(nn.Module):
+    """The targets of past batches in 1,024 bins of count, mean and variance, fading with age.
+
+    A batch that is k steps old counts by the power k of batches / (batches + 1), so that the whole
+    past weighs as much as ``batches`` batches. The state is a buffer of constant size, saved and
+    restored with the loss.
+
+    Args:
+        label_range: Ends (lo, hi) of the bins, label units; targets beyond count in the outermost.
+        batches: The weight of the past in batches, positive.
+
+    Example:
+        >>> memory = LabelMemory((0.0, 10.0), batches=1)
+        >>> memory.update(TargetGroups(*torch.tensor([[2.0], [5.0], [0.0]]).double()))
+        >>> past = memory.groups()
+        >>> past.counts.sum().item(), past.means[past.counts > 0].item()
+        (1.0, 5.0)
+    """
+
+    def __init__(self, label_range: tuple[float, float], batches: float) -> None:
+        super().__init__()
+        low, high = label_range
+        self.grid = Grid(low, (high - low) / BINS, BINS)
+        self.decay = batches / (batches + 1)
+        self._buffers_of_moments = DoubleBuffers("moments")
+        self._buffers_of_moments.set(moments=torch.zeros(3, BINS))
+
+    @property
+    def moments(self) -> Tensor:
+        """Count and moments per bin, (3, 1024)."""
+        return self._buffers_of_moments.get("moments")
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has met no target yet; stalls a GPU."""
+        return not bool(self.moments[0].sum() > 0)
+
+    def groups(self) -> TargetGroups:
+        """Return the bins as groups, empty ones with a count of 0."""
+        return cell_groups(self.grid, self.moments)
+
+    def update(self, groups: TargetGroups) -> None:
+        """Add a batch's targets and let all fade by one step."""
+        with torch.no_grad():
+            batch = self.grid.moments(groups.means, groups.counts, groups.variances, orders=2)
+            self.moments.add_(batch)
+            self.moments.mul_(self.decay)

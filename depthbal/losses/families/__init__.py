@@ -1,0 +1,1 @@
+"""Noise families: the densities over which a loss can be balanced."""

@@ -1,0 +1,1 @@
+"""The evidence of Balanced MSE: exact, tabulated or compiled, and the fused mean over labels."""

@@ -1,0 +1,219 @@
+"""The evidence kernel: exact sum, table, chunks, gradients."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.integrate import quad
+
+from depthbal.losses import log_evidence
+from depthbal.losses.kernel import tabulated
+from depthbal.priors import GaussianMixture
+
+PRIOR = GaussianMixture([0.5, 0.3, 0.15, 0.05], [1.5, 2.5, 5.0, 9.0], [0.3, 0.2, 1.0, 0.4])
+POINTS = GaussianMixture([0.6, 0.3, 0.1], [1.0, 3.0, 9.0], [0.0, 0.0, 0.0])
+
+
+def naive(preds: torch.Tensor, prior: GaussianMixture, sigma: torch.Tensor) -> torch.Tensor:
+    total = prior.variances + sigma**2
+    log_normal = -0.5 * (preds[..., None] - prior.means) ** 2 / total
+    return torch.logsumexp(
+        prior.weights.log() + log_normal - 0.5 * torch.log(2 * math.pi * total), dim=-1
+    )
+
+
+def gradients(function, preds: torch.Tensor, sigma: float):
+    preds = preds.clone().requires_grad_()
+    noise = torch.tensor(sigma, dtype=preds.dtype, requires_grad=True)
+    value = function(preds, noise)
+    # One weight per entry, of either sign, so that the sums cannot hide a wrong entry.
+    weights = torch.where(torch.arange(value.numel()) % 3 == 0, -1.0, 2.0).view_as(value)
+    grads = torch.autograd.grad((value * weights).sum(), (preds, noise))
+    return value.detach(), *grads
+
+
+@pytest.mark.parametrize("p", [-3.0, 1.7, 12.0])
+def test_equals_numerical_integration_over_the_mixture(p):
+    def integrand(y: float) -> float:
+        density = PRIOR.log_density(torch.tensor(y)).exp().item()
+        return density * math.exp(-0.5 * ((y - p) / 0.7) ** 2) / (0.7 * math.sqrt(2 * math.pi))
+
+    integral, _ = quad(integrand, -10, 20, points=[1.5, 2.5, 5.0, 9.0], epsabs=1e-14, limit=400)
+    value = log_evidence(torch.tensor(p, dtype=torch.float64), PRIOR, 0.7).item()
+    assert value == pytest.approx(math.log(integral), abs=1e-8)
+
+
+@pytest.mark.parametrize("prior", [PRIOR, POINTS])
+@pytest.mark.parametrize("sigma", [1e-3, 0.3, 100.0])
+def test_value_and_gradients_equal_the_naive_formula_in_float64(prior, sigma):
+    preds = torch.linspace(-2, 12, 507, dtype=torch.float64).view(3, 169)
+    fast = gradients(lambda p, s: log_evidence(p, prior, s), preds, sigma)
+    slow = gradients(lambda p, s: naive(p, prior, s), preds, sigma)
+    for got, expected in zip(fast, slow, strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-9 * expected.abs().max())
+
+
+def test_gradcheck():
+    preds = torch.linspace(0, 10, 7, dtype=torch.float64, requires_grad=True)
+    sigma = torch.tensor(0.8, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda p, s: log_evidence(p, PRIOR, s), (preds, sigma))
+
+
+@given(shape=st.lists(st.integers(1, 7), min_size=0, max_size=4), sigma=st.floats(1e-2, 50.0))
+@settings(max_examples=30, deadline=None)
+def test_any_shape_is_elementwise(shape, sigma):
+    preds = torch.rand(shape, dtype=torch.float64) * 10
+    value = log_evidence(preds, PRIOR, sigma)
+    assert value.shape == preds.shape
+    one_by_one = [log_evidence(p, PRIOR, sigma) for p in preds.flatten()]
+    torch.testing.assert_close(value.flatten(), torch.stack(one_by_one))
+
+
+# Point masses 120 sigma apart are left out: there float32 itself, not the table, sets the error.
+@pytest.mark.parametrize(
+    ("prior", "sigma"),
+    [(PRIOR, 0.05), (PRIOR, 1.0), (PRIOR, 10.0), (POINTS, 0.5), (POINTS, 1.0), (POINTS, 10.0)],
+)
+def test_the_table_is_within_its_tolerance_of_float64(prior, sigma):
+    torch.manual_seed(0)
+    preds = torch.rand(2, 150_001) * 14 - 2
+    value, by_preds, by_sigma = gradients(lambda p, s: log_evidence(p, prior, s), preds, sigma)
+    exact = gradients(lambda p, s: log_evidence(p, prior, s), preds.double(), sigma)
+    size = exact[0].abs().clamp(min=1)
+    assert ((value - exact[0]).abs() / size).max() < 1e-5
+    error = (by_preds - exact[1]).abs() * sigma
+    assert (error / (exact[1] * sigma).abs().clamp(min=1)).max() < 2e-5
+    assert by_sigma.item() == pytest.approx(exact[2].item(), rel=1e-5)
+
+
+def test_the_table_is_used_for_many_predictions_and_refused_for_few(monkeypatch):
+    calls = []
+    build = tabulated.build
+    monkeypatch.setattr(tabulated, "build", lambda *a: calls.append(build(*a)) or calls[-1])
+    log_evidence(torch.rand(300_000), PRIOR, 1.0)
+    assert calls.pop() is not None
+    log_evidence(torch.rand(1000), PRIOR, 1.0)
+    assert not calls
+    spread = torch.rand(300_000)
+    spread[0] = 1e7
+    value = log_evidence(spread, PRIOR, 1.0)
+    assert calls.pop() is None
+    assert torch.isfinite(value).all()
+
+
+def test_the_table_gives_way_where_it_misses_the_tolerance(monkeypatch):
+    monkeypatch.setattr(tabulated, "NODES_PER_SMOOTHNESS", 0.5)
+    preds = torch.rand(300_000) * 10
+    value = log_evidence(preds, POINTS, 0.3)
+    expected = naive(preds.double(), POINTS, torch.tensor(0.3, dtype=torch.float64))
+    torch.testing.assert_close(value.double(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_half_precision_is_computed_in_float32():
+    preds = torch.linspace(0, 10, 100).to(torch.bfloat16)
+    value = log_evidence(preds, PRIOR, 1.0)
+    assert value.dtype == torch.float32
+    torch.testing.assert_close(value, log_evidence(preds.float(), PRIOR, 1.0))
+
+
+def test_predictions_100_sigma_away_stay_finite():
+    preds = torch.tensor([-100.0, 120.0], requires_grad=True)
+    value = log_evidence(preds, POINTS, 1.0)
+    value.sum().backward()
+    assert torch.isfinite(value).all()
+    assert torch.isfinite(preds.grad).all()
+
+
+def test_memory_does_not_grow_with_the_number_of_components():
+    many = GaussianMixture(torch.ones(5000), torch.linspace(0, 10, 5000), torch.zeros(5000))
+    preds = torch.rand(50_000, requires_grad=True) * 10
+    saved: list[int] = []
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        saved.append(tensor.numel())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        log_evidence(preds, many, 1.0).sum()
+    assert sum(saved) <= 4 * preds.numel()
+
+
+@pytest.mark.parametrize("budget", [0.0, -1.0, math.nan])
+def test_a_budget_that_is_not_positive_is_an_error(budget):
+    with pytest.raises(ValueError, match="positive memory_budget_mb"):
+        log_evidence(torch.zeros(3), PRIOR, 1.0, memory_budget_mb=budget)
+
+
+@pytest.mark.parametrize("sigma", [0.0, -1.0])
+def test_a_sigma_that_is_not_positive_is_an_error(sigma):
+    for value in (sigma, torch.tensor(sigma), torch.full((3,), sigma)):
+        with pytest.raises(ValueError, match="positive noise_sigma"):
+            log_evidence(torch.zeros(3), PRIOR, value)
+
+
+def test_a_sigma_of_another_shape_is_an_error_and_not_broadcast():
+    with pytest.raises(ValueError, match="one per label"):
+        log_evidence(torch.zeros(3, 2), PRIOR, torch.ones(2))
+
+
+def test_a_sigma_per_prediction_equals_one_call_for_each():
+    preds = torch.linspace(0, 10, 12, dtype=torch.float64).view(3, 4).requires_grad_()
+    sigma = torch.linspace(0.1, 3, 12, dtype=torch.float64).view(3, 4).requires_grad_()
+    value = log_evidence(preds, PRIOR, sigma)
+    expected = [
+        log_evidence(p, PRIOR, s) for p, s in zip(preds.flatten(), sigma.flatten(), strict=True)
+    ]
+    torch.testing.assert_close(value.flatten(), torch.stack(expected))
+    assert torch.autograd.gradcheck(lambda p, s: log_evidence(p, PRIOR, s), (preds, sigma))
+
+
+def test_a_sigma_that_follows_the_prediction_can_be_tabulated(monkeypatch):
+    def sigma_of(preds: torch.Tensor) -> torch.Tensor:
+        return 0.2 + 0.1 * torch.nn.functional.softplus(preds)
+
+    built = []
+    build = tabulated.build
+    monkeypatch.setattr(tabulated, "build", lambda *a: built.append(build(*a)) or built[-1])
+    preds = torch.rand(300_000) * 10
+    value = log_evidence(preds, PRIOR, sigma_of(preds), sigma_of=sigma_of)
+    assert built[-1] is not None
+    expected = log_evidence(preds.double(), PRIOR, sigma_of(preds.double()))
+    torch.testing.assert_close(value.double(), expected, rtol=1e-5, atol=1e-5)
+
+
+def random_vectors(covariance: str, dimension: int = 3):
+    generator = torch.Generator().manual_seed(1)
+    factor = torch.randn(4, dimension, dimension, generator=generator, dtype=torch.float64)
+    full = factor @ factor.mT + 0.1 * torch.eye(dimension)
+    variances = full if covariance == "full" else full.diagonal(dim1=1, dim2=2).clone()
+    means = 3 * torch.randn(4, dimension, generator=generator, dtype=torch.float64)
+    prior = GaussianMixture([0.4, 0.3, 0.2, 0.1], means, variances)
+    preds = 3 * torch.randn(5, 2, dimension, generator=generator, dtype=torch.float64)
+    return prior, full if covariance == "full" else torch.diag_embed(variances), preds
+
+
+@pytest.mark.parametrize("covariance", ["full", "diag"])
+def test_vectors_equal_torch_multivariate_normals(covariance):
+    prior, full, preds = random_vectors(covariance)
+    sigma = 0.7
+    normal = torch.distributions.MultivariateNormal(prior.means, full + sigma**2 * torch.eye(3))
+    expected = torch.logsumexp(prior.weights.log() + normal.log_prob(preds[:, :, None]), dim=-1)
+    torch.testing.assert_close(log_evidence(preds, prior, sigma), expected)
+
+
+@pytest.mark.parametrize("covariance", ["full", "diag"])
+@pytest.mark.parametrize("per_label", [False, True])
+def test_gradcheck_of_vectors(covariance, per_label):
+    prior, _, preds = random_vectors(covariance)
+    shape = preds.shape[:-1] if per_label else ()
+    sigma = torch.full(shape, 0.8, dtype=torch.float64, requires_grad=True)
+    preds.requires_grad_()
+    assert torch.autograd.gradcheck(lambda p, s: log_evidence(p, prior, s), (preds, sigma))
+
+
+def test_vectors_of_another_dimension_are_an_error():
+    prior, _, _ = random_vectors("diag")
+    with pytest.raises(ValueError, match="dimension 3"):
+        log_evidence(torch.zeros(7, 4), prior, 1.0)

@@ -1,0 +1,138 @@
+"""The exact sums: blocks, memory, parts of a mixture, derivatives that nobody needs."""
+
+import math
+
+import pytest
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from depthbal.losses import log_evidence
+from depthbal.losses.kernel import exact
+from depthbal.losses.kernel.exact import Components, Evidence, Wanted, exact_evidence
+from depthbal.priors import GaussianMixture
+
+MIXTURE = Components(
+    torch.tensor([0.5, 0.3, 0.15, 0.05]).double().log(),
+    torch.tensor([1.5, 2.5, 5.0, 9.0]).double(),
+    torch.tensor([0.3, 0.0, 1.0, 0.4]).double(),
+)
+
+
+def vectors() -> Components:
+    generator = torch.Generator().manual_seed(0)
+    axes = torch.linalg.qr(torch.randn(4, 3, 3, generator=generator, dtype=torch.float64))[0]
+    means = 3 * torch.randn(4, 3, generator=generator, dtype=torch.float64)
+    return Components(MIXTURE.log_weights, means, means.abs(), axes)
+
+
+def naive(preds: torch.Tensor, sigma: torch.Tensor, mixture: Components) -> Evidence:
+    """Value by one N x K matrix, derivatives by automatic differentiation."""
+    preds, sigma = preds.clone().requires_grad_(), sigma.clone().requires_grad_()
+    total = mixture.variances + sigma[..., None] ** 2
+    normal = torch.distributions.Normal(mixture.means, total.sqrt(), validate_args=False)
+    value = torch.logsumexp(mixture.log_weights + normal.log_prob(preds[:, None]), dim=1)
+    return Evidence(value.detach(), *torch.autograd.grad(value.sum(), (preds, sigma)))
+
+
+def peak_mib(function) -> float:
+    """Largest memory of the tensors that a call holds at once."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+        function()
+    events = [e for e in recorded.profiler.kineto_results.events() if e.name() == "[memory]"]
+    changes = torch.tensor([e.nbytes() for e in sorted(events, key=lambda e: e.start_ns())])
+    return changes.cumsum(0).max().item() / 2**20
+
+
+@pytest.mark.parametrize("numbers", [1, 64, 10**9])
+@pytest.mark.parametrize("kind", ["scalars", "one sigma each", "vectors"])
+def test_the_size_of_a_block_does_not_matter(numbers, kind, monkeypatch):
+    mixture = vectors() if kind == "vectors" else MIXTURE
+    preds = torch.linspace(-5, 15, 39, dtype=torch.float64)
+    preds = preds.view(13, 3) if kind == "vectors" else preds
+    sigma = torch.linspace(0.2, 2, 39).double() if kind == "one sigma each" else torch.tensor(0.5)
+    monkeypatch.setattr(exact, "CACHE_NUMBERS", 2**17)
+    expected = exact_evidence(preds, sigma.double(), mixture)
+    monkeypatch.setattr(exact, "CACHE_NUMBERS", numbers)
+    for got, whole in zip(exact_evidence(preds, sigma.double(), mixture), expected, strict=True):
+        torch.testing.assert_close(got, whole, rtol=1e-12, atol=1e-12)
+
+
+def test_parts_of_a_mixture_without_weight_change_nothing(monkeypatch):
+    nothing = Components(torch.full((3,), -torch.inf), torch.zeros(3), torch.ones(3))
+    padded = Components(*(torch.cat(pair) for pair in zip(nothing[:3], MIXTURE[:3], strict=True)))
+    preds = torch.linspace(-5, 15, 11, dtype=torch.float64)
+    sigma = torch.linspace(0.2, 2, 11, dtype=torch.float64)
+    monkeypatch.setattr(exact, "CACHE_NUMBERS", 1)
+    got = exact_evidence(preds, sigma, padded)
+    for one, other in zip(got, naive(preds, sigma, MIXTURE), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("wanted", [Wanted(False, False), Wanted(True, False), Wanted(False, True)])
+@pytest.mark.parametrize("kind", ["scalars", "vectors"])
+def test_derivatives_that_are_not_wanted_are_not_there(wanted, kind):
+    mixture = vectors() if kind == "vectors" else MIXTURE
+    preds = torch.linspace(-5, 15, 39, dtype=torch.float64)
+    preds = preds.view(13, 3) if kind == "vectors" else preds
+    everything = exact_evidence(preds, torch.tensor(0.5).double(), mixture)
+    got = exact_evidence(preds, torch.tensor(0.5).double(), mixture, wanted)
+    assert (got.by_preds is not None, got.by_sigma is not None) == tuple(wanted)
+    for part, whole in zip(got, everything, strict=True):
+        assert part is None or torch.equal(part, whole)
+
+
+@pytest.mark.parametrize("budget", [0.5, 4.0])
+@pytest.mark.parametrize("kind", ["scalars", "vectors", "diagonal vectors"])
+def test_temporaries_stay_below_the_budget(kind, budget, monkeypatch):
+    monkeypatch.setattr(exact, "CACHE_NUMBERS", 2**40)  # as on a device
+    labels, event = (20_000, ()) if kind == "scalars" else (7_000, (3,))
+    preds, sigma = torch.rand(labels, *event), torch.rand(labels) + 0.5
+    axes = torch.eye(3).expand(500, 3, 3) if kind == "vectors" else None
+    parts = torch.rand(500, *event), torch.rand(500, *event)  # 38 MiB a matrix
+    results = (2 * labels + preds.numel()) * 4 / 2**20
+    mixture = Components(torch.zeros(500), *parts, axes)
+    peak = peak_mib(lambda: exact_evidence(preds, sigma, mixture, budget_mb=budget))
+    assert 0.3 * budget < peak - results < budget
+
+
+def test_one_prediction_and_many_components_stay_below_the_budget():
+    mixture = Components(torch.zeros(10**6), torch.rand(10**6), torch.rand(10**6))
+    preds = torch.rand(3)
+    peak = peak_mib(lambda: exact_evidence(preds, torch.tensor(1.0), mixture, budget_mb=1))
+    assert peak < 1
+
+
+@pytest.mark.parametrize("learned", [False, True])
+@pytest.mark.parametrize("labels", [300_001, 5_001])
+def test_only_derivatives_that_are_needed_are_kept_for_the_backward_pass(labels, learned):
+    prior = GaussianMixture(MIXTURE.log_weights.exp(), MIXTURE.means, MIXTURE.variances)
+    sigma = torch.tensor(1.0, requires_grad=learned)
+    preds = torch.rand(labels, requires_grad=True)
+    kept: list[int] = []
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        kept.append(tensor.untyped_storage().nbytes() // 4)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        value = log_evidence(preds, prior, sigma)
+    assert kept == [labels] * (1 + learned)
+    kept.clear()
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), torch.no_grad():
+        assert torch.equal(log_evidence(preds, prior, sigma), value)
+    assert kept == []
+
+
+def test_a_sum_of_a_million_terms_loses_no_digits_in_float32():
+    """One point mass repeated: the sum must be that of one normal of weight 1."""
+    count = 10**6
+    weights, means = torch.full((count,), -math.log(count)), torch.full((count,), 3.0)
+    mixture = Components(weights, means, torch.zeros(count))
+    preds, sigma = torch.tensor([2.5, 7.0]), 1.3
+    value, by_preds, by_sigma = exact_evidence(preds, torch.tensor(sigma), mixture)
+    distance = (3.0 - preds).double()
+    expected = -0.5 * (distance / sigma) ** 2 - math.log(sigma * math.sqrt(2 * math.pi))
+    torch.testing.assert_close(value.double(), expected, rtol=1e-6, atol=0)
+    torch.testing.assert_close(by_preds.double(), distance / sigma**2, rtol=1e-6, atol=0)
+    expected = distance**2 / sigma**3 - 1 / sigma
+    torch.testing.assert_close(by_sigma.double(), expected, rtol=1e-6, atol=0)

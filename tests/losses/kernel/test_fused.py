@@ -1,0 +1,278 @@
+"""The balanced loss as one sum: the numbers of the general way, in the memory of plain MSE."""
+
+import shutil
+
+import pytest
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from depthbal.losses import BMCLoss, BNILoss, GAILoss
+from depthbal.losses.kernel import evaluate, fused, tabulated
+from depthbal.losses.kernel.compiled import CompiledFunction
+from depthbal.losses.kernel.evaluate import Request
+from depthbal.losses.kernel.exact import Components
+from depthbal.priors import GaussianMixture, Histogram
+
+PRIOR = GaussianMixture([0.5, 0.3, 0.15, 0.05], [1.5, 2.5, 5.0, 9.0], [0.3, 0.2, 1.0, 0.4])
+BINS = Histogram([0.0, 2.0, 4.0, 6.0, 10.0], [50, 30, 15, 5])
+TABULATED = 2**18 + 1  # by K = 4 the pairs from which on there is a table
+
+
+# A loss with an elementwise() of its own goes the general way.
+class GeneralGAI(GAILoss):
+    def elementwise(self, preds, target, mask):
+        return super().elementwise(preds, target, mask)
+
+
+class GeneralBNI(BNILoss):
+    def elementwise(self, preds, target, mask):
+        return super().elementwise(preds, target, mask)
+
+
+class GeneralBMC(BMCLoss):
+    def elementwise(self, preds, target, mask):
+        return super().elementwise(preds, target, mask)
+
+
+PAIRS = {
+    "gai": (lambda **kwargs: GAILoss(PRIOR, **kwargs), lambda **kw: GeneralGAI(PRIOR, **kw)),
+    "bni": (lambda **kwargs: BNILoss(BINS, **kwargs), lambda **kw: GeneralBNI(BINS, **kw)),
+    "bmc": (BMCLoss, GeneralBMC),
+}
+
+
+def batch(labels: int, dtype: torch.dtype):
+    """Return labels of which the mask hides some, with NaN there and huge predictions."""
+    generator = torch.Generator().manual_seed(labels)
+    target = 10 * torch.rand(labels, generator=generator, dtype=torch.float64)
+    preds = target + torch.randn(labels, generator=generator, dtype=torch.float64)
+    mask = torch.rand(labels, generator=generator) < 0.6
+    mask[:2] = False
+    preds[0], preds[1], target[1] = torch.nan, 6e4, torch.inf
+    return preds.to(dtype), target.to(dtype), mask
+
+
+def value_and_gradients(loss, preds, target, mask):
+    leaf = preds.clone().requires_grad_()
+    loss.zero_grad()
+    value = loss(leaf, target, mask)
+    (3 * value).backward()
+    return value.detach(), leaf.grad, *(parameter.grad for parameter in loss.parameters())
+
+
+def assert_same_numbers(one, other, rtol: float):
+    for got, expected in zip(one, other, strict=True):
+        assert got.dtype == expected.dtype
+        # The value and the gradient of sigma are differences of terms of order 1.
+        largest = expected.abs().max().clamp(min=1 if expected.ndim == 0 else 0).item()
+        torch.testing.assert_close(got, expected, rtol=rtol, atol=rtol * largest)
+
+
+@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize("noise", ["fixed", "learned"])
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("scale", ["mean", "none", "pixel"])
+def test_equals_the_general_way_in_float64(name, noise, reduction, scale):
+    kwargs = {
+        "noise": noise,
+        "reduction": reduction,
+        "scale": scale,
+        "init_noise_sigma": 0.7,
+        "mse_weight": 0.8,
+        "balance_weight": 0.3,
+    }
+    inputs = batch(507, torch.float64)
+    one, other = (value_and_gradients(make(**kwargs).double(), *inputs) for make in PAIRS[name])
+    assert_same_numbers(one, other, 1e-12)
+
+
+@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize("labels", [1, 507, TABULATED])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.filterwarnings("ignore:BMCLoss met a batch")
+def test_equals_the_general_way_in_low_precision(name, labels, dtype):
+    preds, target, mask = batch(max(labels, 2), dtype)
+    inputs = [part[-labels:] for part in (preds.nan_to_num(3.0), target, mask)]
+    one, other = (value_and_gradients(make(noise="learned"), *inputs) for make in PAIRS[name])
+    assert_same_numbers(one[:1] + one[2:], other[:1] + other[2:], 1e-5)
+    # Half precision is the gradient's own; there the two may round to neighbours.
+    assert_same_numbers(one[1:2], other[1:2], max(1e-5, torch.finfo(dtype).eps))
+
+
+def test_any_shape_without_a_mask_equals_the_general_way():
+    preds = torch.rand(3, 1, 5, 7, dtype=torch.float64).transpose(2, 3)
+    inputs = preds, 2 * preds, None
+    one, other = (value_and_gradients(make(), *inputs) for make in PAIRS["gai"])
+    assert one[1].shape == preds.shape
+    assert_same_numbers(one, other, 1e-12)
+
+
+@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.filterwarnings("ignore:BMCLoss met a batch")
+def test_an_empty_mask_gives_exactly_0_with_gradients_of_0(name):
+    preds, target, mask = batch(507, torch.float32)
+    loss = PAIRS[name][0](noise="learned")
+    value, by_preds, by_sigma = value_and_gradients(loss, preds, target, torch.zeros_like(mask))
+    assert value == 0
+    assert (by_preds == 0).all()
+    assert by_sigma == 0
+
+
+def test_gradcheck():
+    loss = GAILoss(PRIOR, noise="learned", scale="none").double()
+    preds, target, mask = batch(13, torch.float64)
+    preds = preds.nan_to_num(0.0).requires_grad_()
+
+    def value(preds, log_sigma):
+        return torch.func.functional_call(
+            loss, {"noise.log_sigma": log_sigma}, (preds, target, mask)
+        )
+
+    log_sigma = torch.tensor(-0.3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(value, (preds, log_sigma))
+
+
+@pytest.mark.parametrize("make", PAIRS["gai"])
+def test_a_second_derivative_is_an_error_and_not_wrong(make):
+    preds, target, mask = batch(507, torch.float64)
+    value = make()(preds.requires_grad_(), target, mask)
+    with pytest.raises(RuntimeError, match="no second derivative"):
+        torch.autograd.grad(value, preds, create_graph=True)
+
+
+def test_a_graph_that_is_kept_gives_the_same_gradient_again():
+    preds, target, mask = batch(507, torch.float64)
+    preds = preds.requires_grad_()
+    value = GAILoss(PRIOR)(preds, target, mask)
+    first, second = (torch.autograd.grad(value, preds, retain_graph=True)[0] for _ in range(2))
+    assert torch.equal(first, second)
+
+
+def test_chunks_of_one_label_equal_one_chunk():
+    inputs = batch(507, torch.float64)
+    one, other = (
+        value_and_gradients(GAILoss(PRIOR, noise="learned", memory_budget_mb=budget), *inputs)
+        for budget in (1e-6, 256)
+    )
+    assert_same_numbers(one, other, 1e-12)
+
+
+def test_an_elementwise_loss_of_a_subclass_is_not_passed_over():
+    class Doubled(GAILoss):
+        def elementwise(self, preds, target, mask):
+            return 2 * super().elementwise(preds, target, mask)
+
+    inputs = batch(507, torch.float64)
+    assert Doubled(PRIOR)(*inputs).item() == pytest.approx(2 * GAILoss(PRIOR)(*inputs).item())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("labels", [507, TABULATED])
+def test_values_that_are_not_finite_are_counted_before_anything_is_summed(dtype, labels):
+    preds, target, mask = batch(labels, dtype)
+    mask[5:9] = True
+    preds[5:7], target[8] = torch.nan, torch.inf
+    with pytest.raises(ValueError, match="3 NaN or infinite"):
+        GAILoss(PRIOR)(preds, target, mask)
+
+
+def test_on_devices_bad_labels_are_counted_on_the_way():
+    preds, target, mask = batch(507, torch.float32)
+    mask[5:9] = True
+    preds[5:7], target[8] = torch.nan, torch.inf
+    mixture = Components(PRIOR.weights.log(), PRIOR.means, PRIOR.variances)
+    terms = fused.Terms(count_bad=True)
+    one = torch.tensor(1.0)
+    parts = fused.balanced_sum(preds, target, mask, one, mixture, terms, Request())
+    assert parts.bad == 3
+    assert parts.counted == mask.sum()
+
+
+def test_nothing_is_read_back_from_a_device():
+    preds, target, mask = (part.to("meta") for part in batch(5 * 10**6, torch.float32))
+    loss = GAILoss(PRIOR, noise="learned").to("meta")
+    leaf = preds.requires_grad_()
+    # Reading a tensor without contents would be an error; autocast does not know of such.
+    loss.reduced(leaf, target, mask).backward()
+    assert leaf.grad.shape == preds.shape
+
+
+def test_what_the_mask_hides_does_not_widen_the_table(monkeypatch):
+    ranges = []
+    build = tabulated.build
+    monkeypatch.setattr(tabulated, "build", lambda *a: ranges.append(a[1:3]) or build(*a))
+    preds, target, mask = batch(TABULATED, torch.float32)
+    GAILoss(PRIOR)(preds, target, mask)
+    counted = preds[mask]
+    assert ranges == [pytest.approx((counted.min().item(), counted.max().item()), abs=1e-5)]
+
+
+def peak_bytes(function) -> int:
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+        function()
+    changes = [e for e in recorded.profiler.kineto_results.events() if e.name() == "[memory]"]
+    held = peak = 0
+    for event in sorted(changes, key=lambda e: e.start_ns()):
+        held += event.nbytes()
+        peak = max(peak, held)
+    return peak
+
+
+@pytest.mark.parametrize("noise", ["fixed", "learned"])
+def test_memory_is_the_stored_gradient_and_the_one_returned(noise):
+    preds, target, mask = batch(2**22, torch.float32)
+    loss = GAILoss(PRIOR, noise=noise)
+    leaf = preds.requires_grad_()
+    peak = peak_bytes(lambda: loss(leaf, target, mask).backward())
+    assert peak < 2.2 * preds.nbytes
+    # Without gradients nothing of the labels' number is made at all.
+    with torch.no_grad():
+        assert peak_bytes(lambda: loss(leaf, target, mask)) < 0.2 * preds.nbytes
+
+
+def test_only_the_gradient_of_the_predictions_is_stored():
+    preds, target, mask = batch(507, torch.float32)
+    saved: list[int] = []
+    leaf = preds.requires_grad_()
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda tensor: saved.append(tensor.numel()) or tensor, lambda tensor: tensor
+    ):
+        GAILoss(PRIOR, noise="learned")(leaf, target, mask)
+    assert sum(saved) < 507 + 10
+
+
+@pytest.mark.skipif(
+    not any(shutil.which(name) for name in ("c++", "g++", "clang++")),
+    reason="torch.compile needs a C++ compiler on a CPU",
+)
+def test_compiled_chunks_equal_eager_ones(monkeypatch):
+    torch._dynamo.reset()
+    losses = [GAILoss(PRIOR, noise="learned"), GAILoss(PRIOR)]
+    inputs = [batch(labels, torch.float32) for labels in (1001, 57)]
+    expected = [value_and_gradients(loss, *part) for loss in losses for part in inputs]
+    fresh = CompiledFunction(fused._chunk_of_compiler, "the balanced loss")
+    monkeypatch.setattr(fused, "_compiled_terms", fresh)
+    monkeypatch.setattr(fused, "COMPILING_DEVICES", ("cpu",))
+    monkeypatch.setattr(fused, "COMPILED_LABELS", 0)
+    monkeypatch.setattr(evaluate, "choose_route", lambda *_: "compiled")
+    got = [value_and_gradients(loss, *part) for loss in losses for part in inputs]
+    assert not fresh.failed
+    for one, other in zip(got, expected, strict=True):
+        assert_same_numbers(one, other, 1e-5)
+
+
+def test_where_nothing_compiles_the_eager_chunks_serve(monkeypatch, caplog):
+    def broken(*_, **__):
+        raise RuntimeError("no compiler here")
+
+    inputs = batch(507, torch.float32)
+    expected = value_and_gradients(GAILoss(PRIOR), *inputs)
+    monkeypatch.setattr(torch, "compile", broken)
+    monkeypatch.setattr(
+        fused, "_compiled_terms", CompiledFunction(fused._chunk_of_compiler, "the balanced loss")
+    )
+    monkeypatch.setattr(fused, "COMPILING_DEVICES", ("cpu",))
+    monkeypatch.setattr(fused, "COMPILED_LABELS", 0)
+    for _ in range(2):
+        assert_same_numbers(value_and_gradients(GAILoss(PRIOR), *inputs), expected, 0.0)
+    assert [record.message.count("no compiler here") for record in caplog.records] == [1]
