@@ -9,8 +9,9 @@ from torchvision.models import ResNet50_Weights, resnet50
 from depthbal.models.downloads import torchvision_state_dict
 from depthbal.models.registry import register_model
 from depthbal.models.up_projection import UpProjection
-from depthbal.models.weights import is_weight_file, load_encoder_file
+from depthbal.models.weights import is_weight_file, load_encoder_file, load_exactly
 
+PUBLISHED_SUFFIX = ".pth.tar"
 Features = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
@@ -116,7 +117,8 @@ class ResNetMFF(nn.Module):
     Args:
         weights: of the encoder: None (random), a name torchvision knows for ResNet-50
             (`"IMAGENET1K_V1"`, `"IMAGENET1K_V2"`, or `"imagenet"` for the first, as published), or
-            the path of a state dict (.pth, .pt, .safetensors).
+            the path of a state dict (.pth, .pt, .safetensors); of the whole network: the path of a
+            published checkpoint (.pth.tar), from which training then goes on.
         folded: False enlarges the maps before every convolution as the published code does: the
             same function, several times slower; for comparisons.
 
@@ -125,7 +127,7 @@ class ResNetMFF(nn.Module):
 
     Raises:
         ConfigError: unknown weights name, no such file, or no way to download.
-        CheckpointError: the file's parameters are not those of a ResNet-50.
+        CheckpointError: the file's parameters are not those of a ResNet-50, or of this network.
 
     Example:
         >>> import torch
@@ -145,8 +147,18 @@ class ResNetMFF(nn.Module):
         self.D = UpProjectionDecoder(folded)
         self.MFF = FeatureFusion(folded)
         self.R = Refinement()
-        if weights is not None:
+        self._trained = False
+        if weights is not None and weights.lower().endswith(PUBLISHED_SUFFIX):
+            self._load_published(weights)
+        elif weights is not None:
             self._load_encoder(weights)
+
+    def _load_published(self, path: str) -> None:
+        from depthbal.models import official  # which builds this class
+
+        state = official.official_state_dict(official.read_official_checkpoint(path), path)
+        load_exactly(self, state, f"{path} into the published network (ResNetMFF)")
+        self._trained = True
 
     def _load_encoder(self, weights: str) -> None:
         if is_weight_file(weights):
@@ -157,7 +169,9 @@ class ResNetMFF(nn.Module):
         self.E.load_state_dict({k: v for k, v in state.items() if not k.startswith("fc.")})
 
     def initialise_bias(self, depth_m: float) -> None:
-        """Let the untrained network predict about `depth_m` metres."""
+        """Let an untrained network predict about `depth_m` metres; a trained one stays as it is."""
+        if self._trained:
+            return
         nn.init.constant_(self.R.conv2.bias, depth_m)  # type: ignore[arg-type]
 
     def forward(self, images: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from depthbal.errors import CheckpointError, ConfigError
 
 logger = logging.getLogger(__name__)
 
-SUFFIXES = (".pth", ".pt", ".safetensors")
+SUFFIXES = (".pth", ".pt", ".safetensors", ".pth.tar")
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 """Under which of these keys a saved dictionary may hold the parameters themselves."""
 HEADS = ("fc", "_fc", "classifier", "head", "last_linear", "decoder", "segmentation_head")

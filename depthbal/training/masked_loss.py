@@ -33,9 +33,10 @@ def masked_loss(criterion: nn.Module, preds: Tensor, target: Tensor, mask: Tenso
     if isinstance(criterion, RegressionLoss) or takes_mask:
         loss: Tensor = criterion(preds, target, mask)
         return loss
-    if not mask.any():
+    counted = preds[mask]
+    if not len(counted):
         return preds.sum() * 0.0
-    loss = criterion(preds[mask].float(), target[mask])
+    loss = criterion(counted.float(), target[mask])
     return loss
 
 

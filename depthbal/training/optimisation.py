@@ -1,12 +1,18 @@
-"""Parameter groups: weights follow the schedule, the noise scale keeps its own learning rate."""
+"""The optimizer: its parameter groups, and how it computes an update on a device."""
 
+import inspect
 from collections.abc import Iterable
 from typing import Any
 
 from torch import nn
-from torch.optim import Optimizer
+from torch.optim import Adam, AdamW, Optimizer
+
+from depthbal.errors import ConfigError
 
 NOISE_GROUP = "noise"
+FUSABLE = (Adam, AdamW)
+FORMS = ("fused", "foreach", "capturable", "differentiable")
+"""The settings that say how an update is computed, not which."""
 
 
 def parameter_groups(
@@ -42,3 +48,84 @@ def hold_noise_lr(optimizer: Optimizer, noise_lr: float) -> None:
     for group in optimizer.param_groups:
         if group.get("name") == NOISE_GROUP:
             group["lr"] = noise_lr
+
+
+def suit_device(optimizer: Optimizer, may_fuse: bool = True) -> Optimizer:
+    """Return the optimizer in the form that suits its parameters' device.
+
+    Adam and AdamW on a CUDA device update all parameters in one kernel (``fused=True``) unless
+    the settings say how (fused, foreach, capturable, differentiable). A checkpoint that was
+    written on another device does not change the form.
+
+    Args:
+        optimizer: Just made, without state.
+        may_fuse: False where something else in the training cannot work with a fused optimizer.
+
+    Raises:
+        ConfigError: ``fused=True`` on a CPU that would compute wrong updates.
+
+    Example:
+        >>> import torch
+        >>> on_cpu = Adam([nn.Parameter(torch.zeros(2))])
+        >>> suit_device(on_cpu) is on_cpu
+        True
+    """
+    _refuse_wrong_updates(optimizer)
+    if may_fuse and type(optimizer) in FUSABLE and _is_open(optimizer) and _all_on_cuda(optimizer):
+        optimizer = _fused(optimizer)
+    optimizer.register_load_state_dict_pre_hook(_keep_form)
+    return optimizer
+
+
+def _refuse_wrong_updates(optimizer: Optimizer) -> None:
+    """Refuse a fused CPU optimizer for parameters that are not laid out row by row.
+
+    PyTorch's fused CPU kernels (2.14.1) walk parameter and gradient in memory order and do not
+    look whether the two orders agree: where a gradient comes in another layout than its
+    channels_last parameter, every entry gets another one's update, without an error.
+    """
+    for group in optimizer.param_groups:
+        if group.get("fused") and any(
+            parameter.device.type == "cpu" and not parameter.is_contiguous()
+            for parameter in group["params"]
+        ):
+            raise ConfigError(
+                f"fused {type(optimizer).__name__} on a CPU updates channels_last networks wrongly "
+                "wherever a gradient has another memory layout; leave out "
+                "--model.optimizer.init_args.fused, which is the default on GPUs anyway"
+            )
+
+
+def _is_open(optimizer: Optimizer) -> bool:
+    """Return whether the settings leave the form to PyTorch, in every group."""
+    undecided = {"fused": None, "foreach": None, "capturable": False, "differentiable": False}
+    return all(
+        group.get(form) is value
+        for group in optimizer.param_groups
+        for form, value in undecided.items()
+    )
+
+
+def _all_on_cuda(optimizer: Optimizer) -> bool:
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    return all(p.device.type == "cuda" and p.is_floating_point() for p in parameters)
+
+
+def _fused(optimizer: Optimizer) -> Optimizer:
+    """Return a new optimizer with the same settings and groups that is fused."""
+    known = inspect.signature(type(optimizer)).parameters
+    settings = {name: value for name, value in optimizer.defaults.items() if name in known}
+    groups = [{**group, "fused": True} for group in optimizer.param_groups]
+    return type(optimizer)(groups, **{**settings, "fused": True})
+
+
+def _keep_form(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+    """Give loaded groups the optimizer's own form: they may come from another device."""
+    own = optimizer.param_groups
+    if len(own) != len(state["param_groups"]):
+        return state  # an error that PyTorch reports
+    groups = [
+        {**loaded, **{form: group[form] for form in FORMS if form in group}}
+        for loaded, group in zip(state["param_groups"], own, strict=True)
+    ]
+    return {**state, "param_groups": groups}

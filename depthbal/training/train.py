@@ -115,7 +115,20 @@ def _take_resume(arguments: Sequence[str]) -> tuple[RunFolder | None, list[str]]
             )
     run = RunFolder(Path(known.resume))
     run.require_run()
+    _refuse_converted(run)
     return run, rest
+
+
+def _refuse_converted(run: RunFolder) -> None:
+    """Refuse a published checkpoint as a run: it has no training to continue."""
+    source = _read_versions(run).get("converted_from")
+    if source is not None:
+        raise ConfigError(
+            f"{run.path} was converted from the published checkpoint {source}: it can be evaluated "
+            "and predicts, but holds no training to continue. For a new training that starts from "
+            "its weights: tools/train.py --config configs/nyud2/mse.yaml "
+            f"--model.model.init_args.weights {source} --data.root FOLDER"
+        )
 
 
 def _with_config(
@@ -144,11 +157,8 @@ def _resumed_step(run: RunFolder, cli: TrainCLI) -> int | None:
 
 def _earlier_sessions(run: RunFolder, data: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the earlier sessions of a run, after warning where the data have changed since."""
-    try:
-        previous = json.loads(run.versions.read_text(encoding="utf-8"))
-        known = previous.get("data", {}).get("fingerprint")
-    except (ValueError, AttributeError) as error:
-        raise RunFolderError(f"{run.versions} is damaged ({error})") from error
+    previous = _read_versions(run)
+    known = (previous.get("data") or {}).get("fingerprint")
     if known not in (None, data["fingerprint"]):
         warnings.warn(
             f"the training data are not those that {run.path} was started with (fingerprint "
@@ -157,6 +167,17 @@ def _earlier_sessions(run: RunFolder, data: dict[str, Any]) -> list[dict[str, An
             stacklevel=2,
         )
     return earlier_sessions(previous)
+
+
+def _read_versions(run: RunFolder) -> dict[str, Any]:
+    """Return what a run was made with."""
+    try:
+        versions = json.loads(run.versions.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RunFolderError(f"{run.versions} is damaged ({error})") from error
+    if not isinstance(versions, dict):
+        raise RunFolderError(f"{run.versions} is damaged (it holds no keys and values)")
+    return versions
 
 
 def _device_name(trainer: Trainer) -> str:

@@ -147,3 +147,16 @@ def test_refuses_weights_of_another_encoder(tmp_path):
 def test_names_the_known_weights_when_the_name_is_wrong():
     with pytest.raises(ConfigError, match="IMAGENET1K_V2"):
         ResNetMFF(weights="IMAGENET1K_V3")
+
+
+def test_refuses_a_published_checkpoint_that_lacks_a_weight(tmp_path, model):
+    state = {f"module.{name}": value for name, value in model.state_dict().items()}
+    del state["module.R.conv2.bias"]
+    torch.save({"state_dict": state}, tmp_path / "lacking.pth.tar")
+    with pytest.raises(CheckpointError, match=r"1 missing \(R\.conv2\.bias\)"):
+        ResNetMFF(weights=str(tmp_path / "lacking.pth.tar"))
+
+
+def test_names_the_published_checkpoint_that_is_not_there(tmp_path):
+    with pytest.raises(ConfigError, match=r"nowhere\.pth\.tar"):
+        ResNetMFF(weights=str(tmp_path / "nowhere.pth.tar"))

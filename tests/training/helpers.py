@@ -135,3 +135,20 @@ def same_weights(first: Path, second: Path) -> bool:
     """Whether the last checkpoints of two runs hold the same weights, bit by bit."""
     one, two = (checkpoint_of(run)["state_dict"] for run in (first, second))
     return one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
+
+
+def move_to_pretended_gpu(task: nn.Module) -> None:
+    """Put parameters and buffers on a CUDA device that is not there; inside a FakeTensorMode.
+
+    Such tensors have shapes, types and strides but no values: whoever asks for one, and would so
+    wait for a GPU, gets an error.
+    """
+    for module in task.modules():
+        for store in (module._parameters, module._buffers):
+            for name, value in store.items():
+                if value is None:
+                    continue
+                there = torch.empty_strided(
+                    value.shape, value.stride(), dtype=value.dtype, device="cuda"
+                )
+                store[name] = nn.Parameter(there) if store is module._parameters else there

@@ -12,9 +12,11 @@ from torch.nn import functional
 
 from depthbal import load_predictor
 from depthbal.errors import CheckpointError, ConfigError, RunFolderError
+from depthbal.losses import MSELoss
 from depthbal.models import ResNetMFF
 from depthbal.priors import Histogram
 from depthbal.training.convert import convert_checkpoint
+from depthbal.training.task import DepthTask
 from tests.data.make_files import noise_image, write_image, write_nyud2
 from tests.shared import SHARED, needs_shared
 from tests.training.helpers import TOOLS
@@ -86,11 +88,21 @@ def test_what_the_file_says_beside_its_weights_is_kept(run, file):
     }
 
 
-def test_training_cannot_be_continued_from_it(run, capsys):
+def test_its_training_cannot_be_continued_but_another_can_start_from_its_weights(run, file, capsys):
+    before = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
     assert tool("train.py", "--resume", run) == 2
     message = capsys.readouterr().err
-    assert "model.model" in message
+    assert "converted from the published checkpoint" in message
+    assert f"--model.model.init_args.weights {file}" in message
     assert "Traceback" not in message
+    assert {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
+
+
+def test_a_training_that_starts_from_it_starts_with_its_function(file, donor):
+    task = DepthTask(ResNetMFF(weights=str(file)), MSELoss())
+    task.initialise(Histogram([1.0, 2.0, 9.0], [1, 9]))  # its mean is not the donor's bias
+    state = donor.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in task.model.state_dict().items())
 
 
 @needs_shared

@@ -1,0 +1,206 @@
+"""A training step never waits for a GPU, except where the loss's number is written down.
+
+Most machines that test have no GPU. Two things need none: tensors on a pretended one have no
+values, so that reading one is an error; and in a training on the CPU every read is caught in the
+act. Left out there are the checks for NaN, which on a CPU read at once by design, and the logged
+loss, of which another test shows that it is a number on the CPU whatever device trains.
+"""
+
+import sys
+from types import SimpleNamespace
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import RichProgressBar
+from torch import nn
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from depthbal.losses import BNILoss, GAILoss, MSELoss
+from depthbal.losses.kernel.compiled import CompiledFunction
+from depthbal.priors import Histogram
+from depthbal.training.finite_loss import FiniteLoss
+from depthbal.training.random_states import RandomStates
+from depthbal.training.task import DepthTask
+from tests.training.helpers import DropoutNet, move_to_pretended_gpu
+
+HISTOGRAM = Histogram([1.0, 2.0, 3.0, 4.0], [6, 3, 1])
+EVERY = 5
+CHECKS_FOR_NAN = {"finite_loss.py", "reduction.py", "base.py"}
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        MSELoss,
+        lambda: GAILoss(n_components=4, noise="learned"),
+        lambda: GAILoss(n_components=4, noise="depth"),
+        lambda: BNILoss(noise="learned"),
+    ],
+    ids=["MSE", "GAI", "GAI, noise by depth", "BNI"],
+)
+def test_the_loss_on_a_gpu_reads_no_value(make, monkeypatch):
+    # kernels are compiled for values; the eager functions are the same ones
+    monkeypatch.setattr(CompiledFunction, "run", lambda *arguments: None)
+    task = DepthTask(DropoutNet(), make())
+    task.initialise(HISTOGRAM)
+    with FakeTensorMode():
+        move_to_pretended_gpu(task)
+        image = torch.empty(8, 3, 64, 96, device="cuda")
+        loss = task.compute_loss(
+            {"image": image, "depth": torch.empty(8, 1, 32, 48, device="cuda")}
+        )
+        guard = FiniteLoss()
+        guard.on_train_batch_end(None, task, {"loss": loss}, None, 0)
+        assert loss.device.type == "cuda"
+        with pytest.raises(DataDependentOutputException):
+            loss.item()  # else the test above could not fail
+
+
+class Reads(TorchDispatchMode):
+    """Collect the files of the calls that read values from tensors, innermost first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.places: list[list[str]] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default):
+            files, shown, frame = [], None, sys._getframe()
+            while frame is not None:
+                files.append(frame.f_code.co_filename.rpartition("/")[2])
+                if files[-1] == "result.py" and frame.f_code.co_name == "metrics":
+                    shown = frame.f_locals["name"]  # what Lightning fetches for the progress bar
+                frame = frame.f_back
+            if shown != "train/loss_step" and not CHECKS_FOR_NAN & set(files):
+                self.places.append(files)
+        return func(*args, **(kwargs or {}))
+
+
+class Watch(pl.Callback):
+    """Count the reads of every training step, from its start to the next one's."""
+
+    def __init__(self) -> None:
+        self.reads = Reads()
+        self.per_step: dict[int, int] = {}
+
+    def on_train_start(self, trainer, pl_module) -> None:
+        self.reads.__enter__()
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+        self._close(batch_idx)
+
+    def on_train_epoch_end(self, trainer, pl_module) -> None:
+        self._close(trainer.num_training_batches)
+        self.reads.__exit__(None, None, None)
+
+    def _close(self, step: int) -> None:
+        self.per_step[step] = len(self.reads.places)
+        self.reads.places.clear()
+
+
+def test_the_logged_loss_is_a_number_on_the_cpu_whatever_device_trains(monkeypatch):
+    task, logged = DepthTask(DropoutNet(), MSELoss()), {}
+    monkeypatch.setattr(task, "log", lambda name, value, **_: logged.update({name: value}))
+    task._trainer = SimpleNamespace(
+        log_every_n_steps=1,
+        global_step=1,
+        should_stop=False,
+        accumulate_grad_batches=1,
+        strategy=SimpleNamespace(reduce=lambda value, reduce_op: value),
+    )
+    with FakeTensorMode():
+        task.on_train_batch_end({"loss": torch.empty((), device="cuda")}, None, 0)
+    assert logged["train/loss_step"].device.type == "cpu"
+
+
+class Rows(pl.loggers.CSVLogger):
+    """Keep what is logged."""
+
+    def __init__(self) -> None:
+        super().__init__(".")
+        self.rows: list[tuple[int, dict]] = []
+
+    def log_metrics(self, metrics, step=None) -> None:
+        self.rows.append((step, dict(metrics)))
+
+    def save(self) -> None:
+        pass
+
+
+class Losses(pl.Callback):
+    """Keep every step's loss."""
+
+    def __init__(self) -> None:
+        self.values: list[float] = []
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        self.values.append(outputs["loss"].item() * trainer.accumulate_grad_batches)
+
+
+def sgd(groups) -> torch.optim.Optimizer:
+    # Adam keeps its step count on the CPU, where it reads it
+    return torch.optim.SGD(groups, lr=0.01)
+
+
+def fit(tmp_path, *callbacks: pl.Callback, batches: int = 12, **settings) -> Rows:
+    torch.manual_seed(0)
+    task = DepthTask(DropoutNet(), GAILoss(n_components=4, noise="learned"), optimizer=sgd)
+    task.initialise(HISTOGRAM)
+    samples = [
+        {"image": torch.randn(3, 8, 8), "depth": 1 + 3 * torch.rand(1, 4, 4)}
+        for _ in range(2 * batches)
+    ]
+    rows = Rows()
+    trainer = pl.Trainer(
+        max_epochs=1,
+        accelerator="cpu",
+        logger=rows,
+        log_every_n_steps=EVERY,
+        callbacks=list(callbacks),
+        enable_checkpointing=False,
+        enable_progress_bar=any(isinstance(c, RichProgressBar) for c in callbacks),
+        enable_model_summary=False,
+        default_root_dir=tmp_path,
+        **settings,
+    )
+    trainer.fit(task, torch.utils.data.DataLoader(samples, batch_size=2))
+    return rows
+
+
+@pytest.mark.parametrize("with_bar", [True, False])
+def test_values_are_read_only_at_the_steps_that_are_logged(tmp_path, with_bar):
+    watch = Watch()
+    bars = [RichProgressBar()] if with_bar else []
+    fit(tmp_path, RandomStates(), FiniteLoss(), *bars, watch, batches=13)
+    # keys are the steps done before
+    quiet = {step: count for step, count in watch.per_step.items() if step % EVERY and step < 13}
+    assert len(quiet) == 10
+    assert not any(quiet.values()), quiet
+    assert watch.per_step[EVERY] > 0  # or nothing would be counted
+
+
+def test_the_steps_losses_are_logged_every_n_steps_and_their_mean_after_the_epoch(tmp_path):
+    losses = Losses()
+    rows = fit(tmp_path, losses).rows
+    steps = {step: row["train/loss_step"] for step, row in rows if "train/loss_step" in row}
+    assert steps == {4: pytest.approx(losses.values[4]), 9: pytest.approx(losses.values[9])}
+    (epoch,) = (row["train/loss_epoch"] for _, row in rows if "train/loss_epoch" in row)
+    assert epoch == pytest.approx(sum(losses.values) / len(losses.values), rel=1e-6)
+
+
+def test_accumulated_gradients_do_not_change_the_logged_loss(tmp_path):
+    losses = Losses()
+    rows = fit(tmp_path, losses, batches=20, accumulate_grad_batches=2).rows
+    steps = {step: row["train/loss_step"] for step, row in rows if "train/loss_step" in row}
+    # the fifth update takes the tenth batch
+    assert steps == {4: pytest.approx(losses.values[9]), 9: pytest.approx(losses.values[19])}
+
+
+def test_a_foreign_loss_asks_once_which_pixels_count():
+    task = DepthTask(DropoutNet(), nn.L1Loss())
+    batch = {"image": torch.zeros(1, 3, 8, 8), "depth": torch.ones(1, 1, 4, 4)}
+    with Reads() as reads:
+        task.compute_loss(batch)
+    assert len(reads.places) <= 2  # one each for preds and target: indexing by a mask
