@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from depthbal.losses.families import piecewise
 from depthbal.losses.kernel.evidence import TABULATE_PAIRS, compute_dtype
+from depthbal.losses.kernel.first_order import first_order
 from depthbal.priors import GaussianMixture
 
 # Temporaries of a chunk that live at the same time, and how large they may be together on a CPU,
@@ -202,7 +202,7 @@ class _StoredDerivatives(torch.autograd.Function):
         return evidence.value
 
     @staticmethod
-    @once_differentiable
+    @first_order
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         by_preds, by_sigma = ctx.saved_tensors
         if by_preds is not None:
