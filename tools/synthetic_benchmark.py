@@ -56,7 +56,7 @@ def main(arguments: Sequence[str]) -> None:
     if not options.no_figures:
         from depthbal.synthetic.figures import write_figures
 
-        write_figures(cells, seeds, settings, options.solver, options.epochs, options.out)
+        write_figures(cells, seeds, options.out)
     console.print(f"Written: {options.out}")
 
 

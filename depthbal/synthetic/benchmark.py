@@ -4,7 +4,7 @@ import multiprocessing
 import statistics
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -70,6 +70,8 @@ def run_benchmark(
     for what, listed in (("column", columns), ("method", methods), ("seed", seeds)):
         if not listed or len(set(listed)) < len(listed):
             raise ConfigError(f"expected at least 1 {what} and none twice, got {list(listed)}")
+    if workers < 1:
+        raise ConfigError(f"expected at least 1 worker, got {workers}")
     job = _Job(found, tuple(seeds), solver, settings or Settings(), epochs)
     return job.spread(columns, workers) if workers > 1 else job.cells(chosen)
 
@@ -148,7 +150,7 @@ def solve(
     return fit._replace(test_preds=torch.stack(preds))
 
 
-def summary(values: Sequence[float]) -> dict[str, float | list[float]]:
+def summary(values: Sequence[float]) -> dict[str, Any]:
     """Return median, quartiles and the values themselves.
 
     Example:

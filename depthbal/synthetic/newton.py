@@ -84,7 +84,9 @@ def minimise(
     active = torch.ones(seeds, dtype=torch.bool)
     now = state(torch.cat([start.reshape(seeds, -1) * precision, precision], 1), active)
     length = start.new_ones(seeds)
-    for iteration in range(1, MAX_ITERATIONS + 1):
+    iteration = 0
+    while iteration < MAX_ITERATIONS:
+        iteration += 1
         at_bound = (now.parameters[:, -1] <= LEAST_PRECISION) & (now.gradient[:, -1] > 0)
         step = _newton_step(now, ~at_bound & learned)
         decrease = -(now.gradient * step).sum(1)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -76,19 +77,17 @@ def print_table(console: Console, cells: Sequence[Cell]) -> None:
     for column in content:
         kinds.setdefault(column.rpartition("_")[0], []).append(column)
     for columns in kinds.values():
-        table = Table(title="Test MSE, median over seeds", title_justify="left")
+        table = Table(title="Test MSE: median over seeds (the paper's draw)", box=SIMPLE_HEAD)
         table.add_column("method")
         for column in columns:
             table.add_column(column, justify="right")
-            table.add_column("quartiles", justify="right")
-            table.add_column("paper", justify="right")
         for method in dict.fromkeys(cell.method for cell in cells):
             entries = []
             for column in columns:
                 found = content[column].get(method)
-                span = f"{short(found['q1'])}-{short(found['q3'])}" if found else ""
-                entries += [short(found["median"]) if found else "-", span]
-                entries.append(_paper(column, method))
+                paper = _paper(column, method)
+                entry = short(found["median"]) if found else "-"
+                entries.append(f"{entry} ({paper})" if paper else entry)
             table.add_row(METHODS[method].title, *entries)
         console.print(table)
     for cell in cells:

@@ -1,0 +1,105 @@
+"""The benchmark's table, its tool, and bad input."""
+
+import json
+import statistics
+
+import cv2
+import pytest
+
+from depthbal.errors import ConfigError, DataError
+from depthbal.synthetic import (
+    COLUMNS,
+    TABLE_1,
+    TABLE_METHODS,
+    draw_data,
+    parse_column,
+    run_benchmark,
+)
+from depthbal.synthetic.figures import draw_sigma, draw_skewness
+from depthbal.synthetic.studies import over_components
+from tests.test_tools import tool
+
+
+def test_the_tool_writes_the_table_in_the_agreed_form(tmp_path, capsys):
+    columns = ["normal_high", "mvn_low"]
+    options = ["--seeds", "3", "--out", tmp_path, "--no-figures", "--workers", "1"]
+    options += ["--columns", *columns, "--methods", "vanilla", "gai_learned", "posthoc"]
+    assert tool("synthetic_benchmark.py", *options) == 0
+    table = json.loads((tmp_path / "table.json").read_text())
+    assert list(table) == columns
+    assert list(table["normal_high"]) == ["vanilla", "gai_learned", "posthoc"]
+    entry = table["normal_high"]["vanilla"]
+    assert set(entry) == {"median", "q1", "q3", "values"}
+    assert entry["median"] == statistics.median(entry["values"])
+    assert entry["q1"] <= entry["median"] <= entry["q3"]
+    printed = capsys.readouterr().out
+    assert "5.52" in printed  # the paper's
+    assert "posthoc" not in table["mvn_low"]
+    assert "scalar labels only" in printed
+    details = json.loads((tmp_path / "details.json").read_text())
+    assert details["seeds"] == [0, 1, 2]
+    assert len(details["columns"]["mvn_low"]["gai_learned"]["noise_sigma"]["values"]) == 3
+    assert "| Vanilla, paper | 5.52 | 2.57 |" in (tmp_path / "table.md").read_text()
+
+
+def test_the_defaults_are_the_papers_table():
+    assert len(COLUMNS) == 9
+    assert set(TABLE_1) == set(COLUMNS)
+    assert all(list(row) == TABLE_METHODS for row in TABLE_1.values())
+
+
+def test_processes_share_the_columns_without_changing_anything():
+    columns = ["normal_low", "mvn_low"]  # the second begins first
+    alone = list(run_benchmark(columns, ["vanilla"], [0, 1]))
+    shared = list(run_benchmark(columns, ["vanilla"], [0, 1], workers=2))
+    assert [(c.column, c.method) for c in shared] == [(c.column, c.method) for c in alone]
+    for one, other in zip(shared, alone, strict=True):
+        assert one.errors == pytest.approx(other.errors, rel=1e-9)
+
+
+def test_figures_are_pictures(tmp_path):
+    cells = list(run_benchmark(["normal_low"], ["gai_learned"], [0, 1, 2]))
+    curves = over_components("normal_low", [0, 1], numbers=[1, 2])
+    for name, figure in (
+        ("sigma", draw_sigma(cells)),
+        ("skewness", draw_skewness({"normal": curves, "mvn": curves})),
+    ):
+        figure.savefig(tmp_path / f"{name}.png")
+        assert cv2.imread(str(tmp_path / f"{name}.png")).std() > 5
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--columns", "cauchy_high"], "cauchy_high"),
+        (["--columns", "normal_extreme"], "normal_extreme"),
+        (["--columns", "normal_-1"], "normal_-1"),
+        (["--seeds", "0"], "seed"),
+        (["--seeds", "-2"], "seed"),
+        (["--methods", "magic"], "magic"),
+        (["--solver", "guess"], "guess"),
+        (["--columns", "exponential_1e-6"], "no labels|too few"),
+        (["--batch-size", "1"], "batch"),
+        (["--n-components", "0"], "component"),
+        (["--noise-sigma", "0"], "noise_sigma"),
+        (["--solver", "sgd", "--epochs", "0", "--methods", "vanilla"], "epoch"),
+        (["--workers", "0"], "worker"),
+    ],
+)
+def test_bad_input_is_one_line(options, message, tmp_path, capsys):
+    base = ["--seeds", "1", "--columns", "normal_low", "--methods", "vanilla", "--workers", "1"]
+    assert tool("synthetic_benchmark.py", *base, *options, "--out", tmp_path / "out") == 2
+    error = capsys.readouterr().err.strip()
+    assert any(part in error for part in message.split("|"))
+    assert len(error.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_skewness_without_labels_in_range_is_refused():
+    with pytest.raises(DataError, match=r"exponential_0\.0001 leaves"):
+        draw_data(parse_column("exponential_0.0001"), [0])
+
+
+def test_names_twice_are_refused():
+    with pytest.raises(ConfigError, match="none twice"):
+        run_benchmark(["normal_low"], ["gai", "gai"], [0])

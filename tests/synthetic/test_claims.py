@@ -1,0 +1,186 @@
+"""What the paper claims of its loss, on problems whose answer is known."""
+
+import math
+
+import pytest
+import torch
+
+from depthbal.losses import GAILoss, balance_predictions
+from depthbal.priors import GaussianMixture
+from depthbal.synthetic import (
+    COLUMNS,
+    Method,
+    Settings,
+    draw_data,
+    find_method,
+    parse_column,
+    run_benchmark,
+    solve,
+    summary,
+)
+from depthbal.synthetic.linear import Whitening
+
+SEEDS = range(10)
+
+# Expected test MSE of least squares: (100/12 + (5 - mean)^2) / (1 + Var)^2; for vectors the mean of
+# (100/12) / (1 + eigenvalue)^2.
+CLOSED_FORM = {
+    "normal_high": 5.333,
+    "normal_moderate": 3.413,
+    "normal_low": 2.083,
+    "exponential_high": 18.29,
+    "exponential_moderate": 12.99,
+    "exponential_low": 6.083,
+    "mvn_high": 5.496,
+    "mvn_moderate": 3.764,
+    "mvn_low": 2.519,
+}
+# Converged optima of seeds 0 to 19 by another program (L-BFGS), medians.
+CONVERGED = {"vanilla": 5.377, "reweight": 1.827, "bmc": 0.0093, "bmc_learned": 0.016}
+
+
+@pytest.fixture(scope="module")
+def cells():
+    """All columns, with the methods that take no time."""
+    names = ["vanilla", "reweight", "gai", "gai_learned"]
+    return {(cell.column, cell.method): cell for cell in run_benchmark(COLUMNS, names, SEEDS)}
+
+
+@pytest.fixture(scope="module")
+def normal_high():
+    """The methods of one column that need no fitted mixture, with all twenty seeds."""
+    found = run_benchmark(["normal_high"], list(CONVERGED), range(20))
+    return {cell.method: cell for cell in found}
+
+
+def median(cell):
+    return summary(cell.errors)["median"]
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+def test_vanilla_is_the_closed_form_of_least_squares(cells, column):
+    assert median(cells[column, "vanilla"]) == pytest.approx(CLOSED_FORM[column], rel=0.08)
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+def test_balanced_mse_beats_reweighting_which_beats_vanilla(cells, column):
+    of_column = [median(cells[column, name]) for name in ("gai", "reweight", "vanilla")]
+    assert of_column == sorted(of_column)
+    assert of_column[0] < 0.1 * of_column[1]
+
+
+def test_bmc_beats_reweighting_by_far_as_well(normal_high):
+    assert median(normal_high["bmc"]) < 0.1 * median(normal_high["reweight"])
+
+
+@pytest.mark.parametrize("method", list(CONVERGED))
+def test_medians_are_those_of_another_program(normal_high, method):
+    assert median(normal_high[method]) == pytest.approx(CONVERGED[method], rel=0.02)
+
+
+def test_reweighting_varies_more_from_draw_to_draw(cells):
+    for column in COLUMNS:
+        spread = {}
+        for method in ("reweight", "gai"):
+            quartiles = summary(cells[column, method].errors)
+            spread[method] = quartiles["q3"] - quartiles["q1"]
+        assert spread["reweight"] > 2 * spread["gai"]
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+def test_learned_sigma_finds_the_truth(cells, column):
+    assert summary(cells[column, "gai_learned"].noise_sigma)["median"] == pytest.approx(1, rel=0.1)
+
+
+def test_learned_sigma_of_bmc_finds_the_truth(normal_high):
+    assert summary(normal_high["bmc_learned"].noise_sigma)["median"] == pytest.approx(1, rel=0.1)
+
+
+def test_bmc_approaches_gai_as_the_batch_grows():
+    data = draw_data(parse_column("normal_moderate"), range(4))
+    gai = []
+    for index, labels in enumerate(data.labels):  # GAI with the moments of the very same labels
+        prior = GaussianMixture([1.0], labels.mean(0), labels.var(0))
+        gai.append(balanced_line(data, prior)[index])
+    distances = []
+    for size in (8, 64, 1024):
+        preds = solve(data, find_method("bmc"), settings=Settings(batch_size=size)).test_preds
+        distances.append((preds - torch.stack(gai)).square().mean((1, 2)).median().item())
+    assert distances[0] > 2 * distances[1] > 4 * distances[2]
+
+
+def balanced_line(data, prior):
+    """GAI with one component and sigma 1: m + (1 + 1 / v) (q - m) of the least squares q."""
+    mean, variance = prior.means[0], prior.variances[0]
+    preds = []
+    for x, y, test in zip(data.inputs, data.labels, data.test_inputs, strict=True):
+        design = torch.cat([x, torch.ones_like(x)], 1)
+        line = torch.linalg.lstsq(design, y).solution
+        test = torch.cat([test, torch.ones_like(test)], 1)
+        preds.append(mean + (1 + 1 / variance) * (test @ line - mean))
+    return torch.stack(preds)
+
+
+def test_gai_with_one_component_is_least_squares_stretched():
+    data = draw_data(parse_column("normal_low"), range(4))
+    fit = solve(data, find_method("gai"))
+    expected = [
+        balanced_line(data, data.column.labels.prior(seed))[index]
+        for index, seed in enumerate(data.seeds)
+    ]
+    torch.testing.assert_close(fit.test_preds, torch.stack(expected), rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("level", ["high", "moderate", "low"])
+def test_learned_sigma_of_gai_has_a_closed_form(level):
+    data = draw_data(parse_column(f"normal_{level}"), range(6))
+    fit = solve(data, find_method("gai_learned"))
+    for index, seed in enumerate(data.seeds):
+        counted = data.counted[index]
+        x, y = data.inputs[index, counted], data.labels[index, counted]
+        prior = data.column.labels.prior(seed)
+        design = torch.cat([x, torch.ones_like(x)], 1)
+        line = torch.linalg.lstsq(design, y).solution
+        # r about the least-squares line, s^2 that of the mixture
+        r, s2 = (y - design @ line).square().mean(), prior.variances[0]
+        sigma = math.sqrt(s2 * r / (s2 - r))
+        assert fit.noise_sigma[index].item() == pytest.approx(sigma, rel=1e-6)
+        slope = line[0] * (1 + sigma**2 / s2)
+        first, last = fit.test_preds[index, [0, -1]]
+        span = data.test_inputs[index, -1] - data.test_inputs[index, 0]
+        torch.testing.assert_close((last - first) / span, slope, rtol=1e-6, atol=0)
+
+
+def test_under_a_uniform_prior_balancing_changes_nothing():
+    data = draw_data(parse_column("normal_low"), [0, 1])
+    vanilla = solve(data, find_method("vanilla")).test_preds
+    # Evenly spaced components far beyond all predictions: a constant density.
+    means = torch.arange(-200.0, 210.0, 0.5)
+    flat = GaussianMixture(torch.ones_like(means), means, torch.ones_like(means))
+    preds = solve(data, Method("flat", lambda task: GAILoss(flat, **task.balanced))).test_preds
+    torch.testing.assert_close(preds, vanilla, rtol=0, atol=1e-6)
+
+
+def test_balancing_vanilla_afterwards_is_the_optimum_of_gai_for_many_labels():
+    # For normal labels vanilla is linear in the limit, so that balancing it is, too.
+    distances = []
+    for count in (1024, 32768):
+        data = draw_data(parse_column("normal_moderate"), range(4), n_labels=count)
+        afterwards = solve(data, find_method("posthoc")).test_preds
+        gai = solve(data, find_method("gai")).test_preds
+        torch.testing.assert_close(afterwards, gai, rtol=0, atol=1e-5)
+        distances.append((gai - data.test_labels).square().mean().item())
+    assert distances[1] < distances[0]
+    truth = data.test_labels
+    population = 5 + (truth - 5) * 0.75**2 / (0.75**2 + 1)  # E[y | x], x without noise
+    exact = GaussianMixture([1.0], [5.0], [0.75**2])
+    torch.testing.assert_close(
+        balance_predictions(population, exact, 1.0), truth, rtol=0, atol=1e-5
+    )
+
+
+def test_features_are_white():
+    data = draw_data(parse_column("mvn_high"), [3])
+    features = Whitening.of(data).features(data.inputs)
+    gram = features.mT @ features / features.shape[1]
+    torch.testing.assert_close(gram[0], torch.eye(3).double(), rtol=0, atol=1e-9)
