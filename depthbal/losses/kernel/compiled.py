@@ -20,6 +20,13 @@ logger = logging.getLogger(__name__)
 FEWEST_COMPONENTS = 16
 
 
+def _reason(error: Exception) -> str:
+    """Return the first line of what went wrong, behind the backend's own wrapping."""
+    cause = getattr(error, "inner_exception", error)
+    text = str(cause) or str(error)
+    return text.splitlines()[0] if text else type(cause).__name__
+
+
 class CompiledFunction:
     """A function compiled at its first use; where that fails it says so once and gives up for good.
 
@@ -49,7 +56,7 @@ class CompiledFunction:
                 "%s could not be compiled for %s and is computed without: %s",
                 self._name,
                 device.type,
-                str(error).splitlines()[0] if str(error) else type(error).__name__,
+                _reason(error),
             )
             return None
 
