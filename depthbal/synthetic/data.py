@@ -63,8 +63,8 @@ def draw_data(column: Column, seeds: Sequence[int], n_labels: int = N_LABELS) ->
         raise ConfigError(f"expected at least {FEWEST_LABELS} labels, got {n_labels}")
     test_labels = _grid(column)
     sets = [_draw(column, seed, n_labels, test_labels) for seed in seeds]
-    parts = map(torch.stack, zip(*sets, strict=True))
-    data = SyntheticData(column, tuple(seeds), *parts, test_labels)
+    inputs, labels, counted, tests = (torch.stack(parts) for parts in zip(*sets, strict=True))
+    data = SyntheticData(column, tuple(seeds), inputs, labels, counted, tests, test_labels)
     fewest = int(data.counted.sum(1).min())
     if fewest < FEWEST_LABELS:
         low, high = column.label_range

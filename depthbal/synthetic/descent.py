@@ -85,6 +85,6 @@ def _minimise(problem: Problem, rows: list[slice], max_iterations: int) -> int:
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
-    optimizer.step(closure)
+    optimizer.step(closure)  # type: ignore[no-untyped-call]
     first = next(iter(optimizer.state.values()))
     return int(first["n_iter"])

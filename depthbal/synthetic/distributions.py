@@ -98,7 +98,9 @@ class NormalLabels(LabelDistribution):
 
     def log_prob(self, labels: Tensor) -> Tensor:
         """Return log N(y; 5, s^2)."""
-        return torch.distributions.Normal(5.0, self.skewness).log_prob(labels[..., 0])
+        normal = torch.distributions.Normal(5.0, self.skewness)
+        log_prob: Tensor = normal.log_prob(labels[..., 0])  # type: ignore[no-untyped-call]
+        return log_prob
 
     @property
     def mean(self) -> Tensor:

@@ -33,8 +33,8 @@ STYLES = {
     "bmc_learned": ("#cc79a7", ">"),
 }
 FIT_COLUMNS = ("normal_high", "exponential_high", "tan_low")
-NETWORK_SEEDS = 3  # at most, of non-linear tasks, which take seconds per seed
-STUDY_SEEDS = 10  # at most: studies solve dozens of columns
+NETWORK_SEEDS = 2  # at most, of non-linear tasks, which take seconds per seed
+STUDY_SEEDS = 6  # at most: studies solve dozens of columns
 
 
 def write_figures(cells: Sequence[Cell], seeds: Sequence[int], folder: Path) -> list[Path]:
@@ -47,7 +47,7 @@ def write_figures(cells: Sequence[Cell], seeds: Sequence[int], folder: Path) -> 
 
     Args:
         cells: Of the benchmark, for sigma.png.
-        seeds: Of the benchmark; studies take the first ten.
+        seeds: Of the benchmark; studies take the first six.
         folder: Where to.
     """
     few = list(seeds)[:STUDY_SEEDS]
@@ -93,9 +93,8 @@ def draw_fits(data: SyntheticData, fits: dict[str, Tensor], shown: Sequence[int]
     inputs, labels = data.inputs[first, counted, 0], data.labels[first, counted, 0]
     for axes, (method, preds) in zip(panels.flat, fits.items(), strict=False):
         axes.scatter(inputs, labels, s=4, color="#bbbbbb", linewidths=0, label="training labels")
-        axes.plot(
-            data.test_inputs[first, :, 0], data.test_labels[:, 0], "k--", lw=1.2, label="oracle"
-        )
+        test_inputs, test_labels = data.test_inputs[first, :, 0], data.test_labels[:, 0]
+        axes.plot(test_inputs, test_labels, "k--", lw=1.2, zorder=3, label="oracle")
         colour = STYLES[method][0]
         for index in shown:
             line = {"color": colour, "lw": 2.0 if len(shown) == 1 else 0.8}
@@ -107,7 +106,7 @@ def draw_fits(data: SyntheticData, fits: dict[str, Tensor], shown: Sequence[int]
         _beside(axes, labels, (low, high))
     span = high - low
     panels[0, 0].set_ylim(low - 0.15 * span, high + 0.15 * span)
-    ends = data.test_inputs[first, :, 0]
+    ends = torch.cat([data.test_inputs[first, :, 0], inputs])
     margin = 0.05 * float(ends.max() - ends.min())
     panels[0, 0].set_xlim(float(ends.min()) - margin, float(ends.max()) + margin)
     panels[0, 0].legend(fontsize="x-small", loc="upper left")
@@ -137,7 +136,7 @@ def draw_densities(seed: int) -> Figure:
         grid = torch.stack(torch.meshgrid(line, line, indexing="xy"), -1)
         density = data.column.labels.log_prob(grid).exp()
         image = axes.pcolormesh(line, line, density, cmap="Blues", shading="auto", rasterized=True)
-        axes.scatter(*data.labels[0].T, s=3, color="#d55e00", linewidths=0, alpha=0.5)
+        axes.scatter(*data.labels[0].T, s=2, color="#d55e00", linewidths=0, alpha=0.35)
         figure.colorbar(image, ax=axes, shrink=0.9)
         axes.set_title(f"mvn_{level}", fontsize=10)
         axes.set_aspect("equal")

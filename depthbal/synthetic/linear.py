@@ -51,7 +51,7 @@ class LinearRegressor(nn.Module):
     def __init__(self, whitening: Whitening, start: Tensor) -> None:
         super().__init__()
         self.whitening = whitening
-        self.coefficients = nn.Parameter(start.clone())
+        self.coefficients = nn.Parameter(start.clone(memory_format=torch.contiguous_format))
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return predictions (n, D) of inputs (n, D)."""

@@ -20,6 +20,7 @@ from depthbal.losses import (
     balance_predictions,
     truncated_normal_mean,
 )
+from depthbal.losses.reduction import Reduction
 from depthbal.priors import Histogram
 from depthbal.synthetic.columns import NOISE_SIGMA, Column
 from depthbal.synthetic.data import SyntheticData
@@ -60,7 +61,7 @@ class Task:
     index: int
     settings: Settings
     noise: NoiseModule
-    reduction: str = "mean"
+    reduction: Reduction = "mean"
     scale: str = "mean"
 
     @property

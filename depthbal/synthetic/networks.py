@@ -21,6 +21,9 @@ class SmallNetwork(nn.Module):
         seed: Of the initial weights.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, inputs: Tensor, labels: Tensor, seed: int, hidden: int = HIDDEN) -> None:
         super().__init__()
         dim = labels.shape[-1]

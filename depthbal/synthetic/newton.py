@@ -118,13 +118,15 @@ def _newton_step(now: _State, free: Tensor) -> Tensor:
     curvatures, axes = torch.linalg.eigh(hessian)
     floor = 1e-12 * curvatures[:, -1:]
     along = (axes.mT @ gradient[..., None])[..., 0] / curvatures.clamp(min=floor)
-    return -(axes @ along[..., None])[..., 0]
+    step: Tensor = -(axes @ along[..., None])[..., 0]
+    return step
 
 
 def _longest(precision: Tensor, step: Tensor) -> Tensor:
     """Return the largest part of a step that does not shrink 1 / s^2 too much, (S,)."""
     furthest = (1 - LARGEST_SHRINKING) * precision
-    return torch.where(step < 0, furthest / step.abs().clamp(min=1e-300), 1.0).clamp(max=1.0)
+    share = furthest / (-step).clamp(min=1e-300)
+    return share.clamp(max=1.0)
 
 
 def _means(

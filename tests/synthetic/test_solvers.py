@@ -87,17 +87,17 @@ def test_all_methods_serve_scalars_and_say_what_vectors_lack():
 @pytest.mark.parametrize("column", ["square_low", "exp_low", "log_low", "tan_low"])
 def test_networks_of_nonlinear_tasks_gain_from_balancing(column):
     assert column in NONLINEAR_COLUMNS
-    cells = run_benchmark([column], ["vanilla", "gai"], range(2))
+    cells = run_benchmark([column], ["vanilla", "gai"], [0])
     vanilla, gai = (summary(cell.errors)["median"] for cell in cells)
     assert gai < 0.5 * vanilla
 
 
 @pytest.mark.parametrize("name", ["vanilla", "gai_learned", "bmc"])
 def test_sgd_converges_to_the_exact_optimum_where_its_rate_suits(name):
-    data = draw_data(parse_column("mvn_low"), [0], n_labels=256)
+    data = draw_data(parse_column("normal_low"), [0], n_labels=256)
     settings = Settings(batch_size=256)  # one batch: nothing is stochastic
     exact = solve(data, find_method(name), settings=settings)
-    recipe = Recipe(epochs=250, optimizer="adam", lr=3.0, sigma_lr=0.02)
+    recipe = Recipe(epochs=400, optimizer="adam", lr=0.1, sigma_lr=0.03)
     trained = train(data, find_method(name), settings, recipe)
     error, expected = (data.test_errors(fit.test_preds).item() for fit in (trained, exact))
     assert error == pytest.approx(expected, rel=0.1, abs=0.02)
