@@ -151,9 +151,9 @@ def draw_skewness(curves: dict[str, Curves]) -> Figure:
     figure = Figure(figsize=(11, 3.8), layout="constrained")
     panels = figure.subplots(1, len(curves), sharey=True)
     units = {
-        "normal": "standard deviation (skewed to the left)",
-        "exponential": "rate (skewed to the right)",
-        "mvn": "factor of the covariance (skewed to the left)",
+        "normal": "standard deviation (smaller: more skewed)",
+        "exponential": "rate (larger: more skewed)",
+        "mvn": "factor of the covariance (smaller: more skewed)",
     }
     for axes, (kind, of_kind) in zip(panels, curves.items(), strict=True):
         draw_curves(axes, of_kind)
@@ -195,7 +195,7 @@ def draw_sigma(cells: Sequence[Cell]) -> Figure:
     axes.axhline(NOISE_SIGMA, color="black", linestyle="--", lw=1)
     axes.set_xticks(range(len(columns)), [name.replace("_", "\n") for name in columns])
     axes.set_yscale("log")
-    ticks = [0.5, 0.7, 1.0, 1.5, 2.0, 3.0]
+    ticks = [0.7, 1.0, 1.5, 2.0]
     axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
     axes.set_ylabel("learned sigma; bar: median, dashed: truth")
