@@ -128,6 +128,8 @@ class BalancedMSELoss(RegressionLoss):
 
     def elementwise(self, preds: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
         """Return L(p, y) per label, in units of the squared error unless ``scale="none"``."""
+        if mask is not None and not self.event_dim:
+            preds = _with_hidden_inside(preds, mask)
         sigma = self._sigma(preds.detach() if self.detach_noise else preds, mask)
         prior = self.prior_for(target, mask, sigma.detach())
         size = preds.shape[-1] if self.event_dim else 1
@@ -205,3 +207,12 @@ class BalancedMSELoss(RegressionLoss):
         if self.scale == "pixel" or not unit.ndim:
             return unit
         return mean_over_ranks(unit, mask, values)
+
+
+def _with_hidden_inside(preds: Tensor, mask: Tensor) -> Tensor:
+    """Move hidden predictions from 0 to the mean of the others.
+
+    The evidence is tabulated over the range of all of them, which 0 could widen manifold.
+    """
+    centre = preds.detach().sum() / mask.sum().clamp(min=1)
+    return preds + hide(centre.expand_as(preds).contiguous(), ~mask)

@@ -7,7 +7,7 @@ Gaussian mixture fitted once, BNI by the bins of a histogram.
 """
 
 from abc import abstractmethod
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from depthbal.losses.families.kinds import build_family
 from depthbal.losses.noise import NoiseKind, NoiseModule
 from depthbal.losses.prior_buffers import PriorBuffers
 from depthbal.losses.reduction import Reduction
-from depthbal.priors import GaussianMixture, Histogram, load_prior
+from depthbal.priors import GaussianMixture, Histogram, World, load_prior
 
 PriorSource = GaussianMixture | Histogram | str
 
@@ -39,7 +39,14 @@ class _StoredPriorLoss(BalancedMSELoss):
         super().__init__(**options)
         self.relative_to, self.tau = relative_to, tau
         self.init_args |= {"relative_to": relative_to, "tau": tau}
-        self._prior = PriorBuffers()
+        if not 0 <= tau <= 1:
+            raise ValueError(f"expected tau between 0 (no balancing) and 1 (all of it), got {tau}")
+        if relative_to not in get_args(World) and not str(relative_to).endswith(".json"):
+            raise ValueError(
+                f"expected relative_to {', '.join(get_args(World))} or a .json file that "
+                f"Histogram.save wrote, got {relative_to!r}"
+            )
+        self._prior = PriorBuffers(self.event_dim)
         if prior is not None:
             self.set_prior(load_prior(prior) if isinstance(prior, str) else prior)
 
@@ -54,13 +61,21 @@ class _StoredPriorLoss(BalancedMSELoss):
         return self._prior.is_unset
 
     def set_prior(self, prior: Histogram | GaussianMixture) -> None:
-        """Estimate the prior from a histogram of training labels, or take a mixture as it is.
+        """Estimate the prior from a histogram of training labels, or take a mixture.
 
         Raises:
-            ValueError: An empty histogram, or a prior of labels of another dimension.
+            ValueError: An empty histogram, a prior of labels of another dimension, or a mixture
+                that has no closed form relative to the world to be balanced for.
         """
         if isinstance(prior, Histogram):
             prior = self._estimate(prior.relative_to(self.relative_to, self.tau))
+        elif not isinstance(prior, GaussianMixture):
+            raise ValueError(
+                f"expected a Histogram or a GaussianMixture, got a {type(prior).__name__}: build "
+                "one from labels with Histogram.regular(...).update(labels)"
+            )
+        elif (self.relative_to, self.tau) != ("uniform", 1.0):
+            prior = prior.relative_to(self.relative_to, self.tau)  # type: ignore[arg-type]
         if prior.event_dim != self.event_dim:
             kinds = ("scalar labels", "vectors")
             raise ValueError(
@@ -68,6 +83,8 @@ class _StoredPriorLoss(BalancedMSELoss):
                 f"one of {kinds[prior.event_dim]}, means {tuple(prior.means.shape)}"
             )
         self._prior.set_mixture(prior)
+        for tensor in (*self.noise.parameters(), *self.noise.buffers()):
+            self._prior.to(tensor.device)  # the prior may come after the loss has moved
 
     def prior_for(self, target: Tensor, mask: Tensor | None, sigma: Tensor) -> GaussianMixture:
         """Return the stored prior.
@@ -112,7 +129,7 @@ class GAILoss(_StoredPriorLoss):
         relative_to: The world to balance for, where the prior is a histogram: ``"uniform"`` in the
             label, ``"log_uniform"``, ``"exp_uniform"`` (for labels that are logarithms), or a file
             that ``Histogram.save`` wrote; see ``Histogram.relative_to``.
-        tau: Share of the balancing: 1 is all of it, 0 none, which is MSE.
+        tau: Share of the balancing: 1 is all of it; 0 is none, which is MSE once it is read out.
 
     Shapes: preds and target of one shape, any; the mask of the same, for vectors without the last
     axis. The result is a scalar unless ``reduction`` is ``"none"``. The value can be negative: it

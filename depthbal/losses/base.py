@@ -1,5 +1,6 @@
 """What every loss of the package has in common: checks, precision, masks, reduction."""
 
+import math
 from abc import ABC, abstractmethod
 from typing import Any
 
@@ -51,8 +52,14 @@ class RegressionLoss(nn.Module, ABC):
         super().__init__()
         if event_dim not in (0, 1):
             raise ValueError(f"expected event_dim 0 (scalars) or 1 (vectors), got {event_dim!r}")
-        if label_range is not None and not label_range[0] < label_range[1]:
-            raise ValueError(f"expected label_range (lo, hi) with lo < hi, got {label_range}")
+        if label_range is not None and not (
+            len(label_range) == 2
+            and all(math.isfinite(end) for end in label_range)
+            and label_range[0] < label_range[1]
+        ):
+            raise ValueError(
+                f"expected label_range (lo, hi), both finite and lo < hi, got {label_range}"
+            )
         if reduction not in ("mean", "sum", "none"):
             raise ValueError(f"expected reduction mean, sum or none, got {reduction!r}")
         self.label_range = None if label_range is None else (label_range[0], label_range[1])

@@ -145,7 +145,7 @@ class BMCLoss(BalancedMSELoss):
         over_ranks = self.gather and self._recording and ranks_to_gather() > 1
         grouping = dataclasses.replace(self.grouping, over_ranks=over_ranks)
         groups, extent = batch_prior(target, mask, sigma, grouping)
-        if not extent.distinct and (self.memory is None or self.memory.is_empty):
+        if extent.counted and not extent.distinct and (self.memory is None or self.memory.is_empty):
             self._warn()
         if self.memory is not None:
             batch, past = groups, self.memory.groups()

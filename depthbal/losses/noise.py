@@ -84,7 +84,7 @@ class LearnedNoise(NoiseModule):
         ValueError: An initial sigma outside the bounds.
 
     Example:
-        >>> LearnedNoise(2.0)(torch.zeros(3)).item()
+        >>> round(LearnedNoise(2.0)(torch.zeros(3)).item(), 6)
         2.0
     """
 
@@ -103,7 +103,7 @@ class LearnedNoise(NoiseModule):
         """Return sigma, shape (), with a gradient to ``log_sigma``."""
         with torch.no_grad():
             self.log_sigma.clamp_(*self.log_bounds)
-        return self.log_sigma.exp()
+        return self.log_sigma.double().exp()
 
 
 class DepthNoise(NoiseModule):
@@ -193,15 +193,15 @@ def build_noise(
         noise_sigma: (Initial) sigma of a kind, label units; a module has its own.
 
     Example:
-        >>> build_noise("learned", 0.5)(torch.zeros(3)).item()
+        >>> build_noise("fixed", 0.5)(torch.zeros(3)).item()
         0.5
     """
     if isinstance(noise, NoiseModule):
         return noise
     if noise is None:
         raise ValueError(
-            "the loss was saved with a noise module of a class that is not ours: build the loss "
-            "with it and hand it over as the criterion"
+            "expected a noise, got None; a checkpoint's None stands for a noise module of a class "
+            "that is not ours: build the loss with it and hand it over as the criterion"
         )
     if isinstance(noise, dict):
         return NOISES[noise["kind"]](**noise["init_args"])
@@ -222,9 +222,12 @@ def describe_noise(noise: NoiseKind | NoiseModule | dict[str, Any]) -> Any:
 
 
 def require_positive(noise_sigma: float) -> None:
-    """Raise a ValueError unless sigma is a positive, finite number."""
-    if not (math.isfinite(noise_sigma) and noise_sigma > 0):
-        raise ValueError(f"expected a positive noise_sigma in label units, got {noise_sigma}")
+    """Raise a ValueError unless sigma is a positive number whose square float32 can hold."""
+    if not 1e-15 < noise_sigma < 1e15:
+        raise ValueError(
+            "expected a positive noise_sigma in label units, between 1e-15 and 1e15, got "
+            f"{noise_sigma}"
+        )
 
 
 def _inverse_softplus(value: float) -> float:

@@ -9,6 +9,9 @@ from depthbal.priors import FitReport, GaussianMixture
 class PriorBuffers(DoubleBuffers):
     """A Gaussian mixture held as buffers.
 
+    Args:
+        event_dim: Dimension of its labels: 0 for scalars, 1 for vectors.
+
     Example:
         >>> buffers = PriorBuffers()
         >>> buffers.set_mixture(GaussianMixture([1.0], [2.0], [0.5]))
@@ -18,8 +21,9 @@ class PriorBuffers(DoubleBuffers):
         tensor([2.], dtype=torch.float64)
     """
 
-    def __init__(self) -> None:
+    def __init__(self, event_dim: int = 0) -> None:
         super().__init__("weights", "means", "variances")
+        self.event_dim = event_dim
         self._mixture: GaussianMixture | None = None  # kept: it decomposes its covariances once
         self._fit_report: FitReport | None = None
 
@@ -45,6 +49,16 @@ class PriorBuffers(DoubleBuffers):
         super()._apply(fn, recurse)
         return self
 
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        means = state_dict.get(f"{prefix}means")
+        if means is not None and means.ndim - 1 != self.event_dim:
+            errors: list[str] = args[-1]
+            errors.append(
+                f"the prior was saved for event_dim={means.ndim - 1}, this loss has "
+                f"event_dim={self.event_dim}"
+            )
+            return
         self._mixture = self._fit_report = None
-        super()._load_from_state_dict(*args, **kwargs)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

@@ -165,7 +165,7 @@ def mean_over_ranks(quantity: Tensor, mask: Tensor | None, values: Tensor) -> Te
     """
     counted = torch.ones_like(quantity) if mask is None else mask.to(quantity)
     products = torch.stack([quantity.detach() * counted, counted])
-    sums = products.flatten(1).sum(1, dtype=torch.float64)
+    sums = products.reshape(2, -1).sum(1, dtype=torch.float64)
     sum_over_ranks(sums, values)
     return (sums[0] / sums[1].clamp(min=1)).to(quantity.dtype)
 

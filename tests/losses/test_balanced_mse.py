@@ -270,10 +270,10 @@ def test_the_minimum_of_balanced_mse_recovers_the_truth_that_mse_misses():
     assert mse_slope == pytest.approx(1 / (1 + 0.49), abs=0.01)
 
 
-@pytest.mark.parametrize("size", [0, 1])
-def test_bmc_warns_once_where_a_batch_cannot_be_balanced(size):
+def test_bmc_warns_once_where_a_batch_cannot_be_balanced():
     loss = BMCLoss()
-    batch = torch.ones(size)
+    batch = torch.ones(1)
+    loss(torch.ones(0), torch.ones(0))  # of nothing there is nothing to say
     with pytest.warns(UserWarning, match="GAILoss"):
         loss(batch, batch)
     with warnings.catch_warnings():
@@ -324,3 +324,41 @@ def test_the_error_of_the_fitted_prior_stays_known_when_the_loss_moves():
     assert loss.prior.fit_report.noise_sigma == 1.0
     assert 0 < loss.prior.fit_report.largest_error < 0.05
     assert loss.prior.to_dict()["fit_report"]["largest_error"] < 0.05
+
+
+def test_a_state_of_another_label_dimension_is_refused_and_changes_nothing():
+    vectors = GAILoss(GaussianMixture([1.0], [[2.0, 7.0]], [[1.0, 1.0]]), event_dim=1)
+    scalars = make("GAILoss")
+    before = scalars.prior.to_dict()
+    with pytest.raises(RuntimeError, match="saved for event_dim=1, this loss has event_dim=0"):
+        scalars.load_state_dict(vectors.state_dict())
+    assert scalars.prior.to_dict()["means"] == before["means"]
+
+
+@pytest.mark.parametrize("name", ["BNILoss", "GAILoss"])
+def test_a_world_or_share_of_balancing_is_checked_at_once_and_never_ignored(name):
+    for wrong in ({"tau": -3.0}, {"tau": 1.5}, {"relative_to": "nonsense"}):
+        with pytest.raises(ValueError, match="expected"):
+            LOSSES[name](**wrong)
+    mixture = GaussianMixture([0.5, 0.5], [2.0, 6.0], [1.0, 1.0])
+    with pytest.raises(ValueError, match=r"relative_to"):
+        LOSSES[name](mixture, tau=0.5)
+
+
+@pytest.mark.parametrize("label_range", [(0.0, float("inf")), (0.0, 10.0, 5.0), (float("nan"), 1)])
+def test_a_label_range_is_two_finite_numbers(label_range):
+    with pytest.raises(ValueError, match="both finite"):
+        GAILoss(label_range=label_range)
+
+
+def test_what_is_no_prior_is_an_error_that_says_what_is():
+    with pytest.raises(ValueError, match="expected a Histogram or a GaussianMixture, got a list"):
+        GAILoss([1.0, 2.0, 3.0])
+
+
+@every_loss
+@pytest.mark.filterwarnings("ignore:BMCLoss met a batch")
+def test_single_numbers_are_labels_too(name):
+    value = make(name)(torch.tensor(2.0), torch.tensor(3.0))
+    assert value.shape == ()
+    assert torch.isfinite(value)

@@ -179,7 +179,7 @@ def test_noise_that_follows_the_prediction_bins_for_its_smallest_value_that_coun
     assert len(groups.counts) == len(batch_prior(target[1:], None, sigma[1], Grouping())[0].counts)
 
 
-@pytest.mark.parametrize("shape", [(0,), (1,), (5,)])
+@pytest.mark.parametrize("shape", [(1,), (5,)])
 def test_fewer_than_two_distinct_targets_warn_once_and_name_gai(shape):
     loss = BMCLoss()
     same = torch.full(shape, 2.0)
@@ -302,3 +302,26 @@ def test_huber_noise_over_bins_equals_the_sum_over_all_targets(sigma, delta):
     ]
     expected = evidence - torch.cat(density)
     torch.testing.assert_close(values, expected, rtol=0, atol=3e-5)
+
+
+@pytest.mark.parametrize("method", ["auto", "grouped"])
+def test_a_training_step_sees_the_memory_of_the_batches_before_it(method):
+    """The prior of the second step: its own targets, and half of the first step's."""
+    options = {"label_range": (0.0, 10.0), "init_noise_sigma": 1.0, "method": method}
+    loss = BMCLoss(memory=1, **options).double()
+    preds = torch.tensor([3.0, 4.0], dtype=torch.float64, requires_grad=True)
+    loss(preds, torch.tensor([1.0, 9.0], dtype=torch.float64)).backward()
+    second = torch.tensor([2.0, 2.5], dtype=torch.float64)
+    value = loss(preds, second)
+    labels = torch.tensor([2.0, 2.5, 1.0, 9.0], dtype=torch.float64)
+    weights = torch.tensor([1.0, 1.0, 0.5, 0.5], dtype=torch.float64) / 3
+    densities = torch.distributions.Normal(labels, 1.0).log_prob(preds.detach()[:, None])
+    evidence = torch.logsumexp(weights.log() + densities, 1)
+    own = torch.distributions.Normal(second, 1.0).log_prob(preds.detach())
+    assert value.item() == pytest.approx(2 * (evidence - own).mean().item(), abs=1e-6)
+
+
+def test_a_memory_of_another_range_is_refused():
+    saved = BMCLoss(memory=2, label_range=(0.0, 10.0))
+    with pytest.raises(RuntimeError, match="saved with label_range"):
+        BMCLoss(memory=2, label_range=(0.0, 100.0)).load_state_dict(saved.state_dict())

@@ -187,3 +187,8 @@ def test_a_uniform_prior_with_depth_noise_gives_the_heteroscedastic_gaussian_lik
     torch.testing.assert_close(
         loss(preds, target) - likelihood, torch.full_like(target, -math.log(100)), rtol=0, atol=1e-6
     )
+
+
+def test_an_empty_batch_of_huber_noise_that_follows_the_prediction_is_no_error():
+    loss = BNILoss(BINS, family="huber", noise="depth")
+    assert loss(torch.zeros(0), torch.zeros(0)).item() == 0

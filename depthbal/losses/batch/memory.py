@@ -1,5 +1,7 @@
 """A running histogram of past batches' targets."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -35,13 +37,14 @@ class LabelMemory(nn.Module):
         low, high = label_range
         self.grid = Grid(low, (high - low) / BINS, BINS)
         self.decay = batches / (batches + 1)
-        self._buffers_of_moments = DoubleBuffers("moments")
-        self._buffers_of_moments.set(moments=torch.zeros(3, BINS))
+        self._state = DoubleBuffers("moments", "ends")
+        ends = torch.tensor([low, high], dtype=torch.float64)
+        self._state.set(moments=torch.zeros(3, BINS), ends=ends)
 
     @property
     def moments(self) -> Tensor:
         """Count and moments per bin, (3, 1024)."""
-        return self._buffers_of_moments.get("moments")
+        return self._state.get("moments")
 
     @property
     def is_empty(self) -> bool:
@@ -56,5 +59,19 @@ class LabelMemory(nn.Module):
         """Add a batch's targets and let all fade by one step."""
         with torch.no_grad():
             batch = self.grid.moments(groups.means, groups.counts, groups.variances, orders=2)
-            self.moments.add_(batch)
-            self.moments.mul_(self.decay)
+            # a new tensor: groups that were handed out are views of the old one
+            self._state.set(
+                moments=(self.moments + batch) * self.decay, ends=self._state.get("ends")
+            )
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        saved = state_dict.get(f"{prefix}_state.ends")
+        own = self._state.get("ends")
+        if saved is not None and not torch.equal(saved.to(own), own):
+            errors: list[str] = args[-1]
+            errors.append(
+                f"the memory was saved with label_range {tuple(saved.tolist())}, this loss has "
+                f"{tuple(own.tolist())}"
+            )

@@ -106,6 +106,8 @@ def evidence_of_points(
     """
     preds = preds.to(compute_dtype(preds))
     sigma = torch.as_tensor(noise_sigma, dtype=preds.dtype, device=preds.device)
+    if not preds.numel():
+        return preds * 0 + sigma * 0
     if sigma.device.type == "cpu" and not bool((sigma > 0).all()):  # elsewhere it would stall
         raise ValueError(f"expected a positive noise_sigma, got {noise_sigma}")
     if sigma.numel() == 1:

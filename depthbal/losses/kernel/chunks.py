@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 
 # On a CPU the temporaries of so many labels stay in the cache.
-CACHE_LABELS = 2**16
+CACHE_LABELS = 2**15
 # Elsewhere launches set the time; a temporary of so many float32 takes 16 MiB.
 DEVICE_LABELS = 2**22
 

@@ -6,6 +6,7 @@ distance h err by 9 / 384 h^4 times the fourth derivative, which for a sum of no
 deviation tau is of order tau^-4 (times powers of the distance to the labels).
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -14,16 +15,21 @@ from torch import Tensor
 
 NODES_PER_SMOOTHNESS = 24
 MAX_NODES = 2**15
+# Cells farther from zero have numbers that float32 cannot hold.
+MAX_POSITION = 2**23
 # Arguments interpolated at once on a CPU, so that the temporaries stay in its cache.
-CACHE_ARGUMENTS = 2**16
+CACHE_ARGUMENTS = 2**15
 # Temporaries of a chunk's size that are alive at once, rounded up.
 TEMPORARIES = 6
 
 
 class Table(NamedTuple):
-    """Cubic coefficients, (4 powers, curves, cells), over cells of ``width`` from ``start``."""
+    """Cubic coefficients, (4 powers, curves, cells), over cells of ``width`` from the first on.
 
-    start: float
+    Cell i covers ``width`` times [first + i, first + i + 1].
+    """
+
+    first: int
     width: float
     coefficients: Tensor
 
@@ -53,15 +59,17 @@ def build(
         >>> interpolate(table, torch.tensor([1.0, 2.0]))
         [tensor([0.8415, 0.9093])]
     """
-    cells = (high - low) / smoothness * NODES_PER_SMOOTHNESS
-    if not cells < min(MAX_NODES, max_cells):
+    if not (0 < smoothness < math.inf and math.isfinite(high - low)):
         return None
-    count = max(4, int(cells) + 1)
-    width = max((high - low) / count, smoothness * 1e-3)
+    width = 2.0 ** math.floor(math.log2(smoothness / NODES_PER_SMOOTHNESS))
+    first, last = math.floor(low / width), math.floor(high / width)
+    count = last - first + 1
+    if count >= min(MAX_NODES, max_cells) or max(abs(first), abs(last)) > MAX_POSITION:
+        return None
     steps = torch.arange(-1, count + 2, dtype=torch.float64, device=tolerance.device)
-    coefficients = _cubics(exact(low + width * steps))
-    table = Table(low, width, coefficients)
-    middle = exact(low + width * (steps[1:-2] + 0.5))
+    coefficients = _cubics(exact(width * (first + steps)))
+    table = Table(first, width, coefficients)
+    middle = exact(width * (first + steps[1:-2] + 0.5))
     constant, linear, square, cube = coefficients
     error = (constant + linear / 2 + square / 4 + cube / 8 - middle).abs()
     # Written so that NaN refuses the table.
@@ -84,7 +92,8 @@ def interpolate(table: Table, arguments: Tensor, budget_mb: float = 256) -> list
         step = min(step, CACHE_ARGUMENTS)
     for start in range(0, arguments.numel(), step):
         chunk = slice(start, start + step)
-        position = (arguments[chunk] - table.start) * (1 / table.width)
+        # Exact: the width is a power of 2 and the first cell a whole number of widths.
+        position = (arguments[chunk] * (1 / table.width)).sub_(table.first)
         cell = position.int().clamp_(0, coefficients.shape[2] - 1)
         offset = position.sub_(cell)
         for number, curve in enumerate(curves):
