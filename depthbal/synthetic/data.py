@@ -1,4 +1,12 @@
-"""Training and test data of the synthetic benchmark, for many seeds at once."""
+"""Training and test data of the synthetic benchmark, for many seeds at once.
+
+How the random numbers are drawn (labels, 1,024 test labels that are discarded, noise, in this
+order and in float64) was chosen among 60 ways of drawing them, because its medians of plain least
+squares over seeds 0 to 19 agree in the one-dimensional columns to 0.24 % with those of an earlier,
+independent implementation. Medians over these seeds can therefore be compared with that
+implementation's; they are NOT an independent confirmation of it. Draws matter: over groups of 20
+seeds, medians of the balanced methods in the exponential columns span a factor of 5 to 10.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -89,8 +97,7 @@ def _draw(
     """Return inputs, labels, which of them count, and test inputs of one seed."""
     generator = torch.Generator().manual_seed(seed)
     labels = column.labels.sample(count, generator)
-    # The grid stands for random test labels. Their draws are skipped, so that the noise is that of
-    # a benchmark which draws labels, test labels and noise in turn.
+    # Drawn and discarded, for the grid stands for random test labels: see the head of this file.
     torch.rand(N_TEST, column.dim, generator=generator, dtype=labels.dtype)
     noise = torch.randn(labels.shape, generator=generator, dtype=labels.dtype)
     clean = labels - NOISE_SIGMA * noise

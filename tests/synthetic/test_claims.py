@@ -21,6 +21,7 @@ from depthbal.synthetic import (
 from depthbal.synthetic.linear import Whitening
 
 SEEDS = range(10)
+BMC_SEEDS = range(3)  # BMC takes longest
 
 # Expected test MSE of least squares: (100/12 + (5 - mean)^2) / (1 + Var)^2; for vectors the mean of
 # (100/12) / (1 + eigenvalue)^2.
@@ -35,7 +36,9 @@ CLOSED_FORM = {
     "mvn_moderate": 3.764,
     "mvn_low": 2.519,
 }
-# Converged optima of seeds 0 to 19 by another program (L-BFGS), medians.
+# Converged optima of seeds 0 to 19 by another program (L-BFGS), medians. The draws of these seeds
+# were chosen to be comparable with that program's (see depthbal/synthetic/data.py): agreement is
+# evidence for the solver and the losses, not for the data.
 CONVERGED = {"vanilla": 5.377, "reweight": 1.827, "bmc": 0.0093, "bmc_learned": 0.016}
 
 
@@ -44,6 +47,12 @@ def cells():
     """All columns, with the methods that take no time."""
     names = ["vanilla", "reweight", "gai", "gai_learned"]
     return {(cell.column, cell.method): cell for cell in run_benchmark(COLUMNS, names, SEEDS)}
+
+
+@pytest.fixture(scope="module")
+def bmc_cells():
+    """All columns with BMC of true noise, on the first of the seeds."""
+    return {cell.column: cell for cell in run_benchmark(COLUMNS, ["bmc"], BMC_SEEDS)}
 
 
 @pytest.fixture(scope="module")
@@ -63,14 +72,20 @@ def test_vanilla_is_the_closed_form_of_least_squares(cells, column):
 
 
 @pytest.mark.parametrize("column", COLUMNS)
-def test_balanced_mse_beats_reweighting_which_beats_vanilla(cells, column):
+def test_gai_beats_reweighting_which_beats_vanilla(cells, column):
     of_column = [median(cells[column, name]) for name in ("gai", "reweight", "vanilla")]
     assert of_column == sorted(of_column)
     assert of_column[0] < 0.1 * of_column[1]
 
 
-def test_bmc_beats_reweighting_by_far_as_well(normal_high):
-    assert median(normal_high["bmc"]) < 0.1 * median(normal_high["reweight"])
+@pytest.mark.parametrize("column", COLUMNS)
+def test_bmc_beats_reweighting_which_beats_vanilla(cells, bmc_cells, column):
+    same_seeds = [cells[column, name].errors[: len(BMC_SEEDS)] for name in ("reweight", "vanilla")]
+    bmc, reweight, vanilla = (
+        summary(errors)["median"] for errors in (bmc_cells[column].errors, *same_seeds)
+    )
+    assert bmc < 0.1 * reweight
+    assert reweight < vanilla
 
 
 @pytest.mark.parametrize("method", list(CONVERGED))
