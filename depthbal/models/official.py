@@ -69,13 +69,14 @@ def read_official_checkpoint(path: str | Path) -> dict[str, Any]:
         with torch.serialization.safe_globals(_STAND_INS):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        # torch's own text is left out: it advises to open such a file all the same
         if not zipfile.is_zipfile(path) and "Unsupported global" not in str(error):
             raise CheckpointError(
-                f"{path} is truncated or no checkpoint: {_reason(error)}"
+                f"{path} is truncated or no checkpoint, perhaps a web page saved under its name"
             ) from error
         raise CheckpointError(
             f"{path} is damaged or holds more than tensors and numbers; it is not opened, because "
-            f"that could run code ({_reason(error)})"
+            "that could run code"
         ) from error
     except Exception as error:  # every kind of damage raises its own type
         raise CheckpointError(f"{path} is truncated or no checkpoint: {_reason(error)}") from error
@@ -158,6 +159,12 @@ def build_official(content: Mapping[str, Any], path: str | Path) -> ResNetMFF:
         CheckpointError: as `load_official_checkpoint`.
     """
     state = official_state_dict(content, path)
+    broken = [name for name, value in state.items() if not torch.isfinite(value).all()]
+    if broken:
+        raise CheckpointError(
+            f"{path} holds NaN or infinite weights in {len(broken)} tensors, such as {broken[0]}: "
+            "its training has diverged, or the file is damaged"
+        )
     model = ResNetMFF()
     load_exactly(model, state, f"{path} into the published ResNet-50 network (ResNetMFF)")
     return model.eval()

@@ -56,6 +56,7 @@ def convert(arguments: Sequence[str]) -> None:
         overwrite=known.overwrite,
     )
     print(f"Run folder: {run.path}")
+    print(f"Recorded as trained with {known.criterion}; --criterion says otherwise")
     print(f"Evaluate: tools/evaluate.py {run.path} --data.root FOLDER_OF_NYUD2")
     print(f"Predict: tools/predict.py {run.path} IMAGE...")
 

@@ -171,3 +171,11 @@ def test_our_own_checkpoint_is_sent_to_its_own_reader(tmp_path):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"gone\.pth\.tar"):
         load_official_checkpoint(tmp_path / "gone.pth.tar")
+
+
+def test_weights_that_are_not_numbers_are_refused(tmp_path):
+    state = {f"module.{name}": value for name, value in ResNetMFF().state_dict().items()}
+    state["module.E.conv1.weight"] = torch.full_like(state["module.E.conv1.weight"], torch.nan)
+    torch.save({"state_dict": state}, tmp_path / "diverged.pth.tar")
+    with pytest.raises(CheckpointError, match=r"NaN or infinite weights in 1 tensors.*E\.conv1"):
+        load_official_checkpoint(tmp_path / "diverged.pth.tar")
