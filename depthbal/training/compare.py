@@ -70,10 +70,7 @@ def compare_configs(
             settings += [f"--data.seed={seed}", *rest]
             run = runs[config.stem][seed]
             commands[run] = missing_work(run, settings)
-    for run, command in commands.items():  # all folders are checked before the first training
-        line = [sys.executable, str(train_tool), *command]
-        if command and subprocess.run(line, check=False).returncode:
-            raise RunFolderError(f"the training of {run} failed; its message is above")
+    train_missing(commands, train_tool)  # all folders have been checked before the first training
     afterwards = posthoc_rows(runs, posthoc_sigma) if posthoc else {}
     results: Results = {}
     for name, folders in runs.items():
@@ -102,6 +99,22 @@ def missing_work(run: Path, settings: Sequence[str]) -> list[str]:
             "folder with --out, or delete the run"
         )
     return [] if folder.metrics().is_file() else ["--resume", str(run)]
+
+
+def train_missing(commands: Mapping[Path, Sequence[str]], train_tool: Path) -> None:
+    """Finish runs one after the other, each in a process of its own.
+
+    Args:
+        commands: Per run folder what ``missing_work`` returned.
+        train_tool: The training script.
+
+    Raises:
+        RunFolderError: A training failed.
+    """
+    for run, command in commands.items():
+        line = [sys.executable, str(train_tool), *command]
+        if command and subprocess.run(line, check=False).returncode:
+            raise RunFolderError(f"the training of {run} failed; its message is above")
 
 
 def mean_over_bins(metrics: Path) -> Scores:

@@ -1,17 +1,22 @@
 """What sigma does: the error per shot over the noise scale, trained and balanced afterwards."""
 
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from depthbal.errors import ConfigError, RunFolderError
+from depthbal.errors import ConfigError
 from depthbal.files import replacing
-from depthbal.training.compare import GROUPS, Scores, mean_over_bins, medians, missing_work
-from depthbal.training.evaluate import evaluate_run
+from depthbal.training.compare import (
+    GROUPS,
+    Scores,
+    mean_over_bins,
+    medians,
+    missing_work,
+    train_missing,
+)
+from depthbal.training.compare_posthoc import posthoc_metrics
 from depthbal.training.runs import RunFolder
 
 COLOURS = {"overall": "black", "many": "tab:blue", "medium": "tab:orange", "few": "tab:red"}
@@ -60,10 +65,7 @@ def sweep_sigma(
             run = _run(out, balanced, sigma, seed)
             noise = f"--model.criterion.init_noise_sigma={sigma}"
             commands[run] = missing_work(run, ["--config", str(balanced), noise, *of_seed])
-    for run, command in commands.items():
-        line = [sys.executable, str(train_tool), *command]
-        if command and subprocess.run(line, check=False).returncode:
-            raise RunFolderError(f"the training of {run} failed; its message is above")
+    train_missing(commands, train_tool)
     return {
         "plain": medians({s: _scores(_run(out, plain, None, s)) for s in seeds}),
         "trained": {
@@ -122,6 +124,4 @@ def _scores(run: Path) -> Scores:
 
 
 def _afterwards(run: Path, sigma: float) -> Scores:
-    metrics = evaluate_run(run, posthoc=sigma)
-    per_bin = metrics["all_pixels"]["per_bin_mean"]
-    return {group: per_bin[group]["rmse"] for group in GROUPS}
+    return mean_over_bins(posthoc_metrics(run, sigma))

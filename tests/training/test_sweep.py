@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from matplotlib.image import imread
 
-from depthbal.training import sweep as module
+from depthbal.training import compare
 from depthbal.training.sweep import draw_sweep, sweep_sigma
 from tests.training.helpers import TOOLS, exit_code, tiny_config
 
@@ -26,7 +26,7 @@ def test_the_plain_loss_is_trained_once_and_the_balanced_one_at_every_sigma(tmp_
         config = line[line.index("--config") + 1]
         return subprocess.CompletedProcess(line, exit_code(config, *line[4:]))
 
-    monkeypatch.setattr(module, "subprocess", SimpleNamespace(run=in_this_process))
+    monkeypatch.setattr(compare, "subprocess", SimpleNamespace(run=in_this_process))
     out = tmp_path / "runs"
 
     def run():
