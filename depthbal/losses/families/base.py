@@ -7,16 +7,24 @@ loss. The paper works out the Gaussian.
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Literal
+from typing import Literal, TypedDict, Unpack
 
 from torch import Tensor
 
+from depthbal.losses.kernel.evaluate import SigmaOf
 from depthbal.losses.kernel.evidence import log_evidence
 from depthbal.losses.readout import truncated_normal_mean
 from depthbal.priors import GaussianMixture
 
 FamilyKind = Literal["gaussian", "laplace", "huber"]
+
+
+class EvidenceOptions(TypedDict, total=False):
+    """How the evidence is computed; see ``log_evidence``."""
+
+    sigma_of: SigmaOf | None
+    tolerance: float
+    memory_budget_mb: float
 
 
 class NoiseFamily(ABC):
@@ -43,10 +51,7 @@ class NoiseFamily(ABC):
         preds: Tensor,
         prior: GaussianMixture,
         sigma: Tensor,
-        *,
-        sigma_of: Callable[[Tensor], Tensor] | None = None,
-        tolerance: float = 1e-5,
-        memory_budget_mb: float = 256,
+        **options: Unpack[EvidenceOptions],
     ) -> Tensor:
         """Return the logarithm of the integral of f(y - p) p_train(y), one value per label."""
 
@@ -85,20 +90,10 @@ class GaussianFamily(NoiseFamily):
         preds: Tensor,
         prior: GaussianMixture,
         sigma: Tensor,
-        *,
-        sigma_of: Callable[[Tensor], Tensor] | None = None,
-        tolerance: float = 1e-5,
-        memory_budget_mb: float = 256,
+        **options: Unpack[EvidenceOptions],
     ) -> Tensor:
         """Return ``log_evidence``, in closed form for any mixture."""
-        return log_evidence(
-            preds,
-            prior,
-            sigma,
-            sigma_of=sigma_of,
-            tolerance=tolerance,
-            memory_budget_mb=memory_budget_mb,
-        )
+        return log_evidence(preds, prior, sigma, **options)
 
     def readout(self, preds: Tensor, sigma: Tensor, label_range: tuple[float, float]) -> Tensor:
         """Return the truncated-normal mean."""

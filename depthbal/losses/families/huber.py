@@ -1,12 +1,12 @@
 """Huber noise: the balanced Huber loss."""
 
 import math
-from collections.abc import Callable
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
-from depthbal.losses.families.base import NoiseFamily
+from depthbal.losses.families.base import EvidenceOptions, NoiseFamily
 from depthbal.losses.families.huber_evidence import huber_log_evidence, log_normaliser
 from depthbal.losses.families.huber_readout import truncated_huber_mean
 from depthbal.priors import GaussianMixture
@@ -61,21 +61,10 @@ class HuberFamily(NoiseFamily):
         preds: Tensor,
         prior: GaussianMixture,
         sigma: Tensor,
-        *,
-        sigma_of: Callable[[Tensor], Tensor] | None = None,
-        tolerance: float = 1e-5,
-        memory_budget_mb: float = 256,
+        **options: Unpack[EvidenceOptions],
     ) -> Tensor:
         """Return ``huber_log_evidence``: point masses and scalar labels only."""
-        return huber_log_evidence(
-            preds,
-            prior,
-            sigma,
-            self.delta,
-            sigma_of=sigma_of,
-            tolerance=tolerance,
-            memory_budget_mb=memory_budget_mb,
-        )
+        return huber_log_evidence(preds, prior, sigma, self.delta, **options)
 
     def readout(self, preds: Tensor, sigma: Tensor, label_range: tuple[float, float]) -> Tensor:
         """Return ``truncated_huber_mean``."""

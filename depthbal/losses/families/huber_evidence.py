@@ -14,11 +14,11 @@ from torch.nn import functional
 from depthbal.losses.families.point_masses import (
     PointEvidence,
     PointMasses,
-    SigmaOf,
     evidence_of_points,
     point_masses,
     sum_or_table,
 )
+from depthbal.losses.kernel.evaluate import SigmaOf
 from depthbal.priors import GaussianMixture
 
 # Distances to masses at which pieces of the evidence meet count as one when they are nearer than

@@ -1,11 +1,11 @@
 """Laplace noise: the balanced L1 loss and its read-out."""
 
-from collections.abc import Callable
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
-from depthbal.losses.families.base import NoiseFamily
+from depthbal.losses.families.base import EvidenceOptions, NoiseFamily
 from depthbal.losses.families.laplace_evidence import laplace_log_evidence
 from depthbal.losses.kernel.evidence import compute_dtype
 from depthbal.priors import GaussianMixture
@@ -46,20 +46,10 @@ class LaplaceFamily(NoiseFamily):
         preds: Tensor,
         prior: GaussianMixture,
         sigma: Tensor,
-        *,
-        sigma_of: Callable[[Tensor], Tensor] | None = None,
-        tolerance: float = 1e-5,
-        memory_budget_mb: float = 256,
+        **options: Unpack[EvidenceOptions],
     ) -> Tensor:
         """Return ``laplace_log_evidence``: point masses and scalar labels only."""
-        return laplace_log_evidence(
-            preds,
-            prior,
-            sigma,
-            sigma_of=sigma_of,
-            tolerance=tolerance,
-            memory_budget_mb=memory_budget_mb,
-        )
+        return laplace_log_evidence(preds, prior, sigma, **options)
 
     def readout(self, preds: Tensor, sigma: Tensor, label_range: tuple[float, float]) -> Tensor:
         """Return ``truncated_laplace_mean``."""

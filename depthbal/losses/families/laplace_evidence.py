@@ -17,12 +17,12 @@ from torch.nn import functional
 from depthbal.losses.families.point_masses import (
     PointEvidence,
     PointMasses,
-    SigmaOf,
     evidence_of_points,
     in_chunks,
     point_masses,
     sum_or_table,
 )
+from depthbal.losses.kernel.evaluate import SigmaOf
 from depthbal.priors import GaussianMixture
 
 # Masses that one pass of a scan joins; the passes work on this many times fewer masses each.
@@ -77,7 +77,10 @@ def laplace_log_evidence(
     def compute(flat: Tensor, scale: Tensor) -> PointEvidence:
         if scale.ndim == 0:
             sides = _sides(masses, scale.double())
-            by_sides = lambda p, b, _: _sum_of_sides(p, b, sides)  # noqa: E731
+
+            def by_sides(part: Tensor, scale: Tensor, _: PointMasses) -> PointEvidence:
+                return _sum_of_sides(part, scale, sides)
+
             return in_chunks(by_sides, flat, scale, masses, SIDE_NUMBERS, memory_budget_mb)
         return sum_or_table(
             sum_over_masses,

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from depthbal.losses.families import piecewise
-from depthbal.losses.kernel.evidence import TABULATE_PAIRS, compute_dtype
+from depthbal.losses.kernel.evaluate import TABULATE_PAIRS, SigmaOf
+from depthbal.losses.kernel.evidence import chain_rule, compute_dtype, flat_sigma
 from depthbal.losses.kernel.first_order import first_order
 from depthbal.priors import GaussianMixture
 
@@ -17,8 +18,6 @@ TEMPORARIES = 8
 CACHE_MB = 4.0
 # A table must have this many times fewer cells than there are predictions.
 PREDS_PER_CELL = 32
-
-SigmaOf = Callable[[Tensor], Tensor]
 
 
 class PointMasses(NamedTuple):
@@ -105,20 +104,12 @@ def evidence_of_points(
         ValueError: A scale of another shape, or (on a CPU) one that is not positive.
     """
     preds = preds.to(compute_dtype(preds))
-    sigma = torch.as_tensor(noise_sigma, dtype=preds.dtype, device=preds.device)
+    sigma = flat_sigma(noise_sigma, preds, preds.shape)
     if not preds.numel():
         return preds * 0 + sigma * 0
     if sigma.device.type == "cpu" and not bool((sigma > 0).all()):  # elsewhere it would stall
         raise ValueError(f"expected a positive noise_sigma, got {noise_sigma}")
-    if sigma.numel() == 1:
-        sigma = sigma.reshape(())
-    elif sigma.shape != preds.shape:
-        raise ValueError(
-            f"expected noise_sigma with one element or of shape {tuple(preds.shape)}, one per "
-            f"label, got {tuple(sigma.shape)}"
-        )
-    flat = sigma.flatten() if sigma.ndim else sigma
-    value: Tensor = _StoredDerivatives.apply(preds.flatten(), flat, compute)
+    value: Tensor = _StoredDerivatives.apply(preds.flatten(), sigma, compute)
     return value.view(preds.shape)
 
 
@@ -207,10 +198,4 @@ class _StoredDerivatives(torch.autograd.Function):
     @first_order
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         by_preds, by_sigma = ctx.saved_tensors
-        if by_preds is not None:
-            by_preds = grad * by_preds
-        if by_sigma is not None:
-            by_sigma = grad * by_sigma
-            if ctx.one_sigma:
-                by_sigma = by_sigma.sum(dtype=torch.float64).to(grad.dtype)
-        return by_preds, by_sigma, None
+        return *chain_rule(grad, by_preds, by_sigma, ctx.one_sigma), None

@@ -13,12 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from depthbal.losses.kernel.evaluate import TABULATE_PAIRS, Request, SigmaOf, evaluate
+from depthbal.losses.kernel.evaluate import Request, SigmaOf, evaluate
 from depthbal.losses.kernel.exact import Components, Wanted
 from depthbal.losses.kernel.first_order import first_order
 from depthbal.priors import GaussianMixture
-
-__all__ = ["TABULATE_PAIRS", "components", "compute_dtype", "log_evidence"]
 
 
 def log_evidence(
@@ -73,7 +71,7 @@ def log_evidence(
         raise ValueError(f"expected a positive memory_budget_mb, got {memory_budget_mb}")
     preds = preds.to(compute_dtype(preds))
     labels = _labels_shape(preds, prior)
-    sigma = _noise(noise_sigma, preds, labels)
+    sigma = flat_sigma(noise_sigma, preds, labels)
     flat = preds.reshape(-1, *preds.shape[len(labels) :])
     mixture = components(prior, preds.device)
     wanted = wanted_derivatives(flat, sigma)
@@ -116,7 +114,7 @@ def _labels_shape(preds: Tensor, prior: GaussianMixture) -> torch.Size:
     return preds.shape[:-1]
 
 
-def _noise(noise_sigma: Tensor | float, preds: Tensor, labels: torch.Size) -> Tensor:
+def flat_sigma(noise_sigma: Tensor | float, preds: Tensor, labels: torch.Size) -> Tensor:
     """Return sigma in the type of ``preds``, of shape () or flat with one per label."""
     if not isinstance(noise_sigma, Tensor):
         # Filled in on the device: copying one number there would stall it.
@@ -149,10 +147,10 @@ class _LogEvidence(torch.autograd.Function):
     @first_order
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         by_preds, by_sigma = ctx.saved_tensors
-        return *_chain(grad, by_preds, by_sigma, ctx.one_sigma), None, None
+        return *chain_rule(grad, by_preds, by_sigma, ctx.one_sigma), None, None
 
 
-def _chain(
+def chain_rule(
     grad: Tensor, by_preds: Tensor | None, by_sigma: Tensor | None, one_sigma: bool
 ) -> tuple[Tensor | None, Tensor | None]:
     """Return the gradients of predictions and sigma from that of the evidence."""
@@ -204,7 +202,7 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
 
 def _opaque_backward(ctx: Any, grads: list[Tensor]) -> tuple[Tensor | None, ...]:
     by_preds, by_sigma = ctx.saved_tensors
-    return *_chain(grads[0], by_preds, by_sigma, ctx.one_sigma), *(None,) * 8
+    return *chain_rule(grads[0], by_preds, by_sigma, ctx.one_sigma), *(None,) * 8
 
 
 _opaque.register_autograd(_opaque_backward, setup_context=_keep)
