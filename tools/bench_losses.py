@@ -6,7 +6,6 @@ loss as a share of a whole training step; one table as Markdown and JSON for eve
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from measuring import machine, peak_mib, seconds
+from measuring import OPEN, machine, peak_mib, result_paths, seconds, write_results
 
 from depthbal.errors import DepthbalError
 from depthbal.losses import LOSSES, BMCLoss, BNILoss, FocalRLoss, GAILoss
@@ -246,10 +245,7 @@ def main(arguments: Sequence[str]) -> None:
     devices = [options.device] if options.device else available
     if not set(devices) <= set(available):
         raise DepthbalError("there is no GPU on this machine; leave out --device cuda")
-    stem = options.out / f"losses_{'_'.join(devices)}"
-    paths = [stem.with_suffix(suffix) for suffix in (".md", ".json")]
-    if any(path.exists() for path in paths) and not options.overwrite:
-        raise DepthbalError(f"{paths[0]} exists; use --overwrite or another --out")
+    paths = result_paths(options.out, f"losses_{'_'.join(devices)}", options.overwrite)
     rows, steps = [], {}
     for device in devices:
         known = cases(device, options.seed)
@@ -258,20 +254,11 @@ def main(arguments: Sequence[str]) -> None:
     add_ratios(rows, known)
     if "cuda" not in available:
         rows += [
-            {
-                "device": "cuda",
-                "labels": n,
-                "loss": "all",
-                "skipped": "open: no GPU on this machine",
-            }
-            for n in options.sizes
+            {"device": "cuda", "labels": n, "loss": "all", "skipped": OPEN} for n in options.sizes
         ]
     setting = {"seed": options.seed, "repeats": options.repeats, "sigma": SIGMA}
     result = {"machine": machine() | setting, "rows": rows, "steps": steps}
-    options.out.mkdir(parents=True, exist_ok=True)
-    paths[0].write_text(markdown(result))
-    paths[1].write_text(json.dumps(result, indent=1))
-    print(f"Results: {paths[0]}")
+    write_results(paths, markdown(result), result)
 
 
 if __name__ == "__main__":

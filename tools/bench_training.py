@@ -7,7 +7,6 @@ the share of its time that the fastest step waits for data. One page as Markdown
 """
 
 import argparse
-import json
 import sys
 import tempfile
 import time
@@ -21,7 +20,7 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from bench_loader import write_rooms
-from measuring import machine, peak_mib, seconds, wait
+from measuring import OPEN, machine, peak_mib, result_paths, seconds, wait, write_results
 
 from depthbal.data import NYUD2DataModule
 from depthbal.data.packed.origin import find_origin
@@ -33,7 +32,6 @@ from depthbal.training.tool import run_tool
 
 SIZE = (228, 304)
 MIN_DEPTH = 0.7
-OPEN = "open: no GPU on this machine"
 
 
 class Form(NamedTuple):
@@ -264,9 +262,7 @@ def main(arguments: Sequence[str]) -> None:
     options.batch_size = options.batch_size or (32 if device == "cuda" else 2)
     options.images = options.images or options.batch_size * (2 if options.quick else 10)
     torch.set_num_threads(options.threads)
-    paths = [options.out / f"training_{device}{suffix}" for suffix in (".md", ".json")]
-    if any(path.exists() for path in paths) and not options.overwrite:
-        raise DepthbalError(f"{paths[0]} exists; use --overwrite or another --out")
+    paths = result_paths(options.out, f"training_{device}", options.overwrite)
     rows, loader = bench(device, options)
     add_ratios(rows)
     if not gpu:
@@ -276,10 +272,7 @@ def main(arguments: Sequence[str]) -> None:
         ]
     setting = {"size": list(options.size), "seed": options.seed, "repeats": options.repeats}
     result = {"machine": machine(), "setting": setting, "steps": rows, "loaders": [loader]}
-    options.out.mkdir(parents=True, exist_ok=True)
-    paths[0].write_text(markdown(result))
-    paths[1].write_text(json.dumps(result, indent=1))
-    print(f"Results: {paths[0]}")
+    write_results(paths, markdown(result), result)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,20 @@
 """What the benchmarks share: times, peak memory, and the machine they were measured on."""
 
 import datetime
+import json
 import os
 import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.profiler import ProfilerActivity, profile
+
+from depthbal.errors import DepthbalError
+
+OPEN = "open: no GPU on this machine"
 
 SECONDS_PER_ROW = 6.0  # after which a function is timed no more often, but at least three times
 
@@ -71,3 +77,23 @@ def processor_name() -> str:
         if line.startswith("model name"):
             return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
+
+
+def result_paths(folder: Path, name: str, overwrite: bool) -> tuple[Path, Path]:
+    """Return the Markdown and the JSON file of a result.
+
+    Raises:
+        DepthbalError: One is there and is not to be overwritten.
+    """
+    paths = folder / f"{name}.md", folder / f"{name}.json"
+    if any(path.exists() for path in paths) and not overwrite:
+        raise DepthbalError(f"{paths[0]} exists; use --overwrite or another --out")
+    return paths
+
+
+def write_results(paths: tuple[Path, Path], page: str, result: dict[str, Any]) -> None:
+    """Write a result as page and data, and say where it is."""
+    paths[0].parent.mkdir(parents=True, exist_ok=True)
+    paths[0].write_text(page)
+    paths[1].write_text(json.dumps(result, indent=1))
+    print(f"Results: {paths[0]}")
