@@ -2,17 +2,10 @@
 
 import hashlib
 import json
-import logging
-import os
 from pathlib import Path
 from typing import Any, ClassVar
 
-import torch
-from pytorch_lightning import LightningDataModule
-from pytorch_lightning.utilities import rank_zero_only
-from torch.utils.data import DataLoader
-
-from depthbal.data.dataset import DepthDataset, Sample
+from depthbal.data.dataset import DepthDataset
 from depthbal.data.histogram import (
     cached_histogram,
     count_depth,
@@ -20,22 +13,18 @@ from depthbal.data.histogram import (
     store_histogram,
 )
 from depthbal.data.images import IMAGENET_MEAN, IMAGENET_STD
-from depthbal.data.loader import LateLoader, single_threaded
 from depthbal.data.pairs import PairSource, PairSubset, stored_histogram
 from depthbal.data.probe import probe_split
-from depthbal.data.sampler import EpochSampler, ShardSampler
+from depthbal.data.split_module import SplitDataModule, announce
 from depthbal.data.splits import hold_out
 from depthbal.data.transforms import EvalTransform, TrainTransform
 from depthbal.errors import ConfigError
 from depthbal.priors import Histogram
 
-announce = rank_zero_only(logging.getLogger("depthbal.data").info)
-
-_MAX_WORKERS = 8
 _HISTOGRAM_BATCH = 16
 
 
-class DepthDataModule(LightningDataModule):
+class DepthDataModule(SplitDataModule[DepthDataset]):
     """Feed pairs of image and depth to training, validation and test.
 
     Subclasses say where the pairs come from: `train_source` and `test_source`, and `val_source`
@@ -88,18 +77,13 @@ class DepthDataModule(LightningDataModule):
         bin_width: float = 0.1,
         val_fraction: float = 0.05,
     ) -> None:
-        super().__init__()
-        if batch_size < 1:
-            raise ConfigError(f"expected batch_size of at least 1, got {batch_size}")
+        super().__init__(batch_size, num_workers, seed)
         if not 0 <= val_fraction < 1:
             raise ConfigError(
                 f"expected val_fraction of at least 0 and below 1, got {val_fraction}"
             )
         if not 0 < min_depth < max_depth:
             raise ConfigError(f"expected 0 < min_depth < max_depth, got {min_depth}, {max_depth}")
-        self.batch_size = batch_size
-        self.num_workers = num_workers if num_workers >= 0 else automatic_workers()
-        self.seed = seed
         self.min_depth = min_depth
         self.max_depth = max_depth
         self.bin_width = bin_width
@@ -110,9 +94,6 @@ class DepthDataModule(LightningDataModule):
         self.eval_transform = EvalTransform(short_side, crop_size)
         self.count_transform = EvalTransform(short_side, crop_size, depth_size)
         self.empty_histogram()  # a range that is no whole number of bins fails here already
-        self.train_set: DepthDataset | None = None
-        self.val_set: DepthDataset | None = None
-        self.test_set: DepthDataset | None = None
 
     # ---- what a subclass says ----
 
@@ -159,52 +140,6 @@ class DepthDataModule(LightningDataModule):
             probe_split(val, self.eval_transform, self.min_depth, "validation")
             self.val_set = DepthDataset(val, self.eval_transform, self.seed)
         self.train_set = DepthDataset(train, self.train_transform, self.seed)
-
-    # ---- loaders ----
-
-    def train_dataloader(self) -> "DataLoader[Sample]":
-        """Return the shuffled training loader; a last batch of a single sample is left out."""
-        train = self._require(self.train_set, "training")
-        sampler = EpochSampler(train, seed=self.seed)
-        single = len(sampler) > self.batch_size > 1 and len(sampler) % self.batch_size == 1
-        if single:  # batch normalisation has no variance over one sample
-            announce(
-                f"Every epoch leaves out 1 of {len(sampler)} samples (another one each time): "
-                f"batches of {self.batch_size} would end with a batch of one"
-            )
-        return self._loader(train, sampler, drop_last=single)
-
-    def val_dataloader(self) -> "DataLoader[Sample] | list[DataLoader[Sample]]":
-        """Return the validation loader in order; an empty list without a validation split."""
-        if self.val_set is None:
-            self._require(self.train_set, "validation")
-            return []
-        return self._loader(self.val_set, ShardSampler(self.val_set))
-
-    def test_dataloader(self) -> "DataLoader[Sample]":
-        """Return the test loader: every sample exactly once, in order."""
-        test = self._require(self.test_set, "test")
-        return self._loader(test, ShardSampler(test))
-
-    def _loader(
-        self, dataset: DepthDataset, sampler: Any, drop_last: bool = False
-    ) -> "DataLoader[Sample]":
-        return LateLoader(
-            dataset,
-            batch_size=self.batch_size,
-            sampler=sampler,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            pin_memory=torch.cuda.is_available(),
-            drop_last=drop_last,
-            worker_init_fn=single_threaded,
-        )
-
-    @staticmethod
-    def _require(dataset: DepthDataset | None, split: str) -> DepthDataset:
-        if dataset is None:
-            raise ConfigError(f"the {split} split is not built yet; call setup() first")
-        return dataset
 
     # ---- the training labels' distribution ----
 
@@ -290,10 +225,3 @@ class DepthDataModule(LightningDataModule):
             "mean": list(IMAGENET_MEAN),
             "std": list(IMAGENET_STD),
         }
-
-
-def automatic_workers() -> int:
-    """Return one loader process per CPU this process may use, up to 8, and 0 on a single CPU."""
-    usable = getattr(os, "sched_getaffinity", None)
-    cpus = len(usable(0)) if usable is not None else (os.cpu_count() or 1)
-    return 0 if cpus == 1 else min(cpus, _MAX_WORKERS)

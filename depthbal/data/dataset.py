@@ -1,6 +1,6 @@
 """From a source of pairs to the samples that a network is fed with."""
 
-from typing import Protocol, TypedDict
+from typing import Generic, Protocol, TypedDict, TypeVar
 
 import numpy as np
 import torch
@@ -29,12 +29,45 @@ class Sample(TypedDict):
     index: int
 
 
-class DepthDataset(Dataset[Sample]):
-    """Load, check and pre-process the pairs of a source.
+Item = TypeVar("Item")
 
-    An item is addressed by ``index`` or, from `EpochSampler`, by ``(epoch, index)``; the random
-    numbers of its augmentation depend on (seed, epoch, index) alone, so they are the same for
-    any number of workers and any order. The index `PADDING` gives a map without depth.
+
+class SeededDataset(Dataset[Item], Generic[Item]):
+    """Samples addressed by ``index`` or, from `EpochSampler`, by ``(epoch, index)``.
+
+    The random numbers of a sample's augmentation depend on (seed, epoch, index) alone, so they
+    are the same for any number of workers and any order. The index `PADDING` gives a sample that
+    counts nowhere. A subclass says what a sample is: `__len__`, `sample` and `padding`.
+
+    Args:
+        seed: of the augmentation.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self.seed = seed
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def sample(self, index: int, seed: int) -> Item:
+        """Return the sample at a valid index, augmented from this seed."""
+        raise NotImplementedError
+
+    def padding(self) -> Item:
+        """Return a sample that counts nowhere, its index `PADDING`."""
+        raise NotImplementedError
+
+    def __getitem__(self, key: int | tuple[int, int]) -> Item:
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        if index == PADDING:
+            return self.padding()
+        if not 0 <= index < len(self):
+            raise IndexError(f"index {index} lies outside the data set of {len(self)} samples")
+        return self.sample(index, sample_seed(self.seed, epoch, index))
+
+
+class DepthDataset(SeededDataset[Sample]):
+    """Load, check and pre-process the pairs of a source; padding is a map without depth.
 
     Args:
         source: where the pairs come from.
@@ -46,29 +79,29 @@ class DepthDataset(Dataset[Sample]):
     """
 
     def __init__(self, source: PairSource, transform: Transform, seed: int = 0) -> None:
+        super().__init__(seed)
         self.source = source
         self.transform = transform
-        self.seed = seed
 
     def __len__(self) -> int:
         return len(self.source)
 
-    def __getitem__(self, key: int | tuple[int, int]) -> Sample:
-        epoch, index = key if isinstance(key, tuple) else (0, key)
-        if index == PADDING:
-            sample = self[0]
-            empty = torch.zeros_like(sample["depth"])
-            return {"image": sample["image"], "depth": empty, "index": PADDING}
-        if not 0 <= index < len(self):
-            raise IndexError(f"index {index} lies outside the data set of {len(self)} samples")
+    def sample(self, index: int, seed: int) -> Sample:
+        """Return the pre-processed pair at an index."""
         image, depth = self.source.load(index)
         name = self.source.name(index)
         check_pair(image, depth, name)
         try:
-            pixels, metres = self.transform(image, depth, sample_seed(self.seed, epoch, index))
+            pixels, metres = self.transform(image, depth, seed)
         except DataError as error:  # a transform knows the sizes but not the file
             raise DataError(f"{name}: {error}") from error
         return {"image": pixels, "depth": metres, "index": index}
+
+    def padding(self) -> Sample:
+        """Return the first image with a map without depth."""
+        first = self[0]
+        empty = torch.zeros_like(first["depth"])
+        return {"image": first["image"], "depth": empty, "index": PADDING}
 
 
 def sample_seed(seed: int, epoch: int, index: int) -> int:

@@ -140,21 +140,27 @@ def write_depth_png(path: str | os.PathLike[str], depth: NDArray[np.floating[Any
         temporary.write_bytes(encoded.tobytes())
 
 
-def normalise(image: NDArray[np.uint8]) -> Tensor:
-    """Return an RGB image as float32 (3, H, W), shifted and scaled by ImageNet's mean and spread.
+def normalise(
+    image: NDArray[np.uint8],
+    mean: Sequence[float] = IMAGENET_MEAN,
+    std: Sequence[float] = IMAGENET_STD,
+) -> Tensor:
+    """Return an RGB image as float32 (3, H, W), shifted and scaled by a mean and a spread.
 
     Args:
         image: uint8 (H, W, 3).
+        mean: of each channel, for values in 0 to 1; default ImageNet's.
+        std: spread of each channel, likewise.
 
     Example:
         >>> black = normalise(np.zeros((1, 1, 3), dtype=np.uint8))
         >>> [round(value, 3) for value in black.flatten().tolist()]
         [-2.118, -2.036, -1.804]
     """
-    mean, spread = np.asarray(IMAGENET_MEAN), np.asarray(IMAGENET_STD)
+    centre, spread = np.asarray(mean), np.asarray(std)
     pixels = np.ascontiguousarray(image.transpose(2, 0, 1)).astype(np.float32)
     pixels *= (1 / (255 * spread)).astype(np.float32)[:, None, None]  # in place: half the time
-    pixels -= (mean / spread).astype(np.float32)[:, None, None]
+    pixels -= (centre / spread).astype(np.float32)[:, None, None]
     return torch.from_numpy(pixels)
 
 

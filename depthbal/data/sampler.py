@@ -79,7 +79,7 @@ class ShardSampler(DistributedSampler[Any]):
     """Visit every sample exactly once over all ranks, in order, with equally many per rank.
 
     Ranks must take equally many steps, so the last round is filled up with `PADDING`, for which
-    `DepthDataset` returns a map without depth: it counts nowhere. (Lightning's own sampler would
+    `SeededDataset` returns a sample that counts nowhere. (Lightning's own sampler would
     repeat real samples and count them twice.)
 
     Example:
