@@ -12,16 +12,16 @@ from depthbal.priors.files import write_json
 from depthbal.training.finite_loss import FiniteLoss
 from depthbal.training.noise_values import depth_noise, save_noise_picture
 from depthbal.training.random_states import RandomStates
+from depthbal.training.regression_task import RegressionTask
 from depthbal.training.runs import CheckpointName, RunFolder
-from depthbal.training.task import DepthTask
-from depthbal.training.validation import SELECTION_METRIC
 
 
-def run_callbacks(run: RunFolder, with_bar: bool) -> list[pl.Callback]:
+def run_callbacks(run: RunFolder, task: type[RegressionTask], with_bar: bool) -> list[pl.Callback]:
     """Return the callbacks of a training that writes into ``run``.
 
     Args:
         run: The run folder.
+        task: What is trained; its validation metric chooses the best epoch.
         with_bar: Show a progress bar; False prints one line per epoch.
     """
     callbacks: list[pl.Callback] = [
@@ -30,10 +30,10 @@ def run_callbacks(run: RunFolder, with_bar: bool) -> list[pl.Callback]:
         RandomStates(),
         FiniteLoss(),
         LearningRateMonitor(),
-        SaveCheckpoint(run, "best", SELECTION_METRIC),
+        SaveCheckpoint(run, "best", task.selection_metric),
         SaveCheckpoint(run, "last"),  # after "best", whose score it carries
     ]
-    callbacks.append(RichProgressBar() if with_bar else EpochLines())
+    callbacks.append(RichProgressBar() if with_bar else EpochLines(task))
     return callbacks
 
 
@@ -90,11 +90,11 @@ class PriorFiles(pl.Callback):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write once, from the first process; a resumed run reads the histogram it has."""
-        if isinstance(pl_module, DepthTask) and pl_module.starts_from_checkpoint:
+        if isinstance(pl_module, RegressionTask) and pl_module.starts_from_checkpoint:
             if self.run.histogram.is_file():
                 pl_module.histogram = Histogram.load(self.run.histogram)
             return
-        if not trainer.is_global_zero or not isinstance(pl_module, DepthTask):
+        if not trainer.is_global_zero or not isinstance(pl_module, RegressionTask):
             return
         if pl_module.histogram is not None:
             pl_module.histogram.save(self.run.histogram)
@@ -115,7 +115,7 @@ class NoisePicture(pl.Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the picture, from the first process; nothing where sigma is one number."""
-        if not trainer.is_global_zero or not isinstance(pl_module, DepthTask):
+        if not trainer.is_global_zero or not isinstance(pl_module, RegressionTask):
             return
         noise = depth_noise(pl_module.criterion)
         if noise is not None:
@@ -124,9 +124,14 @@ class NoisePicture(pl.Callback):
 
 
 class EpochLines(pl.Callback):
-    """Print one line per epoch, for logs and pipes where a progress bar would be noise."""
+    """Print one line per epoch, for logs and pipes where a progress bar would be noise.
 
-    def __init__(self) -> None:
+    Args:
+        task: What is trained.
+    """
+
+    def __init__(self, task: type[RegressionTask]) -> None:
+        self.task = task
         self._started = time.monotonic()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -137,7 +142,7 @@ class EpochLines(pl.Callback):
         """Print loss, validation and time."""
         if not trainer.is_global_zero:
             return
-        shown = {"train/loss_epoch": "loss", SELECTION_METRIC: "validation RMSE over bins"}
+        shown = {"train/loss_epoch": "loss", self.task.selection_metric: self.task.selection_title}
         values = trainer.callback_metrics
         parts = [
             f"{label} {float(values[key]):.3f}" for key, label in shown.items() if key in values

@@ -12,13 +12,11 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
 
-import depthbal.data as data
-import depthbal.models as models
 from depthbal.errors import ConfigError, DepthbalError
 from depthbal.files import replacing
 from depthbal.models.registry import registered_names
 from depthbal.priors.files import write_json
-from depthbal.training import schedules
+from depthbal.training.application import Application
 from depthbal.training.callbacks import run_callbacks, show_progress
 from depthbal.training.checkpoint_io import AtomicCheckpointIO
 from depthbal.training.configs import last_config
@@ -32,17 +30,7 @@ from depthbal.training.runs import (
     require_claimable,
     run_name,
 )
-from depthbal.training.task import DepthTask
 
-# Classes that configs may name without their module must have been imported.
-SHORT_NAMES = (
-    data.FolderDataModule,
-    data.NYUD2DataModule,
-    data.RoomsDataModule,
-    models.ResNetMFF,
-    models.SmpDepth,
-    schedules.WarmupCosine,
-)
 TOOL_KEYS = ("config", "base", "out", "overwrite", "resume")
 RUN_VARIABLE = "DEPTHBAL_RUN"  # tells processes that Lightning starts which folder the first took
 
@@ -51,24 +39,35 @@ class TrainCLI(LightningCLI):
     """Parse, check the run folder, and build task, data and trainer, in this order.
 
     Args:
+        application: What is trained.
         arguments: Command line, with configs expanded.
         resume: The run to continue, or None.
     """
 
     run_folder: RunFolder
 
-    def __init__(self, arguments: Sequence[str], resume: RunFolder | None = None) -> None:
+    def __init__(
+        self,
+        application: Application,
+        arguments: Sequence[str],
+        resume: RunFolder | None = None,
+    ) -> None:
+        self.application = application
         self.arguments = list(arguments)
         self.resume = resume
         super().__init__(
-            DepthTask,
-            data.DepthDataModule,
+            application.task,
+            application.data,
             subclass_mode_data=True,
             save_config_callback=None,
             seed_everything_default=0,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
-            parser_kwargs={"prog": "tools/train.py", "exit_on_error": False, "allow_abbrev": False},
+            parser_kwargs={
+                "prog": application.prog,
+                "exit_on_error": False,
+                "allow_abbrev": False,
+            },
             args=self.arguments,
             run=False,
         )
@@ -125,7 +124,9 @@ class TrainCLI(LightningCLI):
         bars = [c for c in _as_list(given.callbacks) if isinstance(c, ProgressBar)]
         wanted = given.enable_progress_bar is not False
         own_bar = wanted and not bars and show_progress()
-        self.trainer_defaults["callbacks"] = run_callbacks(self.run_folder, own_bar)
+        self.trainer_defaults["callbacks"] = run_callbacks(
+            self.run_folder, self.application.task, own_bar
+        )
         return super().instantiate_trainer(
             logger=[RunLogger(self.run_folder.path), *_as_list(given.logger)],
             plugins=[AtomicCheckpointIO(), *_as_list(given.plugins)],

@@ -13,7 +13,9 @@ from rich.table import Table
 from depthbal.afterwards import require_sigma
 from depthbal.errors import ConfigError, RunFolderError
 from depthbal.evaluation import SHOTS
+from depthbal.training.application import Application
 from depthbal.training.compare_posthoc import posthoc_rows
+from depthbal.training.depth import DEPTH
 from depthbal.training.runs import RunFolder
 from depthbal.training.settings import different_settings
 
@@ -80,12 +82,13 @@ def compare_configs(
     return results
 
 
-def missing_work(run: Path, settings: Sequence[str]) -> list[str]:
+def missing_work(run: Path, settings: Sequence[str], application: Application = DEPTH) -> list[str]:
     """Return the arguments of the training script that finish a run; none where it is finished.
 
     Args:
         run: The run folder, which need not exist.
         settings: The arguments that start it.
+        application: What is trained.
 
     Raises:
         RunFolderError: The run there was made with other settings.
@@ -93,7 +96,7 @@ def missing_work(run: Path, settings: Sequence[str]) -> list[str]:
     folder = RunFolder(run)
     if not folder.is_run():
         return [*settings, "--out", str(run)]
-    if different := different_settings(folder, settings):
+    if different := different_settings(application, folder, settings):
         raise RunFolderError(
             f"{run} was trained with other settings ({'; '.join(different)}); choose another "
             "folder with --out, or delete the run"

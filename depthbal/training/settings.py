@@ -5,6 +5,7 @@ from typing import Any
 
 import yaml
 
+from depthbal.training.application import Application
 from depthbal.training.cli import TrainCLI
 from depthbal.training.configs import expand_configs
 from depthbal.training.runs import RunFolder
@@ -24,30 +25,35 @@ class _ParsedOnly(TrainCLI):
         self.settle_precision()
 
 
-def all_settings(arguments: Sequence[str]) -> dict[str, Any]:
+def all_settings(application: Application, arguments: Sequence[str]) -> dict[str, Any]:
     """Return every setting that a command line of the training means, by its dotted name.
 
     Args:
+        application: What is trained.
         arguments: As for the training, ``--config FILE`` and overrides.
 
     Raises:
         ConfigError: A setting is unknown or refused.
     """
-    return dict(_flat(yaml.safe_load(_ParsedOnly(expand_configs(arguments)).config_text())))
+    parsed = _ParsedOnly(application, expand_configs(arguments))
+    return dict(_flat(yaml.safe_load(parsed.config_text())))
 
 
-def different_settings(run: RunFolder, arguments: Sequence[str]) -> list[str]:
+def different_settings(
+    application: Application, run: RunFolder, arguments: Sequence[str]
+) -> list[str]:
     """Return what a command line would set otherwise than a run did, one text per setting.
 
     Args:
+        application: What is trained.
         run: The run folder.
         arguments: As for `all_settings`.
 
     Raises:
         ConfigError: A setting is unknown or refused.
     """
-    ran = all_settings(["--config", str(run.config)])
-    asked = all_settings(arguments)
+    ran = all_settings(application, ["--config", str(run.config)])
+    asked = all_settings(application, arguments)
     names = sorted({*ran, *asked})
     return [
         f"{name} {ran.get(name)}, not {asked.get(name)}"

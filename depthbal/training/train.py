@@ -18,12 +18,13 @@ from rich.console import Console
 from depthbal.checkpoint import read_checkpoint
 from depthbal.errors import ConfigError, RunFolderError
 from depthbal.priors.files import write_json
+from depthbal.training.application import Application
 from depthbal.training.cli import TrainCLI
 from depthbal.training.configs import expand_configs, last_config
-from depthbal.training.evaluate import evaluate_run
+from depthbal.training.depth import DEPTH
 from depthbal.training.run_logger import drop_rows_from
 from depthbal.training.runs import RunFolder
-from depthbal.training.tables import duration_text, print_metrics
+from depthbal.training.tables import duration_text
 from depthbal.training.versions import (
     EARLIER,
     collect_versions,
@@ -32,20 +33,23 @@ from depthbal.training.versions import (
 )
 
 
-def train(arguments: Sequence[str], default_config: Path) -> RunFolder:
+def train(
+    arguments: Sequence[str], default_config: Path, application: Application = DEPTH
+) -> RunFolder:
     """Train, evaluate the last epoch, print the result, and return the run folder.
 
     Args:
         arguments: The command line: ``--config FILE``, any setting as ``--section.key VALUE``,
             ``--out DIR``, ``--overwrite``; or ``--resume RUN`` with settings of trainer and data.
         default_config: What runs without ``--config``.
+        application: What is trained.
 
     Raises:
         DepthbalError: Whatever the user can mend: settings, data, an existing run folder.
     """
     started = time.monotonic()
     resumed, arguments = _take_resume(arguments)
-    cli = TrainCLI(_with_config(arguments, resumed, default_config), resumed)
+    cli = TrainCLI(application, _with_config(arguments, resumed, default_config), resumed)
     run = cli.run_folder
     step = _resumed_step(run, cli) if resumed else None
     versions = collect_versions(cli.config.seed_everything, _device_name(cli.trainer))
@@ -53,7 +57,7 @@ def train(arguments: Sequence[str], default_config: Path) -> RunFolder:
         cli.datamodule.prepare_data()
         cli.datamodule.setup("fit")  # bad data must not leave a run folder behind
         cli.model.check_data(cli.datamodule)
-        if step is None:
+        if step is None and hasattr(cli.datamodule, "train_histogram"):
             # counted before there are other processes: an error here must not leave them waiting
             cli.datamodule.train_histogram()
         versions["data"] = cli.datamodule.describe()
@@ -71,17 +75,11 @@ def train(arguments: Sequence[str], default_config: Path) -> RunFolder:
         dist.destroy_process_group()  # the evaluation is one process's work
     if not cli.trainer.is_global_zero or cli.config.trainer.fast_dev_run:
         return run  # a development run leaves no checkpoint to evaluate
-    metrics = evaluate_run(
-        run.path,
-        datamodule=cli.datamodule,
-        model=cli.model.model,
-        criterion=cli.model.criterion,
-        device=cli.trainer.strategy.root_device,
-    )
+    metrics = application.evaluate(run, cli)
     seconds = time.monotonic() - started
     write_json(run.versions, with_duration(versions, seconds))
     console = Console()
-    print_metrics(console, metrics)
+    application.show(console, metrics)
     console.print(f"Training and evaluation took {duration_text(seconds)}.", highlight=False)
     console.print(f"Run folder: {run.path}", highlight=False, soft_wrap=True)
     return run
@@ -93,8 +91,8 @@ def _fit(cli: TrainCLI, checkpoint: Path | None) -> None:
     except MisconfigurationException as error:
         raise ConfigError(str(error)) from error
     except SystemExit as error:  # how Lightning ends after Ctrl-C
-        path = cli.run_folder.path
-        print(f"stopped; continue with: tools/train.py --resume {path}", file=sys.stderr)
+        command = cli.application.resume_command(cli.run_folder.path)
+        print(f"stopped; continue with: {command}", file=sys.stderr)
         raise KeyboardInterrupt from error
 
 

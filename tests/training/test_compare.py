@@ -7,6 +7,7 @@ import pytest
 
 from depthbal.errors import ConfigError, RunFolderError
 from depthbal.training.compare import compare_configs, missing_work, print_comparison
+from depthbal.training.depth import DEPTH
 from depthbal.training.runs import RunFolder
 from depthbal.training.settings import different_settings
 from tests.training.helpers import TOOLS, checkpoint_of, exit_code, tiny_config
@@ -79,9 +80,9 @@ def test_a_run_is_trained_once_continued_where_cut_off_and_never_mixed_up(tmp_pa
 
 def test_only_what_differs_is_named(finished_run, tmp_path):
     config = tiny_config(tmp_path / "tiny.yaml")
-    assert different_settings(RunFolder(finished_run), ["--config", str(config)]) == []
+    assert different_settings(DEPTH, RunFolder(finished_run), ["--config", str(config)]) == []
     (only,) = different_settings(
-        RunFolder(finished_run), ["--config", str(config), "--data.n_train", "13"]
+        DEPTH, RunFolder(finished_run), ["--config", str(config), "--data.n_train", "13"]
     )
     assert only == "data.init_args.n_train 12, not 13"
 

@@ -7,6 +7,7 @@ from depthbal.errors import ConfigError
 from depthbal.models import ResNetMFF, SmpDepth
 from depthbal.training.cli import TrainCLI
 from depthbal.training.configs import config_chain, expand_configs, last_config
+from depthbal.training.depth import DEPTH
 from tests.training.helpers import CONFIGS
 
 LOSS_OF = {"gai": "GAILoss", "bmc": "BMCLoss", "bni": "BNILoss", "mse": "MSELoss"}
@@ -24,7 +25,7 @@ def build(path, tmp_path, *overrides) -> TrainCLI:
         arguments += ["--data.root", str(tmp_path)]
     if path.parent.name == "nyud2":
         arguments += ["--model.model.weights", "null"]  # tests have no network
-    return TrainCLI(expand_configs([*arguments, *overrides]))
+    return TrainCLI(DEPTH, expand_configs([*arguments, *overrides]))
 
 
 def test_bases_come_before_differences_relative_to_the_file(tmp_path):
