@@ -1,0 +1,129 @@
+"""What a run folder says about one evaluation of its network."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from depthbal.evaluation import LabelBins
+from depthbal.priors import GaussianMixture, Histogram
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+Key = tuple[str, str]
+"""(subset, read-out): subset "mask" (balanced mask; only where there is one) or "all"."""
+
+
+class Label(NamedTuple):
+    """What is predicted, and its unit: ("depth", "m")."""
+
+    name: str
+    unit: str
+
+
+@dataclass(frozen=True)
+class Example:
+    """One test image with its truth and prediction.
+
+    Attributes:
+        name: of the image.
+        reason: "best", "median", "worst" or "rare" (most few-shot pixels).
+        rmse: of the image over all its pixels, main read-out, label units.
+        index: place of the image in the test set.
+        image: (height, width, 3) uint8 RGB.
+        truth: (height, width) float32, 0 = no truth.
+        pred: (height, width) float32, main read-out.
+    """
+
+    name: str
+    reason: str
+    rmse: float
+    index: int
+    image: npt.NDArray[np.uint8]
+    truth: npt.NDArray[np.float32]
+    pred: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """One evaluation of one run: its numbers, what they follow from, and what made them.
+
+    Attributes:
+        name: shown to people, unique in a report: the folder's name, with ", balanced afterwards
+            (sigma 1)" for such an evaluation.
+        path: the run folder.
+        file: the metrics file inside it.
+        metrics: its content. Top level: balanced mask, or all samples where there is none.
+        sums: (subset, read-out) -> (images, bins, terms) float64, read from the file at each
+            access, so that memory does not grow with the number of runs; keep what you take.
+        pooled: (subset, read-out) -> (bins, terms) float64, the sums over the images.
+        counts: (images, bins) pixels of every image in every bin, without the mask.
+        joint: (subset, read-out) -> (bins, bins + 2) int64 truth x prediction; columns: below the
+            first edge, the bins, beyond the last edge. Empty for evaluations without it.
+        coverage: subset -> (bins, 2) float64: covered, counted. Empty without a sigma.
+        terms: names of the last dimension of the sums.
+        bins: bins and shots.
+        names: of the images (samples).
+        groups: scene of every image, "" unknown.
+        main: the read-out of the top-level numbers.
+        label: name and unit of what is predicted.
+        main_metric: what headlines show: "rmse", "mae", "mpjpe".
+        curves: column of metrics.csv -> (steps, values), both (n,) float64.
+        histogram: of the training labels, or None.
+        prior: the loss's mixture, or None (plain losses, priors of bins or batches).
+        config: config.yaml as text.
+        versions: content of versions.json.
+        examples: at most 24.
+        method: identifies the settings but for the seed: equal for repetitions.
+        seed: of the training, None if unknown.
+        noise_sigma: of balancing afterwards, or the loss's last; None if there is not one number.
+        posthoc: whether it was balanced afterwards.
+        gaps: what is missing, in words.
+    """
+
+    name: str
+    path: Path
+    file: Path
+    metrics: dict[str, Any]
+    sums: Mapping[Key, FloatArray]
+    pooled: Mapping[Key, FloatArray]
+    counts: FloatArray
+    joint: Mapping[Key, IntArray]
+    coverage: Mapping[str, FloatArray]
+    terms: tuple[str, ...]
+    bins: LabelBins
+    names: tuple[str, ...]
+    groups: tuple[str, ...]
+    main: str
+    label: Label
+    main_metric: str
+    curves: Mapping[str, tuple[FloatArray, FloatArray]]
+    histogram: Histogram | None
+    prior: GaussianMixture | None
+    config: str
+    versions: dict[str, Any]
+    examples: tuple[Example, ...]
+    method: str
+    seed: int | None
+    noise_sigma: float | None
+    posthoc: bool
+    gaps: tuple[str, ...]
+
+    @property
+    def subsets(self) -> tuple[str, ...]:
+        """("mask", "all") where there is a balanced mask, else ("all",)."""
+        return tuple(dict.fromkeys(subset for subset, _ in self.pooled))
+
+    @property
+    def readouts(self) -> tuple[str, ...]:
+        """The read-outs that are stored, the main one first."""
+        stored = dict.fromkeys(readout for _, readout in self.pooled)
+        return (self.main, *(name for name in stored if name != self.main))
+
+    @property
+    def headline(self) -> str:
+        """The subset of the top-level numbers: "mask" where there is one."""
+        return self.subsets[0]
