@@ -1,0 +1,1 @@
+"""Human mesh recovery: SPIN's regressor re-trained with Balanced MSE."""
