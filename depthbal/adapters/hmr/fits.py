@@ -1,0 +1,98 @@
+"""Fitted bodies for the images whose true body nobody knows: SPIN's static and final fits."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from depthbal.adapters.hmr.files import check_shapes, read_arrays
+from depthbal.adapters.hmr.spin_data import BETAS, POSE, SpinRows
+from depthbal.errors import DataError
+
+LARGEST_BETA = 3.0
+"""A fit with a coefficient beyond is no believable body; its shape becomes the mean shape."""
+
+
+@dataclass(frozen=True)
+class Bodies:
+    """Pose and shape per row, and which rows may be learned from.
+
+    Args:
+        pose: (N, 72) axis-angle, radians.
+        betas: (N, 10) shape coefficients.
+        valid: (N,) True counts.
+    """
+
+    pose: NDArray[np.float32]
+    betas: NDArray[np.float32]
+    valid: NDArray[np.bool_]
+
+
+def read_fits(path: Path, rows: int) -> Bodies:
+    """Read static fits (.npy, (N, 82)) or final fits (.npz with pose, betas, valid_fit).
+
+    Rows stand in the order of the data set's npz file. Static fits come without a judgement, so
+    all of them count. Shapes with a coefficient beyond 3 become 0, as published.
+
+    Args:
+        path: ``static_fits/coco_fits.npy`` or ``spin_fits/coco.npz``.
+        rows: How many the data set has.
+
+    Raises:
+        DataError: The file is missing or damaged, lacks a key, or its shape does not fit.
+
+    Source: SPIN, train/fits_dict.py; MMHuman3D, mesh_estimator.py.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "coco_fits.npy"
+        >>> np.save(path, np.zeros((2, 82)))
+        >>> read_fits(path, rows=2).valid.tolist()
+        [True, True]
+    """
+    if path.suffix == ".npy":
+        table = _read_table(path)
+        check_shapes(path, {"fits": table}, {"fits": ("N", POSE + BETAS)})
+        arrays = {"pose": table[:, :POSE], "betas": table[:, POSE:], "valid": np.ones(len(table))}
+    else:
+        shapes = {"pose": ("N", POSE), "betas": ("N", BETAS), "valid_fit": ("N",)}
+        arrays = read_arrays(path, shapes)
+        arrays["valid"] = arrays.pop("valid_fit")
+    found = len(arrays["pose"])
+    if found != rows:
+        raise DataError(
+            f"{path} has {found} rows, the data set's npz file has {rows}: they belong to "
+            "different versions of the data set"
+        )
+    betas = arrays["betas"].astype(np.float32)
+    betas[(np.abs(betas) > LARGEST_BETA).any(1)] = 0.0
+    return Bodies(arrays["pose"].astype(np.float32), betas, arrays["valid"].astype(bool))
+
+
+def bodies_of(rows: SpinRows, fits: Path | None) -> Bodies:
+    """Return the known bodies, fits in place of the unknown ones; neither makes a row invalid.
+
+    Raises:
+        DataError: As ``read_fits``.
+    """
+    known = rows.has_smpl
+    if fits is None:
+        return Bodies(rows.pose, rows.betas, known)
+    fitted = read_fits(fits, len(rows))
+    return Bodies(
+        np.where(known[:, None], rows.pose, fitted.pose),
+        np.where(known[:, None], rows.betas, fitted.betas),
+        known | fitted.valid,
+    )
+
+
+def _read_table(path: Path) -> NDArray[Any]:
+    try:
+        table: NDArray[Any] = np.load(path, allow_pickle=False)
+    except FileNotFoundError as error:
+        raise DataError(f"there is no file {path}; expected fits of shape (N, 82)") from error
+    except Exception as error:  # damage shows as one of many types
+        raise DataError(f"cannot read {path} as an .npy file: {error}") from error
+    return table

@@ -1,0 +1,133 @@
+"""Rows of SPIN's npz files: which image, which box, and what is known of the body in it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from depthbal.adapters.hmr.files import check_shapes, read_arrays
+from depthbal.errors import DataError
+
+POSE, BETAS = 72, 10
+"""Axis-angle numbers of 24 joints, the root first; shape coefficients."""
+OPTIONAL = ("pose", "shape", "has_smpl", "gender")
+
+
+@dataclass(frozen=True)
+class SpinRows:
+    """The rows of one npz file, checked.
+
+    Args:
+        path: The file.
+        names: (N,) image files, relative to the data set's folder.
+        center: (N, 2) middle of the person's box in pixels.
+        scale: (N,) side of the box in units of 200 pixels.
+        pose: (N, 72) axis-angle, radians; 0 where unknown.
+        betas: (N, 10) shape coefficients; 0 where unknown.
+        has_smpl: (N,) whether pose and betas are known.
+        gender: (N,) 0 male, 1 female, -1 unknown.
+    """
+
+    path: Path
+    names: NDArray[np.str_]
+    center: NDArray[np.float64]
+    scale: NDArray[np.float64]
+    pose: NDArray[np.float32]
+    betas: NDArray[np.float32]
+    has_smpl: NDArray[np.bool_]
+    gender: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def read_spin(path: Path) -> SpinRows:
+    """Read a file of SPIN's ``dataset_extras``, such as coco_2014_train.npz.
+
+    ``imgname``, ``center`` and ``scale`` must be there. Without ``pose`` and ``shape`` no body is
+    known; with both but without ``has_smpl`` all are; without ``gender`` none is known. Other keys
+    (keypoints) are left alone.
+
+    Raises:
+        DataError: The file is missing or damaged, lacks a key, or a key has another shape.
+
+    Source: Kolotouros et al., SPIN, ICCV 2019 (datasets/base_dataset.py).
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "coco_2014_train.npz"
+        >>> np.savez(path, imgname=["a.jpg"], center=[[10.0, 20.0]], scale=[0.5])
+        >>> rows = read_spin(path)
+        >>> rows.names.tolist(), rows.has_smpl.tolist(), rows.gender.tolist()
+        (['a.jpg'], [False], [-1])
+    """
+    boxes = read_arrays(path, {"center": ("N", 2), "scale": ("N",)})
+    count = len(boxes["scale"])
+    more = _read_optional(path)
+    if "imgname" not in more:
+        raise DataError(f"{path} lacks the key 'imgname'; expected imgname, center, scale")
+    names = _texts(path, "imgname", more.pop("imgname"), count)
+    genders = more.pop("gender", None)
+    shapes = {"pose": (count, POSE), "shape": (count, BETAS), "has_smpl": (count,)}
+    if not {"pose", "shape"} & set(more):
+        return SpinRows(
+            path,
+            names,
+            **_boxes(path, boxes),
+            pose=np.zeros(shapes["pose"], np.float32),
+            betas=np.zeros(shapes["shape"], np.float32),
+            has_smpl=np.zeros(count, dtype=bool),
+            gender=_genders(path, genders, count),
+        )
+    more.setdefault("has_smpl", np.ones(count))
+    check_shapes(path, more, shapes)
+    return SpinRows(
+        path,
+        names,
+        **_boxes(path, boxes),
+        pose=more["pose"].astype(np.float32),
+        betas=more["shape"].astype(np.float32),
+        has_smpl=more["has_smpl"].astype(bool),
+        gender=_genders(path, genders, count),
+    )
+
+
+def _read_optional(path: Path) -> dict[str, NDArray[Any]]:
+    """Return the names of the images and the keys that need not be there."""
+    found = {}
+    with np.load(path, allow_pickle=False) as content:
+        for key in ("imgname", *OPTIONAL):
+            if key in content.files:
+                try:
+                    found[key] = content[key]
+                except ValueError as error:
+                    raise DataError(f"{path}: cannot read the key {key!r}: {error}") from error
+    return found
+
+
+def _boxes(path: Path, arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[np.float64]]:
+    scale = arrays["scale"].astype(np.float64)
+    if not (len(scale) and scale.min() > 0):
+        raise DataError(f"{path}: expected rows with scale above 0, got {scale}")
+    return {"center": arrays["center"].astype(np.float64), "scale": scale}
+
+
+def _genders(path: Path, found: NDArray[Any] | None, count: int) -> NDArray[np.int64]:
+    if found is None:
+        return np.full(count, -1)
+    texts = _texts(path, "gender", found, count)
+    unknown = set(texts.tolist()) - {"m", "f"}
+    if unknown:
+        raise DataError(f"{path}: expected 'm' or 'f' in gender, got {sorted(unknown)[:3]}")
+    return np.where(texts == "m", 0, 1)
+
+
+def _texts(path: Path, key: str, found: NDArray[Any], count: int) -> NDArray[np.str_]:
+    if found.dtype.kind not in "SU" or found.shape != (count,):
+        raise DataError(
+            f"{path}: {key!r} has shape {found.shape} and type {found.dtype}, expected texts "
+            f"({count},) like the rows of 'scale'"
+        )
+    return found.astype(np.str_)
