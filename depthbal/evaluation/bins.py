@@ -127,6 +127,27 @@ class LabelBins:
             found = lookup[found]
         return found.masked_fill_(~labels.isfinite(), -1)
 
+    def column(self, values: Tensor) -> Tensor:
+        """Return where predictions lie, scored or not: 0 below the first edge, bin + 1, or beyond.
+
+        The last bin includes its upper edge, to which clamped predictions are cut; what is larger
+        gets `len(bins) + 1`.
+
+        Args:
+            values: finite predictions of any shape in label units.
+
+        Example:
+            >>> LabelBins([1, 2, 3]).column(torch.tensor([0.9, 1.0, 2.5, 3.0, 3.1])).tolist()
+            [0, 1, 2, 2, 3]
+        """
+        labels = values.detach().to(torch.float32)
+        edges = torch.as_tensor(self.edges, dtype=torch.float32, device=labels.device)
+        if self.per_unit:
+            found = (labels * self.per_unit).floor_().clamp_(-1, len(self) - 1).long()
+        else:
+            found = torch.bucketize(labels, edges, right=True).sub_(1).clamp_(max=len(self) - 1)
+        return found.add_(1).add_(labels > edges[-1])
+
     def groups(self) -> Tensor:
         """Return (4, bins) float64: 1 where the bin belongs to overall, many, medium, few."""
         rows = [self.scored]

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from depthbal.errors import ConfigError
 from depthbal.evaluation.bins import LabelBins
-from depthbal.evaluation.protocol import Evaluation
+from depthbal.evaluation.protocol import Evaluation, Interval
 from depthbal.evaluation.scores import GROUPS
 from depthbal.evaluation.sums import check_preds, checked_mask, masked_index
 
@@ -58,11 +58,7 @@ class EigenEvaluation(Evaluation):
         5.0
     """
 
-    averaging = (
-        "overall, many, medium, few: mean over images; bins and all_pixels: pooled over pixels"
-    )
     default_name = "eigen"
-    subsets = ("all",)
 
     def __init__(
         self,
@@ -84,26 +80,28 @@ class EigenEvaluation(Evaluation):
         mask: Tensor | None = None,
         balanced: Tensor | None = None,
         names: Sequence[str] | None = None,
+        groups: Sequence[str] | None = None,
+        interval: Interval | None = None,
     ) -> None:
         """Add whole images, (images, 1, height, width) metres; see `Evaluation.update`."""
-        mask = checked_mask(target, mask)
+        mask = checked_mask(target, mask, names)
         crop = torch.zeros_like(mask)
         rows, columns = eigen_crop(target.shape[-2], target.shape[-1])
         crop[..., rows, columns] = True
         counted = mask & crop & (target > MIN_DEPTH) & (target < MAX_DEPTH)
         for values in preds.values():
-            check_preds(values, target, counted)  # before the clamp hides an infinite value
+            check_preds(values, target, counted, names)  # before the clamp hides an infinite value
         clamped = {name: p.clamp(MIN_DEPTH, MAX_DEPTH) for name, p in preds.items()}
         index = masked_index(target, counted, self.bins)
-        self._add(clamped, target, counted, {"all": index})
-        self._add_names(names, len(target))
+        self._add(clamped, target, counted, {"all": index}, names, groups, interval)
 
     def result(self) -> dict[str, Any]:
-        """Return the contents of metrics.json in the shape of `Evaluation.result`.
+        """Return the contents of metrics.json in the shape of `Evaluation.result` with a mask.
 
         Raises:
             DataError: no image, or no pixel that counts.
         """
+        self._require_images()
         block = {name: self._summary("all", name) for name in self.readouts}
         top = block[self.main]
         return {
@@ -122,7 +120,16 @@ class EigenEvaluation(Evaluation):
                 name: {group: block[name]["per_image_mean"][group] for group in GROUPS}
                 for name in self.readouts
             },
+            "calibration": self._calibration(),
         }
+
+    def _averaging(self) -> str:
+        return (
+            "overall, many, medium, few: mean over images; bins and all_pixels: pooled over pixels"
+        )
+
+    def _sizes(self, top: dict[str, Any], everywhere: dict[str, Any]) -> dict[str, int]:
+        return {"pixels": top["overall"]["count"], "pixels_all": everywhere["overall"]["count"]}
 
 
 def _scaled(pixel: int, size: int, reference: int) -> int:

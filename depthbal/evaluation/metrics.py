@@ -15,7 +15,7 @@ from depthbal.evaluation.terms import LABEL_TERMS, TERMS
 
 
 class BinnedMetrics(Metric):
-    """rmse, mse, mae, bias and count of any scalar label, per bin, per shot and overall.
+    """rmse, mse, mae, gm, bias and count of any scalar label, per bin, per shot and overall.
 
     The state is float64 sums of (bins x terms) and a few numbers per bin and shot, whatever the
     number of images; over several processes the sums add up.

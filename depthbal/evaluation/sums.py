@@ -7,6 +7,7 @@ from torch import Tensor
 
 from depthbal.errors import DataError
 from depthbal.evaluation.bins import LabelBins
+from depthbal.evaluation.joint import joint_histogram
 from depthbal.evaluation.terms import TERMS, PixelErrors, pixel_term
 
 # Pixels worked on at once on a CPU: the float64 temporaries then stay in its cache.
@@ -79,6 +80,13 @@ class BinnedTruth:
             out[where] = part.sums(preds[where], terms)
         return out
 
+    def joint(self, preds: Tensor, bins: LabelBins) -> Tensor:
+        """Return the (bins, bins + 2) `joint_histogram` of checked predictions."""
+        out = torch.zeros(len(bins), len(bins) + 2, dtype=torch.int64, device=preds.device)
+        for where, part in zip(self._slices, self._parts, strict=True):
+            out += part.joint(preds[where], bins)
+        return out
+
 
 class _Part:
     """As many images as fit the cache."""
@@ -89,6 +97,7 @@ class _Part:
         self._pixels = (flat >= 0).nonzero().squeeze(1)
         first = torch.arange(len(target), device=target.device) * n_bins
         first = first.repeat_interleave(flat.numel() // max(len(target), 1))
+        self._index = flat.index_select(0, self._pixels)
         self._cell = (flat + first).index_select(0, self._pixels)
         self._target = target.detach().reshape(-1).index_select(0, self._pixels).double()
         self._count = self._add_up(torch.ones_like(self._target))
@@ -102,6 +111,10 @@ class _Part:
         ]
         return torch.stack(columns, dim=1).view(*self._shape, len(terms))
 
+    def joint(self, preds: Tensor, bins: LabelBins) -> Tensor:
+        found = preds.detach().reshape(-1).index_select(0, self._pixels)
+        return joint_histogram(found, self._index, bins)
+
     def _add_up(self, values: Tensor) -> Tensor:
         images, n_bins = self._shape
         return values.new_zeros(images * n_bins).scatter_add_(0, self._cell, values)
@@ -112,8 +125,8 @@ def masked_index(target: Tensor, mask: Tensor, bins: LabelBins) -> Tensor:
     return bins.index(target).masked_fill_(~mask, -1)
 
 
-def checked_mask(target: Tensor, mask: Tensor | None) -> Tensor:
-    """Return the mask as booleans; the target under it is finite, or a DataError says how many."""
+def checked_mask(target: Tensor, mask: Tensor | None, names: Sequence[str] | None = None) -> Tensor:
+    """Return the mask as booleans; the target under it is finite, or a DataError says where not."""
     if target.ndim == 0:
         raise DataError("target has no dimension; pass (images, ...), one image is target[None]")
     if mask is None:
@@ -123,11 +136,13 @@ def checked_mask(target: Tensor, mask: Tensor | None) -> Tensor:
     if mask.is_floating_point() or mask.is_complex():
         raise DataError(f"the mask must be boolean, True counts; got {mask.dtype}")
     mask = mask.bool()
-    _check_finite("target", target, mask)
+    _check_finite("target", target, mask, names)
     return mask
 
 
-def check_preds(preds: Tensor, target: Tensor, mask: Tensor) -> None:
+def check_preds(
+    preds: Tensor, target: Tensor, mask: Tensor, names: Sequence[str] | None = None
+) -> None:
     """Raise a DataError unless preds have the target's shape and are finite under the mask."""
     if preds.shape != target.shape:
         cure = (
@@ -137,18 +152,29 @@ def check_preds(preds: Tensor, target: Tensor, mask: Tensor) -> None:
         raise DataError(_differ("preds", preds, "target", target, cure))
     if preds.is_complex():
         raise DataError(f"preds must be real, got {preds.dtype}")
-    _check_finite("preds", preds, mask)
+    _check_finite("preds", preds, mask, names)
 
 
-def _check_finite(name: str, values: Tensor, mask: Tensor) -> None:
+def _check_finite(name: str, values: Tensor, mask: Tensor, names: Sequence[str] | None) -> None:
     if values.sum(dtype=torch.float64).isfinite():
         return  # one bad value would have spoilt the sum; this costs a tenth of looking at each
-    bad = int((mask & ~values.isfinite()).sum())
+    wrong = (mask & ~values.isfinite()).reshape(len(values), -1)
+    bad = int(wrong.sum())
     if bad:
+        images = wrong.any(1).nonzero().flatten().tolist()
+        where = f"images {images} of the batch" if names is None else [names[i] for i in images]
         raise DataError(
             f"{name} hold {bad} values that are not finite (NaN or infinite) of {int(mask.sum())} "
-            "under the mask; mask them out or mend the model before it is scored"
+            f"under the mask, in {_shortened(where)}; mask them out or mend the model before it is "
+            "scored"
         )
+
+
+def _shortened(where: str | list[str], most: int = 5) -> str:
+    if isinstance(where, str):
+        return where
+    more = f" and {len(where) - most} more images" if len(where) > most else ""
+    return ", ".join(where[:most]) + more
 
 
 def _differ(first: str, a: Tensor, second: str, b: Tensor, cure: str) -> str:

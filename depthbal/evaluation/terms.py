@@ -7,8 +7,13 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from depthbal.errors import DataError
+
 MIN_PREDICTION = 1e-3
 """Metres; smaller predictions are raised to it, in the logarithms and ratios only."""
+
+MIN_ERROR = 1e-3
+"""Label units; smaller absolute errors are raised to it, in their logarithm (metric gm) only."""
 
 
 class PixelErrors:
@@ -68,12 +73,13 @@ _FUNCTIONS: dict[str, TermFunction] = {
     "delta1": lambda x: x.within(1),
     "delta2": lambda x: x.within(2),
     "delta3": lambda x: x.within(3),
+    "log_absolute": lambda x: x.absolute.clamp(min=MIN_ERROR).log_(),
 }
 
-TERMS: tuple[str, ...] = tuple(_FUNCTIONS)
-"""All terms, in the order of the last dimension of the sums."""
+TERMS: tuple[str, ...] = tuple(name for name in _FUNCTIONS if name != "log_absolute")
+"""The terms of depth, in the order of the last dimension of the sums."""
 
-LABEL_TERMS: tuple[str, ...] = ("count", "error", "absolute", "squared")
+LABEL_TERMS: tuple[str, ...] = ("count", "error", "absolute", "squared", "log_absolute")
 """The terms of labels that may be zero or negative (ages, coordinates)."""
 
 
@@ -88,8 +94,13 @@ def pixel_term(name: str, errors: PixelErrors) -> Tensor:
     | log10 | abs(log10 q - log10 t) |
     | log_error, log_squared | d = ln q - ln t, d ** 2 |
     | delta1, delta2, delta3 | 1 where max(q / t, t / q) < 1.25, 1.25 ** 2, 1.25 ** 3 |
+    | log_absolute | ln max(abs(p - t), 1e-3) |
 
-    with q = max(p, 1e-3 m).
+    with q = max(p, 1e-3 m). The floor under abs(p - t), a thousandth of a label unit, keeps one
+    exact prediction from making the geometric mean of a thousand errors 0.
+
+    Raises:
+        DataError: an unknown term.
 
     Example:
         >>> p, t = torch.tensor([2.5, -1.0]).double(), torch.tensor([2.0, 1.0]).double()
@@ -98,4 +109,6 @@ def pixel_term(name: str, errors: PixelErrors) -> Tensor:
         >>> pixel_term("delta1", PixelErrors(p, t)).tolist()  # exactly 1.25 is not within 1.25
         [0.0, 0.0]
     """
+    if name not in _FUNCTIONS:
+        raise DataError(f"expected terms among {list(_FUNCTIONS)}, got {name!r}")
     return _FUNCTIONS[name](errors)
