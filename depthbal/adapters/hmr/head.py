@@ -27,7 +27,7 @@ class MeanParams(NamedTuple):
     @property
     def rotmats(self) -> Tensor:
         """The mean pose as matrices (24, 3, 3)."""
-        return rot6d_to_rotmat(self.pose.unflatten(-1, (JOINTS, 6)))
+        return rot6d_to_rotmat(self.pose.reshape(JOINTS, 6))
 
 
 class Prediction(NamedTuple):
@@ -121,4 +121,4 @@ class SpinHead(nn.Module):
             pose = pose + self.decpose(hidden)
             shape = shape + self.decshape(hidden)
             cam = cam + self.deccam(hidden)
-        return Prediction(rot6d_to_rotmat(pose.unflatten(1, (JOINTS, 6))), shape, cam)
+        return Prediction(rot6d_to_rotmat(pose.reshape(-1, JOINTS, 6)), shape, cam)

@@ -37,7 +37,7 @@ def rot6d_to_rotmat(rot6d: Tensor) -> Tensor:
         [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
     """
     # 1e-12 is what SPIN's normalisation keeps a vanishing column from dividing by
-    rotmat: Tensor = roma.special_gramschmidt(rot6d.unflatten(-1, (3, 2)), epsilon=1e-12)
+    rotmat: Tensor = roma.special_gramschmidt(rot6d.reshape(*rot6d.shape[:-1], 3, 2), epsilon=1e-12)
     return rotmat
 
 
