@@ -321,3 +321,77 @@ def noise_mean_on_range(
         return math.fsum(parts)
 
     return peak + integral(1) / integral(0)
+
+
+def fds_bin(label: float, edges: list[float]) -> int:
+    """The bin of one label, or -1 for NaN, which stands for no label."""
+    if math.isnan(label):
+        return -1
+    inner = edges[1:-1]
+    return sum(label >= edge for edge in inner)
+
+
+def fds_bins(labels: Tensor, edges: list[float]) -> Tensor:
+    """The bin of every label, one after the other."""
+    bins = [fds_bin(label, edges) for label in labels.flatten().tolist()]
+    return torch.tensor(bins).reshape(labels.shape)
+
+
+def fds_moments(rows: Tensor, bins: Tensor, number: int) -> list[tuple[int, Tensor, Tensor] | None]:
+    """Count, mean and unbiased variance of the features (N, C) of every bin with at least two."""
+    found: list[tuple[int, Tensor, Tensor] | None] = []
+    for bin_ in range(number):
+        own = rows[bins == bin_]
+        found.append((len(own), own.mean(0), own.var(0)) if len(own) > 1 else None)
+    return found
+
+
+def fds_running(epochs: list[list[Any]], momentum: float) -> list[tuple[Tensor, Tensor] | None]:
+    """Running mean and variance per bin after several epochs of `fds_moments`."""
+    running: list[tuple[Tensor, Tensor] | None] = [None] * len(epochs[0])
+    for moments in epochs:
+        for bin_, new in enumerate(moments):
+            old = running[bin_]
+            if new is not None and old is None:
+                running[bin_] = (new[1], new[2])
+            elif new is not None and old is not None:
+                pairs = zip(old, new[1:], strict=True)
+                mixed = [momentum * o + (1 - momentum) * n for o, n in pairs]
+                running[bin_] = (mixed[0], mixed[1])
+    return running
+
+
+def fds_smoothed(
+    running: list[tuple[Tensor, Tensor] | None], bin_: int, kernel: list[float]
+) -> tuple[Tensor, Tensor]:
+    """Mean and variance of a bin, smoothed over the known bins under the kernel."""
+    last, half = len(running) - 1, len(kernel) // 2
+    total, sums = 0.0, [torch.zeros(()), torch.zeros(())]
+    for offset, weight in zip(range(-half, half + 1), kernel, strict=True):
+        near = abs(bin_ + offset)
+        near = last - abs(last - near)  # mirrored at both ends
+        known = running[near]
+        if known is not None:
+            total += weight
+            sums = [s + weight * moment for s, moment in zip(sums, known, strict=True)]
+    return sums[0] / total, sums[1] / total
+
+
+def fds_calibrate(
+    rows: Tensor,
+    bins: Tensor,
+    running: list[tuple[Tensor, Tensor] | None],
+    kernel: list[float],
+    clip: tuple[float, float],
+) -> Tensor:
+    """Calibrate features (N, C) bin by bin and channel by channel with the published formula."""
+    parts = list(rows.unbind(0))
+    for bin_, own in enumerate(running):
+        if own is None:
+            continue
+        (m1, v1), (m2, v2) = own, fds_smoothed(running, bin_, kernel)
+        factor = torch.where(v1 > 0, (v2 / v1).clamp(*clip), 1.0).sqrt()
+        for position in (bins == bin_).nonzero().flatten().tolist():
+            moved = (parts[position] - m1) * factor + m2
+            parts[position] = torch.where(v1 > 0, moved, parts[position])
+    return torch.stack(parts)

@@ -117,9 +117,6 @@ def smoothing_kernel(kind: Smoothing, size: int = 5, sigma: float = 2.0) -> Floa
 def weight_per_label(labels: Tensor, edges: Tensor, weights: Tensor) -> Tensor:
     """Return the weight of every label's bin, elementwise.
 
-    Labels are binned exactly as ``Histogram.update`` bins them: a label on an edge belongs to the
-    bin above it, labels beyond the ends to the end bins.
-
     Args:
         labels: Labels of any shape, float32 or float64.
         edges: Increasing bin edges in float64, shape (B + 1,), on the labels' device.
@@ -133,9 +130,28 @@ def weight_per_label(labels: Tensor, edges: Tensor, weights: Tensor) -> Tensor:
         >>> weight_per_label(torch.tensor([0.5, 1.0, 9.0]), edges, torch.tensor([1.0, 5.0]))
         tensor([1., 5., 5.])
     """
+    return weights.to(labels.dtype)[bin_per_label(labels, edges)]
+
+
+def bin_per_label(labels: Tensor, edges: Tensor) -> Tensor:
+    """Return the number of every label's bin, elementwise.
+
+    Labels are binned exactly as ``Histogram.update`` bins them: a label on an edge belongs to the
+    bin above it, labels beyond the ends to the end bins.
+
+    Args:
+        labels: Labels of any shape, float32 or float64.
+        edges: Increasing bin edges in float64, shape (B + 1,), on the labels' device.
+
+    Returns:
+        int64 of the labels' shape, in [0, B).
+
+    Example:
+        >>> bin_per_label(torch.tensor([-3.0, 1.0, 9.0]), torch.tensor([0.0, 1.0, 2.0]).double())
+        tensor([0, 1, 1])
+    """
     interior = edges[1:-1].to(labels.dtype)
     # An edge that was rounded down would take in the float32 label just below it.
     upper = torch.nextafter(interior, torch.full_like(interior, torch.inf))
     interior = torch.where(interior.double() < edges[1:-1], upper, interior)
-    index = torch.bucketize(labels.detach().contiguous(), interior, right=True)
-    return weights.to(labels.dtype)[index]
+    return torch.bucketize(labels.detach().contiguous(), interior, right=True)
