@@ -1,0 +1,129 @@
+"""The export command."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from depthbal.data.images import read_image
+from depthbal.errors import ConfigError, DepthbalError, RunFolderError
+from depthbal.exporting.export import export_predictor
+from depthbal.exporting.formats import ENDINGS, require_format
+from depthbal.predictor import Predictor, load_predictor
+from depthbal.training.posthoc import add_posthoc, posthoc_sigma
+from depthbal.training.run_config import load_datamodule
+from depthbal.training.runs import RunFolder
+
+COMPARED = 4
+Images = list[NDArray[np.uint8]]
+
+
+def export(arguments: Sequence[str]) -> None:
+    """Write a run as one file for another runtime and print its difference from PyTorch.
+
+    Args:
+        arguments: The command line: ``RUN [--format onnx|torch] [--out FILE] [--size H W]
+            [--image FILE...] [--readout ...] [--checkpoint last|best] [--posthoc SIGMA]
+            [--overwrite]``.
+
+    Raises:
+        DepthbalError: Whatever the user can mend.
+    """
+    known = _parser().parse_args(arguments)
+    folder = RunFolder(known.run)
+    folder.require_checkpoint(known.checkpoint)
+    require_format(known.format)
+    path = known.out or folder.path / f"model{ENDINGS[known.format]}"
+    if path.exists() and not known.overwrite:
+        raise RunFolderError(f"{path} exists; choose another name with --out, or give --overwrite")
+    sigma = None
+    if known.posthoc is not None:
+        sigma = posthoc_sigma(known.run, known.checkpoint, known.posthoc).noise_sigma
+    predictor = load_predictor(known.run, checkpoint=known.checkpoint, posthoc_sigma=sigma)
+    predictor.readout = known.readout or predictor.readout
+    images, what = _images(folder, predictor, known)
+    protocol = _protocol(folder.metrics("nyud2_dir", known.checkpoint, sigma))
+    difference = export_predictor(predictor, known.format, path, images, protocol)
+    height, width = images[0].shape[:2]
+    print(f"Written: {path} ({path.stat().st_size / 2**20:.1f} MiB)")
+    print(f"image uint8 (batch, {height}, {width}, 3) RGB -> depth (batch, {height}, {width}) m")
+    print(
+        f"Largest difference from PyTorch {difference.largest:.2g} m, "
+        f"mean {difference.mean:.2g} m, "
+        f"on {difference.images} {what}"
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tools/export.py",
+        description="Write a trained network with normalisation and read-out as one file.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("run", type=Path, help="run folder")
+    parser.add_argument("--format", choices=tuple(ENDINGS), default="onnx")
+    parser.add_argument(
+        "--out", type=Path, help="file; default: model.onnx or model.pt2 in the run"
+    )
+    parser.add_argument(
+        "--size", type=int, nargs=2, metavar=("H", "W"), help="pixels; default: the test images'"
+    )
+    parser.add_argument(
+        "--image", type=Path, nargs="+", help="to compare on; default: test images of the run"
+    )
+    parser.add_argument("--readout", choices=("raw", "clamped", "mean"), help="default: the run's")
+    parser.add_argument("--checkpoint", choices=("last", "best"), default="last")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
+    add_posthoc(parser)
+    return parser
+
+
+def _images(
+    folder: RunFolder, predictor: Predictor, known: argparse.Namespace
+) -> tuple[Images, str]:
+    """Return the images to compare on, of the size to export, and what they are."""
+    if known.image is None:
+        images, what = _test_images(folder, predictor), "test images"
+    else:
+        images, what = [read_image(path) for path in known.image], "given images"
+    height, width = known.size or images[0].shape[:2]
+    if height < 1 or width < 1:
+        raise ConfigError(f"expected --size of positive height and width, got {height} {width}")
+    resized = [cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA) for image in images]
+    return [np.asarray(image, dtype=np.uint8) for image in resized], what
+
+
+def _test_images(folder: RunFolder, predictor: Predictor) -> Images:
+    """Return some test images as the network sees them, before they are normalised."""
+    try:
+        data = load_datamodule(folder)
+        data.prepare_data()
+        data.setup("test")
+    except DepthbalError as error:
+        raise ConfigError(
+            f"the run's test images are not to be had ({error}); compare on others with --image "
+            "FILE, best with --size H W of the run's images"
+        ) from error
+    test = data.test_set
+    assert test is not None
+    places = np.linspace(0, len(test) - 1, min(COMPARED, len(test)), dtype=int)
+    images: Images = []
+    for place in places.tolist():
+        pixels = (test[place]["image"] * predictor.std + predictor.mean).clamp(0, 1) * 255
+        images.append(pixels.permute(1, 2, 0).round().to(torch.uint8).numpy())
+    return images
+
+
+def _protocol(metrics: Path) -> dict[str, Any]:
+    """Return how the network was measured, with its main numbers; empty where it was not."""
+    if not metrics.is_file():
+        return {}
+    content = json.loads(metrics.read_text(encoding="utf-8"))
+    protocol = {key: value for key, value in content["protocol"].items() if key != "bins"}
+    return {**protocol, "overall": content["overall"]}

@@ -1,0 +1,59 @@
+import json
+import shutil
+
+import numpy as np
+import onnx
+import pytest
+
+from depthbal.data.images import write_depth_png
+from depthbal.errors import ConfigError, RunFolderError
+from depthbal.exporting.command import export
+from depthbal.exporting.formats import open_graph
+from depthbal.predictor import load_predictor
+
+
+def test_a_run_becomes_one_file_that_predicts_as_the_run_does(run, capsys):
+    export([str(run), "--format", "onnx"])
+    printed = capsys.readouterr().out
+    assert "image uint8 (batch, 24, 32, 3) RGB -> depth (batch, 24, 32) m" in printed
+    assert "Largest difference from PyTorch" in printed
+    assert "on 4 test images" in printed
+    picture = np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)
+    found = open_graph("onnx", run / "model.onnx")(picture[None])
+    assert np.abs(found[0] - load_predictor(run).predict(picture)).max() < 2e-3
+    entries = {e.key: e.value for e in onnx.load(run / "model.onnx").metadata_props}
+    protocol = json.loads(entries["protocol"])
+    assert protocol["overall"] == json.loads((run / "metrics.json").read_text())["overall"]
+
+
+def test_an_existing_file_is_kept_unless_told(run):
+    (run / "model.pt2").write_text("mine")
+    with pytest.raises(RunFolderError, match="--overwrite"):
+        export([str(run), "--format", "torch"])
+    assert (run / "model.pt2").read_text() == "mine"
+    export([str(run), "--format", "torch", "--overwrite", "--size", "32", "64"])
+    assert open_graph("torch", run / "model.pt2")(np.zeros((1, 32, 64, 3), np.uint8)).shape == (
+        1,
+        32,
+        64,
+    )
+
+
+def test_without_its_data_a_run_is_compared_on_given_images(run, tmp_path, capsys):
+    config = run / "config.yaml"
+    text = config.read_text().replace("RoomsDataModule", "NYUD2DataModule")
+    config.write_text(text)
+    with pytest.raises(ConfigError, match="--image FILE"):
+        export([str(run)])
+    picture = tmp_path / "grey.png"
+    write_depth_png(picture, np.linspace(0, 60, 24 * 32, dtype=np.float32).reshape(24, 32))
+    export([str(run), "--image", str(picture)])
+    assert "on 1 given images" in capsys.readouterr().out
+
+
+def test_a_folder_that_is_no_run_is_refused(run, tmp_path):
+    with pytest.raises(RunFolderError, match="no run folder"):
+        export([str(tmp_path / "missing")])
+    shutil.rmtree(run / "checkpoints")
+    with pytest.raises(RunFolderError, match="checkpoint"):
+        export([str(run)])
