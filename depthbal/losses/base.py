@@ -52,17 +52,9 @@ class RegressionLoss(nn.Module, ABC):
         super().__init__()
         if event_dim not in (0, 1):
             raise ValueError(f"expected event_dim 0 (scalars) or 1 (vectors), got {event_dim!r}")
-        if label_range is not None and not (
-            len(label_range) == 2
-            and all(math.isfinite(end) for end in label_range)
-            and label_range[0] < label_range[1]
-        ):
-            raise ValueError(
-                f"expected label_range (lo, hi), both finite and lo < hi, got {label_range}"
-            )
         if reduction not in ("mean", "sum", "none"):
             raise ValueError(f"expected reduction mean, sum or none, got {reduction!r}")
-        self.label_range = None if label_range is None else (label_range[0], label_range[1])
+        self.label_range = None if label_range is None else _checked_range(label_range)
         self.reduction: Reduction = reduction
         self.event_dim = event_dim
         self._calls = 0
@@ -110,6 +102,15 @@ class RegressionLoss(nn.Module, ABC):
     def set_prior(self, prior: Histogram | GaussianMixture) -> None:
         """Take the training labels' distribution; losses without a prior ignore it."""
 
+    def set_label_range(self, label_range: tuple[float, float]) -> None:
+        """Take the ends (lo, hi) of the label range, which no argument gave, from the data.
+
+        Raises:
+            ValueError: They are not finite or do not increase.
+        """
+        self.label_range = _checked_range(label_range)
+        self.init_args["label_range"] = self.label_range
+
     def noise_parameters(self) -> list[nn.Parameter]:
         """Return the parameters of the noise scale; they want no weight decay and no schedule."""
         return []
@@ -150,3 +151,12 @@ class RegressionLoss(nn.Module, ABC):
                 f"{bad} NaN or infinite predictions or targets count under the mask: check the "
                 "learning rate and the labels, or mask them out"
             )
+
+
+def _checked_range(label_range: tuple[float, float]) -> tuple[float, float]:
+    increasing = len(label_range) == 2 and label_range[0] < label_range[1]
+    if not (increasing and all(math.isfinite(end) for end in label_range)):
+        raise ValueError(
+            f"expected label_range (lo, hi), both finite and lo < hi, got {label_range}"
+        )
+    return label_range[0], label_range[1]

@@ -34,8 +34,8 @@ def describe_checkpoint(
     return {
         "format": FORMAT,
         "version": depthbal.__version__,
-        "model": _describe(model, MODELS),
-        "criterion": _describe(criterion, LOSSES),
+        "model": describe_module(model, MODELS),
+        "criterion": describe_module(criterion, LOSSES),
         "input": input_spec,
         "readout": readout,
         "label_range": None if label_range is None else [float(end) for end in label_range],
@@ -57,7 +57,7 @@ def require_same(found: Any, own: dict[str, Any]) -> None:
     differences = [
         f"its {part} is {theirs}, this training's is {mine}"
         for part, theirs, mine in (
-            ("model", _identity(found.get("model")), _identity(own["model"])),
+            ("model", identity(found.get("model")), identity(own["model"])),
             ("criterion", found.get("criterion", {}).get("name"), own["criterion"]["name"]),
         )
         if theirs != mine
@@ -68,14 +68,23 @@ def require_same(found: Any, own: dict[str, Any]) -> None:
         )
 
 
-def _identity(described: Any) -> str:
-    """Return name and arguments, without the pre-trained weights that training started from."""
+def identity(described: Any) -> str:
+    """Return a module's name and arguments, without the weights that its training started from.
+
+    Args:
+        described: What `describe_module` returned.
+
+    Example:
+        >>> identity({"name": "SmpDepth", "init_args": {"arch": "unet", "weights": "imagenet"}})
+        'SmpDepth {"arch": "unet"}'
+    """
     arguments = dict(described.get("init_args") or {})
     arguments.pop("weights", None)
     return f"{described.get('name')} {json.dumps(arguments, sort_keys=True)}"
 
 
-def _describe(module: nn.Module, known: Mapping[str, type[Any]]) -> dict[str, Any]:
+def describe_module(module: nn.Module, known: Mapping[str, type[Any]]) -> dict[str, Any]:
+    """Return the name and arguments of a module; one that is not known has its class path only."""
     cls = type(module)
     if known.get(cls.__name__) is cls:
         return {"name": cls.__name__, "init_args": module.init_args}
