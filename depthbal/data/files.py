@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
@@ -62,23 +62,33 @@ class FilePairs:
     def fingerprint(self) -> str:
         """Return a digest of all names, sizes and modification times, and of the reading."""
         if self._fingerprint is None:
-            self._fingerprint = self._digest()
+            flat = (path for pair in self.pairs for path in pair)
+            self._fingerprint = files_digest(self.root, flat, self.reading)
         return self._fingerprint
 
-    def _digest(self) -> str:
-        digest = hashlib.sha256(self.reading.encode())
-        known: dict[str, dict[str, str]] = {}
-        for pair in self.pairs:
-            for path in pair:
-                folder, _, name = path.rpartition("/")
-                if folder not in known:
-                    known[folder] = _states(self.root / folder)
-                digest.update(f"{path}:{known[folder].get(name, 'missing')}\n".encode())
-        return digest.hexdigest()
+
+def files_digest(root: Path, paths: Iterable[str], reading: str) -> str:
+    """Return a digest of the names, sizes and modification times of files under `root`.
+
+    Every folder is listed once.
+
+    Args:
+        root: the folder that all paths are relative to.
+        paths: with forward slashes; what does not exist counts as missing.
+        reading: what else the content depends on, as text.
+    """
+    digest = hashlib.sha256(reading.encode())
+    known: dict[str, dict[str, str]] = {}
+    for path in paths:
+        folder, _, name = path.rpartition("/")
+        if folder not in known:
+            known[folder] = _states(root / folder)
+        digest.update(f"{path}:{known[folder].get(name, 'missing')}\n".encode())
+    return digest.hexdigest()
 
 
-def first_missing(root: Path, paths: Iterable[str]) -> tuple[int, str] | None:
-    """Return position and path of the first file that does not exist under `root`, else None.
+def missing_files(root: Path, paths: Iterable[str]) -> Iterator[tuple[int, str]]:
+    """Yield position and path of every file that does not exist under `root`.
 
     Every folder is listed once, so that 100,000 paths take a fraction of a second.
     """
@@ -88,8 +98,12 @@ def first_missing(root: Path, paths: Iterable[str]) -> tuple[int, str] | None:
         if folder not in known:
             known[folder] = _names(root / folder)
         if name not in known[folder]:
-            return position, path
-    return None
+            yield position, path
+
+
+def first_missing(root: Path, paths: Iterable[str]) -> tuple[int, str] | None:
+    """Return position and path of the first file that does not exist under `root`, else None."""
+    return next(missing_files(root, paths), None)
 
 
 def _names(folder: Path) -> set[str]:

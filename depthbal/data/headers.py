@@ -28,7 +28,7 @@ class _DoubtfulError(Exception):
     """A file that looks wrong from its first and last bytes."""
 
 
-def check_files(image: str, depth: str, name: str) -> Size | None:
+def check_files(image: str, depth: str | None, name: str) -> Size | None:
     """Check, from a few bytes, that an image and a depth file are whole and of the same size.
 
     A file that looks wrong is read in full, so that the reader has the last word and the error is
@@ -36,16 +36,19 @@ def check_files(image: str, depth: str, name: str) -> Size | None:
 
     Args:
         image: path of the image.
-        depth: path of the depth map.
+        depth: path of the depth map; None checks the image alone.
         name: what the message calls the pair.
 
     Returns:
-        (height, width) of the depth map; None where its format does not tell cheaply.
+        (height, width) of the depth map (of an image alone, its own); None where its format does
+        not tell cheaply.
 
     Raises:
         DataError: naming the file or the pair and what is wrong with it.
     """
     image_size = _size(image, _peek_image, read_image)
+    if depth is None:
+        return image_size
     depth_size = _size(depth, _peek_depth, read_raw_depth)
     if image_size is None or depth_size is None or image_size == depth_size:
         return depth_size

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 from platformdirs import user_cache_path
 from pytorch_lightning.utilities import rank_zero_only
@@ -16,7 +17,7 @@ from rich.progress import Progress
 
 from depthbal.data.checks import check_depth
 from depthbal.data.headers import Size, check_files
-from depthbal.data.pairs import PairSource, load_depth, pair_files, pair_size
+from depthbal.data.pairs import NamedSource, PairSource, load_depth, pair_files, pair_size
 from depthbal.errors import DataError
 
 _FORMAT = 1  # raised whenever more is checked, so that older records no longer count
@@ -27,15 +28,15 @@ _LONG = 2000  # pairs from which a progress bar is worth showing
 Found = tuple[dict[Size, str], list[str]]
 
 
-def inspect_split(source: PairSource, split: str, values: bool) -> dict[Size, str]:
-    """Check every pair of a split, once: a record in the user's cache spares later calls the work.
+def inspect_split(source: NamedSource, split: str, values: bool) -> dict[Size, str]:
+    """Check every pair or image of a split, once: a record in the cache spares later work.
 
     Of pairs in files, the first and last bytes are read: neither may be truncated, and depth must
     have its image's size (see `check_files`). The record is kept under `source.fingerprint()`,
     which follows names, sizes and modification times.
 
     Args:
-        source: the pairs of the split.
+        source: the pairs of the split, or images (whose `files` give None for the depth).
         split: what messages call it: "training", "validation", "test".
         values: also read every depth map and check its values (see `check_depth`).
 
@@ -53,13 +54,13 @@ def inspect_split(source: PairSource, split: str, values: bool) -> dict[Size, st
     if sizes is None:
         sizes, faults = _inspect(source, split, values)
         if faults:
-            others = "" if len(faults) == 1 else f" (and {len(faults) - 1} more pairs are faulty)"
+            others = "" if len(faults) == 1 else f" (and {len(faults) - 1} more faulty)"
             raise DataError(faults[0] + others)
         _write_record(record, sizes)
     return sizes
 
 
-def _inspect(source: PairSource, split: str, values: bool) -> Found:
+def _inspect(source: NamedSource, split: str, values: bool) -> Found:
     """Return the sizes that occur and what is wrong, in the order of the pairs."""
     sizes: dict[Size, str] = {}
     faults: list[str] = []
@@ -69,7 +70,7 @@ def _inspect(source: PairSource, split: str, values: bool) -> Found:
     return sizes, faults
 
 
-def _results(source: PairSource, split: str, values: bool) -> Iterator[Found]:
+def _results(source: NamedSource, split: str, values: bool) -> Iterator[Found]:
     chunks = [
         range(start, min(start + _CHUNK, len(source))) for start in range(0, len(source), _CHUNK)
     ]
@@ -92,7 +93,7 @@ def _results(source: PairSource, split: str, values: bool) -> Iterator[Found]:
             pool.shutdown(cancel_futures=True)  # Ctrl-C must not wait for the rest
 
 
-def _inspect_chunk(source: PairSource, values: bool, chunk: range) -> Found:
+def _inspect_chunk(source: NamedSource, values: bool, chunk: range) -> Found:
     sizes: dict[Size, str] = {}
     faults: list[str] = []
     for index in chunk:
@@ -106,16 +107,16 @@ def _inspect_chunk(source: PairSource, values: bool, chunk: range) -> Found:
     return sizes, faults
 
 
-def _inspect_pair(source: PairSource, values: bool, index: int) -> Size | None:
+def _inspect_pair(source: NamedSource, values: bool, index: int) -> Size | None:
     files, size = pair_files(source, index), pair_size(source, index)
     if files is not None:
         size = check_files(*files, source.name(index))
     if values:
-        check_depth(load_depth(source, index), source.name(index))
+        check_depth(load_depth(cast(PairSource, source), index), source.name(index))
     return size
 
 
-def _record_file(source: PairSource, values: bool) -> Path:
+def _record_file(source: NamedSource, values: bool) -> Path:
     key = json.dumps([_FORMAT, source.fingerprint(), values])
     name = hashlib.sha256(key.encode()).hexdigest()[:32]
     return user_cache_path("depthbal") / "checked" / f"{name}.json"

@@ -13,8 +13,24 @@ Image = NDArray[np.uint8]
 Depth = NDArray[np.float32]
 
 
+class NamedSource(Protocol):
+    """What can be checked before it is read: any number of named samples."""
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        ...
+
+    def name(self, index: int) -> str:
+        """Return what an error message or a result table calls this sample."""
+        ...
+
+    def fingerprint(self) -> str:
+        """Return a hex digest that changes when the content does, without reading all of it."""
+        ...
+
+
 @runtime_checkable
-class PairSource(Protocol):
+class PairSource(NamedSource, Protocol):
     """Indexed access to pairs of an image and its depth map.
 
     A source that can deliver depth without decoding the image may also define
@@ -25,24 +41,12 @@ class PairSource(Protocol):
     ``stored_histogram(fingerprint)`` (see `stored_histogram`).
     """
 
-    def __len__(self) -> int:
-        """Return the number of pairs."""
-        ...
-
     def load(self, index: int) -> tuple[Image, Depth]:
         """Return image uint8 (H, W, 3) RGB and depth float32 (H, W) in metres, 0 = no depth."""
         ...
 
-    def name(self, index: int) -> str:
-        """Return what an error message or a result table calls this pair."""
-        ...
-
     def group(self, index: int) -> str:
         """Return the scene folder, or "" where none is known; splits never cut a group."""
-        ...
-
-    def fingerprint(self) -> str:
-        """Return a hex digest that changes when the content does, without reading all of it."""
         ...
 
 
@@ -76,7 +80,7 @@ class PairSubset:
         """Return only the depth map at this position of the subset."""
         return load_depth(self.source, self.indices[index])
 
-    def files(self, index: int) -> tuple[str, str] | None:
+    def files(self, index: int) -> tuple[str, str | None] | None:
         """Return the image and the depth file at this position of the subset, if they are files."""
         return pair_files(self.source, self.indices[index])
 
@@ -109,17 +113,18 @@ def load_depth(source: PairSource, index: int) -> Depth:
     return depth
 
 
-def pair_files(source: PairSource, index: int) -> tuple[str, str] | None:
+def pair_files(source: NamedSource, index: int) -> tuple[str, str | None] | None:
     """Return the paths of one pair's image and depth; None where the source is not made of files.
 
-    The files must hold the size that `PairSource.load` delivers.
+    The files must hold the size that `PairSource.load` delivers. Images without depth have None
+    in its place.
     """
     finder = getattr(source, "files", None)
-    files: tuple[str, str] | None = finder(index) if finder is not None else None
+    files: tuple[str, str | None] | None = finder(index) if finder is not None else None
     return files
 
 
-def pair_size(source: PairSource, index: int) -> tuple[int, int] | None:
+def pair_size(source: NamedSource, index: int) -> tuple[int, int] | None:
     """Return one pair's (height, width) where the source knows it without reading, else None."""
     finder = getattr(source, "size", None)
     size: tuple[int, int] | None = finder(index) if finder is not None else None

@@ -162,9 +162,7 @@ class TrainTransform:
 
     def __call__(self, image: Image, depth: Depth, seed: int) -> tuple[Tensor, Tensor]:
         """Return image float32 (3, H, W), normalised, and depth float32 (1, h, w) in metres."""
-        # One pair of generators for all steps: given a seed, albumentations would restart every
-        # step with it, and flip, angle and brightness would be functions of the same number.
-        state = np.random.default_rng(seed), random.Random(seed)
+        state = generators(seed)
         sizes = self.sizes
         both = {"image": sizes.resize(image, nearest=False), "mask": sizes.resize(depth, True)}
         if self.geometry is not None:
@@ -175,6 +173,31 @@ class TrainTransform:
             self.colour.set_random_state(*state)
             pixels = self.colour(image=pixels)["image"]
         return normalise(pixels), sizes.shrink(sizes.crop(both["mask"]))
+
+
+def generators(seed: int) -> tuple[np.random.Generator, random.Random]:
+    """Return the generators of one call, for `set_random_state` of all its steps.
+
+    Given a seed alone, albumentations would restart every step with it, and flip, angle and
+    brightness would be functions of the same number.
+    """
+    return np.random.default_rng(seed), random.Random(seed)
+
+
+def shift_and_flip(size: int, padding: int, flip: float) -> Any:
+    """Return random shifts by up to `padding` pixels, black coming in, and flips; None for neither.
+
+    Args:
+        size: pixels of either side, before and after.
+        padding: width of the black border before a random crop of `size`.
+        flip: probability of a horizontal flip.
+    """
+    steps: list[Any] = []
+    if padding:
+        steps += [A.Pad(padding, fill=0), A.RandomCrop(size, size)]
+    if flip:
+        steps.append(A.HorizontalFlip(p=flip))
+    return A.Compose(steps) if steps else None
 
 
 def _geometry(flip: float, rotation: float) -> Any:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import constants, try_to_load_from_cache
 from torch import Tensor
 
 from depthbal.errors import ConfigError
@@ -104,3 +105,29 @@ def torchvision_state_dict(published: Any, name: str) -> dict[str, Tensor]:
     cached = Path(torch.hub.get_dir(), "checkpoints", Path(weights.url).name).is_file()
     with downloading(name, weights.url, cached):
         return dict(weights.get_state_dict(progress=True, check_hash=True))
+
+
+def timm_source(name: str, weights: str) -> tuple[str, bool]:
+    """Return the address of the weights timm publishes for a network, and whether they are here.
+
+    Args:
+        name: the network, with or without the weights' tag.
+        weights: `"imagenet"` or the tag of the network's default weights.
+
+    Raises:
+        ConfigError: timm publishes none, or none of that name.
+    """
+    import timm  # takes a second, which networks of other libraries need not wait
+
+    config = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    if not (config and config.hf_hub_id):
+        raise ConfigError(f"timm publishes no weights for {name!r}; set weights to None")
+    if weights not in ("imagenet", config.tag):
+        raise unknown_name(f"weights for {name}", weights, ["imagenet", str(config.tag)])
+    return hub_source(config.hf_hub_id)
+
+
+def hub_source(repo_id: str, revision: str | None = None) -> tuple[str, bool]:
+    """Return the address of a repository of weights, and whether they are on this machine."""
+    file = try_to_load_from_cache(repo_id=repo_id, filename="model.safetensors", revision=revision)
+    return f"{constants.ENDPOINT}/{repo_id}", isinstance(file, str)

@@ -13,6 +13,7 @@ MODELS: dict[str, type[nn.Module]] = {}
 """The registered classes by name; our own appear here once their module is imported."""
 
 _OUR_MODELS = {
+    "AgeRegressor": "depthbal.adapters.age.model",
     "ResNetMFF": "depthbal.models.resnet_mff",
     "SmpDepth": "depthbal.models.smp",
 }

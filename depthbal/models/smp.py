@@ -7,12 +7,11 @@ from typing import Any
 
 import segmentation_models_pytorch as smp
 import timm
-from huggingface_hub import constants, try_to_load_from_cache
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from depthbal.errors import ConfigError
-from depthbal.models.downloads import downloading, unknown_name
+from depthbal.models.downloads import downloading, hub_source, timm_source, unknown_name
 from depthbal.models.registry import register_model
 from depthbal.models.weights import is_weight_file, load_encoder_file
 
@@ -127,9 +126,7 @@ def build_network(arch: str, encoder: str, weights: str | None, arch_args: dict[
         if weights is not None:
             load_encoder_file(network.encoder, weights)
         return network
-    source = _published_source(encoder, weights)
-    url = f"{constants.ENDPOINT}/{source['repo_id']}"
-    cached = isinstance(try_to_load_from_cache(filename="model.safetensors", **source), str)
+    url, cached = _published(encoder, weights)
     with downloading(weights, url, cached):
         return _create(arch, encoder, weights, arch_args)
 
@@ -168,20 +165,14 @@ def _encoder_exists(encoder: str) -> bool:
     return encoder in smp.encoders.encoders
 
 
-def _published_source(encoder: str, weights: str) -> dict[str, Any]:
-    """Return where the weights of that name are: `repo_id` and `revision`."""
+def _published(encoder: str, weights: str) -> tuple[str, bool]:
+    """Return where the weights of that name are, and whether they are on this machine already."""
     if encoder.startswith("tu-"):
-        name = encoder.removeprefix("tu-")
-        config = timm.get_pretrained_cfg(name, allow_unregistered=True)
-        if not (config and config.hf_hub_id):
-            raise ConfigError(f"timm publishes no weights for {name!r}; set weights to None")
-        if weights not in ("imagenet", config.tag):
-            raise unknown_name(f"weights for {encoder}", weights, ["imagenet", str(config.tag)])
-        return {"repo_id": config.hf_hub_id, "revision": None}
+        return timm_source(encoder.removeprefix("tu-"), weights)
     settings = smp.encoders.encoders[encoder]["pretrained_settings"]
     if weights not in settings:
         raise unknown_name(f"weights for {encoder}", weights, list(settings))
-    return {key: settings[weights][key] for key in ("repo_id", "revision")}
+    return hub_source(settings[weights]["repo_id"], settings[weights]["revision"])
 
 
 def _required_multiple(network: Any) -> int:

@@ -63,7 +63,7 @@ def test_damage_anywhere_in_a_split_is_found_by_setup(data, name, damage, words)
     damage(data / name)
     with pytest.raises(DataError, match=f"{name}.*{words}") as caught:
         set_up(data)
-    assert "more pairs" not in str(caught.value)
+    assert "more faulty" not in str(caught.value)
 
 
 def test_damage_in_the_validation_split_is_found_by_setup(data):
@@ -80,7 +80,7 @@ def test_damage_in_the_validation_split_is_found_by_setup(data):
 def test_the_error_names_the_first_of_several_and_their_number(data):
     for number in (9, 2, 6):
         truncate(data / f"nyu2_test/{number:05d}_depth.png")
-    with pytest.raises(DataError, match=r"00002_depth\.png: .*\(and 2 more pairs are faulty\)"):
+    with pytest.raises(DataError, match=r"00002_depth\.png: .*\(and 2 more faulty\)"):
         set_up(data)
 
 
@@ -88,7 +88,7 @@ def test_all_chunks_are_checked_and_reported_in_order(data, monkeypatch):
     monkeypatch.setattr(inspection, "_CHUNK", 3)
     for stem in ("scene19_out/2", "scene03_out/1"):
         truncate(data / f"nyu2_train/{stem}.jpg")
-    with pytest.raises(DataError, match=r"scene03_out/1\.jpg: .*\(and 1 more pairs"):
+    with pytest.raises(DataError, match=r"scene03_out/1\.jpg: .*\(and 1 more faulty"):
         set_up(data)
 
 

@@ -22,7 +22,7 @@ def no_network(monkeypatch, tmp_path):
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    monkeypatch.setattr("depthbal.models.smp.try_to_load_from_cache", lambda **kwargs: None)
+    monkeypatch.setattr("depthbal.models.downloads.try_to_load_from_cache", lambda **kwargs: None)
 
 
 @pytest.mark.parametrize(

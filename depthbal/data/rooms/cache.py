@@ -5,21 +5,15 @@ fraction of one. A run, its evaluation, its resume and every rank of a parallel 
 files.
 """
 
-import zipfile
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from platformdirs import user_cache_path
-from rich.console import Console
-from rich.progress import Progress
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from depthbal.data.pairs import Depth, Image
+from depthbal.data.picture_cache import drawn_arrays
 from depthbal.data.rooms.source import RoomsSource, Split, key_of, room
-from depthbal.files import replacing
-
-_WORTH_PROCESSES = 64  # fewer pictures are rendered sooner than processes start
 
 
 class _Rendering(Dataset[tuple[Image, Depth]]):
@@ -65,47 +59,17 @@ def rooms_source(
         (2, 'rooms/test/00001')
     """
     key = key_of(seed, split, count, size)
-    file = cache_file(key)
-    arrays = _read(file, (count, *size)) if cache else None
-    if arrays is None:
-        arrays = _render(_Rendering(seed, split, count, size), workers, progress)
-        if cache:
-            _write(file, *arrays)
-    return RoomsSource(*arrays, split, key)
+    arrays = drawn_arrays(
+        _Rendering(seed, split, count, size),
+        {"images": ((*size, 3), np.uint8), "depths": (size, np.float32)},
+        cache_file(key) if cache else None,
+        title=f"Rendering rooms ({split})",
+        workers=workers,
+        progress=progress,
+    )
+    return RoomsSource(arrays["images"], arrays["depths"], split, key)
 
 
 def cache_file(key: str) -> Path:
     """Return where pictures with this key are kept; the folder may be deleted at any time."""
     return user_cache_path("depthbal") / "rooms" / f"{key}.npz"
-
-
-def _render(pictures: _Rendering, workers: int, progress: bool) -> tuple[Image, Depth]:
-    """Render all pictures into two arrays."""
-    images = np.empty((len(pictures), *pictures.size, 3), np.uint8)
-    depths = np.empty((len(pictures), *pictures.size), np.float32)
-    workers = workers if len(pictures) >= _WORTH_PROCESSES else 0
-    loader = DataLoader(pictures, batch_size=None, num_workers=workers)
-    quiet = not (progress and Console().is_terminal)
-    with Progress(transient=True, disable=quiet) as bar:
-        task = bar.add_task(f"Rendering rooms ({pictures.split})", total=len(pictures))
-        for index, (image, depth) in enumerate(loader):
-            images[index], depths[index] = image, depth
-            bar.advance(task)
-    return images, depths
-
-
-def _read(file: Path, shape: tuple[int, int, int]) -> tuple[Image, Depth] | None:
-    """Return the arrays in a cache file; None where it is missing, damaged or not ours."""
-    try:
-        with np.load(file, allow_pickle=False) as stored:
-            images, depths = stored["images"], stored["depths"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        return None
-    ours = images.shape == (*shape, 3) and depths.shape == shape
-    return (images, depths) if ours and images.dtype == np.uint8 else None
-
-
-def _write(file: Path, images: Image, depths: Depth) -> None:
-    """Keep the arrays, in one atomic step, if the cache can be written at all."""
-    with suppress(OSError), replacing(file) as temporary:
-        np.savez(temporary, images=images, depths=depths)

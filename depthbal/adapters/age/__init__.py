@@ -1,0 +1,25 @@
+"""Age regression, or any scalar label of images: data, model, task and two-stage re-training."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from depthbal.adapters.age.csv_data import AgeDataModule
+    from depthbal.adapters.age.data import LabelDataModule
+    from depthbal.adapters.age.drawn import DrawnAgesDataModule
+    from depthbal.adapters.age.model import AgeRegressor
+
+_HOMES = {
+    "AgeDataModule": "csv_data",
+    "AgeRegressor": "model",
+    "DrawnAgesDataModule": "drawn",
+    "LabelDataModule": "data",
+}
+__all__ = ["AgeDataModule", "AgeRegressor", "DrawnAgesDataModule", "LabelDataModule"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its file when it is first asked for."""
+    if name in _HOMES:
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
