@@ -60,7 +60,8 @@ def write_graph(graph: DepthGraph, name: Format, path: Path, metadata: Mapping[s
             program = torch.export.export(graph, (image,), dynamic_shapes=shapes, strict=False)
             if name == "torch":
                 extra = {METADATA: json.dumps(metadata, indent=2)}
-                torch.export.save(program, path, extra_files=extra)
+                with path.open("wb") as file:  # a path would have to end in .pt2
+                    torch.export.save(program, file, extra_files=extra)
             else:
                 _write_onnx(program, path, metadata)
     except ConfigError:
@@ -75,7 +76,8 @@ def write_graph(graph: DepthGraph, name: Format, path: Path, metadata: Mapping[s
 def open_graph(name: Format, path: Path) -> Run:
     """Return a function that runs a written file on uint8 RGB images (B, height, width, 3)."""
     if name == "torch":
-        module = torch.export.load(path).module()
+        with path.open("rb") as file:
+            module = torch.export.load(file).module()
 
         def run_torch(images: NDArray[np.uint8]) -> NDArray[np.float32]:
             with torch.no_grad():
