@@ -3,7 +3,6 @@
 import copy
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -16,10 +15,10 @@ from depthbal.afterwards import posthoc_balance
 from depthbal.checkpoint import find_checkpoint, read_checkpoint
 from depthbal.data.images import read_image, resize_short_side
 from depthbal.errors import CheckpointError, ConfigError, DataError
-from depthbal.losses import LOSSES
+from depthbal.losses.interval import central_interval, interval_of_loss
 from depthbal.losses.posthoc import BalanceMap
-from depthbal.models.registry import build_model
 from depthbal.models.weights import load_exactly
+from depthbal.rebuilding import build_part, load_criterion, part_of_state
 
 Readout = Literal["raw", "clamped", "mean"]
 
@@ -105,13 +104,10 @@ class Predictor(nn.Module):
             DataError: predictions to be balanced afterwards that are NaN or infinite.
         """
         raw = raw.float()
-        location, balance = raw, getattr(self.criterion, "readout", None)
+        balance = getattr(self.criterion, "readout", None)
         if self.posthoc is not None:
             balance = self.posthoc
-            try:
-                location = self.posthoc.locations(raw)
-            except ValueError as error:
-                raise DataError(f"the network's predictions cannot be balanced: {error}") from error
+        location = self._locations(raw)
         maps: dict[str, Tensor] = {}
         for readout in readouts:
             maps[readout] = location
@@ -120,6 +116,52 @@ class Predictor(nn.Module):
             elif readout == "mean" and balance is not None:
                 maps[readout] = balance(raw).float()
         return maps
+
+    def interval(self, raw: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Return the ends of the interval that holds 68.27 % of the labels if sigma is right.
+
+        The central interval of the balanced world's posterior, N(p, sigma^2) truncated to the label
+        range; see `central_interval`.
+
+        Args:
+            raw: the network's predictions in metres, any shape.
+
+        Returns:
+            Lower and upper ends in metres, float32, of the shape of `raw`; None for a loss without
+            sigma, or with noise that is not normal.
+
+        Raises:
+            DataError: predictions to be balanced afterwards that are NaN or infinite.
+        """
+        raw = raw.float()
+        if self.posthoc is not None:
+            sigma, label_range = self.posthoc.noise_sigma, self.posthoc.label_range
+            return central_interval(self._locations(raw), sigma, label_range)
+        return interval_of_loss(self.criterion, raw)
+
+    def _locations(self, raw: Tensor) -> Tensor:
+        """Return the location p of each prediction."""
+        if self.posthoc is None:
+            return raw
+        try:
+            return self.posthoc.locations(raw)
+        except ValueError as error:
+            raise DataError(f"the network's predictions cannot be balanced: {error}") from error
+
+    @torch.no_grad()
+    def predict_raw(self, images: Tensor, size: tuple[int, int]) -> Tensor:
+        """Return the network's own predictions at `size`, (B, 1, height, width) metres, float32.
+
+        Enlarged bilinearly with align_corners=True, as the published code does.
+
+        Args:
+            images: (B, 3, H, W), normalised.
+            size: (height, width) of the map.
+        """
+        raw: Tensor = self.model(images).float()
+        if tuple(raw.shape[-2:]) != tuple(size):
+            raw = F.interpolate(raw, size=tuple(size), mode="bilinear", align_corners=True)
+        return raw
 
     @torch.no_grad()
     def predict_maps(
@@ -143,10 +185,7 @@ class Predictor(nn.Module):
         Returns:
             `"raw"`, `"clamped"` and `"mean"`, each (B, 1, height, width) in metres.
         """
-        raw = self.model(images).float()
-        if tuple(raw.shape[-2:]) != tuple(size):
-            raw = F.interpolate(raw, size=tuple(size), mode="bilinear", align_corners=True)
-        return self.read_out(raw, readouts)
+        return self.read_out(self.predict_raw(images, size), readouts)
 
     def normalise(self, image: NDArray[np.uint8]) -> Tensor:
         """Return a uint8 (H, W, 3) RGB image as a batch of one, (1, 3, H, W) float32."""
@@ -245,9 +284,9 @@ def load_predictor(
     file = find_checkpoint(path, checkpoint)
     content = read_checkpoint(file)
     entry, state = content["depthbal"], content["state_dict"]
-    model = _build(file, "model", entry["model"]) if model is None else model
+    model = build_part(file, "model", entry["model"]) if model is None else model
     if criterion is None:
-        criterion = _build(file, "criterion", entry["criterion"])
+        criterion = build_part(file, "criterion", entry["criterion"])
     else:
         criterion = copy.deepcopy(criterion)  # the caller's stays whole should the rest fail
     label_range = entry["label_range"] and tuple(entry["label_range"])
@@ -258,39 +297,11 @@ def load_predictor(
     if posthoc_sigma is not None:
         predictor.posthoc = posthoc_balance(file, criterion, posthoc_sigma, predictor.label_range)
         predictor.label_range = predictor.posthoc.label_range
-    _load_criterion(criterion, _part(state, "criterion."), file)
-    load_exactly(model, _part(state, "model."), f"{file} into the model {type(model).__name__}")
+    load_criterion(criterion, part_of_state(state, "criterion."), file)
+    load_exactly(
+        model, part_of_state(state, "model."), f"{file} into the model {type(model).__name__}"
+    )
     try:
         return predictor.to(device).eval()
     except (AssertionError, RuntimeError) as error:
         raise ConfigError(f"cannot predict on device {device}: {error}") from error
-
-
-def _build(file: Path, role: Literal["model", "criterion"], described: Any) -> nn.Module:
-    """Make the model or criterion that a checkpoint describes, without weights."""
-    name, init_args = described.get("name"), described.get("init_args")
-    try:
-        if init_args is None or (role == "criterion" and name not in LOSSES):
-            raise ConfigError(f"{name} is not a {role} class of depthbal")
-        return build_model(name, init_args) if role == "model" else LOSSES[name](**init_args)
-    except (ConfigError, TypeError, ValueError) as error:
-        raise CheckpointError(
-            f"the {role} of {file} cannot be made: {error}; make it yourself and pass it as "
-            f"load_predictor(path, {role}=...)"
-        ) from error
-
-
-def _part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Return the entries under `prefix`, without it."""
-    return {key.removeprefix(prefix): v for key, v in state.items() if key.startswith(prefix)}
-
-
-def _load_criterion(criterion: nn.Module, state: dict[str, Tensor], file: Path) -> None:
-    """Fill the loss; its prior's size is only known from `state`, so it checks the names itself."""
-    try:
-        criterion.load_state_dict(state)
-    except RuntimeError as error:
-        differences = " ".join(str(error).split())  # torch spreads them over lines
-        raise CheckpointError(
-            f"cannot load {file} into the criterion {type(criterion).__name__}: {differences}"
-        ) from error

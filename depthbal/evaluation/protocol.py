@@ -121,10 +121,11 @@ class Evaluation(EvaluationResults):
             for readout in self.readouts:
                 self._add_sums(subset, readout, truth.sums(preds[readout], self.terms))
                 joint = truth.joint(preds[readout], self.bins).cpu().numpy()
-                self._joint[subset, readout] = joint + self._joint.get((subset, readout), 0)
+                before = self._joint.get((subset, readout), np.zeros((), np.int64))
+                self._joint[subset, readout] = before + joint
             if interval is not None:
                 counts = coverage_counts(*interval, target, index, len(self.bins)).cpu().numpy()
-                self._covered[subset] = counts + self._covered.get(subset, np.zeros(()))
+                self._covered[subset] = self._covered.get(subset, np.zeros(())) + counts
 
     def _require_as_before(self, subsets: set[str], interval: bool) -> None:
         """Check that a batch brings what the first one brought."""
