@@ -3,25 +3,17 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from depthbal.evaluation import LabelBins
+from depthbal.evaluation import Label, LabelBins
 from depthbal.priors import GaussianMixture, Histogram
+from depthbal.reports.run_files import Key
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
-Key = tuple[str, str]
-"""(subset, read-out): subset "mask" (balanced mask; only where there is one) or "all"."""
-
-
-class Label(NamedTuple):
-    """What is predicted, and its unit: ("depth", "m")."""
-
-    name: str
-    unit: str
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,164 @@
+"""The numbers of one evaluation: metrics.json and the sums it follows from, checked."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from depthbal.errors import RunFolderError
+from depthbal.evaluation import DEPTH, GROUPS, Label, LabelBins, metrics_of
+from depthbal.evaluation.scores import scores
+from depthbal.reports.run_files import AGAIN, Arrays, Key, Sums, beside, foreign, read_json
+
+NEEDED = ("sums_all", "terms", "edges", "shots", "scored", "names", "main")
+
+
+def read_numbers(file: Path) -> tuple[dict[str, Any], list[str]]:
+    """Return the numeric fields of a `RunResult` by name, and what is missing, in words.
+
+    Args:
+        file: metrics.json, or that of balancing afterwards.
+
+    Raises:
+        RunFolderError: a file is missing, damaged, of another version, holds NaN, or the two do
+            not belong together.
+    """
+    metrics = _metrics(file)
+    arrays = Arrays(beside(file, "per_image", ".npz"))
+    for name in NEEDED:
+        if name not in arrays:
+            raise foreign(arrays.path, f"lacks {name}")
+    protocol = metrics["protocol"]
+    terms = tuple(str(term) for term in arrays["terms"])
+    names = tuple(str(name) for name in arrays["names"])
+    main = str(arrays["main"])
+    bins = _bins(arrays, protocol)
+    sums = Sums(arrays, _members(arrays, "sums", main))
+    pooled, counts = _pool(sums, arrays.path, (len(names), len(bins), len(terms)), terms)
+    _require_belonging(file, metrics, pooled, bins, terms, main)
+    groups = tuple(map(str, arrays["groups"])) if "groups" in arrays else ("",) * len(names)
+    if len(groups) != len(names):
+        raise RunFolderError(f"{arrays.path}: {len(groups)} groups of {len(names)} images; {AGAIN}")
+    numbers = {
+        "metrics": metrics,
+        "sums": sums,
+        "pooled": pooled,
+        "counts": counts,
+        "joint": {key: arrays[name] for key, name in _members(arrays, "joint", main).items()},
+        "coverage": {
+            subset: arrays[f"coverage_{subset}"]
+            for subset in ("mask", "all")
+            if f"coverage_{subset}" in arrays
+        },
+        "terms": terms,
+        "bins": bins,
+        "names": names,
+        "groups": groups,
+        "main": main,
+        "label": _label(protocol),
+        "main_metric": str(protocol.get("main_metric", "rmse")),
+    }
+    return numbers, _missing(metrics, arrays, terms)
+
+
+def _metrics(file: Path) -> dict[str, Any]:
+    metrics = read_json(file)
+    for name in ("protocol", *GROUPS):
+        if not isinstance(metrics.get(name), dict):
+            raise foreign(file, f"lacks {name}")
+    return metrics
+
+
+def _bins(arrays: Arrays, protocol: Mapping[str, Any]) -> LabelBins:
+    rule = protocol.get("bins", {}).get("shot_rule", "")
+    shots = [str(shot) for shot in arrays["shots"]]
+    try:
+        return LabelBins(arrays["edges"], shots, scored=arrays["scored"], shot_rule=rule)
+    except ValueError as error:
+        raise RunFolderError(f"{arrays.path}: {error}; {AGAIN}") from error
+
+
+def _label(protocol: Mapping[str, Any]) -> Label:
+    found = protocol.get("label")
+    return Label(str(found["name"]), str(found["unit"])) if found else DEPTH
+
+
+def _members(arrays: Arrays, kind: str, main: str) -> dict[Key, str]:
+    """Return the names of arrays such as sums_mask_raw by (subset, read-out)."""
+    found = {}
+    for subset in ("mask", "all"):
+        stem = f"{kind}_{subset}"
+        for name in arrays:
+            if name == stem or name.startswith(f"{stem}_"):
+                found[subset, name[len(stem) + 1 :] or main] = name
+    return dict(sorted(found.items(), key=lambda item: (item[0][0] == "all", item[0][1] != main)))
+
+
+def _pool(
+    sums: Sums, path: Path, shape: tuple[int, int, int], terms: tuple[str, ...]
+) -> tuple[dict[Key, Any], Any]:
+    """Return the sums over images, and the pixels per image and bin without the mask."""
+    pooled, counts = {}, np.zeros(shape[:2])
+    for key in sums:
+        values = sums[key]
+        if values.shape != shape or "count" not in terms:
+            raise foreign(path, f"has sums of shape {values.shape} instead of {shape}")
+        pooled[key] = values.sum(0)
+        if key[0] == "all":
+            counts = values[..., terms.index("count")].copy()
+    return pooled, counts
+
+
+def _require_belonging(
+    file: Path,
+    metrics: Mapping[str, Any],
+    pooled: Mapping[Key, Any],
+    bins: LabelBins,
+    terms: tuple[str, ...],
+    main: str,
+) -> None:
+    """Compute the groups' numbers again; they are those of the metrics file."""
+    headline = "mask" if ("mask", main) in pooled else "all"
+    blocks = {(headline, main): metrics}
+    if "all_pixels" in metrics:
+        blocks["all", main] = metrics["all_pixels"]
+    for readout, block in metrics.get("readout", {}).items():
+        if (headline, readout) in pooled:
+            blocks[headline, readout] = block
+    for key, block in blocks.items():
+        table = torch.as_tensor(bins.groups().numpy() @ pooled[key])
+        values = scores(table, terms)
+        for g, group in enumerate(GROUPS):
+            count = float(table[g, terms.index("count")])
+            row = dict(zip(metrics_of(terms), values[g].tolist(), strict=True))
+            if not _same(block[group], row, count):
+                raise RunFolderError(
+                    f"{beside(file, 'per_image', '.npz')} does not belong to {file.name}: its sums "
+                    f"give other numbers for {group} ({' '.join(key)}); {AGAIN}"
+                )
+
+
+def _same(stored: Mapping[str, Any], found: Mapping[str, float], count: float) -> bool:
+    if stored.get("count") != round(count):
+        return False
+    both = [(stored[name], found[name]) for name in found if name in stored]
+    if not count:
+        return all(value is None for value, _ in both)
+    return all(
+        isinstance(a, int | float) and math.isclose(a, b, rel_tol=1e-6, abs_tol=1e-9)
+        for a, b in both
+    )
+
+
+def _missing(metrics: Mapping[str, Any], arrays: Arrays, terms: tuple[str, ...]) -> list[str]:
+    gaps = []
+    if not any(name.startswith("joint_") for name in arrays) and "error" in terms:
+        gaps.append(f"no joint histogram of truth and prediction; {AGAIN}")
+    if "calibration" not in metrics:
+        gaps.append(f"no coverage of the intervals that sigma gives; {AGAIN}")
+    if "groups" not in arrays:
+        gaps.append(f"no scenes of the test images; {AGAIN}")
+    return gaps

@@ -1,0 +1,137 @@
+"""What made a result: settings, versions, learning curves, prior, example images."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from depthbal.errors import RunFolderError
+from depthbal.evaluation import Label
+from depthbal.priors import GaussianMixture, Histogram
+from depthbal.priors.files import kind_of
+from depthbal.reports.results import Example
+from depthbal.reports.run_files import AGAIN, Arrays, read_curves, read_json
+
+MAX_EXAMPLES = 24
+SIGMA_CURVE = "train/noise_sigma"
+
+
+def read_surroundings(folder: Path) -> tuple[dict[str, Any], list[str]]:
+    """Return the other fields of a `RunResult` by name, and what is missing, in words.
+
+    Nothing here is needed for a number, so a missing or damaged file is a gap.
+
+    Args:
+        folder: of the run.
+    """
+    gaps: list[str] = []
+    config = _optional(gaps, "settings", lambda: _text(folder / "config.yaml"), "")
+    around: dict[str, Any] = {
+        "config": config,
+        "settings": _optional(gaps, "settings", lambda: _settings(config), {}),
+        "versions": _optional(gaps, "versions", lambda: read_json(folder / "versions.json"), {}),
+        "curves": _optional(
+            gaps, "learning curves", lambda: read_curves(folder / "metrics.csv"), {}
+        ),
+        "histogram": _optional(
+            gaps, "training histogram", lambda: Histogram.load(folder / "histogram.json"), None
+        ),
+        "prior": None,
+    }
+    if (folder / "prior.json").is_file():
+        around["prior"] = _optional(gaps, "prior", lambda: _mixture(folder / "prior.json"), None)
+    return around, gaps
+
+
+def read_examples(path: Path, label: Label) -> tuple[tuple[Example, ...], list[str]]:
+    """Read the example images; labels without images have none.
+
+    Args:
+        path: examples.npz.
+        label: what is predicted.
+    """
+    if not path.is_file():
+        lacking = [f"no example images ({path.name}); {AGAIN}"] if label.name == "depth" else []
+        return (), lacking
+    gaps: list[str] = []
+    return _optional(gaps, "example images", lambda: _examples(Arrays(path)), ()), gaps
+
+
+def noise_sigma(
+    settings: Mapping[str, Any],
+    protocol: Mapping[str, Any],
+    curves: Mapping[str, tuple[Any, Any]],
+) -> float | None:
+    """Return the one sigma of a result: of balancing afterwards, or of the loss at the end.
+
+    A sigma that depends on the prediction is not one number, nor is a learned one known at the
+    best checkpoint.
+
+    Args:
+        settings: config.yaml.
+        protocol: of the evaluation.
+        curves: of metrics.csv.
+
+    Example:
+        >>> loss = {"class_path": "GAILoss", "init_args": {"init_noise_sigma": 1, "noise": "fixed"}}
+        >>> noise_sigma({"model": {"criterion": loss}}, {}, {})
+        1.0
+    """
+    if protocol.get("posthoc"):
+        return float(protocol["posthoc"]["noise_sigma"])
+    model = settings.get("model")
+    criterion = model.get("criterion") if isinstance(model, Mapping) else None
+    arguments = criterion.get("init_args") if isinstance(criterion, Mapping) else None
+    if not isinstance(arguments, Mapping) or "init_noise_sigma" not in arguments:
+        return None
+    if arguments.get("noise") == "fixed":
+        return float(arguments["init_noise_sigma"])
+    if SIGMA_CURVE in curves and protocol.get("checkpoint", "last") == "last":
+        return float(curves[SIGMA_CURVE][1][-1])
+    return None
+
+
+def _optional(gaps: list[str], what: str, read: Callable[[], Any], otherwise: Any) -> Any:
+    """Read something that a report can do without; say what is missing and why."""
+    try:
+        return read()
+    except (OSError, ValueError, KeyError, IndexError, yaml.YAMLError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        gaps.append(f"no {what}: {reason}")
+        return otherwise
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def _settings(config: str) -> dict[str, Any]:
+    content = yaml.safe_load(config) if config else {}
+    if not isinstance(content, dict):
+        raise ValueError("config.yaml holds no settings")
+    return content
+
+
+def _mixture(path: Path) -> GaussianMixture | None:
+    """Return the prior where it is a mixture; bins are drawn as the histogram that they are."""
+    return GaussianMixture.load(path) if kind_of(path) == GaussianMixture.__name__ else None
+
+
+def _examples(arrays: Arrays) -> tuple[Example, ...]:
+    reasons, names = arrays["reason"], arrays["name"]
+    if not len(reasons) == len(names) <= MAX_EXAMPLES:
+        raise RunFolderError(f"{arrays.path} holds {len(names)} names of {len(reasons)} examples")
+    return tuple(
+        Example(
+            name=str(names[i]),
+            reason=str(reasons[i]),
+            rmse=float(arrays["rmse"][i]),
+            index=int(arrays["index"][i]),
+            image=arrays[f"image_{i:02d}"].astype(np.uint8, copy=False),
+            truth=arrays[f"truth_{i:02d}"].astype(np.float32, copy=False),
+            pred=arrays[f"pred_{i:02d}"].astype(np.float32, copy=False),
+        )
+        for i in range(len(names))
+    )
