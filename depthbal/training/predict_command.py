@@ -39,9 +39,11 @@ def predict(arguments: Sequence[str]) -> None:
     add_posthoc(parser)
     known = parser.parse_args(arguments)
     targets = output_paths(known.images, known.out, known.overwrite)
-    sigma = known.posthoc
-    if sigma == "auto":
-        sigma = posthoc_sigma(known.run, known.checkpoint, sigma).noise_sigma
+    sigma = None
+    if known.posthoc is not None:
+        balance = posthoc_sigma(known.run, known.checkpoint, known.posthoc)
+        sigma = balance.noise_sigma
+        print(f"Balanced afterwards with sigma {sigma:g} m ({balance.source})")
     predictor = load_predictor(
         known.run, device=known.device, checkpoint=known.checkpoint, posthoc_sigma=sigma
     )

@@ -13,7 +13,9 @@ from depthbal.errors import ConfigError, RunFolderError
 from depthbal.losses import balance_predictions
 from depthbal.priors import Histogram
 from depthbal.training.evaluate import evaluate_run
+from depthbal.training.pictures import save_picture
 from depthbal.training.posthoc import posthoc_sigma
+from depthbal.training.predict_command import predict
 from tests.training.helpers import tiny_config, train_tiny
 
 RANGE = (0.7, 10.0)
@@ -125,3 +127,11 @@ def test_a_run_without_or_with_a_torn_histogram_is_refused(mse_run, tmp_path):
         load_predictor(tmp_path, posthoc_sigma=1.0)
     (tmp_path / "histogram.json").write_text((mse_run / "histogram.json").read_text())
     assert load_predictor(copy, posthoc_sigma=1.0).posthoc.noise_sigma == 1.0
+
+
+def test_prediction_says_which_sigma_it_balanced_with(mse_run, tmp_path, capsys):
+    picture = tmp_path / "grey.png"
+    save_picture(picture, np.full((24, 32, 3), 120, dtype=np.uint8))
+    predict([str(mse_run), str(picture), "--out", str(tmp_path), "--posthoc", "auto"])
+    chosen = posthoc_sigma(mse_run, "last", "auto")
+    assert f"sigma {chosen.noise_sigma:g} m ({chosen.source})" in capsys.readouterr().out
