@@ -131,4 +131,5 @@ def _half_widths(
     residual = (error - basis @ (basis.T @ error)) / (1 - leverage)
     labels = np.arange(len(far)) if groups is None else np.unique(groups, return_inverse=True)[1]
     sums = np.array([np.bincount(labels, row * residual) for row in weights])
-    return NormalDist().inv_cdf((1 + level) / 2) * np.sqrt(np.square(sums).sum(axis=1))
+    half: Floats = NormalDist().inv_cdf((1 + level) / 2) * np.sqrt(np.square(sums).sum(axis=1))
+    return half

@@ -23,7 +23,8 @@ def mpjpe(preds: Tensor, target: Tensor) -> Tensor:
             f"expected preds and target (B, J, 3), got {tuple(preds.shape)} and "
             f"{tuple(target.shape)}"
         )
-    return MILLIMETRES * torch.linalg.vector_norm(preds - target, dim=-1).mean(dim=-1)
+    distances: Tensor = torch.linalg.vector_norm(preds - target, dim=-1)
+    return MILLIMETRES * distances.mean(dim=-1)
 
 
 def pa_mpjpe(preds: Tensor, target: Tensor) -> Tensor:

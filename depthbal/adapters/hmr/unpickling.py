@@ -180,7 +180,10 @@ def read_pickled_arrays(path: str | Path, keys: Iterable[str]) -> dict[str, Arra
 
 
 def _array(value: Any) -> Array:
-    return np.asarray(value.array() if isinstance(value, _Kept) else value)  # type: ignore[attr-defined]
+    array = np.asarray(value.array() if hasattr(value, "array") else value)
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"type {array.dtype}")
+    return array
 
 
 def _from_bytes(data: Any, kind: _Kept, shape: tuple[int, ...], order: Any) -> Array:
@@ -190,7 +193,7 @@ def _from_bytes(data: Any, kind: _Kept, shape: tuple[int, ...], order: Any) -> A
         data = data.parts[0]
     if isinstance(data, str):  # bytes that Python 2 wrote
         data = data.encode("latin1")
-    if code[0] not in "biuf":
+    if code[0] not in "biuf":  # before numpy.dtype sees it: objects would be read as addresses
         raise ValueError(f"type {code!r}")
     dtype = np.dtype(f"{byte_order if byte_order in '<>' else '='}{code}")
     return np.frombuffer(data, dtype).reshape(shape, order=order)
