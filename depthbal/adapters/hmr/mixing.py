@@ -1,11 +1,12 @@
 """How often each data set is drawn: the mixtures of SPIN and of the published Balanced MSE."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
+from depthbal.data.sampler import EpochSampler
 from depthbal.errors import ConfigError
 
 Recipe = Literal["spin", "published"]
@@ -74,3 +75,31 @@ def row_weights(sizes: Mapping[str, int], ratios: Mapping[str, float]) -> Tensor
         for name, size in sizes.items()
     ]
     return torch.cat(parts)
+
+
+class MixedSampler(EpochSampler):
+    """Draw rows with replacement, in proportion to their weights.
+
+    Like its base it depends on nothing but (seed, epoch). The first number of an address is that of
+    the draw and not of the epoch, so that a row drawn twice is augmented differently.
+
+    Args:
+        weights: (rows,) as `row_weights` gives them.
+        samples: Draws per epoch; published: the rows of the largest data set.
+        seed: Of the draws.
+
+    Example:
+        >>> [row for _, row in MixedSampler(torch.tensor([0.0, 1.0, 0.0]), samples=2)]
+        [1, 1]
+    """
+
+    def __init__(self, weights: Tensor, samples: int, seed: int = 0) -> None:
+        super().__init__(range(samples), seed=seed)
+        self.weights = weights
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        """Yield this rank's (draw, row)."""
+        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + self.epoch) % 2**63)
+        drawn = torch.multinomial(self.weights, self.total_size, True, generator=generator)
+        numbered = enumerate(drawn.tolist(), start=self.epoch * self.total_size)
+        return iter(list(numbered)[self.rank :: self.num_replicas])

@@ -1,0 +1,129 @@
+"""What a frozen backbone says about the pictures, computed once and kept in a file."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.progress import track
+from torch import nn
+
+from depthbal.adapters.hmr.people import People, PeopleDataset
+from depthbal.data.loader import LateLoader, single_threaded
+from depthbal.errors import DataError
+from depthbal.files import replacing
+from depthbal.priors.files import write_json
+
+BATCH = 64
+
+
+def load_features(
+    path: Path,
+    people: People,
+    backbone: nn.Module | None,
+    device: torch.device | str = "cpu",
+    num_workers: int = 0,
+) -> NDArray[np.float32]:
+    """Return the features (N, F) of the test crops of all pictures, from ``path`` or computed.
+
+    Beside ``NAME.npy`` stands ``NAME.json``, which says of which backbone and pictures they are. A
+    file of another backbone or of other pictures is replaced, where the pictures are there. One that
+    says nothing is taken as it is, and so is any without a backbone.
+
+    Args:
+        path: The .npy file; read without loading all of it into memory.
+        people: Whose pictures, in the order of the file's rows.
+        backbone: Frozen, from images (B, 3, 224, 224) to features (B, F); None for features of
+            unknown origin.
+        device: Where to compute.
+        num_workers: Processes that read pictures.
+
+    Raises:
+        DataError: The file is damaged or of other rows; there is none and no backbone; a picture is
+            missing.
+    """
+    about = _describe(people, backbone)
+    if path.is_file() and (backbone is None or _read_about(path) in (about, None)):
+        return _open(path, len(people))
+    if backbone is None:
+        raise DataError(
+            f"there is no {path}, and no backbone to compute it: give the network a checkpoint"
+        )
+    missing = [file for file in people.files.tolist() if not Path(file).is_file()]
+    if missing:
+        raise DataError(
+            f"{len(missing)} of {len(people)} pictures are missing, the first {missing[0]}; "
+            f"they are needed for the features in {path}"
+        )
+    features = extract(people, backbone, device, num_workers, path.stem)
+    with replacing(path) as temporary:
+        np.save(temporary, features)
+    write_json(path.with_suffix(".json"), about)
+    return _open(path, len(people))
+
+
+@torch.inference_mode()
+def extract(
+    people: People,
+    backbone: nn.Module,
+    device: torch.device | str = "cpu",
+    num_workers: int = 0,
+    title: str = "pictures",
+) -> NDArray[np.float32]:
+    """Return a backbone's features (N, F) of the test crops, computed in evaluation mode."""
+    home = next(backbone.parameters()).device
+    backbone = backbone.to(device).eval()
+    loader = LateLoader(
+        PeopleDataset(people),
+        batch_size=BATCH,
+        num_workers=num_workers,
+        worker_init_fn=single_threaded,
+    )
+    parts = [
+        backbone(batch["input"].to(device)).float().cpu().numpy()
+        for batch in track(loader, f"Features of {title}", transient=True)
+    ]
+    backbone.to(home)
+    return np.concatenate(parts)
+
+
+def fingerprint(backbone: nn.Module) -> str:
+    """Return a hex digest of a network's parameters and statistics."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(backbone.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:32]
+
+
+def _describe(people: People, backbone: nn.Module | None) -> dict[str, str]:
+    boxes = hashlib.sha256("\n".join(Path(f).name for f in people.files.tolist()).encode())
+    boxes.update(people.center.tobytes() + people.scale.tobytes())
+    origin = "" if backbone is None else fingerprint(backbone)
+    return {"backbone": origin, "pictures": boxes.hexdigest()[:32]}
+
+
+def _read_about(path: Path) -> dict[str, str] | None:
+    """Return what a file of features says about itself; None where it says nothing."""
+    try:
+        about: dict[str, str] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        return {}
+    return about
+
+
+def _open(path: Path, rows: int) -> NDArray[np.float32]:
+    try:
+        features: NDArray[np.float32] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # damage shows as one of many types
+        raise DataError(f"cannot read {path} as an .npy file: {error}; delete it") from error
+    if features.ndim != 2 or len(features) != rows or features.dtype != np.float32:
+        raise DataError(
+            f"{path}: expected float32 features ({rows}, F), one row per picture, got "
+            f"{features.dtype} {features.shape}; delete it to have it computed again"
+        )
+    return features

@@ -1,0 +1,66 @@
+"""Errors of recovered bodies as a table on the terminal and as table.json."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from depthbal.adapters.hmr.evaluation import ERRORS
+
+TITLES = {"mpjpe": "MPJPE", "pa_mpjpe": "PA-MPJPE", "mpvpe": "MPVPE"}
+COLUMNS = {"all": "all", "tail10": "tail 10 %", "tail5": "tail 5 %"}
+
+
+def summary(metrics: Mapping[str, Any], distance: str = "vertex") -> dict[str, Any]:
+    """Return a run's row of table.json, millimetres.
+
+    Args:
+        metrics: The content of metrics.json.
+        distance: By which the balanced errors are: "vertex" or "geodesic".
+    """
+    balanced = metrics["balanced"][distance]
+    plain = {name: metrics["overall"][name] for name in ERRORS}
+    return plain | {f"b{name}": {key: balanced[name][key] for key in COLUMNS} for name in ERRORS}
+
+
+def print_metrics(console: Console, metrics: dict[str, Any]) -> None:
+    """Print one run's errors by both distances, and how the balanced means came about."""
+    print_comparison(console, {"this run": metrics})
+
+
+def print_comparison(console: Console, runs: Mapping[str, Mapping[str, Any]]) -> None:
+    """Print plain and balanced errors of several runs, with intervals, by both distances.
+
+    Args:
+        console: Where.
+        runs: metrics.json's content by the runs' names.
+    """
+    some = next(iter(runs.values()))
+    for distance, described in some["balanced"].items():
+        title = f"Balanced over the {distance} distance to the mean pose (mm, 95 % intervals)"
+        table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+        for column in ("run", "error", "plain", *COLUMNS.values()):
+            table.add_column(column, justify="left" if column in ("run", "error") else "right")
+        for name, metrics in runs.items():
+            for error in ERRORS:
+                block = metrics["balanced"][distance][error]
+                cells = [_cell(block, key) for key in COLUMNS]
+                table.add_row(name, TITLES[error], f"{metrics['overall'][error]:.1f}", *cells)
+        console.print(table)
+        counts = [count for count in described["counts"] if count]
+        console.print(
+            f"{described['bins_used']} of {described['bins']} bins have samples, "
+            f"{sum(count == 1 for count in counts)} of them a single one; intervals resample "
+            f"{described['resampled']}.",
+            highlight=False,
+        )
+    console.print(f"Ground truth {some['protocol']['ground_truth']}.", highlight=False)
+
+
+def _cell(block: Mapping[str, Any], key: str) -> str:
+    if block[key] is None:
+        return "-"
+    low, high = block["intervals_95"][key]
+    return f"{block[key]:.1f} [{low:.0f}, {high:.0f}]"
