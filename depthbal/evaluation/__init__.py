@@ -4,6 +4,7 @@ from depthbal.evaluation.balanced_mask import BalancedMask, balanced_mask, load_
 from depthbal.evaluation.bins import SHOTS, DepthBins, LabelBins
 from depthbal.evaluation.calibration import coverage_counts
 from depthbal.evaluation.eigen import EigenEvaluation, eigen_crop
+from depthbal.evaluation.examples import Example, choose_examples
 from depthbal.evaluation.joint import joint_histogram
 from depthbal.evaluation.label import DEPTH, Label
 from depthbal.evaluation.metrics import BinnedDepthMetrics, BinnedMetrics
@@ -30,11 +31,13 @@ __all__ = [
     "DepthBins",
     "EigenEvaluation",
     "Evaluation",
+    "Example",
     "Label",
     "LabelBins",
     "SampleEvaluation",
     "balanced_mask",
     "binned_sums",
+    "choose_examples",
     "coverage_counts",
     "eigen_crop",
     "joint_histogram",

@@ -91,9 +91,13 @@ class EigenEvaluation(Evaluation):
         counted = mask & crop & (target > MIN_DEPTH) & (target < MAX_DEPTH)
         for values in preds.values():
             check_preds(values, target, counted, names)  # before the clamp hides an infinite value
-        clamped = {name: p.clamp(MIN_DEPTH, MAX_DEPTH) for name, p in preds.items()}
+        clamped = {name: self.scored(values) for name, values in preds.items()}
         index = masked_index(target, counted, self.bins)
         self._add(clamped, target, counted, {"all": index}, names, groups, interval)
+
+    def scored(self, preds: Tensor) -> Tensor:
+        """Return predictions as they are scored: clamped to 1e-3 to 10 m."""
+        return preds.clamp(MIN_DEPTH, MAX_DEPTH)
 
     def result(self) -> dict[str, Any]:
         """Return the contents of metrics.json in the shape of `Evaluation.result` with a mask.

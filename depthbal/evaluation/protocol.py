@@ -99,6 +99,10 @@ class Evaluation(EvaluationResults):
             indices = {"mask": index.masked_fill(~(chosen & mask), -1), **indices}
         self._add(preds, target, mask, indices, names, groups, interval)
 
+    def scored(self, preds: Tensor) -> Tensor:
+        """Return predictions as they are scored."""
+        return preds
+
     def _add(
         self,
         preds: Mapping[str, Tensor],

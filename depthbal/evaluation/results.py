@@ -12,6 +12,7 @@ from torch import Tensor
 from depthbal.errors import ConfigError, DataError
 from depthbal.evaluation.bins import LabelBins
 from depthbal.evaluation.calibration import INTERVAL, LEVEL, calibration
+from depthbal.evaluation.examples import Example, choose_examples
 from depthbal.evaluation.image_sums import ImageSums
 from depthbal.evaluation.label import Label
 from depthbal.evaluation.scores import GROUPS, metrics_of
@@ -127,6 +128,11 @@ class EvaluationResults:
             DataError: no image.
         """
         return dict(self._arrays())
+
+    def examples(self) -> list[Example]:
+        """Return which images show what the main read-out does; see `choose_examples`."""
+        self._require_images()
+        return choose_examples(self._sums["all", self.main].dense(), self.bins, self.terms)
 
     def save_per_image(self, path: Path) -> None:
         """Write the arrays of `per_image` as a compressed npz file, holding one of them at a time.

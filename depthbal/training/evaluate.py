@@ -4,16 +4,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from rich.progress import track
 from torch import nn
 
 from depthbal.checkpoint import read_checkpoint
 from depthbal.data import DepthDataModule
-from depthbal.data.checks import check_pair
 from depthbal.data.histogram import DepthOnly
-from depthbal.data.images import resize_short_side
 from depthbal.errors import RunFolderError
 from depthbal.evaluation import (
     BalancedMask,
@@ -23,19 +20,18 @@ from depthbal.evaluation import (
     balanced_mask,
     load_balanced_mask,
 )
-from depthbal.files import replacing
 from depthbal.predictor import Predictor, load_predictor
 from depthbal.priors import Histogram
 from depthbal.priors.files import write_json
 from depthbal.training.callbacks import show_progress
-from depthbal.training.pictures import comparison, save_picture
+from depthbal.training.examples import make_examples, save_examples, save_pictures
 from depthbal.training.posthoc import posthoc_sigma
 from depthbal.training.run_config import load_datamodule
 from depthbal.training.runs import CheckpointName, RunFolder
+from depthbal.training.scoring import Crops, ScoredSplit, WholeImages, score
 
 Protocol = Literal["nyud2_dir", "eigen"]
 READOUTS = ("raw", "clamped", "mean")
-EXAMPLES = 8
 
 
 def evaluate_run(
@@ -53,10 +49,11 @@ def evaluate_run(
 ) -> dict[str, Any]:
     """Evaluate a run on its test split and write the result into its folder.
 
-    Writes metrics.json, per_image.npz and, for the balanced protocol, the examples predictions/.
-    Other evaluations stand beside them: the eigen protocol adds ``_eigen`` to the names, the best
-    checkpoint ``_best`` (metrics_best.json, per_image_eigen_best.npz, predictions_best/), balancing
-    afterwards ``_posthoc_SIGMA`` (metrics_posthoc_1.json).
+    Writes metrics.json, per_image.npz, examples.npz and, for the balanced protocol, the examples as
+    pictures in predictions/. Other evaluations stand beside them: the eigen protocol adds
+    ``_eigen`` to the names, the best checkpoint ``_best`` (metrics_best.json,
+    per_image_eigen_best.npz, predictions_best/), balancing afterwards ``_posthoc_SIGMA``
+    (metrics_posthoc_1.json).
     Nothing is fitted: prior and histogram come from the run.
 
     Args:
@@ -109,12 +106,15 @@ def evaluate_run(
     }
     if balance is not None:
         facts["posthoc"] = balance.describe()
-    score = _score_eigen if protocol == "eigen" else _score_balanced
-    evaluation = score(folder, data, predictor, facts, seed)
+    scored = _score_eigen if protocol == "eigen" else _score_balanced
+    evaluation, split = scored(folder, data, predictor, facts, seed)
     metrics = evaluation.result()
+    examples = make_examples(evaluation, split, predictor)
     write_json(folder.metrics(protocol, checkpoint, sigma), metrics)
-    with replacing(folder.per_image(protocol, checkpoint, sigma)) as temporary:
-        np.savez_compressed(temporary, **evaluation.per_image())  # type: ignore[arg-type]
+    evaluation.save_per_image(folder.per_image(protocol, checkpoint, sigma))
+    save_examples(folder.examples(protocol, checkpoint, sigma), examples)
+    if protocol == "nyud2_dir":
+        save_pictures(folder.predictions(checkpoint, sigma), examples)
     return metrics
 
 
@@ -167,61 +167,19 @@ def choose_mask(data: DepthDataModule, bins: DepthBins, seed: int) -> BalancedMa
 
 def _score_balanced(
     folder: RunFolder, data: DepthDataModule, predictor: Predictor, facts: dict[str, Any], seed: int
-) -> Evaluation:
+) -> tuple[Evaluation, ScoredSplit]:
     bins = run_bins(folder, data)
     mask = choose_mask(data, bins, seed)
     evaluation = Evaluation(bins, READOUTS, predictor.readout, {**facts, "mask": mask.describe()})
-    assert data.test_set is not None
-    source = data.test_set.source
-    wanted = set(np.linspace(0, len(source) - 1, min(EXAMPLES, len(source)), dtype=int).tolist())
-    sigma = None if predictor.posthoc is None else predictor.posthoc.noise_sigma
-    examples = folder.predictions(facts["checkpoint"], sigma)
-    loader = data.test_dataloader()
-    for batch in track(loader, "Evaluating", transient=True, disable=not show_progress()):
-        target = batch["depth"].to(predictor.mean.device)
-        images = batch["image"].to(target.device)
-        maps = predictor.predict_maps(images, (target.shape[-2], target.shape[-1]))
-        indices = batch["index"].tolist()
-        chosen = torch.from_numpy(np.stack([mask.mask[index] for index in indices])).unsqueeze(1)
-        names = [source.name(index) for index in indices]
-        evaluation.update(maps, target, target > 0, chosen.to(target.device), names)
-        for place in [place for place, index in enumerate(indices) if index in wanted]:
-            path = examples / f"test_{indices[place]:05d}.png"
-            _save_example(path, predictor, images[place], target[place], maps, place)
-    return evaluation
+    split = Crops(data, predictor)
+    score(evaluation, split, predictor, mask.mask)
+    return evaluation, split
 
 
 def _score_eigen(
     folder: RunFolder, data: DepthDataModule, predictor: Predictor, facts: dict[str, Any], seed: int
-) -> Evaluation:
+) -> tuple[Evaluation, ScoredSplit]:
     evaluation = EigenEvaluation(run_bins(folder, data), READOUTS, predictor.readout, facts)
-    assert data.test_set is not None
-    source = data.test_set.source
-    for index in track(
-        range(len(source)), "Evaluating", transient=True, disable=not show_progress()
-    ):
-        image, depth = source.load(index)
-        check_pair(image, depth, source.name(index))
-        target = torch.from_numpy(depth)[None, None].to(predictor.mean.device)
-        short_side = predictor.short_side
-        pixels = image if short_side is None else resize_short_side(image, short_side, False)
-        maps = predictor.predict_maps(predictor.normalise(pixels), depth.shape)
-        evaluation.update(maps, target, target > 0, names=[source.name(index)])
-    return evaluation
-
-
-def _save_example(
-    path: Path,
-    predictor: Predictor,
-    image: torch.Tensor,
-    target: torch.Tensor,
-    maps: dict[str, torch.Tensor],
-    place: int,
-) -> None:
-    pixels = (image * predictor.std + predictor.mean).clamp(0, 1) * 255
-    picture = comparison(
-        pixels.permute(1, 2, 0).round().byte().cpu().numpy(),
-        target[0].cpu().numpy(),
-        maps[predictor.readout][place, 0].cpu().numpy(),
-    )
-    save_picture(path, picture)
+    split = WholeImages(data, predictor)
+    score(evaluation, split, predictor, None)
+    return evaluation, split

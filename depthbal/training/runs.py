@@ -89,6 +89,15 @@ class RunFolder:
         """Return the path of an evaluation's sums per image and bin."""
         return self.path / f"per_image{_suffix(protocol, checkpoint, posthoc_sigma)}.npz"
 
+    def examples(
+        self,
+        protocol: str = "nyud2_dir",
+        checkpoint: CheckpointName = "last",
+        posthoc_sigma: float | None = None,
+    ) -> Path:
+        """Return the path of an evaluation's example images, truths and predictions."""
+        return self.path / f"examples{_suffix(protocol, checkpoint, posthoc_sigma)}.npz"
+
     def checkpoint(self, name: CheckpointName) -> Path:
         """Return the path of a checkpoint, which need not exist."""
         return self.checkpoints / f"{name}.ckpt"

@@ -187,6 +187,9 @@ class Spoilt:
     def name(self, index):
         return self.source.name(index)
 
+    def group(self, index):
+        return self.source.group(index)
+
     def load(self, index):
         image, depth = self.source.load(index)
         return image, self.depth(depth) if index == 1 else depth

@@ -31,6 +31,7 @@ def test_a_run_folder_is_complete(finished_run):
         "metrics.csv",
         "metrics.json",
         "per_image.npz",
+        "examples.npz",
         "checkpoints",
         "predictions",
     }
