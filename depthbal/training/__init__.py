@@ -5,17 +5,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from depthbal.training.evaluate import evaluate_run
+    from depthbal.training.feature_smoothing import FeatureSmoothing
     from depthbal.training.runs import RunFolder
     from depthbal.training.schedules import WarmupCosine
     from depthbal.training.task import DepthTask
 
 _HOMES = {
     "DepthTask": "task",
+    "FeatureSmoothing": "feature_smoothing",
     "RunFolder": "runs",
     "WarmupCosine": "schedules",
     "evaluate_run": "evaluate",
 }
-__all__ = ["DepthTask", "RunFolder", "WarmupCosine", "evaluate_run"]
+__all__ = ["DepthTask", "FeatureSmoothing", "RunFolder", "WarmupCosine", "evaluate_run"]
 
 
 def __getattr__(name: str) -> Any:

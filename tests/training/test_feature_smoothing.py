@@ -1,0 +1,339 @@
+"""FDS inside a training: when it calibrates, what it collects, and that nothing else changes."""
+
+import copy
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.demos.boring_classes import BoringModel
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+from depthbal.data import NYUD2DataModule
+from depthbal.errors import ConfigError, DataError
+from depthbal.evaluation import DepthBins
+from depthbal.losses import MSELoss
+from depthbal.losses.label_weights import smoothing_kernel
+from depthbal.training import DepthTask, FeatureSmoothing
+from depthbal.training.regression_task import RegressionTask
+from tests import reference
+from tests.data.make_files import SMALL, write_nyud2
+from tests.training.helpers import (
+    checkpoint_of,
+    same_weights,
+    tiny_config,
+    train_tiny,
+)
+from tests.training.test_resume import STEP_LR, resume
+
+EDGES = [0.7, 2.0, 3.0, 5.0, 10.0]
+KERNEL = smoothing_kernel("gaussian", 5, 2.0).tolist()
+FDS = {"class_path": "depthbal.training.FeatureSmoothing"}
+DROPOUT_NET = {"class_path": "tests.training.helpers.DropoutNet"}
+
+
+class Depths(Dataset):
+    """Random images whose depth is their brightness."""
+
+    def __init__(self, number: int = 6) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self.images = torch.randn(number, 3, 8, 8, generator=generator)
+        bright = self.images.mean(1, keepdim=True)[..., ::2, ::2]
+        self.depth = (3 + 3 * bright).clamp(0, 10)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> dict:
+        return {"image": self.images[index], "depth": self.depth[index], "index": index}
+
+
+class Sgd:
+    def __call__(self, parameters) -> torch.optim.Optimizer:
+        return torch.optim.SGD(parameters, lr=0.05)
+
+
+def plain_net() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3, stride=2, padding=1),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.Conv2d(4, 1, 3, padding=1),
+    )
+
+
+def fit(task, *callbacks, loader=None, epochs=2, **options) -> pl.Trainer:
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_epochs=epochs,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=list(callbacks),
+        **options,
+    )
+    trainer.fit(task, loader or DataLoader(Depths(), batch_size=3))
+    return trainer
+
+
+def depth_task(net=None, **options) -> DepthTask:
+    return DepthTask(net or plain_net(), MSELoss(), optimizer=Sgd(), **options)
+
+
+def rows_of(features):
+    return features.movedim(1, -1).reshape(-1, features.shape[1]).double()
+
+
+def bins_of(depth):
+    depth = torch.where(depth >= 0.7, depth, float("nan"))
+    return reference.fds_bins(depth.flatten(), EDGES)
+
+
+class Watch(pl.Callback):
+    """Keep the last layer's input before and after calibration, and the network after epoch 1."""
+
+    def __init__(self) -> None:
+        self.seen, self.after_first = [], None
+
+    def on_train_start(self, trainer, task) -> None:
+        relu, layer = task.model[2], task.model[3]
+        relu.register_forward_hook(lambda m, i, out: self.seen.append([out.detach().clone()]))
+        layer.register_forward_hook(lambda m, i, out: self.seen[-1].append(i[0].detach().clone()))
+
+    def on_train_epoch_end(self, trainer, task) -> None:
+        if trainer.current_epoch == 0:
+            self.after_first = copy.deepcopy(task.model.state_dict())
+
+
+def test_the_pass_after_an_epoch_collects_the_features_that_training_would_see():
+    fds, watch = FeatureSmoothing(edges=EDGES), Watch()
+    task = depth_task()
+    fit(task, fds, watch, epochs=1)
+    raw = [rows_of(before) for before, _ in watch.seen[-2:]]  # the pass: two batches
+    moments = reference.fds_moments(torch.cat(raw), bins_of(Depths().depth), 4)
+    for bin_, (_, mean, variance) in enumerate(moments):
+        torch.testing.assert_close(fds.smoothing.mean[bin_], mean)
+        torch.testing.assert_close(fds.smoothing.variance[bin_], variance)
+    # the network as it is now, in training mode, gives these features again
+    network = copy.deepcopy(task.model).train()
+    with torch.no_grad():
+        again = rows_of(network[:3](Depths().images[:3]))
+    torch.testing.assert_close(again, raw[0])
+
+
+def test_calibration_starts_with_the_second_epoch_and_is_that_of_the_loop():
+    fds, watch = FeatureSmoothing(edges=EDGES), Watch()
+    fit(depth_task(), fds, watch, epochs=2)
+    steps = [watch.seen[i] for i in range(4)]  # two steps of training, two of the pass
+    assert all(torch.equal(before, after) for before, after in steps)
+    raw = torch.cat([rows_of(before) for before, _ in watch.seen[2:4]])
+    depth = Depths().depth
+    running = reference.fds_running([reference.fds_moments(raw, bins_of(depth), 4)], 0.9)
+    for number, part in ((4, depth[:3]), (5, depth[3:])):
+        before, after = watch.seen[number]
+        arguments = rows_of(before), bins_of(part), running, KERNEL, (0.2, 5.0)
+        expected = reference.fds_calibrate(*arguments)
+        torch.testing.assert_close(rows_of(after), expected, rtol=1e-5, atol=1e-5)
+        assert not torch.allclose(before, after, atol=1e-3)
+
+
+def test_the_first_epoch_and_the_batch_statistics_are_those_without_smoothing():
+    plain, smoothed = Watch(), Watch()
+    first, second = depth_task(), depth_task()
+    fit(first, plain, epochs=2)
+    fit(second, smoothed, FeatureSmoothing(edges=EDGES), epochs=2)
+    for name, value in plain.after_first.items():
+        assert torch.equal(smoothed.after_first[name], value), name
+    weights = [task.model.state_dict()["3.weight"] for task in (first, second)]
+    assert not torch.allclose(*weights)
+    # the pass left no trace in the counters of batch normalisation
+    assert second.model.state_dict()["1.num_batches_tracked"] == 4
+
+
+def test_a_later_start_is_kept():
+    watch = Watch()
+    fit(depth_task(), FeatureSmoothing(edges=EDGES, start_epoch=2), watch, epochs=3)
+    changed = [not torch.equal(before, after) for before, after in watch.seen]
+    assert changed == [False] * 8 + [True] * 2 + [False] * 2
+
+
+def test_validation_and_the_finished_network_are_not_calibrated():
+    fds, task = FeatureSmoothing(edges=EDGES), depth_task()
+    inputs = []
+
+    class Validate(pl.Callback):
+        def on_validation_batch_end(self, trainer, task, *_) -> None:
+            if trainer.current_epoch == 1 and not trainer.sanity_checking:
+                twin = nn.Sequential(*task.model)
+                fresh = copy.deepcopy(task.model)
+                fresh[3]._forward_pre_hooks.clear()
+                image = Depths().images[:2]
+                inputs.append(torch.equal(twin(image), fresh(image)))
+
+    loader = DataLoader(Depths(), batch_size=3)
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_epochs=2,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[fds, Validate()],
+    )
+    trainer.fit(task, loader, loader)
+    assert inputs == [True, True]
+    assert not task.model[3]._forward_pre_hooks
+
+
+@pytest.mark.parametrize("options", [{"precision": "bf16-mixed"}, {"accumulate_grad_batches": 2}])
+def test_other_precisions_and_accumulated_gradients_train(options):
+    fds = FeatureSmoothing(edges=EDGES)
+    fit(depth_task(), fds, epochs=2, **options)
+    assert fds.smoothing.passes.tolist() == [2] * 4
+
+
+def test_a_compiled_network_is_calibrated_as_the_plain_one(monkeypatch):
+    from depthbal.training.compiled_network import CompiledNetwork
+
+    monkeypatch.setattr(CompiledNetwork, "backend", "eager")
+    results = []
+    for compile_ in (False, True):
+        task = depth_task(compile=compile_)
+        fit(task, FeatureSmoothing(edges=EDGES), epochs=3)
+        assert not (compile_ and task.network.failed)
+        results.append(task.model.state_dict())
+    for name, value in results[0].items():
+        torch.testing.assert_close(results[1][name], value, msg=name)
+
+
+class Ages(RegressionTask):
+    """One label per image, from a linear layer over pooled features."""
+
+    def targets(self, batch):
+        return batch["age"], None
+
+    def compute_loss(self, batch):
+        return self.criterion(self.model(batch["image"]), batch["age"])
+
+    def label_range(self):
+        return 0.0, 100.0
+
+
+class AgePictures(Dataset):
+    def __len__(self) -> int:
+        return 12
+
+    def __getitem__(self, index: int) -> dict:
+        image = torch.randn(3, 8, 8, generator=torch.Generator().manual_seed(index))
+        return {"image": image + index % 3, "age": torch.tensor([10.0 * (index % 3) + 5.0])}
+
+
+def test_features_of_images_are_smoothed_over_ages():
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(3, 5, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 1)
+    )
+    fds = FeatureSmoothing(edges=[0.0, 10.0, 20.0, 30.0, 40.0], clip=(0.1, 10.0))
+    loader = DataLoader(AgePictures(), batch_size=4)
+    fit(Ages(net, MSELoss(), optimizer=Sgd()), fds, loader=loader)
+    assert fds.smoothing.passes.tolist() == [2, 2, 2, 0]
+    assert fds.smoothing.mean.shape == (4, 5)
+    with torch.no_grad():
+        rows = [net[:-1](AgePictures()[i]["image"][None])[0].double() for i in range(12)]
+    latest = torch.stack(rows[1::3]).mean(0)
+    assert not torch.allclose(fds.smoothing.mean[1], latest)  # nine tenths are the first epoch's
+
+
+def test_a_resumed_training_continues_exactly(tmp_path):
+    model = {"model": DROPOUT_NET, "lr_scheduler": STEP_LR}
+    trainer = {"max_epochs": 2, "accelerator": "cpu", "callbacks": [FDS]}
+    config = tiny_config(tmp_path / "tiny.yaml", trainer=trainer, model=model)
+    workers = "--data.num_workers=2"
+    resumed = train_tiny(config, tmp_path / "resumed", workers)
+    assert checkpoint_of(resumed)["callbacks"]["FeatureSmoothing"]["passes"].max() == 2
+    torch.rand(3)  # another process would have drawn other random numbers
+    resume(resumed, "--trainer.max_epochs", "4")
+    whole = train_tiny(config, tmp_path / "whole", workers, "--trainer.max_epochs=4")
+    assert same_weights(resumed, whole)
+    states = [checkpoint_of(run)["callbacks"]["FeatureSmoothing"] for run in (resumed, whole)]
+    assert states[0]["passes"].max() == 4
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+def test_smoothing_changes_the_run_and_can_be_asked_for_on_the_command_line(tmp_path):
+    config = tiny_config(tmp_path / "tiny.yaml", model={"model": DROPOUT_NET})
+    plain = train_tiny(config, tmp_path / "plain")
+    adding = f"--trainer.callbacks+={FDS['class_path']}"
+    run = train_tiny(config, tmp_path / "fds", adding, "--trainer.callbacks.kernel=laplace")
+    assert "kernel: laplace" in (run / "config.yaml").read_text()
+    assert not same_weights(plain, run)
+    resume(run, "--trainer.max_epochs", "3")
+    assert checkpoint_of(run)["callbacks"]["FeatureSmoothing"]["passes"].max() == 3
+    edges = checkpoint_of(run)["callbacks"]["FeatureSmoothing"]["edges"]
+    assert len(edges) == len(DepthBins.uniform(0.1, 10.0).edges) - 7  # those of the histogram
+
+
+def test_a_missing_subset_is_named_before_the_first_step(tmp_path):
+    callbacks = [{**FDS, "init_args": {"subset": "some.csv"}}]
+    config = tiny_config(tmp_path / "tiny.yaml", trainer={"callbacks": callbacks})
+    with pytest.raises(DataError, match=r"some\.csv.*null"):
+        train_tiny(config, tmp_path / "run")
+
+
+def test_a_subset_is_gone_over_after_every_epoch_without_augmentation(tmp_path, monkeypatch):
+    data = write_nyud2(tmp_path / "root", scenes=6)
+    rows = (data / "nyu2_train.csv").read_text().splitlines()
+    (data / "subset.csv").write_text("\n".join(rows[1::4]) + "\n")
+    module = NYUD2DataModule(tmp_path / "root", val_fraction=0.0, **SMALL)
+    fds, seen = FeatureSmoothing(subset="subset.csv"), []
+    at_layer = fds._at_layer
+
+    def watched(layer, inputs):
+        if fds._collecting is not None:
+            seen.append(fds._collecting[1][0])
+        return at_layer(layer, inputs)
+
+    monkeypatch.setattr(fds, "_at_layer", watched)
+    fit(depth_task(), fds, loader=module)
+    first, second = seen  # one batch of three images after each of two epochs
+    assert len(first) == 3
+    assert torch.equal(first, second)
+    assert fds.smoothing.edges.tolist() == module.train_histogram().edges.tolist()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"start_epoch": 0}, "start_epoch"),
+        ({"momentum": 1.5}, "momentum"),
+        ({"kernel_size": 2}, "kernel_size"),
+        ({"clip": (0.0, 1.0)}, "clip"),
+    ],
+)
+def test_settings_out_of_range_are_refused_at_once(options, message):
+    with pytest.raises(ConfigError, match=message):
+        FeatureSmoothing(**options)
+
+
+def test_a_layer_given_by_name_is_the_one_whose_input_is_smoothed():
+    fds = FeatureSmoothing(layer="0", edges=EDGES)
+    fit(depth_task(), fds, epochs=1)
+    images, depth = Depths().images, Depths().depth  # four pixels of the image to one of the depth
+    counted = depth.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    rows = images.movedim(1, -1).reshape(-1, 3).double()
+    expected = reference.fds_moments(rows, bins_of(counted), 4)
+    for bin_, (_, mean, variance) in enumerate(expected):
+        torch.testing.assert_close(fds.smoothing.mean[bin_], mean)
+        torch.testing.assert_close(fds.smoothing.variance[bin_], variance)
+
+
+def test_without_bins_the_way_out_is_named():
+    with pytest.raises(ConfigError, match="give edges"):
+        fit(depth_task(), FeatureSmoothing())
+
+
+def test_another_kind_of_module_is_refused():
+    with pytest.raises(ConfigError, match="BoringModel"):
+        fit(BoringModel(), FeatureSmoothing(edges=EDGES))
