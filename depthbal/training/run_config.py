@@ -1,15 +1,19 @@
 """Objects rebuilt from a run's config.yaml."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
+from pytorch_lightning import LightningDataModule
 
 import depthbal.data as data
 from depthbal.data import DepthDataModule
 from depthbal.errors import ConfigError, RunFolderError
 from depthbal.training.parse_errors import explain
 from depthbal.training.runs import RunFolder
+
+Data = TypeVar("Data", bound=LightningDataModule)
 
 SHORT_NAMES = (data.FolderDataModule, data.NYUD2DataModule, data.RoomsDataModule)
 
@@ -30,14 +34,31 @@ def load_datamodule(run: RunFolder, overrides: Sequence[str] = ()) -> DepthDataM
         section = {"data": yaml.safe_load(run.config.read_text(encoding="utf-8"))["data"]}
     except (yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError) as error:
         raise RunFolderError(f"{run.config} is damaged: it has no section data") from error
+    return build_data(DepthDataModule, section, overrides, str(run.path))
+
+
+def build_data(
+    base: type[Data], section: Mapping[str, Any], overrides: Sequence[str], what: str
+) -> Data:
+    """Build a data module from the section of a config.
+
+    Args:
+        base: What it must be a subclass of.
+        section: ``{"data": {"class_path": ..., "init_args": ...}}``.
+        overrides: Settings that win, such as ``["--data.root", "/elsewhere"]``.
+        what: Whose data these are, for messages.
+
+    Raises:
+        ConfigError: A setting is unknown or refused.
+    """
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--config", action="config")
-    parser.add_subclass_arguments(DepthDataModule, "data", required=True, fail_untyped=False)
+    parser.add_subclass_arguments(base, "data", required=True, fail_untyped=False)
     try:
         parsed = parser.parse_args(["--config", yaml.safe_dump(section), *overrides])
-        built: DepthDataModule = parser.instantiate_classes(parsed).data
+        built: Data = parser.instantiate_classes(parsed).data
     except (ArgumentError, TypeError, ValueError) as error:
         if isinstance(error, ConfigError):
             raise
-        raise ConfigError(f"the data of {run.path}: {explain(str(error))}") from error
+        raise ConfigError(f"the data of {what}: {explain(str(error))}") from error
     return built

@@ -35,8 +35,22 @@ def all_settings(application: Application, arguments: Sequence[str]) -> dict[str
     Raises:
         ConfigError: A setting is unknown or refused.
     """
+    return dict(_flat(parsed_settings(application, arguments)))
+
+
+def parsed_settings(application: Application, arguments: Sequence[str]) -> dict[str, Any]:
+    """Return every setting that a command line of the training means, as config.yaml holds them.
+
+    Args:
+        application: What is trained.
+        arguments: As for the training, ``--config FILE`` and overrides.
+
+    Raises:
+        ConfigError: A setting is unknown or refused.
+    """
     parsed = _ParsedOnly(application, expand_configs(arguments))
-    return dict(_flat(yaml.safe_load(parsed.config_text())))
+    settings: dict[str, Any] = yaml.safe_load(parsed.config_text())
+    return settings
 
 
 def different_settings(

@@ -19,6 +19,7 @@ UNHELPFUL_WARNINGS = (
     ".*Checkpoint directory .* exists and is not empty.*",
     ".*Total length of `list` across ranks is zero.*",
     ".*Precision bf16-mixed is not supported by the model summary.*",
+    ".*module.s. in eval mode at the start of training.*",  # frozen on purpose
     ".*isinstance.treespec, LeafSpec.. is deprecated.*",
 )
 

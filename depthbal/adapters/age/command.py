@@ -1,0 +1,139 @@
+"""The command of age regression: trainings, re-trainings, the comparison of both, a figure."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+
+from depthbal.adapters.age.application import AGE
+from depthbal.adapters.age.data import LabelDataModule
+from depthbal.adapters.age.density import draw_density
+from depthbal.adapters.age.retraining import inherit
+from depthbal.adapters.age.table import print_runs
+from depthbal.errors import ConfigError
+from depthbal.evaluation import Label
+from depthbal.priors import GaussianMixture
+from depthbal.training.compare import missing_work, train_missing
+from depthbal.training.configs import config_chain, last_config
+from depthbal.training.run_config import build_data
+from depthbal.training.runs import RunFolder
+from depthbal.training.settings import parsed_settings
+from depthbal.training.train import train
+
+COMPONENTS, NOISE_SIGMA = 2, 10.0  # of the published mixture of ages
+
+DESCRIPTION = """\
+Without --config, --base and --resume: train on drawn faces with the plain absolute error, re-train
+the head with GAI, print both and write report.html into --out DIR. With one of them: a single
+training; --config FILE --help lists its settings."""
+
+
+def run(arguments: Sequence[str], tool: Path, configs: Path) -> None:
+    """Do what the command line says.
+
+    Args:
+        arguments: The command line without the program's name.
+        tool: The training script, for processes of their own.
+        configs: The folder configs/age.
+
+    Raises:
+        DepthbalError: Whatever the user can mend.
+    """
+    parser = argparse.ArgumentParser(
+        prog=AGE.prog, description=DESCRIPTION, allow_abbrev=False, add_help=False
+    )
+    parser.add_argument("--base", metavar="RUN", help="run whose backbone gets a new head")
+    parser.add_argument("--density", metavar="PNG", type=Path, help="only draw the label density")
+    parser.add_argument("--seeds", type=int, nargs="+", help="compare over several seeds")
+    known, rest = parser.parse_known_args(arguments)
+    single = known.base or "--resume" in rest or last_config(rest) is not None
+    if not single and {"-h", "--help"} & set(rest):
+        parser.print_help()
+        return
+    if single and known.seeds:
+        raise ConfigError("--seeds is for the comparison of the drawn faces, without --config")
+    if known.base is not None:
+        default = [] if last_config(rest) else ["--config", str(configs / "rrt_gai.yaml")]
+        rest = inherit([*default, *rest], known.base)
+    elif (config := last_config(rest)) is not None and retrains(config):
+        raise ConfigError(
+            f"{config} trains a new head on the backbone of a finished run: give it with --base "
+            "RUN, such as the run of configs/age/vanilla.yaml"
+        )
+    if known.density is not None:
+        density(
+            rest if single else ["--config", str(configs / "drawn" / "vanilla.yaml"), *rest],
+            known.density,
+        )
+    elif single:
+        train(rest, configs / "vanilla.yaml", AGE)
+    else:
+        compare(rest, known.seeds, tool, configs / "drawn")
+
+
+def retrains(config: Path) -> bool:
+    """Whether a config, with those it is a difference to, trains a head only."""
+    found = False
+    for file in config_chain(config):
+        model = (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get("model") or {}
+        found = bool(model.get("retrain", found))
+    return found
+
+
+def compare(rest: Sequence[str], seeds: Sequence[int] | None, tool: Path, configs: Path) -> None:
+    """Train with the plain loss, re-train with GAI, print both and write one report.
+
+    A finished run of the same settings is read, not repeated; one that was cut off is continued.
+
+    Args:
+        rest: ``--out DIR`` and settings of every training.
+        seeds: OUT/vanilla-SEED and OUT/rrt_gai-SEED for each; None is the config's own seed in
+            OUT/vanilla and OUT/rrt_gai.
+        tool: The training script.
+        configs: The folder of vanilla.yaml and rrt_gai.yaml.
+    """
+    from depthbal.reports import write_report
+
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--out", type=Path, default=Path("runs/age"))
+    known, settings = parser.parse_known_args(rest)
+    out: Path = known.out
+    runs: dict[str, list[Path]] = {"vanilla": [], "rrt_gai": []}
+    for seed in seeds or (None,):
+        suffix = "" if seed is None else f"-{seed}"
+        seeded = [] if seed is None else [f"--seed_everything={seed}", f"--data.seed={seed}"]
+        base = out / f"vanilla{suffix}"
+        for name, folders in runs.items():
+            line = ["--config", str(configs / f"{name}.yaml"), *seeded, *settings]
+            folders.append(out / f"{name}{suffix}")
+            if name != "vanilla":
+                line = inherit(line, str(base))
+            train_missing({folders[-1]: missing_work(folders[-1], line, AGE)}, tool)
+    console = Console()
+    print_runs(console, {name: [_metrics(run) for run in found] for name, found in runs.items()})
+    report = write_report([run for found in runs.values() for run in found], out / "report.html")
+    console.print(f"Report: {report}", highlight=False, soft_wrap=True)
+
+
+def density(arguments: Sequence[str], path: Path) -> None:
+    """Draw the density of a training's labels and the mixture that GAI fits to it.
+
+    Args:
+        arguments: The command line of that training.
+        path: The picture.
+    """
+    section = {"data": parsed_settings(AGE, arguments)["data"]}
+    data = build_data(LabelDataModule, section, (), str(last_config(arguments)))
+    histogram = data.train_histogram()
+    mixture = GaussianMixture.fit(histogram, COMPONENTS, noise_sigma=NOISE_SIGMA)
+    draw_density(histogram, data.bins(), mixture, Label(data.label, data.unit), path)
+    print(path)
+
+
+def _metrics(run: Path) -> dict[str, Any]:
+    metrics: dict[str, Any] = json.loads(RunFolder(run).metrics().read_text(encoding="utf-8"))
+    return metrics

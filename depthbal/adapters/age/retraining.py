@@ -1,0 +1,118 @@
+"""Regressor re-training (RRT): the backbone of a finished run, frozen, under a new linear head."""
+
+import json
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from torch import nn
+
+from depthbal.adapters.age.data import LabelDataModule
+from depthbal.checkpoint import read_checkpoint
+from depthbal.errors import CheckpointError, RunFolderError
+from depthbal.models import MODELS
+from depthbal.models.weights import load_exactly
+from depthbal.rebuilding import part_of_state
+from depthbal.training.checkpoint_entry import describe_module, identity
+from depthbal.training.runs import RunFolder
+
+BACKBONE = "model.backbone."
+
+
+class BaseRun:
+    """A finished training whose backbone is used again.
+
+    Args:
+        path: Its run folder.
+
+    Raises:
+        RunFolderError: No run folder, no checkpoint, or a run of something else than one label
+            per image.
+        CheckpointError: The checkpoint is damaged.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.run = RunFolder(Path(path))
+        self.file = self.run.require_checkpoint("last")
+        self.content = read_checkpoint(self.file)
+        if not any(name.startswith(BACKBONE) for name in self.content["state_dict"]):
+            raise RunFolderError(
+                f"{path} trained {self.content['depthbal']['model'].get('name')}, which is no "
+                "backbone with a linear head: --base takes a run of tools/train_age.py"
+            )
+
+    def require_model(self, model: nn.Module) -> None:
+        """Check that the backbone is that of a model.
+
+        Raises:
+            CheckpointError: The run trained another model.
+        """
+        theirs = identity(self.content["depthbal"]["model"])
+        mine = identity(describe_module(model, MODELS))
+        if theirs != mine:
+            raise CheckpointError(
+                f"{self.run.path} trained {theirs}, this training has {mine}: the model comes from "
+                "the base run, so leave it out of the config and the command line"
+            )
+
+    def warn_of_other_data(self, data: LabelDataModule) -> None:
+        """Warn where the training data are not those that the backbone was trained on."""
+        data.setup("fit")
+        fingerprint = data.fingerprint()
+        versions = json.loads(self.run.versions.read_text(encoding="utf-8"))
+        known = (versions.get("data") or {}).get("fingerprint")
+        if known not in (None, fingerprint):
+            warnings.warn(
+                f"the training data are not those that {self.run.path} was trained on "
+                f"(fingerprint {fingerprint}, then {known}): its backbone stays as it is, prior "
+                "and shots are those of the new data",
+                stacklevel=2,
+            )
+
+    def load_into(self, backbone: nn.Module) -> None:
+        """Copy the backbone's weights and running statistics, exactly."""
+        load_backbone(backbone, self.content, str(self.file))
+
+    def settings(self) -> list[str]:
+        """Return the command line that starts from the run's settings, without its weights' origin.
+
+        What the base run's network started from need neither be downloaded nor be there any more.
+        """
+        settings = ["--config", str(self.run.config)]
+        model = yaml.safe_load(self.run.config.read_text(encoding="utf-8"))["model"]["model"]
+        if (model.get("init_args") or {}).get("weights") is not None:
+            settings.append("--model.model.init_args.weights=null")
+        return settings
+
+
+def load_backbone(backbone: nn.Module, checkpoint: dict[str, Any], file: str) -> None:
+    """Fill a backbone from the checkpoint of a whole model.
+
+    Args:
+        backbone: What to fill.
+        checkpoint: The file's content.
+        file: Its name, for messages.
+
+    Raises:
+        CheckpointError: The parameters are not the backbone's.
+    """
+    own = part_of_state(checkpoint["state_dict"], BACKBONE)
+    load_exactly(backbone, own, f"the backbone of {file}")
+
+
+def inherit(arguments: Sequence[str], base: str) -> list[str]:
+    """Return the command line that re-trains the head of a base run.
+
+    The base run's settings come first, so that those of the config and of the command line win.
+
+    Args:
+        arguments: The command line without ``--base``.
+        base: The base run's folder.
+
+    Raises:
+        RunFolderError: As `BaseRun`.
+    """
+    run = BaseRun(base)
+    return [*run.settings(), *arguments, f"--model.base_run={run.run.path.resolve()}"]
