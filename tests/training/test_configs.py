@@ -5,14 +5,31 @@ import torch
 
 from depthbal.errors import ConfigError
 from depthbal.models import ResNetMFF, SmpDepth
+from depthbal.training import FeatureSmoothing
 from depthbal.training.cli import TrainCLI
 from depthbal.training.configs import config_chain, expand_configs, last_config
 from depthbal.training.depth import DEPTH
 from tests.training.helpers import CONFIGS
 
-LOSS_OF = {"gai": "GAILoss", "bmc": "BMCLoss", "bni": "BNILoss", "mse": "MSELoss"}
-NYUD2 = sorted((CONFIGS / "nyud2").glob("*.yaml"))
-SHIPPED = [path for path in sorted(CONFIGS.glob("*/*.yaml")) if path.stem != "base"]
+LOSS_OF = {  # by the first word of a config's name
+    "gai": "GAILoss",
+    "bmc": "BMCLoss",
+    "bni": "BNILoss",
+    "mse": "MSELoss",
+    "inverse": "ReweightedLoss",
+    "sqrt": "ReweightedLoss",
+    "lds": "ReweightedLoss",
+    "fds": "MSELoss",
+    "focal": "FocalRLoss",
+}
+DEPTH_FOLDERS = ("rooms", "nyud2", "nyuv2_labelled")
+NYUD2 = [path for path in sorted((CONFIGS / "nyud2").glob("*.yaml")) if path.stem != "base"]
+SHIPPED = [
+    path
+    for folder in DEPTH_FOLDERS
+    for path in sorted((CONFIGS / folder).glob("*.yaml"))
+    if path.stem != "base"
+]
 
 
 def named(paths):
@@ -65,7 +82,7 @@ def test_every_shipped_config_builds_the_loss_of_its_name(path, tmp_path):
     assert cli.model.criterion.label_range == (0.7, 10.0)
 
 
-@pytest.mark.parametrize("path", [CONFIGS / "nyud2" / f"{n}.yaml" for n in LOSS_OF], ids=LOSS_OF)
+@pytest.mark.parametrize("path", NYUD2, ids=named(NYUD2))
 def test_the_nyud2_recipe_is_the_supplements(path, tmp_path):
     cli = build(path, tmp_path)
     optimizers = cli.model.configure_optimizers()
@@ -78,11 +95,39 @@ def test_the_nyud2_recipe_is_the_supplements(path, tmp_path):
     assert optimizers["lr_scheduler"]["interval"] == "epoch"
     assert (cli.trainer.max_epochs, cli.datamodule.batch_size) == (20, 32)
     assert cli.datamodule.val_fraction == 0
-    assert cli.model.readout == "mean"
-    if path.stem != "mse":
+    assert cli.model.readout == ("raw" if path.stem == "gai_released" else "mean")
+    if path.stem in ("gai", "bmc", "bni"):
         assert optimizer.param_groups[1]["lr"] == 1e-2
     if path.stem == "gai":
         assert cli.model.criterion.n_components == 16
+
+
+@pytest.mark.parametrize(
+    ("name", "weighting", "smoothing"),
+    [
+        ("inverse", "inverse", None),
+        ("sqrt_inverse", "sqrt_inverse", None),
+        ("lds", "inverse", "gaussian"),
+        ("lds_fds", "inverse", "gaussian"),
+    ],
+)
+def test_the_reweighted_rows_are_the_published_ones(name, weighting, smoothing, tmp_path):
+    arguments = build(CONFIGS / "nyud2" / f"{name}.yaml", tmp_path).model.criterion.init_args
+    assert (arguments["error"], arguments["weighting"]) == ("squared", weighting)
+    assert (arguments["smoothing"], arguments["clip"]) == (smoothing, None)
+    assert (arguments["kernel_size"], arguments["kernel_sigma"]) == (5, 2.0)
+
+
+@pytest.mark.parametrize("path", NYUD2, ids=named(NYUD2))
+def test_features_are_smoothed_in_the_fds_rows_only_and_as_published(path, tmp_path):
+    cli = build(path, tmp_path)
+    found = [c for c in cli.trainer.callbacks if isinstance(c, FeatureSmoothing)]
+    assert len(found) == (path.stem in ("fds", "lds_fds"))
+    for fds in found:
+        kernel = {"kernel": "gaussian", "kernel_size": 5, "kernel_sigma": 2.0}
+        assert fds.options == {**kernel, "momentum": 0.9, "clip": (0.2, 5.0)}
+        assert (fds.start_epoch, fds.subset) == (1, "nyu2_train_FDS_subset.csv")
+        assert fds.layer is None  # the published layer: see test_feature_layer
 
 
 def test_the_released_recipe_fixes_sigma_and_reads_the_network_raw(tmp_path):
