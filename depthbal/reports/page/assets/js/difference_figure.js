@@ -1,0 +1,102 @@
+// The difference to the first method in every bin, with simultaneous bands.
+
+/** Return the key of the bands that are shown: the chosen metric's, or the main one's. */
+function bandKey() {
+  const wanted = `${state.metric}/${state.binning}`;
+  if (state.data.bands[wanted]) {
+    return wanted;
+  }
+  const main = `${state.data.metrics[0].key}/${state.binning}`;
+  return state.data.bands[main] ? main : Object.keys(state.data.bands)[0];
+}
+
+defineFigure(
+  "difference",
+  ["metric", "binning", "shown", "bin"],
+  (view) => {
+    const key = bandKey();
+    const info = view.data.metrics.find((found) => found.key === key.split("/")[0]);
+    const shown = view.data.bands[key].filter((band) =>
+      view.data.methods[band.method].runs.some((run) => state.shown[run]),
+    );
+    const head = headTrace(binning().low.map(() => 0));
+    const traces = [head, ...shown.flatMap((band) => bandTraces(view, band, info))];
+    return {
+      traces,
+      layout: layout(view, {
+        hovermode: "x unified",
+        xaxis: labelAxis(view),
+        yaxis: axis(view.palette, { title: `Δ ${titled(info)}`, fixedrange: true }),
+        shapes: [...binShapes(view, { panel: [0, 1] }), horizontal(view, 0)],
+        annotations: [directionNote(view, info)].filter(Boolean),
+      }),
+      table: binTable(
+        shown.flatMap((band) => {
+          const { name } = view.data.methods[band.method];
+          return [
+            [name, band.estimate],
+            [`${name}, low`, band.low],
+            [`${name}, high`, band.high],
+          ];
+        }),
+      ),
+    };
+  },
+  chooseOnClick,
+);
+
+function directionNote(view, info) {
+  if (info.better === "zero") {
+    return null;
+  }
+  return {
+    text: info.better === "lower" ? "below 0: better" : "above 0: better",
+    xref: "paper",
+    yref: "paper",
+    x: 1,
+    y: info.better === "lower" ? 0 : 1,
+    xanchor: "right",
+    yanchor: info.better === "lower" ? "bottom" : "top",
+    showarrow: false,
+    font: { size: 11.5, color: view.palette.muted },
+  };
+}
+
+/** Return one method's band and line. */
+function bandTraces(view, band, info) {
+  const bins = binning();
+  const run = view.data.methods[band.method].runs[0];
+  const { color } = lineOf(view, run);
+  const name = plotText(view.data.methods[band.method].name);
+  const known = (value, bin) => (band.low[bin] === null ? band.estimate[bin] : value);
+  const shared = {
+    type: "scatter",
+    mode: "lines",
+    x: centers(bins),
+    hoverinfo: "skip",
+    showlegend: false,
+  };
+  const unit = info.unit ? ` ${plotText(info.unit)}` : "";
+  const line = binTraces(view, run, band.estimate, info.digits, info.unit);
+  line[1].name = name;
+  Object.assign(line[2], {
+    name,
+    customdata: bins.low.map((_, bin) =>
+      band.low[bin] === null
+        ? "no band"
+        : `[${fixed(band.low[bin], info.digits, true)}, ${fixed(band.high[bin], info.digits, true)}]`,
+    ),
+    hovertemplate: `%{y:+.${info.digits}f}${unit} %{customdata}`,
+  });
+  return [
+    { ...shared, y: band.low.map(known), line: { width: 0, shape: "hvh" } },
+    {
+      ...shared,
+      y: band.high.map(known),
+      line: { width: 0, shape: "hvh" },
+      fill: "tonexty",
+      fillcolor: faded(color, 0.18),
+    },
+    ...line,
+  ];
+}

@@ -1,0 +1,110 @@
+// The error in every bin, above the training labels and the prior.
+
+const ERROR_PANEL = [0.33, 1];
+const SHOT_STRIP = [0.262, 0.3];
+const TRAINING_PANEL = [0, 0.25];
+
+defineFigure(
+  "error",
+  ["metric", "binning", "subset", "readout", "shown", "bin"],
+  (view) => {
+    const info = metricInfo();
+    const runs = shownRuns().filter((run) => binNumbers(run)?.[info.key]);
+    const values = runs.map((run) => binNumbers(run)[info.key]);
+    const known = values.flat().filter((value) => value !== null);
+    const low = Math.min(0, ...known);
+    const traces = [
+      headTrace(binning().low.map(() => low)),
+      ...runs.flatMap((run, at) => binTraces(view, run, values[at], info.digits, info.unit)),
+      ...trainingTraces(view),
+    ];
+    return {
+      traces,
+      layout: layout(view, {
+        hovermode: "x unified",
+        bargap: 0,
+        xaxis: labelAxis(view, { axis: { anchor: "y2" } }),
+        yaxis: axis(view.palette, {
+          title: titled(info),
+          domain: ERROR_PANEL,
+          fixedrange: true,
+          ...errorRange(info, known),
+        }),
+        yaxis2: axis(view.palette, {
+          title: view.narrow ? "train" : "training<br>density (%)",
+          domain: TRAINING_PANEL,
+          rangemode: "tozero",
+          nticks: 3,
+          fixedrange: true,
+        }),
+        shapes: [
+          ...binShapes(view, { strip: SHOT_STRIP, panel: ERROR_PANEL }),
+          ...zeroLine(view, info),
+        ],
+        annotations: shotNames(view, (SHOT_STRIP[0] + SHOT_STRIP[1]) / 2),
+      }),
+      table: binTable(runs.map((run, at) => [view.data.runs[run].name, values[at]])),
+    };
+  },
+  chooseOnClick,
+);
+
+/** Errors start at 0, shares end at 1; a bias has both signs. */
+function errorRange(info, known) {
+  if (info.better === "higher") {
+    return { range: [0, 1.02] };
+  }
+  return info.better === "zero" || known.length === 0 ? {} : { rangemode: "tozero" };
+}
+
+function zeroLine(view, info) {
+  return info.better === "zero" ? [horizontal(view, 0)] : [];
+}
+
+/** Return a thin line across a panel. */
+function horizontal(view, y) {
+  const line = { color: view.palette.muted, width: 1 };
+  return { type: "line", layer: "below", xref: "paper", x0: 0, x1: 1, y0: y, y1: y, line };
+}
+
+/** Return the histogram of the training labels, coloured by shot, and the priors above it. */
+function trainingTraces(view) {
+  const { training, priors, label } = view.data;
+  const { palette } = view;
+  const traces = [];
+  if (training) {
+    const widths = training.density.map((_, bin) => training.edges[bin + 1] - training.edges[bin]);
+    traces.push({
+      type: "bar",
+      name: "training labels",
+      x: training.edges.slice(0, -1),
+      y: training.density,
+      width: widths,
+      offset: 0,
+      marker: {
+        color: training.shots.map((shot) => palette.shots[shot] ?? palette.rule),
+        line: { width: 0 },
+      },
+      yaxis: "y2",
+      hoverinfo: "skip",
+      showlegend: false,
+    });
+  }
+  for (const prior of priors) {
+    const several = priors.length > 1;
+    traces.push({
+      type: "scatter",
+      mode: "lines",
+      name: `prior, ${prior.components} normals`,
+      x: prior.x,
+      y: prior.density,
+      yaxis: "y2",
+      line: {
+        color: several ? palette.runs[view.data.runs[prior.runs[0]].colour] : palette.ink,
+        width: 1.5,
+      },
+      hoverinfo: "skip",
+    });
+  }
+  return label ? traces : [];
+}

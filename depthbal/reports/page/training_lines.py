@@ -1,0 +1,112 @@
+"""Learning curves, and the noise scale over training and over the label."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from depthbal.reports.page.numbers import jsonable
+from depthbal.reports.results import FloatArray, RunResult
+
+MAX_POINTS = 400
+"""A longer curve is shown by means over equally many consecutive points."""
+
+LABEL_POINTS = 100
+Curves = Mapping[str, tuple[FloatArray, FloatArray]]
+
+
+def thinned(steps: FloatArray, values: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return at most `MAX_POINTS` points: means over stretches, ends of the stretches' steps.
+
+    Example:
+        >>> steps, values = thinned(np.arange(1000.0), np.arange(1000.0))
+        >>> len(steps), steps[:2].tolist(), values[:2].tolist()
+        (334, [2.0, 5.0], [1.0, 4.0])
+    """
+    stretch = -(-len(steps) // MAX_POINTS)
+    if stretch <= 1:
+        return steps, values
+    starts = np.arange(0, len(steps), stretch)
+    ends = np.append(starts[1:], len(steps))
+    means: FloatArray = np.add.reduceat(values, starts) / (ends - starts)
+    return steps[ends - 1], means
+
+
+def learning_curves(results: Sequence[RunResult]) -> list[dict[str, Any]]:
+    """Return one panel per logged quantity that is no learning rate and no noise scale."""
+    names = dict.fromkeys(
+        name
+        for result in results
+        for name, (steps, _) in result.curves.items()
+        if len(steps) > 1 and not _is_rate(name) and "noise" not in name
+    )
+    order = sorted(names, key=lambda name: (_rank(name), list(names).index(name)))
+    return [
+        {"name": name, "lines": [_line(result.curves, name) for result in results]}
+        for name in order
+    ]
+
+
+def sigma_over_training(results: Sequence[RunResult]) -> list[dict[str, Any]]:
+    """Return the lines of sigma over the steps: {"run", "name", "x", "y"}."""
+    lines = []
+    for number, result in enumerate(results):
+        if result.posthoc:
+            continue
+        for name in ("sigma", "sigma_near", "sigma_middle", "sigma_far"):
+            line = _line(result.curves, f"train/noise_{name}")
+            if line:
+                lines.append({"run": number, "name": name.replace("_", " "), **line})
+    return lines
+
+
+def sigma_over_label(results: Sequence[RunResult]) -> list[dict[str, Any]]:
+    """Return the last sigma over the predicted label: {"run", "x", "y"}.
+
+    A constant sigma is two points. One that follows the prediction is, from its logged values,
+    sigma(p) = min(softplus(a + b p), cap); where only near, middle and far are known, these three.
+    """
+    lines = []
+    for number, result in enumerate(results):
+        scored = np.flatnonzero(result.bins.scored)
+        low, high = result.bins.edges[scored[0]], result.bins.edges[scored[-1] + 1]
+        x, y = _sigma_of_label(result, float(low), float(high))
+        if len(x):
+            lines.append({"run": number, "x": jsonable(x), "y": jsonable(y)})
+    return lines
+
+
+def _sigma_of_label(result: RunResult, low: float, high: float) -> tuple[FloatArray, FloatArray]:
+    last = {name: float(values[-1]) for name, (_, values) in result.curves.items() if len(values)}
+    known = [f"train/noise_sigma_{place}" for place in ("near", "middle", "far")]
+    if not result.posthoc and all(name in last for name in known):
+        three = np.array([last[name] for name in known])
+        if "train/noise_a" in last and "train/noise_b" in last:
+            x = np.linspace(low, high, LABEL_POINTS)
+            softplus = np.logaddexp(0.0, last["train/noise_a"] + last["train/noise_b"] * x)
+            # sigma is monotone in the label, so that the largest end is the cap where it holds
+            return x, np.minimum(softplus, three.max())
+        return np.linspace(low, high, 3), three
+    if result.noise_sigma is None:
+        return np.array([]), np.array([])
+    return np.array([low, high]), np.full(2, result.noise_sigma)
+
+
+def _line(curves: Curves, name: str) -> dict[str, Any] | None:
+    if name not in curves or not len(curves[name][0]):
+        return None
+    steps, values = curves[name]
+    known = np.isfinite(values)
+    x, y = thinned(steps[known], values[known])
+    return {"x": jsonable(x), "y": jsonable(y)}
+
+
+def _is_rate(name: str) -> bool:
+    return name.startswith("lr-") or name == "epoch"
+
+
+def _rank(name: str) -> int:
+    """Put the epochs' loss first, then validation, then the rest; the noisy loss of steps last."""
+    if name.endswith("_step"):
+        return 3
+    return 0 if name.startswith("train/loss") else 1 if name.startswith("val/") else 2
