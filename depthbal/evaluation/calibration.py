@@ -40,10 +40,9 @@ def coverage_counts(
         [[1.0, 1.0], [1.0, 2.0]]
     """
     inside = (lower <= target) & (target <= upper)
-    places = index.flatten() + 1
-    counted = torch.bincount(places, minlength=n_bins + 1)
-    covered = torch.bincount(places[inside.flatten()], minlength=n_bins + 1)
-    return torch.stack([covered, counted], dim=1)[1:].double()
+    cell = (index * 2).add_(inside).flatten().add_(2)
+    missed, covered = torch.bincount(cell, minlength=2 * n_bins + 2).view(-1, 2)[1:].unbind(1)
+    return torch.stack([covered, missed + covered], dim=1).double()
 
 
 def calibration(counts: npt.NDArray[np.float64], bins: LabelBins) -> dict[str, Any]:

@@ -35,7 +35,10 @@ class ImageSums:
 
     def dense(self) -> npt.NDArray[np.float64]:
         """Return all sums as (images, bins, terms), newly allocated."""
-        filled = np.concatenate(self._filled)
-        out = np.zeros((*filled.shape, self._values[0].shape[1]))
-        out[filled] = np.concatenate(self._values)
+        images = sum(map(len, self._filled))
+        out = np.zeros((images, self._filled[0].shape[1], self._values[0].shape[1]))
+        first = 0
+        for filled, values in zip(self._filled, self._values, strict=True):
+            out[first : first + len(filled)][filled] = values
+            first += len(filled)
         return out

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from depthbal.errors import DataError
 from depthbal.evaluation.bins import LabelBins
-from depthbal.evaluation.calibration import coverage_counts
 from depthbal.evaluation.label import DEPTH, Label
 from depthbal.evaluation.results import EvaluationResults
 from depthbal.evaluation.sums import BinnedTruth, check_preds, checked_mask, masked_index
@@ -128,7 +127,7 @@ class Evaluation(EvaluationResults):
                 before = self._joint.get((subset, readout), np.zeros((), np.int64))
                 self._joint[subset, readout] = before + joint
             if interval is not None:
-                counts = coverage_counts(*interval, target, index, len(self.bins)).cpu().numpy()
+                counts = truth.coverage(*interval).cpu().numpy()
                 self._covered[subset] = self._covered.get(subset, np.zeros(())) + counts
 
     def _require_as_before(self, subsets: set[str], interval: bool) -> None:

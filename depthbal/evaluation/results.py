@@ -143,13 +143,11 @@ class EvaluationResults:
         self._require_images()
         with (
             replacing(path) as temporary,
-            zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive,
+            zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
         ):
             for name, array in self._arrays():
-                # a fixed date: the same evaluation gives the same file
-                entry = zipfile.ZipInfo(f"{name}.npy")
-                entry.compress_type = zipfile.ZIP_DEFLATED
-                with archive.open(entry, "w", force_zip64=True) as file:
+                # no date is written: the same evaluation gives the same file
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
                     np.lib.format.write_array(file, array, allow_pickle=False)
 
     def _arrays(self) -> Iterator[tuple[str, npt.NDArray[Any]]]:

@@ -13,6 +13,8 @@ from depthbal.evaluation.bins import LabelBins
 from depthbal.evaluation.scores import GROUPS, metrics_of, scores
 from depthbal.evaluation.terms import TERMS
 
+_IMAGES = 512  # worked on at once: the temporaries do not grow with the test set
+
 
 class Totals(NamedTuple):
     """What all reported numbers follow from; its size does not depend on the number of images."""
@@ -78,7 +80,11 @@ def summarise(
     if values.ndim != 3 or values.shape[1:] != (len(bins), len(terms)):
         expected = f"(images, {len(bins)}, {len(terms)})"
         raise DataError(f"expected sums of shape {expected}, got {tuple(values.shape)}")
-    return report(totals(values, bins, terms), bins, terms)
+    # at least one part, so that no image gives empty totals
+    parts = [
+        totals(values[i : i + _IMAGES], bins, terms) for i in range(0, max(len(values), 1), _IMAGES)
+    ]
+    return report(Totals(*map(sum, zip(*parts, strict=True))), bins, terms)  # type: ignore[arg-type]
 
 
 def report(total: Totals, bins: LabelBins, terms: Sequence[str]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from depthbal.errors import DataError
 from depthbal.evaluation.bins import LabelBins
+from depthbal.evaluation.calibration import coverage_counts
 from depthbal.evaluation.joint import joint_histogram
 from depthbal.evaluation.terms import TERMS, PixelErrors, pixel_term
 
@@ -87,6 +88,13 @@ class BinnedTruth:
             out += part.joint(preds[where], bins)
         return out
 
+    def coverage(self, lower: Tensor, upper: Tensor) -> Tensor:
+        """Return the (bins, 2) `coverage_counts` of checked interval ends."""
+        out = torch.zeros(self._shape[1], 2, dtype=torch.float64, device=lower.device)
+        for where, part in zip(self._slices, self._parts, strict=True):
+            out += part.coverage(lower[where], upper[where])
+        return out
+
 
 class _Part:
     """As many images as fit the cache."""
@@ -99,12 +107,11 @@ class _Part:
         first = first.repeat_interleave(flat.numel() // max(len(target), 1))
         self._index = flat.index_select(0, self._pixels)
         self._cell = (flat + first).index_select(0, self._pixels)
-        self._target = target.detach().reshape(-1).index_select(0, self._pixels).double()
+        self._target = self._counted(target).double()
         self._count = self._add_up(torch.ones_like(self._target))
 
     def sums(self, preds: Tensor, terms: Sequence[str]) -> Tensor:
-        found = preds.detach().reshape(-1).index_select(0, self._pixels).double()
-        errors = PixelErrors(found, self._target)
+        errors = PixelErrors(self._counted(preds).double(), self._target)
         columns = [
             self._count if name == "count" else self._add_up(pixel_term(name, errors))
             for name in terms
@@ -112,8 +119,14 @@ class _Part:
         return torch.stack(columns, dim=1).view(*self._shape, len(terms))
 
     def joint(self, preds: Tensor, bins: LabelBins) -> Tensor:
-        found = preds.detach().reshape(-1).index_select(0, self._pixels)
-        return joint_histogram(found, self._index, bins)
+        return joint_histogram(self._counted(preds), self._index, bins)
+
+    def coverage(self, lower: Tensor, upper: Tensor) -> Tensor:
+        ends = self._counted(lower), self._counted(upper)
+        return coverage_counts(*ends, self._target, self._index, self._shape[1])
+
+    def _counted(self, values: Tensor) -> Tensor:
+        return values.detach().reshape(-1).index_select(0, self._pixels)
 
     def _add_up(self, values: Tensor) -> Tensor:
         images, n_bins = self._shape
