@@ -11,9 +11,10 @@ from rich.console import Console
 from rich.progress import Progress
 from torch.utils.data import DataLoader, Dataset
 
+from depthbal.data.loader import single_threaded
 from depthbal.files import replacing
 
-_WORTH_PROCESSES = 64  # fewer pictures are drawn sooner than processes start
+_CHUNK = 64  # pictures a process draws at a time; no more are drawn sooner than processes start
 
 Layout: TypeAlias = dict[str, tuple[tuple[int, ...], type[np.generic]]]
 Arrays: TypeAlias = dict[str, NDArray[Any]]
@@ -53,15 +54,25 @@ def drawn_arrays(
 def _draw(pictures: Any, layout: Layout, title: str, workers: int, progress: bool) -> Arrays:
     count = len(pictures)
     arrays = {name: np.empty((count, *shape), dtype) for name, (shape, dtype) in layout.items()}
-    workers = workers if count >= _WORTH_PROCESSES else 0
-    loader: Any = DataLoader(pictures, batch_size=None, num_workers=workers)
+    # chunks, because handing over a small picture costs more than drawing it
+    loader: Any = DataLoader(
+        pictures,
+        batch_size=_CHUNK,
+        num_workers=workers if count > _CHUNK else 0,
+        collate_fn=_stack,
+        worker_init_fn=single_threaded,
+    )
     with Progress(transient=True, disable=not (progress and Console().is_terminal)) as bar:
         task = bar.add_task(title, total=count)
-        for index, parts in enumerate(loader):
+        for number, parts in enumerate(loader):
             for array, part in zip(arrays.values(), parts, strict=True):
-                array[index] = part
-            bar.advance(task)
+                array[number * _CHUNK :][: len(part)] = part
+            bar.advance(task, len(parts[0]))
     return arrays
+
+
+def _stack(pictures: list[tuple[NDArray[Any], ...]]) -> list[NDArray[Any]]:
+    return [np.stack(parts) for parts in zip(*pictures, strict=True)]
 
 
 def _read(file: Path, count: int, layout: Layout) -> Arrays | None:

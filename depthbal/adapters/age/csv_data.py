@@ -179,7 +179,9 @@ def _read_rows(path: Path, label: str) -> dict[int, dict[str, str]]:
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: not a csv text file ({error})") from error
     if pathless := [f"row {number}" for number, row in rows.items() if not row["path"]]:
-        raise DataError(f"{path}: {len(pathless)} rows without a path: {_first(pathless)}")
+        raise DataError(
+            f"{path}: no path in {len(pathless)} of {len(rows)} rows: {_first(pathless)}"
+        )
     return rows
 
 

@@ -216,4 +216,9 @@ class LabelDataModule(SplitDataModule[LabelledDataset]):
 
     def input_spec(self) -> dict[str, Any]:
         """Return how an image must be prepared for a network trained on these data."""
-        return {"size": self.eval_transform.size, "mean": list(MEAN), "std": list(STD)}
+        return {
+            "short_side": None,  # what the engine knows of any image: not resized by its short side
+            "size": self.eval_transform.size,
+            "mean": list(MEAN),
+            "std": list(STD),
+        }

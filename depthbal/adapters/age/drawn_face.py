@@ -1,7 +1,6 @@
 """Faces of nobody, drawn by numbers, that look as old as they are told to."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
@@ -15,6 +14,7 @@ _SCALE = 3  # drawn larger and averaged, so that thin lines become faint ones
 _SHIFT = 4  # fractional bits of OpenCV's coordinates
 _SKINS = ((244, 208, 177), (224, 172, 132), (198, 134, 94), (141, 85, 54), (96, 60, 42))
 _HAIRS = ((30, 24, 20), (74, 48, 30), (120, 78, 40), (180, 140, 80), (140, 60, 30))
+_DRAWABLE = (-40.0, 140.0)  # years
 _GREY = np.array((225.0, 225.0, 230.0))
 
 
@@ -32,7 +32,8 @@ class Canvas:
         self, size: int, background: Colour, centre: tuple[float, float], scale: float
     ) -> None:
         self.side = size * _SCALE
-        self.pixels = np.full((self.side, self.side, 3), background, np.uint8)
+        self.pixels = np.empty((self.side, self.side, 3), np.uint8)
+        self.pixels[:] = background.astype(np.uint8)
         self.centre, self.scale = centre, scale
 
     def ellipse(
@@ -51,11 +52,17 @@ class Canvas:
         ink = tuple(float(v) for v in colour)
         cv2.ellipse(self.pixels, centre, radii, 0, *arc, ink, thick, cv2.LINE_AA, _SHIFT)
 
-    def both(self, x: float, y: float, *args: Any, **options: Any) -> None:
-        """Draw an ellipse left of the middle, and its mirror image right of it."""
-        self.ellipse((-x, y), *args, **options)
-        start, end = options.pop("arc", (0, 360))
-        self.ellipse((x, y), *args, arc=(180 - end, 180 - start), **options)
+    def both(
+        self,
+        at: tuple[float, float],
+        axes: tuple[float, float],
+        colour: Colour,
+        arc: tuple[float, float] = (0, 360),
+        width: float | None = None,
+    ) -> None:
+        """Draw an ellipse, and its mirror image on the other side of the middle."""
+        self.ellipse(at, axes, colour, arc, width)
+        self.ellipse((-at[0], at[1]), axes, colour, (180 - arc[1], 180 - arc[0]), width)
 
     def reduced(self) -> Image:
         """Return the picture at its own size."""
@@ -77,7 +84,8 @@ class Looks:
     @classmethod
     def of(cls, age: float, spread: float, rng: np.random.Generator) -> "Looks":
         """Return cues that scatter about an age with a standard deviation in years."""
-        return cls(*(age + spread * rng.standard_normal(5)))
+        cues = age + spread * rng.standard_normal(5)
+        return cls(*np.clip(cues, *_DRAWABLE))
 
 
 def draw_face(looks: Looks, size: int, rng: np.random.Generator) -> Image:
@@ -129,7 +137,7 @@ def _draw_head(
     canvas.ellipse((0, 0.9), (0.3, 0.4), skin * 0.85)
     long = rng.uniform(0.0, 0.5)
     canvas.ellipse((0, -0.1 + 0.5 * long), (broad + 0.1, length + 0.08), hair)
-    canvas.both(broad, 0.05, (0.1, 0.16), skin * 0.92)
+    canvas.both((-broad, 0.05), (0.1, 0.16), skin * 0.92)
     canvas.ellipse((0, 0), head, skin)
 
 
@@ -154,11 +162,13 @@ def _draw_features(
     eye, lid = 0.19 - 0.0009 * age, 0.15 - 0.001 * age
     iris = np.array(((70, 50, 30), (60, 100, 140), (70, 110, 70))[rng.integers(3)], float)
     gaze = rng.uniform(-0.03, 0.03)
-    canvas.both(0.33, -0.02, (eye, lid), np.full(3, 245.0))
+    canvas.both((-0.33, -0.02), (eye, lid), np.full(3, 245.0))
     for side in (-0.33, 0.33):
         canvas.ellipse((side + gaze, -0.02), (0.6 * lid, 0.75 * lid), iris)
         canvas.ellipse((side + gaze, -0.02), (0.3 * lid, 0.4 * lid), np.full(3, 10.0))
-    canvas.both(0.33, -0.16, (eye, 0.09), 0.7 * hair, arc=(200, 340), width=rng.uniform(0.03, 0.07))
+    canvas.both(
+        (-0.33, -0.16), (eye, 0.09), 0.7 * hair, arc=(200, 340), width=rng.uniform(0.03, 0.07)
+    )
     canvas.ellipse((0, 0.2 * length), (0.09, 0.1), skin * 0.8, (20, 160), width=0.04)
     lips = skin * 0.6 + np.array((70.0, 10.0, 20.0)) * rng.uniform(0.3, 1.0)
     smile = rng.uniform(-0.05, 0.14)
@@ -173,8 +183,8 @@ def _draw_wrinkles(canvas: Canvas, skin: Colour, length: float, age: float) -> N
     strength = float(np.clip(0.1 + 0.008 * age, 0, 1))
     ink = skin * (1 - 0.55 * strength)
     width = 0.015 + 0.045 * strength
-    canvas.both(0.33, 0.1, (0.16, 0.08), ink, arc=(20, 160), width=width)
-    canvas.both(0.2, 0.42 * length, (0.16, 0.2), ink, arc=(180, 250), width=width)
-    canvas.both(0.62, 0.0, (0.1, 0.1), ink, arc=(-30, 30), width=width)
+    canvas.both((-0.33, 0.1), (0.16, 0.08), ink, arc=(20, 160), width=width)
+    canvas.both((-0.2, 0.42 * length), (0.16, 0.2), ink, arc=(180, 250), width=width)
+    canvas.both((-0.62, 0.0), (0.1, 0.1), ink, arc=(-30, 30), width=width)
     for line in range(3):
         canvas.ellipse((0, -0.27 - 0.13 * line), (0.34, 0.05), ink, (200, 340), 0.6 * width)

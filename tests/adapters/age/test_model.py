@@ -1,0 +1,116 @@
+"""The age regressor: backbones, their weights, and how checkpoints rebuild it."""
+
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from depthbal.adapters.age import AgeRegressor
+from depthbal.errors import CheckpointError, ConfigError
+from depthbal.models import build_model
+
+SMALL = {"backbone": "test_resnet", "library": "timm"}
+
+
+def images(size: int = 64) -> Tensor:
+    return torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(
+    ("backbone", "library", "width"),
+    [
+        ("resnet18", "torchvision", 512),
+        ("mobilenet_v3_small", "torchvision", 1024),
+        ("test_vit", "timm", 64),
+        ("mobilenetv3_small_050", "timm", 1024),
+    ],
+)
+def test_any_backbone_gives_features_that_the_head_reads(
+    backbone: str, library: str, width: int
+) -> None:
+    model = AgeRegressor(backbone, library=library).eval()  # type: ignore[arg-type]
+    batch = images(160 if backbone == "test_vit" else 64)
+    features = model.features(batch)
+    assert features.shape == (2, width)
+    expected = features @ model.head.weight[0] + model.head.bias
+    torch.testing.assert_close(model(batch), expected)
+
+
+def test_the_default_is_torchvisions_resnet_50_up_to_its_classifier() -> None:
+    model = AgeRegressor().eval()
+    whole = torchvision.models.resnet50(weights=None).eval()
+    whole.fc = nn.Identity()
+    whole.load_state_dict(model.backbone.state_dict())
+    assert torch.equal(model.features(images()), whole(images()))
+    assert model.head.weight.shape == (1, 2048)
+
+
+def test_the_initial_bias_is_the_first_guess() -> None:
+    model = AgeRegressor(**SMALL).eval()  # type: ignore[arg-type]
+    model.initialise_bias(47.5)
+    nn.init.zeros_(model.head.weight)
+    assert model(images()).tolist() == [47.5, 47.5]
+
+
+@pytest.mark.parametrize("part", ["whole", "backbone"])
+def test_weights_come_from_a_file_of_the_classifier_or_of_the_backbone(
+    tmp_path: Path, part: str
+) -> None:
+    source = timm.create_model("test_resnet", num_classes=1000 if part == "whole" else 0)
+    torch.save(source.state_dict(), tmp_path / "weights.pth")
+    model = AgeRegressor(**SMALL, weights=str(tmp_path / "weights.pth"))  # type: ignore[arg-type]
+    for name, value in model.backbone.state_dict().items():
+        assert torch.equal(value, source.state_dict()[name])
+
+
+def test_weights_of_another_backbone_are_refused(tmp_path: Path) -> None:
+    torch.save(timm.create_model("test_resnet").state_dict(), tmp_path / "weights.pth")
+    with pytest.raises(CheckpointError, match="missing"):
+        AgeRegressor("resnet18", weights=str(tmp_path / "weights.pth"))
+
+
+def test_a_checkpoint_rebuilds_it_by_name_without_its_weights() -> None:
+    model = AgeRegressor(**SMALL)  # type: ignore[arg-type]
+    rebuilt = build_model("AgeRegressor", model.init_args | {"weights": "imagenet"})
+    assert type(rebuilt) is AgeRegressor
+    assert rebuilt.init_args == model.init_args
+    rebuilt.load_state_dict(model.state_dict())
+    assert torch.equal(rebuilt.eval()(images()), model.eval()(images()))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"backbone": "resnet51"}, "no backbone of torchvision 'resnet51'; did you mean resnet50"),
+        ({"backbone": "resnet51", "library": "timm"}, "no backbone of timm 'resnet51'"),
+        ({"backbone": "fcn_resnet50"}, "no backbone of torchvision"),
+        ({"backbone": "squeezenet1_1"}, "does not end in a linear layer"),
+        ({"backbone": "googlenet"}, "auxiliary outputs"),
+        ({"weights": "IMAGENET1K_V9"}, "no weights 'IMAGENET1K_V9'; did you mean IMAGENET1K_V"),
+        ({**SMALL, "weights": "r9_in1k"}, "no weights for test_resnet 'r9_in1k'"),
+        ({"weights": "/nowhere/a.pth"}, "no weight file at /nowhere/a.pth"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")  # torchvision on initialising GoogLeNet
+def test_what_cannot_be_built_is_named_with_what_can(
+    arguments: dict[str, str], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        AgeRegressor(**arguments)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("arguments", [{"backbone": "resnet18"}, SMALL])
+def test_weights_that_cannot_be_fetched_say_what_else_to_give(
+    arguments: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr("depthbal.models.downloads.probe", refuse)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("depthbal.models.downloads.try_to_load_from_cache", lambda **kwargs: None)
+    with pytest.raises(ConfigError, match=r"'imagenet'.*|'IMAGENET1K_V1' cannot be downloaded"):
+        AgeRegressor(**arguments, weights="imagenet")  # type: ignore[arg-type]
