@@ -1,4 +1,4 @@
-"""Paired differences between methods, with intervals over test scenes and seeds."""
+"""What a comparison of methods says: paired differences with intervals over scenes and seeds."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,7 +7,10 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from depthbal.reports.methods import Method
 from depthbal.reports.rebinning import Binning
+
+__all__ = ["BinDifferences", "Comparison", "Difference", "Method", "Pair", "TradeoffPoint"]
 
 FloatArray = npt.NDArray[np.float64]
 Statistic = Literal["bins", "pooled"]
@@ -17,21 +20,6 @@ Statistic = Literal["bins", "pooled"]
 "pooled": the numbers of metrics.json: over the balanced mask's pixels, or over all samples where
 there is no mask.
 """
-
-
-@dataclass(frozen=True)
-class Method:
-    """One or several runs that differ in nothing but the seed.
-
-    Attributes:
-        name: shown to people.
-        runs: places in the list of results.
-        seeds: of these runs, None if unknown.
-    """
-
-    name: str
-    runs: tuple[int, ...]
-    seeds: tuple[int | None, ...]
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,14 @@ def method_key(settings: Mapping[str, Any], protocol: Mapping[str, Any]) -> str:
         >>> method_key(one, {}) == method_key(two, {}), method_key(one, {}) == method_key({}, {})
         (True, False)
     """
+    posthoc = protocol.get("posthoc") or {}
+    evaluated = [protocol.get("checkpoint"), protocol.get("epochs"), posthoc.get("noise_sigma")]
+    text = json.dumps([without_seed(settings), evaluated], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def without_seed(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings without ``seed_everything`` and the data's ``seed``."""
     kept = {name: value for name, value in settings.items() if name != "seed_everything"}
     data = kept.get("data")
     if isinstance(data, Mapping):
@@ -78,10 +86,7 @@ def method_key(settings: Mapping[str, Any], protocol: Mapping[str, Any]) -> str:
         if isinstance(arguments, Mapping):
             own["init_args"] = {name: v for name, v in arguments.items() if name != "seed"}
         kept["data"] = own
-    posthoc = protocol.get("posthoc") or {}
-    evaluated = [protocol.get("checkpoint"), protocol.get("epochs"), posthoc.get("noise_sigma")]
-    text = json.dumps([kept, evaluated], sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return kept
 
 
 def methods_of(results: Sequence["RunResult"]) -> tuple[Method, ...]:

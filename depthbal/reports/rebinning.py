@@ -1,12 +1,24 @@
 """Coarser bins as unions of fine ones."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
+
+from depthbal.evaluation import metrics_of
+from depthbal.evaluation.scores import scores
+from depthbal.reports.results import RunResult
 
 MIN_IMAGES = 20
 """A bin supported by fewer images than this is flagged: its numbers rest on too little."""
+
+FloatArray = npt.NDArray[np.float64]
+
+# Coarse bins wanted over the label range; the width is the nearest of 1, 2, 5 times a power of 10.
+_COARSE, _COARSER, _LOG = 20, 10, 12
 
 
 @dataclass(frozen=True)
@@ -14,21 +26,21 @@ class Binning:
     """Bins of a figure: each is a union of neighbouring scored bins of the evaluation.
 
     Attributes:
-        name: for people: "0.1 m", "0.5 m", "log-spaced, edges on 0.1 m bins".
-        low, high: (coarse,) ends of every bin, label units.
+        name: for people: "0.1 m", "0.5 m", "log-spaced (edges on 0.1 m)".
+        low, high: (coarse,) ends of every bin, label units; the last takes everything beyond.
         members: (coarse, bins) float64, 1 where the fine bin belongs to the coarse one; sums over
             coarse bins are ``members @ pooled``.
         images: (coarse,) test images with a pixel in the bin.
     """
 
     name: str
-    low: npt.NDArray[np.float64]
-    high: npt.NDArray[np.float64]
-    members: npt.NDArray[np.float64]
+    low: FloatArray
+    high: FloatArray
+    members: FloatArray
     images: npt.NDArray[np.int64]
 
     @property
-    def centers(self) -> npt.NDArray[np.float64]:
+    def centers(self) -> FloatArray:
         """Middle of every bin, (coarse,)."""
         return (self.low + self.high) / 2
 
@@ -36,3 +48,91 @@ class Binning:
     def thin(self) -> npt.NDArray[np.bool_]:
         """Which bins are supported by fewer than `MIN_IMAGES` images, (coarse,)."""
         return self.images < MIN_IMAGES
+
+
+def binnings(result: RunResult) -> tuple[Binning, ...]:
+    """Return the evaluation's own bins, and two coarser ones that suit the label.
+
+    Depth (any label with relative errors): about 20 equal bins, and log-spaced ones. Other labels:
+    about 20 and about 10 equal bins, such as 1, 5 and 10 years. Widths are 1, 2 or 5 times a power
+    of 10, and every edge is moved to the nearest edge of the fine bins.
+
+    Args:
+        result: gives bins, label, and how many images support each bin.
+    """
+    edges, unit = result.bins.edges, result.label.unit
+    scored = np.flatnonzero(result.bins.scored)
+    low, high = float(edges[scored[0]]), float(edges[scored[-1] + 1])
+    width = float(np.median(np.diff(edges)[scored]))
+    fine = _width_name(width, unit)
+    found = [union(result, fine, scored)]
+    relative = "relative" in result.terms and low > 0
+    for wanted in (_COARSE,) if relative else (_COARSE, _COARSER):
+        coarse = nice_width((high - low) / wanted)
+        if coarse > 1.5 * width:
+            cut = np.arange(math.ceil(low / coarse), math.ceil(high / coarse)) * coarse
+            found.append(union(result, _width_name(coarse, unit), _groups(result, cut)))
+    if relative:
+        cut = np.geomspace(low, high, _LOG + 1)[1:-1]
+        found.append(union(result, f"log-spaced (edges on {fine})", _groups(result, cut)))
+    return tuple({binning.name: binning for binning in reversed(found)}.values())[::-1]
+
+
+def union(result: RunResult, name: str, groups: Sequence[int] | npt.NDArray[np.int64]) -> Binning:
+    """Return bins that join the scored bins of equal ``groups``, in this order.
+
+    Args:
+        result: the evaluation.
+        name: of the binning.
+        groups: (scored bins,) not decreasing.
+    """
+    scored = np.flatnonzero(result.bins.scored)
+    values, start, which = np.unique(groups, return_index=True, return_inverse=True)
+    members = np.zeros((len(values), len(result.bins)))
+    members[which, scored] = 1.0
+    last = np.append(start[1:], len(scored)) - 1
+    return Binning(
+        name=name,
+        low=result.bins.edges[scored[start]],
+        high=result.bins.edges[scored[last] + 1],
+        members=members,
+        images=(result.counts @ members.T > 0).sum(0).astype(np.int64),
+    )
+
+
+def nice_width(width: float) -> float:
+    """Return the nearest of 1, 2 and 5 times a power of 10, by ratio.
+
+    Example:
+        >>> [nice_width(width) for width in (0.465, 6.0, 12.0, 38.0)]
+        [0.5, 5.0, 10.0, 50.0]
+    """
+    exponent = math.floor(math.log10(width))
+    candidates = [
+        float(f"{digit}e{power}") for power in (exponent, exponent + 1) for digit in "125"
+    ]
+    return min(candidates, key=lambda candidate: abs(math.log(candidate / width)))
+
+
+def metric_values(sums: FloatArray, terms: Sequence[str]) -> dict[str, FloatArray]:
+    """Return every metric of (..., terms) sums, (...) each; NaN where the count is 0.
+
+    Example:
+        >>> metric_values(np.array([[4.0, 36.0], [0.0, 0.0]]), ["count", "squared"])["rmse"]
+        array([ 3., nan])
+    """
+    values = scores(torch.from_numpy(np.ascontiguousarray(sums)), terms).numpy()
+    return {name: values[..., i] for i, name in enumerate(metrics_of(terms))}
+
+
+def _groups(result: RunResult, cut: npt.NDArray[np.floating]) -> npt.NDArray[np.int64]:
+    """Return for every scored bin the number of cuts below it, moved to the nearest fine edge."""
+    edges = result.bins.edges
+    scored = np.flatnonzero(result.bins.scored)
+    nearest = np.abs(edges[None] - np.asarray(cut)[:, None]).argmin(1)
+    return np.searchsorted(np.sort(nearest), scored, side="right").astype(np.int64)
+
+
+def _width_name(width: float, unit: str) -> str:
+    one = f"{width:.3g}" == "1" and len(unit) > 2  # 1 year, but 1 s
+    return f"{width:.3g} {unit.removesuffix('s') if one else unit}"

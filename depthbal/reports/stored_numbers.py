@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from depthbal.errors import RunFolderError
-from depthbal.evaluation import DEPTH, GROUPS, Label, LabelBins, metrics_of
+from depthbal.evaluation import DEPTH, GROUPS, DepthBins, Label, LabelBins, metrics_of
 from depthbal.evaluation.scores import scores
 from depthbal.reports.run_files import AGAIN, Arrays, Key, Sums, beside, foreign, read_json
 
@@ -76,7 +76,8 @@ def _bins(arrays: Arrays, protocol: Mapping[str, Any]) -> LabelBins:
     rule = protocol.get("bins", {}).get("shot_rule", "")
     shots = [str(shot) for shot in arrays["shots"]]
     try:
-        return LabelBins(arrays["edges"], shots, scored=arrays["scored"], shot_rule=rule)
+        kind = DepthBins if _label(protocol) == DEPTH else LabelBins
+        return kind(arrays["edges"], shots, scored=arrays["scored"], shot_rule=rule)
     except ValueError as error:
         raise RunFolderError(f"{arrays.path}: {error}; {AGAIN}") from error
 
