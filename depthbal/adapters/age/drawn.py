@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import astuple, dataclass
 from functools import cache
 from typing import Any
 
@@ -22,6 +23,7 @@ DRAWING_VERSION = 1
 """Raised whenever the same seed gives other pictures; part of every fingerprint and cache key."""
 
 
+@dataclass(frozen=True)
 class DrawnFaces(Dataset[tuple[Image]]):
     """The faces of a split, drawn when asked for.
 
@@ -36,17 +38,16 @@ class DrawnFaces(Dataset[tuple[Image]]):
         seed: of the pictures.
     """
 
-    def __init__(
-        self, split: SplitName, size: int, apparent: float, cues: float, seed: int
-    ) -> None:
-        self.split, self.size, self.apparent, self.cues, self.seed = (
-            split,
-            size,
-            apparent,
-            cues,
-            seed,
-        )
-        self.labels = drawn_labels(split)
+    split: SplitName
+    size: int
+    apparent: float
+    cues: float
+    seed: int
+
+    @property
+    def labels(self) -> NDArray[np.float64]:
+        """Return the ages, float64 (N,)."""
+        return drawn_labels(self.split)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -59,15 +60,7 @@ class DrawnFaces(Dataset[tuple[Image]]):
 
     def key(self) -> str:
         """Return a hex digest of all that the pictures depend on."""
-        settings = [
-            DRAWING_VERSION,
-            self.split,
-            self.size,
-            self.apparent,
-            self.cues,
-            self.seed,
-            self.labels.tolist(),
-        ]
+        settings = [DRAWING_VERSION, astuple(self), self.labels.tolist()]
         return hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:32]
 
 
