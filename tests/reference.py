@@ -384,14 +384,48 @@ def fds_calibrate(
     kernel: list[float],
     clip: tuple[float, float],
 ) -> Tensor:
-    """Calibrate features (N, C) bin by bin and channel by channel with the published formula."""
-    parts = list(rows.unbind(0))
+    """Calibrate the features (N, C) of one bin after the other with the published formula."""
+    places, parts = [(bins < 0).nonzero().flatten()], [rows[bins < 0]]
     for bin_, own in enumerate(running):
-        if own is None:
+        places.append((bins == bin_).nonzero().flatten())
+        part = rows[places[-1]]
+        if own is not None:
+            (m1, v1), (m2, v2) = own, fds_smoothed(running, bin_, kernel)
+            factor = (v2 / v1).clamp(*clip).sqrt()
+            part = torch.where(v1 > 0, (part - m1) * factor + m2, part)
+        parts.append(part)
+    return torch.cat(parts)[torch.argsort(torch.cat(places))]
+
+
+def plain_joint_histogram(
+    preds: list[float], target: list[float], edges: list[float], scored: list[bool]
+) -> list[list[int]]:
+    """Labels per bin of the truth and column of the prediction, one label at a time in float32."""
+    ends = [float(np.float32(edge)) for edge in edges]
+    last = len(ends) - 2
+    counts = [[0] * (last + 3) for _ in range(last + 1)]
+    for p, t in zip(preds, target, strict=True):
+        row = min(sum(t >= end for end in ends) - 1, last)
+        if row < 0 or not scored[row]:
             continue
-        (m1, v1), (m2, v2) = own, fds_smoothed(running, bin_, kernel)
-        factor = torch.where(v1 > 0, (v2 / v1).clamp(*clip), 1.0).sqrt()
-        for position in (bins == bin_).nonzero().flatten().tolist():
-            moved = (parts[position] - m1) * factor + m2
-            parts[position] = torch.where(v1 > 0, moved, parts[position])
-    return torch.stack(parts)
+        column = last + 2 if p > ends[-1] else min(sum(p >= end for end in ends), last + 1)
+        counts[row][column] += 1
+    return counts
+
+
+def plain_label_scores(preds: np.ndarray, target: np.ndarray) -> dict[str, float | int | None]:
+    """All metrics of any scalar label, two flat lists, straight from their definitions."""
+    from scipy.stats import gmean
+
+    p, t = preds.astype(np.float64), target.astype(np.float64)
+    if not len(t):
+        return {**dict.fromkeys(["rmse", "mse", "mae", "gm", "bias"]), "count": 0}
+    mse = float(np.mean((p - t) ** 2))
+    return {
+        "rmse": math.sqrt(mse),
+        "mse": mse,
+        "mae": float(np.mean(np.abs(p - t))),
+        "gm": float(gmean(np.maximum(np.abs(p - t), 1e-3))),
+        "bias": float(np.mean(p - t)),
+        "count": len(t),
+    }
