@@ -19,7 +19,7 @@ def feature_bins(
     the labels have none.
 
     Args:
-        target: Labels (N,) or (N, 1), or dense (N, 1, H, W).
+        target: Labels (N,) or (N, 1), or dense (N, 1, H, W); NaN is no label.
         mask: bool, as the labels; True counts. None where all do.
         edges: Bin edges in float64, (B + 1,), on the labels' device.
         size: The features' size without their batch and channels: () or (h, w).
@@ -37,9 +37,8 @@ def feature_bins(
     """
     none = len(edges) - 1
     labels = target if target.is_floating_point() else target.float()
-    bins = bin_per_label(labels, edges)
-    if mask is not None:
-        bins = torch.where(mask, bins, none)
+    counts = ~labels.isnan() if mask is None else mask & ~labels.isnan()
+    bins = torch.where(counts, bin_per_label(labels, edges), none)
     if bins.ndim - len(size) not in (1, 2) or (bins.ndim > 1 + len(size) and bins.shape[1] != 1):
         raise ValueError(
             f"expected one label per feature; got labels {tuple(target.shape)} and features of "

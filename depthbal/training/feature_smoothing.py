@@ -145,6 +145,12 @@ class FeatureSmoothing(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Keep the labels by which the layer's input is going to be calibrated."""
+        if "image" not in batch:
+            raise ConfigError(
+                "FeatureSmoothing goes over images after every epoch, and this training has "
+                f"{', '.join(batch)}: for a new head on a frozen backbone give "
+                "--model.cache_features false, or leave the callback out"
+            )
         if trainer.current_epoch >= self.start_epoch:
             self._labels = _task(pl_module).targets(batch)
 

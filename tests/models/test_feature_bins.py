@@ -72,6 +72,12 @@ def test_labels_of_images_are_one_per_feature_vector(target):
     assert feature_bins(target, None, EDGES, ()).tolist() == [3, 7]
 
 
+def test_a_label_that_is_nan_is_none():
+    target = torch.tensor([3.0, float("nan"), 5.0])
+    assert feature_bins(target, None, EDGES, ()).tolist() == [3, 100, 5]
+    assert feature_bins(target, target > 4, EDGES, ()).tolist() == [100, 100, 5]
+
+
 @pytest.mark.parametrize(
     ("target", "size"),
     [(torch.zeros(2), (4, 4)), (torch.zeros(2, 1, 4, 4), ()), (torch.zeros(2, 3), ())],
