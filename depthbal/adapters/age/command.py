@@ -11,11 +11,12 @@ from rich.console import Console
 
 from depthbal.adapters.age.application import AGE
 from depthbal.adapters.age.data import LabelDataModule
-from depthbal.adapters.age.density import draw_density
+from depthbal.adapters.age.density import density_figure
 from depthbal.adapters.age.retraining import inherit
 from depthbal.adapters.age.table import print_runs
 from depthbal.errors import ConfigError
 from depthbal.evaluation import Label
+from depthbal.files import replacing
 from depthbal.priors import GaussianMixture
 from depthbal.training.compare import missing_work, train_missing
 from depthbal.training.configs import config_chain, last_config
@@ -124,13 +125,15 @@ def density(arguments: Sequence[str], path: Path) -> None:
 
     Args:
         arguments: The command line of that training.
-        path: The picture.
+        path: The picture; its suffix says which kind (png, svg, pdf).
     """
     section = {"data": parsed_settings(AGE, arguments)["data"]}
     data = build_data(LabelDataModule, section, (), str(last_config(arguments)))
     histogram = data.train_histogram()
     mixture = GaussianMixture.fit(histogram, COMPONENTS, noise_sigma=NOISE_SIGMA)
-    draw_density(histogram, data.bins(), mixture, Label(data.label, data.unit), path)
+    figure = density_figure(histogram, data.bins(), mixture, Label(data.label, data.unit))
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=120)
     print(path)
 
 

@@ -1,29 +1,25 @@
 """The figure of the training labels' density, with its shots and its mixture."""
 
-from pathlib import Path
-
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 
 from depthbal.evaluation import SHOTS, Label, LabelBins
-from depthbal.files import replacing
 from depthbal.priors import GaussianMixture, Histogram
 
 COLOURS = {"many": "#0072b2", "medium": "#56b4e9", "few": "#d55e00"}
 
 
-def draw_density(
-    histogram: Histogram, bins: LabelBins, mixture: GaussianMixture, label: Label, path: Path
-) -> None:
-    """Draw the number of training images per label, coloured by shot, and a mixture over it.
+def density_figure(
+    histogram: Histogram, bins: LabelBins, mixture: GaussianMixture, label: Label
+) -> Figure:
+    """Return the number of training images per label, coloured by shot, and a mixture over it.
 
     Args:
         histogram: Of the training labels.
         bins: Its bins, with their shots.
         mixture: Fitted to it; drawn as the number of images per bin that it stands for.
         label: Name and unit.
-        path: The picture, its suffix says which kind (png, svg, pdf).
 
     Source: Ren et al., CVPR 2022 (supplement, Fig. 2).
     """
@@ -48,5 +44,4 @@ def draw_density(
     axes.set_xlabel(f"{label.name} ({label.unit})")
     axes.set_ylabel("training images per bin")
     axes.legend(frameon=False)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=120)
+    return figure

@@ -37,7 +37,7 @@ def print_runs(console: Console, runs: Mapping[str, Sequence[Metrics]]) -> None:
         runs: Per method the results of its seeds.
     """
     seeds = max(len(results) for results in runs.values())
-    table = _table("Median of {seeds} seeds" if seeds > 1 else "Errors by shot", "")
+    table = _table(f"Median of {seeds} seeds" if seeds > 1 else "Errors by shot", "")
     for metric in METRICS.values():
         for group in GROUPS:
             table.add_column(f"{metric}\n{group}", justify="right", no_wrap=True)

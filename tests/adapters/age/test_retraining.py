@@ -1,0 +1,164 @@
+"""Re-training a head: the backbone stays as it is, bit by bit, and what is refused."""
+
+import json
+import math
+import shutil
+
+import pytest
+import torch
+import yaml
+
+from depthbal.adapters.age.command import run as command
+from depthbal.errors import CheckpointError, ConfigError, RunFolderError
+from tests.adapters.age.helpers import CONFIGS, GreyAges, tiny_config, train_age, weights_of
+
+EPOCHS = "--trainer.max_epochs=3"
+
+
+def retrain(*arguments: object) -> None:
+    command([str(argument) for argument in arguments], CONFIGS / "unused.py", CONFIGS)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory, cache_folder):
+    folder = tmp_path_factory.mktemp("base")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(cache_folder))
+        return train_age("--config", tiny_config(folder / "tiny.yaml"), "--out", folder / "run")
+
+
+@pytest.fixture(scope="module")
+def gai(base, tmp_path_factory, cache_folder):
+    out = tmp_path_factory.mktemp("gai") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(cache_folder))
+        retrain("--config", CONFIGS / "rrt_gai.yaml", "--base", base, "--out", out, EPOCHS)
+    return out
+
+
+def backbone_and_head(run):
+    state = weights_of(run)
+    backbone = {k: v for k, v in state.items() if k.startswith("model.backbone.")}
+    return backbone, {k: v for k, v in state.items() if k.startswith("model.head.")}
+
+
+def assert_same_backbone(run, base):
+    mine, theirs = backbone_and_head(run)[0], backbone_and_head(base)[0]
+    assert any("running_var" in name for name in mine)
+    assert mine.keys() == theirs.keys()
+    for name in mine:
+        assert torch.equal(mine[name], theirs[name]), name
+
+
+def test_the_backbone_is_bit_identical_afterwards(gai, base):
+    assert_same_backbone(gai, base)
+
+
+def test_the_backbone_is_bit_identical_where_it_sees_augmented_images(base, tmp_path):
+    out = tmp_path / "run"
+    arguments = ["--config", CONFIGS / "rrt_bmc.yaml", "--base", base, "--out", out]
+    retrain(*arguments, "--model.cache_features=false", "--trainer.max_epochs=1")
+    assert_same_backbone(out, base)
+
+
+def test_the_head_is_new_and_trained(gai, base):
+    head, former = backbone_and_head(gai)[1], backbone_and_head(base)[1]
+    assert head.keys() == former.keys()
+    assert not any(torch.allclose(head[name], former[name]) for name in head)
+
+
+def test_cached_features_give_the_head_that_plain_images_give(base, tmp_path):
+    plain = ["--data.padding=0", "--data.flip=0", EPOCHS]
+    for name, cached in (("cached", "true"), ("images", "false")):
+        arguments = ["--config", CONFIGS / "rrt_bni.yaml", "--base", base, *plain]
+        retrain(*arguments, f"--model.cache_features={cached}", "--out", tmp_path / name)
+    cached, images = (backbone_and_head(tmp_path / name)[1] for name in ("cached", "images"))
+    for name in cached:
+        torch.testing.assert_close(cached[name], images[name], rtol=1e-5, atol=1e-5)
+
+
+def test_gai_has_two_components_and_learns_sigma_from_ten_at_a_rate_of_a_hundredth(gai):
+    prior = json.loads((gai / "prior.json").read_text())
+    assert len(prior["weights"]) == 2
+    log_sigma = next(v for k, v in weights_of(gai).items() if k.endswith("log_sigma"))
+    steps = torch.load(gai / "checkpoints/last.ckpt", weights_only=True)["global_step"]
+    # Adam moves a parameter by about its rate in every step, here in one direction
+    assert abs(log_sigma.item() - math.log(10)) == pytest.approx(0.01 * steps, rel=0.3)
+
+
+def test_model_data_and_seed_come_from_the_base_run_and_the_schedule_from_the_config(gai, base):
+    mine, theirs = (yaml.safe_load((run / "config.yaml").read_text()) for run in (gai, base))
+    assert mine["data"] == theirs["data"]
+    assert mine["model"]["model"] == theirs["model"]["model"]
+    assert mine["seed_everything"] == theirs["seed_everything"]
+    assert mine["model"]["optimizer"]["init_args"]["lr"] == 1e-4
+    assert mine["model"]["lr_scheduler"] is None
+    assert mine["model"]["criterion"]["class_path"].endswith("GAILoss")
+
+
+def test_an_interrupted_retraining_goes_on_without_its_base(gai, base, tmp_path):
+    moved = shutil.copytree(base, tmp_path / "base")
+    arguments = ["--config", CONFIGS / "rrt_gai.yaml", "--base", moved, "--out", tmp_path / "run"]
+    retrain(*arguments, "--trainer.max_epochs=1")
+    shutil.rmtree(moved)
+    retrain("--resume", tmp_path / "run", EPOCHS)
+    resumed, whole = weights_of(tmp_path / "run"), weights_of(gai)
+    assert all(torch.equal(resumed[name], whole[name]) for name in whole)
+
+
+def test_weights_that_the_base_started_from_are_not_asked_for_again(base, tmp_path):
+    other = shutil.copytree(base, tmp_path / "base")
+    config = yaml.safe_load((other / "config.yaml").read_text())
+    config["model"]["model"]["init_args"]["weights"] = str(tmp_path / "gone.pth")
+    (other / "config.yaml").write_text(yaml.safe_dump(config))
+    arguments = ["--config", CONFIGS / "rrt_plain.yaml", "--base", other]
+    retrain(*arguments, "--out", tmp_path / "run", "--trainer.max_epochs=1")
+    assert_same_backbone(tmp_path / "run", base)
+
+
+def test_other_training_data_are_a_warning(base, tmp_path):
+    arguments = ["--config", CONFIGS / "rrt_plain.yaml", "--base", base, "--out", tmp_path / "run"]
+    with pytest.warns(UserWarning, match="training data are not those"):
+        retrain(*arguments, "--data.picture_seed=7", "--trainer.max_epochs=1")
+
+
+def test_a_base_of_another_backbone_is_refused_before_a_run_folder_is_made(base, tmp_path):
+    arguments = ["--config", CONFIGS / "rrt_gai.yaml", "--base", base, "--out", tmp_path / "run"]
+    with pytest.raises(CheckpointError, match=r'"test_resnet".*"test_efficientnet"'):
+        retrain(*arguments, "--model.model.init_args.backbone=test_efficientnet")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_base_that_is_no_run_is_refused(tmp_path):
+    with pytest.raises(RunFolderError, match="no run folder"):
+        retrain("--config", CONFIGS / "rrt_gai.yaml", "--base", tmp_path / "nothing")
+
+
+def test_a_base_without_backbone_and_head_is_refused(base, tmp_path):
+    other = shutil.copytree(base, tmp_path / "depth")
+    file = other / "checkpoints/last.ckpt"
+    content = torch.load(file, weights_only=True)
+    content["state_dict"] = {"model.network.weight": torch.zeros(1)}
+    content["depthbal"]["model"]["name"] = "SmpDepth"
+    torch.save(content, file)
+    with pytest.raises(RunFolderError, match="trained SmpDepth"):
+        retrain("--config", CONFIGS / "rrt_gai.yaml", "--base", other)
+
+
+def test_a_retraining_without_base_says_what_to_give(tmp_path):
+    with pytest.raises(ConfigError, match="--base RUN"):
+        retrain("--config", CONFIGS / "rrt_gai.yaml", "--out", tmp_path / "run")
+
+
+def test_a_base_for_a_training_of_the_whole_network_is_refused(base, tmp_path):
+    with pytest.raises(ConfigError, match="train a head only"):
+        retrain("--config", CONFIGS / "vanilla.yaml", "--base", base, "--out", tmp_path / "run")
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("rrt_*.yaml")), ids=lambda path: path.stem)
+def test_every_published_retraining_runs(path, base, tmp_path):
+    if path.stem == "rrt_base":
+        pytest.skip("part of the others")
+    retrain("--config", path, "--base", base, "--out", tmp_path / "run", "--trainer.max_epochs=1")
+    metrics = json.loads((tmp_path / "run/metrics.json").read_text())
+    assert metrics["overall"]["count"] == len(GreyAges().labels("test"))

@@ -1,0 +1,47 @@
+"""Tables: empty shots are a dash, medians are over seeds, changes are against the first method."""
+
+import io
+
+from rich.console import Console
+
+from depthbal.adapters.age.table import print_result, print_runs
+from depthbal.evaluation import GROUPS
+
+
+def result(few, **values):
+    row = {"mae": 4.0, "gm": 2.0, "bmae": 8.0, "mse": 20.0, "bmse": 90.0, "count": 7} | values
+    rows = {group: dict(row) for group in GROUPS}
+    rows["few"] = dict.fromkeys(row) | {"count": 0} if few is None else row | {"bmae": few}
+    protocol = {"label": {"name": "age", "unit": "years"}, "readout": "mean"}
+    return {**rows, "protocol": protocol}
+
+
+def printed(function, *arguments):
+    console = Console(file=io.StringIO(), width=160)
+    function(console, *arguments)
+    return console.file.getvalue()
+
+
+def line(text, start):
+    return next(row.split() for row in text.splitlines() if row.strip().startswith(start))
+
+
+def test_a_shot_without_images_is_a_dash():
+    text = printed(print_result, result(None))
+    assert line(text, "few") == ["few", "-", "-", "-", "-", "-", "0"]
+    assert line(text, "many") == ["many", "4.00", "2.00", "8.00", "20.00", "90.00", "7"]
+
+
+def test_methods_are_medians_over_seeds_and_compared_with_the_first():
+    vanilla = [result(30.0), result(10.0), result(20.0)]
+    gai = [result(16.0), result(15.0), result(99.0)]
+    text = printed(print_runs, {"vanilla": vanilla, "rrt_gai": gai})
+    assert "Median of 3 seeds" in text
+    assert line(text, "vanilla")[-1] == "20.00"
+    assert line(text, "rrt_gai")[-1] == "16.00"
+    assert line(text, "rrt_gai vs vanilla")[-2:] == ["-20", "%"]
+
+
+def test_a_change_from_nothing_is_a_dash():
+    text = printed(print_runs, {"vanilla": [result(None)], "rrt_gai": [result(5.0)]})
+    assert line(text, "rrt_gai vs vanilla")[-1] == "-"
