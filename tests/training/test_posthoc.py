@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.stats import truncnorm
 
 from depthbal import load_predictor
 from depthbal.data import RoomsDataModule
@@ -65,11 +66,33 @@ def test_scores_are_those_of_the_predictions_balanced_by_hand(mse_run):
     assert metrics["all_pixels"]["overall"] != json.loads(before[mse_run / "metrics.json"])
 
 
+def test_coverage_is_that_of_scipys_truncated_normal_around_the_balanced_location(mse_run):
+    assert json.loads((mse_run / "metrics.json").read_text())["calibration"] is None
+    found = evaluate_run(mse_run, posthoc=0.9)["calibration"]["all"]["overall"]
+    histogram = Histogram.load(mse_run / "histogram.json")
+    data = RoomsDataModule(n_train=12, n_val=4, n_test=4, size=(24, 32), num_workers=0)
+    data.setup("test")
+    predictor = load_predictor(mse_run)
+    predictor.readout = "raw"
+    covered = []
+    for index in range(4):
+        image, depth = data.test_set.source.load(index)
+        raw, truth = predictor.predict(image)[depth >= 0.7], depth[depth >= 0.7]
+        p = balance_predictions(torch.from_numpy(raw).double(), histogram, 0.9).numpy()
+        ends = (RANGE[0] - p) / 0.9, (RANGE[1] - p) / 0.9
+        share = truncnorm.cdf(truth.astype(float), *ends, loc=p, scale=0.9)
+        covered.append(np.abs(share - 0.5) <= 0.6826895 / 2)
+    inside = np.concatenate(covered)
+    assert found["count"] == len(inside)
+    assert found["coverage"] == pytest.approx(inside.mean(), abs=3 / len(inside))
+
+
 def test_it_stands_beside_the_other_evaluations_and_says_what_it_is(mse_run):
     metrics = evaluate_run(mse_run, "best", "eigen", posthoc=1.25)
     file = mse_run / "metrics_eigen_best_posthoc_1.25.json"
     assert json.loads(file.read_text()) == metrics
-    assert (mse_run / "per_image_eigen_best_posthoc_1.25.npz").is_file()
+    for kind in ("per_image", "examples"):
+        assert (mse_run / f"{kind}_eigen_best_posthoc_1.25.npz").is_file()
     found = metrics["protocol"]["posthoc"]
     assert found["noise_sigma"] == 1.25
     assert found["sigma_from"] == "given"
