@@ -2,38 +2,44 @@
 """Measure what sigma does: ``python tools/sweep_sigma.py --sigmas 0.25 0.5 1 2``."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import ablating
+
 from depthbal.training.tool import run_tool
 
-ROOT = Path(__file__).resolve().parents[1]
-ROOMS = ROOT / "configs" / "rooms"
+SIGMAS = {
+    "depth": [0.25, 0.5, 0.75, 1.0, 1.5, 2.0],
+    "age": [2.0, 4.0, 6.0, 7.0, 8.0, 10.0, 14.0],
+}
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Train at every sigma and draw the errors; other options go to train.py."""
-    from rich.console import Console
+    """Train at every sigma and with a learned one; other options go to the training."""
+    known, rest = ablating.parse(arguments, main.__doc__, "sigma", add_options)
+    from depthbal.training.sweep import sweep_sigma  # importing torch takes seconds
 
-    from depthbal.priors.files import write_json
-    from depthbal.training.sweep import draw_sweep, sweep_sigma
-    from depthbal.training.versions import collect_versions
-
-    parser = argparse.ArgumentParser(description=main.__doc__, allow_abbrev=False)
-    parser.add_argument("--plain", type=Path, default=ROOMS / "mse.yaml")
-    parser.add_argument("--balanced", type=Path, default=ROOMS / "gai.yaml")
-    parser.add_argument("--sigmas", type=float, nargs="+", default=[0.25, 0.5, 0.75, 1.0, 1.5, 2.0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--out", type=Path, default=Path("runs/sigma"))
-    known, rest = parser.parse_known_args(arguments)
-    train_tool = ROOT / "tools" / "train.py"
-    sweep = sweep_sigma(
-        known.plain, known.balanced, known.sigmas, known.seeds, known.out, train_tool, rest
+    study = sweep_sigma(
+        ablating.subject_of(known),
+        known.sigmas or SIGMAS[known.of],
+        known.seeds,
+        known.out,
+        rest,
+        metric=ablating.METRIC_OF[known.of],
+        unit=ablating.UNIT_OF[known.of],
+        learned=not known.no_learned,
     )
-    versions = collect_versions(known.seeds[0], "cpu")
-    write_json(known.out / "sigma.json", {**sweep, "seeds": known.seeds, "versions": versions})
-    draw_sweep(sweep, known.out / "sigma.png")
-    Console().print(f"Written: {known.out / 'sigma.json'}, {known.out / 'sigma.png'}")
+    ablating.write(study, known, "sigma")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add what only this tool understands."""
+    parser.add_argument("--sigmas", type=float, nargs="+", help="in the label's unit")
+    parser.add_argument("--no-learned", action="store_true", help="fixed sigmas only")
 
 
 if __name__ == "__main__":

@@ -1,127 +1,93 @@
-"""What sigma does: the error per shot over the noise scale, trained and balanced afterwards."""
+"""The ablations: the noise scale fixed or learned, and the number of the prior's components."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-from matplotlib.figure import Figure
 
 from depthbal.errors import ConfigError
-from depthbal.files import replacing
-from depthbal.training.compare import (
-    GROUPS,
-    Scores,
-    mean_over_bins,
-    medians,
-    missing_work,
-    train_missing,
-)
-from depthbal.training.compare_posthoc import posthoc_metrics
-from depthbal.training.runs import RunFolder
+from depthbal.training.ablation import Subject, Variant, ablate
+from depthbal.training.ablation_study import Study
 
-COLOURS = {"overall": "black", "many": "tab:blue", "medium": "tab:orange", "few": "tab:red"}
-
-Sweep = dict[str, Any]
+CRITERION = "--model.criterion"
 
 
 def sweep_sigma(
-    plain: Path,
-    balanced: Path,
+    subject: Subject,
     sigmas: Sequence[float],
     seeds: Sequence[int],
     out: Path,
-    train_tool: Path,
     rest: Sequence[str],
-) -> Sweep:
-    """Train a plain loss once and a balanced one at every sigma, per seed.
-
-    Finished runs of the same settings are read, not repeated.
+    *,
+    metric: str,
+    unit: str,
+    learned: bool = True,
+) -> Study:
+    """Compare fixed noise scales with a learned one and, where there is that, balancing afterwards.
 
     Args:
-        plain: Config of the plain loss, whose network is also balanced afterwards at every sigma.
-        balanced: Config of the balanced loss.
-        sigmas: Noise scales in metres.
-        seeds: Seeds of the network's start and of the samples' order.
+        subject: What is trained.
+        sigmas: Noise scales in label units.
+        seeds: Seeds.
         out: Folder for the runs.
-        train_tool: The training script.
         rest: Further settings for every run.
-
-    Returns:
-        {"plain": scores, "trained": {sigma: scores}, "afterwards": {sigma: scores}} with medians
-        over seeds of the mean over depth bins of the RMSE in metres, per shot, all test pixels.
+        metric: The main metric, with its unit: "RMSE in metres".
+        unit: The label's unit.
+        learned: Whether to train with a learned sigma, too; it starts where the config says.
 
     Raises:
         ConfigError: No sigma, or one that is not positive.
         RunFolderError: A run was made with other settings, or a training failed.
+
+    Source: Ren et al., CVPR 2022, supplement, table 2.
     """
     if not sigmas or not all(sigma > 0 for sigma in sigmas):
-        raise ConfigError(f"expected positive sigmas in metres, got {list(sigmas)}")
-    commands: dict[Path, list[str]] = {}
-    for seed in seeds:
-        of_seed = [f"--seed_everything={seed}", f"--data.seed={seed}", *rest]
-        run = _run(out, plain, None, seed)
-        commands[run] = missing_work(run, ["--config", str(plain), *of_seed])
-        for sigma in sigmas:
-            run = _run(out, balanced, sigma, seed)
-            noise = f"--model.criterion.init_noise_sigma={sigma}"
-            commands[run] = missing_work(run, ["--config", str(balanced), noise, *of_seed])
-    train_missing(commands, train_tool)
-    return {
-        "plain": medians({s: _scores(_run(out, plain, None, s)) for s in seeds}),
-        "trained": {
-            sigma: medians({s: _scores(_run(out, balanced, sigma, s)) for s in seeds})
-            for sigma in sigmas
-        },
-        "afterwards": {
-            sigma: medians({s: _afterwards(_run(out, plain, None, s), sigma) for s in seeds})
-            for sigma in sigmas
-        },
-    }
+        raise ConfigError(f"expected positive sigmas in {unit}, got {list(sigmas)}")
+    variants = [
+        Variant(
+            f"sigma {sigma:g}",
+            f"sigma{sigma:g}",
+            (f"{CRITERION}.noise=fixed", f"{CRITERION}.init_noise_sigma={sigma}"),
+            sigma,
+        )
+        for sigma in dict.fromkeys(sigmas)
+    ]
+    if learned:
+        variants.append(
+            Variant("learned", "learned", (f"{CRITERION}.noise=learned",), None, "learned")
+        )
+    rows = ablate(subject, variants, seeds, out, rest, sigmas_afterwards=sigmas)
+    return Study("The noise scale, fixed or learned", f"sigma in {unit}", metric, rows)
 
 
-def draw_sweep(sweep: Sweep, path: Path) -> None:
-    """Write the errors over sigma as a picture.
+def sweep_components(
+    subject: Subject,
+    components: Sequence[int],
+    seeds: Sequence[int],
+    out: Path,
+    rest: Sequence[str],
+    *,
+    metric: str,
+) -> Study:
+    """Compare numbers of components of GAI's Gaussian mixture.
 
     Args:
-        sweep: What ``sweep_sigma`` returned.
-        path: Image file to write.
+        subject: What is trained, its balanced config one of GAI.
+        components: Numbers of components.
+        seeds: Seeds.
+        out: Folder for the runs.
+        rest: Further settings for every run.
+        metric: The main metric, with its unit.
+
+    Raises:
+        ConfigError: No number, or one below 1.
+        RunFolderError: A run was made with other settings, or a training failed.
+
+    Source: Ren et al., CVPR 2022, supplement, table 3.
     """
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    axes = figure.subplots()
-    for group in GROUPS:
-        colour = COLOURS[group]
-        axes.axhline(sweep["plain"][group], color=colour, linestyle=":", linewidth=1)
-        for kind, style, label in (
-            ("trained", "-o", f"{group}, trained with Balanced MSE"),
-            ("afterwards", "--x", f"{group}, MSE balanced afterwards"),
-        ):
-            sigmas, values = _line(sweep[kind], group)
-            axes.plot(sigmas, values, style, color=colour, markersize=4, label=label)
-    axes.plot([], [], ":", color="grey", label="MSE")
-    axes.set_xscale("log")
-    ticks = list(sweep["trained"])
-    axes.set_xticks(ticks, [f"{sigma:g}" for sigma in ticks], minor=False)
-    axes.minorticks_off()
-    axes.set_xlabel("sigma in metres")
-    axes.set_ylabel("RMSE in metres, mean over depth bins")
-    axes.set_ylim(bottom=0)
-    axes.legend(fontsize="x-small", loc="upper left", bbox_to_anchor=(1, 1))
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=150, format="png")
-
-
-def _line(scores: Mapping[float, Scores], group: str) -> tuple[list[float], list[float]]:
-    return list(scores), [of_sigma[group] for of_sigma in scores.values()]
-
-
-def _run(out: Path, config: Path, sigma: float | None, seed: int) -> Path:
-    name = config.stem if sigma is None else f"{config.stem}-sigma{sigma:g}"
-    return out / f"{name}-{seed}"
-
-
-def _scores(run: Path) -> Scores:
-    return mean_over_bins(RunFolder(run).metrics())
-
-
-def _afterwards(run: Path, sigma: float) -> Scores:
-    return mean_over_bins(posthoc_metrics(run, sigma))
+    if not components or not all(number >= 1 for number in components):
+        raise ConfigError(f"expected numbers of components of at least 1, got {list(components)}")
+    variants = [
+        Variant(f"K = {number}", f"K{number}", (f"{CRITERION}.n_components={number}",), number)
+        for number in dict.fromkeys(components)
+    ]
+    rows = ablate(subject, variants, seeds, out, rest)
+    return Study("The number of components of the prior", "components K", metric, rows)

@@ -1,72 +1,126 @@
-"""The sweep over sigma."""
+"""The ablations: which runs they train, which numbers they read, and that nothing runs twice."""
 
 import json
 import subprocess
 from types import SimpleNamespace
 
 import pytest
-from matplotlib.image import imread
 
+from depthbal import load_predictor
+from depthbal.errors import ConfigError
 from depthbal.training import compare
-from depthbal.training.sweep import draw_sweep, sweep_sigma
+from depthbal.training.ablation import Subject
+from depthbal.training.compare_posthoc import posthoc_metrics
+from depthbal.training.depth import DEPTH
+from depthbal.training.sweep import sweep_components, sweep_sigma
 from tests.training.helpers import TOOLS, exit_code, tiny_config
 
+WORDS = {"metric": "RMSE in metres"}
 
-def test_the_plain_loss_is_trained_once_and_the_balanced_one_at_every_sigma(tmp_path, monkeypatch):
+
+@pytest.fixture
+def trained(monkeypatch):
+    """Train in this process; the command lines of what was trained."""
+    lines = []
+
+    def in_this_process(line, check):
+        lines.append(line)
+        config = line[line.index("--config") + 1]
+        return subprocess.CompletedProcess(line, exit_code(config, *line[2:]))
+
+    monkeypatch.setattr(compare, "subprocess", SimpleNamespace(run=in_this_process))
+    return lines
+
+
+def subject_in(folder, **options) -> Subject:
     plain = tiny_config(
-        tmp_path / "plain.yaml",
+        folder / "plain.yaml",
         trainer={"max_epochs": 1},
         model={"criterion": {"class_path": "depthbal.losses.MSELoss"}},
     )
-    balanced = tiny_config(tmp_path / "balanced.yaml", trainer={"max_epochs": 1})
-    trained = []
+    balanced = tiny_config(folder / "balanced.yaml", trainer={"max_epochs": 1})
+    return Subject(DEPTH, TOOLS / "train.py", plain, balanced, **options)
 
-    def in_this_process(line, check):
-        trained.append(line)
-        config = line[line.index("--config") + 1]
-        return subprocess.CompletedProcess(line, exit_code(config, *line[4:]))
 
-    monkeypatch.setattr(compare, "subprocess", SimpleNamespace(run=in_this_process))
-    out = tmp_path / "runs"
+def score_of(path, part="per_bin_mean"):
+    content = json.loads(path.read_text())["all_pixels"]
+    return (content["per_bin_mean"] if part else content)["few"]["rmse"]
+
+
+def test_sigma_is_swept_fixed_learned_and_afterwards(tmp_path, trained):
+    subject, out = subject_in(tmp_path, posthoc=posthoc_metrics), tmp_path / "runs"
 
     def run():
-        return sweep_sigma(plain, balanced, [0.5, 2.0], [3], out, TOOLS / "train.py", [])
+        return sweep_sigma(subject, [0.5, 2.0], [3], out, [], unit="metres", **WORDS)
 
-    sweep = run()
+    study = run()
     assert sorted(path.name for path in out.iterdir()) == [
+        "balanced-learned-3",
         "balanced-sigma0.5-3",
         "balanced-sigma2-3",
         "plain-3",
     ]
-    assert len(trained) == 3
+    assert len(trained) == 4
+    rows = {row.name: row for row in study.rows}
     for sigma in (0.5, 2.0):
-        metrics = json.loads((out / f"balanced-sigma{sigma:g}-3" / "metrics.json").read_text())
-        expected = metrics["all_pixels"]["per_bin_mean"]["few"]["rmse"]
-        assert sweep["trained"][sigma]["few"] == expected
-        afterwards = json.loads((out / "plain-3" / f"metrics_posthoc_{sigma:g}.json").read_text())
-        expected = afterwards["all_pixels"]["per_bin_mean"]["few"]["rmse"]
-        assert sweep["afterwards"][sigma]["few"] == expected
-    prior = (out / "balanced-sigma2-3" / "config.yaml").read_text()
-    assert "init_noise_sigma: 2.0" in prior
-    assert run() == sweep
-    assert len(trained) == 3  # nothing was trained again
+        run_folder = out / f"balanced-sigma{sigma:g}-3"
+        row = rows[f"sigma {sigma:g}"]
+        assert row.median("few") == score_of(run_folder / "metrics.json")
+        assert row.median("few", natural=True) == score_of(run_folder / "metrics.json", None)
+        assert row.sigma() == sigma
+        afterwards = rows[f"plain, balanced afterwards, sigma {sigma:g}"]
+        path = out / "plain-3" / f"metrics_posthoc_{sigma:g}.json"
+        assert afterwards.median("few") == score_of(path)
+    learned = load_predictor(out / "balanced-learned-3").criterion
+    assert len(learned.noise_parameters()) == 1
+    assert rows["learned"].sigma() == float(learned.noise_sigma) != 1.0
+    assert rows["plain"].sigma() is None
+    assert run().to_dict() == study.to_dict()
+    assert len(trained) == 4  # nothing was trained again
 
 
-def test_the_picture_has_a_line_per_shot(tmp_path):
-    scores = {"overall": 1.5, "many": 0.7, "medium": 1.0, "few": 2.5}
-    sweep = {
-        "plain": scores,
-        "trained": {0.5: scores, 1.0: scores},
-        "afterwards": {0.5: scores, 1.0: scores},
-    }
-    draw_sweep(sweep, tmp_path / "sigma.png")
-    picture = imread(tmp_path / "sigma.png")
-    assert picture.shape[2] == 4
-    reds = (picture[..., 0] > 0.6) & (picture[..., 1] < 0.4) & (picture[..., 2] < 0.4)
-    assert reds.sum() > 50
+def test_components_are_swept_over_seeds(tmp_path, trained):
+    study = sweep_components(subject_in(tmp_path), [1, 3], [0, 1], tmp_path / "runs", [], **WORDS)
+    assert len(trained) == 6
+    for number in (1, 3):
+        for seed in (0, 1):
+            criterion = load_predictor(tmp_path / "runs" / f"balanced-K{number}-{seed}").criterion
+            assert len(criterion.prior.weights) == number
+    row = study.rows[1]
+    paths = [tmp_path / "runs" / f"balanced-K1-{seed}" / "metrics.json" for seed in (0, 1)]
+    assert row.median("few") == pytest.approx(sum(map(score_of, paths)) / 2)
+    assert study.rows[0].name == "plain"
+
+
+def test_variants_that_start_from_the_plain_run_share_it_per_seed(tmp_path, trained):
+    based = []
+
+    def on_base(line, base):
+        assert (tmp_path / "runs" / base / "metrics.json").is_file()  # finished before
+        based.append(base)
+        return [*line]
+
+    subject = subject_in(tmp_path, on_base=on_base)
+    sweep_components(subject, [1, 2], [5], tmp_path / "runs", [], **WORDS)
+    assert len(trained) == 3
+    assert based == [str(tmp_path / "runs" / "plain-5")] * 2
 
 
 @pytest.mark.parametrize("sigmas", [[], [0.0], [-1.0]])
-def test_bad_sigmas_are_refused_before_training(tmp_path, sigmas):
-    with pytest.raises(ValueError, match="positive sigmas"):
-        sweep_sigma(tmp_path, tmp_path, sigmas, [0], tmp_path, TOOLS / "train.py", [])
+def test_bad_sigmas_are_refused_before_training(tmp_path, trained, sigmas):
+    subject = subject_in(tmp_path)
+    with pytest.raises(ConfigError, match="positive sigmas in metres"):
+        sweep_sigma(subject, sigmas, [0], tmp_path, [], unit="metres", **WORDS)
+    assert not trained
+
+
+@pytest.mark.parametrize("components", [[], [0]])
+def test_bad_numbers_of_components_are_refused_before_training(tmp_path, trained, components):
+    with pytest.raises(ConfigError, match="at least 1"):
+        sweep_components(subject_in(tmp_path), components, [0], tmp_path, [], **WORDS)
+    assert not trained
+
+
+def test_no_seeds_are_refused(tmp_path, trained):
+    with pytest.raises(ConfigError, match="seeds"):
+        sweep_components(subject_in(tmp_path), [1], [], tmp_path, [], **WORDS)
