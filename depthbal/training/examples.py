@@ -32,7 +32,7 @@ def make_examples(evaluation: Evaluation, split: ScoredSplit, predictor: Predict
     Returns:
         Per example, in the order best, median, worst, rare: "image_00" (H, W, 3) uint8 RGB,
         "truth_00" and "pred_00" (H, W) float32 metres (truth 0 = no depth; the main read-out as it
-        was scored), longest side at most 320. For all: "index", "name", "reason" and "rmse" (metres
+        was scored, to the millimetre), longest side at most 320. For all: "index", "name", "reason" and "rmse" (metres
         over all scored pixels of the image at full size).
     """
     chosen = evaluation.examples()
@@ -53,7 +53,8 @@ def make_examples(evaluation: Evaluation, split: ScoredSplit, predictor: Predict
         # depth is picked, not mixed: no value between an object and what is behind it
         for name, depth in (("truth", truth), ("pred", preds[0, 0].float().cpu().numpy())):
             kept = cv2.resize(depth, size, interpolation=cv2.INTER_NEAREST)
-            arrays[f"{name}_{number:02d}"] = kept.astype(np.float32)
+            # digits below a sensor's own make the file half as large again
+            arrays[f"{name}_{number:02d}"] = kept.astype(np.float32).round(3)
     return arrays
 
 

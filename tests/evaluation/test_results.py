@@ -155,6 +155,19 @@ def test_a_long_list_of_images_is_cut():
         evaluation.update({"raw": target / 0}, target, names=list("abcdefghi"))
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_gives_the_same_arrays():
+    preds, target, mask = batch()
+    arrays = []
+    for device in ("cpu", "cuda"):
+        p, t, m = (values.to(device) for values in (preds, target, mask))
+        evaluation = Evaluation(BINS, readouts=("raw",), main="raw")
+        evaluation.update({"raw": p}, t, m, m, interval=(p - 1, p + 1))
+        arrays.append(evaluation.per_image())
+    for name in ("sums_all", "sums_mask", "joint_all", "coverage_mask"):
+        np.testing.assert_allclose(arrays[1][name], arrays[0][name], rtol=1e-12, atol=1e-12)
+
+
 def test_a_metric_that_does_not_follow_from_the_terms_is_refused():
     with pytest.raises(ConfigError, match="'abs_rel' is not among"):
         Evaluation(AGES, terms=LABEL_TERMS, label=YEARS, main_metric="abs_rel")

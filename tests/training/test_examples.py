@@ -35,10 +35,10 @@ def check_content(arrays, run, data, readout_range, inside):
     for number, index in enumerate(arrays["index"].tolist()):
         image, depth = data.test_set.source.load(index)
         assert arrays["name"][number] == f"rooms/test/{index:05d}"
-        assert np.array_equal(arrays[f"truth_{number:02d}"], depth)
+        np.testing.assert_allclose(arrays[f"truth_{number:02d}"], depth, rtol=0, atol=6e-4)
         assert np.abs(arrays[f"image_{number:02d}"].astype(int) - image).max() <= 1
         preds = predictor.predict(image).clip(*readout_range)
-        np.testing.assert_allclose(arrays[f"pred_{number:02d}"], preds, rtol=1e-4)
+        np.testing.assert_allclose(arrays[f"pred_{number:02d}"], preds, rtol=1e-4, atol=6e-4)
         counted = inside(depth)
         errors = (preds - depth)[counted].astype(np.float64)
         assert arrays["rmse"][number] == pytest.approx(math.sqrt(np.mean(errors**2)), rel=1e-4)
@@ -116,7 +116,7 @@ def test_nothing_is_kept_larger_than_320_pixels(monkeypatch, run, data):
         for part, size in (("image", (15, 20, 3)), ("truth", (15, 20)), ("pred", (15, 20))):
             assert arrays[f"{part}_00"].shape == size
         _, depth = data.test_set.source.load(int(arrays["index"][0]))
-        assert set(np.unique(arrays["truth_00"])) <= set(np.unique(depth))
+        assert set(np.unique(arrays["truth_00"])) <= set(np.unique(depth.round(3)))
 
 
 def test_pictures_show_the_examples_and_replace_older_ones(tmp_path, finished_run):
