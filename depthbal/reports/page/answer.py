@@ -71,10 +71,15 @@ def answer_tables(view: View) -> list[Table]:
 
 
 def sentences(view: View) -> list[str]:
-    """Return what was found in words: the comparison's, or one about the only run."""
-    if view.comparison is not None:
-        return [pair.sentence for pair in view.comparison.pairs if pair.first == 0]
-    return _sentence_of_one(view)
+    """Return what the comparison found, in words."""
+    if view.comparison is None:
+        return []
+    return [pair.sentence for pair in view.comparison.pairs if pair.first == 0]
+
+
+def lead(view: View) -> str:
+    """Return the page's first sentence: how much worse rare labels are, or who does best where."""
+    return _lead_of_several(view) if view.comparison is not None else _lead_of_one(view)
 
 
 def _table(view: View, info: MetricInfo, statistic: Statistic) -> Table:
@@ -210,22 +215,44 @@ def _strip(difference: Difference, reach: float) -> Strip | None:
     return Strip(STRIP_WIDTH / 2, place(difference.low), place(difference.high), estimate)
 
 
-def _sentence_of_one(view: View) -> list[str]:
-    info, found = view.main, []
-    for result in view.results:
-        own = _own(result, info.key, "bins")
-        many, few, overall = own["many"], own["few"], own["overall"]
-        unit = f" {info.unit}" if info.unit else ""
-        start = f"{result.name}: " if len(view.results) > 1 else ""
-        if many and few:
-            found.append(
-                f"{start}{info.name} is {fixed(few, info.digits)}{unit} where training labels are "
-                f"few and {fixed(many, info.digits)}{unit} where they are many, a ratio of "
-                f"{fixed(few / many, 1)} ({statistic_name(view, 'bins')})."
-            )
-        elif overall is not None:
-            found.append(
-                f"{start}{info.name} is {fixed(overall, info.digits)}{unit} "
-                f"({statistic_name(view, 'bins')})."
-            )
-    return found
+def _lead_of_one(view: View) -> str:
+    info, own = view.main, _own(view.results[0], view.main.key, "bins")
+    many, few, overall = own["many"], own["few"], own["overall"]
+    how = f"({statistic_name(view, 'bins')})"
+    if many and few:
+        return (
+            f"{info.name} is {_with_unit(few, info)} where training labels are few, "
+            f"{fixed(few / many, 1)} times the {_with_unit(many, info)} where they are many {how}."
+        )
+    return f"{info.name} is {_with_unit(overall, info)} {how}."
+
+
+def _lead_of_several(view: View) -> str:
+    info, rows = view.main, _values(view, view.main.key, "bins")
+    places = {
+        "overall": "overall",
+        "many": "where training labels are many",
+        "few": "where training labels are few",
+    }
+    won: dict[str, list[str]] = {}
+    for group, words in places.items():
+        best = _best([row[group] for row in rows], info)
+        if best is None:
+            continue
+        number = next(n for n, row in enumerate(rows) if row[group] == best)
+        name = _identity(view, number)[0]
+        won.setdefault(name, []).append(f"{words} ({_with_unit(best, info)})")
+    parts = [f"{name} {_listed(words)}" for name, words in won.items()]
+    extreme = "highest" if info.better == "higher" else "lowest"
+    return (
+        f"The {extreme} {info.name} on these {len(view.results[0].names):,} test images: "
+        f"{'; '.join(parts)}. {statistic_name(view, 'bins').capitalize()}."
+    )
+
+
+def _with_unit(value: float | None, info: MetricInfo) -> str:
+    return f"{fixed(value, info.digits)}{f' {info.unit}' if info.unit else ''}"
+
+
+def _listed(words: list[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

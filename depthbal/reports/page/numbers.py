@@ -40,12 +40,14 @@ def digits_for(scale: float) -> int:
     """Return how many decimals errors of this size are shown with: three figures or so.
 
     Example:
-        >>> digits_for(1.26), digits_for(7.1), digits_for(88.0), digits_for(0.02)
-        (3, 2, 1, 4)
+        >>> [digits_for(scale) for scale in (0.02, 0.3, 1.26, 7.1, 88.0)]
+        [4, 3, 3, 2, 1]
     """
     if not (scale > 0 and math.isfinite(scale)):
         return 3
-    return min(6, max(0, 2 - math.floor(math.log10(scale)) + (1 if scale < 5 else 0)))
+    if scale >= 5:
+        return 2 if scale < 50 else 1
+    return 3 if scale >= 0.1 else min(9, 2 - math.floor(math.log10(scale)))
 
 
 def jsonable(values: npt.ArrayLike | Iterable[float]) -> list[Any]:

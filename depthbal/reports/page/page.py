@@ -85,6 +85,7 @@ def _render(
         title=_title(view),
         summary=_summary(view),
         tables=tables,
+        lead=answer.lead(view),
         sentences=answer.sentences(view),
         statistic_name=lambda statistic: statistic_name(view, statistic),
         notes=list(view.comparison.notes) if view.comparison is not None else [],

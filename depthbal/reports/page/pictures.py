@@ -17,6 +17,9 @@ from depthbal.reports.results import Example
 MAX_EXAMPLES = 24
 """Predictions shown in the whole page, so that it does not grow with the data or the runs."""
 
+UNFOLDED = 2
+"""Examples of each reason that are seen at once; the others are folded away."""
+
 LONGEST_SIDE = 320
 LABEL_COLOURS, ERROR_COLOURS = "turbo", "RdBu_r"
 QUALITY = 78
@@ -41,7 +44,9 @@ class ExampleRow:
 
     name: str
     reason: str
+    title: str
     pictures: list[Picture]
+    folded: bool
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,10 @@ def gallery(view: View, quality: int = QUALITY) -> Gallery | None:
     shown = [example for found in chosen for example in found.values()]
     low, high = _label_range(shown)
     reach = _error_reach(shown)
-    rows = [_row(view, found, low, high, reach, quality) for found in chosen]
+    rows: list[ExampleRow] = []
+    for found in chosen:
+        before = sum(_reason(found) == row.reason for row in rows)
+        rows.append(_row(view, found, low, high, reach, quality, folded=before >= UNFOLDED))
     unit, digits = view.words.unit, view.main.digits
     scales = [
         Scale(
@@ -96,46 +104,50 @@ def gallery(view: View, quality: int = QUALITY) -> Gallery | None:
 
 
 def _by_image(view: View) -> list[dict[int, Example]]:
-    """Group the examples by test image: {run: example}, in the order of `REASONS`."""
+    """Group the examples by reason and test image, {run: example}, each run's first ones first."""
     grouped: dict[tuple[str, int], dict[int, Example]] = {}
+    place: dict[tuple[str, int], int] = {}
     for run, result in enumerate(view.results):
+        seen: dict[str, int] = {}
         for example in result.examples:
-            grouped.setdefault((example.reason, example.index), {})[run] = example
-    order = list(REASONS)
-
-    def rank(key: tuple[str, int]) -> int:
-        return order.index(key[0]) if key[0] in order else len(order)
-
-    return [grouped[key] for key in sorted(grouped, key=rank)]
+            key = (example.reason, example.index)
+            grouped.setdefault(key, {})[run] = example
+            seen[example.reason] = seen.get(example.reason, -1) + 1
+            place[key] = min(place.get(key, seen[example.reason]), seen[example.reason])
+    order = {reason: number for number, reason in enumerate(REASONS)}
+    keys = sorted(grouped, key=lambda key: (order.get(key[0], len(order)), place[key]))
+    return [grouped[key] for key in keys]
 
 
 def _chosen(by_image: list[dict[int, Example]]) -> list[dict[int, Example]]:
     """Take images of every reason in turn until `MAX_EXAMPLES` predictions are reached."""
-    queues: dict[str, list[dict[int, Example]]] = {}
-    for found in by_image:
-        queues.setdefault(next(iter(found.values())).reason, []).append(found)
-    taken: list[dict[int, Example]] = []
+    queues: dict[str, list[int]] = {}
+    for number, found in enumerate(by_image):
+        queues.setdefault(_reason(found), []).append(number)
+    taken: list[int] = []
     room = MAX_EXAMPLES
     while any(queues.values()):
         for queue in queues.values():
-            if queue:
-                found = dict(list(queue.pop(0).items())[:MAX_EXAMPLES])
-                if len(found) > room:
-                    return _in_order(taken, by_image)
-                taken.append(found)
-                room -= len(found)
-    return _in_order(taken, by_image)
+            if queue and len(by_image[queue[0]]) <= room:
+                room -= len(by_image[queue[0]])
+                taken.append(queue.pop(0))
+            else:
+                queue.clear()
+    return [by_image[number] for number in sorted(taken)]
 
 
-def _in_order(
-    taken: list[dict[int, Example]], by_image: list[dict[int, Example]]
-) -> list[dict[int, Example]]:
-    places = {id(next(iter(found.values()))): n for n, found in enumerate(by_image)}
-    return sorted(taken, key=lambda found: places[id(next(iter(found.values())))])
+def _reason(found: dict[int, Example]) -> str:
+    return next(iter(found.values())).reason
 
 
 def _row(
-    view: View, found: dict[int, Example], low: float, high: float, reach: float, quality: int
+    view: View,
+    found: dict[int, Example],
+    low: float,
+    high: float,
+    reach: float,
+    quality: int,
+    folded: bool,
 ) -> ExampleRow:
     one = next(iter(found.values()))
     pictures = [
@@ -165,7 +177,10 @@ def _row(
         pictures.append(
             _picture(_webp(pixels, quality), pixels.shape, caption, f"signed error on {one.name}")
         )
-    return ExampleRow(one.name, REASONS.get(one.reason, one.reason), pictures)
+    title = REASONS.get(one.reason, one.reason)
+    if len(found) < len(view.results):
+        title += f" of {', '.join(view.results[run].name for run in found)}"
+    return ExampleRow(one.name, one.reason, title, pictures, folded)
 
 
 def _label_picture(

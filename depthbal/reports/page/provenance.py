@@ -97,8 +97,9 @@ def _text(value: Any) -> str:
 
 
 def _table(title: str, results: Sequence[RunResult], columns: list[dict[str, str]]) -> Facts:
-    names = list(dict.fromkeys(name for column in columns for name in column))
-    rows = [(name, [column.get(name, "–") for column in columns]) for name in names]
+    names = dict.fromkeys(name for column in columns for name in column)
+    found = [(name, [column.get(name, "–") for column in columns]) for name in names]
+    rows = [(name.replace("_", " "), values) for name, values in found if set(values) != {"–"}]
     if all(len(set(values)) == 1 for _, values in rows):
         return Facts(title, [""], [(name, values[:1]) for name, values in rows])
     return Facts(title, [result.name for result in results], rows)

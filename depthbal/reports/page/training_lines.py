@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from depthbal.reports.page.numbers import jsonable
+from depthbal.reports.page.vocabulary import metric_name
 from depthbal.reports.results import FloatArray, RunResult
 
 MAX_POINTS = 400
@@ -34,15 +35,16 @@ def thinned(steps: FloatArray, values: FloatArray) -> tuple[FloatArray, FloatArr
 
 def learning_curves(results: Sequence[RunResult]) -> list[dict[str, Any]]:
     """Return one panel per logged quantity that is no learning rate and no noise scale."""
+    main = results[0].main_metric
     names = dict.fromkeys(
         name
         for result in results
         for name, (steps, _) in result.curves.items()
         if len(steps) > 1 and not _is_rate(name) and "noise" not in name
     )
-    order = sorted(names, key=lambda name: (_rank(name), list(names).index(name)))
+    order = sorted(names, key=lambda name: (_rank(name, main), list(names).index(name)))
     return [
-        {"name": name, "lines": [_line(result.curves, name) for result in results]}
+        {"name": curve_name(name), "lines": [_line(result.curves, name) for result in results]}
         for name in order
     ]
 
@@ -105,8 +107,26 @@ def _is_rate(name: str) -> bool:
     return name.startswith("lr-") or name == "epoch"
 
 
-def _rank(name: str) -> int:
-    """Put the epochs' loss first, then validation, then the rest; the noisy loss of steps last."""
-    if name.endswith("_step"):
-        return 3
-    return 0 if name.startswith("train/loss") else 1 if name.startswith("val/") else 2
+def _rank(name: str, main: str) -> int:
+    """Put the epochs' loss first, then the main metric; the noisy loss of steps last."""
+    order = ("train/loss_epoch", "train/loss", f"val/{main}_bins", f"val/{main}")
+    if name in order:
+        return order.index(name)
+    return 9 if name.endswith("_step") else 5 if name.startswith("val/") else 6
+
+
+def curve_name(column: str) -> str:
+    """Return a column of metrics.csv in words, as it is where it follows no known pattern.
+
+    Example:
+        >>> curve_name("val/rmse_bins"), curve_name("train/loss_epoch"), curve_name("mine")
+        ('validation RMSE, mean over bins', 'training loss, mean of the epoch', 'mine')
+    """
+    part, _, rest = column.partition("/")
+    where = {"train": "training", "val": "validation"}.get(part)
+    if where is None or not rest:
+        return column
+    endings = {"_bins": ", mean over bins", "_epoch": ", mean of the epoch", "_step": ", steps"}
+    ending = next((end for end in endings if rest.endswith(end)), "")
+    name = rest.removesuffix(ending) if ending else rest
+    return f"{where} {metric_name(name)}{endings.get(ending, '')}"

@@ -24,6 +24,7 @@ class RunStyle:
 
 def run_styles(results: Sequence[RunResult]) -> list[RunStyle]:
     """Give every run folder a colour, and further evaluations of it other dashes."""
+    single = len({str(result.path) for result in results}) == 1
     folders: dict[str, int] = {}
     seen: dict[str, int] = {}
     styles = []
@@ -32,7 +33,9 @@ def run_styles(results: Sequence[RunResult]) -> list[RunStyle]:
         number = folders.setdefault(key, len(folders))
         turn = seen.get(key, 0) + number // COLOURS
         seen[key] = seen.get(key, 0) + 1
-        styles.append(RunStyle(number % COLOURS, DASHES[turn % len(DASHES)]))
+        # the grey of the first run says "reference", which needs another run
+        colour = 1 if single else number % COLOURS
+        styles.append(RunStyle(colour, DASHES[turn % len(DASHES)]))
     return styles
 
 

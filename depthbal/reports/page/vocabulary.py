@@ -85,6 +85,11 @@ def _info(name: str, unit: str, digits: int) -> MetricInfo:
     return MetricInfo(name, title, "", 1 if name == "silog" else 3, better, meaning)
 
 
+def metric_name(key: str) -> str:
+    """Return what a metric is called, its key where it is not known."""
+    return _KNOWN[key][0] if key in _KNOWN else key
+
+
 @dataclass(frozen=True)
 class Words:
     """The nouns of one report.

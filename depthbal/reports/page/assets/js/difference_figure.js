@@ -26,9 +26,11 @@ defineFigure(
       layout: layout(view, {
         hovermode: "x unified",
         xaxis: labelAxis(view),
-        yaxis: axis(view.palette, { title: `Δ ${titled(info)}`, fixedrange: true }),
+        yaxis: axis(view.palette, {
+          title: `Δ ${titled(info)}${DIRECTIONS[info.better]}`,
+          fixedrange: true,
+        }),
         shapes: [...binShapes(view, { panel: [0, 1] }), horizontal(view, 0)],
-        annotations: [directionNote(view, info)].filter(Boolean),
       }),
       table: binTable(
         shown.flatMap((band) => {
@@ -45,22 +47,7 @@ defineFigure(
   chooseOnClick,
 );
 
-function directionNote(view, info) {
-  if (info.better === "zero") {
-    return null;
-  }
-  return {
-    text: info.better === "lower" ? "below 0: better" : "above 0: better",
-    xref: "paper",
-    yref: "paper",
-    x: 1,
-    y: info.better === "lower" ? 0 : 1,
-    xanchor: "right",
-    yanchor: info.better === "lower" ? "bottom" : "top",
-    showarrow: false,
-    font: { size: 11.5, color: view.palette.muted },
-  };
-}
+const DIRECTIONS = { lower: ", ↓ better", higher: ", ↑ better", zero: "" };
 
 /** Return one method's band and line. */
 function bandTraces(view, band, info) {

@@ -44,7 +44,7 @@ function layout(view, settings = {}) {
     font: { family: palette.font, size: 12.5, color: palette.ink },
     paper_bgcolor: "rgba(0,0,0,0)",
     plot_bgcolor: "rgba(0,0,0,0)",
-    margin: { l: narrow ? 44 : 56, r: narrow ? 6 : 12, t: 12, b: 44 },
+    margin: { l: narrow ? 44 : 56, r: narrow ? 10 : 16, t: 12, b: 44 },
     showlegend: view.legend ?? false,
     legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0, font: { size: 12 } },
     hoverlabel: {

@@ -115,5 +115,5 @@ defineFigure("sigma-training", ["shown"], (view) =>
 );
 
 defineFigure("sigma-label", ["shown"], (view) =>
-  sigmaFigure(view, view.data.sigmaLabel, `predicted ${view.data.label.axis}`, view.data.label.name ?? view.data.label.label),
+  sigmaFigure(view, view.data.sigmaLabel, `predicted ${view.data.label.axis}`, view.data.label.label),
 );

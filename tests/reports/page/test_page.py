@@ -1,0 +1,190 @@
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from depthbal.reports.comparing import compare
+from depthbal.reports.page import write_page
+from depthbal.reports.page.page import MAX_BYTES
+from depthbal.reports.page.pictures import MAX_EXAMPLES
+from tests.reports.page.made_up import (
+    SHOTS,
+    age_result,
+    depth_result,
+    drawn,
+    example,
+    page_data,
+)
+
+
+def page_of(tmp_path, *results, compared=True) -> str:
+    comparison = compare(results, resamples=100) if compared and len(results) > 1 else None
+    write_page(results, comparison, tmp_path / "report.html")
+    return (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def single(tmp_path_factory):
+    return page_of(tmp_path_factory.mktemp("single"), depth_result())
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    runs = depth_result("first"), depth_result("second", noise=0.1)
+    return page_of(tmp_path_factory.mktemp("pair"), *runs)
+
+
+def test_loads_nothing_from_elsewhere(single):
+    carried = re.sub(r'(?s)<script type="application/octet-stream".*?</script>', "", single)
+    assert not re.findall(r"""(?:src|href)=["'](?!data:|#)""", carried)
+    assert not re.findall(r"https?://|@import|url\(", carried)
+    assert "default-src 'none'" in single
+
+
+def test_numbers_per_bin_are_those_of_numpy(single):
+    preds, truth, mask = (part.numpy() for part in drawn(40, seed=100, noise=0.3))
+    tables = page_data(single)["bins"]
+    for subset, chosen in (("all", np.ones_like(mask)), ("mask", mask)):
+        table = tables[f"0/{subset}/raw"][0]
+        for number in range(5):
+            inside = chosen & (truth >= number) & (truth < number + 1)
+            error = (preds - truth)[inside]
+            assert table["count"][number] == inside.sum()
+            assert table["rmse"][number] == pytest.approx(np.sqrt((error**2).mean()), rel=1e-6)
+            assert table["bias"][number] == pytest.approx(error.mean(), rel=1e-5)
+            within = np.maximum(preds / truth, truth / preds)[inside] < 1.25
+            assert table["delta1"][number] == pytest.approx(within.mean(), rel=1e-6)
+
+
+def test_support_of_a_bin_is_its_number_of_images(single):
+    data = page_data(single)
+    assert data["binnings"][0]["images"] == [40, 40, 40, 40, 6]
+    assert data["binnings"][0]["shots"] == SHOTS
+    assert data["weakBelow"] == 20
+    assert data["defaults"]["bin"] != 4  # the worst bin that is well supported
+
+
+def test_distribution_of_predictions_covers_all_of_them(single):
+    table = page_data(single)["joint"]["raw"][0]
+    assert sum(table["truth"]) == pytest.approx(100)
+    assert sum(table["predicted"]) + table["below"] + table["beyond"] == pytest.approx(100)
+    assert sum(table["rows"]) == 1600
+    inside = [share for row, share in zip(table["row"], table["share"], strict=True) if row == 1]
+    assert 0.9 < sum(inside) <= 1.002  # each truth bin's shares add up to what is not outside
+
+
+def test_the_answer_holds_the_exact_numbers(single):
+    cells = re.search(r'(?s)id="answer-rmse-pooled".*?</table>', single).group(0)
+    found = [float(value) for value in re.findall(r'data-value="([^"]+)"', cells)]
+    metrics = depth_result().metrics
+    assert found == [metrics[g]["rmse"] for g in ("overall", "many", "medium", "few")]
+    cells = re.search(r'(?s)id="answer-rmse-bins".*?</table>', single).group(0)
+    found = [float(value) for value in re.findall(r'data-value="([^"]+)"', cells)]
+    bins = metrics["all_pixels"]["per_bin_mean"]
+    assert found == [bins[g]["rmse"] for g in ("overall", "many", "medium", "few")]
+
+
+def test_differences_are_against_the_first_run_with_their_intervals(pair):
+    runs = depth_result("first"), depth_result("second", noise=0.1)
+    found = compare(runs, resamples=100).pairs[0].differences["rmse", "few", "bins"]
+    cells = re.search(r'(?s)id="answer-rmse-bins".*?</table>', pair).group(0)
+    assert f"{found.estimate:+.3f}".replace("-", "−") in cells
+    assert f"[{found.low:+.3f}, {found.high:+.3f}]".replace("-", "−") in cells
+    assert 'class="change better"' in cells
+    assert 'data-figure="difference"' in pair
+    assert compare(runs, resamples=100).pairs[0].sentence in pair
+
+
+def test_names_and_configs_of_users_are_text(tmp_path):
+    evil = '<img src=x onerror=alert(1)>"&amp;</script>'
+    result = replace(depth_result(), name=evil, config=f"a: {evil}", gaps=(evil,))
+    html = page_of(tmp_path, result)
+    assert evil not in html
+    assert html.count("&lt;img src=x onerror=alert(1)&gt;&#34;&amp;amp;&lt;/script&gt;") >= 4
+    assert page_data(html)["runs"][0]["name"] == evil
+
+
+def test_parts_without_data_are_left_out(tmp_path):
+    html = page_of(tmp_path, age_result())
+    data = page_data(html)
+    assert [subset["name"] for subset in data["subsets"]] == ["all samples"]
+    assert data["readouts"] == []
+    assert data["metrics"][0]["name"] == "MAE"
+    assert data["metrics"][0]["unit"] == "years"
+    assert "δ < 1.25" not in [info["name"] for info in data["metrics"]]
+    figures = set(re.findall(r'data-figure="([^"]+)"', html))
+    assert figures == {"error", "bias"}
+    for absent in ("Examples", "balanced mask", "depth", "pixel", "with the prior"):
+        assert absent not in re.sub(r"(?s)<(script|style).*?</\1>|depthbal", "", html), absent
+
+
+def test_what_is_missing_is_said(tmp_path):
+    html = page_of(tmp_path, replace(age_result(), gaps=("no metrics.csv: no learning curves",)))
+    note = re.search(r'(?s)<aside class="note".*?</aside>', html).group(0)
+    assert "Missing:" in note
+    assert "no metrics.csv: no learning curves" in note
+
+
+def test_a_page_does_not_grow_with_the_test_images(tmp_path):
+    sizes = [len(page_of(tmp_path, depth_result(images=images))) for images in (1_000, 10_000)]
+    assert abs(sizes[1] - sizes[0]) < 2_000
+
+
+def test_many_large_runs_stay_below_the_limit(tmp_path):
+    examples = tuple(example(k, "worst", 240, 320) for k in range(24))
+    random = np.random.default_rng(0)
+    curve = np.arange(100_000.0), random.random(100_000)
+    runs = [
+        replace(
+            depth_result(f"run {n}"),
+            examples=examples,
+            curves={f"val/metric {k}": curve for k in range(20)},
+        )
+        for n in range(12)
+    ]
+    html = page_of(tmp_path, *runs, compared=False)
+    assert len(html.encode()) < MAX_BYTES
+    # noise compresses badly: what had to go is named
+    assert len(re.findall(r"signed error on", html)) <= MAX_EXAMPLES
+
+
+def test_at_most_24_predictions_are_shown_and_each_run_and_reason_has_its_share(tmp_path):
+    reasons = ("best", "median", "worst", "rare")
+    runs = [
+        replace(
+            depth_result(name),
+            examples=tuple(
+                example(100 * start + 10 * number + k, reason)
+                for number, reason in enumerate(reasons)
+                for k in range(6)
+            ),
+        )
+        for start, name in enumerate(("first", "second"))
+    ]
+    html = page_of(tmp_path, *runs)
+    titles = re.findall(r'example-title"><b>([^<]+)</b>', html)
+    assert len(titles) == MAX_EXAMPLES
+    for who in ("first", "second"):
+        for reason in ("best", "median", "worst", "most few-shot pixels"):
+            assert titles.count(f"{reason} of {who}") == 3
+
+
+def test_all_examples_share_one_colour_scale(tmp_path):
+    near, far = example(0, "best"), example(1, "worst")
+    near = replace(near, truth=near.truth * 0 + 1, pred=near.pred * 0 + 1)
+    far = replace(far, truth=far.truth * 0 + 9, pred=far.pred * 0 + 5)
+    html = page_of(tmp_path, replace(depth_result(), examples=(near, far)))
+    ends = re.findall(r'class="ends">(.*?)</div>', html)
+    assert re.findall(r"<span>([^<]+)</span>", ends[0]) == ["1", "5", "9"]
+    assert re.findall(r"<span>([^<]+)</span>", ends[1]) == ["≤ −4.00", "0", "≥ +4.00"]
+
+
+def test_equal_results_give_equal_pages(tmp_path, single):
+    assert page_of(tmp_path, depth_result()) == single
+
+
+def test_no_result_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="at least one result"):
+        write_page([], None, tmp_path / "report.html")
+    assert not (tmp_path / "report.html").exists()
