@@ -107,16 +107,20 @@ class Page:
     def draw_all(self):
         """Scroll through the page, so that every figure is drawn."""
         for figure in self.elements("[data-figure]"):
-            self.run("arguments[0].scrollIntoView({block: 'center'})", figure)
-            wait_until(lambda figure=figure: figure.find_elements("css selector", ".main-svg"))
+            self.draw(figure.get_attribute("data-figure"))
+
+    def draw(self, name):
+        """Scroll to a figure, wait until it is drawn, and return its plot."""
+        plot = self.element(f"#figure-{name} .plot")
+        self.run("arguments[0].scrollIntoView({block: 'center'})", plot)
+        wait_until(lambda: plot.find_elements("css selector", ".nsewdrag"))
+        return plot
 
     def click_label(self, name, label):
         """Click into a figure where its axis shows a label."""
         from selenium.webdriver.common.action_chains import ActionChains
 
-        plot = self.element(f"#figure-{name} .plot")
-        self.run("arguments[0].scrollIntoView({block: 'center'})", plot)
-        wait_until(lambda: plot.find_elements("css selector", ".nsewdrag"))
+        plot = self.draw(name)
         x, y = self.run(
             "const {xaxis, yaxis} = arguments[0]._fullLayout;"
             "return [xaxis._offset + xaxis.d2p(arguments[1]) - arguments[0].clientWidth / 2,"

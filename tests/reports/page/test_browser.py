@@ -58,6 +58,7 @@ def test_a_clicked_bin_shows_the_numbers_of_metrics_json(driver, trained_page, t
 def test_the_metric_selector_draws_the_numbers_of_metrics_json(driver, trained_page, trained_run):
     metrics = json.loads((trained_run / "metrics.json").read_text(encoding="utf-8"))
     page = Page(driver, trained_page)
+    page.draw("error")
     for metric, title in (("delta1", "δ < 1.25"), ("abs_rel", "AbsRel"), ("rmse", "RMSE (m)")):
         page.choose("metric", metric)
         drawn, heading = page.run(
@@ -126,6 +127,7 @@ def test_selectors_work_by_keyboard_and_runs_can_be_hidden(driver, pair_page):
 
     page = Page(driver, pair_page)
     shown = "return document.querySelector('#figure-error .plot').data.filter((t) => t.name).length"
+    page.draw("error")
     before = page.run(shown)
     boxes = page.elements("#select-runs input")
     boxes[1].send_keys(Keys.SPACE)
