@@ -32,8 +32,8 @@ def make_examples(evaluation: Evaluation, split: ScoredSplit, predictor: Predict
     Returns:
         Per example, in the order best, median, worst, rare: "image_00" (H, W, 3) uint8 RGB,
         "truth_00" and "pred_00" (H, W) float32 metres (truth 0 = no depth; the main read-out as it
-        was scored, to the millimetre), longest side at most 320. For all: "index", "name", "reason" and "rmse" (metres
-        over all scored pixels of the image at full size).
+        was scored, to the millimetre), longest side at most 320. For all: "index", "name", "reason"
+        and "rmse" (metres over all scored pixels of the image at full size).
     """
     chosen = evaluation.examples()
     arrays: Arrays = {
