@@ -1,6 +1,7 @@
 """The command of human mesh recovery: train, compare on synthetic people, check files, draw."""
 
 import argparse
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ from rich.console import Console
 
 from depthbal.errors import ConfigError
 from depthbal.priors.files import write_json
-from depthbal.training.runs import RunFolder, free_folder, require_claimable
+from depthbal.training.runs import free_folder, require_claimable
 
 METHODS = {"mse": "mse.yaml", "gai": "paper.yaml"}
 """What the default command compares."""
@@ -72,21 +73,25 @@ def compare_synthetic(out: Path, configs: Path, seed: int = 0) -> None:
     from depthbal.adapters.hmr.application import HMR
     from depthbal.adapters.hmr.synthetic import write_synthetic
     from depthbal.adapters.hmr.table import print_comparison, summary
+    from depthbal.reports import write_report
     from depthbal.training.train import train
 
     require_claimable(out)
     root = write_synthetic(out / "data", seed)
     common = [text for pair in SYNTHETIC.items() for text in pair]
     common += ["--data.root", str(root), "--seed_everything", str(seed), "--data.seed", str(seed)]
+    quiet = dataclasses.replace(HMR, show=lambda console, metrics: None)
     metrics = {}
     for name, config in METHODS.items():
         given = ["--config", str(configs / config), "--out", str(out / name), *common]
-        run: RunFolder = train(given, configs / config, HMR)
+        run = train(given, configs / config, quiet)
         metrics[name] = json.loads(run.metrics().read_text(encoding="utf-8"))
     write_json(out / "table.json", {name: summary(found) for name, found in metrics.items()})
     console = Console()
     print_comparison(console, metrics)
-    console.print(f"Table: {out / 'table.json'}", highlight=False, soft_wrap=True)
+    report = write_report([out / name for name in METHODS], out / "report.html")
+    for title, path in (("Table", out / "table.json"), ("Report", report)):
+        console.print(f"{title}: {path}", highlight=False, soft_wrap=True)
 
 
 def draw_density(root: Path, out: Path) -> None:

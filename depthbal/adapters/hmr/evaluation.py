@@ -98,7 +98,8 @@ def balanced(columns: dict[str, Any], sequences: Any = None) -> dict[str, Any]:
     Args:
         columns: ``mpjpe``, ``pa_mpjpe``, ``mpvpe`` in mm, ``vertex`` in mm and ``geodesic`` in
             radians, (N,) each.
-        sequences: (N,) what intervals resample together; None or a single one: samples.
+        sequences: (N,) whose samples resemble each other; None or a single one takes all samples
+            for independent.
     """
     several = sequences is not None and len(np.unique(sequences)) > 1
     groups = sequences if several else None
@@ -113,10 +114,11 @@ def balanced(columns: dict[str, Any], sequences: Any = None) -> dict[str, Any]:
             "bins_used": first.bins_used,
             "counts": first.counts.tolist(),
             "edges": first.edges.tolist(),
-            "resampled": "sequences" if several else "samples",
+            "independent": "sequences" if several else "samples",
         }
         for name, result in results.items():
-            intervals = {key: [_number(end) for end in ends] for key, ends in _ends(result)}
+            ends = result.intervals.items()
+            intervals = {key: [_number(end) for end in pair] for key, pair in ends}
             values = {key: _number(value) for key, value in result.values.items()}
             described[distance][name] = {**values, "intervals_95": intervals}
     return described
@@ -153,10 +155,6 @@ def _protocol(data: HmrDataModule) -> dict[str, Any]:
         "balanced": "all: mean over the non-empty of 100 equal parts of the test set's range of "
         "the distance; tail10, tail5: mean over the farthest 10 and 5 % of the samples",
     }
-
-
-def _ends(result: Any) -> Any:
-    return result.intervals.items()
 
 
 def _number(value: float) -> float | None:

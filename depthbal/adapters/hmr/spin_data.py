@@ -63,7 +63,7 @@ def read_spin(path: Path) -> SpinRows:
         >>> rows.names.tolist(), rows.has_smpl.tolist(), rows.gender.tolist()
         (['a.jpg'], [False], [-1])
     """
-    boxes = read_arrays(path, {"center": ("N", 2), "scale": ("N",)})
+    boxes = read_arrays(path, {"scale": ("N",), "center": ("N", 2)})
     count = len(boxes["scale"])
     more = _read_optional(path)
     if "imgname" not in more:

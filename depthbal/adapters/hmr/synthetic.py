@@ -13,8 +13,8 @@ from depthbal.adapters.hmr.spin_data import BETAS, POSE
 
 LATENT, FEATURES = 8, 64
 FAR_SHARE = 0.1
-NEAR_SPREAD, FAR_SPREAD = 0.5, 1.5
-NOISE = 1.0  # of the features; without it the plain squared error would shrink no pose
+NEAR_SPREAD, FAR_SPREAD = 0.3, 1.5
+NOISE = 0.35  # of what features show; without it the squared error would shrink no pose
 
 
 def write_synthetic(
@@ -22,7 +22,7 @@ def write_synthetic(
 ) -> Path:
     """Write bodies, npz files, static fits and features of random people into a folder.
 
-    A pose is a linear image of eight numbers, near the mean pose for nine people of ten and three
+    A pose is a linear image of eight numbers, near the mean pose for nine people of ten and five
     times as far for the tenth; the features are those numbers and the shape, mixed, with noise.
     COCO has fits alone, MPI-INF-3DHP true bodies for half of its rows, as SPIN's files do.
 
@@ -38,7 +38,7 @@ def write_synthetic(
     draw = np.random.default_rng(seed)
     world = _World(draw)
     _write_bodies(root, seed)
-    for name, count in (rows or {"mpi_inf_3dhp": 1200, "coco": 1800}).items():
+    for name, count in (rows or {"mpi_inf_3dhp": 800, "coco": 1200}).items():
         _write_training(root, TRAINING[name], world.people(draw, count), draw)
     pose, betas, features = world.people(draw, test_rows)
     gender = np.where(np.arange(test_rows) % 2, "f", "m")
@@ -61,7 +61,7 @@ class _World:
         latent = spread[:, None] * draw.normal(size=(count, LATENT))
         betas = 0.5 * draw.normal(size=(count, BETAS))
         blurred = np.hstack([latent, betas])
-        blurred = blurred + NOISE * 0.5 * draw.normal(size=blurred.shape)
+        blurred = blurred + NOISE * draw.normal(size=blurred.shape)
         return latent @ self.pose, betas, (blurred @ self.seen).astype(np.float32)
 
 
@@ -88,8 +88,8 @@ def _save(
         more |= {"part": np.zeros((count, 24, 3)), "openpose": np.zeros((count, 25, 3))}
     for path in (root / data.rows, data.features(root)):
         path.parent.mkdir(parents=True, exist_ok=True)
-    # fifty neighbouring rows are a sequence
-    names = [f"sequence_{row // 50:03d}/{row:05d}.jpg" for row in range(count)]
+    # twenty neighbouring rows are a sequence
+    names = [f"sequence_{row // 20:03d}/{row:05d}.jpg" for row in range(count)]
     boxes = {"center": np.full((count, 2), 112.0), "scale": np.full(count, 1.12)}
     np.savez(root / data.rows, imgname=np.array(names), **boxes, **more)
     np.save(data.features(root), features)

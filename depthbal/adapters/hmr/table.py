@@ -52,8 +52,8 @@ def print_comparison(console: Console, runs: Mapping[str, Mapping[str, Any]]) ->
         counts = [count for count in described["counts"] if count]
         console.print(
             f"{described['bins_used']} of {described['bins']} bins have samples, "
-            f"{sum(count == 1 for count in counts)} of them a single one; intervals resample "
-            f"{described['resampled']}.",
+            f"{sum(count == 1 for count in counts)} of them a single one. Intervals take "
+            f"{described['independent']} for independent.",
             highlight=False,
         )
     console.print(f"Ground truth {some['protocol']['ground_truth']}.", highlight=False)
@@ -63,4 +63,4 @@ def _cell(block: Mapping[str, Any], key: str) -> str:
     if block[key] is None:
         return "-"
     low, high = block["intervals_95"][key]
-    return f"{block[key]:.1f} [{low:.0f}, {high:.0f}]"
+    return f"{block[key]:.1f} ± {(high - low) / 2:.1f}"

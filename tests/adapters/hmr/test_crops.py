@@ -1,0 +1,124 @@
+"""SPIN's crops: where their corners lie, and that pictures and poses change together."""
+
+import numpy as np
+import pytest
+import torch
+
+from depthbal.adapters.hmr.crops import (
+    FLIPPED_JOINTS,
+    Augmentation,
+    change_pose,
+    crop_corners,
+    crop_image,
+)
+from depthbal.adapters.hmr.rotations import axis_angle_to_rotmat
+from depthbal.adapters.hmr.smpl_files import PARENTS
+from depthbal.data.images import IMAGENET_MEAN, IMAGENET_STD
+
+
+def picture(height: int = 300, width: int = 400) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def levels(crop: torch.Tensor) -> np.ndarray:
+    mean, std = (torch.tensor(v)[:, None, None] for v in (IMAGENET_MEAN, IMAGENET_STD))
+    return (255 * (crop * std + mean)).permute(1, 2, 0).numpy()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_corners_are_cut_to_whole_pixels_towards_zero(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    center, scale = draw.uniform(-100, 700, 2), draw.uniform(0.2, 4)
+    exact = np.stack([center - 100 * scale, center + 100 * scale])
+    assert (crop_corners(center, scale) == np.trunc(exact)).all()
+
+
+def test_a_box_of_the_crops_size_is_cut_out_as_it_is() -> None:
+    image = picture()
+    crop = levels(crop_image(image, np.array([160.3, 150.3]), 1.12))
+    np.testing.assert_allclose(crop, image[38:262, 48:272], atol=1e-3)
+
+
+def test_what_lies_outside_the_image_is_black() -> None:
+    crop = levels(crop_image(np.full((50, 50, 3), 200, np.uint8), np.array([0.0, 0.0]), 1.12))
+    assert np.allclose(crop[:112, :112], 0, atol=1e-3)
+    assert np.allclose(crop[112:162, 112:162], 200, atol=1e-3)
+    assert np.allclose(crop[170:], 0, atol=1e-3)
+    beyond = levels(crop_image(picture(), np.array([-900.0, -900.0]), 0.5))
+    assert np.allclose(beyond, 0, atol=1e-3)
+
+
+def test_a_large_box_is_averaged_rather_than_picked_from() -> None:
+    chessboard = np.indices((896, 896)).sum(0) % 2 * 255
+    image = np.repeat(chessboard[..., None], 3, axis=2).astype(np.uint8)
+    crop = levels(crop_image(image, np.array([448.0, 448.0]), 4.48))
+    assert np.abs(crop[8:-8, 8:-8] - 127.5).max() < 3
+
+
+def test_mirroring_reverses_the_columns_and_channels_are_multiplied_up_to_white() -> None:
+    image, center = picture(), np.array([160.3, 150.3])
+    plain = levels(crop_image(image, center, 1.12))
+    mirrored = levels(crop_image(image, center, 1.12, Augmentation(flip=True)))
+    np.testing.assert_allclose(mirrored, plain[:, ::-1], atol=1e-3)
+    tinted = levels(crop_image(image, center, 1.12, Augmentation(channels=(1.4, 1.0, 0.6))))
+    np.testing.assert_allclose(
+        tinted, np.clip(plain.round() * [1.4, 1.0, 0.6], 0, 255), atol=1e-3
+    )
+
+
+def test_a_quarter_turn_of_the_picture_is_counter_clockwise() -> None:
+    image, center = picture(600, 600), np.array([300.3, 300.3])
+    plain = levels(crop_image(image, center, 1.12))
+    turned = levels(crop_image(image, center, 1.12, Augmentation(rotation=90.0)))
+    np.testing.assert_allclose(turned, np.rot90(plain), atol=1.5)
+
+
+def chain(pose: np.ndarray) -> torch.Tensor:
+    """Where the joints go: directions of limbs of fixed rest vectors, world coordinates."""
+    rest = np.random.default_rng(1).normal(size=(24, 3))
+    left = [(j, f) for j, f in enumerate(FLIPPED_JOINTS) if f > j]
+    for one, other in left:  # a body that is its own mirror image
+        rest[other] = rest[one] * [-1, 1, 1]
+    for joint, other in enumerate(FLIPPED_JOINTS):
+        if joint == other:
+            rest[joint, 0] = 0
+    matrices = axis_angle_to_rotmat(torch.tensor(pose.reshape(24, 3), dtype=torch.float64))
+    world, places = [matrices[0]], [torch.zeros(3, dtype=torch.float64)]
+    for joint in range(1, 24):
+        parent = PARENTS[joint]
+        places.append(places[parent] + world[parent] @ torch.tensor(rest[joint]))
+        world.append(world[parent] @ matrices[joint])
+    return torch.stack(places)
+
+
+def test_the_pose_of_the_mirrored_picture_is_the_mirrored_body() -> None:
+    pose = np.random.default_rng(2).normal(scale=0.5, size=72).astype(np.float32)
+    mirrored = chain(change_pose(pose, Augmentation(flip=True)))
+    expected = chain(pose)[list(FLIPPED_JOINTS)] * torch.tensor([-1.0, 1.0, 1.0])
+    torch.testing.assert_close(mirrored, expected, atol=1e-5, rtol=0)
+
+
+def test_the_pose_of_the_turned_picture_is_the_body_turned_as_the_picture() -> None:
+    # image coordinates point right and down, so counter-clockwise on the screen takes x to -y
+    pose = np.random.default_rng(3).normal(scale=0.5, size=72).astype(np.float32)
+    turned = chain(change_pose(pose, Augmentation(rotation=90.0)))
+    x, y, z = chain(pose).unbind(1)
+    torch.testing.assert_close(turned, torch.stack([y, -x, z], 1), atol=1e-5, rtol=0)
+
+
+def test_changes_are_drawn_as_published() -> None:
+    generator = np.random.default_rng(0)
+    drawn = [Augmentation.draw(generator) for _ in range(4000)]
+    rotation = np.array([change.rotation for change in drawn])
+    scale = np.array([change.scale for change in drawn])
+    channels = np.array([change.channels for change in drawn])
+    assert np.mean([change.flip for change in drawn]) == pytest.approx(0.5, abs=0.04)
+    assert np.mean(rotation == 0) == pytest.approx(0.6, abs=0.04)
+    assert np.abs(rotation).max() == 60
+    # normal with deviation 30, cut at two deviations: 0.9545 of the mass inside
+    assert np.std(rotation[rotation != 0]) == pytest.approx(28.8, abs=1.5)
+    assert (scale.min(), scale.max()) == (0.75, 1.25)
+    assert np.mean(scale == 1.25) == pytest.approx(0.159, abs=0.03)
+    assert channels.min() >= 0.6
+    assert channels.max() <= 1.4
+    assert channels.mean() == pytest.approx(1, abs=0.02)

@@ -1,0 +1,105 @@
+"""Features of the frozen backbone: computed once, equal to the image path, never of others."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from depthbal.adapters.hmr.backbone import ResNet50Features, freeze
+from depthbal.adapters.hmr.features import load_features
+from depthbal.adapters.hmr.fits import Bodies
+from depthbal.adapters.hmr.network import SpinNetwork
+from depthbal.adapters.hmr.people import People, PeopleDataset
+from depthbal.adapters.hmr.spin_data import SpinRows
+from depthbal.errors import DataError
+
+
+def backbone_of(seed: int) -> ResNet50Features:
+    torch.manual_seed(seed)
+    return freeze(ResNet50Features())
+
+
+@pytest.fixture(scope="module")
+def backbone() -> ResNet50Features:
+    return backbone_of(0)
+
+
+def people_in(folder: Path, count: int = 3) -> People:
+    draw = np.random.default_rng(0)
+    for row in range(count):
+        pixels = draw.integers(0, 256, (60, 80, 3), dtype=np.uint8)
+        cv2.imwrite(str(folder / f"{row}.png"), pixels)
+    rows = SpinRows(
+        path=folder / "x.npz",
+        names=np.array([f"{row}.png" for row in range(count)]),
+        center=draw.uniform(20, 60, (count, 2)),
+        scale=draw.uniform(0.2, 0.5, count),
+        pose=draw.normal(size=(count, 72)).astype(np.float32),
+        betas=np.zeros((count, 10), np.float32),
+        has_smpl=np.ones(count, bool),
+        gender=np.full(count, -1),
+    )
+    return People.of("coco", rows, Bodies(rows.pose, rows.betas, rows.has_smpl), folder)
+
+
+def test_kept_features_give_the_prediction_of_the_images(
+    tmp_path: Path, backbone: ResNet50Features
+) -> None:
+    people = people_in(tmp_path)
+    kept = load_features(tmp_path / "coco.npy", people, backbone)
+    network = SpinNetwork().eval()
+    network.backbone = backbone
+    with torch.inference_mode():
+        for row in range(len(people)):
+            image = PeopleDataset(people)[row]["input"]
+            cached = PeopleDataset(people, features=kept)[row]["input"]
+            assert image.shape == (3, 224, 224)
+            assert cached.shape == (2048,)
+            for one, other in zip(network(image[None]), network(cached[None]), strict=True):
+                torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+
+
+def test_features_are_computed_once_and_anew_for_another_backbone(
+    tmp_path: Path, backbone: ResNet50Features
+) -> None:
+    people, path = people_in(tmp_path, 1), tmp_path / "coco.npy"
+    first = np.array(load_features(path, people, backbone))
+    written = path.stat().st_mtime_ns
+    load_features(path, people, backbone)
+    assert path.stat().st_mtime_ns == written
+    second = np.array(load_features(path, people, backbone_of(1)))
+    assert not np.allclose(first, second)
+
+
+def test_features_of_other_boxes_are_not_taken(
+    tmp_path: Path, backbone: ResNet50Features
+) -> None:
+    people, path = people_in(tmp_path, 1), tmp_path / "coco.npy"
+    first = np.array(load_features(path, people, backbone))
+    people.center[:] += 15.0
+    assert not np.allclose(first, load_features(path, people, backbone))
+
+
+def test_the_backbone_is_left_as_it_was(tmp_path: Path, backbone: ResNet50Features) -> None:
+    before = {name: value.clone() for name, value in backbone.state_dict().items()}
+    load_features(tmp_path / "coco.npy", people_in(tmp_path, 1), backbone)
+    assert all(torch.equal(value, before[name]) for name, value in backbone.state_dict().items())
+
+
+def test_a_missing_picture_a_missing_backbone_and_foreign_rows_are_named(
+    tmp_path: Path, backbone: ResNet50Features
+) -> None:
+    people, path = people_in(tmp_path), tmp_path / "coco.npy"
+    with pytest.raises(DataError, match=r"no .*coco\.npy.*backbone"):
+        load_features(path, people, None)
+    (tmp_path / "1.png").unlink()
+    with pytest.raises(DataError, match=r"1 of 3 pictures are missing, the first .*1\.png"):
+        load_features(path, people, backbone)
+    np.save(path, np.zeros((5, 2048), np.float32))
+    with pytest.raises(DataError, match=r"coco\.npy.*\(3, F\).*\(5, 2048\)"):
+        load_features(path, people, None)
+    path.write_bytes(b"nothing")
+    with pytest.raises(DataError, match=r"coco\.npy"):
+        load_features(path, people, None)
