@@ -54,6 +54,11 @@ class RunFolder:
         return self.path / "metrics.csv"
 
     @property
+    def report(self) -> Path:
+        """The page that shows the result; report.md lies beside it."""
+        return self.path / "report.html"
+
+    @property
     def noise_picture(self) -> Path:
         """The learned noise scale over depth."""
         return self.path / "noise.png"

@@ -16,8 +16,9 @@ from pytorch_lightning import Trainer
 from rich.console import Console
 
 from depthbal.checkpoint import read_checkpoint
-from depthbal.errors import ConfigError, RunFolderError
+from depthbal.errors import ConfigError, DepthbalError, RunFolderError
 from depthbal.priors.files import write_json
+from depthbal.reports import write_report
 from depthbal.training.application import Application
 from depthbal.training.cli import TrainCLI
 from depthbal.training.configs import expand_configs, last_config
@@ -81,8 +82,20 @@ def train(
     console = Console()
     application.show(console, metrics)
     console.print(f"Training and evaluation took {duration_text(seconds)}.", highlight=False)
+    report = _write_report(run)
+    if report is not None:
+        console.print(f"Report: {report}", highlight=False, soft_wrap=True)
     console.print(f"Run folder: {run.path}", highlight=False, soft_wrap=True)
     return run
+
+
+def _write_report(run: RunFolder) -> Path | None:
+    """Write the run's report; a report that cannot be written spoils no training."""
+    try:
+        return write_report([run.path], run.report)
+    except (DepthbalError, OSError) as error:
+        warnings.warn(f"no report was written: {error}", stacklevel=2)
+        return None
 
 
 def _fit(cli: TrainCLI, checkpoint: Path | None) -> None:

@@ -32,6 +32,8 @@ def test_a_run_folder_is_complete(finished_run):
         "metrics.json",
         "per_image.npz",
         "examples.npz",
+        "report.html",
+        "report.md",
         "checkpoints",
         "predictions",
     }
@@ -282,3 +284,21 @@ def test_a_refused_value_is_explained_in_one_line(tmp_path, capsys):
     assert "positive noise_sigma" in message
     assert "Subtypes" not in message
     assert "NoneType" not in message
+
+
+def test_a_training_ends_with_a_report_that_shows_its_numbers(finished_run):
+    page = (finished_run / "report.html").read_text(encoding="utf-8")
+    text = (finished_run / "report.md").read_text(encoding="utf-8")
+    rmse = json.loads((finished_run / "metrics.json").read_text())["overall"]["rmse"]
+    assert f"{rmse:.3f}" in page
+    assert f"{rmse:.3f}" in text
+
+
+def test_a_report_that_cannot_be_written_spoils_no_training(tmp_path, monkeypatch, recwarn):
+    def broken(*_):
+        raise RunFolderError("no space for pictures")
+
+    monkeypatch.setattr("depthbal.training.train.write_report", broken)
+    run = train_tiny(tiny_config(tmp_path / "tiny.yaml", trainer={"max_epochs": 1}), tmp_path / "r")
+    assert (run / "metrics.json").is_file()
+    assert any("no space for pictures" in str(entry.message) for entry in recwarn)
