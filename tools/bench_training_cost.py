@@ -65,8 +65,8 @@ SETTINGS: dict[tuple[str, str], Setting] = {
     ),
     ("age", "cuda"): Setting("ResNet-50, published", AgeRegressor, 256, (224, 224), **AGE),  # type: ignore[arg-type]
     ("age", "cpu"): Setting(
-        "ResNet-10-T of configs/age/drawn",
-        lambda: AgeRegressor("resnet10t", library="timm"),
+        "test_resnet of configs/age/drawn",
+        lambda: AgeRegressor("test_resnet", library="timm"),
         128,
         (48, 48),
         **AGE,  # type: ignore[arg-type]

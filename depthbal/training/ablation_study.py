@@ -102,7 +102,7 @@ class Study:
         page = [f"# {self.title}", ""]
         page += [
             f"{self.metric}, mean over label bins; the last column over all labels. Median over "
-            f"seeds {', '.join(map(str, seeds))}; in brackets the lowest and highest.",
+            f"seeds {', '.join(map(str, seeds))}; in brackets the lowest and highest overall.",
             "",
             f"| | {' | '.join(GROUPS)} | over seeds | sigma at the end | all labels |",
             f"|---|{'--:|' * (len(GROUPS) + 3)}",
@@ -110,7 +110,8 @@ class Study:
         for row in self.rows:
             cells = [row.name, *(_cell(row.median(group)) for group in GROUPS)]
             overall = row.values("overall")
-            cells.append(f"[{min(overall):.3f}, {max(overall):.3f}]" if overall else "-")
+            several = len(overall) > 1
+            cells.append(f"[{min(overall):.3f}, {max(overall):.3f}]" if several else "-")
             cells += [_cell(row.sigma()), _cell(row.median("overall", natural=True))]
             page.append(f"| {' | '.join(cells)} |")
         return "\n".join(page) + "\n"
