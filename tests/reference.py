@@ -429,3 +429,21 @@ def plain_label_scores(preds: np.ndarray, target: np.ndarray) -> dict[str, float
         "bias": float(np.mean(p - t)),
         "count": len(t),
     }
+
+
+def resampled_mean_over_bins(
+    sums: np.ndarray, terms: list[str], term: str, weights: np.ndarray, bins: list[int]
+) -> list[float]:
+    """Mean over non-empty bins of a term's mean, one resample, bin and image at a time."""
+    found = []
+    for counts in weights:
+        of_bins = []
+        for b in bins:
+            pixels = total = 0.0
+            for image, times in enumerate(counts):
+                pixels += times * sums[image, b, terms.index("count")]
+                total += times * sums[image, b, terms.index(term)]
+            if pixels > 0:
+                of_bins.append(total / pixels)
+        found.append(sum(of_bins) / len(of_bins) if of_bins else math.nan)
+    return found

@@ -138,24 +138,23 @@ def _pair(
     measured, resampled = ([side[first], side[second]] for side in numbers)
     statistics: tuple[Statistic, ...] = ("bins", "pooled")
     keys: list[GroupKey] = list(itertools.product(plan.metrics, GROUPS, statistics))
-    differences = {
-        key: _difference(key, measured, resampled, plan.units.count >= MIN_UNITS) for key in keys
-    }
+    differences = {key: _difference(key, measured, resampled, plan.units.count) for key in keys}
     bins = {
-        key: _bin_differences(key, measured, resampled, usable[key[1]]) for key in resampled[0].bins
+        key: _bin_differences(key, measured, resampled, usable[key[1]], plan.units.count)
+        for key in resampled[0].bins
     }
     sentence = pair_sentence(methods[first], methods[second], differences, plan, results)
     return Pair(first, second, differences, bins, sentence)
 
 
 def _difference(
-    key: GroupKey, measured: Sequence[Numbers], resampled: Sequence[Numbers], wanted: bool
+    key: GroupKey, measured: Sequence[Numbers], resampled: Sequence[Numbers], units: int
 ) -> Difference:
     one, two = (float(side.groups[key][0]) for side in measured)
     if np.isnan(one) or np.isnan(two):
         return Difference(None, None, None, None, None)
     drawn = resampled[1].groups[key] - resampled[0].groups[key]
-    low, high = (percentile_interval(drawn) if wanted else None) or (None, None)
+    low, high = (percentile_interval(drawn, units) if units >= MIN_UNITS else None) or (None, None)
     return Difference(one, two, two - one, low, high)
 
 
@@ -164,7 +163,8 @@ def _bin_differences(
     measured: Sequence[Numbers],
     resampled: Sequence[Numbers],
     usable: BoolArray,
+    units: int,
 ) -> BinDifferences:
     estimate = measured[1].bins[key][0] - measured[0].bins[key][0]
     drawn = resampled[1].bins[key] - resampled[0].bins[key]
-    return BinDifferences(estimate, *simultaneous_band(estimate, drawn, usable))
+    return BinDifferences(estimate, *simultaneous_band(estimate, drawn, usable, units))

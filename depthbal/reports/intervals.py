@@ -1,9 +1,11 @@
 """Intervals and bands from resampled differences."""
 
+import math
 import warnings
 
 import numpy as np
 import numpy.typing as npt
+from scipy import stats
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -16,28 +18,52 @@ MAX_LOST = 0.05
 _ONE_SIGMA = (0.158655, 0.841345)
 
 
-def percentile_interval(resampled: FloatArray) -> tuple[float, float] | None:
+def expanded_quantile(units: int) -> float:
+    """Return how many standard deviations an interval of 95 % over few units has on either side.
+
+        sqrt(n / (n - 1)) t_{0.975, n - 1}
+
+    instead of 1.96: resamples of n units vary too little by the root, and their own spread is not
+    known but estimated, which Student's t accounts for.
+
+    Source: the expanded percentile interval; Hesterberg, "What Teachers Should Know About the
+    Bootstrap", The American Statistician 69, 2015, section 5.3.
+
+    Example:
+        >>> round(expanded_quantile(20), 3), round(expanded_quantile(1000), 3)
+        (2.147, 1.963)
+    """
+    student = float(stats.t.ppf((1 + LEVEL) / 2, units - 1))
+    return math.sqrt(units / (units - 1)) * student
+
+
+def percentile_interval(resampled: FloatArray, units: int) -> tuple[float, float] | None:
     """Return the central 95 % of resampled differences, None where too many are NaN.
+
+    The tails are a little smaller than 2.5 % where few units were resampled, see
+    `expanded_quantile`.
 
     Args:
         resampled: (resamples,) NaN where a resample has no such number.
+        units: scenes or blocks that were resampled, 2 or more.
 
     Source: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.
 
     Example:
-        >>> percentile_interval(np.arange(101.0))
+        >>> low, high = percentile_interval(np.arange(101.0), units=10**6)
+        >>> round(low, 3), round(high, 3)
         (2.5, 97.5)
     """
     known = resampled[np.isfinite(resampled)]
     if len(known) < (1 - MAX_LOST) * len(resampled) or not len(known):
         return None
-    tail = (1 - LEVEL) / 2
+    tail = float(stats.norm.cdf(-expanded_quantile(units)))
     low, high = np.quantile(known, [tail, 1 - tail])
     return float(low), float(high)
 
 
 def simultaneous_band(
-    estimate: FloatArray, resampled: FloatArray, usable: npt.NDArray[np.bool_]
+    estimate: FloatArray, resampled: FloatArray, usable: npt.NDArray[np.bool_], units: int
 ) -> tuple[FloatArray, FloatArray]:
     """Return a band that holds in all its bins at once with 95 %.
 
@@ -50,6 +76,7 @@ def simultaneous_band(
         estimate: (bins,)
         resampled: (resamples, bins), NaN where a bin is empty in a resample.
         usable: (bins,) which bins shall have a band.
+        units: scenes or blocks that were resampled; c grows as `expanded_quantile` does.
 
     Returns:
         Lower and upper ends, (bins,); NaN outside ``usable`` and where more than 5 % of the
@@ -70,7 +97,8 @@ def simultaneous_band(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # a resample without any of the bins
             largest = np.nanmax(distance, axis=1)
-        width[varies] = np.nanquantile(largest, LEVEL) * spread[varies]
+        growth = expanded_quantile(units) / float(stats.norm.ppf((1 + LEVEL) / 2))
+        width[varies] = growth * np.nanquantile(largest, LEVEL) * spread[varies]
     low[kept], high[kept] = center - width, center + width
     return low, high
 

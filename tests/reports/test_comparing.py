@@ -1,0 +1,260 @@
+import time
+import tracemalloc
+
+import numpy as np
+import pytest
+import torch
+
+from depthbal.errors import ConfigError
+from depthbal.evaluation import TERMS, DepthBins, Label, LabelBins, binned_sums
+from depthbal.reports.comparing import compare
+from depthbal.reports.resampling import image_weights, units_of
+from tests.reference import resampled_mean_over_bins
+from tests.reports.in_memory import result_of
+
+SHOTS = ["many"] * 4 + ["medium"] * 2 + ["few"] * 4
+BINS = LabelBins(np.arange(11.0), SHOTS)
+
+
+def made_sums(seed=0, images=60, bins=10, share=0.4, shift=0.0):
+    """Return (images, bins, 2) sums of pixels and losses; few images hold the last bins."""
+    rng = np.random.default_rng(seed)
+    present = rng.random((images, bins)) < share * np.linspace(2, 0.3, bins)
+    pixels = rng.integers(1, 9, (images, bins)) * present
+    pixels[0] += 1
+    losses = pixels * (rng.random((images, bins)) + 1 + shift)
+    return np.stack([pixels, losses], -1).astype(float)
+
+
+def with_losses(sums, change):
+    return np.stack([sums[..., 0], change(sums[..., 1], sums[..., 0])], -1)
+
+
+def compared(*sums, **options):
+    runs = [result_of(s, BINS, name=f"run{i}", **options) for i, s in enumerate(sums)]
+    return compare(runs, resamples=200)
+
+
+def test_the_same_predictions_differ_by_exactly_nothing():
+    sums = made_sums()
+    pair = compared(sums, sums.copy()).pairs[0]
+    for difference in pair.differences.values():
+        assert (difference.estimate, difference.low, difference.high) == (0, 0, 0)
+    for bins in pair.bins.values():
+        assert (bins.estimate == 0).all()
+    assert "the same" in pair.sentence
+
+
+def test_a_constant_shift_is_found_exactly_and_without_uncertainty():
+    sums = made_sums()
+    shifted = with_losses(sums, lambda loss, pixels: loss + 0.25 * pixels)
+    pair = compared(sums, shifted).pairs[0]
+    for difference in pair.differences.values():
+        assert difference.estimate == pytest.approx(0.25, abs=1e-12)
+        assert (difference.low, difference.high) == pytest.approx((0.25, 0.25), abs=1e-12)
+    for bins in pair.bins.values():
+        assert bins.estimate == pytest.approx(np.full(len(bins.estimate), 0.25), abs=1e-12)
+
+
+def test_the_difference_is_the_second_minus_the_first_mean_over_bins():
+    first, second = made_sums(0), made_sums(0)
+    second[..., 1] *= np.linspace(1, 2, 10)[None]
+    found = compared(first, second).pairs[0].differences["loss", "few", "bins"]
+    of_bins = [sums[..., 1].sum(0) / sums[..., 0].sum(0) for sums in (first, second)]
+    assert (found.first, found.second) == pytest.approx(
+        (of_bins[0][6:].mean(), of_bins[1][6:].mean())
+    )
+    assert found.estimate == pytest.approx((of_bins[1] - of_bins[0])[6:].mean())
+
+
+def test_intervals_are_percentiles_of_a_plain_loop_over_resamples():
+    first, second = made_sums(0, images=40), made_sums(0, images=40)
+    for sums in (first, second):
+        sums[4:, 9] = 0  # two scenes hold the last bin
+    second[..., 1] *= np.random.default_rng(5).uniform(0.5, 1.5, second.shape[:2])
+    groups = [str(i // 2) for i in range(40)]
+    comparison = compared(first, second, groups=groups)
+    weights = np.concatenate(list(image_weights(units_of(groups), 200, 0)))
+    terms, few = ["count", "loss"], [6, 7, 8, 9]
+    one, two = (resampled_mean_over_bins(s, terms, "loss", weights, few) for s in (first, second))
+    drawn = np.subtract(two, one)
+    found = comparison.pairs[0].differences["loss", "few", "bins"]
+    assert np.isfinite(drawn).all()
+    below = np.mean(drawn < found.low), np.mean(drawn <= found.high)
+    assert 0.005 <= below[0] <= 0.025  # 20 scenes: 1.6 % in each tail
+    assert 0.975 <= below[1] <= 0.995
+    counts = np.einsum("ri,ib->rb", weights, first[..., 0])
+    assert comparison.empty.tolist() == (counts == 0).sum(0).tolist()
+    assert comparison.empty.any()
+    assert any("left out" in note for note in comparison.notes)
+
+
+def test_the_mask_has_its_own_numbers_and_no_part_in_the_mean_over_bins():
+    everywhere, mask = made_sums(0), made_sums(1)
+    worse = with_losses(mask, lambda loss, pixels: loss + pixels)
+    runs = [
+        result_of(everywhere, BINS, mask=mask, name="a"),
+        result_of(everywhere, BINS, mask=worse, name="b"),
+    ]
+    pair = compare(runs, resamples=200).pairs[0]
+    assert pair.differences["loss", "overall", "bins"].estimate == 0
+    assert pair.differences["loss", "overall", "pooled"].estimate == pytest.approx(1.0)
+    assert pair.differences["loss", "overall", "pooled"].first == pytest.approx(
+        mask[..., 1].sum() / mask[..., 0].sum()
+    )
+
+
+def test_a_bin_without_pixels_is_no_zero():
+    sums = made_sums()
+    sums[:, 9] = 0
+    worse = with_losses(sums, lambda loss, pixels: loss + pixels)
+    pair = compared(sums, worse).pairs[0]
+    name = next(key for _, key in pair.bins)
+    assert np.isnan(pair.bins["loss", name].estimate[9])
+    assert pair.differences["loss", "few", "bins"].estimate == pytest.approx(1.0)
+    sums[:, 6:] = 0
+    none = compared(sums, sums).pairs[0].differences["loss", "few", "bins"]
+    assert none.estimate is None
+    assert none.low is None
+
+
+def test_bins_of_few_images_have_no_band():
+    sums = made_sums(images=200)
+    sums[:, 9] = 0
+    sums[:19, 9] = 1
+    noise = np.random.default_rng(0).normal(size=sums.shape[:2])
+    noisy = with_losses(sums, lambda loss, pixels: loss + noise * pixels)
+    groups = [str(i) for i in range(200)]
+    comparison = compared(sums, noisy, groups=groups)
+    binning = comparison.binnings[0]
+    band = comparison.pairs[0].bins["loss", binning.name]
+    assert binning.thin.tolist() == [False] * 9 + [True]
+    assert np.isfinite(band.low).tolist() == [True] * 9 + [False]
+    assert np.isfinite(band.estimate).all()
+
+
+def test_too_few_scenes_give_no_interval_and_say_so():
+    sums = made_sums()
+    worse = with_losses(sums, lambda loss, pixels: loss + pixels)
+    comparison = compared(sums, worse, groups=[str(i % 4) for i in range(60)])
+    difference = comparison.pairs[0].differences["loss", "overall", "bins"]
+    assert difference.estimate == pytest.approx(1.0)
+    assert (difference.low, difference.high) == (None, None)
+    assert "4 test scenes (60 images) are too few" in comparison.notes[-1]
+    assert "no interval" in comparison.pairs[0].sentence
+
+
+def several_seeds(*counts):
+    """Return runs of methods "m0", "m1", ... with the given numbers of seeds."""
+    runs = []
+    for m, count in enumerate(counts):
+        for seed in range(count):
+            sums = with_losses(
+                made_sums(0), lambda loss, pixels, s=m + 0.1 * seed: loss + s * pixels
+            )
+            run = result_of(sums, BINS, name=f"m{m}-{seed}", method=f"m{m}", seed=seed)
+            runs.append(run)
+    return runs
+
+
+def test_seeds_of_one_method_are_averaged_and_widen_the_interval():
+    comparison = compare(several_seeds(3, 3), resamples=400)
+    assert [(m.name, m.seeds) for m in comparison.methods] == [("m0", (0, 1, 2)), ("m1", (0, 1, 2))]
+    (pair,) = comparison.pairs
+    paired = pair.differences["loss", "overall", "bins"]
+    assert paired.estimate == pytest.approx(1.0)
+    # seed by seed the difference is the same: the shared seeds' variation cancels
+    assert (paired.low, paired.high) == pytest.approx((1.0, 1.0))
+    assert "and 3 seeds." in pair.sentence
+    unpaired = compare(several_seeds(3, 2), resamples=400).pairs[0]
+    difference = unpaired.differences["loss", "overall", "bins"]
+    assert difference.estimate == pytest.approx(1.0 - 0.05)
+    assert difference.low < 0.6  # Student's t of 2 seeds 0.1 apart: 0.05 x 12.7
+    assert "2 against 3 seeds" in unpaired.sentence
+
+
+def test_one_seed_claims_nothing_about_a_method():
+    runs = several_seeds(1, 1)
+    assert "nothing is claimed about the methods" in compare(runs, 200).pairs[0].sentence
+    assert "these two trained networks" in compare(runs, 200).pairs[0].sentence
+    mixed = compare(several_seeds(3, 1), 200).pairs[0].sentence
+    assert "3 seeds of m0; m1-0 is one trained network" in mixed
+
+
+def test_the_same_seed_twice_is_not_two_seeds():
+    runs = [result_of(made_sums(), BINS, name=name, method="m", seed=0) for name in "ab"]
+    assert [method.name for method in compare(runs, 200).methods] == ["a", "b"]
+
+
+def test_all_methods_are_compared_and_the_first_is_the_baseline():
+    comparison = compare(several_seeds(1, 1, 2), resamples=200)
+    assert [(pair.first, pair.second) for pair in comparison.pairs] == [(0, 1), (0, 2), (1, 2)]
+    assert compare(several_seeds(1)) is None
+    assert compare(several_seeds(2)).pairs == ()
+
+
+def test_results_are_stable_for_a_seed_and_move_with_it():
+    runs = several_seeds(1, 1)
+    noise = np.random.default_rng(0).normal(size=(60, 10))
+    runs[1].sums["all", "raw"][..., 1] += noise * runs[1].sums["all", "raw"][..., 0]
+    key = ("loss", "overall", "bins")
+    found = [compare(runs, 200, seed=s).pairs[0].differences[key] for s in (0, 0, 1)]
+    assert found[0] == found[1]
+    assert found[0].low != found[2].low
+
+
+def test_ages_are_compared_in_years_over_samples():
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 60, 400).astype(np.float32)
+    ages = LabelBins(np.arange(61.0), ["many"] * 40 + ["few"] * 20)
+    terms = ("count", "error", "absolute", "squared", "log_absolute")
+    runs = []
+    for i, scale in enumerate((4.0, 2.0)):
+        preds = torch.from_numpy((truth + rng.normal(0, scale, 400)).astype(np.float32))
+        sums = binned_sums(preds[:, None], torch.from_numpy(truth)[:, None], None, ages, terms)
+        runs.append(
+            result_of(
+                sums.numpy(),
+                ages,
+                terms,
+                name=f"r{i}",
+                label=Label("age", "years"),
+                main_metric="mae",
+                groups=[str(j) for j in range(400)],
+            )
+        )
+    comparison = compare(runs, 200)
+    assert comparison.metrics == ("mae", "rmse", "gm", "bias")
+    assert comparison.units == "400 test samples"
+    assert "MAE as the mean over the age bins of all samples" in comparison.pairs[0].sentence
+    assert "years" in comparison.pairs[0].sentence
+    assert [b.name for b in comparison.binnings] == ["1 year", "2 years", "5 years"]
+
+
+@pytest.mark.parametrize(("resamples", "seed", "message"), [(99, 0, "100"), (200, -1, "seed")])
+def test_settings_that_make_no_sense_are_refused(resamples, seed, message):
+    with pytest.raises(ConfigError, match=message):
+        compare(several_seeds(1, 1), resamples, seed)
+
+
+def test_ten_thousand_images_take_seconds_and_little_memory():
+    rng = np.random.default_rng(0)
+    bins = DepthBins.nyud2()
+    pixels = rng.poisson(3, (10000, 100)) * (rng.random((10000, 100)) < 0.3)
+    pixels[:, :7] = 0
+    terms = [TERMS.index(name) for name in ("count", "squared", "relative")]
+    runs = []
+    for i in range(2):
+        sums = pixels[..., None] * rng.random((10000, 100, 3))
+        sums[..., 0] = pixels
+        runs.append(
+            result_of(sums, bins, [TERMS[k] for k in terms], name=str(i), main_metric="rmse")
+        )
+    size = runs[0].sums["all", "raw"].nbytes
+    tracemalloc.start()
+    start = time.process_time()
+    compare(runs, resamples=1000)
+    seconds, peak = time.process_time() - start, tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert seconds < 20
+    assert peak < 6 * size + 1e8  # 1000 x 10,000 weights alone would be 8e7

@@ -1,0 +1,106 @@
+import json
+import re
+
+import pytest
+
+from depthbal.errors import ConfigError, RunFolderError
+from depthbal.reports import compare, load_results, write_report
+from depthbal.reports.markdown import markdown
+from depthbal.reports.tradeoff import tradeoff_points
+from tests.reports.run_folders import make_run
+from tools.report import main
+
+
+def test_markdown_opens_with_the_numbers_of_metrics_json(tmp_path):
+    runs = [make_run(tmp_path / "mse", posthoc=(0.5,)), make_run(tmp_path / "gai", bias=0.3)]
+    results = load_results(runs)
+    text = markdown(results, compare(results, resamples=100))
+    metrics = json.loads((runs[1] / "metrics.json").read_text())
+    groups = ("overall", "many", "medium", "few")
+    pooled = " | ".join(f"{metrics[group]['rmse']:.3f}" for group in groups)
+    per_bin = metrics["all_pixels"]["per_bin_mean"]
+    means = " | ".join(f"{per_bin[group]['rmse']:.3f}" for group in groups)
+    assert f"| gai (clamped) | {pooled} |" in text
+    assert f"| gai (clamped) | {means} |" in text
+    assert "pooled over the pixels of the balanced mask" in text
+    assert "mean over the non-empty depth bins of all pixels" in text
+    assert "- gai against mse, RMSE as the mean over the depth bins" in text
+    assert "balanced mask: drawn, seed 0" in text
+    assert "mse, balanced afterwards (sigma 0.5) against mse" in text
+
+
+def test_markdown_of_one_run_compares_nothing(tmp_path):
+    results = load_results([make_run(tmp_path / "mse")])
+    text = markdown(results)
+    assert "## Protocol" in text
+    assert "omparison" not in text
+    assert "- mse: no example images" in text
+
+
+def test_every_table_has_as_many_cells_in_all_rows(tmp_path):
+    runs = [make_run(tmp_path / "a|b"), make_run(tmp_path / "gai", bias=0.3)]
+    results = load_results(runs)
+    for block in markdown(results, compare(results, resamples=100)).split("\n\n"):
+        if block.startswith("|"):
+            cells = {len(re.split(r"(?<!\\)\|", row)) for row in block.splitlines()}
+            assert len(cells) == 1
+
+
+def test_a_report_is_written_again_but_nothing_else_is_overwritten(tmp_path):
+    run = make_run(tmp_path / "run")
+    page = write_report([run], run / "report.html")
+    before = page.read_text()
+    write_report([run], page)  # its own report
+    assert page.read_text() == before
+    other = tmp_path / "notes.html"
+    other.write_text("<html>mine</html>")
+    with pytest.raises(RunFolderError, match="not a report of depthbal"):
+        write_report([run], other)
+    assert other.read_text() == "<html>mine</html>"
+    (tmp_path / "diary.md").write_text("mine")
+    with pytest.raises(RunFolderError, match=r"diary\.md is not a report"):
+        write_report([run], tmp_path / "diary.html")
+    assert not (tmp_path / "diary.html").exists()
+    write_report([run], other, overwrite=True)
+    assert "<!doctype html>" in other.read_text().lower()
+    with pytest.raises(ConfigError, match=r"end with \.html"):
+        write_report([run], tmp_path / "report.pdf")
+    (tmp_path / "folder.html").mkdir()
+    with pytest.raises(RunFolderError, match="is a folder"):
+        write_report([run], tmp_path / "folder.html")
+
+
+def test_runs_that_cannot_be_compared_leave_no_file(tmp_path):
+    runs = [make_run(tmp_path / "a"), make_run(tmp_path / "b", mask_seed=1)]
+    with pytest.raises(ConfigError, match="balanced mask"):
+        write_report(runs, tmp_path / "report.html")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_the_tool_writes_both_files_and_names_them(tmp_path, capsys):
+    runs = [str(make_run(tmp_path / name, bias=0.1 * i)) for i, name in enumerate("ab")]
+    main([*runs, "--out", str(tmp_path / "both.html"), "--resamples", "150", "--seed", "3"])
+    assert str(tmp_path / "both.md") in capsys.readouterr().out
+    assert "150 resamples" in (tmp_path / "both.md").read_text()
+    assert "(seed 3)" in (tmp_path / "both.md").read_text()
+    main([runs[0]])
+    assert (tmp_path / "a" / "report.html").is_file()
+
+
+def test_points_of_the_trade_off_are_the_files_numbers_and_sigmas_make_families(tmp_path):
+    kinds = {"mse": {}, "gai-05": {"sigma": 0.5}, "gai-10": {"sigma": 1.0}}
+    runs = [
+        make_run(tmp_path / name, posthoc=(2.0,) * (name == "mse"), **k)
+        for name, k in kinds.items()
+    ]
+    results = load_results(runs)
+    comparison = compare(results, resamples=100)
+    points = tradeoff_points(results, comparison.methods)
+    assert [point.family for point in points] == ["mse", "mse, balanced afterwards", "gai", "gai"]
+    assert [point.noise_sigma for point in points] == [None, 2.0, 0.5, 1.0]
+    per_bin = json.loads((runs[2] / "metrics.json").read_text())
+    means = per_bin["all_pixels"]["per_bin_mean"]
+    assert (points[3].many, points[3].few) == pytest.approx(
+        (means["many"]["rmse"], means["few"]["rmse"])
+    )
+    assert points[3].few_pooled == per_bin["few"]["rmse"]
