@@ -186,7 +186,9 @@ class FeatureSmoothing(pl.Callback):
     def _batches(self, trainer: pl.Trainer) -> Iterator[Any]:
         """Yield the batches of the subset, or those that an epoch trains on."""
         if self._loader is None:
-            return islice(cast(Any, trainer.train_dataloader), int(trainer.num_training_batches))
+            batches = trainer.num_training_batches
+            limit = None if batches == float("inf") else int(batches)
+            return islice(cast(Any, trainer.train_dataloader), limit)
         fast = int(trainer.fast_dev_run)  # type: ignore[attr-defined]
         return islice(self._loader, fast or None)
 

@@ -1,7 +1,9 @@
 """The ablations: which runs they train, which numbers they read, and that nothing runs twice."""
 
 import json
+import runpy
 import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -80,14 +82,13 @@ def test_sigma_is_swept_fixed_learned_and_afterwards(tmp_path, trained):
 
 
 def test_components_are_swept_over_seeds(tmp_path, trained):
-    study = sweep_components(subject_in(tmp_path), [1, 3], [0, 1], tmp_path / "runs", [], **WORDS)
-    assert len(trained) == 6
-    for number in (1, 3):
-        for seed in (0, 1):
-            criterion = load_predictor(tmp_path / "runs" / f"balanced-K{number}-{seed}").criterion
-            assert len(criterion.prior.weights) == number
+    study = sweep_components(subject_in(tmp_path), [3], [0, 1], tmp_path / "runs", [], **WORDS)
+    assert len(trained) == 4
+    for seed in (0, 1):
+        criterion = load_predictor(tmp_path / "runs" / f"balanced-K3-{seed}").criterion
+        assert len(criterion.prior.weights) == 3
     row = study.rows[1]
-    paths = [tmp_path / "runs" / f"balanced-K1-{seed}" / "metrics.json" for seed in (0, 1)]
+    paths = [tmp_path / "runs" / f"balanced-K3-{seed}" / "metrics.json" for seed in (0, 1)]
     assert row.median("few") == pytest.approx(sum(map(score_of, paths)) / 2)
     assert study.rows[0].name == "plain"
 
@@ -124,3 +125,56 @@ def test_bad_numbers_of_components_are_refused_before_training(tmp_path, trained
 def test_no_seeds_are_refused(tmp_path, trained):
     with pytest.raises(ConfigError, match="seeds"):
         sweep_components(subject_in(tmp_path), [1], [], tmp_path, [], **WORDS)
+
+
+def tool(name, *arguments) -> int:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [name, *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(str(TOOLS / name), run_name="__main__")
+    return end.value.code
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "values", "rows"),
+    [
+        ("sweep_sigma.py", "--sigmas", [0.5], ["plain", "sigma 0.5", "learned"]),
+        ("sweep_components.py", "--components", [2], ["plain", "K = 2"]),
+    ],
+)
+def test_one_command_leaves_table_data_and_picture(
+    name, option, values, rows, tmp_path, trained, capsys
+):
+    subject = subject_in(tmp_path)
+    configs = ["--plain", subject.plain, "--balanced", subject.balanced]
+    assert tool(name, *configs, option, *values, "--out", tmp_path / "out") == 0
+    stem = {"sweep_sigma.py": "sigma", "sweep_components.py": "components"}[name]
+    content = json.loads((tmp_path / "out" / f"{stem}.json").read_text())
+    assert [row["name"] for row in content["rows"]][: len(rows)] == rows
+    assert content["metric"] == "RMSE in metres"
+    assert f"| {rows[1]} |" in (tmp_path / "out" / f"{stem}.md").read_text()
+    assert (tmp_path / "out" / f"{stem}.png").stat().st_size > 5000
+    assert f"{stem}.md" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("of", ["depth", "age"])
+def test_a_bad_value_ends_the_command_in_one_line(of, tmp_path, capsys):
+    arguments = ["--of", of, "--components", 0, "--out", tmp_path]
+    assert tool("sweep_components.py", *arguments) == 2
+    message = capsys.readouterr().err
+    assert "at least 1" in message
+    assert "Traceback" not in message
+
+
+def test_an_age_ablation_re_trains_the_base_run_of_its_seed(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(TOOLS))
+    import ablating
+
+    known, rest = ablating.parse(["--of", "age", "--data.size=24"], None, "x", lambda parser: None)
+    subject = ablating.subject_of(known)
+    assert rest == ["--data.size=24"]
+    assert subject.tool.name == "train_age.py"
+    assert subject.on_base is not None
+    assert known.out.name == "x-age"
+    assert subject.plain.name == "vanilla.yaml"
+    assert subject.balanced.name == "rrt_gai.yaml"
