@@ -78,6 +78,7 @@ def compare(
         _pair(first, second, methods, (measured, resampled), usable, plan, alike)
         for first, second in itertools.combinations(range(len(methods)), 2)
     ]
+    several = any(len(method.runs) > 1 for method in methods)
     return Comparison(
         methods=methods,
         metrics=plan.metrics,
@@ -90,7 +91,7 @@ def compare(
         units=units.text,
         scenes=units.count,
         empty=empty,
-        notes=(*notes, *resampling_notes(plan, empty, (counts == 0)[:, has_pixels])),
+        notes=(*notes, *resampling_notes(plan, empty, (counts == 0)[:, has_pixels], several)),
     )
 
 

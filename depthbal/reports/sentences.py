@@ -113,7 +113,10 @@ def _scope(first: Method, second: Method, plan: Plan, results: Sequence[RunResul
 
 
 def resampling_notes(
-    plan: Plan, empty: npt.NDArray[np.int64], empty_bins: npt.NDArray[np.bool_]
+    plan: Plan,
+    empty: npt.NDArray[np.int64],
+    empty_bins: npt.NDArray[np.bool_],
+    several_seeds: bool,
 ) -> tuple[str, ...]:
     """Return what a reader must know about the resampling.
 
@@ -121,16 +124,24 @@ def resampling_notes(
         plan: how it was done.
         empty: (bins,) resamples in which a bin with pixels was empty.
         empty_bins: (resamples, bins with pixels) where that was.
+        several_seeds: whether a method has them.
     """
     if plan.units.count < MIN_UNITS:
         return (
             f"No intervals: {plan.units.text} are too few to draw from, {MIN_UNITS} are needed.",
         )
+    scenes = plan.units.count < len(plan.units.of_image)
     notes = [
         f"Intervals: central {100 * LEVEL:.0f} % of {plan.resamples:,} resamples of "
-        f"{plan.units.text} (seed {plan.seed}), then of the images in each; every interval on its "
-        "own, not corrected for their number. Bands over bins hold in all their bins at once."
+        f"{plan.units.text}{', then of the images in each' if scenes else ''} (seed {plan.seed}), "
+        "a little wider where these are few; every interval on its own, not corrected for their "
+        "number. Bands over bins hold in all their bins at once."
     ]
+    if several_seeds:
+        notes.append(
+            "Where a method has several seeds, intervals allow for the variation between them by "
+            "Student's t; methods of the same seeds are compared seed by seed."
+        )
     if empty.any():
         some = int(empty_bins.any(1).sum())
         worst = int(empty.argmax())

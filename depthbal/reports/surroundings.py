@@ -27,21 +27,21 @@ def read_surroundings(folder: Path) -> tuple[dict[str, Any], list[str]]:
         folder: of the run.
     """
     gaps: list[str] = []
-    config = _optional(gaps, "settings", lambda: _text(folder / "config.yaml"), "")
+    config = _optional(gaps, "settings", folder / "config.yaml", _text, "")
     around: dict[str, Any] = {
         "config": config,
-        "settings": _optional(gaps, "settings", lambda: _settings(config), {}),
-        "versions": _optional(gaps, "versions", lambda: read_json(folder / "versions.json"), {}),
-        "curves": _optional(
-            gaps, "learning curves", lambda: read_curves(folder / "metrics.csv"), {}
-        ),
+        "settings": {},
+        "versions": _optional(gaps, "versions", folder / "versions.json", read_json, {}),
+        "curves": _optional(gaps, "learning curves", folder / "metrics.csv", read_curves, {}),
         "histogram": _optional(
-            gaps, "training histogram", lambda: Histogram.load(folder / "histogram.json"), None
+            gaps, "training histogram", folder / "histogram.json", Histogram.load, None
         ),
         "prior": None,
     }
+    if config:
+        around["settings"] = _optional(gaps, "settings", folder / "config.yaml", _settings, {})
     if (folder / "prior.json").is_file():
-        around["prior"] = _optional(gaps, "prior", lambda: _mixture(folder / "prior.json"), None)
+        around["prior"] = _optional(gaps, "prior", folder / "prior.json", _mixture, None)
     return around, gaps
 
 
@@ -56,7 +56,7 @@ def read_examples(path: Path, label: Label) -> tuple[tuple[Example, ...], list[s
         lacking = [f"no example images ({path.name}); {AGAIN}"] if label.name == "depth" else []
         return (), lacking
     gaps: list[str] = []
-    return _optional(gaps, "example images", lambda: _examples(Arrays(path)), ()), gaps
+    return _optional(gaps, "example images", path, _examples, ()), gaps
 
 
 def noise_sigma(
@@ -93,10 +93,15 @@ def noise_sigma(
     return None
 
 
-def _optional(gaps: list[str], what: str, read: Callable[[], Any], otherwise: Any) -> Any:
-    """Read something that a report can do without; say what is missing and why."""
+def _optional(
+    gaps: list[str], what: str, path: Path, read: Callable[[Path], Any], otherwise: Any
+) -> Any:
+    """Read a file that a report can do without; say what is missing and why."""
+    if not path.is_file():
+        gaps.append(f"no {what}: {path.name} is missing")
+        return otherwise
     try:
-        return read()
+        return read(path)
     except (OSError, ValueError, KeyError, IndexError, yaml.YAMLError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         gaps.append(f"no {what}: {reason}")
@@ -107,8 +112,8 @@ def _text(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def _settings(config: str) -> dict[str, Any]:
-    content = yaml.safe_load(config) if config else {}
+def _settings(path: Path) -> dict[str, Any]:
+    content = yaml.safe_load(_text(path))
     if not isinstance(content, dict):
         raise ValueError("config.yaml holds no settings")
     return content
@@ -119,7 +124,8 @@ def _mixture(path: Path) -> GaussianMixture | None:
     return GaussianMixture.load(path) if kind_of(path) == GaussianMixture.__name__ else None
 
 
-def _examples(arrays: Arrays) -> tuple[Example, ...]:
+def _examples(path: Path) -> tuple[Example, ...]:
+    arrays = Arrays(path)
     reasons, names = arrays["reason"], arrays["name"]
     if not len(reasons) == len(names) <= MAX_EXAMPLES:
         raise RunFolderError(f"{arrays.path} holds {len(names)} names of {len(reasons)} examples")

@@ -7,7 +7,15 @@ import numpy as np
 import torch
 import yaml
 
-from depthbal.evaluation import DepthBins, Evaluation, balanced_mask
+from depthbal.evaluation import (
+    LABEL_TERMS,
+    DepthBins,
+    Evaluation,
+    Label,
+    LabelBins,
+    SampleEvaluation,
+    balanced_mask,
+)
 from depthbal.priors import GaussianMixture, Histogram
 from depthbal.priors.files import write_json
 
@@ -88,6 +96,51 @@ def evaluate(path, bias, target, bins, mask_seed, prefix, protocol, posthoc, int
     suffix = "" if posthoc is None else f"_posthoc_{posthoc:g}"
     write_json(path / f"metrics{suffix}.json", evaluation.result())
     np.savez_compressed(path / f"per_image{suffix}.npz", **evaluation.per_image())
+
+
+def make_age_run(path, spread, people=100):
+    """Write a run folder of ages: one number per image, no balanced mask, two images a person."""
+    write_json(path / "versions.json", {"depthbal": "0.1.0", "seed": 0})
+    (path / "config.yaml").write_text(yaml.safe_dump({"seed_everything": 0, "spread": spread}))
+    rng = np.random.default_rng(0)
+    ages = rng.integers(0, 80, 2 * people)
+    preds = torch.from_numpy(ages + rng.normal(0, spread, len(ages))).float()
+    evaluation = Evaluation(
+        LabelBins.from_counts(np.arange(81.0), np.arange(80, 0, -1), 50, 20),
+        ("clamped",),
+        "clamped",
+        {"name": "age", "epochs": 1},
+        terms=LABEL_TERMS,
+        label=Label("age", "years"),
+        main_metric="mae",
+    )
+    groups = [f"person {i // 2}" for i in range(len(ages))]
+    evaluation.update({"clamped": preds}, torch.from_numpy(ages).float(), groups=groups)
+    return _save(path, evaluation)
+
+
+def make_pose_run(path, scale, samples=60):
+    """Write a run folder of errors that were computed elsewhere, by distance to the mean pose."""
+    write_json(path / "versions.json", {"depthbal": "0.1.0", "seed": 0})
+    (path / "config.yaml").write_text(yaml.safe_dump({"seed_everything": 0, "scale": scale}))
+    rng = np.random.default_rng(0)
+    distance = rng.uniform(0, 400, samples)
+    evaluation = SampleEvaluation(
+        LabelBins(np.arange(0, 405.0, 5.0), ["many"] * 40 + ["few"] * 40),
+        ("mpjpe", "pa_mpjpe"),
+        {"name": "poses", "epochs": 1},
+        Label("distance to the mean pose", "mm"),
+    )
+    errors = {name: scale * rng.uniform(50, 90, samples) for name in ("mpjpe", "pa_mpjpe")}
+    tensors = {name: torch.from_numpy(error) for name, error in errors.items()}
+    evaluation.update(tensors, torch.from_numpy(distance), groups=[str(i) for i in range(samples)])
+    return _save(path, evaluation)
+
+
+def _save(path, evaluation):
+    write_json(path / "metrics.json", evaluation.result())
+    evaluation.save_per_image(path / "per_image.npz")
+    return path
 
 
 def add_examples(path, count=3):

@@ -7,7 +7,7 @@ from depthbal.errors import ConfigError, RunFolderError
 from depthbal.reports import compare, load_results, write_report
 from depthbal.reports.markdown import markdown
 from depthbal.reports.tradeoff import tradeoff_points
-from tests.reports.run_folders import make_run
+from tests.reports.run_folders import make_age_run, make_pose_run, make_run
 from tools.report import main
 
 
@@ -104,3 +104,31 @@ def test_points_of_the_trade_off_are_the_files_numbers_and_sigmas_make_families(
         (means["many"]["rmse"], means["few"]["rmse"])
     )
     assert points[3].few_pooled == per_bin["few"]["rmse"]
+
+
+def test_ages_are_reported_in_years_over_samples_without_mask_or_pictures(tmp_path):
+    runs = [make_age_run(tmp_path / "vanilla", 8.0), make_age_run(tmp_path / "gai", 4.0)]
+    text = (
+        write_report(runs, tmp_path / "report.html", resamples=200).with_suffix(".md").read_text()
+    )
+    metrics = json.loads((runs[1] / "metrics.json").read_text())
+    shots = " | ".join(f"{metrics[g]['mae']:.2f}" for g in ("overall", "many", "medium", "few"))
+    assert f"| gai | {shots} |" in text
+    assert "MAE in years, pooled over all samples" in text
+    assert "This holds over 100 test scenes (200 samples)" in text
+    for word in ("mask", "pixel", "metre", " m,", "example", "depth bins"):
+        assert word not in text.replace("depthbal", "")
+
+
+def test_errors_of_poses_are_reported_in_millimetres(tmp_path):
+    runs = [make_pose_run(tmp_path / "mse", 1.0), make_pose_run(tmp_path / "bmc", 0.5)]
+    results = load_results(runs)
+    comparison = compare(results, resamples=200)
+    assert comparison.metrics == ("mpjpe", "pa_mpjpe")
+    found = comparison.pairs[0].differences["mpjpe", "overall", "pooled"]
+    metrics = json.loads((runs[0] / "metrics.json").read_text())
+    assert found.estimate == pytest.approx(-metrics["overall"]["mpjpe"] / 2)
+    assert found.high < 0
+    text = markdown(results, comparison)
+    assert "MPJPE in mm, mean over the non-empty distance to the mean pose bins" in text
+    assert results[0].readouts == ("",)
