@@ -44,36 +44,48 @@ def run(arguments: Sequence[str], tool: Path, configs: Path) -> None:
     Raises:
         DepthbalError: Whatever the user can mend.
     """
-    parser = argparse.ArgumentParser(
-        prog=AGE.prog, description=DESCRIPTION, allow_abbrev=False, add_help=False
-    )
-    parser.add_argument("--base", metavar="RUN", help="run whose backbone gets a new head")
-    parser.add_argument("--density", metavar="PNG", type=Path, help="only draw the label density")
-    parser.add_argument("--seeds", type=int, nargs="+", help="compare over several seeds")
+    parser = _parser()
     known, rest = parser.parse_known_args(arguments)
-    single = known.base or "--resume" in rest or last_config(rest) is not None
+    config = last_config(rest)
+    resumes = any(argument.partition("=")[0] == "--resume" for argument in rest)
+    single = resumes or known.base is not None or config is not None
     if not single and {"-h", "--help"} & set(rest):
         parser.print_help()
         return
     if single and known.seeds:
         raise ConfigError("--seeds is for the comparison of the drawn faces, without --config")
     if known.base is not None:
-        default = [] if last_config(rest) else ["--config", str(configs / "rrt_gai.yaml")]
+        default = [] if config else ["--config", str(configs / "rrt_gai.yaml")]
         rest = inherit([*default, *rest], known.base)
-    elif (config := last_config(rest)) is not None and retrains(config):
-        raise ConfigError(
-            f"{config} trains a new head on the backbone of a finished run: give it with --base "
-            "RUN, such as the run of configs/age/vanilla.yaml"
-        )
+    elif config is not None:
+        _require_base(config, rest)
     if known.density is not None:
-        density(
-            rest if single else ["--config", str(configs / "drawn" / "vanilla.yaml"), *rest],
-            known.density,
-        )
+        default = [] if single else ["--config", str(configs / "drawn" / "vanilla.yaml")]
+        density([*default, *rest], known.density)
     elif single:
         train(rest, configs / "vanilla.yaml", AGE)
     else:
         compare(rest, known.seeds, tool, configs / "drawn")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=AGE.prog, description=DESCRIPTION, allow_abbrev=False, add_help=False
+    )
+    parser.add_argument("--base", metavar="RUN", help="run whose backbone gets a new head")
+    parser.add_argument("--density", metavar="PNG", type=Path, help="only draw the label density")
+    parser.add_argument("--seeds", type=int, nargs="+", help="compare over several seeds")
+    return parser
+
+
+def _require_base(config: Path, arguments: Sequence[str]) -> None:
+    """Say what a config that trains a head only lacks, before its settings are looked at."""
+    given = any(argument.startswith("--model.base_run") for argument in arguments)
+    if retrains(config) and not given:
+        raise ConfigError(
+            f"{config} trains a new head on the backbone of a finished run: give it with --base "
+            "RUN, such as the run of configs/age/vanilla.yaml"
+        )
 
 
 def retrains(config: Path) -> bool:
@@ -113,7 +125,10 @@ def compare(rest: Sequence[str], seeds: Sequence[int] | None, tool: Path, config
             folders.append(out / f"{name}{suffix}")
             if name != "vanilla":
                 line = inherit(line, str(base))
-            train_missing({folders[-1]: missing_work(folders[-1], line, AGE)}, tool)
+            work = [*line, "--out", str(folders[-1])]
+            if "--overwrite" not in settings:
+                work = missing_work(folders[-1], line, AGE)
+            train_missing({folders[-1]: work}, tool)
     console = Console()
     print_runs(console, {name: [_metrics(run) for run in found] for name, found in runs.items()})
     report = write_report([run for found in runs.values() for run in found], out / "report.html")

@@ -30,36 +30,36 @@ def print_result(console: Console, metrics: Metrics) -> None:
 
 
 def print_runs(console: Console, runs: Mapping[str, Sequence[Metrics]]) -> None:
-    """Print several methods, medians over their runs, and what changes against the first.
+    """Print several methods by shot, medians over their runs, and changes against the first.
 
     Args:
         console: Where to.
         runs: Per method the results of its seeds.
     """
     seeds = max(len(results) for results in runs.values())
-    table = _table(f"Median of {seeds} seeds" if seeds > 1 else "Errors by shot", "")
-    for metric in METRICS.values():
-        for group in GROUPS:
-            table.add_column(f"{metric}\n{group}", justify="right", no_wrap=True)
-    found = {name: _medians(results) for name, results in runs.items()}
-    first = next(iter(found))
-    for name, row in found.items():
-        table.add_row(name, *(_cell(value) for value in row))
-    for name in list(found)[1:]:
-        changes = zip(found[name], found[first], strict=True)
-        table.add_row(f"{name} vs {first}", *(_change(new, old) for new, old in changes))
+    title = f"Medians of {seeds} seeds" if seeds > 1 else "Methods by shot"
+    table = _table(f"{title}, changes against {next(iter(runs))}", "shot")
+    table.add_column("method", no_wrap=True)
+    for name in METRICS.values():
+        table.add_column(name, justify="right", no_wrap=True)
+    for group in GROUPS:
+        first: list[float | None] = []
+        for method, results in runs.items():
+            found = [_median(results, group, metric) for metric in METRICS]
+            changes = [_change(*pair) for pair in zip(found, first, strict=False)] or [""] * 3
+            cells = [f"{_cell(value)}{text}" for value, text in zip(found, changes, strict=True)]
+            table.add_row("" if first else group, method, *cells)
+            first = first or found
     console.print(table)
 
 
-def _medians(results: Sequence[Metrics]) -> list[float | None]:
-    values = [
-        [result[group][metric] for result in results] for metric in METRICS for group in GROUPS
-    ]
-    return [None if None in column else statistics.median(column) for column in values]
+def _median(results: Sequence[Metrics], group: str, metric: str) -> float | None:
+    values = [result[group][metric] for result in results]
+    return None if None in values else statistics.median(values)
 
 
 def _change(new: float | None, old: float | None) -> str:
-    return "-" if new is None or not old else f"{100 * (new / old - 1):+.0f} %"
+    return "" if new is None or not old else f" ({100 * (new / old - 1):+.0f} %)"
 
 
 def _cell(value: float | None) -> str:

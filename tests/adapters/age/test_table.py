@@ -7,6 +7,8 @@ from rich.console import Console
 from depthbal.adapters.age.table import print_result, print_runs
 from depthbal.evaluation import GROUPS
 
+FEW = ["4.00", "2.00"]
+
 
 def result(few, **values):
     row = {"mae": 4.0, "gm": 2.0, "bmae": 8.0, "mse": 20.0, "bmse": 90.0, "count": 7} | values
@@ -35,13 +37,21 @@ def test_a_shot_without_images_is_a_dash():
 def test_methods_are_medians_over_seeds_and_compared_with_the_first():
     vanilla = [result(30.0), result(10.0), result(20.0)]
     gai = [result(16.0), result(15.0), result(99.0)]
-    text = printed(print_runs, {"vanilla": vanilla, "rrt_gai": gai})
-    assert "Median of 3 seeds" in text
-    assert line(text, "vanilla")[-1] == "20.00"
-    assert line(text, "rrt_gai")[-1] == "16.00"
-    assert line(text, "rrt_gai vs vanilla")[-2:] == ["-20", "%"]
+    rows = printed(print_runs, {"vanilla": vanilla, "rrt_gai": gai}).splitlines()
+    assert "Medians of 3 seeds, changes against vanilla" in rows[0]
+    assert next(row for row in rows if "few" in row).split() == ["few", "vanilla", *FEW, "20.00"]
+    last = [row.strip() for row in rows if row.strip()][-1]
+    assert last.endswith("16.00 (-20 %)")
 
 
-def test_a_change_from_nothing_is_a_dash():
+def test_there_is_no_change_from_nothing():
     text = printed(print_runs, {"vanilla": [result(None)], "rrt_gai": [result(5.0)]})
-    assert line(text, "rrt_gai vs vanilla")[-1] == "-"
+    assert line(text, "few") == ["few", "vanilla", "-", "-", "-"]
+    assert text.rstrip().endswith("5.00")
+
+
+def test_the_comparison_fits_a_terminal_of_80_characters():
+    runs = {name: [result(123.456)] for name in ("vanilla", "rrt_sqrt_inverse")}
+    console = Console(file=io.StringIO(), width=80)
+    print_runs(console, runs)
+    assert "…" not in console.file.getvalue()
