@@ -120,7 +120,8 @@ def _values(view: View, metric: str, statistic: Statistic) -> list[dict[str, flo
     for number, method in enumerate(view.comparison.methods):
         pair = pairs.get(max(number, 1))
         if pair is None:
-            rows.append(_own(view.results[method.runs[0]], metric, statistic))
+            own = [_own(view.results[run], metric, statistic) for run in method.runs]
+            rows.append({group: _mean([row[group] for row in own]) for group in GROUPS})
             continue
         found = {group: pair.differences.get((metric, group, statistic)) for group in GROUPS}
         rows.append(
@@ -130,6 +131,11 @@ def _values(view: View, metric: str, statistic: Statistic) -> list[dict[str, flo
             }
         )
     return rows
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if len(known) == len(values) else None
 
 
 def _own(result: RunResult, metric: str, statistic: Statistic) -> dict[str, float | None]:

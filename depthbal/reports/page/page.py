@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
-
 from depthbal.files import replacing
 from depthbal.reports.comparison import Comparison
 from depthbal.reports.page import answer, provenance
@@ -93,8 +91,8 @@ def _render(
         gallery=examples,
         facts=provenance.facts(view),
         configs=provenance.configs(view),
-        style=Markup(style_sheet()),
-        script=Markup(script()),
+        style=style_sheet(),
+        script=script(),
         payload=packed_json(data),
         plotly=plotly,
     )

@@ -50,8 +50,8 @@ class ExampleRow:
 
 
 @dataclass(frozen=True)
-class Scale:
-    """A colour bar."""
+class ColourBar:
+    """A colour bar with the values at its ends and in its middle."""
 
     source: str
     title: str
@@ -60,11 +60,34 @@ class Scale:
 
 @dataclass(frozen=True)
 class Gallery:
-    """All examples, and their two colour scales."""
+    """All examples, and their two colour bars."""
 
     rows: list[ExampleRow]
-    scales: list[Scale]
+    bars: list[ColourBar]
     left_out: int
+
+
+@dataclass(frozen=True)
+class Scales:
+    """The colour scales of all examples: labels from low to high, errors from -reach to reach."""
+
+    low: float
+    high: float
+    reach: float
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One test image: {run: example}, and {reason: runs}."""
+
+    runs: dict[int, Example]
+    reasons: dict[str, list[int]]
+
+    @property
+    def reason(self) -> str:
+        """The first of the reasons, in the order of the page."""
+        known = [reason for reason in REASONS if reason in self.reasons]
+        return known[0] if known else next(iter(self.reasons))
 
 
 def gallery(view: View, quality: int = QUALITY) -> Gallery | None:
@@ -80,119 +103,119 @@ def gallery(view: View, quality: int = QUALITY) -> Gallery | None:
     if not by_image:
         return None
     chosen = _chosen(by_image)
-    shown = [example for found in chosen for example in found.values()]
-    low, high = _label_range(shown)
-    reach = _error_reach(shown)
+    scales = _scales([example for shown in chosen for example in shown.runs.values()])
     rows: list[ExampleRow] = []
-    for found in chosen:
-        before = sum(_reason(found) == row.reason for row in rows)
-        rows.append(_row(view, found, low, high, reach, quality, folded=before >= UNFOLDED))
-    unit, digits = view.words.unit, view.main.digits
-    scales = [
-        Scale(
-            _bar(LABEL_COLOURS, quality),
+    for shown in chosen:
+        before = sum(shown.reason == row.reason for row in rows)
+        rows.append(_row(view, shown, scales, quality, folded=before >= UNFOLDED))
+    return Gallery(rows, _bars(view, scales, quality), len(by_image) - len(chosen))
+
+
+def _bars(view: View, scales: Scales, quality: int) -> list[ColourBar]:
+    digits = min(view.main.digits, 2)
+    middle = (scales.low + scales.high) / 2
+    return [
+        ColourBar(
+            _ramp(LABEL_COLOURS, quality),
             f"{view.words.axis}, truth and predictions",
-            (short(round(low, 2)), short(round((low + high) / 2, 2)), short(round(high, 2))),
+            (short(round(scales.low, 2)), short(round(middle, 2)), short(round(scales.high, 2))),
         ),
-        Scale(
-            _bar(ERROR_COLOURS, quality),
-            f"prediction minus truth ({unit})",
-            (f"≤ {fixed(-reach, min(digits, 2))}", "0", f"≥ {fixed(reach, min(digits, 2), True)}"),
+        ColourBar(
+            _ramp(ERROR_COLOURS, quality),
+            f"prediction minus truth ({view.words.unit})",
+            (f"≤ {fixed(-scales.reach, digits)}", "0", f"≥ {fixed(scales.reach, digits, True)}"),
         ),
     ]
-    return Gallery(rows, scales, len(by_image) - len(chosen))
 
 
-def _by_image(view: View) -> list[dict[int, Example]]:
-    """Group the examples by reason and test image, {run: example}, each run's first ones first."""
-    grouped: dict[tuple[str, int], dict[int, Example]] = {}
-    place: dict[tuple[str, int], int] = {}
+def _by_image(view: View) -> list[Shown]:
+    """Collect the runs and reasons of every test image; those of most runs first."""
+    found: dict[int, Shown] = {}
+    place: dict[int, int] = {}
     for run, result in enumerate(view.results):
         seen: dict[str, int] = {}
         for example in result.examples:
-            key = (example.reason, example.index)
-            grouped.setdefault(key, {})[run] = example
+            shown = found.setdefault(example.index, Shown({}, {}))
+            shown.runs[run] = example
+            shown.reasons.setdefault(example.reason, []).append(run)
             seen[example.reason] = seen.get(example.reason, -1) + 1
-            place[key] = min(place.get(key, seen[example.reason]), seen[example.reason])
+            place[example.index] = min(place.get(example.index, len(found)), seen[example.reason])
     order = {reason: number for number, reason in enumerate(REASONS)}
-    keys = sorted(grouped, key=lambda key: (order.get(key[0], len(order)), place[key]))
-    return [grouped[key] for key in keys]
+
+    def rank(index: int) -> tuple[int, int, int]:
+        shown = found[index]
+        return order.get(shown.reason, len(order)), -len(shown.runs), place[index]
+
+    return [found[index] for index in sorted(found, key=rank)]
 
 
-def _chosen(by_image: list[dict[int, Example]]) -> list[dict[int, Example]]:
+def _chosen(by_image: list[Shown]) -> list[Shown]:
     """Take images of every reason in turn until `MAX_EXAMPLES` predictions are reached."""
     queues: dict[str, list[int]] = {}
-    for number, found in enumerate(by_image):
-        queues.setdefault(_reason(found), []).append(number)
+    for number, shown in enumerate(by_image):
+        queues.setdefault(shown.reason, []).append(number)
     taken: list[int] = []
     room = MAX_EXAMPLES
     while any(queues.values()):
         for queue in queues.values():
-            if queue and len(by_image[queue[0]]) <= room:
-                room -= len(by_image[queue[0]])
+            if queue and len(by_image[queue[0]].runs) <= room:
+                room -= len(by_image[queue[0]].runs)
                 taken.append(queue.pop(0))
             else:
                 queue.clear()
     return [by_image[number] for number in sorted(taken)]
 
 
-def _reason(found: dict[int, Example]) -> str:
-    return next(iter(found.values())).reason
+def _title(view: View, shown: Shown) -> str:
+    """Return why the image is here: "worst of mse, gai; most few-shot pixels"."""
+    parts = []
+    for reason, runs in shown.reasons.items():
+        part = REASONS.get(reason, reason)
+        if len(runs) < len(view.results):
+            part += f" of {', '.join(view.results[run].name for run in runs)}"
+        parts.append(part)
+    return "; ".join(parts)
 
 
-def _row(
-    view: View,
-    found: dict[int, Example],
-    low: float,
-    high: float,
-    reach: float,
-    quality: int,
-    folded: bool,
-) -> ExampleRow:
-    one = next(iter(found.values()))
+def _row(view: View, shown: Shown, scales: Scales, quality: int, folded: bool) -> ExampleRow:
+    one = next(iter(shown.runs.values()))
     pictures = [
         _picture(_jpeg(one.image, quality), one.image.shape, "image", f"test image {one.name}"),
-        _label_picture(one.truth, one.truth > 0, low, high, "truth", one.name, quality),
+        _label_picture(one.truth, one.truth > 0, scales, "truth", one.name, quality),
     ]
-    for run, example in found.items():
-        name = view.results[run].name
-        who = f"{name}: " if len(view.results) > 1 else ""
+    for run, example in shown.runs.items():
+        who = view.results[run].name if len(view.results) > 1 else "prediction"
         unit, digits = view.words.unit, view.main.digits
+        caption = f"{who}, RMSE {fixed(example.rmse, digits)} {unit}"
+        known = np.isfinite(example.pred)
+        pictures.append(_label_picture(example.pred, known, scales, caption, one.name, quality))
+        error, known = _error(example)
+        pixels = _coloured(error / (2 * scales.reach) + 0.5, known, ERROR_COLOURS)
+        mean = float(error[known].mean()) if known.any() else None
+        caption = f"error, mean {fixed(mean, digits, True)} {unit}"
+        source = _webp(pixels, quality)
         pictures.append(
-            _label_picture(
-                example.pred,
-                np.isfinite(example.pred),
-                low,
-                high,
-                f"{who}prediction, RMSE {fixed(example.rmse, digits)} {unit}",
-                one.name,
-                quality,
-            )
+            _picture(source, pixels.shape, caption, f"signed error of {who} on {one.name}")
         )
-        error = example.pred - example.truth
-        scaled = error / (2 * reach) + 0.5
-        pixels = _coloured(scaled, (example.truth > 0) & np.isfinite(error), ERROR_COLOURS)
-        mean = float(error[example.truth > 0].mean()) if (example.truth > 0).any() else None
-        caption = f"{who}error, mean {fixed(mean, digits, True)} {unit}"
-        pictures.append(
-            _picture(_webp(pixels, quality), pixels.shape, caption, f"signed error on {one.name}")
-        )
-    title = REASONS.get(one.reason, one.reason)
-    if len(found) < len(view.results):
-        title += f" of {', '.join(view.results[run].name for run in found)}"
-    return ExampleRow(one.name, one.reason, title, pictures, folded)
+    return ExampleRow(one.name, shown.reason, _title(view, shown), pictures, folded)
+
+
+def _error(example: Example) -> tuple[FloatImage, npt.NDArray[np.bool_]]:
+    """Return prediction minus truth, and where both are known."""
+    error = example.pred - example.truth
+    return error, (example.truth > 0) & np.isfinite(error)
 
 
 def _label_picture(
     values: FloatImage,
     known: npt.NDArray[np.bool_],
-    low: float,
-    high: float,
+    scales: Scales,
     caption: str,
     name: str,
     quality: int,
 ) -> Picture:
-    pixels = _coloured((values - low) / (high - low), known, LABEL_COLOURS)
+    scaled = (values - scales.low) / (scales.high - scales.low)
+    pixels = _coloured(scaled, known, LABEL_COLOURS)
     return _picture(_webp(pixels, quality), pixels.shape, caption, f"{caption} of {name}")
 
 
@@ -200,20 +223,13 @@ def _picture(source: str, shape: Sequence[int], caption: str, description: str) 
     return Picture(source, int(shape[1]), int(shape[0]), caption, description)
 
 
-def _label_range(examples: Sequence[Example]) -> tuple[float, float]:
+def _scales(examples: Sequence[Example]) -> Scales:
+    """Return scales that fit all: every truth, and 98 of 100 pixels' errors."""
     values = np.concatenate([e.truth[e.truth > 0] for e in examples])
-    if not values.size:
-        return 0.0, 1.0
-    low, high = float(values.min()), float(values.max())
-    return (low, high) if high > low else (low, low + 1.0)
-
-
-def _error_reach(examples: Sequence[Example]) -> float:
-    """Return the error at the ends of the colour scale: 98 of 100 pixels lie within."""
-    errors = np.concatenate([np.abs(e.pred - e.truth)[e.truth > 0] for e in examples])
-    errors = errors[np.isfinite(errors)]
+    low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 1.0)
+    errors = np.concatenate([np.abs(error[known]) for error, known in map(_error, examples)])
     reach = float(np.quantile(errors, 0.98)) if errors.size else 1.0
-    return float(f"{max(reach, 1e-6):.1g}")
+    return Scales(low, high if high > low else low + 1.0, float(f"{max(reach, 1e-6):.1g}"))
 
 
 def _coloured(
@@ -226,7 +242,7 @@ def _coloured(
     return pixels
 
 
-def _bar(colours: str, quality: int) -> str:
+def _ramp(colours: str, quality: int) -> str:
     ramp = np.linspace(0, 1, 256)[None].repeat(4, axis=0)
     return _webp(_coloured(ramp, np.ones_like(ramp, dtype=bool), colours), quality)
 

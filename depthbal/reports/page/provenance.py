@@ -163,10 +163,10 @@ def _comparison(view: View) -> Facts:
     assert found is not None
     left_out = int((found.empty > 0).sum())
     rows = {
-        "intervals": f"{found.level:.0%}, bootstrap over {found.units}",
+        "intervals": f"{100 * found.level:.0f} %, bootstrap over {found.units}",
         "resamples": f"{found.resamples}, seed {found.seed}",
-        "bins empty in a resample": f"left out of it; {left_out} bins were, at most "
-        f"{int(found.empty.max()) if found.empty.size else 0} times",
-        "bands per bin": f"hold in all bins at once with {found.level:.0%}",
+        "bins empty in a resample": f"left out of it; {left_out or 'none'} of the bins"
+        + (f", at most {int(found.empty.max()):,} times" if left_out else ""),
+        "bands per bin": f"hold in all bins at once with {100 * found.level:.0f} %",
     }
     return Facts("Comparison", [""], [(name, [value]) for name, value in rows.items()])

@@ -16,25 +16,28 @@ COLOURS = 8
 
 @dataclass(frozen=True)
 class RunStyle:
-    """How one run is drawn: evaluations of one training share its colour, not its dashes."""
+    """How one run is drawn.
+
+    Runs that differ in their seed only look alike; what was balanced afterwards has the colour of
+    its run, and other dashes.
+    """
 
     colour: int
     dash: str
 
 
 def run_styles(results: Sequence[RunResult]) -> list[RunStyle]:
-    """Give every run folder a colour, and further evaluations of it other dashes."""
-    single = len({str(result.path) for result in results}) == 1
-    folders: dict[str, int] = {}
-    seen: dict[str, int] = {}
+    """Give every method a colour, and further evaluations of its runs other dashes."""
+    trained = {str(result.path): result.method for result in results if not result.posthoc}
+    origins = [trained.get(str(result.path), result.method) for result in results]
+    numbers = {origin: number for number, origin in enumerate(dict.fromkeys(origins))}
+    evaluations: dict[str, dict[str, int]] = {}
     styles = []
-    for result in results:
-        key = str(result.path)
-        number = folders.setdefault(key, len(folders))
-        turn = seen.get(key, 0) + number // COLOURS
-        seen[key] = seen.get(key, 0) + 1
-        # the grey of the first run says "reference", which needs another run
-        colour = 1 if single else number % COLOURS
+    for result, origin in zip(results, origins, strict=True):
+        found = evaluations.setdefault(origin, {})
+        turn = found.setdefault(result.method, len(found)) + numbers[origin] // COLOURS
+        # the grey of the first one says "reference", which needs another
+        colour = 1 if len(numbers) == 1 else numbers[origin] % COLOURS
         styles.append(RunStyle(colour, DASHES[turn % len(DASHES)]))
     return styles
 

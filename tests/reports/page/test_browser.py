@@ -114,6 +114,18 @@ def test_every_figure_of_a_comparison_draws_and_nothing_is_wider_than_a_phone(dr
     assert page.complaints() == []
 
 
+def test_five_runs_with_long_names_fit_a_phone(driver, tmp_path):
+    runs = [depth_result(f"{'a_long_name_without_a_break_' * 3}{k}") for k in range(5)]
+    write_page(runs, compare(runs, resamples=100), tmp_path / "five.html")
+    page = Page(driver, tmp_path / "five.html")
+    page.size(390)
+    page.draw_all()
+    assert page.run("return document.documentElement.scrollWidth") <= 390
+    page.size(1200)
+    assert page.run("return document.documentElement.scrollWidth") <= 1200
+    assert page.complaints() == []
+
+
 def test_names_of_users_are_text_in_figures_too(driver, pair_page):
     page = Page(driver, pair_page)
     page.draw_all()

@@ -4,6 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from depthbal.evaluation import GROUPS
 from depthbal.reports.comparing import compare
 from depthbal.reports.page import write_page
 from depthbal.reports.page.page import MAX_BYTES
@@ -96,6 +97,29 @@ def test_differences_are_against_the_first_run_with_their_intervals(pair):
     assert compare(runs, resamples=100).pairs[0].sentence in pair
 
 
+def test_seeds_of_one_method_are_one_row_with_their_mean(tmp_path):
+    runs = [depth_result(f"a-{k}", noise=0.1 + k, method="a", seed=k) for k in range(2)]
+    html = page_of(tmp_path, *runs)
+    assert "mean of 2 seeds" in html
+    cells = re.search(r'(?s)id="answer-rmse-pooled".*?</table>', html).group(0)
+    found = [float(value) for value in re.findall(r'data-value="([^"]+)"', cells)]
+    assert found == pytest.approx(
+        [np.mean([run.metrics[g]["rmse"] for run in runs]) for g in GROUPS], rel=1e-12
+    )
+    styles = {(run["colour"], run["dash"]) for run in page_data(html)["runs"]}
+    assert len(styles) == 1
+
+
+def test_an_evaluation_balanced_afterwards_has_its_runs_colour_and_other_dashes(tmp_path):
+    plain = depth_result("plain")
+    after = replace(
+        depth_result("plain, afterwards", noise=0.2, method="b", posthoc=True), path=plain.path
+    )
+    styles = page_data(page_of(tmp_path, plain, depth_result("other"), after))["runs"]
+    assert styles[2]["colour"] == styles[0]["colour"] != styles[1]["colour"]
+    assert styles[2]["dash"] != styles[0]["dash"]
+
+
 def test_names_and_configs_of_users_are_text(tmp_path):
     evil = '<img src=x onerror=alert(1)>"&amp;</script>'
     result = replace(depth_result(), name=evil, config=f"a: {evil}", gaps=(evil,))
@@ -146,7 +170,7 @@ def test_many_large_runs_stay_below_the_limit(tmp_path):
     html = page_of(tmp_path, *runs, compared=False)
     assert len(html.encode()) < MAX_BYTES
     # noise compresses badly: what had to go is named
-    assert len(re.findall(r"signed error on", html)) <= MAX_EXAMPLES
+    assert len(re.findall(r"signed error of", html)) <= MAX_EXAMPLES
 
 
 def test_at_most_24_predictions_are_shown_and_each_run_and_reason_has_its_share(tmp_path):

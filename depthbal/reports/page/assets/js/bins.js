@@ -111,34 +111,58 @@ function shotText(shot) {
   return shot && shot !== "mixed" ? `${shot}-shot, ` : "";
 }
 
+/** Return the corners of a staircase over the bins that are wanted, joined where they touch. */
+function stairs(bins, values, wanted = () => true) {
+  const x = [];
+  const y = [];
+  values.forEach((value, bin) => {
+    if (wanted(bin)) {
+      x.push(bins.low[bin], bins.high[bin]);
+      y.push(value, value);
+    } else if (wanted(bin + 1) || wanted(bin - 1)) {
+      // the riser between a wanted bin and its neighbour, and a break behind it
+      const after = wanted(bin - 1) ? [bins.low[bin]] : [];
+      const before = wanted(bin + 1) ? [bins.high[bin]] : [];
+      x.push(...after, bins.low[bin], ...before);
+      y.push(...after.map(() => value), null, ...before.map(() => value));
+    } else {
+      x.push(bins.low[bin]);
+      y.push(null);
+    }
+  });
+  return { x, y };
+}
+
 /** Return the traces of one run's values: plain where many images support them, greyed elsewhere. */
 function binTraces(view, run, values, digits, unit) {
   const bins = binning();
   const { color, dash, name } = lineOf(view, run);
-  const x = centers(bins);
-  const weak = bins.images.map((images) => images < state.data.weakBelow);
-  const beside = (bin) => weak[bin] || weak[bin - 1] || weak[bin + 1];
-  const shared = { type: "scatter", mode: "lines", x, legendgroup: `run-${run}` };
-  const shape = "hvh";
+  const weak = (bin) => bins.images[bin] < state.data.weakBelow;
+  const strong = bins.images.map((_, bin) => !weak(bin));
+  const shared = { type: "scatter", mode: "lines", legendgroup: `run-${run}` };
   return [
     {
       ...shared,
-      y: values.map((value, bin) => (beside(bin) ? value : null)),
-      line: { color: faded(color, 0.32), width: 1.5, shape, dash },
+      ...stairs(bins, values, weak),
+      line: { color: faded(color, 0.32), width: 1.5, dash },
       hoverinfo: "skip",
       showlegend: false,
     },
     {
       ...shared,
       name,
-      y: values.map((value, bin) => (weak[bin] ? null : value)),
-      line: { color, width: 2, shape, dash },
+      ...stairs(
+        bins,
+        values.map((value, bin) => (strong[bin] ? value : null)),
+      ),
+      line: { color, width: 2, dash },
       hoverinfo: "skip",
     },
     {
       ...shared,
       mode: "markers",
-      name,
+      name: plotText(shortened(view.data.runs[run].name, 32)),
+      x: centers(bins),
       y: values,
       marker: { color, opacity: 0, size: 9 },
       hovertemplate: `%{y:.${digits}f}${unit ? ` ${plotText(unit)}` : ""}`,

@@ -59,7 +59,6 @@ function bandTraces(view, band, info) {
   const shared = {
     type: "scatter",
     mode: "lines",
-    x: centers(bins),
     hoverinfo: "skip",
     showlegend: false,
   };
@@ -76,11 +75,11 @@ function bandTraces(view, band, info) {
     hovertemplate: `%{y:+.${info.digits}f}${unit} %{customdata}`,
   });
   return [
-    { ...shared, y: band.low.map(known), line: { width: 0, shape: "hvh" } },
+    { ...shared, ...stairs(bins, band.low.map(known)), line: { width: 0 } },
     {
       ...shared,
-      y: band.high.map(known),
-      line: { width: 0, shape: "hvh" },
+      ...stairs(bins, band.high.map(known)),
+      line: { width: 0 },
       fill: "tonexty",
       fillcolor: faded(color, 0.18),
     },

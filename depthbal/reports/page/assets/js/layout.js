@@ -32,6 +32,7 @@ function labelAxis(view, settings = {}) {
     showgrid: false,
     ticks: "outside",
     ticklen: 4,
+    unifiedhovertitle: { text: label.label },
     ...logTicks,
     ...settings.axis,
   });

@@ -23,7 +23,8 @@ defineFigure("tradeoff", ["shown"], (view) => {
       });
     }
   }
-  const places = labelPlaces(points);
+  const names = points.map((point) => shortened(data.runs[point.run].name, 36));
+  const places = points.length ? labelPlaces(points, names, view.width) : [];
   points.forEach((point, at) => {
     const { color, name } = lineOf(view, point.run);
     const sigma = point.sigma === null ? "" : `, σ ${edge(point.sigma)}`;
@@ -33,7 +34,7 @@ defineFigure("tradeoff", ["shown"], (view) => {
       name,
       x: [point.many],
       y: [point.few],
-      text: [plotText(shortened(data.runs[point.run].name, 36))],
+      text: [plotText(names[at])],
       textposition: places[at],
       textfont: { color: palette.ink, size: 12 },
       cliponaxis: false,
@@ -54,8 +55,8 @@ defineFigure("tradeoff", ["shown"], (view) => {
       hovermode: "closest",
       showlegend: view.narrow,
       legend: { orientation: "h", y: -0.22, x: 0, font: { size: 11.5 } },
-      xaxis: axis(palette, { title: `many-shot ${info.name}${unit}`, ...padded(points, "many", 0.3) }),
-      yaxis: axis(palette, { title: `few-shot ${info.name}${unit}`, ...padded(points, "few", 0.15) }),
+      xaxis: axis(palette, { title: `many-shot ${info.name}${unit}`, ...padded(points, "many", ROOM.many) }),
+      yaxis: axis(palette, { title: `few-shot ${info.name}${unit}`, ...padded(points, "few", ROOM.few) }),
     }),
     table: {
       columns: ["run", "family", "sigma", "many", "few"],
@@ -70,11 +71,62 @@ defineFigure("tradeoff", ["shown"], (view) => {
   };
 });
 
-/** Put each label on the side where the others are not. */
-function labelPlaces(points) {
-  const middle = (values) => (Math.min(...values) + Math.max(...values)) / 2;
-  const many = middle(points.map((point) => point.many));
-  return points.map((point) => (point.many <= many ? "middle right" : "middle left"));
+/** Return for each label the first place beside its point that no other label or point covers. */
+function labelPlaces(points, names, width) {
+  const [low, high] = ["many", "few"].map((key) => padded(points, key, ROOM[key]).range).reduce(
+    (ends, range) => [
+      [...ends[0], range[0]],
+      [...ends[1], range[1]],
+    ],
+    [[], []],
+  );
+  const at = (point) => ({
+    x: ((point.many - low[0]) / (high[0] - low[0])) * (width - 80),
+    y: ((high[1] - point.few) / (high[1] - low[1])) * 350,
+  });
+  const boxes = points.map((point) => ({ ...around(at(point), 0, 0, 16, 16), point }));
+  return points.map((point, number) => {
+    const size = [7 * names[number].length + 8, 15];
+    const candidates = PLACES.map(([place, x, y]) => {
+      const { x: left, y: top } = at(point);
+      const shift = [x * (size[0] / 2 + 9), y * 15];
+      return { place, box: around({ x: left, y: top }, ...shift, ...size) };
+    });
+    const free = candidates.find(
+      ({ box }) =>
+        box.left > 0 &&
+        box.right < width - 60 &&
+        boxes.every((other) => other.point === point || !overlap(box, other)),
+    );
+    const chosen = free ?? candidates[0];
+    boxes.push(chosen.box);
+    return chosen.place;
+  });
+}
+
+const ROOM = { many: 0.3, few: 0.15 };
+const PLACES = [
+  ["middle right", 1, 0],
+  ["middle left", -1, 0],
+  ["top center", 0, -1],
+  ["bottom center", 0, 1],
+  ["top right", 1, -1],
+  ["bottom right", 1, 1],
+  ["top left", -1, -1],
+  ["bottom left", -1, 1],
+];
+
+function around({ x, y }, right, down, width, height) {
+  return {
+    left: x + right - width / 2,
+    right: x + right + width / 2,
+    top: y + down - height / 2,
+    bottom: y + down + height / 2,
+  };
+}
+
+function overlap(a, b) {
+  return a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
 }
 
 /** Return a range with room around the points. */
