@@ -7,15 +7,26 @@ if TYPE_CHECKING:
     from depthbal.adapters.age.csv_data import AgeDataModule
     from depthbal.adapters.age.data import LabelDataModule
     from depthbal.adapters.age.drawn import DrawnAgesDataModule
+    from depthbal.adapters.age.evaluation import evaluate_age
     from depthbal.adapters.age.model import AgeRegressor
+    from depthbal.adapters.age.task import AgeTask
 
 _HOMES = {
     "AgeDataModule": "csv_data",
     "AgeRegressor": "model",
+    "AgeTask": "task",
     "DrawnAgesDataModule": "drawn",
     "LabelDataModule": "data",
+    "evaluate_age": "evaluation",
 }
-__all__ = ["AgeDataModule", "AgeRegressor", "DrawnAgesDataModule", "LabelDataModule"]
+__all__ = [
+    "AgeDataModule",
+    "AgeRegressor",
+    "AgeTask",
+    "DrawnAgesDataModule",
+    "LabelDataModule",
+    "evaluate_age",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -11,7 +11,7 @@ from tests.adapters.age.helpers import CONFIGS
 
 TOOL = CONFIGS.parents[1] / "tools" / "train_age.py"
 KEYS = {"mae", "mse", "gm", "bmae", "bmse", "count"}
-SMALL = ["--data.size=24", "--trainer.max_epochs=3", "--trainer.accelerator=cpu"]
+SMALL = ["--data.size=24", "--trainer.max_epochs=2", "--trainer.accelerator=cpu"]
 SMALL += ["--trainer.precision=32-true"]
 
 
