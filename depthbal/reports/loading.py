@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from depthbal.errors import ConfigError
-from depthbal.reports.methods import method_key, run_names, seed_of
+from depthbal.reports.methods import method_key, run_names, seed_of, without_seed
 from depthbal.reports.results import RunResult
 from depthbal.reports.run_files import beside, metrics_files
 from depthbal.reports.stored_numbers import read_numbers
@@ -74,7 +74,8 @@ def load_result(file: Path, name: str) -> RunResult:
         path=file.parent,
         file=file,
         examples=examples,
-        method=method_key(settings, protocol),
+        settings=without_seed(settings),
+        method=method_key(without_seed(settings), protocol),
         seed=seed_of(settings, around["versions"]),
         noise_sigma=noise_sigma(settings, protocol, around["curves"]),
         posthoc=posthoc is not None,

@@ -61,28 +61,31 @@ def seed_of(settings: Mapping[str, Any], versions: Mapping[str, Any]) -> int | N
 def method_key(settings: Mapping[str, Any], protocol: Mapping[str, Any]) -> str:
     """Return what two evaluations share if they differ in nothing but the seed.
 
-    The settings without ``seed_everything`` and the data's ``seed``, the checkpoint and its epochs,
-    and how the network was balanced afterwards.
+    The settings, the checkpoint and its epochs, and how the network was balanced afterwards.
 
-    Example:
-        >>> one = {"seed_everything": 0, "data": {"init_args": {"seed": 0, "root": "x"}}}
-        >>> two = {"seed_everything": 1, "data": {"init_args": {"seed": 1, "root": "x"}}}
-        >>> method_key(one, {}) == method_key(two, {}), method_key(one, {}) == method_key({}, {})
-        (True, False)
+    Args:
+        settings: from `without_seed`.
+        protocol: of the evaluation.
     """
     posthoc = protocol.get("posthoc") or {}
     evaluated = [protocol.get("checkpoint"), protocol.get("epochs"), posthoc.get("noise_sigma")]
-    text = json.dumps([without_seed(settings), evaluated], sort_keys=True, default=str)
+    text = json.dumps([settings, evaluated], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def without_seed(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings without ``seed_everything`` and the data's ``seed``."""
+    """Return settings without ``seed_everything`` and the data's ``seed``.
+
+    Example:
+        >>> one = {"seed_everything": 0, "data": {"init_args": {"seed": 0, "root": "x"}}}
+        >>> without_seed(one)
+        {'data': {'init_args': {'root': 'x'}}}
+    """
     kept = {name: value for name, value in settings.items() if name != "seed_everything"}
     data = kept.get("data")
     if isinstance(data, Mapping):
-        arguments = data.get("init_args")
         own = {name: value for name, value in data.items() if name != "seed"}
+        arguments = own.get("init_args")
         if isinstance(arguments, Mapping):
             own["init_args"] = {name: v for name, v in arguments.items() if name != "seed"}
         kept["data"] = own

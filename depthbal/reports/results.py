@@ -1,7 +1,7 @@
 """What a run folder says about one evaluation of its network."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,7 @@ class RunResult:
         noise_sigma: of balancing afterwards, or the loss's last; None if there is not one number.
         posthoc: whether it was balanced afterwards.
         gaps: what is missing, in words.
+        settings: config.yaml without the seeds; a run it starts from is replaced by its settings.
     """
 
     name: str
@@ -103,6 +104,7 @@ class RunResult:
     noise_sigma: float | None
     posthoc: bool
     gaps: tuple[str, ...]
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def subsets(self) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from depthbal.errors import RunFolderError
 from depthbal.evaluation import Label
 from depthbal.priors import GaussianMixture, Histogram
 from depthbal.priors.files import kind_of
+from depthbal.reports.methods import without_seed
 from depthbal.reports.results import Example
 from depthbal.reports.run_files import AGAIN, Arrays, read_curves, read_json
 
@@ -113,9 +114,22 @@ def _text(path: Path) -> str:
 
 
 def _settings(path: Path) -> dict[str, Any]:
+    """Return a run's settings; a run it starts from is replaced by that run's own settings.
+
+    Repetitions start from different folders, but from repetitions of one method.
+    """
+    content = _mapping(path)
+    model = content.get("model")
+    base = model.get("base_run") if isinstance(model, dict) else None
+    if isinstance(base, str) and (Path(base) / path.name).is_file():
+        content["model"]["base_run"] = without_seed(_mapping(Path(base) / path.name))
+    return content
+
+
+def _mapping(path: Path) -> dict[str, Any]:
     content = yaml.safe_load(_text(path))
     if not isinstance(content, dict):
-        raise ValueError("config.yaml holds no settings")
+        raise ValueError(f"{path} holds no settings")
     return content
 
 

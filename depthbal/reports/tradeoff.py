@@ -4,10 +4,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import yaml
-
 from depthbal.reports.comparison import Method, TradeoffPoint
-from depthbal.reports.methods import common_name, without_seed
+from depthbal.reports.methods import common_name
 from depthbal.reports.rebinning import metric_values
 from depthbal.reports.resampled_numbers import mean_of_known
 from depthbal.reports.results import RunResult
@@ -55,8 +53,7 @@ def _families(results: Sequence[RunResult]) -> list[str]:
     """Return the family of every result: the common name of what belongs to it."""
     keys = []
     for result in results:
-        settings = without_seed(yaml.safe_load(result.config) or {}) if result.config else {}
-        known = settings or {"run": str(result.path)}
+        known = result.settings or {"run": str(result.path)}
         keys.append(
             (json.dumps(_without_sigma(known), sort_keys=True, default=str), result.posthoc)
         )

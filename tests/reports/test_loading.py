@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import yaml
 
 from depthbal.errors import ConfigError, RunFolderError
 from depthbal.reports import load_results
@@ -193,3 +194,20 @@ def test_repetitions_share_their_method_and_other_settings_do_not(tmp_path):
     assert first.method == second.method
     assert (first.seed, second.seed) == (0, 1)
     assert len({first.method, *(other.method for other in others)}) == 3
+
+
+def test_repetitions_that_start_from_other_repetitions_are_one_method(tmp_path):
+    for seed in (0, 1):
+        make_run(tmp_path / f"base-{seed}", seed=seed)
+    make_run(tmp_path / "base-other", seed=2, lr=0.7)
+    runs = []
+    for seed, base in enumerate(("base-0", "base-1", "base-other")):
+        run = make_run(tmp_path / f"head-{seed}", seed=seed)
+        settings = yaml.safe_load((run / "config.yaml").read_text())
+        settings["model"]["base_run"] = str(tmp_path / base)
+        (run / "config.yaml").write_text(yaml.safe_dump(settings))
+        runs.append(run)
+    first, second, other = load_results(runs)
+    assert first.method == second.method
+    assert first.method != other.method
+    assert str(tmp_path / "base-0") in first.config
