@@ -29,8 +29,8 @@ def load_features(
     """Return the features (N, F) of the test crops of all pictures, from ``path`` or computed.
 
     Beside ``NAME.npy`` stands ``NAME.json``, which says of which backbone and pictures they are. A
-    file of another backbone or of other pictures is replaced, where the pictures are there. One that
-    says nothing is taken as it is, and so is any without a backbone.
+    file of another backbone or of other pictures is replaced, where the pictures are there. One
+    that says nothing is taken as it is, and so is any without a backbone.
 
     Args:
         path: The .npy file; read without loading all of it into memory.

@@ -90,7 +90,7 @@ def _save(
         path.parent.mkdir(parents=True, exist_ok=True)
     # twenty neighbouring rows are a sequence
     names = [f"sequence_{row // 20:03d}/{row:05d}.jpg" for row in range(count)]
-    boxes = {"center": np.full((count, 2), 112.0), "scale": np.full(count, 1.12)}
+    boxes: dict[str, Any] = {"center": np.full((count, 2), 112.0), "scale": np.full(count, 1.12)}
     np.savez(root / data.rows, imgname=np.array(names), **boxes, **more)
     np.save(data.features(root), features)
 
@@ -99,7 +99,7 @@ def _write_bodies(root: Path, seed: int) -> None:
     (root / "smpl").mkdir(parents=True, exist_ok=True)
     neutral = synthetic_smpl(seed=seed)
     for name, size in (("NEUTRAL", 1.0), ("MALE", 1.03), ("FEMALE", 0.97)):
-        body = neutral | {"v_template": size * neutral["v_template"]}
+        body: dict[str, Any] = neutral | {"v_template": size * neutral["v_template"]}
         np.savez(root / "smpl" / f"SMPL_{name}.npz", **body)
     np.save(root / JOINT_REGRESSOR, synthetic_h36m_regressor(neutral))
     mean = zero_mean_params()

@@ -61,9 +61,7 @@ def test_mirroring_reverses_the_columns_and_channels_are_multiplied_up_to_white(
     mirrored = levels(crop_image(image, center, 1.12, Augmentation(flip=True)))
     np.testing.assert_allclose(mirrored, plain[:, ::-1], atol=1e-3)
     tinted = levels(crop_image(image, center, 1.12, Augmentation(channels=(1.4, 1.0, 0.6))))
-    np.testing.assert_allclose(
-        tinted, np.clip(plain.round() * [1.4, 1.0, 0.6], 0, 255), atol=1e-3
-    )
+    np.testing.assert_allclose(tinted, np.clip(plain.round() * [1.4, 1.0, 0.6], 0, 255), atol=1e-3)
 
 
 def test_a_quarter_turn_of_the_picture_is_counter_clockwise() -> None:

@@ -73,9 +73,7 @@ def test_features_are_computed_once_and_anew_for_another_backbone(
     assert not np.allclose(first, second)
 
 
-def test_features_of_other_boxes_are_not_taken(
-    tmp_path: Path, backbone: ResNet50Features
-) -> None:
+def test_features_of_other_boxes_are_not_taken(tmp_path: Path, backbone: ResNet50Features) -> None:
     people, path = people_in(tmp_path, 1), tmp_path / "coco.npy"
     first = np.array(load_features(path, people, backbone))
     people.center[:] += 15.0

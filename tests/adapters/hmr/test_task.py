@@ -58,9 +58,7 @@ def test_the_released_loss_has_its_published_values(
     pred: float, w_mse: float, w_deb: float, expected: float, sigma: float
 ) -> None:
     # MMHuman3D, tests/test_models/test_losses/test_balanced_mse_loss.py: shape (1, 3, 2)
-    loss = BMCLoss(
-        event_dim=1, mse_weight=2 * w_mse, balance_weight=w_deb, init_noise_sigma=sigma
-    )
+    loss = BMCLoss(event_dim=1, mse_weight=2 * w_mse, balance_weight=w_deb, init_noise_sigma=sigma)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a batch with a single target
         value = loss(torch.full((1, 6), pred), torch.zeros(1, 6)) / (2 * 6)
