@@ -72,6 +72,8 @@ class DrawnImages:
         faces: how they were drawn.
     """
 
+    independent = True  # nobody is drawn twice
+
     def __init__(self, images: Image, faces: DrawnFaces) -> None:
         self.images, self.faces, self.labels = images, faces, faces.labels
 

@@ -97,15 +97,18 @@ def score_split(
         main_metric="mae",
     )
     assert data.test_set is not None
-    name, device = data.test_set.source.name, predictor.mean.device
+    source, device = data.test_set.source, predictor.mean.device
+    independent = getattr(source, "independent", False)  # in a folder, persons may recur
     batches = data.test_dataloader()
     for batch in track(batches, "Evaluating", transient=True, disable=not show_progress()):
         with torch.no_grad():
             raw: Tensor = predictor.model(batch["image"].to(device))
+        names = [source.name(index) for index in batch["index"].tolist()]
         evaluation.update(
             predictor.read_out(raw),
             batch["label"].to(device),
-            names=[name(index) for index in batch["index"].tolist()],
+            names=names,
+            groups=names if independent else None,
             interval=predictor.interval(raw),
         )
     return evaluation

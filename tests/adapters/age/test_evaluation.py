@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from depthbal.adapters.age.evaluation import score_split, with_balanced
-from depthbal.losses import GAILoss
+from depthbal.losses import GAILoss, L1Loss
 from depthbal.predictor import Predictor
 from depthbal.priors import GaussianMixture
-from tests.adapters.age.helpers import GreyAges, tiny_config, train_age
+from tests.adapters.age.helpers import GreyAges, GreyImages, tiny_config, train_age
 
 SPEC = {"short_side": None, "mean": [0.5] * 3, "std": [0.5] * 3}
 METRICS = ("mae", "mse", "gm", "bmae", "bmse", "count")
@@ -124,3 +124,13 @@ def test_shots_without_labels_are_empty_and_not_zero(tmp_path):
     with np.load(run / "per_image.npz") as arrays:
         assert len(arrays["names"]) == metrics["overall"]["count"]
         assert str(arrays["label_name"]) == "age"
+
+
+@pytest.mark.parametrize("independent", [True, False])
+def test_only_images_known_to_be_independent_are_resampled_one_by_one(independent, monkeypatch):
+    monkeypatch.setattr(GreyImages, "independent", independent, raising=False)
+    predictor = Predictor(Brightness(), L1Loss(), SPEC, "raw").eval()
+    arrays = score_split(GreyAges(), predictor, {}).per_image()
+    assert arrays["groups"].tolist() == (
+        arrays["names"].tolist() if independent else [""] * len(arrays["names"])
+    )
