@@ -92,8 +92,12 @@ function startFigures() {
 
 let themeOnScreen = null;
 
-/** Draw everything for paper, or (null) for the screen again. */
+/** Draw and unfold everything for paper, or (null) make it ready for the screen again. */
 function printWith(name) {
+  for (const folded of document.querySelectorAll(name ? "details:not([open])" : "[data-unfolded]")) {
+    folded.open = Boolean(name);
+    folded.toggleAttribute("data-unfolded", Boolean(name));
+  }
   if (name) {
     themeOnScreen = theme();
     document.documentElement.dataset.theme = name;
