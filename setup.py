@@ -23,7 +23,8 @@ INSTALL_REQUIRES = [
     "platformdirs>=4.0",  # user_cache_path; 4.0.0 is the oldest that was tried
     "rich>=13.7",  # tables and progress bars; 13.7.0 is the oldest that was tried
     "matplotlib>=3.9",  # first built against NumPy 2
-    "plotly>=6.0",  # brings the plotly.js 3 that reports embed
+    "plotly>=7.0",  # brings the plotly.js 4 that reports embed; older ones were not tried
+    "jinja2>=3.1",  # the reports' templates
     "roma>=1.5",  # rotations; 1.5 is the oldest that was tried
 ]
 EXTRAS_REQUIRE = {
@@ -34,14 +35,14 @@ EXTRAS_REQUIRE = {
         "ruff>=0.14",
         "mypy>=1.13",
         "scipy>=1.14",  # independent distributions for expected values
-        "selenium>=4.20",  # drives the browser that opens reports; 4.20 is the oldest that was tried
+        "selenium>=4.30",  # drives the browser that opens reports
         "onnx>=1.18",  # exports are opened and run
         "onnxruntime>=1.20",
         "onnxscript>=0.5",
     ],
     "tensorboard": ["tensorboard>=2.17"],  # --trainer.logger TensorBoardLogger; 2.17 takes NumPy 2
-    "export": ["onnx>=1.18", "onnxruntime>=1.20", "onnxscript>=0.5"],  # tools/export.py --format onnx
-    "smpl": ["smplx>=0.1.28"],  # for comparison only: its licence is non-commercial research
+    "export": ["onnx>=1.18", "onnxruntime>=1.20", "onnxscript>=0.5"],  # --format onnx
+    "smpl": ["smplx>=0.1.28"],  # a test compares with it; its licence is non-commercial research
 }
 
 setup(
@@ -53,7 +54,7 @@ setup(
     license="MIT",
     python_requires=">=3.11,<3.13",
     packages=find_packages(include=["depthbal", "depthbal.*"]),
-    package_data={"depthbal": ["py.typed"], "depthbal.reports.page": ["assets/*"]},
+    package_data={"depthbal": ["py.typed"], "depthbal.reports.page": ["assets/*/*"]},
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS_REQUIRE,
 )
