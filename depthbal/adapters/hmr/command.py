@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from depthbal.errors import ConfigError
+from depthbal.errors import ConfigError, RunFolderError
 from depthbal.priors.files import write_json
 from depthbal.training.runs import free_folder, require_claimable
 
@@ -23,6 +23,13 @@ SYNTHETIC = {
     "--trainer.enable_progress_bar": "false",
 }
 """Where the default command differs from the published recipe: small data need more steps."""
+
+
+USAGE = """tools/train_hmr.py                    compare MSE and GAI on synthetic people (--out, --seed)
+tools/train_hmr.py --check DIR        list the files that SPIN's data need, found or missing
+tools/train_hmr.py --density DIR      draw the density of the training labels (--out FILE)
+tools/train_hmr.py --config FILE ...  train, with these settings:
+"""
 
 
 def run_command(arguments: Sequence[str], configs: Path) -> None:
@@ -51,6 +58,8 @@ def run_command(arguments: Sequence[str], configs: Path) -> None:
     elif known.density is not None:
         draw_density(known.density, known.out or Path("density.png"))
     elif rest:
+        if {"-h", "--help"} & set(rest):
+            print(USAGE)
         from depthbal.adapters.hmr.application import HMR
         from depthbal.training.train import train
 
@@ -76,6 +85,8 @@ def compare_synthetic(out: Path, configs: Path, seed: int = 0) -> None:
     from depthbal.reports import write_report
     from depthbal.training.train import train
 
+    if out.is_dir() and any(out.iterdir()):
+        raise RunFolderError(f"{out} exists and is not empty; choose another folder with --out")
     require_claimable(out)
     root = write_synthetic(out / "data", seed)
     common = [text for pair in SYNTHETIC.items() for text in pair]

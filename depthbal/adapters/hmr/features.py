@@ -49,7 +49,8 @@ def load_features(
         return _open(path, len(people))
     if backbone is None:
         raise DataError(
-            f"there is no {path}, and no backbone to compute it: give the network a checkpoint"
+            f"there is no {path}, and no backbone to compute it: give "
+            "--model.model.init_args.weights, SPIN's model_checkpoint.pt"
         )
     missing = [file for file in people.files.tolist() if not Path(file).is_file()]
     if missing:

@@ -99,5 +99,6 @@ def require_body(root: Path, body: str) -> Path:
         raise DataError(
             f"there is no {root}/smpl/SMPL_{body}.pkl (or .npz); "
             "tools/train_hmr.py --check DIR says where it comes from"
+            + ("" if body == "NEUTRAL" else ", or set --data.ground_truth neutral")
         )
     return path

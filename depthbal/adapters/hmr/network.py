@@ -47,7 +47,7 @@ class SpinNetwork(nn.Module):
             raise ConfigError("keep_head needs weights, SPIN's model_checkpoint.pt")
         if weights is not None and features != FEATURES:
             raise ConfigError(f"SPIN's backbone gives {FEATURES} features, got features={features}")
-        self.keep_head = keep_head
+        self.keep_head, self.features = keep_head, features
         self.head = SpinHead(features=features, dropout=dropout)
         self.backbone: ResNet50Features | None = None
         if weights is not None:

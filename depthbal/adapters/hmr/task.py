@@ -86,8 +86,19 @@ class HmrTask(RegressionTask):
             strategy.barrier()
             if not self.trainer.is_global_zero:
                 data.use_backbone(self.model.backbone, strategy.root_device)
+            self._check_width(data)
             self.validation.mean_rotmats.copy_(data.mean_params().rotmats)
         super().setup(stage)
+
+    def _check_width(self, data: HmrDataModule) -> None:
+        assert data.test_set is not None
+        assert data.test_set.features is not None
+        found, expected = data.test_set.features.shape[1], self.model.features
+        if found != expected:
+            raise ConfigError(
+                f"the features in {data.root / 'features'} have {found} numbers, the network "
+                f"expects {expected}; set --model.model.init_args.features {found}"
+            )
 
     def initialise(self, histogram: Histogram) -> None:
         """Fit the loss's prior to the training poses, and start the regressor at the mean pose."""

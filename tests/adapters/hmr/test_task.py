@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 import torch
 import yaml
 
-from depthbal.adapters.hmr.backbone import ResNet50Features, freeze
+from depthbal.adapters.hmr.backbone import ResNet50Features
 from depthbal.adapters.hmr.datamodule import HmrDataModule
 from depthbal.adapters.hmr.layout import TRAINING
 from depthbal.adapters.hmr.meshes import rotmats_of
@@ -229,8 +229,8 @@ def test_the_backbone_and_its_statistics_are_bit_identical_after_training_on_pic
         file.unlink()
     data = HmrDataModule(str(root), augment=True, batch_size=2, num_workers=0, val_fraction=0.2)
     torch.manual_seed(0)
-    model = SpinNetwork()
-    model.backbone = freeze(ResNet50Features())
+    torch.save({"model": ResNet50Features().state_dict()}, tmp_path / "spin_official_nofc.pth")
+    model = SpinNetwork(str(tmp_path / "spin_official_nofc.pth"))
     before = {name: value.clone() for name, value in model.state_dict().items()}
     trained(data, HmrTask(model, MSELoss(event_dim=1)))
     after = model.state_dict()
@@ -238,6 +238,12 @@ def test_the_backbone_and_its_statistics_are_bit_identical_after_training_on_pic
     assert {name for name in before if name.startswith("backbone.")} <= same
     assert "head.decpose.weight" not in same
     assert "head.fc1.weight" not in same
+
+
+def test_features_of_another_width_name_the_setting(root: Path) -> None:
+    task = HmrTask(SpinNetwork(features=32), MSELoss(event_dim=1))
+    with pytest.raises(ConfigError, match=r"init_args\.features 64"):
+        trained(HmrDataModule(str(root), batch_size=16, num_workers=0), task)
 
 
 def test_training_starts_at_the_folders_mean_pose_and_writes_its_prior_into_the_loss(
