@@ -9,6 +9,7 @@ INSTALL_REQUIRES = [
     "torchvision>=0.26,<0.30",  # the releases that pair with torch 2.11 to 2.14
     "numpy>=2.0",  # the first release whose wheels cover Python 3.11 and 3.12 with the 2.x API
     "scikit-learn>=1.5",  # GaussianMixture; 1.5 is the first built against NumPy 2
+    "scipy>=1.14",  # Student's t of the reports' intervals; 1.14 is the oldest that was tried
     "torchmetrics>=1.6",  # Metric with set_dtype and weights_only-safe states
     "pytorch-lightning>=2.5.2,<3,!=2.6.2,!=2.6.3",  # 2.6.2 and 2.6.3 were compromised releases
     "jsonargparse[signatures]>=4.40,<5",  # 5 changes the LightningCLI parser interface
@@ -34,7 +35,6 @@ EXTRAS_REQUIRE = {
         "hypothesis>=6.100",
         "ruff>=0.14",
         "mypy>=1.13",
-        "scipy>=1.14",  # independent distributions for expected values
         "selenium>=4.30",  # drives the browser that opens reports
         "onnx>=1.18",  # exports are opened and run
         "onnxruntime>=1.20",
