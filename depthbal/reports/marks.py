@@ -4,8 +4,8 @@ from pathlib import Path
 
 from depthbal.errors import RunFolderError
 
-HTML_MARK = "depthbal-theme"
-"""Stands in the head of every page: where its script remembers the chosen theme."""
+HTML_MARK = '<meta name="generator" content="depthbal">'
+"""Stands in the head of every page."""
 
 MARKDOWN_MARK = "<!-- depthbal report -->"
 """The first line of every report.md."""
