@@ -25,7 +25,8 @@ SYNTHETIC = {
 """Where the default command differs from the published recipe: small data need more steps."""
 
 
-USAGE = """tools/train_hmr.py                    compare MSE and GAI on synthetic people (--out, --seed)
+USAGE = """\
+tools/train_hmr.py                    compare MSE and GAI on synthetic people (--out, --seed)
 tools/train_hmr.py --check DIR        list the files that SPIN's data need, found or missing
 tools/train_hmr.py --density DIR      draw the density of the training labels (--out FILE)
 tools/train_hmr.py --config FILE ...  train, with these settings:
