@@ -175,6 +175,7 @@ class FeatureSmoothing(pl.Callback):
             trainer.precision_plugin.forward_context(),
         ):
             for batch in self._batches(trainer):
+                batch = trainer.precision_plugin.convert_input(batch)
                 batch = trainer.strategy.batch_to_device(batch, task.device)
                 self._collecting = statistics, task.targets(batch)
                 task.model(batch["image"])

@@ -187,7 +187,10 @@ def test_validation_and_the_finished_network_are_not_calibrated():
     assert not task.model[3]._forward_pre_hooks
 
 
-@pytest.mark.parametrize("options", [{"precision": "bf16-mixed"}, {"accumulate_grad_batches": 2}])
+@pytest.mark.parametrize(
+    "options",
+    [{"precision": "bf16-mixed"}, {"precision": "64-true"}, {"accumulate_grad_batches": 2}],
+)
 def test_other_precisions_and_accumulated_gradients_train(options):
     fds = FeatureSmoothing(edges=EDGES)
     fit(depth_task(), fds, epochs=2, **options)
