@@ -64,7 +64,7 @@ def choose_examples(
     ranked = [i for i in known[np.argsort(rmse[known], kind="stable")].tolist() if i not in rare]
     best, rest = ranked[:each], ranked[each:]
     worst, rest = rest[::-1][:each], rest[: max(len(rest) - each, 0)]
-    left = min(EACH, len(rest))
+    left = min(len(REASONS) * EACH - 3 * each, len(rest))
     first = (len(rest) - left + 1) // 2
     median = rest[first : first + left]
     chosen: Iterable[tuple[Reason, list[int]]] = zip(
