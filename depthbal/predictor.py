@@ -157,8 +157,16 @@ class Predictor(nn.Module):
         Args:
             images: (B, 3, H, W), normalised.
             size: (height, width) of the map.
+
+        Raises:
+            ConfigError: the network gives something else than one map per image.
         """
         raw: Tensor = self.model(images).float()
+        if raw.ndim != 4 or raw.shape[1] != 1:
+            raise ConfigError(
+                f"expected a network of depth maps (B, 1, h, w), {type(self.model).__name__} gives "
+                f"{tuple(raw.shape)} for {len(images)} image(s)"
+            )
         if tuple(raw.shape[-2:]) != tuple(size):
             raw = F.interpolate(raw, size=tuple(size), mode="bilinear", align_corners=True)
         return raw

@@ -360,3 +360,10 @@ def test_predicting_needs_neither_the_engine_nor_the_augmentations(tmp_path, mod
 def test_the_package_offers_the_predictor_by_name():
     assert depthbal.load_predictor is load_predictor
     assert depthbal.Predictor is Predictor
+
+
+def test_a_network_that_gives_no_maps_is_named(image):
+    network = nn.Sequential(nn.Conv2d(3, 1, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    spec = {"short_side": None, "mean": [0.5] * 3, "std": [0.2] * 3}
+    with pytest.raises(ConfigError, match=r"depth maps .* Sequential gives \(1, 1\)"):
+        Predictor(network, None, spec).predict(image)

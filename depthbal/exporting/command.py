@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from depthbal.data.images import read_image
 from depthbal.errors import ConfigError, DepthbalError, RunFolderError
+from depthbal.evaluation.label import DEPTH
 from depthbal.exporting.export import export_predictor
 from depthbal.exporting.formats import ENDINGS, require_format
 from depthbal.predictor import Predictor, load_predictor
@@ -40,15 +41,17 @@ def export(arguments: Sequence[str]) -> None:
     folder.require_checkpoint(known.checkpoint)
     require_format(known.format)
     path = known.out or folder.path / f"model{ENDINGS[known.format]}"
+    if path.is_dir():
+        raise RunFolderError(f"{path} is a folder; give --out the name of a file")
     if path.exists() and not known.overwrite:
         raise RunFolderError(f"{path} exists; choose another name with --out, or give --overwrite")
     sigma = None
     if known.posthoc is not None:
         sigma = posthoc_sigma(known.run, known.checkpoint, known.posthoc).noise_sigma
+    protocol = _protocol(folder.metrics("nyud2_dir", known.checkpoint, sigma), known.readout)
     predictor = load_predictor(known.run, checkpoint=known.checkpoint, posthoc_sigma=sigma)
     predictor.readout = known.readout or predictor.readout
     images, what = _images(folder, predictor, known)
-    protocol = _protocol(folder.metrics("nyud2_dir", known.checkpoint, sigma))
     difference = export_predictor(predictor, known.format, path, images, protocol)
     height, width = images[0].shape[:2]
     print(f"Written: {path} ({path.stat().st_size / 2**20:.1f} MiB)")
@@ -120,10 +123,23 @@ def _test_images(folder: RunFolder, predictor: Predictor) -> Images:
     return images
 
 
-def _protocol(metrics: Path) -> dict[str, Any]:
-    """Return how the network was measured, with its main numbers; empty where it was not."""
+def _protocol(metrics: Path, readout: str | None) -> dict[str, Any]:
+    """Return how the network was measured, with the read-out's numbers; empty where it was not.
+
+    Raises:
+        ConfigError: The run predicts something else than depth.
+    """
     if not metrics.is_file():
         return {}
     content = json.loads(metrics.read_text(encoding="utf-8"))
+    label = content["protocol"].get("label", DEPTH._asdict())["name"]
+    if label != DEPTH.name:
+        raise ConfigError(
+            f"{metrics.parent} predicts {label}; only networks of {DEPTH.name} are exported"
+        )
     protocol = {key: value for key, value in content["protocol"].items() if key != "bins"}
-    return {**protocol, "overall": content["overall"]}
+    if readout is None or readout == protocol.get("readout", readout):
+        return {**protocol, "overall": content["overall"]}
+    measured = content.get("readout", {}).get(readout)
+    # without numbers of its own a read-out gets none: those of another would not be true of it
+    return {**protocol, "readout": readout, "overall": measured and measured["overall"]}

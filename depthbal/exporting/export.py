@@ -58,8 +58,9 @@ def export_predictor(
         The difference of the file from PyTorch.
 
     Raises:
-        ConfigError: The format's packages are missing, the network cannot be exported, the images
-            differ in size, or the file differs from PyTorch by more than 1 cm.
+        ConfigError: The format's packages are missing, the network cannot be exported or gives no
+            depth maps, the images differ in size, or the file differs from PyTorch by more than
+            1 cm.
     """
     require_format(name)
     sizes = {image.shape[:2] for image in images}
@@ -67,11 +68,12 @@ def export_predictor(
         raise ConfigError(f"expected one or more images of one size to compare, got {sizes}")
     height, width = sizes.pop()
     predictor.eval()
+    expected = _expected(predictor, images)  # a network that gives no maps is refused here
     graph = DepthGraph(predictor, (height, width))
     metadata = describe(predictor, (height, width), protocol)
     with replacing(path) as temporary:
         write_graph(graph, name, temporary, metadata)
-        difference = _compare(predictor, open_graph(name, temporary)(np.stack(images)), images)
+        difference = _compare(expected, open_graph(name, temporary)(np.stack(images)))
         if not difference.largest <= TOLERANCE_M:
             raise ConfigError(
                 f"the exported {name} graph differs from PyTorch by up to {difference.largest:.3g} "
@@ -84,7 +86,7 @@ def describe(
     predictor: Predictor, size: tuple[int, int], protocol: dict[str, Any]
 ) -> dict[str, Any]:
     """Return the metadata of an exported file, JSON-able."""
-    label_range = predictor.label_range
+    label_range, posthoc = predictor.label_range, predictor.posthoc
     return {
         "producer": f"depthbal {depthbal.__version__}",
         "input": "image: uint8 (batch, height, width, 3), RGB",
@@ -97,15 +99,18 @@ def describe(
         "std": predictor.std.flatten().tolist(),
         "readout": predictor.readout,
         "label_range": None if label_range is None else list(label_range),
+        "posthoc_noise_sigma_m": None if posthoc is None else posthoc.noise_sigma,
         "protocol": protocol,
     }
 
 
-def _compare(
-    predictor: Predictor, found: NDArray[np.float32], images: Sequence[NDArray[np.uint8]]
-) -> Difference:
+def _expected(predictor: Predictor, images: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
+    """Return PyTorch's depth of images, (images, height, width) metres."""
     size = images[0].shape[0], images[0].shape[1]
     batch = torch.cat([predictor.normalise(image) for image in images])
-    expected = predictor.predict_maps(batch, size, (predictor.readout,))[predictor.readout]
-    apart = (torch.from_numpy(found) - expected.squeeze(1)).abs().double()
-    return Difference(float(apart.max()), float(apart.mean()), len(images))
+    return predictor.predict_maps(batch, size, (predictor.readout,))[predictor.readout].squeeze(1)
+
+
+def _compare(expected: torch.Tensor, found: NDArray[np.float32]) -> Difference:
+    apart = (torch.from_numpy(found) - expected).abs().double()
+    return Difference(float(apart.max()), float(apart.mean()), len(expected))

@@ -57,3 +57,26 @@ def test_a_folder_that_is_no_run_is_refused(run, tmp_path):
     shutil.rmtree(run / "checkpoints")
     with pytest.raises(RunFolderError, match="checkpoint"):
         export([str(run)])
+
+
+def test_a_folder_is_no_file_to_write(run, tmp_path):
+    with pytest.raises(RunFolderError, match="is a folder"):
+        export([str(run), "--out", str(tmp_path), "--overwrite"])
+
+
+def test_the_numbers_in_the_file_are_those_of_its_read_out(run):
+    export([str(run), "--readout", "raw"])
+    entries = {e.key: e.value for e in onnx.load(run / "model.onnx").metadata_props}
+    protocol = json.loads(entries["protocol"])
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert protocol["readout"] == entries["readout"] == "raw"
+    assert protocol["overall"] == metrics["readout"]["raw"]["overall"]
+    assert protocol["overall"] != metrics["overall"]
+
+
+def test_a_run_that_predicts_no_depth_is_refused_by_its_label(run):
+    metrics = json.loads((run / "metrics.json").read_text())
+    metrics["protocol"]["label"] = {"name": "age", "unit": "years"}
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    with pytest.raises(ConfigError, match="predicts age; only networks of depth"):
+        export([str(run)])

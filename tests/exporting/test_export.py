@@ -1,6 +1,7 @@
 import json
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from torch import Tensor, nn
@@ -77,14 +78,14 @@ def test_networks_balanced_afterwards_are_exported_balanced(tmp_path):
     export_predictor(model, "onnx", path, pictures(1), {})
     images = pictures(1)
     found = open_graph("onnx", path)(np.stack(images))
+    entries = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+    assert entries["posthoc_noise_sigma_m"] == "1.0"
     plain = expected_depth(Predictor(HalfSize(), MSELoss(), SPEC, "raw"), images)
     assert np.abs(found - expected_depth(model, images)).max() < 1e-2
     assert np.abs(found - plain).max() > 0.1
 
 
 def test_onnx_metadata_say_unit_size_read_out_and_protocol(tmp_path):
-    import onnx
-
     path = tmp_path / "model.onnx"
     export_predictor(predictor("mean"), "onnx", path, pictures(1), {"name": "nyud2_dir"})
     written = onnx.load(path)
@@ -138,3 +139,18 @@ def test_images_of_different_sizes_are_refused(tmp_path):
     images = [*pictures(1), np.zeros((8, 8, 3), dtype=np.uint8)]
     with pytest.raises(ConfigError, match="of one size"):
         export_predictor(predictor("raw"), "onnx", tmp_path / "model.onnx", images, {})
+
+
+class OneNumber(HalfSize):
+    """A number per image, as networks of ages give."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images).mean(dim=(2, 3))
+
+
+@pytest.mark.parametrize("name", ["onnx", "torch"])
+def test_a_network_that_gives_no_maps_is_refused_as_that(name, tmp_path):
+    model = Predictor(OneNumber(), None, SPEC, "raw")
+    with pytest.raises(ConfigError, match=r"depth maps .* OneNumber gives \(2, 1\)"):
+        export_predictor(model, name, tmp_path / "model", pictures(2), {})
+    assert list(tmp_path.iterdir()) == []
