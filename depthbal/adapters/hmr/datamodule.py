@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from depthbal.adapters.hmr.features import load_features
+from depthbal.adapters.hmr.features import load_features, require_pictures
 from depthbal.adapters.hmr.fits import bodies_of
 from depthbal.adapters.hmr.head import MeanParams, load_mean_params
 from depthbal.adapters.hmr.layout import MEAN_PARAMS, TEST, TRAINING, DataSet, FitsKind, body_file
@@ -151,7 +151,36 @@ class HmrDataModule(SplitDataModule[PeopleDataset]):
 
     # ---- features ----
 
-    def use_backbone(self, backbone: nn.Module | None, device: torch.device | str) -> None:
+    def check_inputs(self, backbone: nn.Module | None, width: int) -> None:
+        """Check, before anything is computed, that there are features or pictures for the network.
+
+        Args:
+            backbone: The network's, or None where it takes features.
+            width: Numbers per picture that its regressor takes.
+
+        Raises:
+            ConfigError: Features of another width, or changed pictures without a backbone.
+            DataError: Neither features nor all pictures.
+        """
+        if self.augment and backbone is None:
+            raise ConfigError(
+                "--data.augment true needs the backbone: give --model.model.init_args.weights, "
+                "SPIN's model_checkpoint.pt"
+            )
+        for name, people in self._whole.items():
+            path = self._features_file(name)
+            pictures = self.augment and name != TEST.name
+            if pictures or (backbone is not None and not path.is_file()):
+                require_pictures(people)
+                continue
+            found = 0 if backbone else load_features(path, people, None).shape[1]
+            if found not in (0, width):
+                raise ConfigError(
+                    f"{path} has {found} numbers per picture, the network expects {width}; set "
+                    f"--model.model.init_args.features {found}"
+                )
+
+    def use_backbone(self, backbone: nn.Module | None, device: torch.device | str = "cpu") -> None:
         """Take features in place of pictures, computing those that are not in files yet.
 
         With ``augment`` training and validation keep their pictures.
@@ -163,23 +192,20 @@ class HmrDataModule(SplitDataModule[PeopleDataset]):
         Raises:
             DataError: As `load_features`.
         """
-        names = [TEST.name, *self._places]
-        if self.augment:
-            names = [TEST.name]
+        assert self.test_set is not None
         features = {
             name: load_features(
-                (TEST if name == TEST.name else TRAINING[name]).features(self.root),
-                self._whole[name],
-                backbone,
-                device,
-                self.num_workers,
+                self._features_file(name), people, backbone, device, self.num_workers
             )
-            for name in names
+            for name, people in self._whole.items()
+            if name == TEST.name or not self.augment
         }
-        assert self.test_set is not None
         self.test_set.features = features[TEST.name]
         if self._places and not self.augment:
             self._build(features)
+
+    def _features_file(self, name: str) -> Path:
+        return (TEST if name == TEST.name else TRAINING[name]).features(self.root)
 
     # ---- loaders and labels ----
 

@@ -52,17 +52,25 @@ def load_features(
             f"there is no {path}, and no backbone to compute it: give "
             "--model.model.init_args.weights, SPIN's model_checkpoint.pt"
         )
-    missing = [file for file in people.files.tolist() if not Path(file).is_file()]
-    if missing:
-        raise DataError(
-            f"{len(missing)} of {len(people)} pictures are missing, the first {missing[0]}; "
-            f"they are needed for the features in {path}"
-        )
+    require_pictures(people)
     features = extract(people, backbone, device, num_workers, path.stem)
     with replacing(path) as temporary:
         np.save(temporary, features)
     write_json(path.with_suffix(".json"), about)
     return _open(path, len(people))
+
+
+def require_pictures(people: People) -> None:
+    """Check that the pictures are there.
+
+    Raises:
+        DataError: One is missing; names the first, and says how many are.
+    """
+    missing = [file for file in people.files.tolist() if not Path(file).is_file()]
+    if missing:
+        raise DataError(
+            f"{len(missing)} of {len(people)} pictures are missing, the first {missing[0]}"
+        )
 
 
 @torch.inference_mode()

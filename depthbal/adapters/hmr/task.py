@@ -76,29 +76,28 @@ class HmrTask(RegressionTask):
 
     # ---- before training ----
 
+    def check_data(self, data: HmrDataModule) -> None:
+        """Check that the folder has features or pictures for the network.
+
+        Raises:
+            ConfigError: Features of another width.
+            DataError: Neither features nor all pictures.
+        """
+        data.check_inputs(self.model.backbone, self.model.features)
+
     def setup(self, stage: str) -> None:
         """Have the features computed, by the first process alone, and go on as any training."""
         data = getattr(self.trainer, "datamodule", None)
         if stage == "fit" and data is not None:
+            self.check_data(data)
             strategy = self.trainer.strategy
             if self.trainer.is_global_zero:
                 data.use_backbone(self.model.backbone, strategy.root_device)
             strategy.barrier()
             if not self.trainer.is_global_zero:
                 data.use_backbone(self.model.backbone, strategy.root_device)
-            self._check_width(data)
             self.validation.mean_rotmats.copy_(data.mean_params().rotmats)
         super().setup(stage)
-
-    def _check_width(self, data: HmrDataModule) -> None:
-        assert data.test_set is not None
-        assert data.test_set.features is not None
-        found, expected = data.test_set.features.shape[1], self.model.features
-        if found != expected:
-            raise ConfigError(
-                f"the features in {data.root / 'features'} have {found} numbers, the network "
-                f"expects {expected}; set --model.model.init_args.features {found}"
-            )
 
     def initialise(self, histogram: Histogram) -> None:
         """Fit the loss's prior to the training poses, and start the regressor at the mean pose."""

@@ -11,14 +11,14 @@ import pytorch_lightning as pl
 import torch
 import yaml
 
-from depthbal.adapters.hmr.backbone import ResNet50Features
+from depthbal.adapters.hmr.backbone import ResNet50Features, freeze
 from depthbal.adapters.hmr.datamodule import HmrDataModule
 from depthbal.adapters.hmr.layout import TRAINING
 from depthbal.adapters.hmr.meshes import rotmats_of
 from depthbal.adapters.hmr.network import SpinNetwork
 from depthbal.adapters.hmr.synthetic import FEATURES, write_synthetic
 from depthbal.adapters.hmr.task import ENTRIES, HmrTask, fit_pose_prior
-from depthbal.errors import ConfigError
+from depthbal.errors import ConfigError, DataError
 from depthbal.losses import BMCLoss, GAILoss, MSELoss
 from depthbal.priors import GaussianMixture
 from depthbal.training.configs import config_chain
@@ -243,7 +243,12 @@ def test_the_backbone_and_its_statistics_are_bit_identical_after_training_on_pic
 def test_features_of_another_width_name_the_setting(root: Path) -> None:
     task = HmrTask(SpinNetwork(features=32), MSELoss(event_dim=1))
     with pytest.raises(ConfigError, match=r"init_args\.features 64"):
-        trained(HmrDataModule(str(root), batch_size=16, num_workers=0), task)
+        task.check_data(data_in(root))
+    with pytest.raises(ConfigError, match="augment true needs the backbone"):
+        task.check_data(data_in(root, augment=True))
+    task.model.backbone = freeze(ResNet50Features())
+    with pytest.raises(DataError, match=r"100 of 100 pictures are missing, the first .*\.jpg"):
+        task.check_data(data_in(root, augment=True, datasets=["coco"]))
 
 
 def test_training_starts_at_the_folders_mean_pose_and_writes_its_prior_into_the_loss(
