@@ -57,8 +57,9 @@ def make_run(
     prefix="test",
     protocol=None,
     interval=False,
+    preds=None,
 ):
-    """Write a run folder whose network errs by ``bias`` metres; return its path."""
+    """Write a run folder whose network errs by ``bias`` metres, or gives ``preds``; return it."""
     path.mkdir(parents=True)
     (path / "config.yaml").write_text(yaml.safe_dump(settings(seed, lr, sigma)))
     write_json(path / "versions.json", {"depthbal": "0.1.0", "seed": seed})
@@ -67,13 +68,15 @@ def make_run(
     Histogram(np.arange(11.0), np.arange(10.0, 0.0, -1.0)).save(path / "histogram.json")
     if sigma is not None:
         GaussianMixture([1.0, 2.0], [2.0, 5.0], [1.0, 1.0]).save(path / "prior.json")
-    evaluate(path, bias, target, bins, mask_seed, prefix, protocol, None, interval)
+    evaluate(path, bias, target, bins, mask_seed, prefix, protocol, None, interval, preds)
     for value in posthoc:
         evaluate(path, bias / 2, target, bins, mask_seed, prefix, protocol, value, interval)
     return path
 
 
-def evaluate(path, bias, target, bins, mask_seed, prefix, protocol, posthoc, interval=False):
+def evaluate(
+    path, bias, target, bins, mask_seed, prefix, protocol, posthoc, interval=False, preds=None
+):
     target = depths() if target is None else target
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of bins with few pixels
@@ -84,7 +87,7 @@ def evaluate(path, bias, target, bins, mask_seed, prefix, protocol, posthoc, int
         facts["posthoc"] = {"noise_sigma": posthoc}
     evaluation = Evaluation(bins, READOUTS, "clamped", {**facts, **(protocol or {})})
     noise = torch.randn(target.shape, generator=torch.Generator().manual_seed(1)) * 0.2
-    preds = target + bias + noise
+    preds = target + bias + noise if preds is None else preds
     evaluation.update(
         {"raw": preds, "clamped": preds.clamp(0.7, 10)},
         target,

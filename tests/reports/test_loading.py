@@ -4,7 +4,7 @@ import yaml
 
 from depthbal.errors import ConfigError, RunFolderError
 from depthbal.reports import load_results
-from tests.reports.run_folders import add_examples, change_json, change_npz, make_run
+from tests.reports.run_folders import add_examples, change_json, change_npz, depths, make_run
 
 
 def test_a_run_gives_its_own_result_and_those_balanced_afterwards(tmp_path):
@@ -125,6 +125,14 @@ def test_sums_of_another_evaluation_are_refused(tmp_path):
     (run / "per_image.npz").write_bytes((other / "per_image.npz").read_bytes())
     with pytest.raises(RunFolderError, match=r"per_image\.npz does not belong to metrics\.json"):
         load_results([run])
+
+
+@pytest.mark.parametrize("scale", [0.7, 1.1, 1.3])
+def test_predictions_of_one_ratio_are_no_other_evaluation(tmp_path, scale):
+    # their SILog is 0 but for rounding
+    run = make_run(tmp_path / "run", preds=depths() * scale)
+    (result,) = load_results([run])
+    assert result.metrics["readout"]["raw"]["overall"]["silog"] < 1e-4
 
 
 def test_a_changed_number_of_one_shot_is_noticed(tmp_path):
