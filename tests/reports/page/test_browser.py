@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import replace
+from itertools import groupby
 
 import pytest
 
@@ -207,3 +208,54 @@ def test_ages_without_mask_and_pictures_draw_without_complaint(driver, tmp_path)
     assert re.match(r"\d–\d years", page.element("#bin-title").text)
     assert "no example pictures" in page.element(".note").text
     assert page.complaints() == []
+
+
+def test_without_a_training_histogram_the_shots_do_not_cover_the_axis(driver, tmp_path):
+    write_page([age_result()], None, tmp_path / "ages.html")
+    page = Page(driver, tmp_path / "ages.html")
+    plot = page.draw("error")
+    strip, ticks = page.run(
+        "const bottom = (css) => [...arguments[0].querySelectorAll(css)]"
+        ".map((found) => found.getBoundingClientRect());"
+        "return [Math.max(...bottom('.shapelayer path').map((box) => box.bottom)),"
+        " Math.min(...bottom('.xtick text').map((box) => box.top))]",
+        plot,
+    )
+    assert strip <= ticks
+    assert "training labels" not in page.element("#caption-error").text
+
+
+def test_bands_cover_the_bins_that_have_one_and_nothing_else(driver, tmp_path):
+    runs = [emptied(depth_result("one"), 1), emptied(depth_result("two", noise=0.1), 1)]
+    comparison = compare(runs, resamples=100)
+    band = comparison.pairs[0].bins["rmse", comparison.binnings[0].name]
+    write_page(runs, comparison, tmp_path / "gap.html")
+    page = Page(driver, tmp_path / "gap.html")
+    x, y = page.run(
+        "const [band] = arguments[0].data.filter((trace) => trace.fill);return [band.x, band.y]",
+        page.draw("difference"),
+    )
+    shapes = [list(group) for known, group in groupby(zip(x, y, strict=True), has_place) if known]
+    # bin 1 is empty, bin 4 has few images: bin 0, and bins 2 and 3 together
+    assert [(min(x), max(x)) for x, _ in (zip(*shape, strict=True) for shape in shapes)] == [
+        (0, 1),
+        (2, 4),
+    ]
+    for shape, bins in zip(shapes, ([0], [2, 3]), strict=True):
+        heights = [height for _, height in shape]
+        assert min(heights) == pytest.approx(band.low[bins].min(), rel=1e-6)
+        assert max(heights) == pytest.approx(band.high[bins].max(), rel=1e-6)
+
+
+def has_place(corner):
+    return corner[0] is not None
+
+
+def emptied(result, empty):
+    """Return a result whose bin has no pixels."""
+    sums = {key: values.copy() for key, values in result.sums.items()}
+    for values in sums.values():
+        values[:, empty] = 0
+    counts = sums["all", "raw"][..., result.terms.index("count")]
+    pooled = {key: values.sum(0) for key, values in sums.items()}
+    return replace(result, sums=sums, counts=counts, pooled=pooled)

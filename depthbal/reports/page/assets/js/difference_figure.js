@@ -55,13 +55,6 @@ function bandTraces(view, band, info) {
   const run = view.data.methods[band.method].runs[0];
   const { color } = lineOf(view, run);
   const name = plotText(view.data.methods[band.method].name);
-  const known = (value, bin) => (band.low[bin] === null ? band.estimate[bin] : value);
-  const shared = {
-    type: "scatter",
-    mode: "lines",
-    hoverinfo: "skip",
-    showlegend: false,
-  };
   const unit = info.unit ? ` ${plotText(info.unit)}` : "";
   const line = binTraces(view, run, band.estimate, info.digits, info.unit);
   line[1].name = name;
@@ -75,14 +68,40 @@ function bandTraces(view, band, info) {
     hovertemplate: `%{y:+.${info.digits}f}${unit} %{customdata}`,
   });
   return [
-    { ...shared, ...stairs(bins, band.low.map(known)), line: { width: 0 } },
     {
-      ...shared,
-      ...stairs(bins, band.high.map(known)),
+      type: "scatter",
+      mode: "lines",
+      ...outline(bins, band),
       line: { width: 0 },
-      fill: "tonexty",
+      fill: "toself",
       fillcolor: faded(color, 0.18),
+      hoverinfo: "skip",
+      showlegend: false,
     },
     ...line,
   ];
+}
+
+/** Return the outline of a band: one closed shape for every stretch of bins that have it. */
+function outline(bins, { low, high }) {
+  const x = [];
+  const y = [];
+  let upper = [];
+  let lower = [];
+  low.forEach((value, bin) => {
+    if (value === null) {
+      return;
+    }
+    const ends = [bins.low[bin], bins.high[bin]];
+    upper.push(...ends.map((end) => [end, high[bin]]));
+    lower.push(...ends.map((end) => [end, value]));
+    if ((low[bin + 1] ?? null) === null) {
+      const corners = [...upper, ...lower.reverse()];
+      x.push(...corners.map((corner) => corner[0]), null);
+      y.push(...corners.map((corner) => corner[1]), null);
+      upper = [];
+      lower = [];
+    }
+  });
+  return { x, y };
 }

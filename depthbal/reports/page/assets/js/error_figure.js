@@ -1,8 +1,11 @@
 // The error in every bin, above the training labels and the prior.
 
-const ERROR_PANEL = [0.33, 1];
-const SHOT_STRIP = [0.262, 0.3];
 const TRAINING_PANEL = [0, 0.25];
+
+/** Return where the errors and the strip of the shots are, with or without training labels below. */
+function errorParts(below) {
+  return below ? { panel: [0.33, 1], strip: [0.262, 0.3] } : { panel: [0.07, 1], strip: [0, 0.038] };
+}
 
 defineFigure(
   "error",
@@ -13,20 +16,22 @@ defineFigure(
     const values = runs.map((run) => binNumbers(run)[info.key]);
     const known = values.flat().filter((value) => value !== null);
     const low = Math.min(0, ...known);
+    const below = trainingTraces(view);
+    const { panel, strip } = errorParts(below.length > 0);
     const traces = [
       headTrace(binning().low.map(() => low)),
       ...runs.flatMap((run, at) => binTraces(view, run, values[at], info.digits, info.unit)),
-      ...trainingTraces(view),
+      ...below,
     ];
     return {
       traces,
       layout: layout(view, {
         hovermode: "x unified",
         bargap: 0,
-        xaxis: labelAxis(view, { axis: { anchor: "y2" } }),
+        xaxis: labelAxis(view, { axis: below.length ? { anchor: "y2" } : { anchor: "free", position: 0 } }),
         yaxis: axis(view.palette, {
           title: titled(info),
-          domain: ERROR_PANEL,
+          domain: panel,
           fixedrange: true,
           ...errorRange(info, known),
         }),
@@ -38,10 +43,10 @@ defineFigure(
           fixedrange: true,
         }),
         shapes: [
-          ...binShapes(view, { strip: SHOT_STRIP, panel: ERROR_PANEL }),
+          ...binShapes(view, { strip, panel }),
           ...zeroLine(view, info),
         ],
-        annotations: shotNames(view, (SHOT_STRIP[0] + SHOT_STRIP[1]) / 2),
+        annotations: shotNames(view, (strip[0] + strip[1]) / 2),
       }),
       table: binTable(runs.map((run, at) => [view.data.runs[run].name, values[at]])),
     };
