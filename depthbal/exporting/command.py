@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 
 from depthbal.data.images import read_image
 from depthbal.errors import ConfigError, DepthbalError, RunFolderError
-from depthbal.evaluation.label import DEPTH
 from depthbal.exporting.export import export_predictor
 from depthbal.exporting.formats import ENDINGS, require_format
 from depthbal.predictor import Predictor, load_predictor
 from depthbal.training.posthoc import add_posthoc, posthoc_sigma
-from depthbal.training.run_config import load_datamodule
+from depthbal.training.run_config import load_datamodule, require_depth
 from depthbal.training.runs import RunFolder
 
 COMPARED = 4
@@ -39,6 +38,7 @@ def export(arguments: Sequence[str]) -> None:
     known = _parser().parse_args(arguments)
     folder = RunFolder(known.run)
     folder.require_checkpoint(known.checkpoint)
+    require_depth(folder)
     require_format(known.format)
     path = known.out or folder.path / f"model{ENDINGS[known.format]}"
     if path.is_dir():
@@ -124,19 +124,10 @@ def _test_images(folder: RunFolder, predictor: Predictor) -> Images:
 
 
 def _protocol(metrics: Path, readout: str | None) -> dict[str, Any]:
-    """Return how the network was measured, with the read-out's numbers; empty where it was not.
-
-    Raises:
-        ConfigError: The run predicts something else than depth.
-    """
+    """Return how the network was measured, with the read-out's numbers; empty where it was not."""
     if not metrics.is_file():
         return {}
     content = json.loads(metrics.read_text(encoding="utf-8"))
-    label = content["protocol"].get("label", DEPTH._asdict())["name"]
-    if label != DEPTH.name:
-        raise ConfigError(
-            f"{metrics.parent} predicts {label}; only networks of {DEPTH.name} are exported"
-        )
     protocol = {key: value for key, value in content["protocol"].items() if key != "bins"}
     if readout is None or readout == protocol.get("readout", readout):
         return {**protocol, "overall": content["overall"]}

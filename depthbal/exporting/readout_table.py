@@ -57,7 +57,7 @@ class ReadoutTable(nn.Module):
                 break
         else:
             values = self._tabulate(function, NODES[-1], SHIFT * (high - low))
-        if not self.error <= tolerance:
+        if not self.error <= tolerance or (values.diff() < -tolerance).any():
             raise ConfigError(
                 f"the read-out cannot be put into a table: {NODES[-1]} nodes leave a difference of "
                 f"{self.error:.2g}, wanted {tolerance:.2g}; export with --readout clamped or raw"

@@ -120,7 +120,9 @@ class NoisePicture(pl.Callback):
         noise = depth_noise(pl_module.criterion)
         if noise is not None:
             limits = pl_module.label_range()
-            save_noise_picture(self.run.noise_picture, noise, limits, pl_module.histogram)
+            save_noise_picture(
+                self.run.noise_picture, noise, limits, pl_module.histogram, pl_module.label
+            )
 
 
 class EpochLines(pl.Callback):

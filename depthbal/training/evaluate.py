@@ -26,7 +26,7 @@ from depthbal.priors.files import write_json
 from depthbal.training.callbacks import show_progress
 from depthbal.training.examples import make_examples, save_examples, save_pictures
 from depthbal.training.posthoc import posthoc_sigma
-from depthbal.training.run_config import load_datamodule
+from depthbal.training.run_config import load_datamodule, require_depth
 from depthbal.training.runs import CheckpointName, RunFolder
 from depthbal.training.scoring import Crops, ScoredSplit, WholeImages, score
 
@@ -82,6 +82,7 @@ def evaluate_run(
     """
     folder = RunFolder(Path(run))
     path = folder.require_checkpoint(checkpoint)
+    require_depth(folder)
     content = read_checkpoint(path)
     ours = {
         part: content["depthbal"][part]["init_args"] is not None for part in ("model", "criterion")

@@ -8,6 +8,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from depthbal.evaluation.label import DEPTH, Label
 from depthbal.files import replacing
 from depthbal.losses.noise import DepthNoise, NoiseModule
 from depthbal.priors import Histogram
@@ -54,15 +55,20 @@ def noise_values(noise: NoiseModule, label_range: tuple[float, float]) -> dict[s
 
 
 def save_noise_picture(
-    path: Path, noise: NoiseModule, label_range: tuple[float, float], histogram: Histogram | None
+    path: Path,
+    noise: NoiseModule,
+    label_range: tuple[float, float],
+    histogram: Histogram | None,
+    label: Label = DEPTH,
 ) -> None:
-    """Draw sigma over the predicted depth, above the training depths' distribution.
+    """Draw sigma over the prediction, above the training labels' distribution.
 
     Args:
         path: PNG to write, complete or not at all.
         noise: What to draw.
-        label_range: Metres on the axis.
-        histogram: Of the training depths; None leaves them out.
+        label_range: Ends of the axis in label units.
+        histogram: Of the training labels; None leaves them out.
+        label: Names the axes.
     """
     depths = torch.linspace(*label_range, POINTS)
     # the figure's own canvas: pyplot would keep global state and may look for a display
@@ -75,7 +81,8 @@ def save_noise_picture(
             axes.text(label_range[0], noise.max_sigma, "largest allowed", va="bottom", color=CURVE)
             formula = f"softplus({noise.intercept.item():.3f} {noise.slope.item():+.4f} p)"
             axes.set_title(f"noise scale sigma(p) = {formula}", loc="left")
-        axes.set(xlabel="predicted depth p in metres", ylabel="sigma in metres", xlim=label_range)
+        names = f"predicted {label.name} p ({label.unit})", f"sigma ({label.unit})"
+        axes.set(xlabel=names[0], ylabel=names[1], xlim=label_range)
         axes.set_ylim(0, 1.15 * axes.get_ylim()[1])
         if histogram is not None:
             _add_histogram(axes, histogram)
@@ -87,7 +94,7 @@ def _add_histogram(axes: Any, histogram: Histogram) -> None:
     behind = axes.twinx()
     share = 100 * histogram.counts / histogram.total
     behind.stairs(share, histogram.edges, fill=True, color=AREA)
-    behind.set_ylabel("training pixels per bin in %")
+    behind.set_ylabel("training labels per bin in %")
     behind.set_ylim(bottom=0)
     axes.set_zorder(behind.get_zorder() + 1)
     axes.patch.set_visible(False)

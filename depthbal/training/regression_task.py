@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 
 from depthbal.errors import ConfigError
+from depthbal.evaluation.label import DEPTH
 from depthbal.losses import NonFiniteError, RegressionLoss
 from depthbal.losses.noise_guard import guard_noise
 from depthbal.predictor import Readout
@@ -78,6 +79,7 @@ class RegressionTask(pl.LightningModule):
         self.readout: Readout = readout
         self.starts_from_checkpoint = False  # set on resume: prior and weights come from there
         self.histogram: Histogram | None = None
+        self.label = DEPTH  # of pictures; a subclass sets another
         self.input_spec: dict[str, Any] = DEFAULT_INPUT
         self._noise_warning: str | None = None
 
@@ -207,7 +209,7 @@ class RegressionTask(pl.LightningModule):
             loss = self.compute_loss(batch)
         except NonFiniteError as error:
             raise TrainingError(diverged_message(self.trainer, str(error))) from error
-        size = len(self.targets(batch)[0])
+        size = len(next(iter(batch.values())))
         # our losses are scaled so that their mean over processes is that of the joined batch
         self.log(
             "train/loss_epoch",

@@ -1,5 +1,6 @@
 """Objects rebuilt from a run's config.yaml."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -10,6 +11,7 @@ from pytorch_lightning import LightningDataModule
 import depthbal.data as data
 from depthbal.data import DepthDataModule
 from depthbal.errors import ConfigError, RunFolderError
+from depthbal.evaluation.label import DEPTH
 from depthbal.training.parse_errors import explain
 from depthbal.training.runs import RunFolder
 
@@ -30,11 +32,27 @@ def load_datamodule(run: RunFolder, overrides: Sequence[str] = ()) -> DepthDataM
         ConfigError: A setting is unknown or refused.
     """
     run.require_run()
+    require_depth(run)
     try:
         section = {"data": yaml.safe_load(run.config.read_text(encoding="utf-8"))["data"]}
     except (yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError) as error:
         raise RunFolderError(f"{run.config} is damaged: it has no section data") from error
     return build_data(DepthDataModule, section, overrides, str(run.path))
+
+
+def require_depth(run: RunFolder) -> None:
+    """Check that a run predicts depth, as far as its result says what it predicts.
+
+    Raises:
+        ConfigError: It predicts something else.
+    """
+    try:
+        content = json.loads(run.metrics().read_text(encoding="utf-8"))
+        name = content["protocol"]["label"]["name"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    if name != DEPTH.name:
+        raise ConfigError(f"{run.path} predicts {name}; this tool is for networks of {DEPTH.name}")
 
 
 def build_data(

@@ -93,8 +93,9 @@ def _write_report(run: RunFolder) -> Path | None:
     """Write the run's report; a report that cannot be written spoils no training."""
     try:
         return write_report([run.path], run.report)
-    except (DepthbalError, OSError) as error:
-        warnings.warn(f"no report was written: {error}", stacklevel=2)
+    except Exception as error:  # whatever it is, the training's result stands
+        kind = "" if isinstance(error, DepthbalError | OSError) else f"{type(error).__name__}: "
+        warnings.warn(f"no report was written: {kind}{error}", stacklevel=2)
         return None
 
 

@@ -78,5 +78,5 @@ def test_a_run_that_predicts_no_depth_is_refused_by_its_label(run):
     metrics = json.loads((run / "metrics.json").read_text())
     metrics["protocol"]["label"] = {"name": "age", "unit": "years"}
     (run / "metrics.json").write_text(json.dumps(metrics))
-    with pytest.raises(ConfigError, match="predicts age; only networks of depth"):
+    with pytest.raises(ConfigError, match="predicts age; this tool is for networks of depth"):
         export([str(run)])

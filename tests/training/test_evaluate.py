@@ -9,7 +9,7 @@ import torch
 
 from depthbal import load_predictor
 from depthbal.data import DepthDataModule, RoomsDataModule
-from depthbal.errors import DataError, RunFolderError
+from depthbal.errors import ConfigError, DataError, RunFolderError
 from depthbal.evaluation import DepthBins, summarise
 from depthbal.priors import Histogram
 from depthbal.training.evaluate import evaluate_run
@@ -209,3 +209,11 @@ def test_eigen_refuses_a_damaged_pair_by_name(run, damage, message):
     data.test_set.source = Spoilt(data.test_set.source, damage)
     with pytest.raises(DataError, match=f"00001.*{message}"):
         evaluate_run(run, protocol="eigen", datamodule=data)
+
+
+def test_a_run_that_predicts_something_else_is_refused_before_its_data_are_read(run):
+    metrics = json.loads((run / "metrics.json").read_text())
+    metrics["protocol"]["label"] = {"name": "age", "unit": "years"}
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    with pytest.raises(ConfigError, match="predicts age; this tool is for networks of depth"):
+        evaluate_run(run)

@@ -57,7 +57,7 @@ def run(arguments: Sequence[str], tool: Path, configs: Path) -> None:
     if known.base is not None:
         default = [] if config else ["--config", str(configs / "rrt_gai.yaml")]
         rest = inherit([*default, *rest], known.base)
-    elif config is not None:
+    elif config is not None and not {"-h", "--help"} & set(rest):
         _require_base(config, rest)
     if known.density is not None:
         default = [] if single else ["--config", str(configs / "drawn" / "vanilla.yaml")]

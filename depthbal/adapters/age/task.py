@@ -12,7 +12,7 @@ from depthbal.adapters.age.data import LabelDataModule
 from depthbal.adapters.age.features import FeatureDataModule, encode
 from depthbal.adapters.age.retraining import BaseRun, load_backbone
 from depthbal.errors import ConfigError
-from depthbal.evaluation import BinnedMetrics, LabelBins
+from depthbal.evaluation import BinnedMetrics, Label, LabelBins
 from depthbal.losses import RegressionLoss
 from depthbal.predictor import Predictor, Readout
 from depthbal.training.regression_task import Batch, RegressionTask
@@ -109,6 +109,7 @@ class AgeTask(RegressionTask):
             CheckpointError: It trained another one.
             RunFolderError: It is no run.
         """
+        self.label = Label(data.label, data.unit)
         if self.base_run is not None and not self.starts_from_checkpoint:
             BaseRun(self.base_run).require_model(self.model)
 
