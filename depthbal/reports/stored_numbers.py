@@ -11,7 +11,8 @@ import torch
 from depthbal.errors import RunFolderError
 from depthbal.evaluation import DEPTH, GROUPS, DepthBins, Label, LabelBins, metrics_of
 from depthbal.evaluation.scores import scores
-from depthbal.reports.run_files import AGAIN, Arrays, Key, Sums, beside, foreign, read_json
+from depthbal.reports.metrics_file import read_metrics
+from depthbal.reports.run_files import AGAIN, Arrays, Key, Sums, beside, foreign
 
 NEEDED = ("sums_all", "terms", "edges", "shots", "scored", "names", "main")
 
@@ -31,7 +32,7 @@ def read_numbers(file: Path) -> tuple[dict[str, Any], list[str]]:
         RunFolderError: a file is missing, damaged, of another version, holds NaN, or the two do
             not belong together.
     """
-    metrics = _metrics(file)
+    metrics = read_metrics(file)
     arrays = Arrays(beside(file, "per_image", ".npz"))
     for name in NEEDED:
         if name not in arrays:
@@ -52,9 +53,12 @@ def read_numbers(file: Path) -> tuple[dict[str, Any], list[str]]:
         "sums": sums,
         "pooled": pooled,
         "counts": counts,
-        "joint": {key: arrays[name] for key, name in _members(arrays, "joint", main).items()},
+        "joint": {
+            key: _shaped(arrays, name, (len(bins), len(bins) + 2))
+            for key, name in _members(arrays, "joint", main).items()
+        },
         "coverage": {
-            subset: arrays[f"coverage_{subset}"]
+            subset: _shaped(arrays, f"coverage_{subset}", (len(bins), 2))
             for subset in ("mask", "all")
             if f"coverage_{subset}" in arrays
         },
@@ -67,14 +71,6 @@ def read_numbers(file: Path) -> tuple[dict[str, Any], list[str]]:
         "main_metric": str(protocol.get("main_metric", "rmse")),
     }
     return numbers, _missing(metrics, arrays, terms)
-
-
-def _metrics(file: Path) -> dict[str, Any]:
-    metrics = read_json(file)
-    for name in ("protocol", *GROUPS):
-        if not isinstance(metrics.get(name), dict):
-            raise foreign(file, f"lacks {name}")
-    return metrics
 
 
 def _bins(arrays: Arrays, protocol: Mapping[str, Any]) -> LabelBins:
@@ -101,6 +97,13 @@ def _members(arrays: Arrays, kind: str, main: str) -> dict[Key, str]:
             if name == stem or name.startswith(f"{stem}_"):
                 found[subset, name[len(stem) + 1 :] or main] = name
     return dict(sorted(found.items(), key=lambda item: (item[0][0] == "all", item[0][1] != main)))
+
+
+def _shaped(arrays: Arrays, name: str, shape: tuple[int, ...]) -> Any:
+    values = arrays[name]
+    if values.shape != shape:
+        raise foreign(arrays.path, f"has {name} of shape {values.shape} instead of {shape}")
+    return values
 
 
 def _pool(
@@ -135,16 +138,30 @@ def _require_belonging(
         if (headline, readout) in pooled:
             blocks[headline, readout] = block
     for key, block in blocks.items():
-        table = torch.as_tensor(bins.groups().numpy() @ pooled[key])
-        values = scores(table, terms)
-        for g, group in enumerate(GROUPS):
-            count = float(table[g, terms.index("count")])
-            row = dict(zip(metrics_of(terms), values[g].tolist(), strict=True))
-            if not _same(block[group], row, count):
+        means = block.get("per_bin_mean")
+        for group, (count, row, mean) in _group_rows(pooled[key], bins, terms).items():
+            same = _same(block[group], row, count)
+            if not (same and (means is None or _same(means[group], mean, count))):
                 raise RunFolderError(
                     f"{beside(file, 'per_image', '.npz')} does not belong to {file.name}: its sums "
                     f"give other numbers for {group} ({' '.join(key)}); {AGAIN}"
                 )
+
+
+def _group_rows(
+    pooled: Any, bins: LabelBins, terms: tuple[str, ...]
+) -> dict[str, tuple[float, dict[str, float], dict[str, float]]]:
+    """Return per group its count, its metrics pooled, and as means over its non-empty bins."""
+    member, column, names = bins.groups().numpy(), terms.index("count"), metrics_of(terms)
+    of_bins = scores(torch.as_tensor(pooled), terms).numpy()
+    of_groups = scores(torch.as_tensor(member @ pooled), terms).numpy()
+    found = {}
+    for g, group in enumerate(GROUPS):
+        filled = (member[g] > 0) & (pooled[:, column] > 0)
+        means = of_bins[filled].mean(0) if filled.any() else of_groups[g]
+        row, mean = (dict(zip(names, x.tolist(), strict=True)) for x in (of_groups[g], means))
+        found[group] = float(pooled[filled, column].sum()), row, mean
+    return found
 
 
 def _same(stored: Mapping[str, Any], found: Mapping[str, float], count: float) -> bool:

@@ -143,7 +143,7 @@ def _examples(path: Path) -> tuple[Example, ...]:
     reasons, names = arrays["reason"], arrays["name"]
     if not len(reasons) == len(names) <= MAX_EXAMPLES:
         raise RunFolderError(f"{arrays.path} holds {len(names)} names of {len(reasons)} examples")
-    return tuple(
+    found = tuple(
         Example(
             name=str(names[i]),
             reason=str(reasons[i]),
@@ -155,3 +155,8 @@ def _examples(path: Path) -> tuple[Example, ...]:
         )
         for i in range(len(names))
     )
+    for i, example in enumerate(found):
+        size = example.image.shape
+        if size != (*example.truth.shape, 3) or example.pred.shape != example.truth.shape:
+            raise RunFolderError(f"{arrays.path}: image, truth and prediction {i} differ in size")
+    return found

@@ -142,6 +142,66 @@ def test_a_changed_number_of_one_shot_is_noticed(tmp_path):
         load_results([run])
 
 
+def test_a_changed_mean_over_bins_is_noticed(tmp_path):
+    run = make_run(tmp_path / "run")
+    change_json(
+        run / "metrics.json", lambda m: m["all_pixels"]["per_bin_mean"]["few"].update(rmse=9.0)
+    )
+    with pytest.raises(RunFolderError, match=r"other numbers for few \(all clamped\)"):
+        load_results([run])
+
+
+def test_a_shot_without_pixels_belongs_to_its_metrics(tmp_path):
+    run = make_run(tmp_path / "run", target=depths().clamp(max=2.9))
+    (result,) = load_results([run])
+    assert result.metrics["all_pixels"]["per_bin_mean"]["few"]["rmse"] is None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: m.pop("per_bin_mean"), "lacks per_bin_mean"),
+        (lambda m: m["all_pixels"].pop("per_bin_mean"), r"lacks all_pixels\.per_bin_mean"),
+        (lambda m: m["readout"]["raw"].pop("overall"), r"lacks readout\.raw\.overall"),
+        (lambda m: m.update(calibration=[1]), "has calibration in another form"),
+        (lambda m: m["protocol"].update(label="depth"), r"has protocol\.label in another form"),
+        (lambda m: m["protocol"].update(mask="drawn"), r"has protocol\.mask in another form"),
+        (lambda m: m["protocol"].update(posthoc=1.0), r"has protocol\.posthoc in another form"),
+    ],
+)
+def test_metrics_in_another_form_are_refused_by_what_they_lack(tmp_path, change, message):
+    run = make_run(tmp_path / "run")
+    change_json(run / "metrics.json", change)
+    with pytest.raises(RunFolderError, match=message):
+        load_results([run])
+
+
+def test_parts_of_a_protocol_that_are_null_are_as_if_missing(tmp_path):
+    run = make_run(tmp_path / "run")
+    nothing = dict.fromkeys(("bins", "data", "label", "posthoc"))
+    change_json(run / "metrics.json", lambda m: m["protocol"].update(nothing))
+    (result,) = load_results([run])
+    assert result.label == ("depth", "m")
+    assert not result.posthoc
+
+
+@pytest.mark.parametrize(("name", "shape"), [("joint_all", (10, 10)), ("coverage_mask", (9, 2))])
+def test_tables_of_other_bins_are_refused(tmp_path, name, shape):
+    run = make_run(tmp_path / "run", interval=True)
+    change_npz(run / "per_image.npz", **{name: np.ones(shape, dtype=np.int64)})
+    with pytest.raises(RunFolderError, match=f"has {name} of shape"):
+        load_results([run])
+
+
+def test_examples_of_unequal_sizes_are_a_gap(tmp_path):
+    run = make_run(tmp_path / "run")
+    add_examples(run)
+    change_npz(run / "examples.npz", truth_01=np.ones((6, 7), dtype=np.float32))
+    (result,) = load_results([run])
+    assert result.examples == ()
+    assert "image, truth and prediction 1 differ in size" in result.gaps[-1]
+
+
 @pytest.mark.parametrize("cut", [0, 100, 4000])
 def test_a_damaged_npz_is_refused_with_its_name(tmp_path, cut):
     run = make_run(tmp_path / "run")
