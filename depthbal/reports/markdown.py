@@ -1,5 +1,6 @@
 """The report as a markdown text: tables, differences, protocol."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -31,7 +32,13 @@ def markdown(results: Sequence[RunResult], comparison: Comparison | None = None)
         _bullets(protocol_lines(first)),
         *_gaps(results),
     ]
-    return "\n\n".join(parts) + "\n"
+    mark, *rest = parts
+    return "\n\n".join([mark, *map(_without_tags, rest)]) + "\n"
+
+
+def _without_tags(text: str) -> str:
+    """Return text that has no html for those who render it: names of runs may hold anything."""
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text)
 
 
 def headline_text(result: RunResult, words: Words) -> str:

@@ -66,6 +66,8 @@ def units_of(groups: Sequence[str], noun: str = "images") -> Units:
     blocks = sum(1 for name, _ in order if not name)
     scenes = len(order) - blocks
     block_text = f"{blocks:,} blocks of {block} consecutive {noun}"
+    if block == 1:
+        block_text = f"{blocks:,} test {noun if blocks > 1 else noun.removesuffix('s')}"
     if not blocks:
         text = f"{scenes:,} test scenes ({len(names):,} {noun})"
         text = f"{scenes:,} test {noun}" if scenes == len(names) else text

@@ -89,7 +89,8 @@ def _verdict(difference: Difference) -> str:
 
 
 def _scope(first: Method, second: Method, plan: Plan, results: Sequence[RunResult]) -> str:
-    over = f"This holds over {plan.units.text}"
+    enough = plan.units.count >= MIN_UNITS
+    over = f"This holds {'over' if enough else 'only on'} {plan.units.text}"
     sizes = (len(first.runs), len(second.runs))
     if sizes == (1, 1):
         paths = {results[method.runs[0]].path for method in (first, second)}

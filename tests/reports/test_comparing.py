@@ -142,6 +142,7 @@ def test_too_few_scenes_give_no_interval_and_say_so():
     assert (difference.low, difference.high) == (None, None)
     assert "4 test scenes (60 images) are too few" in comparison.notes[-1]
     assert "no interval" in comparison.pairs[0].sentence
+    assert "This holds only on 4 test scenes (60 images)" in comparison.pairs[0].sentence
 
 
 def several_seeds(*counts):

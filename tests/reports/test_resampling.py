@@ -54,6 +54,11 @@ def test_one_scene_for_all_is_no_scene():
     assert units_of(["the test set"] * 320).count == 20
 
 
+def test_blocks_of_one_image_are_called_images():
+    assert units_of([""] * 15).text == "15 test images"
+    assert units_of([""]).text == "1 test image"
+
+
 def test_known_scenes_stand_beside_blocks_of_the_unknown():
     units = units_of(["x", "", "x", "", "y"] * 64)
     assert units.count == 2 + 128 // 16

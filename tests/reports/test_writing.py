@@ -46,6 +46,15 @@ def test_every_table_has_as_many_cells_in_all_rows(tmp_path):
             assert len(cells) == 1
 
 
+def test_names_of_runs_are_no_html_in_markdown(tmp_path):
+    names = ("<script>alert(1)", "<!-- a", "a < b")
+    results = load_results([make_run(tmp_path / name) for name in names])
+    text = markdown(results, compare(results, resamples=100))
+    assert re.findall(r"<[A-Za-z/!?]", text) == ["<!"]  # the mark in the first line
+    assert "&lt;script>alert(1) (clamped)" in text
+    assert "a < b (clamped)" in text
+
+
 def test_a_report_is_written_again_but_nothing_else_is_overwritten(tmp_path):
     run = make_run(tmp_path / "run")
     page = write_report([run], run / "report.html")
