@@ -20,6 +20,7 @@ UNHELPFUL_WARNINGS = (
     ".*Total length of `list` across ranks is zero.*",
     ".*Precision bf16-mixed is not supported by the model summary.*",
     ".*module.s. in eval mode at the start of training.*",  # frozen on purpose
+    ".*module.s. in eval mode at the start.*",
     ".*isinstance.treespec, LeafSpec.. is deprecated.*",
 )
 
