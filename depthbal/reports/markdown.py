@@ -24,7 +24,7 @@ def markdown(results: Sequence[RunResult], comparison: Comparison | None = None)
     first = results[0]
     parts = [
         MARKDOWN_MARK,
-        f"# {', '.join(result.name for result in results)}",
+        f"# {' · '.join(result.name for result in results)}",
         *_main_tables(results),
         *_other_metrics(results),
         *(_comparison(results, comparison) if comparison is not None else ()),

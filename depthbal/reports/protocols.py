@@ -35,11 +35,12 @@ def comparable(results: Sequence[RunResult]) -> tuple[list[RunResult], tuple[str
     notes = []
     for what, values in _allowed(results).items():
         if len(set(values)) > 1:
-            named = ", ".join(f"{r.name} {v}" for r, v in zip(results, values, strict=True))
+            # names have commas: "mse, balanced afterwards (sigma 1)"
+            named = "; ".join(f"{v} for {r.name}" for r, v in zip(results, values, strict=True))
             notes.append(f"{what} differs: {named}.")
     shots = [i for i, other in enumerate(others) if other.bins.shots != first.bins.shots]
     if shots:
-        names = ", ".join(others[i].name for i in shots)
+        names = "; ".join(others[i].name for i in shots)
         notes.append(
             f"The training histogram of {names} gives some bins other shots; all numbers here use "
             f"the shots of {first.name}."

@@ -63,9 +63,12 @@ def test_other_scenes_are_refused_but_unknown_ones_are_not(tmp_path):
 
 
 def test_checkpoint_and_epochs_may_differ_and_are_noted(tmp_path):
-    runs = [make_run(tmp_path / "a"), make_run(tmp_path / "b", protocol={"epochs": 5})]
+    run = make_run(tmp_path / "a", posthoc=(1.0,))
+    runs = [run, make_run(tmp_path / "b", protocol={"epochs": 5})]
     notes = comparable(load_results(runs))[1]
-    assert notes == ("The number of epochs differs: a 2, b 5.",)
+    assert notes == (
+        "The number of epochs differs: 2 for a; 2 for a, balanced afterwards (sigma 1); 5 for b.",
+    )
 
 
 def test_shots_of_another_training_split_give_way_to_the_first_ones(tmp_path):

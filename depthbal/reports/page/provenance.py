@@ -69,7 +69,7 @@ def configs(view: View) -> list[tuple[str, str]]:
     for result in view.results:
         if result.config:
             found.setdefault(result.config, []).append(result.name)
-    return [(", ".join(names), text) for text, names in found.items()]
+    return [("; ".join(names), text) for text, names in found.items()]
 
 
 def gaps(view: View) -> list[str]:

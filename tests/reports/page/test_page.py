@@ -9,7 +9,9 @@ from depthbal.reports.comparing import compare
 from depthbal.reports.page import write_page
 from depthbal.reports.page.page import MAX_BYTES
 from depthbal.reports.page.pictures import MAX_EXAMPLES
+from tests.reports.in_memory import result_of
 from tests.reports.page.made_up import (
+    AGE_BINS,
     SHOTS,
     age_result,
     depth_result,
@@ -212,3 +214,24 @@ def test_no_result_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="at least one result"):
         write_page([], None, tmp_path / "report.html")
     assert not (tmp_path / "report.html").exists()
+
+
+def test_a_bias_is_said_to_be_never_coloured_where_there_is_one(tmp_path, pair, single):
+    note = "a bias never is"
+    assert note in pair
+    assert note not in single  # which has no differences
+    poses = ("count", "mpjpe")
+    runs = [
+        result_of(
+            np.ones((40, 5, 2)) * [1.0, error], AGE_BINS, poses, name=name, main_metric="mpjpe"
+        )
+        for name, error in (("one", 60.0), ("two", 50.0))
+    ]
+    assert note not in page_of(tmp_path, *runs)
+
+
+def test_names_with_commas_stay_apart_in_title_and_configuration(tmp_path):
+    runs = [depth_result("mse"), depth_result("mse, balanced afterwards (sigma 1)", noise=0.1)]
+    html = page_of(tmp_path, *runs)
+    assert "mse · mse, balanced afterwards (sigma 1)</title>" in html
+    assert "config.yaml of mse; mse, balanced afterwards (sigma 1)" in html
