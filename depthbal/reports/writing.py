@@ -52,7 +52,7 @@ def write_report(
     results, _ = comparable(results)
     from depthbal.reports.page import write_page  # fonts, scripts and figures only where wanted
 
+    write_page(results, comparison, page)
     with replacing(text) as temporary:
         temporary.write_text(markdown(results, comparison), encoding="utf-8")
-    write_page(results, comparison, page)
     return page

@@ -86,6 +86,14 @@ def test_runs_that_cannot_be_compared_leave_no_file(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
 
 
+def test_runs_that_do_not_fit_a_page_are_refused_and_leave_no_file(tmp_path, monkeypatch):
+    monkeypatch.setattr("depthbal.reports.page.page.MAX_BYTES", 1000)
+    run = make_run(tmp_path / "a")
+    with pytest.raises(ConfigError, match="report fewer"):
+        write_report([run], tmp_path / "report.html")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
 def test_the_tool_writes_both_files_and_names_them(tmp_path, capsys):
     runs = [str(make_run(tmp_path / name, bias=0.1 * i)) for i, name in enumerate("ab")]
     main([*runs, "--out", str(tmp_path / "both.html"), "--resamples", "150", "--seed", "3"])

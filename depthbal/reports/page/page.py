@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from depthbal.errors import ConfigError
 from depthbal.files import replacing
 from depthbal.reports.comparison import Comparison
 from depthbal.reports.page import answer, provenance
@@ -42,6 +43,7 @@ def write_page(
 
     Raises:
         ValueError: no result.
+        ConfigError: more runs than fit.
     """
     if not results:
         raise ValueError("expected at least one result to report")
@@ -67,7 +69,7 @@ def _fitting_page(view: View) -> str:
         text = _render(view, data, gallery(view, QUALITIES[-1]), plotly, shortened)
         if len(text.encode()) < MAX_BYTES:
             return text
-    raise ValueError(
+    raise ConfigError(
         f"{len(view.results)} runs do not fit into a page of {MAX_BYTES:,} bytes; report fewer"
     )
 
