@@ -75,12 +75,14 @@ class SplitDataModule(LightningDataModule, Generic[Split]):
         return self._loader(test, ShardSampler(_sized(test)))
 
     def _loader(self, dataset: Split, sampler: Any, drop_last: bool = False) -> "DataLoader[Any]":
+        # features of a frozen network are in memory already
+        workers = self.num_workers if getattr(dataset, "features", None) is None else 0
         return LateLoader(
             dataset,
             batch_size=self.batch_size,
             sampler=sampler,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
+            num_workers=workers,
+            persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),
             drop_last=drop_last,
             worker_init_fn=single_threaded,

@@ -115,14 +115,6 @@ class RegressionTask(pl.LightningModule):
         if hasattr(self.model, "initialise_bias"):
             cast(Any, self.model).initialise_bias(histogram.mean)
 
-    def fitting_data(self, data: pl.LightningDataModule) -> pl.LightningDataModule:
-        """Return what the training reads its batches from: the data as they are.
-
-        A task that trains on something computed from the data once, such as the features of a
-        frozen network, returns a data module of those. The evaluation gets the data themselves.
-        """
-        return data
-
     # ---- before training ----
 
     def setup(self, stage: str) -> None:

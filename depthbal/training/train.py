@@ -101,8 +101,7 @@ def _write_report(run: RunFolder) -> Path | None:
 
 def _fit(cli: TrainCLI, checkpoint: Path | None) -> None:
     try:
-        data = cli.model.fitting_data(cli.datamodule)
-        cli.trainer.fit(cli.model, datamodule=data, ckpt_path=checkpoint)
+        cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint)
     except MisconfigurationException as error:
         raise ConfigError(str(error)) from error
     except SystemExit as error:  # how Lightning ends after Ctrl-C

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol, TypedDict
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -43,16 +43,11 @@ class LabelledImages(Protocol):
         ...
 
 
-class Sample(TypedDict):
-    """One sample: image (3, S, S), normalised, its label () and its index."""
-
-    image: Tensor
-    label: Tensor
-    index: int
-
-
-class LabelledDataset(SeededDataset[Sample]):
+class LabelledDataset(SeededDataset[dict[str, Any]]):
     """Load and pre-process labelled images; padding has the label NaN.
+
+    Samples have ``image`` (3, S, S), normalised, or ``features`` (D,) in its place where they are
+    known; ``label`` () and ``index``.
 
     Args:
         source: the images and labels.
@@ -64,19 +59,22 @@ class LabelledDataset(SeededDataset[Sample]):
         super().__init__(seed)
         self.source = source
         self.transform = transform
+        self.features: Tensor | None = None  # (N, D) float32
 
     def __len__(self) -> int:
         return len(self.source.labels)
 
-    def sample(self, index: int, seed: int) -> Sample:
-        """Return the image at an index, pre-processed."""
+    def sample(self, index: int, seed: int) -> dict[str, Any]:
+        """Return the image at an index, pre-processed, or its features."""
         label = torch.tensor(self.source.labels[index], dtype=torch.float32)
+        if self.features is not None:
+            return {"features": self.features[index], "label": label, "index": index}
         pixels = self.transform(self.source.image(index), seed)
         return {"image": pixels, "label": label, "index": index}
 
-    def padding(self) -> Sample:
-        """Return the first image without a label."""
-        return {"image": self[0]["image"], "label": torch.tensor(float("nan")), "index": PADDING}
+    def padding(self) -> dict[str, Any]:
+        """Return the first sample without its label."""
+        return {**self[0], "label": torch.tensor(float("nan")), "index": PADDING}
 
 
 class LabelDataModule(SplitDataModule[LabelledDataset]):

@@ -59,7 +59,6 @@ class BaseRun:
 
     def warn_of_other_data(self, data: LabelDataModule) -> None:
         """Warn where the training data are not those that the backbone was trained on."""
-        data.setup("fit")
         fingerprint = data.fingerprint()
         versions = json.loads(self.run.versions.read_text(encoding="utf-8"))
         known = (versions.get("data") or {}).get("fingerprint")

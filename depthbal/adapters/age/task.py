@@ -2,19 +2,19 @@
 
 from typing import Any, ClassVar, Self
 
-import pytorch_lightning as pl
 import torch
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.optim import Adam
 
 from depthbal.adapters.age.data import LabelDataModule
-from depthbal.adapters.age.features import FeatureDataModule, encode
+from depthbal.adapters.age.features import use_features
 from depthbal.adapters.age.retraining import BaseRun, load_backbone
 from depthbal.errors import ConfigError
 from depthbal.evaluation import BinnedMetrics, Label, LabelBins
 from depthbal.losses import RegressionLoss
 from depthbal.predictor import Predictor, Readout
+from depthbal.training.frozen_features import encode, first_process_first
 from depthbal.training.regression_task import Batch, RegressionTask
 
 
@@ -113,22 +113,24 @@ class AgeTask(RegressionTask):
         if self.base_run is not None and not self.starts_from_checkpoint:
             BaseRun(self.base_run).require_model(self.model)
 
-    def fitting_data(self, data: pl.LightningDataModule) -> pl.LightningDataModule:
-        """Load the base run's backbone, and return its features where they are to be cached."""
-        if not self.retrain:
-            return data
-        assert isinstance(data, LabelDataModule)
+    def take_backbone(self, data: LabelDataModule) -> None:
+        """Load the base run's backbone, and have its features computed where they are cached."""
         if not self.starts_from_checkpoint:
             assert self.base_run is not None
             base = BaseRun(self.base_run)
             base.warn_of_other_data(data)
             base.load_into(self.network.backbone)
-        return FeatureDataModule(data, self.network.backbone) if self.cache_features else data
+        if self.cache_features:
+            with first_process_first(self.trainer):
+                use_features(data, self.network.backbone, self.trainer.strategy.root_device)
 
     def setup(self, stage: str) -> None:
-        """Take the label range and the validation bins from the data, then as any regression."""
+        """Take backbone, label range and validation bins, then go on as any regression."""
         data = getattr(self.trainer, "datamodule", None)
         if stage == "fit" and data is not None:
+            self.check_data(data)
+            if self.retrain:
+                self.take_backbone(data)
             self.labels = data.label_range()
             if isinstance(self.criterion, RegressionLoss) and self.criterion.label_range is None:
                 self.criterion.set_label_range(self.labels)

@@ -7,16 +7,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.progress import track
 from torch import nn
 
 from depthbal.adapters.hmr.people import People, PeopleDataset
-from depthbal.data.loader import LateLoader, single_threaded
 from depthbal.errors import DataError
 from depthbal.files import replacing
 from depthbal.priors.files import write_json
-
-BATCH = 64
+from depthbal.training.frozen_features import compute_features, fingerprint
 
 
 def load_features(
@@ -53,9 +50,16 @@ def load_features(
             "--model.model.init_args.weights, SPIN's model_checkpoint.pt"
         )
     require_pictures(people)
-    features = extract(people, backbone, device, num_workers, path.stem)
+    features = compute_features(
+        backbone,
+        PeopleDataset(people),
+        "input",
+        num_workers=num_workers,
+        device=device,
+        title=path.stem,
+    )
     with replacing(path) as temporary:
-        np.save(temporary, features)
+        np.save(temporary, features.numpy())
     write_json(path.with_suffix(".json"), about)
     return _open(path, len(people))
 
@@ -71,40 +75,6 @@ def require_pictures(people: People) -> None:
         raise DataError(
             f"{len(missing)} of {len(people)} pictures are missing, the first {missing[0]}"
         )
-
-
-@torch.inference_mode()
-def extract(
-    people: People,
-    backbone: nn.Module,
-    device: torch.device | str = "cpu",
-    num_workers: int = 0,
-    title: str = "pictures",
-) -> NDArray[np.float32]:
-    """Return a backbone's features (N, F) of the test crops, computed in evaluation mode."""
-    home = next(backbone.parameters()).device
-    backbone = backbone.to(device).eval()
-    loader = LateLoader(
-        PeopleDataset(people),
-        batch_size=BATCH,
-        num_workers=num_workers,
-        worker_init_fn=single_threaded,
-    )
-    parts = [
-        backbone(batch["input"].to(device)).float().cpu().numpy()
-        for batch in track(loader, f"Features of {title}", transient=True)
-    ]
-    backbone.to(home)
-    return np.concatenate(parts)
-
-
-def fingerprint(backbone: nn.Module) -> str:
-    """Return a hex digest of a network's parameters and statistics."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(backbone.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:32]
 
 
 def _describe(people: People, backbone: nn.Module | None) -> dict[str, str]:

@@ -16,6 +16,7 @@ from depthbal.errors import ConfigError
 from depthbal.losses import MSELoss, RegressionLoss
 from depthbal.predictor import Readout
 from depthbal.priors import GaussianMixture, Histogram
+from depthbal.training.frozen_features import first_process_first
 from depthbal.training.regression_task import Batch, RegressionTask
 
 ENTRIES = 216
@@ -90,12 +91,8 @@ class HmrTask(RegressionTask):
         data = getattr(self.trainer, "datamodule", None)
         if stage == "fit" and data is not None:
             self.check_data(data)
-            strategy = self.trainer.strategy
-            if self.trainer.is_global_zero:
-                data.use_backbone(self.model.backbone, strategy.root_device)
-            strategy.barrier()
-            if not self.trainer.is_global_zero:
-                data.use_backbone(self.model.backbone, strategy.root_device)
+            with first_process_first(self.trainer):
+                data.use_backbone(self.model.backbone, self.trainer.strategy.root_device)
             self.validation.mean_rotmats.copy_(data.mean_params().rotmats)
         super().setup(stage)
 

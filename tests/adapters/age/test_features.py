@@ -6,7 +6,8 @@ from torch import nn
 
 from depthbal.adapters.age import AgeRegressor
 from depthbal.adapters.age import features as features_module
-from depthbal.adapters.age.features import FeatureDataModule, encode, fingerprint
+from depthbal.adapters.age.features import use_features
+from depthbal.training.frozen_features import encode, fingerprint
 from tests.adapters.age.helpers import GreyAges
 
 
@@ -25,18 +26,18 @@ def computed(monkeypatch) -> list[int]:
     counts: list[int] = []
     real = features_module.compute_features
 
-    def compute(backbone, images, data, device):
+    def compute(backbone, images, *args, **kwargs):
         counts.append(len(images))
-        return real(backbone, images, data, device)
+        return real(backbone, images, *args, **kwargs)
 
     monkeypatch.setattr(features_module, "compute_features", compute)
     return counts
 
 
-def built(backbone: nn.Module, **settings) -> FeatureDataModule:
-    data = FeatureDataModule(GreyAges(**settings), backbone)
-    data.prepare_data()
+def built(backbone: nn.Module, **settings) -> GreyAges:
+    data = GreyAges(**settings)
     data.setup("fit")
+    use_features(data, backbone)
     return data
 
 
