@@ -102,7 +102,7 @@ def balanced_mask(depths: Iterable[DepthMap], bins: LabelBins, seed: int = 0) ->
         DataError: a generator; no map; no pixel in any scored bin; maps that change between passes.
 
     Warns:
-        UserWarning: scored bins with fewer than 100 pixels, empty ones included, by number.
+        UserWarning: scored bins with fewer than 100 pixels; how many, and which are empty.
 
     Source: NYUD2-DIR (Yang et al., "Delving into Deep Imbalanced Regression", ICML 2021).
 
@@ -234,10 +234,13 @@ def _warn_of_thin_bins(counts: IntArray, bins: LabelBins) -> list[int]:
     """Warn once of scored bins with few pixels; return those with none."""
     scored = np.flatnonzero(bins.scored)
     empty = [int(b) for b in scored if counts[b] == 0]
-    thin = [f"{b}: {counts[b]}" for b in scored if 0 < counts[b] < RELIABLE_PIXELS]
+    thin = [int(b) for b in scored if 0 < counts[b] < RELIABLE_PIXELS]
     if thin or empty:
+        fewest = int(counts[thin].min()) if thin else 0
         parts = (
-            [f"fewer than {RELIABLE_PIXELS} pixels in bins {{{', '.join(thin)}}}"] if thin else []
+            [f"fewer than {RELIABLE_PIXELS} pixels in {len(thin)} bins, the fewest {fewest}"]
+            if thin
+            else []
         )
         parts += [f"no pixel in bins {empty}"] if empty else []
         warnings.warn(

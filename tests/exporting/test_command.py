@@ -47,7 +47,7 @@ def test_without_its_data_a_run_is_compared_on_given_images(run, tmp_path, capsy
         export([str(run)])
     picture = tmp_path / "grey.png"
     write_depth_png(picture, np.linspace(0, 60, 24 * 32, dtype=np.float32).reshape(24, 32))
-    export([str(run), "--image", str(picture)])
+    export([str(run), "--image", str(picture), "--format", "torch"])
     assert "on 1 given images" in capsys.readouterr().out
 
 
