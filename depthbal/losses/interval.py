@@ -26,7 +26,8 @@ def central_interval(
 
     with F the distribution function of the truncated normal. Without a label range that is
     p - sigma, p + sigma. It is the posterior of the balanced world, of which
-    ``truncated_normal_mean`` is the mean; a calibrated sigma covers 68.27 % of the labels.
+    ``truncated_normal_mean`` is the mean; a calibrated sigma covers 68.27 %
+    of the labels of a balanced world: over all of them, not over those of every size.
 
     Args:
         preds: Locations p of any shape, label units.
