@@ -11,12 +11,11 @@ from rich.console import Console
 
 from depthbal.adapters.age.application import AGE
 from depthbal.adapters.age.data import LabelDataModule
-from depthbal.adapters.age.density import density_figure
 from depthbal.adapters.age.retraining import inherit
 from depthbal.adapters.age.table import print_runs
+from depthbal.adapters.density import density_figure, save_figure
 from depthbal.errors import ConfigError
 from depthbal.evaluation import Label
-from depthbal.files import replacing
 from depthbal.priors import GaussianMixture
 from depthbal.training.compare import missing_work, train_missing
 from depthbal.training.configs import config_chain, last_config
@@ -146,9 +145,8 @@ def density(arguments: Sequence[str], path: Path) -> None:
     data = build_data(LabelDataModule, section, (), str(last_config(arguments)))
     histogram = data.train_histogram()
     mixture = GaussianMixture.fit(histogram, COMPONENTS, noise_sigma=NOISE_SIGMA)
-    figure = density_figure(histogram, data.bins(), mixture, Label(data.label, data.unit))
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=120)
+    label = Label(data.label, data.unit)
+    save_figure(density_figure(histogram, label, data.bins(), mixture), path)
     print(path)
 
 

@@ -15,7 +15,6 @@ from depthbal.adapters.hmr.meshes import Errors, rotmats_of
 from depthbal.adapters.hmr.network import SpinNetwork
 from depthbal.errors import RunFolderError
 from depthbal.evaluation import Label, LabelBins, SampleEvaluation
-from depthbal.files import replacing
 from depthbal.priors import Histogram
 from depthbal.priors.files import write_json
 from depthbal.training.runs import RunFolder
@@ -79,17 +78,19 @@ def evaluate_network(
         preds = network(batch["input"].to(device))
         truth = rotmats_of(batch["pose"]).to(device), batch["betas"].to(device)
         errors, distances = measure((preds.rotmats, preds.betas), truth, batch["gender"].to(device))
-        names = [files[index] for index in batch["index"].tolist()]
-        groups = [Path(name).parent.name for name in names]
-        evaluation.update(errors, distances.vertex, names, groups)
+        names = files[batch["index"].numpy()].tolist()
+        evaluation.update(errors, distances.vertex, names, [sequence_of(name) for name in names])
         kept.append({**errors, **distances._asdict()})
     columns = {name: torch.cat([part[name] for part in kept]).cpu().numpy() for name in kept[0]}
-    sequences = np.array([Path(file).parent.name for file in files.tolist()])
-    metrics = {**evaluation.result(), "balanced": balanced(columns, sequences)}
+    metrics = {**evaluation.result(), "balanced": balanced(columns, evaluation.groups)}
     write_json(run.metrics(), metrics)
-    with replacing(run.per_image()) as temporary:
-        np.savez_compressed(temporary, **evaluation.per_image())  # type: ignore[arg-type]
+    evaluation.save_per_image(run.per_image())
     return metrics
+
+
+def sequence_of(picture: str) -> str:
+    """Return the name of a picture's folder, which is that of the video it is a frame of."""
+    return Path(picture).parent.name
 
 
 def balanced(columns: dict[str, Any], sequences: Any = None) -> dict[str, Any]:
@@ -143,13 +144,13 @@ def _protocol(data: HmrDataModule) -> dict[str, Any]:
     facts["images"] = facts["images"]["test"]
     facts.pop("fingerprint")
     truth = {
-        "gendered": "true bodies by the model of the person's gender",
-        "neutral": "true bodies by the neutral model",
+        "gendered": "gendered, bodies by the model of the person's gender",
+        "neutral": "neutral, bodies by the neutral model",
     }[data.ground_truth]
     return {
         "data": facts,
-        "ground_truth": f"{data.ground_truth}: {truth}; predictions by the neutral model, for "
-        "mpvpe by that of the truth, as released",
+        "ground_truth": truth,
+        "predictions": "by the neutral model, for mpvpe by that of the truth, as released",
         "joints": "14 of Human3.6M's regressor, relative to the pelvis",
         "distance": "mean vertex distance to the neutral body in the mean pose, nothing aligned",
         "balanced": "all: mean over the non-empty of 100 equal parts of the test set's range of "

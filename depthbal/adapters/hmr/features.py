@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from depthbal.adapters.hmr.files import read_array
 from depthbal.adapters.hmr.people import People, PeopleDataset
 from depthbal.errors import DataError
 from depthbal.files import replacing
@@ -96,10 +97,7 @@ def _read_about(path: Path) -> dict[str, str] | None:
 
 
 def _open(path: Path, rows: int) -> NDArray[np.float32]:
-    try:
-        features: NDArray[np.float32] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except Exception as error:  # damage shows as one of many types
-        raise DataError(f"cannot read {path} as an .npy file: {error}; delete it") from error
+    features = read_array(path, mapped=True)
     if features.ndim != 2 or len(features) != rows or features.dtype != np.float32:
         raise DataError(
             f"{path}: expected float32 features ({rows}, F), one row per picture, got "

@@ -35,6 +35,28 @@ def read_arrays(path: str | Path, shapes: Mapping[str, Shape]) -> dict[str, NDAr
     return arrays
 
 
+def read_array(path: str | Path, mapped: bool = False) -> NDArray[Any]:
+    """Return the array of an .npy file.
+
+    Args:
+        path: the file; objects in it (pickles) are not opened.
+        mapped: read what is asked for only, when it is asked for.
+
+    Raises:
+        DataError: no such file, or unreadable.
+    """
+    try:
+        array: NDArray[Any] = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
+    except FileNotFoundError as error:
+        raise DataError(f"there is no file {path}; expected an .npy file") from error
+    except Exception as error:  # damage shows as one of many types
+        raise DataError(
+            f"cannot read {path} as an .npy file: {error}; fetch it again, or delete it if a "
+            "training wrote it"
+        ) from error
+    return array
+
+
 def check_shapes(
     path: str | Path, arrays: Mapping[str, NDArray[Any]], shapes: Mapping[str, Shape]
 ) -> None:

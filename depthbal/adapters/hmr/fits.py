@@ -2,12 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from depthbal.adapters.hmr.files import check_shapes, read_arrays
+from depthbal.adapters.hmr.files import check_shapes, read_array, read_arrays
 from depthbal.adapters.hmr.spin_data import BETAS, POSE, SpinRows
 from depthbal.errors import DataError
 
@@ -53,7 +52,7 @@ def read_fits(path: Path, rows: int) -> Bodies:
         [True, True]
     """
     if path.suffix == ".npy":
-        table = _read_table(path)
+        table = read_array(path)
         check_shapes(path, {"fits": table}, {"fits": ("N", POSE + BETAS)})
         arrays = {"pose": table[:, :POSE], "betas": table[:, POSE:], "valid": np.ones(len(table))}
     else:
@@ -86,13 +85,3 @@ def bodies_of(rows: SpinRows, fits: Path | None) -> Bodies:
         np.where(known[:, None], rows.betas, fitted.betas),
         known | fitted.valid,
     )
-
-
-def _read_table(path: Path) -> NDArray[Any]:
-    try:
-        table: NDArray[Any] = np.load(path, allow_pickle=False)
-    except FileNotFoundError as error:
-        raise DataError(f"there is no file {path}; expected fits of shape (N, 82)") from error
-    except Exception as error:  # damage shows as one of many types
-        raise DataError(f"cannot read {path} as an .npy file: {error}") from error
-    return table

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from depthbal.adapters.hmr.files import Shape, check_shapes, read_arrays
+from depthbal.adapters.hmr.files import Shape, check_shapes, read_array, read_arrays
 from depthbal.adapters.hmr.unpickling import read_pickled_arrays
 from depthbal.errors import DataError
 
@@ -66,13 +66,7 @@ def read_joint_regressor(path: str | Path, vertices: int, joints: int = 17) -> N
     Raises:
         DataError: no such file, unreadable, or of another shape than (joints, vertices).
     """
-    path = Path(path)
-    if not path.is_file():
-        raise DataError(f"there is no file {path}; expected an array ({joints}, {vertices})")
-    try:
-        regressor: NDArray[Any] = np.load(path, allow_pickle=False)
-    except Exception as error:  # damage shows as one of many types
-        raise DataError(f"cannot read {path} as an .npy file: {error}") from error
+    regressor = read_array(path)
     check_shapes(path, {"regressor": regressor}, {"regressor": (joints, vertices)})
     return regressor
 

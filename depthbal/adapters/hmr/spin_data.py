@@ -70,18 +70,11 @@ def read_spin(path: Path) -> SpinRows:
         raise DataError(f"{path} lacks the key 'imgname'; expected imgname, center, scale")
     names = _texts(path, "imgname", more.pop("imgname"), count)
     genders = more.pop("gender", None)
-    shapes = {"pose": (count, POSE), "shape": (count, BETAS), "has_smpl": (count,)}
     if not {"pose", "shape"} & set(more):
-        return SpinRows(
-            path,
-            names,
-            **_boxes(path, boxes),
-            pose=np.zeros(shapes["pose"], np.float32),
-            betas=np.zeros(shapes["shape"], np.float32),
-            has_smpl=np.zeros(count, dtype=bool),
-            gender=_genders(path, genders, count),
-        )
+        more = {"pose": np.zeros((count, POSE)), "shape": np.zeros((count, BETAS))}
+        more["has_smpl"] = np.zeros(count)
     more.setdefault("has_smpl", np.ones(count))
+    shapes = {"pose": (count, POSE), "shape": (count, BETAS), "has_smpl": (count,)}
     check_shapes(path, more, shapes)
     return SpinRows(
         path,

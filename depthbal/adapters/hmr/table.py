@@ -39,7 +39,7 @@ def print_comparison(console: Console, runs: Mapping[str, Mapping[str, Any]]) ->
     """
     some = next(iter(runs.values()))
     for distance, described in some["balanced"].items():
-        title = f"Balanced over the {distance} distance to the mean pose (mm, 95 % intervals)"
+        title = f"Balanced over the {distance} distance to the mean pose (mm)"
         table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
         for column in ("run", "error", "plain", *COLUMNS.values()):
             table.add_column(column, justify="left" if column in ("run", "error") else "right")
@@ -49,14 +49,14 @@ def print_comparison(console: Console, runs: Mapping[str, Mapping[str, Any]]) ->
                 cells = [_cell(block, key) for key in COLUMNS]
                 table.add_row(name, TITLES[error], f"{metrics['overall'][error]:.1f}", *cells)
         console.print(table)
-        counts = [count for count in described["counts"] if count]
-        console.print(
+        lines = [
             f"{described['bins_used']} of {described['bins']} bins have samples, "
-            f"{sum(count == 1 for count in counts)} of them a single one. Intervals take "
-            f"{described['independent']} for independent.",
-            highlight=False,
-        )
-    console.print(f"Ground truth {some['protocol']['ground_truth']}.", highlight=False)
+            f"{described['counts'].count(1)} of them a single one",
+            f"intervals: 95 %, {described['independent']} taken as independent",
+        ]
+        console.print(*lines, sep="\n", highlight=False)
+    for fact in ("ground_truth", "predictions"):
+        console.print(f"{fact.replace('_', ' ')}: {some['protocol'][fact]}", highlight=False)
 
 
 def _cell(block: Mapping[str, Any], key: str) -> str:

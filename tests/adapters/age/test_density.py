@@ -6,7 +6,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from depthbal.adapters.age.command import run
-from depthbal.adapters.age.density import COLOURS, density_figure
+from depthbal.adapters.density import COLOURS, density_figure
 from depthbal.evaluation import Label, LabelBins
 from depthbal.priors import GaussianMixture, Histogram
 from tests.adapters.age.helpers import CONFIGS, tiny_config
@@ -19,7 +19,7 @@ def axes():
     histogram = Histogram(np.arange(6) + 9.5, COUNTS)
     bins = LabelBins.from_counts(histogram.edges, COUNTS, 100, 20)
     mixture = GaussianMixture([0.7, 0.3], [11.3, 13.5], [0.3, 0.2])
-    return density_figure(histogram, bins, mixture, Label("age", "years")).axes[0]
+    return density_figure(histogram, Label("age", "years"), bins, mixture).axes[0]
 
 
 def test_every_age_has_a_bar_of_its_count_in_the_colour_of_its_shot(axes):
