@@ -23,8 +23,8 @@ def tool(*arguments: str) -> int:
 
 def train_here(commands, train_tool):
     """Train in this process: starting two others takes as long as both trainings."""
-    for command in commands.values():
-        assert not command or tool(*command) == 0
+    for line in commands.values():
+        assert not line or tool(*line) == 0
 
 
 @pytest.fixture(scope="module")
