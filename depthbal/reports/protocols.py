@@ -51,8 +51,9 @@ def comparable(results: Sequence[RunResult]) -> tuple[list[RunResult], tuple[str
 def differences(first: RunResult, other: RunResult) -> list[str]:
     """Return in words what keeps two results from being compared; nothing if nothing does."""
     one, two = first.metrics["protocol"], other.metrics["protocol"]
+    if first.label != other.label:  # everything else differs with it
+        return _unequal("label", " in ".join(first.label), " in ".join(other.label))
     found = _unequal("protocol", one.get("name"), two.get("name"))
-    found += _unequal("label", " in ".join(first.label), " in ".join(other.label))
     found += _unequal("main metric", first.main_metric, other.main_metric)
     key = "min_prediction_m"
     found += _unequal("smallest prediction in ratios (m)", one.get(key), two.get(key))

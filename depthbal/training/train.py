@@ -157,12 +157,21 @@ def _resumed_step(run: RunFolder, cli: TrainCLI) -> int | None:
     """Return the step to continue from; None where the first epoch was never finished.
 
     Nothing in the run folder changes before this: what cannot be resumed stays as it is.
+
+    Raises:
+        ConfigError: The training is complete.
     """
     path = run.checkpoint("last")
     if not path.is_file():
         return None
     content = read_checkpoint(path)
     cli.model.on_load_checkpoint(content)
+    done, wanted = int(content["epoch"]) + 1, cli.trainer.max_epochs
+    if wanted is not None and 0 < wanted <= done and run.metrics().is_file():
+        raise ConfigError(
+            f"{run.path} is complete ({done} of {wanted} epochs, evaluated); to train on, give a "
+            f"larger --trainer.max_epochs than {wanted}"
+        )
     cli.model.starts_from_checkpoint = True
     return int(content["global_step"])
 

@@ -96,8 +96,8 @@ def test_more_epochs_may_be_asked_for_on_resume(run):
     epochs = [row["epoch"] for row in logged(run) if row["val/rmse_bins"]]
     assert epochs == ["0", "1", "2"]
     # the longer training is what the folder now describes
-    resume(run)
-    assert checkpoint_of(run)["epoch"] == 2
+    with pytest.raises(ConfigError, match=r"3 of 3 epochs"):
+        resume(run)
 
 
 def test_resume_never_refits(run, monkeypatch):
@@ -183,10 +183,10 @@ def test_versions_keep_every_session(run):
 
 
 def test_resume_warns_where_the_training_data_have_changed(run, recwarn):
-    resume(run)
+    resume(run, "--trainer.max_epochs", "3")
     assert not any("training data" in str(one.message) for one in recwarn)
     with pytest.warns(UserWarning, match="training data are not those.*fingerprint"):
-        resume(run, "--data.n_train", "16")
+        resume(run, "--trainer.max_epochs", "4", "--data.n_train", "16")
 
 
 def test_the_precision_is_written_down_and_kept_on_resume(run, monkeypatch):
@@ -197,3 +197,10 @@ def test_the_precision_is_written_down_and_kept_on_resume(run, monkeypatch):
     assert yaml.safe_load((run / "config.yaml").read_text())["trainer"]["precision"] == stored
     weights = checkpoint_of(run)["state_dict"].values()
     assert not any(value.dtype == torch.float64 for value in weights if value.ndim == 4)
+
+
+def test_a_complete_run_is_left_as_it_is(run):
+    before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
+    with pytest.raises(ConfigError, match=r"is complete \(2 of 2 epochs, evaluated\)"):
+        resume(run)
+    assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before
