@@ -50,6 +50,17 @@ class SplitDataModule(LightningDataModule, Generic[Split]):
         self.seed = seed
         self.train_set = self.val_set = self.test_set = None
 
+    def describe(self) -> dict[str, Any]:
+        """Return, JSON-able, what the data are; "images" per split, "fingerprint" of training."""
+        raise NotImplementedError
+
+    def describe_test(self) -> dict[str, Any]:
+        """Return what the test data are; the training split need not be there."""
+        facts = self.describe()
+        facts["images"] = facts["images"]["test"]
+        facts.pop("fingerprint")
+        return facts
+
     def train_dataloader(self) -> "DataLoader[Any]":
         """Return the shuffled training loader; a last batch of a single sample is left out."""
         train = self._require(self.train_set, "training")

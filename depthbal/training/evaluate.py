@@ -103,7 +103,7 @@ def evaluate_run(
         "name": protocol,
         "checkpoint": checkpoint,
         "epochs": int(content["epoch"]) + 1,
-        "data": _test_facts(data),
+        "data": data.describe_test(),
     }
     if balance is not None:
         facts["posthoc"] = balance.describe()
@@ -117,14 +117,6 @@ def evaluate_run(
     if protocol == "nyud2_dir":
         save_pictures(folder.predictions(checkpoint, sigma), examples)
     return metrics
-
-
-def _test_facts(data: DepthDataModule) -> dict[str, Any]:
-    """Return what the test data are; the training split need not be there."""
-    facts = data.describe()
-    facts["images"] = facts["images"]["test"]
-    facts.pop("fingerprint")
-    return facts
 
 
 def run_bins(folder: RunFolder, data: DepthDataModule) -> DepthBins:

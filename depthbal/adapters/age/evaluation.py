@@ -83,9 +83,7 @@ def score_split(
     """
     data.prepare_data()
     data.setup("test")
-    described = data.describe() | {"images": data.describe()["images"]["test"]}
-    described.pop("fingerprint")  # of the training images, which need not be there
-    protocol = {"name": "all samples", **facts, "balanced": MEANING, "data": described}
+    protocol = {"name": "all samples", **facts, "balanced": MEANING, "data": data.describe_test()}
     label = Label(data.label, data.unit)
     evaluation = Evaluation(
         data.bins(),

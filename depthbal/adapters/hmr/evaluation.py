@@ -140,9 +140,7 @@ def run_bins(run: RunFolder) -> LabelBins:
 
 
 def _protocol(data: HmrDataModule) -> dict[str, Any]:
-    facts = data.describe()
-    facts["images"] = facts["images"]["test"]
-    facts.pop("fingerprint")
+    facts = data.describe_test()
     truth = {
         "gendered": "gendered, bodies by the model of the person's gender",
         "neutral": "neutral, bodies by the neutral model",
