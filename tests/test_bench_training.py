@@ -18,7 +18,8 @@ def test_the_step_is_measured_folded_against_published_and_the_loader_with_it(tm
     assert folded["times_published"] == published["best_s"] / folded["best_s"]
     assert folded["images_per_s"] == 2 / folded["best_s"]
     # weights, gradients and Adam's two moments: 67.6 million numbers of 4 bytes each
-    assert 4 * 67_569_473 * 4 / 2**30 < folded["peak_gib"] < published["peak_gib"] < 3
+    for row in (published, folded):
+        assert 4 * 67_569_473 * 4 / 2**30 < row["peak_gib"] < 1.5
     (loader,) = result["loaders"]
     assert loader["images"] == 4
     assert 0 < loader["waiting_for_data"] < 1

@@ -6,10 +6,12 @@ import os
 import platform
 import time
 from collections.abc import Callable
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch._C._profiler import _EventType
 from torch.profiler import ProfilerActivity, profile
 
 from depthbal.errors import DepthbalError
@@ -39,7 +41,7 @@ def seconds(function: Callable[[], object], repeats: int, device: str) -> list[f
 
 
 def peak_mib(function: Callable[[], object], device: str) -> float:
-    """Return the largest memory of all tensors that a run holds at once, in MiB."""
+    """Return the largest memory of all tensors made in a run and held at once, in MiB."""
     if device != "cpu":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
@@ -47,12 +49,22 @@ def peak_mib(function: Callable[[], object], device: str) -> float:
         return float(torch.cuda.max_memory_allocated() - before) / 2**20
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
         function()
-    events = recorded.profiler.kineto_results.events()  # type: ignore[union-attr]
-    changes = [e for e in events if e.name() == "[memory]"]
-    held = peak = 0
-    for event in sorted(changes, key=lambda e: e.start_ns()):
-        held += event.nbytes()
-        peak = max(peak, held)
+    events = recorded.profiler.kineto_results.experimental_event_tree()  # type: ignore[union-attr]
+    changes = []
+    while events:
+        event = events.pop()
+        events += event.children
+        if event.tag == _EventType.Allocation:
+            changes.append((event.start_time_ns, event.extra_fields))
+    held: dict[int, int] = {}  # by address: what was there before the run does not count when freed
+    now = peak = 0
+    for _, change in sorted(changes, key=itemgetter(0)):
+        if change.alloc_size > 0:
+            held[change.ptr] = change.alloc_size
+            now += change.alloc_size
+            peak = max(peak, now)
+        else:
+            now -= held.pop(change.ptr, 0)
     return peak / 2**20
 
 

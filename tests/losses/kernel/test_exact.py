@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from torch.profiler import ProfilerActivity, profile
+from measuring import peak_mib
 
 from depthbal.losses import log_evidence
 from depthbal.losses.kernel import exact
@@ -32,15 +32,6 @@ def naive(preds: torch.Tensor, sigma: torch.Tensor, mixture: Components) -> Evid
     normal = torch.distributions.Normal(mixture.means, total.sqrt(), validate_args=False)
     value = torch.logsumexp(mixture.log_weights + normal.log_prob(preds[:, None]), dim=1)
     return Evidence(value.detach(), *torch.autograd.grad(value.sum(), (preds, sigma)))
-
-
-def peak_mib(function) -> float:
-    """Largest memory of the tensors that a call holds at once."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
-        function()
-    events = [e for e in recorded.profiler.kineto_results.events() if e.name() == "[memory]"]
-    changes = torch.tensor([e.nbytes() for e in sorted(events, key=lambda e: e.start_ns())])
-    return changes.cumsum(0).max().item() / 2**20
 
 
 @pytest.mark.parametrize("numbers", [1, 64, 10**9])
@@ -91,14 +82,14 @@ def test_temporaries_stay_below_the_budget(kind, budget, monkeypatch):
     parts = torch.rand(500, *event), torch.rand(500, *event)  # 38 MiB a matrix
     results = (2 * labels + preds.numel()) * 4 / 2**20
     mixture = Components(torch.zeros(500), *parts, axes)
-    peak = peak_mib(lambda: exact_evidence(preds, sigma, mixture, budget_mb=budget))
+    peak = peak_mib(lambda: exact_evidence(preds, sigma, mixture, budget_mb=budget), "cpu")
     assert 0.3 * budget < peak - results < budget
 
 
 def test_one_prediction_and_many_components_stay_below_the_budget():
     mixture = Components(torch.zeros(10**6), torch.rand(10**6), torch.rand(10**6))
     preds = torch.rand(3)
-    peak = peak_mib(lambda: exact_evidence(preds, torch.tensor(1.0), mixture, budget_mb=1))
+    peak = peak_mib(lambda: exact_evidence(preds, torch.tensor(1.0), mixture, budget_mb=1), "cpu")
     assert peak < 1
 
 

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 import torch
-from torch.profiler import ProfilerActivity, profile
+from measuring import peak_mib
 
 from depthbal.losses import BMCLoss, BNILoss, GAILoss
 from depthbal.losses.kernel import evaluate, fused, tabulated
@@ -207,27 +207,17 @@ def test_what_the_mask_hides_does_not_widen_the_table(monkeypatch):
     assert ranges == [pytest.approx((counted.min().item(), counted.max().item()), abs=1e-5)]
 
 
-def peak_bytes(function) -> int:
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
-        function()
-    changes = [e for e in recorded.profiler.kineto_results.events() if e.name() == "[memory]"]
-    held = peak = 0
-    for event in sorted(changes, key=lambda e: e.start_ns()):
-        held += event.nbytes()
-        peak = max(peak, held)
-    return peak
-
-
 @pytest.mark.parametrize("noise", ["fixed", "learned"])
 def test_memory_is_the_stored_gradient_and_the_one_returned(noise):
     preds, target, mask = batch(2**22, torch.float32)
     loss = GAILoss(PRIOR, noise=noise)
     leaf = preds.requires_grad_()
-    peak = peak_bytes(lambda: loss(leaf, target, mask).backward())
-    assert peak < 2.2 * preds.nbytes
+    peak = peak_mib(lambda: loss(leaf, target, mask).backward(), "cpu")
+    assert peak < 2.2 * preds.nbytes / 2**20
     # Without gradients nothing of the labels' number is made at all.
     with torch.no_grad():
-        assert peak_bytes(lambda: loss(leaf, target, mask)) < 0.2 * preds.nbytes
+        peak = peak_mib(lambda: loss(leaf, target, mask), "cpu")
+    assert peak < 0.2 * preds.nbytes / 2**20
 
 
 def test_only_the_gradient_of_the_predictions_is_stored():
