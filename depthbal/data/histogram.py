@@ -61,12 +61,13 @@ def count_depth(
         DataError: when not a single pixel counted.
     """
     limit = float(histogram.edges[-1])
+    last = limit + (histogram.quantum or 0.0) / 2  # a level there is wholly in the last bin
     pixels, far, farthest = 0, 0, limit
     with Progress(transient=True, disable=not progress) as bar:
         task = bar.add_task("Counting training depth", total=len(loader))
         for depth in loader:
             valid = depth[depth >= min_depth]
-            histogram.update(valid)
+            histogram.update(valid.clamp(max=last))  # what lies beyond is reported below
             beyond = valid[valid > limit]
             pixels, far = pixels + valid.numel(), far + beyond.numel()
             farthest = max(farthest, float(beyond.max()) if len(beyond) else limit)

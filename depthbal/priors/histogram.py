@@ -1,6 +1,7 @@
 """A streaming histogram of training labels."""
 
 import os
+import warnings
 from typing import Any, Self, cast
 
 import numpy as np
@@ -11,6 +12,8 @@ from depthbal.priors.files import Stored
 from depthbal.priors.relative import WORLDS, World, relative_mass
 
 FloatArray = npt.NDArray[np.float64]
+
+_NEAR = 0.01  # of a bin's width: bfloat16 moves 0.7 by less than this share of 0.1
 
 
 class Histogram(Stored):
@@ -33,7 +36,7 @@ class Histogram(Stored):
 
     Example:
         >>> histogram = Histogram([0.0, 1.0, 2.0, 3.0])
-        >>> histogram.update(np.array([0.5, 1.5, 1.6, 7.0])).counts.tolist()
+        >>> histogram.update(np.array([0.5, 1.5, 1.6, 3.0])).counts.tolist()
         [1.0, 2.0, 1.0]
         >>> Histogram([0.0, 1.0, 2.0], quantum=0.5).update([1.0]).counts.tolist()
         [0.5, 0.5]
@@ -65,6 +68,7 @@ class Histogram(Stored):
         if quantum is not None and not quantum > 0:
             raise ValueError(f"expected a positive quantum or None, got {quantum}")
         self.quantum = quantum
+        self._warned = False
 
     @classmethod
     def regular(
@@ -84,6 +88,10 @@ class Histogram(Stored):
     def update(self, values: npt.ArrayLike | torch.Tensor) -> Self:
         """Add labels of any shape.
 
+        Warns:
+            When labels lie outside the edges, the first time that this histogram meets such: they
+            count in its first and last bin.
+
         Raises:
             ValueError: NaN or infinite values.
         """
@@ -95,6 +103,8 @@ class Histogram(Stored):
             )
         if flat.size == 0:
             return self
+        if not self._warned:
+            self._warn_of_labels_outside(flat)
         if self.quantum is None:
             index = np.searchsorted(self.edges, flat, side="right") - 1
             index = np.clip(index, 0, len(self.counts) - 1)
@@ -104,6 +114,23 @@ class Histogram(Stored):
             mass = np.diff(np.concatenate([[0.0], cumulative, [float(flat.size)]]))
             self.counts += np.maximum(mass, 0.0)  # an empty bin must not end at minus 1e-12
         return self
+
+    def _warn_of_labels_outside(self, values: FloatArray) -> None:
+        low, high = float(self.edges[0]), float(self.edges[-1])
+        # rounding, or a level's spread, may put a label at the edge a little beyond it
+        near = max(_NEAR * float(self.widths[[0, -1]].min()), (self.quantum or 0.0) / 2)
+        outside = int(np.count_nonzero((values < low - near) | (values > high + near)))
+        if not outside:
+            return
+        self._warned = True
+        warnings.warn(
+            f"{outside:,} of {values.size:,} labels lie outside the histogram's edges {low:g} to "
+            f"{high:g} (they reach from {values.min():g} to {values.max():g}) and count in its "
+            "first and last bin, which makes these look more common than they are: give edges that "
+            "hold all labels, or leave out those that are none; later updates of this histogram "
+            "are not checked",
+            stacklevel=3,
+        )
 
     def merge(self, other: "Histogram") -> Self:
         """Add the counts of a histogram with the same edges.

@@ -173,7 +173,7 @@ def test_coarse_levels_are_spread_over_their_own_width():
 
 @pytest.mark.parametrize(("far", "warned"), [(5, True), (4, False)])
 def test_more_than_1_percent_of_pixels_beyond_the_greatest_depth_is_warned_of_once(
-    caplog, far, warned
+    caplog, recwarn, far, warned
 ):
     depth = np.full((10, 50), 10.0, dtype=np.float32)  # at the limit is not beyond it
     depth[:, :10] = 0
@@ -186,7 +186,9 @@ def test_more_than_1_percent_of_pixels_beyond_the_greatest_depth_is_warned_of_on
     )
     module.setup("fit")
     with caplog.at_level("WARNING", logger="depthbal"):
-        module.train_histogram(progress=False)
+        counted = module.train_histogram(progress=False)
+    assert counted.counts.tolist() == [0.0] * 92 + [16_000.0]  # 40 x 400, all in the last bin
+    assert not recwarn.list  # the histogram's own warning would be a second one
     messages = [record.getMessage() for record in caplog.records if record.name == "depthbal"]
     assert len(messages) == int(warned)
     if warned:

@@ -10,8 +10,10 @@ import torch
 from depthbal.priors import Histogram
 
 EDGES = np.linspace(0.7, 10.0, 94)
+clips = pytest.mark.filterwarnings("ignore:.*outside the histogram")
 
 
+@clips
 @pytest.mark.parametrize("quantum", [None, 10 / 255])
 def test_streaming_in_pieces_equals_one_pass(quantum):
     values = np.random.default_rng(0).gamma(3.0, 1.0, 10_007)
@@ -26,9 +28,33 @@ def test_streaming_in_pieces_equals_one_pass(quantum):
 def test_equals_numpy_inside_the_edges_and_clips_outside():
     values = np.random.default_rng(1).uniform(-1, 12, 5000)
     expected, _ = np.histogram(np.clip(values, 0.7, 10.0), EDGES)
-    np.testing.assert_array_equal(Histogram(EDGES).update(values).counts, expected)
+    with pytest.warns(UserWarning, match="outside"):
+        counts = Histogram(EDGES).update(values).counts
+    np.testing.assert_array_equal(counts, expected)
 
 
+def test_labels_outside_the_edges_are_warned_of_once_with_their_number_and_range(recwarn):
+    histogram = Histogram([1.0, 2.0, 4.0])
+    histogram.update([1.0, 1.5, 4.0])
+    assert not recwarn.list
+    for _ in range(3):
+        histogram.update([0.25, 1.5, 3.0, 9.0, 7.5])
+    (only,) = recwarn.list
+    text = str(only.message)
+    assert "3 of 5 labels lie outside the histogram's edges 1 to 4" in text
+    assert "from 0.25 to 9)" in text
+    assert "leave out" in text
+    assert only.filename == __file__
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_rounding_at_the_edges_is_not_warned_of(dtype, recwarn):
+    Histogram(EDGES).update(torch.tensor([0.7, 10.0], dtype=dtype))
+    Histogram([1.0, 2.0], quantum=0.5).update([0.8, 2.2])  # levels that reach over an edge
+    assert not recwarn.list
+
+
+@clips
 def test_quantum_removes_the_comb_of_8_bit_depth():
     """A smooth density seen through 8-bit depth: neighbouring counts differ by up to 1.5 times
     without spreading; with it they follow the density."""
@@ -42,6 +68,7 @@ def test_quantum_removes_the_comb_of_8_bit_depth():
     assert spread.max() / spread.min() < 1.1
 
 
+@clips
 def test_spreading_equals_the_overlap_computed_bin_by_bin():
     quantum, values = 0.35, np.array([0.9, 0.9, 2.0, 3.3, 9.95, 20.0])
     expected = np.zeros(len(EDGES) - 1)
@@ -64,6 +91,7 @@ def test_merge_adds_and_refuses_other_edges():
         Histogram([0.0, 1e-9]).merge(Histogram([0.0, 2e-9]))
 
 
+@clips
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int64])
 def test_numpy_and_torch_of_any_type_count_alike(dtype):
     edges, counts = torch.tensor([0.0, 1.0, 2.0, 4.0]), torch.tensor([1, 0, 2])
