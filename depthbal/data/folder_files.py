@@ -9,7 +9,6 @@ from pytorch_lightning.utilities import rank_zero_warn
 from depthbal.data.files import FilePairs
 from depthbal.data.images import DEPTH_SUFFIXES, IMAGE_SUFFIXES, read_depth
 from depthbal.data.matching import match_pairs
-from depthbal.errors import DataError
 
 
 def has_split_folders(root: Path) -> bool:
@@ -23,10 +22,8 @@ def folder_pairs(
     """Return the pairs of a folder; arguments as for `FolderDataModule`.
 
     Raises:
-        DataError: the folder is missing, or no image has a depth file.
+        DataError: a folder is missing, or no image has a depth file.
     """
-    if not folder.is_dir():
-        raise DataError(f"{folder.absolute()} is not a folder; expected one with images and depth")
     pairs, single = match_pairs(folder, rgb, depth, IMAGE_SUFFIXES, DEPTH_SUFFIXES)
     if single:
         rank_zero_warn(

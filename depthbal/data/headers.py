@@ -5,6 +5,7 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
+from zipfile import BadZipFile
 
 import cv2
 import numpy as np
@@ -164,7 +165,7 @@ def _positive(size: Size) -> Size:
 def _peek_npy(path: str) -> Size:
     try:
         stored = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
+    except (ValueError, EOFError, BadZipFile) as error:
         raise _DoubtfulError from error
     if not isinstance(stored, np.ndarray) or stored.ndim != 2 or stored.dtype.kind not in "fiu":
         raise _DoubtfulError

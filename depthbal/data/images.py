@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
+from zipfile import BadZipFile
 
 import cv2
 import numpy as np
@@ -38,7 +39,7 @@ def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     """
     decoded = cv2.imdecode(_read_bytes(path), cv2.IMREAD_COLOR)
     if decoded is None:
-        raise DataError(f"{path}: not a readable image; replace the file or remove it from the set")
+        raise DataError(f"{path}: not a readable image; replace the file, or leave it out")
     return cast(NDArray[np.uint8], cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB))
 
 
@@ -216,8 +217,10 @@ def _decode_depth(path: str | os.PathLike[str]) -> NDArray[Any]:
 def _load_npy(path: str | os.PathLike[str]) -> NDArray[Any]:
     try:
         raw = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path}: not a readable .npy file ({error})") from error
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
+        raise DataError(
+            f"{path}: not a readable .npy file ({error}); write it again, or leave it out"
+        ) from error
     if not isinstance(raw, np.ndarray) or raw.dtype.kind not in "fiu":
         raise DataError(f"{path}: expected an array of real numbers")
     return raw

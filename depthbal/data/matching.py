@@ -7,6 +7,8 @@ from pathlib import Path
 
 from depthbal.errors import DataError
 
+_CONTENT = {"rgb": "images", "depth": "depth files"}
+_LISTED = 8  # folders that a message names
 _WILDCARD = re.compile(r"\*\*/|\*|\?")
 
 
@@ -32,14 +34,15 @@ def match_pairs(
     Raises:
         DataError: a folder is missing, nothing matches, or two files claim the same partner.
     """
-    images = _keyed(root, rgb, rgb_suffixes)
-    depths = _keyed(root, depth, depth_suffixes)
+    images = _keyed(root, "rgb", rgb, rgb_suffixes)
+    depths = _keyed(root, "depth", depth, depth_suffixes)
     shared = sorted(images.keys() & depths.keys())
     if not shared:
         raise DataError(
             f"{root}: {len(images)} images in {rgb!r} and {len(depths)} depth files in {depth!r}, "
             f"but no name in common (for example {_example(images)} and {_example(depths)}); "
-            "give both the same stem, or use patterns such as rgb: '*_colors.png'"
+            "give both the same stem, or patterns such as --data.rgb '*_colors.png' --data.depth "
+            "'*_depth.png'"
         )
     single = [images[key] for key in sorted(images.keys() - depths.keys())]
     single += [depths[key] for key in sorted(depths.keys() - images.keys())]
@@ -56,15 +59,40 @@ def is_pattern(text: str) -> bool:
     return any(character in text for character in "*?")
 
 
-def _keyed(root: Path, where: str, suffixes: Sequence[str]) -> dict[str, str]:
+def require_folder(root: Path, option: str, where: str) -> str:
+    """Return the folder inside `root` that is searched for a folder or pattern.
+
+    Args:
+        root: the folder that `where` is relative to.
+        option: ``"rgb"`` or ``"depth"``, for the message.
+        where: folder or pattern.
+
+    Raises:
+        DataError: there is no such folder; names those that there are.
+    """
+    where = where.strip("/")
+    start = _fixed_folder(where) if is_pattern(where) else where
+    if (root / start).is_dir():
+        return start
+    if not root.is_dir():
+        raise DataError(f"{root.absolute()} is not a folder; expected one with images and depth")
+    folders = sorted(path.name for path in root.glob("[!.]*") if path.is_dir())
+    raise DataError(
+        f"{root / start} is not a folder: {option} is {where!r}, and the folders in "
+        f"{root.absolute()} are {', '.join(folders[:_LISTED]) or 'none'}"
+        f"{' and more' * (len(folders) > _LISTED)}; give --data.{option} the folder of the "
+        f"{_CONTENT[option]}, or a pattern such as '**/*_{option}.png'"
+    )
+
+
+def _keyed(root: Path, option: str, where: str, suffixes: Sequence[str]) -> dict[str, str]:
+    start = require_folder(root, option, where)
     where = where.strip("/")
     if is_pattern(where):
-        pattern, start = _regex(where), _fixed_folder(where)
+        pattern = _regex(where)
     else:
         endings = "|".join(re.escape(suffix) for suffix in suffixes)
-        pattern, start = re.compile(rf"{re.escape(where)}/(.+)(?i:{endings})"), where
-    if not (root / start).is_dir():
-        raise DataError(f"{root / start} is not a folder; set rgb and depth to what the set has")
+        pattern = re.compile(rf"{re.escape(where)}/(.+)(?i:{endings})")
     files: dict[str, str] = {}
     for path in _walk(root, start):
         match = pattern.fullmatch(path)
@@ -75,7 +103,10 @@ def _keyed(root: Path, where: str, suffixes: Sequence[str]) -> dict[str, str]:
             raise DataError(f"{root}: {files[key]} and {path} have the same stem; remove one")
         files[key] = path
     if not files:
-        raise DataError(f"{root}: no file matches {where!r} (endings: {', '.join(suffixes)})")
+        raise DataError(
+            f"{root}: no file matches {where!r} (endings: {', '.join(suffixes)}); give "
+            f"--data.{option} the folder or the pattern of the {_CONTENT[option]}"
+        )
     return files
 
 

@@ -73,7 +73,7 @@ def test_a_jpegs_exif_tag_is_followed_without_reading_the_image(tmp_path, unread
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "d.png", "d.npy"])
-@pytest.mark.parametrize("damage", ["empty", "truncated", "head", "foreign", "missing"])
+@pytest.mark.parametrize("damage", ["empty", "truncated", "head", "foreign", "archive", "missing"])
 def test_a_damaged_file_is_named(tmp_path, name, damage):
     files = {
         "a": write(tmp_path / (name if name[0] == "a" else "a.png"), noise_image(24, 32)),
@@ -86,6 +86,7 @@ def test_a_damaged_file_is_named(tmp_path, name, damage):
         "truncated": content[:-20],
         "head": content[:7],
         "foreign": b"<html>404</html>" * 20,
+        "archive": b"PK\x03\x04 of an npz file, cut off",
     }
     if damage == "missing":
         path.unlink()

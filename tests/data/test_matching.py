@@ -76,7 +76,17 @@ def test_a_missing_or_empty_folder_is_named(tmp_path):
     with pytest.raises(DataError, match="rgb is not a folder"):
         match(tmp_path)
     tree(tmp_path, "rgb/1.jpg", "depth/readme.txt")
-    with pytest.raises(DataError, match=r"no file matches 'depth' \(endings: \.png, \.npy\)"):
+    expected = r"no file matches 'depth' \(endings: \.png, \.npy\); give --data\.depth the folder"
+    with pytest.raises(DataError, match=expected):
+        match(tmp_path)
+
+
+def test_a_wrong_folder_is_named_with_its_option_and_those_that_are_there(tmp_path):
+    tree(tmp_path, "images/1.jpg", "depth/1.png", ".git/x")
+    expected = (
+        r"rgb is not a folder: rgb is 'rgb', .* are depth, images; give --data\.rgb the folder"
+    )
+    with pytest.raises(DataError, match=expected):
         match(tmp_path)
 
 

@@ -72,6 +72,16 @@ def compressed(file):
     edit(file, change)
 
 
+def overwrite_text(file):
+    content = file.read_bytes()
+    assert b"scene00_out" in content
+    file.write_bytes(content.replace(b"scene00_out", b"\xfe" * 11))
+
+
+def overwrite_origin(file):
+    edit(file, lambda content: content.attrs.modify("origin", "{"))
+
+
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
@@ -82,6 +92,8 @@ def compressed(file):
         (foreign, r"out\.h5 is an HDF5 file, but not one written by"),
         (unfinished, r"out\.h5 is unfinished; run tools/prepare_nyud2\.py again"),
         (without_train, r"out\.h5 has no train split \(packed: test\)"),
+        (overwrite_text, r"out\.h5 is damaged \(.*utf-8.*pack it again \(--overwrite\)"),
+        (overwrite_origin, r"out\.h5 is damaged \(.*pack it again \(--overwrite\)"),
         (without_names, r"out\.h5 is damaged .*pack it again"),
         (compressed, r"test/image was compressed or stored anew by another program"),
     ],

@@ -24,7 +24,7 @@ from typing import Any
 
 import h5py
 
-from depthbal.errors import DataError
+from depthbal.errors import DataError, DepthbalError
 
 FORMAT = "depthbal packed pairs"
 VERSION = 1
@@ -55,16 +55,17 @@ def open_packed(path: Path, complete: bool = True) -> Iterator[Any]:
         DataError: missing, truncated, foreign, of another version, or unfinished.
     """
     with _open(path) as file:
-        check_format(file, path)
-        if complete and not file.attrs["complete"]:
-            raise DataError(
-                f"{path} is unfinished; run {_TOOL} again with the same arguments to resume"
-            )
         try:
+            check_format(file, path)
+            if complete and not file.attrs["complete"]:
+                raise DataError(
+                    f"{path} is unfinished; run {_TOOL} again with the same arguments to resume"
+                )
             yield file
-        except (KeyError, OSError, RuntimeError, TypeError) as error:
-            if isinstance(error, DataError):
-                raise
+        except DepthbalError:
+            raise
+        except (ArithmeticError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
+            # damage shows as whatever the bytes happen to say: text, numbers, JSON or structure
             raise DataError(f"{path} is damaged ({error}); pack it again (--overwrite)") from error
 
 

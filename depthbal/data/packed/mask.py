@@ -3,6 +3,7 @@
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,7 @@ def read_mask(path: Path) -> NDArray[Any]:
     """
     try:
         mask = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise DataError(f"{path}: not a readable npy file of a mask ({error})") from error
     if not isinstance(mask, np.ndarray) or mask.ndim != 3:
         raise DataError(f"{path}: expected a mask (images, height, width)")
