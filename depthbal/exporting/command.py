@@ -40,16 +40,16 @@ def export(arguments: Sequence[str]) -> None:
     folder.require_checkpoint(known.checkpoint)
     require_depth(folder)
     require_format(known.format)
-    path = known.out or folder.path / f"model{ENDINGS[known.format]}"
-    if path.is_dir():
-        raise RunFolderError(f"{path} is a folder; give --out the name of a file")
-    if path.exists() and not known.overwrite:
-        raise RunFolderError(f"{path} exists; choose another name with --out, or give --overwrite")
     sigma = None
     if known.posthoc is not None:
         sigma = posthoc_sigma(known.run, known.checkpoint, known.posthoc).noise_sigma
-    protocol = _protocol(folder.metrics("nyud2_dir", known.checkpoint, sigma), known.readout)
     predictor = load_predictor(known.run, checkpoint=known.checkpoint, posthoc_sigma=sigma)
+    own = known.readout in (None, predictor.readout)
+    path = known.out or folder.exported(
+        ENDINGS[known.format], known.checkpoint, sigma, None if own else known.readout
+    )
+    _require_free(path, known.overwrite)
+    protocol = _protocol(folder.metrics("nyud2_dir", known.checkpoint, sigma), known.readout)
     predictor.readout = known.readout or predictor.readout
     images, what = _images(folder, predictor, known)
     difference = export_predictor(predictor, known.format, path, images, protocol)
@@ -72,7 +72,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("run", type=Path, help="run folder")
     parser.add_argument("--format", choices=tuple(ENDINGS), default="onnx")
     parser.add_argument(
-        "--out", type=Path, help="file; default: model.onnx or model.pt2 in the run"
+        "--out",
+        type=Path,
+        help="file; default: model.onnx or model.pt2 in the run, for other than its defaults "
+        "model_best.onnx, model_posthoc_SIGMA.onnx, model_raw.onnx and the like",
     )
     parser.add_argument(
         "--size", type=int, nargs=2, metavar=("H", "W"), help="pixels; default: the test images'"
@@ -85,6 +88,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
     add_posthoc(parser)
     return parser
+
+
+def _require_free(path: Path, overwrite: bool) -> None:
+    if path.is_dir():
+        raise RunFolderError(f"{path} is a folder; give --out the name of a file")
+    if path.exists() and not overwrite:
+        raise RunFolderError(f"{path} exists; choose another name with --out, or give --overwrite")
 
 
 def _images(

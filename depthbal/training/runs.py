@@ -103,6 +103,28 @@ class RunFolder:
         """Return the path of an evaluation's example images, truths and predictions."""
         return self.path / f"examples{_suffix(protocol, checkpoint, posthoc_sigma)}.npz"
 
+    def exported(
+        self,
+        ending: str,
+        checkpoint: CheckpointName = "last",
+        posthoc_sigma: float | None = None,
+        readout: str | None = None,
+    ) -> Path:
+        """Return the path of an exported network.
+
+        Args:
+            ending: Of the format, such as ".onnx".
+            checkpoint: The last epoch, or the best.
+            posthoc_sigma: With which it is balanced afterwards.
+            readout: None for the run's own.
+
+        Example:
+            >>> RunFolder(Path("run")).exported(".onnx", "best", readout="raw").name
+            'model_best_raw.onnx'
+        """
+        suffix = _suffix("nyud2_dir", checkpoint, posthoc_sigma)
+        return self.path / f"model{suffix}{'' if readout is None else f'_{readout}'}{ending}"
+
     def checkpoint(self, name: CheckpointName) -> Path:
         """Return the path of a checkpoint, which need not exist."""
         return self.checkpoints / f"{name}.ckpt"

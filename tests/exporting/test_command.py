@@ -26,6 +26,34 @@ def test_a_run_becomes_one_file_that_predicts_as_the_run_does(run, capsys):
     assert protocol["overall"] == json.loads((run / "metrics.json").read_text())["overall"]
 
 
+def test_a_file_of_other_than_the_defaults_says_so_in_its_name(run):
+    names = {
+        "model_best.pt2": ["--checkpoint", "best"],
+        "model_raw.pt2": ["--readout", "raw"],
+        "model_best_clamped.pt2": ["--checkpoint", "best", "--readout", "clamped"],
+        "model.pt2": ["--readout", "mean"],  # the run's own
+    }
+    for name, options in names.items():
+        (run / name).write_text("mine")
+        with pytest.raises(RunFolderError, match=rf"{name} exists"):
+            export([str(run), "--format", "torch", *options])
+
+
+def test_a_network_balanced_afterwards_is_exported_under_its_sigma(run, monkeypatch):
+    predictor = load_predictor(run)
+    seen = {}
+
+    def load(path, **options):
+        seen.update(options)
+        return predictor
+
+    monkeypatch.setattr("depthbal.exporting.command.load_predictor", load)
+    (run / "model_best_posthoc_0.8.onnx").write_text("mine")
+    with pytest.raises(RunFolderError, match=r"model_best_posthoc_0\.8\.onnx exists"):
+        export([str(run), "--posthoc", "0.8", "--checkpoint", "best"])
+    assert seen == {"checkpoint": "best", "posthoc_sigma": 0.8}
+
+
 def test_an_existing_file_is_kept_unless_told(run):
     (run / "model.pt2").write_text("mine")
     with pytest.raises(RunFolderError, match="--overwrite"):
@@ -66,7 +94,7 @@ def test_a_folder_is_no_file_to_write(run, tmp_path):
 
 def test_the_numbers_in_the_file_are_those_of_its_read_out(run):
     export([str(run), "--readout", "raw"])
-    entries = {e.key: e.value for e in onnx.load(run / "model.onnx").metadata_props}
+    entries = {e.key: e.value for e in onnx.load(run / "model_raw.onnx").metadata_props}
     protocol = json.loads(entries["protocol"])
     metrics = json.loads((run / "metrics.json").read_text())
     assert protocol["readout"] == entries["readout"] == "raw"
