@@ -10,6 +10,7 @@ from depthbal.data.datamodule import DepthDataModule
 from depthbal.data.files import FilePairs
 from depthbal.data.folder_files import folder_pairs, has_split_folders
 from depthbal.data.images import default_scale, read_raw_depth
+from depthbal.data.matching import require_folder
 from depthbal.data.packed.format import is_packed_root
 from depthbal.data.packed.pairs import PackedPairs
 from depthbal.data.packed.root import open_root, splits_in
@@ -91,6 +92,15 @@ class FolderDataModule(DepthDataModule):
         if is_packed_root(self.root):
             return "train" in splits_in(self.root)
         return has_split_folders(self.root)
+
+    def check_root(self) -> None:
+        """Check that the folders of images and depth, or the packed file, are there."""
+        if is_packed_root(self.root):
+            splits_in(self.root)
+            return
+        for split in ("train", "test") if self.has_split_folders else ("",):
+            for option, where in (("rgb", self.rgb), ("depth", self.depth)):
+                require_folder(self.root / split, option, where)
 
     def train_source(self) -> PairSource:
         """Return the training pairs, validation not yet taken out."""

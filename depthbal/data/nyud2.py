@@ -2,16 +2,24 @@
 
 from pathlib import Path
 from typing import Any, ClassVar
+from zipfile import BadZipFile
 
 import numpy as np
 
 from depthbal.data.datamodule import DepthDataModule
 from depthbal.data.images import read_raw_depth
-from depthbal.data.nyud2_files import BALANCED_MASK, LEVEL, TEST_CSV, TRAIN_CSV, nyud2_pairs
+from depthbal.data.nyud2_files import (
+    BALANCED_MASK,
+    LEVEL,
+    TEST_CSV,
+    TRAIN_CSV,
+    find_data_dir,
+    nyud2_pairs,
+)
 from depthbal.data.packed.format import is_packed_root
 from depthbal.data.packed.mask import extract_mask
 from depthbal.data.packed.pairs import PackedPairs
-from depthbal.data.packed.root import open_root
+from depthbal.data.packed.root import open_root, splits_in
 from depthbal.data.pairs import PairSource
 from depthbal.errors import DataError
 
@@ -56,6 +64,14 @@ class NYUD2DataModule(DepthDataModule):
         self.root = Path(root).expanduser()
         self.train_csv = train_csv
         self.test_csv = test_csv
+
+    def check_root(self) -> None:
+        """Check that both lists, or the packed file, are there."""
+        if is_packed_root(self.root):
+            splits_in(self.root)
+            return
+        for name in (self.train_csv, self.test_csv):
+            find_data_dir(self.root, name)
 
     def train_source(self) -> PairSource:
         """Return the pairs of the training list."""
@@ -108,7 +124,7 @@ def check_mask(path: Path, shape: tuple[int, int, int]) -> None:
     """
     try:
         given = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise DataError(
             f"{path}: not a readable npy file of a balanced mask ({error}); fetch it again, or "
             "remove it to have a mask drawn"

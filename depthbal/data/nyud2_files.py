@@ -44,8 +44,9 @@ def find_data_dir(root: Path, csv_name: str) -> Path:
         "does not exist" if not root.exists() else f"holds neither data/{csv_name} nor {csv_name}"
     )
     raise DataError(
-        f"root {root.absolute()} {seen}; expected the folder that contains data/{csv_name} "
-        "(the NYUD2-DIR download), or that data folder itself"
+        f"--data.root {root.absolute()} {seen}; expected the folder that contains data/{csv_name} "
+        "(the NYUD2-DIR download), that data folder itself, or a file that tools/prepare_nyud2.py "
+        "packed from it"
     )
 
 

@@ -50,6 +50,15 @@ class SplitDataModule(LightningDataModule, Generic[Split]):
         self.seed = seed
         self.train_set = self.val_set = self.test_set = None
 
+    def check_root(self) -> None:
+        """Check, within moments, that there is something where the data should be.
+
+        Called before a network is built, which may have to be downloaded; `setup` checks the rest.
+
+        Raises:
+            DataError: there is not; names the place and the setting.
+        """
+
     def describe(self) -> dict[str, Any]:
         """Return, JSON-able, what the data are; "images" per split, "fingerprint" of training."""
         raise NotImplementedError

@@ -12,6 +12,7 @@ from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
 
+from depthbal.data.split_module import SplitDataModule
 from depthbal.errors import ConfigError, DepthbalError
 from depthbal.files import replacing
 from depthbal.models.registry import registered_names
@@ -22,6 +23,8 @@ from depthbal.training.checkpoint_io import AtomicCheckpointIO
 from depthbal.training.configs import last_config
 from depthbal.training.parse_errors import explain
 from depthbal.training.precision import default_precision, usable_accelerator
+from depthbal.training.right_tool import require_tool
+from depthbal.training.run_config import build_data
 from depthbal.training.run_logger import RunLogger
 from depthbal.training.runs import (
     RunFolder,
@@ -85,10 +88,15 @@ class TrainCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse; errors come as ConfigError."""
+        config = last_config(self.arguments)
+        if config is not None:
+            require_tool(self.application.prog, config, self.resume)
         try:
             self.config = parser.parse_args(self.arguments)
         except ArgumentError as error:
-            raise ConfigError(f"{explain(str(error))}\n--help lists all settings") from error
+            message = explain(str(error), parser.get_defaults().keys())
+            raise ConfigError(f"{message}\n--help lists all settings") from error
+        _refuse_partial_test(self.config)
 
     def before_instantiate_classes(self) -> None:
         """Settle the run folder's place before any work."""
@@ -96,6 +104,7 @@ class TrainCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Build task, data and trainer; values they refuse come as ConfigError."""
+        self.require_root()
         self.config.trainer.accelerator = usable_accelerator(str(self.config.trainer.accelerator))
         self.settle_precision()
         complete = self.config
@@ -109,6 +118,13 @@ class TrainCLI(LightningCLI):
             raise ConfigError(explain(str(error))) from error
         finally:
             self.config = complete
+
+    def require_root(self) -> None:
+        """Check that the data are there, before a network's published weights are downloaded."""
+        section = {"data": self.config.data.as_dict()}
+        data = build_data(self.application.data, section, (), "this run")
+        if isinstance(data, SplitDataModule):
+            data.check_root()
 
     def settle_precision(self) -> None:
         """Put `default_precision` where ``trainer.precision`` is null, also in config.yaml.
@@ -174,6 +190,18 @@ class TrainCLI(LightningCLI):
             path = free_folder(Path("runs"), run_name(last_config(self.arguments) or Path("train")))
         os.environ[RUN_VARIABLE] = str(path.resolve())
         return RunFolder(path)
+
+
+def _refuse_partial_test(config: Namespace) -> None:
+    """Refuse a limit that the evaluation, which is not the Trainer's, would not keep."""
+    limit = config.trainer.limit_test_batches
+    if limit is not None and not (isinstance(limit, float) and limit == 1):  # 1 is one batch
+        raise ConfigError(
+            f"--trainer.limit_test_batches {limit} is not possible: a result is always that of the "
+            "whole test split, so that results compare. Leave it out, or give null; fewer test "
+            "images are other data, such as --data.n_test 40 of RoomsDataModule, or a shorter list "
+            "in --data.test_csv of NYUD2DataModule"
+        )
 
 
 def without_weights(config: Namespace) -> Namespace:

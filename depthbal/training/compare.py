@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -17,7 +18,7 @@ from depthbal.training.application import Application
 from depthbal.training.compare_posthoc import posthoc_rows
 from depthbal.training.depth import DEPTH
 from depthbal.training.runs import RunFolder
-from depthbal.training.settings import different_settings
+from depthbal.training.settings import all_settings, different_settings
 
 GROUPS = ("overall", *SHOTS)
 
@@ -70,9 +71,12 @@ def compare_configs(
         for config in configs:
             settings = ["--config", str(config), f"--seed_everything={seed}"]
             settings += [f"--data.seed={seed}", *rest]
+            _require_settings(config, settings)
             run = runs[config.stem][seed]
             commands[run] = missing_work(run, settings)
-    train_missing(commands, train_tool)  # all folders have been checked before the first training
+    train_missing(
+        commands, train_tool
+    )  # settings and folders of all are checked before the first training
     afterwards = posthoc_rows(runs, posthoc_sigma) if posthoc else {}
     results: Results = {}
     for name, folders in runs.items():
@@ -80,6 +84,14 @@ def compare_configs(
         for row, row_files in {name: files, **afterwards.get(name, {})}.items():
             results[row] = {seed: mean_over_bins(file) for seed, file in row_files.items()}
     return results
+
+
+def _require_settings(config: Path, settings: Sequence[str]) -> None:
+    """Check that a config knows all settings, before the training of another one begins."""
+    try:
+        all_settings(DEPTH, settings)
+    except ConfigError as error:
+        raise ConfigError(f"with {config}: {error}") from error
 
 
 def missing_work(run: Path, settings: Sequence[str], application: Application = DEPTH) -> list[str]:
@@ -128,9 +140,11 @@ def mean_over_bins(metrics: Path) -> Scores:
 
 def print_comparison(console: Console, results: Results) -> None:
     """Print every seed, the medians, and the medians' differences from the first config."""
-    table = Table(title="Mean over depth bins of the RMSE in metres", title_justify="left")
-    for name in ("config", "seed", *GROUPS):
-        table.add_column(name, justify="left" if name == "config" else "right")
+    title = "Mean over depth bins of the RMSE in metres"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("config")  # the only one to wrap, between words
+    for name in ("seed", *GROUPS):
+        table.add_column(name, justify="right", no_wrap=True)
     for name, runs in results.items():
         for seed, scores in runs.items():
             table.add_row(name, str(seed), *(f"{scores[group]:.3f}" for group in GROUPS))

@@ -25,7 +25,7 @@ def config_chain(path: Path) -> list[Path]:
         if current.resolve() in [known.resolve() for known in chain]:
             raise ConfigError(f"{current} is its own base: {' -> '.join(map(str, chain))}")
         chain.append(current)
-        base = _read_mapping(current).get("base")
+        base = read_mapping(current).get("base")
         current = None if base is None else current.parent / str(base)
     return chain[::-1]
 
@@ -73,7 +73,12 @@ def _value_of(flag: str, remaining: "object") -> str:
     return str(value)
 
 
-def _read_mapping(path: Path) -> dict[str, object]:
+def read_mapping(path: Path) -> dict[str, object]:
+    """Return the content of a config file, without its base.
+
+    Raises:
+        ConfigError: It is missing or holds no keys and values.
+    """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:

@@ -1,9 +1,11 @@
 """Parser messages without the parser's inner life."""
 
 import re
+from collections.abc import Iterable
 
 from depthbal.losses import LOSSES
 from depthbal.models.registry import registered_names
+from depthbal.training.near_options import did_you_mean
 
 NOISE = (
     "Does not validate against any of",
@@ -18,11 +20,12 @@ NOISE = (
 UNKNOWN_CLASS = re.compile(r"Expected a dot import path string: (\S+)")
 
 
-def explain(message: str) -> str:
+def explain(message: str, known: Iterable[str] = ()) -> str:
     """Return a parser's message with every fact once.
 
     Args:
         message: What jsonargparse says.
+        known: Every setting by its dotted name, among which a misspelt one is looked for.
 
     Example:
         >>> print(explain('''Parser key "model.criterion":
@@ -47,7 +50,7 @@ def explain(message: str) -> str:
     unknown = UNKNOWN_CLASS.search(text)
     if unknown:
         text = UNKNOWN_CLASS.sub(f"there is no class {unknown[1]}{_known(text)}", text)
-    return text
+    return text + did_you_mean(text, known)
 
 
 def _known(text: str) -> str:

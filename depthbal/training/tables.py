@@ -18,7 +18,9 @@ def metrics_table(title: str, metrics: dict[str, Any]) -> Table:
         title: What the pixels are.
         metrics: Overall, many, medium and few, as metrics.json holds them.
     """
-    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    table = Table(
+        title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False
+    )
     table.add_column("shot", no_wrap=True)
     for name in (*COLUMNS, "pixels"):
         table.add_column(name, justify="right", no_wrap=True)

@@ -96,6 +96,21 @@ def test_a_missing_test_folder_is_named(tmp_path):
         module_of(tmp_path)
 
 
+def test_what_is_checked_before_a_network_is_built_names_the_wrong_setting(tmp_path):
+    write_set(tmp_path)
+    FolderDataModule(tmp_path).check_root()
+    FolderDataModule(tmp_path, rgb="rgb/*.jpg").check_root()
+    with pytest.raises(DataError, match=r"--data\.rgb"):
+        FolderDataModule(tmp_path, rgb="images").check_root()
+    with pytest.raises(DataError, match=r"--data\.depth"):
+        FolderDataModule(tmp_path, depth="depths/*.png").check_root()
+    with pytest.raises(DataError, match="nowhere is not a folder"):
+        FolderDataModule(tmp_path / "nowhere").check_root()
+    (tmp_path / "train").mkdir()  # now the splits are folders
+    with pytest.raises(DataError, match=r"train/rgb is not a folder"):
+        FolderDataModule(tmp_path).check_root()
+
+
 def test_patterns_describe_other_layouts(tmp_path):
     for index in range(12):
         write_image(tmp_path / f"room{index}" / "a_colors.png", noise_image(24, 32))

@@ -98,6 +98,9 @@ def test_an_unreadable_official_mask_is_found_by_setup(tmp_path):
     (data / "test_balanced_mask.npy").touch()
     with pytest.raises(DataError, match=r"test_balanced_mask\.npy: not a readable npy file"):
         module_of(tmp_path)
+    (data / "test_balanced_mask.npy").write_bytes(b"PK\x03\x04 of an npz file, cut off")
+    with pytest.raises(DataError, match=r"test_balanced_mask\.npy: not a readable npy file"):
+        module_of(tmp_path)
 
 
 def test_a_root_without_the_lists_is_explained(tmp_path):
@@ -105,6 +108,18 @@ def test_a_root_without_the_lists_is_explained(tmp_path):
         module_of(tmp_path / "nowhere")
     with pytest.raises(DataError, match=r"holds neither data/nyu2_test\.csv nor"):
         module_of(tmp_path)
+
+
+def test_what_is_checked_before_a_network_is_built_needs_both_lists(tmp_path):
+    data = write_nyud2(tmp_path)
+    (data / "nyu2_train" / "scene00_out" / "1.jpg").unlink()  # the pictures come later
+    NYUD2DataModule(tmp_path).check_root()
+    (data / "nyu2_test.csv").unlink()
+    with pytest.raises(DataError, match=r"--data\.root .* holds neither data/nyu2_test\.csv nor"):
+        NYUD2DataModule(tmp_path).check_root()
+    (tmp_path / "cut.h5").write_bytes(b"")
+    with pytest.raises(DataError, match=r"cut\.h5: not an HDF5 file"):
+        NYUD2DataModule(tmp_path / "cut.h5").check_root()
 
 
 def break_depth_size(data):

@@ -1,9 +1,11 @@
+import io
 import json
 import subprocess
 import sys
 from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
 
 from depthbal.errors import ConfigError, RunFolderError
 from depthbal.training.compare import compare_configs, missing_work, print_comparison
@@ -90,6 +92,31 @@ def test_only_what_differs_is_named(finished_run, tmp_path):
 def test_a_run_that_does_not_exist_is_started(tmp_path):
     run = tmp_path / "run"
     assert missing_work(run, ["--seed_everything=1"]) == ["--seed_everything=1", "--out", str(run)]
+
+
+def test_an_option_that_one_config_lacks_is_found_before_the_first_training(tmp_path, monkeypatch):
+    stand_in = SimpleNamespace(run=lambda *_, **__: pytest.fail("a training began"))
+    monkeypatch.setattr("depthbal.training.compare.subprocess", stand_in)
+    gai = tiny_config(tmp_path / "gai.yaml")
+    plain = {"class_path": "depthbal.losses.MSELoss"}
+    mse = tiny_config(tmp_path / "mse.yaml", model={"criterion": plain})
+    rest = ["--model.criterion.n_components", "8"]
+    with pytest.raises(ConfigError, match=r"(?s)with \S*mse\.yaml: .*'n_components' is not"):
+        compare_configs([gai, mse], [0], tmp_path / "out", TOOLS / "train.py", rest)
+
+
+def test_names_stay_whole_on_a_terminal_of_80_columns():
+    long, other = "rooms_gai_learned_depth-2", "rooms_mse_learned_depth-1"
+    afterwards = f"{other}, balanced afterwards (sigma 0.873)"
+    results = {name: {123: scores(12.3456)} for name in (other, afterwards, long)}
+    console = Console(width=80, file=io.StringIO())
+    print_comparison(console, results)
+    lines = console.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    words = " ".join(lines).split()
+    assert words.count(long) == 3  # its seed, its median, its change
+    assert words.count(f"{other},") == 3
+    assert {"config", "seed", "overall", "many", "medium", "few", "12.346", "+0"} <= set(words)
 
 
 def test_configs_of_one_name_are_refused(tmp_path):

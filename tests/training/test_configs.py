@@ -39,6 +39,8 @@ def named(paths):
 def build(path, tmp_path, *overrides) -> TrainCLI:
     arguments = ["--config", str(path), "--out", str(tmp_path / "run")]
     if "nyu" in path.parent.name:
+        for name in ("nyu2_train.csv", "nyu2_test.csv"):
+            (tmp_path / name).touch()
         arguments += ["--data.root", str(tmp_path)]
     if path.parent.name == "nyud2":
         arguments += ["--model.model.weights", "null"]  # tests have no network

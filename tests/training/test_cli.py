@@ -1,0 +1,62 @@
+"""What is refused before anything is built, downloaded or written."""
+
+import pytest
+
+from depthbal.adapters.age.application import AGE
+from depthbal.errors import ConfigError, DataError
+from depthbal.training.train import train
+from tests.training.helpers import CONFIGS, tiny_config, train_tiny
+
+
+@pytest.mark.parametrize("root", ["nowhere", "nowhere.h5", "."])
+def test_a_wrong_root_is_named_before_weights_are_downloaded(tmp_path, monkeypatch, root):
+    def download(*_):
+        pytest.fail("weights were asked for")
+
+    monkeypatch.setattr("depthbal.models.resnet_mff.torchvision_state_dict", download)
+    with pytest.raises(DataError, match=str(tmp_path / root)):
+        train_tiny(
+            CONFIGS / "nyud2" / "gai.yaml",
+            tmp_path / "run",
+            "--data.root",
+            str(tmp_path / root),
+        )
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("config", "tool"),
+    [
+        ("age/vanilla.yaml", "tools/train_age.py"),
+        ("age/rrt_gai.yaml", "tools/train_age.py"),  # names no data of its own
+        ("age/drawn/fds.yaml", "tools/train_age.py"),
+        ("hmr/paper.yaml", "tools/train_hmr.py"),
+    ],
+)
+def test_a_config_of_another_tool_is_answered_with_the_command_to_type(tmp_path, config, tool):
+    path = CONFIGS / config
+    with pytest.raises(ConfigError) as caught:
+        train_tiny(path, tmp_path / "run")
+    assert str(caught.value).endswith(f"type: python {tool} --config {path}")
+
+
+def test_a_depth_config_or_run_given_to_another_tool_is_sent_back(finished_run, tmp_path):
+    config = tiny_config(tmp_path / "tiny.yaml")
+    for option, path in (("--config", config), ("--resume", finished_run)):
+        with pytest.raises(ConfigError) as caught:
+            train([option, str(path)], config, AGE)
+        assert str(caught.value).endswith(f"type: python tools/train.py {option} {path}")
+
+
+@pytest.mark.parametrize("limit", ["1", "0.5", "0"])
+def test_a_limit_that_the_evaluation_would_not_keep_is_refused(tmp_path, limit):
+    config = tiny_config(tmp_path / "tiny.yaml")
+    with pytest.raises(ConfigError, match=r"limit_test_batches .*whole test split.*--data\.n_test"):
+        train_tiny(config, tmp_path / "run", "--trainer.limit_test_batches", limit)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("limit", ["null", "1.0"])
+def test_a_limit_that_limits_nothing_is_none(finished_run, tmp_path, limit):
+    with pytest.raises(ConfigError, match="is complete"):  # so the setting was taken
+        train(["--resume", str(finished_run), f"--trainer.limit_test_batches={limit}"], tmp_path)
