@@ -6,10 +6,12 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
+from depthbal.errors import ConfigError
 from depthbal.evaluation import SHOTS, Label, LabelBins
 from depthbal.files import replacing
 from depthbal.priors import GaussianMixture, Histogram
 
+PICTURES = (".png", ".svg", ".pdf")
 COLOURS = {"many": "#0072b2", "medium": "#56b4e9", "few": "#d55e00"}
 
 
@@ -59,7 +61,22 @@ def density_figure(
     return figure
 
 
+def require_picture(path: Path) -> None:
+    """Check that a path says which kind of picture to write there.
+
+    Raises:
+        ConfigError: It ends otherwise than with .png, .svg or .pdf.
+    """
+    if path.suffix.lower() not in PICTURES:
+        raise ConfigError(f"expected a picture to write, {', '.join(PICTURES)}, got {path}")
+
+
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure, complete or not at all; the suffix says which kind (png, svg, pdf)."""
+    """Write a figure, complete or not at all; the suffix says which kind.
+
+    Raises:
+        ConfigError: As `require_picture`.
+    """
+    require_picture(path)
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=150)

@@ -11,6 +11,7 @@ from rich.table import Table
 from depthbal.adapters.hmr.layout import (
     BODIES,
     CHECKPOINT,
+    DATA_SETS,
     JOINT_REGRESSOR,
     MEAN_PARAMS,
     TEST,
@@ -19,6 +20,7 @@ from depthbal.adapters.hmr.layout import (
     body_file,
 )
 from depthbal.adapters.hmr.spin_data import read_spin
+from depthbal.data.files import missing_files
 from depthbal.errors import DataError
 
 SPIN_HOST = "visiondata.cis.upenn.edu/spin"
@@ -75,14 +77,12 @@ def check_files(root: Path) -> dict[str, list[Entry]]:
     """
     if not root.is_dir():
         raise DataError(f"there is no folder {root}; expected SPIN's data folder")
-    model = [_plain(root, name, ORIGINS[name]) for name in (CHECKPOINT, MEAN_PARAMS)]
-    model.append(_plain(root, JOINT_REGRESSOR, ORIGINS[JOINT_REGRESSOR]))
+    model = [_plain(root, f, ORIGINS[f]) for f in (CHECKPOINT, MEAN_PARAMS, JOINT_REGRESSOR)]
     for body in BODIES:
         path = body_file(root, body)
         shown = f"smpl/SMPL_{body}.pkl" if path is None else str(path.relative_to(root))
         model.append(Entry(shown, "missing" if path is None else "found", ORIGINS[body]))
-    groups = {"model": model, TEST.name: list(_of(root, TEST))}
-    return groups | {data.name: list(_of(root, data)) for data in TRAINING.values()}
+    return {"model": model} | {name: list(_of(root, data)) for name, data in DATA_SETS.items()}
 
 
 def trainable(groups: dict[str, list[Entry]]) -> list[str]:
@@ -131,15 +131,15 @@ def _complete(entries: list[Entry]) -> bool:
 
 def _of(root: Path, data: DataSet) -> Iterator[Entry]:
     """Yield rows, fits, pictures and features of a data set, in this order."""
-    path = root / data.rows
-    names: list[str] = []
+    path, folder = root / data.rows, data.images(root)
+    pictures: list[str] = []
     state = "missing"
     if path.is_file():
         try:
-            rows = read_spin(path)
-            names = rows.names.tolist()
-            poses = ", with poses" if rows.has_smpl.any() else ""
-            state = f"found, {len(rows)} rows{poses}"
+            people = read_spin(path, folder)
+            pictures = people.files.tolist()
+            poses = ", with poses" if people.valid.any() else ""
+            state = f"found, {len(people)} rows{poses}"
         except DataError as error:
             state = str(error)
     yield Entry(data.rows, state, ORIGINS["dataset_extras"])
@@ -147,9 +147,9 @@ def _of(root: Path, data: DataSet) -> Iterator[Entry]:
         if fits is not None:
             origin = NO_H36M if data.name == "h36m" else ORIGINS[fits.partition("/")[0]]
             yield _plain(root, fits, origin)
-    folder = data.images(root)
-    there = sum((folder / name).is_file() for name in names)
-    state = "found" if names and there == len(names) else f"{there} of {len(names)} pictures"
+    there = len(pictures) - len(list(missing_files(Path(), pictures)))
+    complete = pictures and there == len(pictures)
+    state = "found" if complete else f"{there} of {len(pictures)} pictures"
     yield Entry(f"images/{data.name}/", state if folder.is_dir() else "missing", data.site)
     features = data.features(root)
     yield _plain(

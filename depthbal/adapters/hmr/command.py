@@ -1,35 +1,30 @@
 """The command of human mesh recovery: train, compare on synthetic people, check files, draw."""
 
 import argparse
-import dataclasses
-import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from rich.console import Console
 
-from depthbal.errors import ConfigError, RunFolderError
-from depthbal.priors.files import write_json
-from depthbal.training.runs import free_folder, require_claimable
-
-METHODS = {"mse": "mse.yaml", "gai": "paper.yaml"}
-"""What the default command compares."""
-SYNTHETIC = {
-    "--model.model.init_args.features": "64",
-    "--model.prior_rows": "4000",
-    "--data.batch_size": "32",
-    "--data.num_workers": "0",
-    "--data.mixing": "spin",
-    "--trainer.enable_progress_bar": "false",
-}
-"""Where the default command differs from the published recipe: small data need more steps."""
-
+from depthbal.adapters.density import require_picture
+from depthbal.adapters.hmr.application import HMR
+from depthbal.adapters.hmr.check import print_check
+from depthbal.adapters.hmr.comparison import compare_seeds, compare_synthetic
+from depthbal.adapters.hmr.datamodule import HmrDataModule
+from depthbal.adapters.hmr.density import label_density, save_density
+from depthbal.adapters.hmr.synthetic import write_synthetic
+from depthbal.errors import ConfigError
+from depthbal.training.configs import last_config
+from depthbal.training.run_config import build_data
+from depthbal.training.settings import parsed_settings
+from depthbal.training.train import train
 
 USAGE = """\
 tools/train_hmr.py                    compare MSE and GAI on synthetic people (--out, --seed)
+tools/train_hmr.py --seeds 0 1 2      the same with several trainings, and their medians
 tools/train_hmr.py --check DIR        list the files that SPIN's data need, found or missing
-tools/train_hmr.py --density DIR      draw the density of the training labels (--out FILE)
+tools/train_hmr.py --density PNG ...  draw the density of the labels of a training
 tools/train_hmr.py --config FILE ...  train, with these settings:
 """
 
@@ -38,8 +33,9 @@ def run_command(arguments: Sequence[str], configs: Path) -> None:
     """Run the tool: without arguments the comparison on synthetic people.
 
     Args:
-        arguments: ``--check DIR``; ``--density DIR [--out FILE]``; nothing or ``--out DIR [--seed
-            N]``; or the settings of a training, with a ``--config``.
+        arguments: ``--check DIR``; ``--density PNG`` with the settings of a training or nothing;
+            nothing or ``--out DIR``, ``--seed N`` and ``--seeds N ...``; or the settings of a
+            training, with a ``--config``.
         configs: The folder of the presets.
 
     Raises:
@@ -49,92 +45,47 @@ def run_command(arguments: Sequence[str], configs: Path) -> None:
     for flag in ("--check", "--density", "--out"):
         parser.add_argument(flag, type=Path)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[])
     try:
         known, rest = parser.parse_known_args(arguments)
     except argparse.ArgumentError as error:
         raise ConfigError(str(error)) from error
+    if known.seeds and (rest or known.check or known.density):
+        raise ConfigError("--seeds is for the comparison on synthetic people, without settings")
     if known.check is not None:
-        from depthbal.adapters.hmr.check import print_check
-
         print_check(Console(), known.check)
     elif known.density is not None:
-        draw_density(known.density, known.out or Path("density.png"))
+        draw_density(rest, known.density, configs / "paper.yaml", known.seed)
     elif rest:
         if {"-h", "--help"} & set(rest):
             print(USAGE)
-        from depthbal.adapters.hmr.application import HMR
-        from depthbal.training.train import train
-
-        train(arguments, configs / METHODS["gai"], HMR)
+        train(arguments, configs / "paper.yaml", HMR)
+    elif known.seeds:
+        compare_seeds(known.out or Path("runs/hmr-seeds"), configs, known.seeds, known.seed)
     else:
-        compare_synthetic(known.out or free_folder(Path("runs"), "hmr"), configs, known.seed)
+        compare_synthetic(known.out, configs, known.seed)
 
 
-def compare_synthetic(out: Path, configs: Path, seed: int = 0) -> None:
-    """Train plain and balanced regressors on synthetic people and write table.json and report.html.
+def draw_density(arguments: Sequence[str], path: Path, config: Path, seed: int = 0) -> None:
+    """Draw the density of the training labels over the distance to the mean pose.
 
     Args:
-        out: Empty or new folder; gets ``data``, the runs ``mse`` and ``gai``, table and report.
-        configs: The folder of the presets.
-        seed: Of people and trainings.
+        arguments: The command line of the training; none is for synthetic people.
+        path: The picture; its suffix says which kind (png, svg, pdf).
+        config: The settings without ``--config``.
+        seed: Of the synthetic people.
 
     Raises:
-        RunFolderError: Something is there already.
-    """
-    from depthbal.adapters.hmr.application import HMR
-    from depthbal.adapters.hmr.synthetic import write_synthetic
-    from depthbal.adapters.hmr.table import print_comparison, summary
-    from depthbal.reports import write_report
-    from depthbal.training.train import train
-
-    if out.is_dir() and any(out.iterdir()):
-        raise RunFolderError(f"{out} exists and is not empty; choose another folder with --out")
-    require_claimable(out)
-    root = write_synthetic(out / "data", seed)
-    common = [text for pair in SYNTHETIC.items() for text in pair]
-    common += ["--data.root", str(root), "--seed_everything", str(seed), "--data.seed", str(seed)]
-    quiet = dataclasses.replace(HMR, show=lambda console, metrics: None)
-    metrics = {}
-    for name, config in METHODS.items():
-        given = ["--config", str(configs / config), "--out", str(out / name), *common]
-        with one_thread():
-            run = train(given, configs / config, quiet)
-        metrics[name] = json.loads(run.metrics().read_text(encoding="utf-8"))
-    write_json(out / "table.json", {name: summary(found) for name, found in metrics.items()})
-    console = Console()
-    print_comparison(console, metrics)
-    report = write_report([out / name for name in METHODS], out / "report.html")
-    for title, path in (("Table", out / "table.json"), ("Report", report)):
-        console.print(f"{title}: {path}", highlight=False, soft_wrap=True)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Compute on one thread: steps this small wait for a second one longer than it helps them.
-
-    On two cores that others use as well, the default command took 8 minutes with two threads and
-    one with one.
-    """
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-def draw_density(root: Path, out: Path) -> None:
-    """Draw the density of the training labels of a data folder.
-
-    Raises:
+        ConfigError: Another kind of picture, or a setting is unknown or refused.
         DataError: The folder holds no training data.
     """
-    from depthbal.adapters.hmr.datamodule import HmrDataModule
-    from depthbal.adapters.hmr.density import label_density, save_density
-
-    data = HmrDataModule(str(root), val_fraction=0.0)
-    data.setup("fit")
-    save_density(label_density(data), out)
-    print(f"Label density: {out}")
+    require_picture(path)
+    with TemporaryDirectory() as folder:
+        given = arguments or ["--data.root", str(write_synthetic(Path(folder), seed))]
+        if last_config(given) is None:
+            given = ["--config", str(config), *given]
+        section = {"data": parsed_settings(HMR, given)["data"]}
+        data = build_data(HmrDataModule, section, (), str(last_config(given)))
+        data.setup("fit")
+        save_density(label_density(data), path)
+    print(path)

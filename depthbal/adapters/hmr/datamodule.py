@@ -11,9 +11,17 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from depthbal.adapters.hmr.features import load_features, require_pictures
-from depthbal.adapters.hmr.fits import bodies_of
+from depthbal.adapters.hmr.fits import with_fits
 from depthbal.adapters.hmr.head import MeanParams, load_mean_params
-from depthbal.adapters.hmr.layout import MEAN_PARAMS, TEST, TRAINING, DataSet, FitsKind, body_file
+from depthbal.adapters.hmr.layout import (
+    DATA_SETS,
+    MEAN_PARAMS,
+    TEST,
+    TRAINING,
+    DataSet,
+    FitsKind,
+    body_file,
+)
 from depthbal.adapters.hmr.meshes import GroundTruth, people_distances
 from depthbal.adapters.hmr.mixing import MixedSampler, Recipe, mixing_ratios, row_weights
 from depthbal.adapters.hmr.people import People, PeopleDataset
@@ -97,17 +105,26 @@ class HmrDataModule(SplitDataModule[PeopleDataset]):
             self._setup_training()
 
     def _setup_training(self) -> None:
-        for name in self.datasets or self._present():
+        for name in self.datasets or TRAINING:
+            path = self.root / TRAINING[name].rows
+            if self.datasets is None and not path.is_file():
+                continue
             people = self._read(TRAINING[name])
-            if not people.valid.any():
+            if people.valid.any():
+                split = hold_out([name] * len(people), self.val_fraction, self.seed)
+                self._whole[name] = people
+                self._places[name] = (split.kept, split.held_out)
+            elif self.datasets is not None:
                 raise DataError(
-                    f"no picture of {name} has a body: {self.root / TRAINING[name].rows} has no "
-                    f"pose and there are no {self.fits} fits for it; give them, or leave it out "
-                    "with --data.datasets"
+                    f"no picture of {name} has a body: {path} has no pose and there are no "
+                    f"{self.fits} fits for it; give them, or leave it out with --data.datasets"
                 )
-            split = hold_out([name] * len(people), self.val_fraction, self.seed)
-            self._whole[name] = people
-            self._places[name] = (split.kept, split.held_out)
+        if not self._places:
+            raise DataError(
+                f"no training data in {self.root}: expected files such as "
+                f"{TRAINING['coco'].rows} and {TRAINING['coco'].static}; "
+                f"tools/train_hmr.py --check {self.root} lists all of them"
+            )
         self.ratios = mixing_ratios({n: len(self._whole[n]) for n in self._places}, self.mixing)
         shares = ", ".join(f"{name} {share:.2f}" for name, share in self.ratios.items())
         announce(f"Training data: {shares}")
@@ -127,27 +144,10 @@ class HmrDataModule(SplitDataModule[PeopleDataset]):
         self.train_set = dataset(0)
         self.val_set = dataset(1) if self.val_fraction else None
 
-    def _present(self) -> list[str]:
-        """Return the data sets whose rows are there together with bodies to learn from."""
-        found = []
-        for name, data in TRAINING.items():
-            path = self.root / data.rows
-            if path.is_file() and (
-                data.fits(self.root, self.fits) or read_spin(path).has_smpl.any()
-            ):
-                found.append(name)
-        if not found:
-            raise DataError(
-                f"no training data in {self.root}: expected files such as "
-                f"{TRAINING['coco'].rows} and {TRAINING['coco'].static}; "
-                f"tools/train_hmr.py --check {self.root} lists all of them"
-            )
-        return found
-
     def _read(self, data: DataSet) -> People:
-        rows = read_spin(self.root / data.rows)
-        bodies = bodies_of(rows, data.fits(self.root, self.fits))
-        return People.of(data.name, rows, bodies, data.images(self.root))
+        people = read_spin(self.root / data.rows, data.images(self.root), data.name)
+        fits = data.fits(self.root, self.fits)
+        return people if fits is None else with_fits(people, fits)
 
     # ---- features ----
 
@@ -168,7 +168,7 @@ class HmrDataModule(SplitDataModule[PeopleDataset]):
                 "SPIN's model_checkpoint.pt"
             )
         for name, people in self._whole.items():
-            path = self._features_file(name)
+            path = DATA_SETS[name].features(self.root)
             pictures = self.augment and name != TEST.name
             if pictures or (backbone is not None and not path.is_file()):
                 require_pictures(people)
@@ -195,7 +195,7 @@ class HmrDataModule(SplitDataModule[PeopleDataset]):
         assert self.test_set is not None
         features = {
             name: load_features(
-                self._features_file(name), people, backbone, device, self.num_workers
+                DATA_SETS[name].features(self.root), people, backbone, device, self.num_workers
             )
             for name, people in self._whole.items()
             if name == TEST.name or not self.augment
@@ -203,9 +203,6 @@ class HmrDataModule(SplitDataModule[PeopleDataset]):
         self.test_set.features = features[TEST.name]
         if self._places and not self.augment:
             self._build(features)
-
-    def _features_file(self, name: str) -> Path:
-        return (TEST if name == TEST.name else TRAINING[name]).features(self.root)
 
     # ---- loaders and labels ----
 
@@ -231,26 +228,35 @@ class HmrDataModule(SplitDataModule[PeopleDataset]):
     def train_histogram(self) -> Histogram:
         """Count the training bodies in 100 regions of the distance to the mean pose, in mm.
 
+        The regions reach to the farthest body of training and validation together, so that they are
+        the same whichever seed has held bodies out.
+
         Raises:
             DataError: A body model is missing.
         """
         digest = self.fingerprint()
         histogram = cached_histogram(digest)
         if histogram is None:
-            people = self._require(self.train_set, "training").people
-            distances = people_distances(self.root, people.rows(people.valid)).vertex.numpy()
-            edges = np.linspace(0.0, max(distances.max(), 1e-6), REGIONS + 1)
-            histogram = Histogram(edges).update(distances)
+            splits = self._training_people()
+            people = People.join(splits)
+            far = people_distances(self.root, people.rows(people.valid)).numpy()
+            edges = np.linspace(0.0, max(far.max(), 1e-6), REGIONS + 1)
+            histogram = Histogram(edges).update(far[: splits[0].valid.sum()])
             store_histogram(digest, histogram)
         return histogram
 
     def fingerprint(self) -> str:
         """Return a hex digest of all that the training labels depend on."""
-        people = self._require(self.train_set, "training").people
+        people = [split.fingerprint() for split in self._training_people()]
         files = [body_file(self.root, "NEUTRAL"), self.root / MEAN_PARAMS]
         models = [_digest(path) for path in files if path is not None and path.is_file()]
-        settings = ["hmr", 1, people.fingerprint(), self.ratios, models]
+        settings = ["hmr", 2, people, self.ratios, models]
         return hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:32]
+
+    def _training_people(self) -> list[People]:
+        """Return the people to train on, and those held out if there are any."""
+        train = self._require(self.train_set, "training")
+        return [train.people] + ([] if self.val_set is None else [self.val_set.people])
 
     def describe(self) -> dict[str, Any]:
         """Return, JSON-able, what the data are."""

@@ -3,13 +3,16 @@
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from depthbal.adapters.density import density_figure, save_figure
 from depthbal.adapters.hmr.datamodule import REGIONS, HmrDataModule
-from depthbal.adapters.hmr.meshes import people_distances
+from depthbal.adapters.hmr.distance import geodesic_pose_distance
+from depthbal.adapters.hmr.rotations import rotmats_of
 from depthbal.evaluation import Label
 from depthbal.priors import Histogram
 
+CHUNK = 4096
 LABEL = Label("geodesic distance to the mean pose", "radians, mean over 24 joints")
 
 
@@ -20,8 +23,10 @@ def label_density(data: HmrDataModule) -> Histogram:
         data: Set up for training; the distance is in radians, the mean over 24 joints.
     """
     assert data.train_set is not None
-    people = data.train_set.people
-    far = people_distances(data.root, people.rows(people.valid), vertex=False).geodesic.numpy()
+    people, mean = data.train_set.people, data.mean_params().rotmats
+    poses = torch.split(torch.from_numpy(people.pose[people.valid]), CHUNK)
+    parts = [geodesic_pose_distance(rotmats_of(pose), mean).double() for pose in poses]
+    far = torch.cat(parts).numpy()
     edges = np.linspace(far.min(), max(far.max(), far.min() + 1e-6), REGIONS + 1)
     return Histogram(edges).update(far)
 

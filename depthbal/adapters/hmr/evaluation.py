@@ -11,8 +11,9 @@ from torch import Tensor
 from depthbal.adapters.hmr.datamodule import HmrDataModule
 from depthbal.adapters.hmr.distance import balanced_error
 from depthbal.adapters.hmr.layout import TEST
-from depthbal.adapters.hmr.meshes import Errors, rotmats_of
+from depthbal.adapters.hmr.meshes import Errors
 from depthbal.adapters.hmr.network import SpinNetwork
+from depthbal.adapters.hmr.rotations import rotmats_of
 from depthbal.errors import RunFolderError
 from depthbal.evaluation import Label, LabelBins, SampleEvaluation
 from depthbal.priors import Histogram

@@ -11,10 +11,14 @@ from torch import nn
 
 from depthbal.adapters.hmr.files import read_array
 from depthbal.adapters.hmr.people import People, PeopleDataset
+from depthbal.data.files import missing_files
 from depthbal.errors import DataError
 from depthbal.files import replacing
 from depthbal.priors.files import write_json
 from depthbal.training.frozen_features import compute_features, fingerprint
+
+SHOWN = 5
+"""Missing pictures that a message names."""
 
 
 def load_features(
@@ -69,12 +73,15 @@ def require_pictures(people: People) -> None:
     """Check that the pictures are there.
 
     Raises:
-        DataError: One is missing; names the first, and says how many are.
+        DataError: Some are missing; says how many, and names the first five.
     """
-    missing = [file for file in people.files.tolist() if not Path(file).is_file()]
+    missing = [path for _, path in missing_files(Path(), people.files.tolist())]
     if missing:
+        more = ", ..." if len(missing) > SHOWN else ""
         raise DataError(
-            f"{len(missing)} of {len(people)} pictures are missing, the first {missing[0]}"
+            f"{len(missing)} of {len(people)} pictures are missing: "
+            f"{', '.join(missing[:SHOWN])}{more}; complete the folder, or leave a data set for "
+            "training out with --data.datasets"
         )
 
 

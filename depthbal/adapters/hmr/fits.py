@@ -1,35 +1,21 @@
 """Fitted bodies for the images whose true body nobody knows: SPIN's static and final fits."""
 
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from depthbal.adapters.hmr.files import check_shapes, read_array, read_arrays
-from depthbal.adapters.hmr.spin_data import BETAS, POSE, SpinRows
+from depthbal.adapters.hmr.people import BETAS, POSE, People
 from depthbal.errors import DataError
 
 LARGEST_BETA = 3.0
 """A fit with a coefficient beyond is no believable body; its shape becomes the mean shape."""
 
 
-@dataclass(frozen=True)
-class Bodies:
-    """Pose and shape per row, and which rows may be learned from.
-
-    Args:
-        pose: (N, 72) axis-angle, radians.
-        betas: (N, 10) shape coefficients.
-        valid: (N,) True counts.
-    """
-
-    pose: NDArray[np.float32]
-    betas: NDArray[np.float32]
-    valid: NDArray[np.bool_]
-
-
-def read_fits(path: Path, rows: int) -> Bodies:
+def read_fits(path: Path, rows: int) -> dict[str, NDArray[Any]]:
     """Read static fits (.npy, (N, 82)) or final fits (.npz with pose, betas, valid_fit).
 
     Rows stand in the order of the data set's npz file. Static fits come without a judgement, so
@@ -38,6 +24,9 @@ def read_fits(path: Path, rows: int) -> Bodies:
     Args:
         path: ``static_fits/coco_fits.npy`` or ``spin_fits/coco.npz``.
         rows: How many the data set has.
+
+    Returns:
+        ``pose`` (N, 72) axis-angle in radians, ``betas`` (N, 10), ``valid`` (N,) True counts.
 
     Raises:
         DataError: The file is missing or damaged, lacks a key, or its shape does not fit.
@@ -48,7 +37,7 @@ def read_fits(path: Path, rows: int) -> Bodies:
         >>> import tempfile
         >>> path = Path(tempfile.mkdtemp()) / "coco_fits.npy"
         >>> np.save(path, np.zeros((2, 82)))
-        >>> read_fits(path, rows=2).valid.tolist()
+        >>> read_fits(path, rows=2)["valid"].tolist()
         [True, True]
     """
     if path.suffix == ".npy":
@@ -67,21 +56,20 @@ def read_fits(path: Path, rows: int) -> Bodies:
         )
     betas = arrays["betas"].astype(np.float32)
     betas[(np.abs(betas) > LARGEST_BETA).any(1)] = 0.0
-    return Bodies(arrays["pose"].astype(np.float32), betas, arrays["valid"].astype(bool))
+    pose, valid = arrays["pose"].astype(np.float32), arrays["valid"].astype(bool)
+    return {"pose": pose, "betas": betas, "valid": valid}
 
 
-def bodies_of(rows: SpinRows, fits: Path | None) -> Bodies:
-    """Return the known bodies, fits in place of the unknown ones; neither makes a row invalid.
+def with_fits(people: People, path: Path) -> People:
+    """Return people with fitted bodies in place of unknown ones; some may still lack one.
 
     Raises:
         DataError: As ``read_fits``.
     """
-    known = rows.has_smpl
-    if fits is None:
-        return Bodies(rows.pose, rows.betas, known)
-    fitted = read_fits(fits, len(rows))
-    return Bodies(
-        np.where(known[:, None], rows.pose, fitted.pose),
-        np.where(known[:, None], rows.betas, fitted.betas),
-        known | fitted.valid,
+    known, fitted = people.valid, read_fits(path, len(people))
+    return replace(
+        people,
+        pose=np.where(known[:, None], people.pose, fitted["pose"]),
+        betas=np.where(known[:, None], people.betas, fitted["betas"]),
+        valid=known | fitted["valid"],
     )

@@ -9,9 +9,7 @@ from torch import Tensor, nn
 
 from depthbal.adapters.hmr.backbone import FEATURES
 from depthbal.adapters.hmr.files import read_arrays
-from depthbal.adapters.hmr.rotations import rot6d_to_rotmat
-
-JOINTS = 24
+from depthbal.adapters.hmr.rotations import JOINTS, rot6d_to_rotmat
 
 
 class MeanParams(NamedTuple):

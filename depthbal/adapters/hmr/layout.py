@@ -72,6 +72,7 @@ TRAINING = {
 TEST = DataSet(
     "3dpw", "dataset_extras/3dpw_test.npz", None, None, "virtualhumans.mpi-inf.mpg.de/3DPW"
 )
+DATA_SETS = {TEST.name: TEST, **TRAINING}
 
 
 def body_file(root: Path, body: str) -> Path | None:

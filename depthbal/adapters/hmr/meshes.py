@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 from depthbal.adapters.hmr.body import BodyModel, evaluation_joints, load_body
 from depthbal.adapters.hmr.distance import geodesic_pose_distance, vertex_distance
-from depthbal.adapters.hmr.head import JOINTS, load_mean_params
+from depthbal.adapters.hmr.head import load_mean_params
 from depthbal.adapters.hmr.layout import JOINT_REGRESSOR, MEAN_PARAMS, require_body
 from depthbal.adapters.hmr.metrics import mpjpe, mpvpe, pa_mpjpe
 from depthbal.adapters.hmr.people import People
-from depthbal.adapters.hmr.rotations import axis_angle_to_rotmat
+from depthbal.adapters.hmr.rotations import rotmats_of
 from depthbal.adapters.hmr.smpl_files import read_joint_regressor
 
 GroundTruth = Literal["gendered", "neutral"]
@@ -68,13 +68,6 @@ class Meshes(nn.Module):
                 vertices[chosen] = body(rotmats[chosen], betas[chosen])
         return vertices
 
-    def distances(self, rotmats: Tensor, vertices: Tensor) -> Distances:
-        """Return how far poses (B, 24, 3, 3) and their bodies (B, V, 3) are from the mean."""
-        return Distances(
-            vertex_distance(vertices, self.mean_vertices).double(),
-            geodesic_pose_distance(rotmats, self.mean_rotmats).double(),
-        )
-
 
 class Errors(Meshes):
     """The errors of predicted bodies in mm, by Human3.6M's joints.
@@ -109,31 +102,25 @@ class Errors(Meshes):
             "pa_mpjpe": pa_mpjpe(joints, true_joints),
             "mpvpe": mpvpe(self.of_gender(*preds, gender), true_vertices).double(),
         }
-        return errors, self.distances(target[0], true_vertices)
-
-
-def rotmats_of(pose: Tensor) -> Tensor:
-    """Return rotation matrices (B, 24, 3, 3) of axis-angle poses (B, 72)."""
-    return axis_angle_to_rotmat(pose.reshape(len(pose), JOINTS, 3))
+        distances = Distances(
+            vertex_distance(true_vertices, self.mean_vertices).double(),
+            geodesic_pose_distance(target[0], self.mean_rotmats).double(),
+        )
+        return errors, distances
 
 
 @torch.inference_mode()
-def people_distances(root: Path, people: People, vertex: bool = True) -> Distances:
-    """Return how far people's neutral bodies are from the mean pose.
+def people_distances(root: Path, people: People) -> Tensor:
+    """Return the vertex distance of people's neutral bodies to the mean body, (N,) float64 in mm.
 
     Args:
         root: Folder of the body model.
         people: Whose bodies.
-        vertex: False leaves the vertex distance 0, which takes the most time.
 
     Raises:
         DataError: The body model is missing.
     """
     meshes = Meshes(root)
-    parts = []
-    for start in range(0, len(people), CHUNK):
-        rotmats = rotmats_of(torch.from_numpy(people.pose[start : start + CHUNK]))
-        betas = torch.from_numpy(people.betas[start : start + CHUNK])
-        bodies = meshes.neutral(rotmats, betas) if vertex else meshes.mean_vertices[None]
-        parts.append(meshes.distances(rotmats, bodies.expand(len(rotmats), -1, -1)))
-    return Distances(*(torch.cat(column) for column in zip(*parts, strict=True)))
+    columns = (torch.split(torch.from_numpy(c), CHUNK) for c in (people.pose, people.betas))
+    bodies = (meshes.neutral(rotmats_of(pose), betas) for pose, betas in zip(*columns, strict=True))
+    return torch.cat([vertex_distance(body, meshes.mean_vertices).double() for body in bodies])

@@ -11,11 +11,12 @@ import torch
 from numpy.typing import NDArray
 
 from depthbal.adapters.hmr.crops import SIZE, Augmentation, change_pose, crop_image
-from depthbal.adapters.hmr.fits import Bodies
-from depthbal.adapters.hmr.spin_data import POSE, SpinRows
 from depthbal.data.dataset import SeededDataset
 from depthbal.data.images import read_image
 from depthbal.data.sampler import PADDING
+
+POSE, BETAS = 72, 10
+"""Axis-angle numbers of 24 joints, the root first; shape coefficients."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,8 @@ class People:
         files: Pictures' paths, as texts.
         center: (N, 2) middle of the box in pixels.
         scale: (N,) side of the box in units of 200 pixels.
-        pose: (N, 72) axis-angle, radians.
-        betas: (N, 10).
+        pose: (N, 72) axis-angle, radians; 0 where unknown.
+        betas: (N, 10) shape coefficients; 0 where unknown.
         valid: (N,) True where the body may be learned from.
         gender: (N,) 0 male, 1 female, -1 unknown.
         group: (N,) name of the data set.
@@ -44,20 +45,6 @@ class People:
 
     def __len__(self) -> int:
         return len(self.files)
-
-    @classmethod
-    def of(cls, name: str, rows: SpinRows, bodies: Bodies, images: Path) -> Self:
-        """Return the people of one data set."""
-        return cls(
-            files=np.array([str(images / file) for file in rows.names.tolist()]),
-            center=rows.center,
-            scale=rows.scale,
-            pose=bodies.pose,
-            betas=bodies.betas,
-            valid=bodies.valid,
-            gender=rows.gender,
-            group=np.full(len(rows), name),
-        )
 
     @classmethod
     def join(cls, parts: Sequence[Self]) -> Self:
@@ -130,7 +117,7 @@ class PeopleDataset(SeededDataset[dict[str, Any]]):
         return {
             "input": torch.zeros(shape),
             "pose": torch.zeros(POSE),
-            "betas": torch.zeros(self.people.betas.shape[1]),
+            "betas": torch.zeros(BETAS),
             "valid": False,
             "gender": -1,
             "index": PADDING,

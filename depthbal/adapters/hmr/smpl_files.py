@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from depthbal.adapters.hmr.files import Shape, check_shapes, read_array, read_arrays
+from depthbal.adapters.hmr.people import BETAS
+from depthbal.adapters.hmr.rotations import JOINTS
 from depthbal.adapters.hmr.unpickling import read_pickled_arrays
 from depthbal.errors import DataError
 
-JOINTS = 24
-BETAS = 10
 PARENTS = (-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21)
 """SMPL's kinematic tree: pelvis, hips, spine, knees, ... hands."""
 

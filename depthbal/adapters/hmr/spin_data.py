@@ -1,6 +1,5 @@
 """Rows of SPIN's npz files: which image, which box, and what is known of the body in it."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,47 +7,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from depthbal.adapters.hmr.files import check_shapes, read_arrays
+from depthbal.adapters.hmr.people import BETAS, POSE, People
 from depthbal.errors import DataError
 
-POSE, BETAS = 72, 10
-"""Axis-angle numbers of 24 joints, the root first; shape coefficients."""
 OPTIONAL = ("pose", "shape", "has_smpl", "gender")
 
 
-@dataclass(frozen=True)
-class SpinRows:
-    """The rows of one npz file, checked.
-
-    Args:
-        path: The file.
-        names: (N,) image files, relative to the data set's folder.
-        center: (N, 2) middle of the person's box in pixels.
-        scale: (N,) side of the box in units of 200 pixels.
-        pose: (N, 72) axis-angle, radians; 0 where unknown.
-        betas: (N, 10) shape coefficients; 0 where unknown.
-        has_smpl: (N,) whether pose and betas are known.
-        gender: (N,) 0 male, 1 female, -1 unknown.
-    """
-
-    path: Path
-    names: NDArray[np.str_]
-    center: NDArray[np.float64]
-    scale: NDArray[np.float64]
-    pose: NDArray[np.float32]
-    betas: NDArray[np.float32]
-    has_smpl: NDArray[np.bool_]
-    gender: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-
-def read_spin(path: Path) -> SpinRows:
+def read_spin(path: Path, images: Path = Path(), name: str = "") -> People:
     """Read a file of SPIN's ``dataset_extras``, such as coco_2014_train.npz.
 
     ``imgname``, ``center`` and ``scale`` must be there. Without ``pose`` and ``shape`` no body is
     known; with both but without ``has_smpl`` all are; without ``gender`` none is known. Other keys
     (keypoints) are left alone.
+
+    Args:
+        path: The file.
+        images: The folder of its pictures.
+        name: Of the data set.
 
     Raises:
         DataError: The file is missing or damaged, lacks a key, or a key has another shape.
@@ -59,8 +34,8 @@ def read_spin(path: Path) -> SpinRows:
         >>> import tempfile
         >>> path = Path(tempfile.mkdtemp()) / "coco_2014_train.npz"
         >>> np.savez(path, imgname=["a.jpg"], center=[[10.0, 20.0]], scale=[0.5])
-        >>> rows = read_spin(path)
-        >>> rows.names.tolist(), rows.has_smpl.tolist(), rows.gender.tolist()
+        >>> people = read_spin(path)
+        >>> people.files.tolist(), people.valid.tolist(), people.gender.tolist()
         (['a.jpg'], [False], [-1])
     """
     boxes = read_arrays(path, {"scale": ("N",), "center": ("N", 2)})
@@ -76,14 +51,14 @@ def read_spin(path: Path) -> SpinRows:
     more.setdefault("has_smpl", np.ones(count))
     shapes = {"pose": (count, POSE), "shape": (count, BETAS), "has_smpl": (count,)}
     check_shapes(path, more, shapes)
-    return SpinRows(
-        path,
-        names,
+    return People(
+        np.array([str(images / file) for file in names.tolist()]),
         **_boxes(path, boxes),
         pose=more["pose"].astype(np.float32),
         betas=more["shape"].astype(np.float32),
-        has_smpl=more["has_smpl"].astype(bool),
+        valid=more["has_smpl"].astype(bool),
         gender=_genders(path, genders, count),
+        group=np.full(count, name),
     )
 
 

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from depthbal.adapters.hmr.head import zero_mean_params
 from depthbal.adapters.hmr.layout import JOINT_REGRESSOR, MEAN_PARAMS, TEST, TRAINING, DataSet
+from depthbal.adapters.hmr.people import BETAS, POSE
 from depthbal.adapters.hmr.smpl_files import synthetic_h36m_regressor, synthetic_smpl
-from depthbal.adapters.hmr.spin_data import BETAS, POSE
 
 LATENT, FEATURES = 8, 64
 FAR_SHARE = 0.1

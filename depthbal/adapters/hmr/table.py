@@ -1,6 +1,7 @@
 """Errors of recovered bodies as a table on the terminal and as table.json."""
 
-from collections.abc import Mapping
+import statistics
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -25,6 +26,20 @@ def summary(metrics: Mapping[str, Any], distance: str = "vertex") -> dict[str, A
     return plain | {f"b{name}": {key: balanced[name][key] for key in COLUMNS} for name in ERRORS}
 
 
+def medians(tables: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return tables of one structure as one table of the medians of their numbers.
+
+    Example:
+        >>> medians([{"mse": {"mpjpe": value}} for value in (3.0, 9.0, 1.0)])
+        {'mse': {'mpjpe': 3.0}}
+    """
+    columns = {key: [table[key] for table in tables] for key in tables[0]}
+    return {
+        key: medians(found) if isinstance(found[0], Mapping) else statistics.median(found)
+        for key, found in columns.items()
+    }
+
+
 def print_metrics(console: Console, metrics: dict[str, Any]) -> None:
     """Print one run's errors by both distances, and how the balanced means came about."""
     print_comparison(console, {"this run": metrics})
@@ -39,10 +54,7 @@ def print_comparison(console: Console, runs: Mapping[str, Mapping[str, Any]]) ->
     """
     some = next(iter(runs.values()))
     for distance, described in some["balanced"].items():
-        title = f"Balanced over the {distance} distance to the mean pose (mm)"
-        table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
-        for column in ("run", "error", "plain", *COLUMNS.values()):
-            table.add_column(column, justify="left" if column in ("run", "error") else "right")
+        table = _table(f"Balanced over the {distance} distance to the mean pose (mm)")
         for name, metrics in runs.items():
             for error in ERRORS:
                 block = metrics["balanced"][distance][error]
@@ -57,6 +69,34 @@ def print_comparison(console: Console, runs: Mapping[str, Mapping[str, Any]]) ->
         console.print(*lines, sep="\n", highlight=False)
     for fact in ("ground_truth", "predictions"):
         console.print(f"{fact.replace('_', ' ')}: {some['protocol'][fact]}", highlight=False)
+
+
+def print_medians(console: Console, tables: Sequence[Mapping[str, Any]]) -> None:
+    """Print medians over seeds, and in how many of them GAI has the lower error of rare poses.
+
+    Args:
+        console: Where.
+        tables: table.json's content for every seed.
+    """
+    seeds = len(tables)
+    table = _table(f"Medians of {seeds} seeds, by the vertex distance (mm)")
+    for name, row in medians(tables).items():
+        for error in ERRORS:
+            numbers = (row[error], *row[f"b{error}"].values())
+            table.add_row(name, TITLES[error], *(f"{number:.1f}" for number in numbers))
+    console.print(table)
+    for error in ERRORS:
+        pairs = [[found[run][f"b{error}"]["tail10"] for run in ("gai", "mse")] for found in tables]
+        lower = sum(gai < mse for gai, mse in pairs)
+        text = f"{TITLES[error]} of the farthest 10 %: gai is below mse in {lower} of {seeds} seeds"
+        console.print(text, highlight=False)
+
+
+def _table(title: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    for column in ("run", "error", "plain", *COLUMNS.values()):
+        table.add_column(column, justify="left" if column in ("run", "error") else "right")
+    return table
 
 
 def _cell(block: Mapping[str, Any], key: str) -> str:

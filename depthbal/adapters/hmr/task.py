@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.optim import Adam
 
 from depthbal.adapters.hmr.datamodule import HmrDataModule
-from depthbal.adapters.hmr.meshes import rotmats_of
 from depthbal.adapters.hmr.network import SpinNetwork
+from depthbal.adapters.hmr.rotations import rotmats_of
 from depthbal.adapters.hmr.validation import PoseValidation
 from depthbal.errors import ConfigError
 from depthbal.losses import MSELoss, RegressionLoss

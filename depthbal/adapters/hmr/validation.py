@@ -5,7 +5,6 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from depthbal.adapters.hmr.distance import geodesic_pose_distance
-from depthbal.adapters.hmr.rotations import geodesic_distance
 
 REGION = 0.1  # radians of the distance to the mean pose; narrower ones are too empty to choose by
 
@@ -37,7 +36,7 @@ class PoseValidation(Metric):
 
     def update(self, preds: Tensor, target: Tensor) -> None:
         """Add a batch of rotation matrices (B, 24, 3, 3)."""
-        angle = geodesic_distance(preds, target).mean(-1).rad2deg().to(self.sums.dtype)
+        angle = geodesic_pose_distance(preds, target).rad2deg().to(self.sums.dtype)
         far = geodesic_pose_distance(target, self.mean_rotmats)
         region = (far / REGION).long().clamp(max=len(self.sums) - 1)
         self.sums.index_add_(0, region, angle)

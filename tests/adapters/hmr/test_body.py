@@ -10,16 +10,16 @@ import scipy.sparse
 import torch
 
 from depthbal.adapters.hmr.body import H36M_TO_J14, BodyModel, evaluation_joints, load_body
-from depthbal.adapters.hmr.rotations import axis_angle_to_rotmat
+from depthbal.adapters.hmr.rotations import rotmats_of
 from depthbal.adapters.hmr.skinning import world_transforms
 from depthbal.adapters.hmr.smpl_files import PARENTS, synthetic_h36m_regressor, synthetic_smpl
 
 
 def _draw(samples, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    vectors = torch.randn(samples, 24, 3, dtype=torch.float64, generator=generator)
+    pose = torch.randn(samples, 72, dtype=torch.float64, generator=generator)
     betas = 2 * torch.randn(samples, 10, dtype=torch.float64, generator=generator)
-    return axis_angle_to_rotmat(vectors), betas
+    return rotmats_of(pose), betas
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ import torch
 
 from depthbal.adapters.hmr.datamodule import HmrDataModule
 from depthbal.adapters.hmr.distance import balanced_error
-from depthbal.adapters.hmr.meshes import Errors, rotmats_of
+from depthbal.adapters.hmr.meshes import Errors
 from depthbal.adapters.hmr.network import SpinNetwork
+from depthbal.adapters.hmr.rotations import rotmats_of
 from depthbal.adapters.hmr.synthetic import FEATURES, write_synthetic
 from depthbal.adapters.hmr.task import HmrTask, fit_pose_prior
 from depthbal.losses import GAILoss, MSELoss, RegressionLoss

@@ -2,27 +2,39 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from depthbal.adapters.hmr import command
+from depthbal.adapters.hmr import comparison
 from depthbal.adapters.hmr.synthetic import write_synthetic
 from depthbal.training.tool import run_tool
-from tools.train_hmr import main
+from depthbal.training.train import train
+from tools.train_hmr import CONFIGS, main
+
+ROWS = {"coco": 64}
 
 
-def test_the_default_command_leaves_data_two_runs_a_table_and_a_report(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def little(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the comparison's trainings a second long."""
     less = {"--trainer.max_epochs": "1", "--model.prior_rows": "300"}
-    monkeypatch.setattr(command, "SYNTHETIC", command.SYNTHETIC | less)
+    monkeypatch.setattr(comparison, "SYNTHETIC", comparison.SYNTHETIC | less)
     monkeypatch.setattr(
-        "depthbal.adapters.hmr.synthetic.write_synthetic",
-        lambda root, seed: write_synthetic(root, seed, {"coco": 64}, 60),
+        comparison, "write_synthetic", lambda root, seed: write_synthetic(root, seed, ROWS, 60)
     )
+
+
+@pytest.mark.usefixtures("little")
+def test_the_default_command_leaves_data_two_runs_a_table_and_a_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "out"
     assert run_tool(main, ["--out", str(out)]) == 0, capsys.readouterr().err
+    names = {"data", "mse", "gai", "table.json", "report.html", "report.md"}
+    assert {path.name for path in out.iterdir()} == names
     table = json.loads((out / "table.json").read_text())
+    assert list(table) == ["mse", "gai"]
     for row in (table["mse"], table["gai"]):
         for name in ("mpjpe", "pa_mpjpe", "mpvpe"):
             assert row[name] > 0
@@ -39,11 +51,54 @@ def test_the_default_command_leaves_data_two_runs_a_table_and_a_report(
     assert "exists and is not empty" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("little")
+def test_several_seeds_leave_their_medians_and_go_on_after_an_interruption(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    command = ["--seeds", "0", "3", "--out", str(out)]
+    trained = []
+
+    def train_and_stop(*arguments: Any) -> None:
+        if len(trained) == 3:
+            raise KeyboardInterrupt
+        trained.append(train(*arguments))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(comparison, "train", train_and_stop)
+        assert run_tool(main, command) == 130
+    before = (out / "gai-0" / "checkpoints" / "last.ckpt").stat().st_mtime_ns
+    assert not (out / "table.json").exists()
+    assert not (out / "gai-3").exists()
+    assert run_tool(main, command) == 0, capsys.readouterr().err
+    assert (out / "gai-0" / "checkpoints" / "last.ckpt").stat().st_mtime_ns == before
+    table, *single = (
+        json.loads((out / f"table{seed}.json").read_text()) for seed in ("", "-0", "-3")
+    )
+    assert single[0] != single[1]
+    for run in ("mse", "gai"):
+        tails = [found[run]["bmpvpe"]["tail10"] for found in single]
+        assert table[run]["bmpvpe"]["tail10"] == pytest.approx(sum(tails) / 2)
+        assert table[run]["pa_mpjpe"] == pytest.approx(sum(f[run]["pa_mpjpe"] for f in single) / 2)
+    shown = capsys.readouterr().out
+    lower = sum(f["gai"]["bmpjpe"]["tail10"] < f["mse"]["bmpjpe"]["tail10"] for f in single)
+    assert f"\nMPJPE of the farthest 10 %: gai is below mse in {lower} of 2 seeds" in shown
+    report = (out / "report.md").read_text()
+    assert all(f"{run}-{seed}" in report for run in ("mse", "gai") for seed in (0, 3))
+    comparison.SYNTHETIC["--trainer.max_epochs"] = "2"
+    assert run_tool(main, command) == 2
+    assert "trained with other settings" in capsys.readouterr().err
+
+
+def test_seeds_are_for_the_comparison_only(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_tool(main, ["--seeds", "0", "1", "--trainer.max_epochs", "1"]) == 2
+    assert "--seeds" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("preset", ["published"])
 def test_a_preset_trains_on_a_folder_of_spins_files(tmp_path: Path, preset: str) -> None:
     root = write_synthetic(tmp_path / "data", rows={"lsp": 40, "coco": 40}, test_rows=20)
-    config = Path(__file__).resolve().parents[3] / "configs" / "hmr" / f"{preset}.yaml"
-    arguments = ["--config", str(config), "--out", str(tmp_path / "run")]
+    arguments = ["--config", str(CONFIGS / f"{preset}.yaml"), "--out", str(tmp_path / "run")]
     arguments += ["--data.root", str(root), "--model.model.init_args.features", "64"]
     arguments += ["--data.num_workers", "0", "--trainer.max_epochs", "1"]
     assert run_tool(main, arguments) == 0
@@ -52,11 +107,24 @@ def test_a_preset_trains_on_a_folder_of_spins_files(tmp_path: Path, preset: str)
     assert metrics["protocol"]["data"]["mixing"] == {"lsp": 1 / 3, "coco": 2 / 3}
 
 
-def test_the_density_is_drawn_by_one_command(tmp_path: Path) -> None:
+def test_the_density_is_drawn_of_a_folder_of_a_config_or_of_synthetic_people(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = write_synthetic(tmp_path / "data", rows={"coco": 40}, test_rows=20)
-    figure = tmp_path / "density.svg"
-    assert run_tool(main, ["--density", str(root), "--out", str(figure)]) == 0
-    assert "100 regions" in figure.read_text() or figure.stat().st_size > 5000
+    config = tmp_path / "mine.yaml"
+    config.write_text(f"base: {CONFIGS / 'mse.yaml'}\ndata: {{init_args: {{root: {root}}}}}\n")
+    drawn: dict[str, float] = {}
+    monkeypatch.setattr(
+        "depthbal.adapters.hmr.command.save_density",
+        lambda density, path: drawn.setdefault(path.stem, density.total),
+    )
+    settings = {"folder": ["--data.root", str(root)], "config": ["--config", str(config)]}
+    for name, given in {**settings, "nobody": []}.items():
+        assert run_tool(main, ["--density", f"{name}.png", *given]) == 0, capsys.readouterr().err
+    # a twentieth of every data set is held out; COCO's fits all count, as do those of 3DHP
+    assert drawn == {"folder": 38, "config": 38, "nobody": 1900}
+    assert run_tool(main, ["--density", str(root)]) == 2
+    assert "expected a picture" in capsys.readouterr().err
 
 
 def test_a_training_without_data_says_which_setting_is_missing(

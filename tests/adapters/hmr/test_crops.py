@@ -11,7 +11,7 @@ from depthbal.adapters.hmr.crops import (
     crop_corners,
     crop_image,
 )
-from depthbal.adapters.hmr.rotations import axis_angle_to_rotmat
+from depthbal.adapters.hmr.rotations import rotmats_of
 from depthbal.adapters.hmr.smpl_files import PARENTS
 from depthbal.data.images import IMAGENET_MEAN, IMAGENET_STD
 
@@ -81,7 +81,7 @@ def chain(pose: np.ndarray) -> torch.Tensor:
     for joint, other in enumerate(FLIPPED_JOINTS):
         if joint == other:
             rest[joint, 0] = 0
-    matrices = axis_angle_to_rotmat(torch.tensor(pose.reshape(24, 3), dtype=torch.float64))
+    matrices = rotmats_of(torch.tensor(pose.reshape(1, 72), dtype=torch.float64))[0]
     world, places = [matrices[0]], [torch.zeros(3, dtype=torch.float64)]
     for joint in range(1, 24):
         parent = PARENTS[joint]

@@ -119,3 +119,11 @@ def test_geodesic_distance_is_the_mean_angle_over_24_joints():
     for sample in range(2):
         angles = [(turns[24 * sample + j].inv() * mean[j]).magnitude() for j in range(24)]
         assert found[sample].item() == pytest.approx(sum(angles) / 24)
+
+
+@pytest.mark.parametrize("angle", [0.0, 1e-5, 3.0, np.pi])
+def test_geodesic_distance_holds_at_both_ends_in_float32(angle):
+    turned = torch.from_numpy(Rotation.from_rotvec([0.0, angle, 0.0]).as_matrix()).float()
+    tolerance = 1e-9 + 1e-5 * angle if angle < 3.1 else 3e-3
+    found = geodesic_pose_distance(turned.expand(1, 24, 3, 3), torch.eye(3).expand(24, 3, 3))
+    assert found.item() == pytest.approx(angle, abs=tolerance)

@@ -12,7 +12,7 @@ from torch import nn
 from depthbal.adapters.hmr.datamodule import HmrDataModule
 from depthbal.adapters.hmr.evaluation import ERRORS, evaluate_network, run_bins
 from depthbal.adapters.hmr.head import Prediction
-from depthbal.adapters.hmr.meshes import rotmats_of
+from depthbal.adapters.hmr.rotations import rotmats_of
 from depthbal.adapters.hmr.synthetic import write_synthetic
 from depthbal.adapters.hmr.table import print_metrics, summary
 from depthbal.errors import DataError, RunFolderError

@@ -9,10 +9,8 @@ import torch
 
 from depthbal.adapters.hmr.backbone import ResNet50Features, freeze
 from depthbal.adapters.hmr.features import load_features
-from depthbal.adapters.hmr.fits import Bodies
 from depthbal.adapters.hmr.network import SpinNetwork
 from depthbal.adapters.hmr.people import People, PeopleDataset
-from depthbal.adapters.hmr.spin_data import SpinRows
 from depthbal.errors import DataError
 
 
@@ -31,17 +29,16 @@ def people_in(folder: Path, count: int = 3) -> People:
     for row in range(count):
         pixels = draw.integers(0, 256, (60, 80, 3), dtype=np.uint8)
         cv2.imwrite(str(folder / f"{row}.png"), pixels)
-    rows = SpinRows(
-        path=folder / "x.npz",
-        names=np.array([f"{row}.png" for row in range(count)]),
+    return People(
+        files=np.array([str(folder / f"{row}.png") for row in range(count)]),
         center=draw.uniform(20, 60, (count, 2)),
         scale=draw.uniform(0.2, 0.5, count),
         pose=draw.normal(size=(count, 72)).astype(np.float32),
         betas=np.zeros((count, 10), np.float32),
-        has_smpl=np.ones(count, bool),
+        valid=np.ones(count, bool),
         gender=np.full(count, -1),
+        group=np.full(count, "coco"),
     )
-    return People.of("coco", rows, Bodies(rows.pose, rows.betas, rows.has_smpl), folder)
 
 
 def test_kept_features_give_the_prediction_of_the_images(
@@ -93,7 +90,7 @@ def test_a_missing_picture_a_missing_backbone_and_foreign_rows_are_named(
     with pytest.raises(DataError, match=r"no .*coco\.npy.*backbone"):
         load_features(path, people, None)
     (tmp_path / "1.png").unlink()
-    with pytest.raises(DataError, match=r"1 of 3 pictures are missing, the first .*1\.png"):
+    with pytest.raises(DataError, match=r"1 of 3 pictures are missing: \S*1\.png; complete"):
         load_features(path, people, backbone)
     np.save(path, np.zeros((5, 2048), np.float32))
     with pytest.raises(DataError, match=r"coco\.npy.*\(3, F\).*\(5, 2048\)"):

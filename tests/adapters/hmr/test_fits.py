@@ -5,22 +5,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from depthbal.adapters.hmr.fits import bodies_of, read_fits
-from depthbal.adapters.hmr.spin_data import SpinRows
+from depthbal.adapters.hmr.fits import read_fits, with_fits
+from depthbal.adapters.hmr.people import People
 from depthbal.errors import DataError
 
 
-def rows_of(has_smpl: list[bool]) -> SpinRows:
-    count = len(has_smpl)
-    return SpinRows(
-        path=Path("x.npz"),
-        names=np.array(["x.jpg"] * count),
+def people_of(known: list[bool]) -> People:
+    count = len(known)
+    return People(
+        files=np.array(["x.jpg"] * count),
         center=np.zeros((count, 2)),
         scale=np.ones(count),
         pose=np.full((count, 72), 7.0, np.float32),
         betas=np.full((count, 10), 2.0, np.float32),
-        has_smpl=np.array(has_smpl),
+        valid=np.array(known),
         gender=np.full(count, -1),
+        group=np.full(count, "coco"),
     )
 
 
@@ -28,9 +28,9 @@ def test_static_fits_are_pose_then_shape_and_all_count(tmp_path: Path) -> None:
     table = np.random.default_rng(0).uniform(-1, 1, size=(4, 82))
     np.save(tmp_path / "coco_fits.npy", table)
     fits = read_fits(tmp_path / "coco_fits.npy", 4)
-    np.testing.assert_allclose(fits.pose, table[:, :72], rtol=1e-6)
-    np.testing.assert_allclose(fits.betas, table[:, 72:], rtol=1e-6)
-    assert fits.valid.all()
+    np.testing.assert_allclose(fits["pose"], table[:, :72], rtol=1e-6)
+    np.testing.assert_allclose(fits["betas"], table[:, 72:], rtol=1e-6)
+    assert fits["valid"].all()
 
 
 def test_a_shape_beyond_three_becomes_the_mean_shape_and_others_stay(tmp_path: Path) -> None:
@@ -38,14 +38,14 @@ def test_a_shape_beyond_three_becomes_the_mean_shape_and_others_stay(tmp_path: P
     table[1, 75] = -3.5
     np.save(tmp_path / "coco_fits.npy", table)
     fits = read_fits(tmp_path / "coco_fits.npy", 3)
-    assert fits.betas.sum(1).tolist() == [10, 0, 10]
-    assert (fits.pose == 1).all()
+    assert fits["betas"].sum(1).tolist() == [10, 0, 10]
+    assert (fits["pose"] == 1).all()
 
 
 def test_final_fits_say_which_of_them_count(tmp_path: Path) -> None:
     path = tmp_path / "coco.npz"
     np.savez(path, pose=np.ones((3, 72)), betas=np.zeros((3, 10)), valid_fit=[1, 0, 1])
-    assert read_fits(path, 3).valid.tolist() == [True, False, True]
+    assert read_fits(path, 3)["valid"].tolist() == [True, False, True]
 
 
 def test_known_bodies_come_first_fits_second_and_rows_with_neither_do_not_count(
@@ -53,11 +53,10 @@ def test_known_bodies_come_first_fits_second_and_rows_with_neither_do_not_count(
 ) -> None:
     path = tmp_path / "coco.npz"
     np.savez(path, pose=np.ones((3, 72)), betas=np.zeros((3, 10)), valid_fit=[0, 1, 0])
-    bodies = bodies_of(rows_of([True, False, False]), path)
-    assert bodies.valid.tolist() == [True, True, False]
-    assert bodies.pose[:, 0].tolist() == [7, 1, 1]
-    assert bodies.betas[:, 0].tolist() == [2, 0, 0]
-    assert bodies_of(rows_of([True, False]), None).valid.tolist() == [True, False]
+    people = with_fits(people_of([True, False, False]), path)
+    assert people.valid.tolist() == [True, True, False]
+    assert people.pose[:, 0].tolist() == [7, 1, 1]
+    assert people.betas[:, 0].tolist() == [2, 0, 0]
 
 
 @pytest.mark.parametrize(

@@ -34,14 +34,14 @@ def bodies() -> dict[str, Any]:
 
 def test_without_pose_and_shape_no_body_is_known(path: Path) -> None:
     rows = read_spin(write(path))
-    assert not rows.has_smpl.any()
+    assert not rows.valid.any()
     assert rows.pose.shape == (3, 72)
     assert rows.gender.tolist() == [-1, -1, -1]
 
 
 def test_pose_without_has_smpl_makes_every_body_known(path: Path) -> None:
     rows = read_spin(write(path, **bodies()))
-    assert rows.has_smpl.all()
+    assert rows.valid.all()
     np.testing.assert_allclose(rows.betas, bodies()["shape"], rtol=1e-6)
 
 
@@ -50,12 +50,12 @@ def test_has_smpl_says_which_bodies_are_known_and_gender_is_numbered_as_publishe
 ) -> None:
     gender = np.array(["m", "f", "m"])
     rows = read_spin(write(path, **bodies(), has_smpl=np.array([1.0, 0.0, 1.0]), gender=gender))
-    assert rows.has_smpl.tolist() == [True, False, True]
+    assert rows.valid.tolist() == [True, False, True]
     assert rows.gender.tolist() == [0, 1, 0]
 
 
 def test_texts_of_bytes_are_read(path: Path) -> None:
-    assert read_spin(write(path, imgname=np.array([b"a", b"b", b"c"]))).names.tolist() == [
+    assert read_spin(write(path, imgname=np.array([b"a", b"b", b"c"]))).files.tolist() == [
         *("a", "b", "c")
     ]
 
