@@ -6,6 +6,7 @@ with the evidence log E(p) = log sum_k w_k N(p; mu_k, v_k + sigma^2). GAI descri
 Gaussian mixture fitted once, BNI by the bins of a histogram.
 """
 
+import warnings
 from abc import abstractmethod
 from typing import Any, get_args
 
@@ -63,11 +64,15 @@ class _StoredPriorLoss(BalancedMSELoss):
     def set_prior(self, prior: Histogram | GaussianMixture) -> None:
         """Estimate the prior from a histogram of training labels, or take a mixture.
 
+        Warns:
+            When labels of the histogram lie outside ``label_range``, where no read-out is.
+
         Raises:
             ValueError: An empty histogram, a prior of labels of another dimension, or a mixture
                 that has no closed form relative to the world to be balanced for.
         """
         if isinstance(prior, Histogram):
+            _warn_of_labels_outside(prior, self.label_range)
             prior = self._estimate(prior.relative_to(self.relative_to, self.tau))
         elif not isinstance(prior, GaussianMixture):
             raise ValueError(
@@ -97,6 +102,21 @@ class _StoredPriorLoss(BalancedMSELoss):
     @abstractmethod
     def _estimate(self, histogram: Histogram) -> GaussianMixture:
         """Return the mixture that stands for the histogram."""
+
+
+def _warn_of_labels_outside(histogram: Histogram, label_range: tuple[float, float] | None) -> None:
+    """Warn of training labels that the read-out, which stays in the label range, cannot give."""
+    if label_range is None:
+        return
+    low, high = label_range
+    outside = histogram.counts[(histogram.centers < low) | (histogram.centers > high)].sum()
+    if outside > 0:
+        warnings.warn(
+            f"{outside:,.0f} of the histogram's {histogram.total:,.0f} labels lie outside "
+            f"label_range {low:g} to {high:g}, and the read-out never predicts such: give the "
+            "loss the range of the labels, or leave these labels out of histogram and mask",
+            stacklevel=3,
+        )
 
 
 class GAILoss(_StoredPriorLoss):

@@ -351,6 +351,20 @@ def test_a_label_range_is_two_finite_numbers(label_range):
         GAILoss(label_range=label_range)
 
 
+@pytest.mark.parametrize("name", ["BNILoss", "GAILoss"])
+def test_labels_that_no_read_out_gives_are_warned_of_once_with_their_number(name, recwarn):
+    histogram = Histogram([0.0, 1.0, 2.0, 3.0, 4.0], [5, 40, 30, 2])
+    for label_range in (None, (0.0, 4.0), (0.5, 3.5)):  # bins half inside count as inside
+        LOSSES[name](label_range=label_range).set_prior(histogram)
+    assert not recwarn.list
+    loss = LOSSES[name](label_range=(1.0, 3.0))
+    loss.set_prior(histogram)
+    loss(torch.tensor([3.5, 0.1]), torch.tensor([3.5, 0.1]))  # the loss itself never warns
+    (only,) = recwarn.list
+    assert "7 of the histogram's 77 labels lie outside label_range 1 to 3" in str(only.message)
+    assert only.filename == __file__
+
+
 def test_what_is_no_prior_is_an_error_that_says_what_is():
     with pytest.raises(ValueError, match="expected a Histogram or a GaussianMixture, got a list"):
         GAILoss([1.0, 2.0, 3.0])

@@ -79,6 +79,7 @@ def test_kernels_are_their_formulas():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.filterwarnings("ignore:.*outside the histogram")
 def test_labels_are_looked_up_in_the_bin_that_counted_them(dtype):
     """Every label of 8-bit depth, every edge and their neighbours, against Histogram.update."""
     edges = np.linspace(0.7, 10.0, 94)
