@@ -29,8 +29,6 @@ from depthbal.reports.tradeoff import tradeoff_points
 BoolArray = npt.NDArray[np.bool_]
 
 RESAMPLES = 2000
-COMPARED = ("rmse", "mae", "gm", "abs_rel", "delta1", "bias")
-_NOT_COMPARED = ("mse", "log10", "silog", "delta2", "delta3")
 
 
 def compare(
@@ -98,11 +96,9 @@ def compare(
 def compared_metrics(results: Sequence[RunResult]) -> tuple[str, ...]:
     """Return the metrics to compare that all results have, the main one first."""
     everywhere = [set(metrics_of(result.terms)) for result in results]
-    order = (results[0].main_metric, *COMPARED, *metrics_of(results[0].terms))
+    order = (results[0].main_metric, *metrics_of(results[0].terms))
     return tuple(
-        name
-        for name in dict.fromkeys(order)
-        if name not in _NOT_COMPARED and all(name in known for known in everywhere)
+        name for name in dict.fromkeys(order) if all(name in known for known in everywhere)
     )
 
 

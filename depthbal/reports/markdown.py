@@ -13,6 +13,9 @@ from depthbal.reports.page.vocabulary import Words, words_of
 from depthbal.reports.results import RunResult
 from depthbal.reports.sentences import info_of, interval_text
 
+LEFT_OUT = ("mse", "log10", "silog", "delta2", "delta3")
+"""Metrics whose differences the text leaves to the page, as others say nearly the same."""
+
 
 def markdown(results: Sequence[RunResult], comparison: Comparison | None = None) -> str:
     """Return the report of one or several results of one protocol.
@@ -24,7 +27,7 @@ def markdown(results: Sequence[RunResult], comparison: Comparison | None = None)
     first = results[0]
     parts = [
         MARKDOWN_MARK,
-        f"# {' · '.join(result.name for result in results)}",
+        f"# {literal(' · '.join(result.name for result in results))}",
         *_main_tables(results),
         *_other_metrics(results),
         *(_comparison(results, comparison) if comparison is not None else ()),
@@ -36,8 +39,19 @@ def markdown(results: Sequence[RunResult], comparison: Comparison | None = None)
     return "\n\n".join([mark, *map(_without_tags, rest)]) + "\n"
 
 
+def literal(text: str) -> str:
+    """Return text that is shown as it is: names of runs may hold anything.
+
+    Example:
+        >>> print(literal("gai*_2 of *mse* in run_1"))
+        gai\\*\\_2 of \\*mse\\* in run_1
+    """
+    special = r"[\\`*\[\]~]|(?<![^\W_])_|_(?![^\W_])|&(?=#?\w+;)|(?<!\S)#"
+    return re.sub(special, r"\\\g<0>", " ".join(text.split()))
+
+
 def _without_tags(text: str) -> str:
-    """Return text that has no html for those who render it: names of runs may hold anything."""
+    """Return text that has no html for those who render it."""
     return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text)
 
 
@@ -76,8 +90,8 @@ def protocol_lines(result: RunResult) -> list[str]:
     return lines
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a markdown table, numbers to the right.
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], texts: int = 1) -> str:
+    """Return a markdown table, numbers to the right of the first columns, which are text.
 
     Example:
         >>> print(table(["run", "few"], [["a|b", "1.0"]]))
@@ -86,8 +100,9 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
         | a\\|b | 1.0 |
     """
     lines = [header, *rows]
-    text = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in lines]
-    rule = "|---|" + "---:|" * (len(header) - 1)
+    cells = [[literal(cell).replace("|", "\\|") for cell in row] for row in lines]
+    text = ["| " + " | ".join(row) + " |" for row in cells]
+    rule = "|" + "---|" * texts + "---:|" * (len(header) - texts)
     return "\n".join([text[0], rule, *text[1:]])
 
 
@@ -99,9 +114,9 @@ def _main_tables(results: Sequence[RunResult]) -> list[str]:
     headline = headline_text(first, words)
     return [
         f"## {info.name}{unit}",
-        f"{info.name}{unit}, {headline}; read-out in brackets where there are several:",
+        f"{info.name}{unit}, {headline}:",
         _shots(results, lambda metrics: metrics, info.digits),
-        f"{info.name}{unit}, mean over the non-empty {words.label} bins of all {words.items}:",
+        f"{info.name}{unit}, mean over the non-empty bins of {words.label}, all {words.items}:",
         _shots(results, _per_bin, info.digits),
     ]
 
@@ -112,13 +127,14 @@ def _per_bin(metrics: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _shots(results: Sequence[RunResult], block_of: Callable[[Any], Any], digits: int) -> str:
+    several = any(len(result.readouts) > 1 for result in results)
     rows = []
     for result in results:
         block = block_of(result.metrics)
         values = [fixed(block[group].get(result.main_metric), digits) for group in GROUPS]
-        shown = f"{result.name} ({result.main})" if len(result.readouts) > 1 else result.name
-        rows.append([shown, *values])
-    return table(["run", *GROUPS], rows)
+        rows.append([result.name, *([result.readout] if several else []), *values])
+    texts = ["run", "read-out"] if several else ["run"]
+    return table([*texts, *GROUPS], rows, len(texts))
 
 
 def _other_metrics(results: Sequence[RunResult]) -> list[str]:
@@ -145,21 +161,32 @@ def _comparison(results: Sequence[RunResult], comparison: Comparison) -> list[st
     against_first = [pair for pair in comparison.pairs if pair.first == 0]
     return [
         "## Comparison",
-        _bullets(pair.sentence for pair in against_first),
+        _bullets((*_repetitions(results, comparison), *(p.sentence for p in against_first))),
         *_pair_tables(results[0], comparison),
         _bullets(comparison.notes),
+    ]
+
+
+def _repetitions(results: Sequence[RunResult], comparison: Comparison) -> list[str]:
+    """Say which runs a method's one name stands for."""
+    return [
+        f"{method.name}: mean of {'; '.join(results[run].name for run in method.runs)}."
+        for method in comparison.methods
+        if len(method.runs) > 1
     ]
 
 
 def _pair_tables(first: RunResult, comparison: Comparison) -> list[str]:
     words = words_of(first)
     scale = first.metrics["overall"].get(first.main_metric)
-    means = f"mean over the {words.label} bins of all {words.items}"
+    means = f"mean over the bins of {words.label}, all {words.items}"
     sides: dict[Statistic, str] = {"bins": means, "pooled": headline_text(first, words)}
     parts = []
     for metric in comparison.metrics:
-        # all pairs for the main metric; for the others those with the baseline say enough
         main = metric == comparison.metrics[0]
+        if metric in LEFT_OUT and not main:
+            continue
+        # all pairs for the main metric; for the others those with the baseline say enough
         pairs = [pair for pair in comparison.pairs if main or pair.first == 0]
         info = info_of(metric, first, scale)
         unit = f" in {info.unit}" if info.unit else ""
@@ -186,4 +213,4 @@ def _gaps(results: Sequence[RunResult]) -> list[str]:
 
 
 def _bullets(lines: Iterable[str]) -> str:
-    return "\n".join(f"- {line}" for line in lines)
+    return "\n".join(f"- {literal(line)}" for line in lines)

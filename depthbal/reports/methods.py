@@ -102,6 +102,7 @@ def methods_of(results: Sequence["RunResult"]) -> tuple[Method, ...]:
     for i, result in enumerate(results):
         places.setdefault(result.method, []).append(i)
     methods = []
+    shared = [common_name([results[i].name for i in runs]) for runs in places.values()]
     for runs in places.values():
         seeds = [results[i].seed for i in runs]
         known = [seed for seed in seeds if seed is not None]
@@ -109,7 +110,10 @@ def methods_of(results: Sequence["RunResult"]) -> tuple[Method, ...]:
             methods += [Method(results[i].name, (i,), (results[i].seed,)) for i in runs]
             continue
         ordered = sorted(runs, key=lambda i: results[i].seed or 0)
-        name = common_name([results[i].name for i in ordered])
+        names = [results[i].name for i in ordered]
+        name = common_name(names)
+        if shared.count(name) > 1:  # another method's runs have it in common too
+            name = "; ".join(names)
         methods.append(Method(name, tuple(ordered), tuple(sorted(known))))
     return tuple(sorted(methods, key=lambda method: min(method.runs)))
 

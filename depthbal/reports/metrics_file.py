@@ -7,7 +7,13 @@ from depthbal.evaluation import GROUPS
 from depthbal.reports.run_files import foreign, read_json
 
 _OPTIONAL = ("all_pixels", "readout", "calibration")
-_OF_PROTOCOL = ("bins", "data", "label", "mask", "posthoc")
+_OF_PROTOCOL: dict[str, dict[str, type]] = {
+    "bins": {"edges": list},
+    "data": {},
+    "label": {"name": str, "unit": str},
+    "mask": {},
+    "posthoc": {"noise_sigma": float},
+}
 
 
 def read_metrics(file: Path) -> dict[str, Any]:
@@ -26,10 +32,16 @@ def read_metrics(file: Path) -> dict[str, Any]:
         if protocol.get(name) is None:
             protocol.pop(name, None)
         else:
-            _part(file, protocol, name, "protocol.")
+            part = _part(file, protocol, name, "protocol.")
+            for key, kind in _OF_PROTOCOL[name].items():
+                _require(file, part, key, kind, f"protocol.{name}.")
     for name in _OPTIONAL:
         if metrics.get(name) is not None:
             _part(file, metrics, name)
+    if metrics.get("calibration") is not None:
+        _require_calibration(file, metrics["calibration"])
+    for row in metrics.get("bins", ()):
+        _require(file, row, "bin", int, "bins.")
     for name in metrics.get("readout", {}):
         _require_groups(file, _part(file, metrics["readout"], name, "readout."), f"readout.{name}.")
     summaries = {"": metrics}
@@ -49,6 +61,25 @@ def _part(file: Path, block: dict[str, Any], name: str, where: str = "") -> dict
     if not isinstance(part, dict):
         raise foreign(file, f"has {where}{name} in another form")
     return part
+
+
+def _require(file: Path, block: Any, name: str, kind: type, where: str) -> None:
+    """Check the form of a value; a number may be written without a decimal point."""
+    value = block.get(name) if isinstance(block, dict) else None
+    if value is None:
+        raise foreign(file, f"lacks {where}{name}")
+    if not isinstance(value, (int, float) if kind is float else kind):
+        raise foreign(file, f"has {where}{name} in another form")
+
+
+def _require_calibration(file: Path, calibration: dict[str, Any]) -> None:
+    _require(file, calibration, "level", float, "calibration.")
+    for subset in {"mask", "all"} & set(calibration):
+        block = _part(file, calibration, subset, "calibration.")
+        _require_groups(file, block, f"calibration.{subset}.")
+        for group in GROUPS:
+            if "coverage" not in block[group]:
+                raise foreign(file, f"lacks calibration.{subset}.{group}.coverage")
 
 
 def _require_groups(file: Path, block: dict[str, Any], where: str) -> None:

@@ -124,7 +124,7 @@ def _allowed(results: Sequence[RunResult]) -> dict[str, list[Any]]:
     """Return per allowed difference the value of every result."""
     protocols = [result.metrics["protocol"] for result in results]
     return {
-        "The read-out": [result.main for result in results],
+        "The read-out": [result.readout for result in results],
         "The checkpoint": [protocol.get("checkpoint") for protocol in protocols],
         "The number of epochs": [protocol.get("epochs") for protocol in protocols],
     }

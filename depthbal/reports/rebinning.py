@@ -96,8 +96,22 @@ def union(result: RunResult, name: str, groups: Sequence[int] | npt.NDArray[np.i
         low=result.bins.edges[scored[start]],
         high=result.bins.edges[scored[last] + 1],
         members=members,
-        images=(result.counts @ members.T > 0).sum(0).astype(np.int64),
+        images=supporting_images(result.counts, members),
     )
+
+
+def supporting_images(counts: FloatArray, members: FloatArray) -> npt.NDArray[np.int64]:
+    """Return how many images have a counted pixel in every coarse bin, (coarse,).
+
+    Args:
+        counts: (images, bins) pixels.
+        members: of a `Binning`.
+
+    Example:
+        >>> supporting_images(np.array([[3.0, 0.0], [1.0, 1.0]]), np.eye(2)).tolist()
+        [2, 1]
+    """
+    return np.asarray((counts @ members.T > 0).sum(0), dtype=np.int64)
 
 
 def nice_width(width: float) -> float:

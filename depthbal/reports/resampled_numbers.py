@@ -16,9 +16,6 @@ FloatArray = npt.NDArray[np.float64]
 GroupKey = tuple[str, str, Statistic]
 BinKey = tuple[str, str]
 
-# Terms of metrics that are not compared; without them the resampling takes half the time.
-_LEFT_OUT = frozenset({"log10", "log_error", "log_squared", "delta2", "delta3"})
-
 
 @dataclass(frozen=True)
 class Numbers:
@@ -57,41 +54,37 @@ def method_numbers(
     measured, resampled = Numbers({}, {}), Numbers({}, {})
     for place, i in enumerate(method.runs):
         run = results[i]
-        terms = [term for term in run.terms if term not in _LEFT_OUT]
-        images = _image_sums(run, terms)
+        images = _image_sums(run)
         drawn = resampled_sums(images, plan.units, plan.resamples, plan.seed)
         whole = [array.sum(0, keepdims=True) for array in images]
-        one = numbers_of(whole, terms, run, plan)
-        many = numbers_of(drawn, terms, run, plan)
+        one = numbers_of(whole, run, plan)
+        many = numbers_of(drawn, run, plan)
         measured = _plus(measured, one, equal[place : place + 1])
         resampled = _plus(resampled, many, weights[:, place])
-        counts = drawn[0][..., terms.index("count")]
+        counts = drawn[0][..., run.terms.index("count")]
     return measured, resampled, counts
 
 
-def numbers_of(
-    sums: Sequence[FloatArray], terms: Sequence[str], run: RunResult, plan: Plan
-) -> Numbers:
+def numbers_of(sums: Sequence[FloatArray], run: RunResult, plan: Plan) -> Numbers:
     """Return the numbers of pooled sums.
 
     Args:
         sums: (n, bins, terms) of all pixels, and (n, groups, terms) of the headline's pixels.
-        terms: names of the last dimension.
-        run: gives bins and shots.
+        run: gives terms, bins and shots.
         plan: what is computed.
     """
     everywhere, pooled = sums
     groups: dict[GroupKey, FloatArray] = {}
     bins: dict[BinKey, FloatArray] = {}
-    fine = metric_values(everywhere, terms)
-    over_groups = metric_values(pooled, terms)
+    fine = metric_values(everywhere, run.terms)
+    over_groups = metric_values(pooled, run.terms)
     member = run.bins.groups().numpy() > 0
     for metric in plan.metrics:
         for g, group in enumerate(GROUPS):
             groups[metric, group, "bins"] = mean_of_known(fine[metric][:, member[g]])
             groups[metric, group, "pooled"] = over_groups[metric][:, g]
     for binning in plan.binnings:
-        coarse = metric_values(binning.members @ everywhere, terms)
+        coarse = metric_values(binning.members @ everywhere, run.terms)
         bins.update({(metric, binning.name): coarse[metric] for metric in plan.metrics})
     return Numbers(groups, bins)
 
@@ -111,13 +104,10 @@ def mean_of_known(values: FloatArray) -> FloatArray:
     return mean
 
 
-def _image_sums(run: RunResult, terms: Sequence[str]) -> list[FloatArray]:
+def _image_sums(run: RunResult) -> list[FloatArray]:
     """Return (images, bins, terms) of all pixels and (images, groups, terms) of the headline's."""
-    columns = [run.terms.index(term) for term in terms]
-    everywhere = run.sums["all", run.main][..., columns]
-    headline = everywhere
-    if run.headline != "all":
-        headline = run.sums[run.headline, run.main][..., columns]
+    everywhere = run.sums["all", run.main]
+    headline = everywhere if run.headline == "all" else run.sums[run.headline, run.main]
     grouped = np.einsum("gb,ibt->igt", run.bins.groups().numpy(), headline)
     return [everywhere, grouped]
 

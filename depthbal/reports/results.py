@@ -118,6 +118,39 @@ class RunResult:
         return (self.main, *(name for name in stored if name != self.main))
 
     @property
+    def readout(self) -> str:
+        """The main read-out in words."""
+        return self.mean_name if self.main == "mean" else self.main
+
+    @property
+    def mean_name(self) -> str:
+        """What the read-out "mean" is: without a noise scale there is no posterior."""
+        means = {subset: sums for (subset, name), sums in self.pooled.items() if name == "mean"}
+        raws = (self.pooled.get((subset, "raw")) for subset in means)
+        if not all(
+            raw is not None and np.array_equal(mean, raw)
+            for mean, raw in zip(means.values(), raws, strict=True)
+        ):
+            return "posterior mean"
+        return f"mean ({'' if self._has_noise else 'no noise scale: '}the raw output)"
+
+    @property
+    def predicts_label(self) -> bool:
+        """Whether the bins are of what is predicted: else sigma has another unit than they."""
+        return "error" in self.terms
+
+    @property
+    def sigma_unit(self) -> str:
+        """Unit of the noise scale, "" where it is not known."""
+        return self.label.unit if self.predicts_label else ""
+
+    @property
+    def _has_noise(self) -> bool:
+        logged = any(name.startswith("train/noise") for name in self.curves)
+        known = self.noise_sigma is not None or bool(self.metrics.get("calibration"))
+        return self.posthoc or known or logged
+
+    @property
     def headline(self) -> str:
         """The subset of the top-level numbers: "mask" where there is one."""
         return self.subsets[0]

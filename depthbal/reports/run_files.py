@@ -81,12 +81,19 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def foreign(path: Path, lack: str) -> RunFolderError:
-    """Return the error of a file that another version of depthbal wrote."""
+    """Return the error of a file in another form: another version of depthbal wrote it, or damage.
+
+    Example:
+        >>> print(foreign(Path("run/metrics.json"), "lacks overall"))
+        run/metrics.json lacks overall: it is damaged, or in the format of another version of ...
+    """
     versions = path.parent / "versions.json"
     wrote = read_json(versions).get("depthbal", "unknown") if versions.is_file() else "unknown"
+    if wrote == depthbal.__version__:
+        return RunFolderError(f"{path} {lack}: it is damaged; {AGAIN}")
     return RunFolderError(
-        f"{path} {lack}: it is in the format of another version of depthbal (the run: {wrote}, "
-        f"this is {depthbal.__version__}); update depthbal, or {AGAIN}"
+        f"{path} {lack}: it is damaged, or in the format of another version of depthbal (the run: "
+        f"{wrote}, this is {depthbal.__version__}); update depthbal, or {AGAIN}"
     )
 
 

@@ -38,8 +38,9 @@ def pair_sentence(
     if not found:
         return f"{second.name} against {first.name}: no scored bin has {words.items}."
     return (
-        f"{second.name} against {first.name}, {info.name} as the mean over the {words.label} bins "
-        f"of all {words.items}: {'; '.join(found)}. {_scope(first, second, plan, results)}"
+        f"{second.name} against {first.name}, {info.name} as the mean over the bins of "
+        f"{words.label}, all {words.items}: {'; '.join(found)}. "
+        f"{_scope(first, second, plan, results)}"
     )
 
 

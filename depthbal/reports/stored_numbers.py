@@ -1,7 +1,7 @@
 """The numbers of one evaluation: metrics.json and the sums it follows from, checked."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,12 @@ import torch
 
 from depthbal.errors import RunFolderError
 from depthbal.evaluation import DEPTH, GROUPS, DepthBins, Label, LabelBins, metrics_of
+from depthbal.evaluation.calibration import calibration
 from depthbal.evaluation.scores import scores
 from depthbal.reports.metrics_file import read_metrics
 from depthbal.reports.run_files import AGAIN, Arrays, Key, Sums, beside, foreign
 
 NEEDED = ("sums_all", "terms", "edges", "shots", "scored", "names", "main")
-
 
 # The root of a difference that cancels: where all ratios are equal only rounding is left, which
 # depends on the order of the sums.
@@ -40,11 +40,25 @@ def read_numbers(file: Path) -> tuple[dict[str, Any], list[str]]:
     protocol = metrics["protocol"]
     terms = tuple(str(term) for term in arrays["terms"])
     names = tuple(str(name) for name in arrays["names"])
-    main = str(arrays["main"])
+    main, main_metric = str(arrays["main"]), str(protocol.get("main_metric", "rmse"))
+    if main != protocol.get("readout", main):
+        raise _apart(file, f"its main read-out is {main!r}")
+    if main_metric not in metrics_of(terms):
+        raise foreign(file, f"has protocol.main_metric {main_metric!r}")
     bins = _bins(arrays, protocol)
     sums = Sums(arrays, _members(arrays, "sums", main))
     pooled, counts = _pool(sums, arrays.path, (len(names), len(bins), len(terms)), terms)
     _require_belonging(file, metrics, pooled, bins, terms, main)
+    joint = {
+        key: _shaped(arrays, name, (len(bins), len(bins) + 2))
+        for key, name in _members(arrays, "joint", main).items()
+    }
+    coverage = {
+        subset: _shaped(arrays, f"coverage_{subset}", (len(bins), 2))
+        for subset in ("mask", "all")
+        if f"coverage_{subset}" in arrays
+    }
+    _require_tables(file, metrics, pooled, joint, coverage, bins, terms.index("count"))
     groups = tuple(map(str, arrays["groups"])) if "groups" in arrays else ("",) * len(names)
     if len(groups) != len(names):
         raise RunFolderError(f"{arrays.path}: {len(groups)} groups of {len(names)} images; {AGAIN}")
@@ -53,22 +67,15 @@ def read_numbers(file: Path) -> tuple[dict[str, Any], list[str]]:
         "sums": sums,
         "pooled": pooled,
         "counts": counts,
-        "joint": {
-            key: _shaped(arrays, name, (len(bins), len(bins) + 2))
-            for key, name in _members(arrays, "joint", main).items()
-        },
-        "coverage": {
-            subset: _shaped(arrays, f"coverage_{subset}", (len(bins), 2))
-            for subset in ("mask", "all")
-            if f"coverage_{subset}" in arrays
-        },
+        "joint": joint,
+        "coverage": coverage,
         "terms": terms,
         "bins": bins,
         "names": names,
         "groups": groups,
         "main": main,
         "label": _label(protocol),
-        "main_metric": str(protocol.get("main_metric", "rmse")),
+        "main_metric": main_metric,
     }
     return numbers, _missing(metrics, arrays, terms)
 
@@ -129,23 +136,62 @@ def _require_belonging(
     terms: tuple[str, ...],
     main: str,
 ) -> None:
-    """Compute the groups' numbers again; they are those of the metrics file."""
+    """Compute the numbers of groups and bins again; they are those of the metrics file."""
     headline = "mask" if ("mask", main) in pooled else "all"
-    blocks = {(headline, main): metrics}
-    if "all_pixels" in metrics:
-        blocks["all", main] = metrics["all_pixels"]
-    for readout, block in metrics.get("readout", {}).items():
-        if (headline, readout) in pooled:
-            blocks[headline, readout] = block
-    for key, block in blocks.items():
+    for key, block in _blocks(metrics, headline, main):
         means = block.get("per_bin_mean")
         for group, (count, row, mean) in _group_rows(pooled[key], bins, terms).items():
             same = _same(block[group], row, count)
             if not (same and (means is None or _same(means[group], mean, count))):
-                raise RunFolderError(
-                    f"{beside(file, 'per_image', '.npz')} does not belong to {file.name}: its sums "
-                    f"give other numbers for {group} ({' '.join(key)}); {AGAIN}"
-                )
+                raise _apart(file, f"its sums give other numbers for {group} ({' '.join(key)})")
+    sums, names = pooled[headline, main], metrics_of(terms)
+    of_bins = scores(torch.as_tensor(sums), terms).tolist()
+    for row in metrics.get("bins", ()):
+        b = row["bin"]
+        found = dict(zip(names, of_bins[b], strict=True))
+        if not _same(row, found, float(sums[b, terms.index("count")])):
+            raise _apart(file, f"its sums give other numbers for bin {b}")
+
+
+def _blocks(
+    metrics: Mapping[str, Any], headline: str, main: str
+) -> Iterator[tuple[Key, Mapping[str, Any]]]:
+    """Yield the parts of a metrics file that have numbers by shot, and the sums they follow from.
+
+    The main read-out's stand in it twice, and both are shown.
+    """
+    for readout, block in ((main, metrics), *metrics.get("readout", {}).items()):
+        yield (headline, readout), block
+        if "all_pixels" in block:
+            yield ("all", readout), block["all_pixels"]
+
+
+def _require_tables(
+    file: Path,
+    metrics: Mapping[str, Any],
+    pooled: Mapping[Key, Any],
+    joint: Mapping[Key, Any],
+    coverage: Mapping[str, Any],
+    bins: LabelBins,
+    column: int,
+) -> None:
+    """Compare what follows from the other tables: bins, truths per bin, coverage by shot."""
+    described, stated_bins = bins.describe(), metrics["protocol"].get("bins", {})
+    for name in ("edges", "scored", "shots"):
+        if stated_bins.get(name, described[name]) != described[name]:
+            raise _apart(file, f"its {name} are others than those of protocol.bins")
+    for key, table in joint.items():
+        if key in pooled and not np.array_equal(table.sum(1), pooled[key][:, column]):
+            raise _apart(file, f"its joint histogram counts other truths ({' '.join(key)})")
+    for subset, counts in coverage.items():
+        stated = (metrics.get("calibration") or {}).get(subset)
+        if stated != calibration(counts, bins):
+            raise _apart(file, f"its intervals cover other shares ({subset})")
+
+
+def _apart(file: Path, how: str) -> RunFolderError:
+    path = beside(file, "per_image", ".npz")
+    return RunFolderError(f"{path} does not belong to {file.name}: {how}; {AGAIN}")
 
 
 def _group_rows(

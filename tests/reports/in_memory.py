@@ -1,5 +1,6 @@
 """Results and runs made up for tests."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -64,3 +65,13 @@ def result_of(
         posthoc=False,
         gaps=(),
     )
+
+
+def read_as_mean(result: RunResult, factor=1.0) -> RunResult:
+    """Return a result whose main read-out is a mean; its errors are those of "raw" by a factor."""
+    sums = {**result.sums}
+    for (subset, _), values in result.sums.items():
+        sums[subset, "mean"] = values * np.where(np.array(result.terms) == "count", 1.0, factor)
+    pooled = {key: values.sum(0) for key, values in sums.items()}
+    top = summarise(torch.as_tensor(sums[result.headline, "mean"]), result.bins, result.terms)
+    return replace(result, main="mean", sums=sums, pooled=pooled, metrics={**result.metrics, **top})

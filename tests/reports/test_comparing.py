@@ -225,9 +225,9 @@ def test_ages_are_compared_in_years_over_samples():
             )
         )
     comparison = compare(runs, 200)
-    assert comparison.metrics == ("mae", "rmse", "gm", "bias")
+    assert comparison.metrics == ("mae", "rmse", "mse", "gm", "bias")
     assert comparison.units == "400 test samples"
-    assert "MAE as the mean over the age bins of all samples" in comparison.pairs[0].sentence
+    assert "MAE as the mean over the bins of age, all samples" in comparison.pairs[0].sentence
     assert "years" in comparison.pairs[0].sentence
     assert [b.name for b in comparison.binnings] == ["1 year", "2 years", "5 years"]
 

@@ -17,6 +17,13 @@ def test_methods_come_in_the_order_of_their_first_runs_with_seeds_in_order():
     assert [(m.name, m.runs, m.seeds) for m in found] == [("b", (2, 0), (1, 2)), ("a", (1,), (0,))]
 
 
+def test_methods_never_share_a_name():
+    named = ("gai-0", "a", 0), ("gai-1", "a", 1), ("gai-2", "b", 2), ("gai-3", "b", 3)
+    assert [m.name for m in methods_of(runs(*named))] == ["gai-0; gai-1", "gai-2; gai-3"]
+    named = ("gai-0", "a", 0), ("gai-1", "a", 1), ("gai", "b", 0)
+    assert [m.name for m in methods_of(runs(*named))] == ["gai-0; gai-1", "gai"]
+
+
 def test_runs_of_unknown_or_equal_seed_stay_apart():
     assert len(methods_of(runs(("a", "m", None), ("b", "m", 1)))) == 2
     assert len(methods_of(runs(("a", "m", 1), ("b", "m", 1), ("c", "m", 2)))) == 3

@@ -1,12 +1,17 @@
 import json
 import re
+from html import unescape
 
+import numpy as np
 import pytest
+from markdown_it import MarkdownIt
 
 from depthbal.errors import ConfigError, RunFolderError
+from depthbal.evaluation import LabelBins
 from depthbal.reports import compare, load_results, write_report
 from depthbal.reports.markdown import markdown
 from depthbal.reports.tradeoff import tradeoff_points
+from tests.reports.in_memory import read_as_mean, result_of
 from tests.reports.run_folders import make_age_run, make_pose_run, make_run
 from tools.report import main
 
@@ -20,11 +25,11 @@ def test_markdown_opens_with_the_numbers_of_metrics_json(tmp_path):
     pooled = " | ".join(f"{metrics[group]['rmse']:.3f}" for group in groups)
     per_bin = metrics["all_pixels"]["per_bin_mean"]
     means = " | ".join(f"{per_bin[group]['rmse']:.3f}" for group in groups)
-    assert f"| gai (clamped) | {pooled} |" in text
-    assert f"| gai (clamped) | {means} |" in text
+    assert f"| gai | clamped | {pooled} |" in text
+    assert f"| gai | clamped | {means} |" in text
     assert "pooled over the pixels of the balanced mask" in text
-    assert "mean over the non-empty depth bins of all pixels" in text
-    assert "- gai against mse, RMSE as the mean over the depth bins" in text
+    assert "mean over the non-empty bins of depth, all pixels" in text
+    assert "- gai against mse, RMSE as the mean over the bins of depth" in text
     assert "balanced mask: drawn, seed 0" in text
     assert "mse, balanced afterwards (sigma 0.5) against mse" in text
 
@@ -51,8 +56,38 @@ def test_names_of_runs_are_no_html_in_markdown(tmp_path):
     results = load_results([make_run(tmp_path / name) for name in names])
     text = markdown(results, compare(results, resamples=100))
     assert re.findall(r"<[A-Za-z/!?]", text) == ["<!"]  # the mark in the first line
-    assert "&lt;script>alert(1) (clamped)" in text
-    assert "a < b (clamped)" in text
+    assert "&lt;script>alert(1) | clamped" in text
+    assert "a < b | clamped" in text
+
+
+def test_nothing_of_a_name_is_lost_to_the_rendering_of_markdown():
+    names = ("gai*", "mse*", "_a_", "b`c`", "d\\_e", "~~f~~", "[g](h)", "i &amp; #")
+    results = [made_up_result(name) for name in names]
+    html = MarkdownIt().enable(["table", "strikethrough"]).render(markdown(results))
+    shown = re.sub(r"<[^>]+>", "", re.search(r"(?s)<h1>(.*?)</h1>", html).group(1))
+    assert unescape(shown) == " · ".join(names)
+    rows = re.findall(r"<tr>\s*<td>(.*?)</td>", html)
+    assert [unescape(row) for row in rows[: len(names)]] == list(names)
+
+
+def made_up_result(name):
+    bins = LabelBins([0.0, 1.0])
+    return result_of(np.ones((40, 1, 2)), bins, ("count", "mpjpe"), name=name, main_metric="mpjpe")
+
+
+def test_the_runs_of_a_method_are_named(tmp_path):
+    runs = [make_run(tmp_path / f"gai-{seed}", 0.1, seed=seed) for seed in (10, 11)]
+    results = load_results([*runs, make_run(tmp_path / "mse", lr=0.2)])
+    text = markdown(results, compare(results, resamples=100))
+    assert "- gai: mean of gai-10; gai-11." in text
+
+
+def test_a_plain_loss_has_no_posterior_mean_in_text():
+    results = [read_as_mean(made_up_result("mse")), read_as_mean(made_up_result("gai"), 0.5)]
+    text = markdown(results, compare(results, resamples=100))
+    assert "| mse | mean (no noise scale: the raw output) | 1" in text
+    assert "| gai | posterior mean | 0.5" in text
+    assert "mean (no noise scale: the raw output) for mse; posterior mean for gai" in text
 
 
 def test_a_report_is_written_again_but_nothing_else_is_overwritten(tmp_path):
@@ -133,7 +168,7 @@ def test_ages_are_reported_in_years_over_samples_without_mask_or_pictures(tmp_pa
     assert f"| gai | {shots} |" in text
     assert "MAE in years, pooled over all samples" in text
     assert "This holds over 100 test scenes (200 samples)" in text
-    for word in ("mask", "pixel", "metre", " m,", "example", "depth bins"):
+    for word in ("mask", "pixel", "metre", " m,", "example", "depth"):
         assert word not in text.replace("depthbal", "")
 
 
@@ -147,5 +182,8 @@ def test_errors_of_poses_are_reported_in_millimetres(tmp_path):
     assert found.estimate == pytest.approx(-metrics["overall"]["mpjpe"] / 2)
     assert found.high < 0
     text = markdown(results, comparison)
-    assert "MPJPE in mm, mean over the non-empty distance to the mean pose bins" in text
+    assert (
+        "MPJPE in mm, mean over the non-empty bins of distance to the mean pose, all samples"
+        in text
+    )
     assert results[0].readouts == ("",)

@@ -16,6 +16,7 @@ SCRIPTS = (
     "state",
     "theme",
     "layout",
+    "touch",
     "registry",
     "bins",
     "error_figure",

@@ -17,6 +17,7 @@ from depthbal.reports.page.assets import (
 )
 from depthbal.reports.page.payload import payload
 from depthbal.reports.page.pictures import Gallery, gallery
+from depthbal.reports.page.training_lines import constant_sigma
 from depthbal.reports.page.view import View, make_view, statistic_name
 from depthbal.reports.rebinning import binnings
 from depthbal.reports.results import RunResult
@@ -91,6 +92,7 @@ def _render(
         notes=list(view.comparison.notes) if view.comparison is not None else [],
         gaps=[*provenance.gaps(view), *shortened],
         gallery=examples,
+        constant_sigma=constant_sigma(view.results),
         facts=provenance.facts(view),
         configs=provenance.configs(view),
         style=style_sheet(),

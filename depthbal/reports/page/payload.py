@@ -1,5 +1,6 @@
 """All numbers that the page's figures show, computed here and only drawn there."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -17,13 +18,14 @@ from depthbal.reports.page.distributions import (
 )
 from depthbal.reports.page.numbers import jsonable
 from depthbal.reports.page.training_lines import (
+    changing,
     learning_curves,
     sigma_over_label,
     sigma_over_training,
 )
-from depthbal.reports.page.view import View, statistic_name
-from depthbal.reports.rebinning import MIN_IMAGES, Binning
-from depthbal.reports.results import RunResult
+from depthbal.reports.page.view import View, readout_name, statistic_name
+from depthbal.reports.rebinning import MIN_IMAGES, Binning, supporting_images
+from depthbal.reports.results import FloatArray, RunResult
 
 STATISTICS: tuple[Statistic, ...] = ("bins", "pooled")
 
@@ -46,10 +48,10 @@ def payload(view: View) -> dict[str, Any]:
         "metrics": [asdict(info) for info in view.metrics],
         "statistics": {key: statistic_name(view, key) for key in STATISTICS},
         "subsets": [{"key": key, "name": view.words.subset(key)} for key in view.subsets],
-        "readouts": [{"key": key, "name": view.words.readout(key)} for key in view.readouts]
+        "readouts": [{"key": key, "name": readout_name(view, key)} for key in view.readouts]
         if several
         else [],
-        "binnings": [_binning(view, binning) for binning in view.binnings],
+        "binnings": _binnings(view),
         "shotBands": _shot_bands(first),
         "defaults": {"subset": everywhere, "bin": _worst_bin(view, everywhere)},
         "bins": bin_tables(view.results, view.binnings, [info.key for info in view.metrics]),
@@ -57,8 +59,9 @@ def payload(view: View) -> dict[str, Any]:
         "priors": priors(view.results, float(low), float(high)),
         "joint": joint_tables(view.results, everywhere, view.readouts),
         "curves": learning_curves(view.results),
-        "sigmaTraining": sigma_over_training(view.results),
-        "sigmaLabel": sigma_over_label(view.results),
+        "sigmaTraining": changing(sigma_over_training(view.results)),
+        "sigmaUnit": first.sigma_unit,
+        "sigmaLabel": changing(sigma_over_label(view.results)),
         "calibration": calibration_data(view.results, view.binnings, everywhere),
         **_comparison(view.comparison),
     }
@@ -71,8 +74,16 @@ def _runs(view: View) -> list[dict[str, Any]]:
     ]
 
 
-def _binning(view: View, binning: Binning) -> dict[str, Any]:
+def _binnings(view: View) -> list[dict[str, Any]]:
     first = view.results[0]
+    column = first.terms.index("count")
+    counts = {subset: first.sums[subset, first.main][..., column] for subset in first.subsets}
+    return [_binning(first, binning, counts) for binning in view.binnings]
+
+
+def _binning(
+    first: RunResult, binning: Binning, counts: Mapping[str, FloatArray]
+) -> dict[str, Any]:
     widths = binning.high - binning.low
     return {
         "name": binning.name,
@@ -80,7 +91,10 @@ def _binning(view: View, binning: Binning) -> dict[str, Any]:
         "high": jsonable(binning.high),
         # a constant ratio of neighbouring widths is a logarithmic axis
         "log": bool(len(widths) > 2 and widths.max() > 2.5 * widths.min() and binning.low[0] > 0),
-        "images": binning.images.tolist(),
+        "images": {
+            subset: supporting_images(pixels, binning.members).tolist()
+            for subset, pixels in counts.items()
+        },
         "shots": bin_shots(first, binning),
         "training": training_shares(first.histogram, binning.low, binning.high),
     }

@@ -1,5 +1,6 @@
 """How the numbers were made: protocol, training, versions, data, prior."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,11 @@ from depthbal.reports.results import RunResult
 
 LONG = 8
 """Lists with more entries are shown by their number and ends."""
+
+SESSIONS = "earlier_sessions"
+"""In versions.json of a run that was resumed: what each session before the last was made with."""
+
+DURATIONS = ("duration_s", "total_duration_s")
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,7 @@ def facts(view: View) -> list[Facts]:
         _table("Bins and shots", results, [_bins(result) for result in results]),
         _table("Training data", results, data),
         _table("Training", results, [_training(result) for result in results]),
+        _table("Earlier sessions", results, [_sessions(result) for result in results]),
         _table("Versions", results, [_versions(result) for result in results]),
         _table("Prior", results, [_prior(result) for result in results]),
     ]
@@ -99,15 +106,20 @@ def _text(value: Any) -> str:
 def _table(title: str, results: Sequence[RunResult], columns: list[dict[str, str]]) -> Facts:
     names = dict.fromkeys(name for column in columns for name in column)
     found = [(name, [column.get(name, "–") for column in columns]) for name in names]
-    rows = [(name.replace("_", " "), values) for name, values in found if set(values) != {"–"}]
+    rows = [(_title(name), values) for name, values in found if set(values) != {"–"}]
     if all(len(set(values)) == 1 for _, values in rows):
         return Facts(title, [""], [(name, values[:1]) for name, values in rows])
     return Facts(title, [result.name for result in results], rows)
 
 
+def _title(key: str) -> str:
+    """Return a key in words: "total duration (s)" of total_duration_s."""
+    return re.sub(r" ([ms])$", r" (\1)", key.replace("_", " "))
+
+
 def _without_bins(result: RunResult) -> dict[str, Any]:
-    protocol = result.metrics["protocol"]
-    return {key: value for key, value in protocol.items() if key != "bins"}
+    kept = {key: value for key, value in result.metrics["protocol"].items() if key != "bins"}
+    return kept | ({"readout": result.readout} if result.main else {})
 
 
 def _bins(result: RunResult) -> dict[str, str]:
@@ -120,18 +132,37 @@ def _bins(result: RunResult) -> dict[str, str]:
 
 
 def _training(result: RunResult) -> dict[str, str]:
-    wanted = ("command", "seed", "device", "threads", "duration_s", "total_duration_s")
+    wanted = ("command", "seed", "device", "threads", *DURATIONS)
     rows = {key: _text(result.versions[key]) for key in wanted if key in result.versions}
     rows["run folder"] = str(result.path)
     rows["metrics file"] = result.file.name
     if result.noise_sigma is not None:
-        rows["sigma"] = f"{result.noise_sigma:.6g} {result.label.unit}"
+        rows["sigma"] = f"{result.noise_sigma:.6g} {result.sigma_unit}".rstrip()
     return rows
 
 
+def _sessions(result: RunResult) -> dict[str, str]:
+    """Return how long each session before a resumed run's last took, and what differed in it."""
+    last = flat(_without_sessions(result))
+    rows = {}
+    for number, session in enumerate(result.versions.get(SESSIONS, []), start=1):
+        own = flat(session)
+        rows[f"session {number}"] = (
+            f"{own['duration_s']} s" if "duration_s" in own else "cut off before its end"
+        )
+        changed = [key for key in own if key not in DURATIONS and own[key] != last.get(key)]
+        rows |= {f"session {number}, {key}": own[key] for key in changed}
+    return rows
+
+
+def _without_sessions(result: RunResult) -> dict[str, Any]:
+    return {key: value for key, value in result.versions.items() if key != SESSIONS}
+
+
 def _versions(result: RunResult) -> dict[str, str]:
-    apart = {"command", "seed", "device", "threads", "duration_s", "total_duration_s", "data"}
-    rows = flat({key: value for key, value in result.versions.items() if key not in apart})
+    apart = {"command", "seed", "device", "threads", *DURATIONS, "data"}
+    found = _without_sessions(result)
+    rows = flat({key: value for key, value in found.items() if key not in apart})
     return rows | {"plotly.js of this page": f"{plotly_version()} (MIT licence)"} if rows else rows
 
 

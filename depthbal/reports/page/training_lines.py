@@ -1,5 +1,6 @@
 """Learning curves, and the noise scale over training and over the label."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -62,6 +63,42 @@ def sigma_over_training(results: Sequence[RunResult]) -> list[dict[str, Any]]:
     return lines
 
 
+def changing(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the lines if one of them is not flat; flat lines alone make an empty-looking figure.
+
+    Example:
+        >>> flat, falling = {"y": [1.0, 1.0]}, {"y": [1.0, 0.5]}
+        >>> len(changing([flat])), len(changing([flat, falling]))
+        (0, 2)
+    """
+    flat = all(math.isclose(min(line["y"]), max(line["y"]), rel_tol=1e-6) for line in lines)
+    return [] if flat else lines
+
+
+def constant_sigma(results: Sequence[RunResult]) -> str:
+    """Return a sentence with every sigma that no figure shows, "" where there is none."""
+    training, over_label = sigma_over_training(results), sigma_over_label(results)
+    fixed = bool(training) and not changing(training)
+    constant = bool(over_label) and not changing(over_label)
+    if not (fixed or constant):
+        return ""
+    unit = f"\u00a0{results[0].sigma_unit}" if results[0].sigma_unit else ""
+    values = "; ".join(
+        f"{line['y'][-1]:.4g}{unit} for {results[line['run']].name}{_place(line)}"
+        for line in (over_label if constant else training)
+    )
+    what = [f"one number for every {results[0].label.name}"] * constant + [
+        "fixed over training"
+    ] * fixed
+    return f"Noise scale sigma, {', '.join(what)}: {values}."
+
+
+def _place(line: dict[str, Any]) -> str:
+    """Return ", near" of a line of "sigma near"."""
+    place = line.get("name", "").removeprefix("sigma").strip()
+    return f", {place}" if place else ""
+
+
 def sigma_over_label(results: Sequence[RunResult]) -> list[dict[str, Any]]:
     """Return the last sigma over the predicted label: {"run", "x", "y"}.
 
@@ -70,6 +107,8 @@ def sigma_over_label(results: Sequence[RunResult]) -> list[dict[str, Any]]:
     """
     lines = []
     for number, result in enumerate(results):
+        if not result.predicts_label:
+            continue
         scored = np.flatnonzero(result.bins.scored)
         low, high = result.bins.edges[scored[0]], result.bins.edges[scored[-1] + 1]
         x, y = _sigma_of_label(result, float(low), float(high))

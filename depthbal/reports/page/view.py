@@ -5,7 +5,13 @@ from dataclasses import dataclass
 
 from depthbal.evaluation.scores import metrics_of
 from depthbal.reports.comparison import Comparison, Statistic
-from depthbal.reports.page.vocabulary import MetricInfo, Words, metric_infos, words_of
+from depthbal.reports.page.vocabulary import (
+    READOUTS,
+    MetricInfo,
+    Words,
+    metric_infos,
+    words_of,
+)
 from depthbal.reports.rebinning import Binning
 from depthbal.reports.results import RunResult
 
@@ -90,9 +96,17 @@ def make_view(
     return View(results, comparison, binnings, words, metrics, run_styles(results))
 
 
+def readout_name(view: View, key: str) -> str:
+    """Name a read-out of all runs; losses without a noise scale have no posterior mean."""
+    if key != "mean":
+        return READOUTS.get(key, key)
+    names = {result.mean_name for result in view.results if key in result.readouts}
+    return names.pop() if len(names) == 1 else "posterior mean (raw output without a noise scale)"
+
+
 def statistic_name(view: View, statistic: Statistic) -> str:
     """Say how a group's number is averaged."""
     if statistic == "bins":
-        return f"mean over {view.words.label} bins, {view.words.subset('all')}"
+        return f"mean over the bins of {view.words.label}, {view.words.subset('all')}"
     headline = view.results[0].headline
     return f"pooled over {view.words.items}, {view.words.subset(headline)}"

@@ -9,11 +9,7 @@ from depthbal.reports.results import RunResult
 Better = Literal["lower", "higher", "zero"]
 
 SUBSETS = {"mask": "balanced mask", "all": "all {items}"}
-READOUTS = {
-    "raw": "raw output",
-    "clamped": "clamped to the label range",
-    "mean": "mean of the truncated normal",
-}
+READOUTS = {"raw": "raw output", "clamped": "clamped to the label range"}
 REASONS = {
     "best": "best",
     "median": "median",
@@ -86,8 +82,8 @@ def _info(name: str, unit: str, digits: int) -> MetricInfo:
 
 
 def metric_name(key: str) -> str:
-    """Return what a metric is called, its key where it is not known."""
-    return _KNOWN[key][0] if key in _KNOWN else key
+    """Return what a metric is called, its key in words where it is not known."""
+    return _KNOWN[key][0] if key in _KNOWN else key.replace("_", " ")
 
 
 @dataclass(frozen=True)
@@ -112,10 +108,6 @@ class Words:
     def subset(self, key: str) -> str:
         """Name a subset: "balanced mask", "all pixels"."""
         return SUBSETS.get(key, key).format(items=self.items)
-
-    def readout(self, key: str) -> str:
-        """Name a read-out."""
-        return READOUTS.get(key, key)
 
 
 def words_of(result: RunResult) -> Words:

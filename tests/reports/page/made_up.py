@@ -104,6 +104,26 @@ def age_result(name="ages", images=60, noise=0.5):
     )
 
 
+def pose_result(name="poses", error=60.0):
+    """Return a result of errors that were computed elsewhere, by a label with a long name."""
+    return result_of(
+        np.ones((40, 5, 2)) * [1.0, error],
+        AGE_BINS,
+        ("count", "mpjpe"),
+        name=name,
+        main_metric="mpjpe",
+        label=Label("distance to the mean pose", "mm"),
+    )
+
+
+def unmasked(result, number: int, images: int):
+    """Return a result whose mask has no pixel of a bin in the first images."""
+    masked = result.sums["mask", "raw"].copy()
+    masked[:images, number] = 0
+    sums = {**result.sums, ("mask", "raw"): masked}
+    return replace(result, sums=sums, pooled={key: part.sum(0) for key, part in sums.items()})
+
+
 def page_data(html: str):
     """Return the numbers that a page carries for its figures."""
     packed = re.search(r'id="packed-data">([^<]*)<', html).group(1)

@@ -3,37 +3,13 @@
 import json
 import re
 from dataclasses import replace
-from itertools import groupby
 
 import pytest
 
 from depthbal.reports.comparing import compare
-from depthbal.reports.loading import load_results
 from depthbal.reports.page import write_page
-from tests.reports.page.browser import Page, require_browser, started_browser, wait_until
-from tests.reports.page.made_up import age_result, depth_result
-
-
-@pytest.fixture(scope="module")
-def driver(tmp_path_factory):
-    require_browser()
-    with started_browser(tmp_path_factory.mktemp("browser")) as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def trained_page(trained_run, tmp_path_factory):
-    path = tmp_path_factory.mktemp("trained") / "report.html"
-    write_page(load_results([trained_run]), None, path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def pair_page(tmp_path_factory):
-    path = tmp_path_factory.mktemp("pair") / "report.html"
-    runs = depth_result("<b>first</b> & co"), depth_result("second", noise=0.1)
-    write_page(runs, compare(runs, resamples=100), path)
-    return path
+from tests.reports.page.browser import Page, wait_until
+from tests.reports.page.made_up import age_result, depth_result, pose_result
 
 
 def test_a_clicked_bin_shows_the_numbers_of_metrics_json(driver, trained_page, trained_run):
@@ -51,8 +27,9 @@ def test_a_clicked_bin_shows_the_numbers_of_metrics_json(driver, trained_page, t
         text = page.element('#bin-table td[data-metric="rmse"]').text
         assert text == f"{expected['rmse']:.3f}"
     assert page.element("#bin-title").text == "2.3–2.4 m"
-    images = next(r for r in metrics["all_pixels"]["bins"] if r["bin"] == 23)["images"]
-    assert f"{images} test images, fewer than 20" in page.element("#bin-facts").text
+    images = next(row for row in metrics["bins"] if row["bin"] == 23)["images"]
+    support = f"{images} images (balanced mask), fewer than 20"
+    assert support in page.element("#bin-facts").text
     assert page.complaints() == []
 
 
@@ -64,7 +41,7 @@ def test_the_metric_selector_draws_the_numbers_of_metrics_json(driver, trained_p
         page.choose("metric", metric)
         drawn, heading = page.run(
             "const plot = document.querySelector('#figure-error .plot');"
-            "const traces = plot.data.filter((t) => t.hovertemplate?.startsWith('%{y'));"
+            "const traces = plot.data.filter((t) => t.name && t.hovertext);"
             "return [traces[0].y, plot.layout.yaxis.title.text]"
         )
         expected = [row[metric] for row in metrics["all_pixels"]["bins"]]
@@ -104,15 +81,24 @@ def test_every_figure_of_a_comparison_draws_and_nothing_is_wider_than_a_phone(dr
         "joint",
         "tradeoff",
         "sigma-training",
-        "sigma-label",
         "calibration",
         "calibration-bins",
         "curves",
     ]
     numbers = [element.text for element in page.elements(".figure-number")]
-    assert numbers == [f"Figure {k}." for k in range(1, 12)]
+    assert numbers == [f"Figure {k}." for k in range(1, 11)]
     page.size(1200)
     assert page.complaints() == []
+
+
+def test_a_label_of_many_words_fits_a_phone(driver, tmp_path):
+    runs = pose_result("one"), pose_result("two", 50.0)
+    write_page(runs, compare(runs, resamples=100), tmp_path / "poses.html")
+    page = Page(driver, tmp_path / "poses.html")
+    page.size(390)
+    page.draw_all()
+    assert page.run("return document.documentElement.scrollWidth") <= 390
+    page.size(1200)
 
 
 def test_five_runs_with_long_names_fit_a_phone(driver, tmp_path):
@@ -208,54 +194,3 @@ def test_ages_without_mask_and_pictures_draw_without_complaint(driver, tmp_path)
     assert re.match(r"\d–\d years", page.element("#bin-title").text)
     assert "no example pictures" in page.element(".note").text
     assert page.complaints() == []
-
-
-def test_without_a_training_histogram_the_shots_do_not_cover_the_axis(driver, tmp_path):
-    write_page([age_result()], None, tmp_path / "ages.html")
-    page = Page(driver, tmp_path / "ages.html")
-    plot = page.draw("error")
-    strip, ticks = page.run(
-        "const bottom = (css) => [...arguments[0].querySelectorAll(css)]"
-        ".map((found) => found.getBoundingClientRect());"
-        "return [Math.max(...bottom('.shapelayer path').map((box) => box.bottom)),"
-        " Math.min(...bottom('.xtick text').map((box) => box.top))]",
-        plot,
-    )
-    assert strip <= ticks
-    assert "training labels" not in page.element("#caption-error").text
-
-
-def test_bands_cover_the_bins_that_have_one_and_nothing_else(driver, tmp_path):
-    runs = [emptied(depth_result("one"), 1), emptied(depth_result("two", noise=0.1), 1)]
-    comparison = compare(runs, resamples=100)
-    band = comparison.pairs[0].bins["rmse", comparison.binnings[0].name]
-    write_page(runs, comparison, tmp_path / "gap.html")
-    page = Page(driver, tmp_path / "gap.html")
-    x, y = page.run(
-        "const [band] = arguments[0].data.filter((trace) => trace.fill);return [band.x, band.y]",
-        page.draw("difference"),
-    )
-    shapes = [list(group) for known, group in groupby(zip(x, y, strict=True), has_place) if known]
-    # bin 1 is empty, bin 4 has few images: bin 0, and bins 2 and 3 together
-    assert [(min(x), max(x)) for x, _ in (zip(*shape, strict=True) for shape in shapes)] == [
-        (0, 1),
-        (2, 4),
-    ]
-    for shape, bins in zip(shapes, ([0], [2, 3]), strict=True):
-        heights = [height for _, height in shape]
-        assert min(heights) == pytest.approx(band.low[bins].min(), rel=1e-6)
-        assert max(heights) == pytest.approx(band.high[bins].max(), rel=1e-6)
-
-
-def has_place(corner):
-    return corner[0] is not None
-
-
-def emptied(result, empty):
-    """Return a result whose bin has no pixels."""
-    sums = {key: values.copy() for key, values in result.sums.items()}
-    for values in sums.values():
-        values[:, empty] = 0
-    counts = sums["all", "raw"][..., result.terms.index("count")]
-    pooled = {key: values.sum(0) for key, values in sums.items()}
-    return replace(result, sums=sums, counts=counts, pooled=pooled)

@@ -9,15 +9,16 @@ from depthbal.reports.comparing import compare
 from depthbal.reports.page import write_page
 from depthbal.reports.page.page import MAX_BYTES
 from depthbal.reports.page.pictures import MAX_EXAMPLES
-from tests.reports.in_memory import result_of
+from tests.reports.in_memory import read_as_mean
 from tests.reports.page.made_up import (
-    AGE_BINS,
     SHOTS,
     age_result,
     depth_result,
     drawn,
     example,
     page_data,
+    pose_result,
+    unmasked,
 )
 
 
@@ -62,10 +63,85 @@ def test_numbers_per_bin_are_those_of_numpy(single):
 
 def test_support_of_a_bin_is_its_number_of_images(single):
     data = page_data(single)
-    assert data["binnings"][0]["images"] == [40, 40, 40, 40, 6]
+    assert data["binnings"][0]["images"]["all"] == [40, 40, 40, 40, 6]
     assert data["binnings"][0]["shots"] == SHOTS
     assert data["weakBelow"] == 20
     assert data["defaults"]["bin"] != 4  # the worst bin that is well supported
+
+
+def test_support_under_the_mask_is_its_number_of_images_with_masked_pixels(tmp_path):
+    data = page_data(page_of(tmp_path, unmasked(depth_result(), 1, images=33)))
+    _, truth, mask = (part.numpy() for part in drawn(40, seed=100, noise=0.3))
+    mask[:33] &= truth[:33] // 1 != 1
+    masked = [int((mask & (truth // 1 == k)).any(1).sum()) for k in range(5)]
+    assert masked[1] <= 7
+    assert data["binnings"][0]["images"] == {"mask": masked, "all": [40, 40, 40, 40, 6]}
+
+
+def test_a_plain_loss_has_no_posterior_mean_on_the_page(tmp_path):
+    plain, balanced = read_as_mean(pose_result("mse")), read_as_mean(pose_result("gai"), 0.5)
+    expected = {"mse": "mean (no noise scale: the raw output)", "gai": "posterior mean"}
+    for result in (plain, balanced):
+        html = page_of(tmp_path, result)
+        assert {"key": "mean", "name": expected[result.name]} in page_data(html)["readouts"]
+        row = re.search(r'<th scope="row">readout</th>\s*<td[^>]*>([^<]*)<', html)
+        assert row.group(1) == expected[result.name]
+    both = page_of(tmp_path, plain, balanced)
+    name = "posterior mean (raw output without a noise scale)"
+    assert {"key": "mean", "name": name} in page_data(both)["readouts"]
+    assert "mean (no noise scale: the raw output) for mse; posterior mean for gai" in both
+
+
+def test_a_constant_sigma_is_a_sentence_and_no_figure(tmp_path, single):
+    figures = set(re.findall(r'data-figure="(sigma[^"]+)"', single))
+    assert figures == {"sigma-training"}  # learned, but one number for all depths
+    assert "Noise scale sigma, one number for every depth: 0.6\u00a0m for run." in single
+    curves = {"train/noise_sigma": (np.arange(3.0), np.full(3, 0.6))}
+    html = page_of(tmp_path, replace(depth_result(), curves=curves))
+    assert 'data-figure="sigma' not in html
+    text = "one number for every depth, fixed over training: 0.6\u00a0m for run."
+    assert f"Noise scale sigma, {text}" in html
+
+
+def test_a_sigma_that_follows_the_prediction_is_drawn(tmp_path):
+    names = ("near", "middle", "far")
+    curves = {
+        f"train/noise_sigma_{name}": (np.arange(3.0), np.full(3, 1.0 + k))
+        for k, name in enumerate(names)
+    }
+    html = page_of(tmp_path, replace(depth_result(), curves=curves, noise_sigma=None))
+    assert set(re.findall(r'data-figure="(sigma[^"]+)"', html)) == {"sigma-label"}
+    assert page_data(html)["sigmaLabel"][0]["y"] == [1, 2, 3]
+    values = "1\u00a0m for run, near; 2\u00a0m for run, middle; 3\u00a0m for run, far"
+    assert f"Noise scale sigma, fixed over training: {values}." in html
+
+
+def test_a_sigma_of_other_labels_than_the_bins_has_not_their_unit(tmp_path):
+    curves = {"train/noise_sigma": (np.arange(3.0), np.array([1.0, 0.5, 0.2]))}
+    html = page_of(tmp_path, replace(pose_result("gai"), curves=curves, noise_sigma=0.2))
+    assert page_data(html)["sigmaUnit"] == ""
+    assert set(re.findall(r'data-figure="(sigma[^"]+)"', html)) == {"sigma-training"}
+    assert 'id="constant-sigma"' not in html
+    assert re.search(r'<th scope="row">sigma</th>\s*<td colspan="1">0.2</td>', html)
+
+
+def test_earlier_sessions_are_rows_of_what_differed(tmp_path):
+    now = {"torch": "2.14", "seed": 0, "command": "train --resume", "data": {"images": 9}}
+    before = {"torch": "2.11", "seed": 0, "command": "train", "data": {"images": 9}}
+    sessions = [{**before, "duration_s": 60.5}, now]
+    versions = {**now, "earlier_sessions": sessions, "duration_s": 5.0, "total_duration_s": 65.5}
+    html = page_of(tmp_path, replace(depth_result(), versions=versions))
+    table = re.search(r'(?s)<table class="facts"[^>]*data-file="Earlier sessions".*?</table>', html)
+    rows = re.findall(r'(?s)<th scope="row">([^<]+)</th>\s*<td[^>]*>([^<]*)<', table.group(0))
+    assert rows == [
+        ("session 1", "60.5 s"),
+        ("session 1, torch", "2.11"),
+        ("session 1, command", "train"),
+        ("session 2", "cut off before its end"),
+    ]
+    assert "earlier sessions" not in html
+    assert "{&#39;" not in html
+    assert re.search(r"total duration \(s\)</th>\s*<td[^>]*>65.5<", html)
 
 
 def test_distribution_of_predictions_covers_all_of_them(single):
@@ -220,14 +296,7 @@ def test_a_bias_is_said_to_be_never_coloured_where_there_is_one(tmp_path, pair, 
     note = "a bias never is"
     assert note in pair
     assert note not in single  # which has no differences
-    poses = ("count", "mpjpe")
-    runs = [
-        result_of(
-            np.ones((40, 5, 2)) * [1.0, error], AGE_BINS, poses, name=name, main_metric="mpjpe"
-        )
-        for name, error in (("one", 60.0), ("two", 50.0))
-    ]
-    assert note not in page_of(tmp_path, *runs)
+    assert note not in page_of(tmp_path, pose_result("one", 60.0), pose_result("two", 50.0))
 
 
 def test_names_with_commas_stay_apart_in_title_and_configuration(tmp_path):

@@ -9,7 +9,7 @@ defineFigure(
     const values = runs.map((run) => binNumbers(run).bias);
     return {
       traces: [
-        headTrace(binning().low.map(() => 0)),
+        headTrace(view, binning().low.map(() => 0)),
         ...runs.flatMap((run, at) => binTraces(view, run, values[at], info.digits, info.unit)),
       ],
       layout: layout(view, {
@@ -18,7 +18,7 @@ defineFigure(
         yaxis: axis(view.palette, { title: titled(info), fixedrange: true }),
         shapes: [...binShapes(view, { panel: [0, 1] }), horizontal(view, 0)],
       }),
-      table: binTable(runs.map((run, at) => [view.data.runs[run].name, values[at]])),
+      table: binTable(view, runs.map((run, at) => [view.data.runs[run].name, values[at]])),
     };
   },
   chooseOnClick,

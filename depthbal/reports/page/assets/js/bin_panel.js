@@ -28,9 +28,7 @@ function binFacts(bins, bin) {
   if (bins.training.length) {
     facts.push(`${bins.training[bin].toPrecision(2)} % of the training ${data.label.items}`);
   }
-  const images = bins.images[bin];
-  const weak = images < data.weakBelow ? `, fewer than ${data.weakBelow}: little support` : "";
-  facts.push(`${images} test images${weak}`);
+  facts.push(supportText(state.subset, bin));
   return facts.join(" · ");
 }
 

@@ -6,7 +6,7 @@ function binShapes(view, { strip, panel }) {
   const bins = binning();
   const shapes = [];
   if (panel) {
-    for (const [low, high] of weakStretches(bins)) {
+    for (const [low, high] of weakStretches(view)) {
       shapes.push({
         ...rectangle("x", low, high, panel[0], panel[1], palette.veil),
         name: "weak",
@@ -40,10 +40,11 @@ function chosenShape(view, panel) {
 }
 
 /** Return [low, high] of neighbouring bins that too few images support. */
-function weakStretches(bins) {
+function weakStretches(view) {
+  const bins = binning();
   const stretches = [];
-  bins.images.forEach((images, bin) => {
-    if (images >= state.data.weakBelow) {
+  bins.images[view.subset].forEach((images, bin) => {
+    if (images >= view.data.weakBelow) {
       return;
     }
     const last = stretches[stretches.length - 1];
@@ -86,13 +87,11 @@ function shotNames(view, y) {
 }
 
 /** Return the invisible trace whose hover text heads the others: which bin, how well supported. */
-function headTrace(values, settings = {}) {
+function headTrace(view, values) {
   const bins = binning();
-  const { label, weakBelow } = state.data;
   const text = bins.low.map((low, bin) => {
-    const images = bins.images[bin];
-    const weak = images < weakBelow ? " (few)" : "";
-    return `<b>${interval(low, bins.high[bin], label.unit)}</b>, ${shotText(bins.shots[bin])}${images} images${weak}`;
+    const place = interval(low, bins.high[bin], view.data.label.unit);
+    return `<b>${place}</b>, ${shotText(bins.shots[bin])}${supportText(view.subset, bin)}`;
   });
   return {
     type: "scatter",
@@ -100,10 +99,8 @@ function headTrace(values, settings = {}) {
     marker: { opacity: 0 },
     x: centers(bins),
     y: values,
-    text,
-    hovertemplate: "%{text}<extra></extra>",
+    ...hovered("", text),
     showlegend: false,
-    ...settings,
   };
 }
 
@@ -137,8 +134,7 @@ function stairs(bins, values, wanted = () => true) {
 function binTraces(view, run, values, digits, unit) {
   const bins = binning();
   const { color, dash, name } = lineOf(view, run);
-  const weak = (bin) => bins.images[bin] < state.data.weakBelow;
-  const strong = bins.images.map((_, bin) => !weak(bin));
+  const weak = (bin) => bins.images[view.subset][bin] < view.data.weakBelow;
   const shared = { type: "scatter", mode: "lines", legendgroup: `run-${run}` };
   return [
     {
@@ -153,7 +149,7 @@ function binTraces(view, run, values, digits, unit) {
       name,
       ...stairs(
         bins,
-        values.map((value, bin) => (strong[bin] ? value : null)),
+        values.map((value, bin) => (weak(bin) ? null : value)),
       ),
       line: { color, width: 2, dash },
       hoverinfo: "skip",
@@ -161,18 +157,20 @@ function binTraces(view, run, values, digits, unit) {
     {
       ...shared,
       mode: "markers",
-      name: plotText(shortened(view.data.runs[run].name, 32)),
       x: centers(bins),
       y: values,
       marker: { color, opacity: 0, size: 9 },
-      hovertemplate: `%{y:.${digits}f}${unit ? ` ${plotText(unit)}` : ""}`,
+      ...hovered(
+        plotText(shortened(view.data.runs[run].name, 32)),
+        values.map((value) => `${fixed(value, digits)}${unit ? ` ${plotText(unit)}` : ""}`),
+      ),
       showlegend: false,
     },
   ];
 }
 
 /** Return the table of a figure in bins: one column per run. */
-function binTable(columns) {
+function binTable(view, columns) {
   const bins = binning();
   return {
     columns: ["from", "to", "shot", "images", ...columns.map(([name]) => name)],
@@ -180,7 +178,7 @@ function binTable(columns) {
       low,
       bins.high[bin],
       bins.shots[bin],
-      bins.images[bin],
+      bins.images[view.subset][bin],
       ...columns.map(([, values]) => values[bin]),
     ]),
   };

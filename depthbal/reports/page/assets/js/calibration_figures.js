@@ -23,12 +23,13 @@ defineFigure("calibration", ["shown"], (view) => {
     return {
       type: "scatter",
       mode: "markers",
-      name,
       x: present.map((group) => groups.indexOf(group) + shift),
       y: present.map((group) => found[group].coverage),
-      customdata: present.map((group) => counted(found[group].count)),
       marker: { color, size: 10, symbol: runs[run].dash === "solid" ? "circle" : "circle-open" },
-      hovertemplate: `%{y:.1%} of %{customdata}<extra>${name}</extra>`,
+      ...hovered(
+        name,
+        present.map((group) => `${percent(found[group].coverage)} of ${counted(found[group].count)}`),
+      ),
     };
   });
   return {
@@ -65,7 +66,7 @@ defineFigure("calibration-bins", ["binning", "shown", "bin"], (view) => {
   const shown = shownRuns().filter((run) => values[run]);
   return {
     traces: [
-      headTrace(binning().low.map(() => 0)),
+      headTrace(view, binning().low.map(() => 0)),
       ...shown.flatMap((run) => binTraces(view, run, values[run], 3, "")),
     ],
     layout: layout(view, {
@@ -74,6 +75,6 @@ defineFigure("calibration-bins", ["binning", "shown", "bin"], (view) => {
       yaxis: coverageAxis(view),
       shapes: [...binShapes(view, { panel: [0, 1] }), horizontal(view, calibration.level)],
     }),
-    table: binTable(shown.map((run) => [view.data.runs[run].name, values[run]])),
+    table: binTable(view, shown.map((run) => [view.data.runs[run].name, values[run]])),
   };
 });

@@ -41,7 +41,7 @@ function startControls() {
   fillSelect(
     "select-readout",
     [
-      ["main", own ?? `${main?.name ?? ""} (reported)`],
+      ["main", own ?? `${main?.name ?? ""}, reported`],
       ...readouts.filter(({ key }) => own || key !== runs[0].main).map(({ key, name }) => [key, name]),
     ],
     "main",

@@ -1,25 +1,18 @@
 // The difference to the first method in every bin, with simultaneous bands.
 
-/** Return the key of the bands that are shown: the chosen metric's, or the main one's. */
-function bandKey() {
-  const wanted = `${state.metric}/${state.binning}`;
-  if (state.data.bands[wanted]) {
-    return wanted;
-  }
-  const main = `${state.data.metrics[0].key}/${state.binning}`;
-  return state.data.bands[main] ? main : Object.keys(state.data.bands)[0];
-}
-
 defineFigure(
   "difference",
   ["metric", "binning", "shown", "bin"],
   (view) => {
-    const key = bandKey();
-    const info = view.data.metrics.find((found) => found.key === key.split("/")[0]);
-    const shown = view.data.bands[key].filter((band) =>
+    const info = metricInfo();
+    const bands = view.data.bands[`${info.key}/${state.binning}`];
+    if (!bands) {
+      return { instead: `No difference of ${info.name}: not every run has it.` };
+    }
+    const shown = bands.filter((band) =>
       view.data.methods[band.method].runs.some((run) => state.shown[run]),
     );
-    const head = headTrace(binning().low.map(() => 0));
+    const head = headTrace(view, binning().low.map(() => 0));
     const traces = [head, ...shown.flatMap((band) => bandTraces(view, band, info))];
     return {
       traces,
@@ -33,6 +26,7 @@ defineFigure(
         shapes: [...binShapes(view, { panel: [0, 1] }), horizontal(view, 0)],
       }),
       table: binTable(
+        view,
         shown.flatMap((band) => {
           const { name } = view.data.methods[band.method];
           return [
@@ -58,15 +52,14 @@ function bandTraces(view, band, info) {
   const unit = info.unit ? ` ${plotText(info.unit)}` : "";
   const line = binTraces(view, run, band.estimate, info.digits, info.unit);
   line[1].name = name;
-  Object.assign(line[2], {
-    name,
-    customdata: bins.low.map((_, bin) =>
-      band.low[bin] === null
-        ? "no band"
-        : `[${fixed(band.low[bin], info.digits, true)}, ${fixed(band.high[bin], info.digits, true)}]`,
-    ),
-    hovertemplate: `%{y:+.${info.digits}f}${unit} %{customdata}`,
-  });
+  const ends = (bin) =>
+    band.low[bin] === null
+      ? "no band"
+      : `[${fixed(band.low[bin], info.digits, true)}, ${fixed(band.high[bin], info.digits, true)}]`;
+  const texts = band.estimate.map(
+    (value, bin) => `${fixed(value, info.digits, true)}${unit} ${ends(bin)}`,
+  );
+  Object.assign(line[2], hovered(name, texts));
   return [
     {
       type: "scatter",

@@ -39,13 +39,16 @@ defineFigure("distribution", ["readout", "shown", "scale"], (view) => {
   for (const run of runs) {
     const { edges, predicted } = jointOf(run);
     const { color, dash, name } = lineOf(view, run);
+    const corners = staircase(edges, predicted);
     traces.push({
       type: "scatter",
       mode: "lines",
-      name,
-      ...staircase(edges, predicted),
+      ...corners,
       line: { color, dash, width: 2 },
-      hovertemplate: `%{x}: %{y:.3g} %<extra>${name}</extra>`,
+      ...hovered(
+        name,
+        corners.x.map((x, at) => `${edge(x)}: ${(corners.y[at] ?? 0).toPrecision(3)} %`),
+      ),
     });
     columns.push([view.data.runs[run].name, edges, predicted]);
   }
@@ -56,7 +59,7 @@ defineFigure("distribution", ["readout", "shown", "scale"], (view) => {
       xaxis: axis(palette, { title: view.data.label.axis, showgrid: false, ticks: "outside" }),
       yaxis: axis(palette, {
         type: state.scale,
-        title: `density (% per ${view.data.label.unit || "unit"})`,
+        title: `density (% per ${one(view.data.label.unit) || "unit"})`,
         rangemode: "tozero",
         fixedrange: true,
         ...(state.scale === "log" ? { dtick: 1 } : {}),
@@ -132,8 +135,7 @@ defineFigure("joint", ["readout", "jointRun"], (view) => {
         x: edges,
         y: edges,
         z,
-        text,
-        hovertemplate: "%{text}<extra></extra>",
+        ...hovered("", text),
         zmin: 0,
         zmax: brightest(table.share),
         colorscale: [

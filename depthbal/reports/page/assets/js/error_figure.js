@@ -19,7 +19,7 @@ defineFigure(
     const below = trainingTraces(view);
     const { panel, strip } = errorParts(below.length > 0);
     const traces = [
-      headTrace(binning().low.map(() => low)),
+      headTrace(view, binning().low.map(() => low)),
       ...runs.flatMap((run, at) => binTraces(view, run, values[at], info.digits, info.unit)),
       ...below,
     ];
@@ -48,7 +48,7 @@ defineFigure(
         ],
         annotations: shotNames(view, (strip[0] + strip[1]) / 2),
       }),
-      table: binTable(runs.map((run, at) => [view.data.runs[run].name, values[at]])),
+      table: binTable(view, runs.map((run, at) => [view.data.runs[run].name, values[at]])),
     };
   },
   chooseOnClick,

@@ -21,6 +21,11 @@ function counted(value) {
     .replace(/\B(?=(\d{3})+$)/g, "\u202f");
 }
 
+/** Return a share as "68.3 %". */
+function percent(share) {
+  return `${(100 * share).toFixed(1)} %`;
+}
+
 /** Return an edge of a bin without the noise of binary fractions. */
 function edge(value) {
   return Number(value.toPrecision(6)).toString().replace("-", MINUS);
@@ -31,6 +36,11 @@ function interval(low, high, unit) {
   const decimals = (value) => (edge(value).split(".")[1] || "").length;
   const digits = Math.min(3, Math.max(decimals(low), decimals(high)));
   return `${low.toFixed(digits)}–${high.toFixed(digits)}${unit ? ` ${unit}` : ""}`;
+}
+
+/** Return the name of one unit: "year" of "years", but "s" of "s". */
+function one(unit) {
+  return unit.length > 2 ? unit.replace(/s$/, "") : unit;
 }
 
 /** Return user text for plotly's labels, which read some html. */

@@ -60,6 +60,11 @@ function layout(view, settings = {}) {
   };
 }
 
+/** Return a trace's name and what it says about each of its points, in plotly's labels. */
+function hovered(name, texts) {
+  return { name, hovertext: texts, hovertemplate: `%{hovertext}<extra>${name}</extra>` };
+}
+
 /** Return colour, dashes and label of a run. */
 function lineOf(view, run) {
   const found = view.data.runs[run];

@@ -9,7 +9,7 @@ const EXPORT_SIZE = { width: 1000, scale: 3 };
  *
  * name: that of its element, data-figure; build(view) returns {traces, layout, table}, where table
  * is {columns, rows} for the csv file; uses: names in the state whose change it shows; ready(plot):
- * called once, after the first drawing.
+ * called once, after the first drawing. A build that has nothing to draw returns {instead}, a sentence.
  */
 function defineFigure(name, uses, build, ready = () => {}) {
   figures.set(name, { name, uses, build, ready, element: null, visible: false, drawn: false });
@@ -20,6 +20,7 @@ function viewOf(figure, settings = {}) {
   const width = settings.width ?? plot.clientWidth;
   return {
     data: state.data,
+    subset: figure.uses.includes("subset") ? state.subset : state.data.defaults.subset,
     palette: paletteOf(settings.theme ?? theme()),
     narrow: width < 560,
     width,
@@ -29,19 +30,31 @@ function viewOf(figure, settings = {}) {
 
 function draw(figure) {
   const plot = figure.element.querySelector(".plot");
-  const built = figure.build(viewOf(figure));
+  const view = viewOf(figure);
+  const { instead, ...built } = { traces: [], layout: {}, ...figure.build(view) };
+  figure.element.classList.toggle("empty", Boolean(instead));
+  figure.element.querySelector(".instead").textContent = instead ?? "";
+  const { traces, layout: settings } = view.narrow ? withoutLabels(built) : built;
   const height = plot.clientHeight;
   plot.setAttribute("aria-label", figure.element.querySelector("figcaption p").textContent);
-  Plotly.react(plot, built.traces, { ...built.layout, height }, PLOT_SETTINGS);
+  Plotly.react(plot, traces, { ...settings, height }, PLOT_SETTINGS);
   if (!figure.drawn) {
     figure.drawn = true;
     figure.ready(plot);
+    for (const event of ["plotly_hover", "plotly_click"]) {
+      plot.on(event, ({ points }) => {
+        if (viewOf(figure).narrow) {
+          showTouched(figure, points);
+        }
+      });
+    }
   }
 }
 
 function redrawAll() {
   for (const figure of figures.values()) {
     if (figure.drawn) {
+      touchedOf(figure).replaceChildren();
       draw(figure);
     }
   }
@@ -49,7 +62,11 @@ function redrawAll() {
 
 function redrawChanged(changed) {
   for (const figure of figures.values()) {
-    if (figure.drawn && changed.some((name) => figure.uses.includes(name))) {
+    const used = changed.filter((name) => figure.uses.includes(name));
+    if (figure.drawn && used.length > 0) {
+      if (used.some((name) => name !== "bin")) {
+        touchedOf(figure).replaceChildren();
+      }
       draw(figure);
     }
   }

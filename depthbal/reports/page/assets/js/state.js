@@ -54,6 +54,14 @@ function shownRuns() {
   return state.data.runs.map((_, run) => run).filter((run) => state.shown[run]);
 }
 
+/** Return the number of images that support a bin, with the subset that they are counted in. */
+function supportText(subset, bin) {
+  const images = binning().images[subset][bin];
+  const { subsets, weakBelow } = state.data;
+  const where = subsets.length > 1 ? ` (${subsets.find(({ key }) => key === subset).name})` : "";
+  return `${images} images${where}${images < weakBelow ? `, fewer than ${weakBelow}` : ""}`;
+}
+
 /** Return the middle of every bin: on a logarithmic axis the geometric one. */
 function centers(bins) {
   return bins.low.map((low, bin) =>

@@ -31,7 +31,6 @@ defineFigure("tradeoff", ["shown"], (view) => {
     traces.push({
       type: "scatter",
       mode: view.narrow ? "markers" : "markers+text",
-      name,
       x: [point.many],
       y: [point.few],
       text: [plotText(names[at])],
@@ -44,7 +43,9 @@ defineFigure("tradeoff", ["shown"], (view) => {
         symbol: data.runs[point.run].dash === "solid" ? "circle" : "circle-open",
         line: { color, width: 2 },
       },
-      hovertemplate: `many %{x:.${info.digits}f}, few %{y:.${info.digits}f}${sigma}<extra>${name}</extra>`,
+      ...hovered(name, [
+        `many ${fixed(point.many, info.digits)}, few ${fixed(point.few, info.digits)}${sigma}`,
+      ]),
       showlegend: view.narrow || (view.legend ?? false),
     });
   });

@@ -50,14 +50,16 @@ defineFigure("curves", ["shown"], (view) => {
         type: "scatter",
         mode: line.x.length < 30 ? "lines+markers" : "lines",
         marker: { size: 5 },
-        name,
         x: line.x,
         y: line.y,
         xaxis: `x${id}`,
         yaxis: `y${id}`,
         line: { color, dash, width: 1.8 },
         showlegend: at === 0,
-        hovertemplate: `step %{x}: %{y:.4g}<extra>${name}</extra>`,
+        ...hovered(
+          name,
+          line.x.map((x, k) => `step ${x}: ${line.y[k].toPrecision(4)}`),
+        ),
       });
       line.x.forEach((x, k) => table.push([view.data.runs[run].name, panel.name, x, line.y[k]]));
     });
@@ -81,7 +83,6 @@ function sigmaFigure(view, lines, xTitle, xText) {
       return {
         type: "scatter",
         mode: "lines",
-        name: name + part,
         x: line.x,
         y: line.y,
         line: {
@@ -89,14 +90,17 @@ function sigmaFigure(view, lines, xTitle, xText) {
           width: 2,
           dash: parts.length > 1 ? dashes[parts.indexOf(shown[at]) % 3] : dash,
         },
-        hovertemplate: `${xText} %{x:.4g}: %{y:.3f}<extra>${name}${part}</extra>`,
+        ...hovered(
+          name + part,
+          line.x.map((x, k) => `${plotText(xText)} ${edge(x)}: ${fixed(line.y[k], 3)}`),
+        ),
       };
     }),
     layout: layout(view, {
       hovermode: "closest",
       xaxis: axis(palette, { title: xTitle, showgrid: false, ticks: "outside" }),
       yaxis: axis(palette, {
-        title: `σ${data.label.unit ? ` (${data.label.unit})` : ""}`,
+        title: `σ${data.sigmaUnit ? ` (${data.sigmaUnit})` : ""}`,
         rangemode: "tozero",
         fixedrange: true,
       }),
