@@ -73,8 +73,9 @@ class AgeDataModule(LabelDataModule):
 
     Raises:
         DataError: naming file and rows: columns that are missing, labels that are no finite
-            numbers, unknown splits, no training or test rows; in `setup`, image files that are
-            missing (how many, and the first five), truncated or unreadable.
+            numbers, unknown splits, no training or test rows; in `check_root` and `setup`, image
+            files that are missing (how many, and the first five), in `setup`, truncated or
+            unreadable ones.
 
     Example:
         >>> import tempfile
@@ -94,6 +95,12 @@ class AgeDataModule(LabelDataModule):
         """Return the labels of a split, float64 (N,)."""
         return self._rows[split][0]
 
+    def check_root(self) -> None:
+        """Check the whole csv file, and that the images are there, without reading any."""
+        self.bins()
+        for split in SPLITS:
+            self._require_images(split)
+
     def source(self, split: SplitName) -> FileImages | None:
         """Return the images of a split; None for validation without rows.
 
@@ -103,13 +110,7 @@ class AgeDataModule(LabelDataModule):
         labels, paths = self._rows[split]
         if not paths:
             return None
-        missing = [path for _, path in missing_files(self.root, paths)]
-        if missing:
-            raise DataError(
-                f"{len(missing)} of {len(paths)} images of the {split} split are not in "
-                f"{self.root}: {_first(missing)}; complete the folder, give the one that the csv "
-                "file's paths are relative to as root, or remove the rows"
-            )
+        self._require_images(split)
         source = FileImages(self.root, paths, labels)
         inspect_split(source, split, values=False)
         return source
@@ -120,7 +121,21 @@ class AgeDataModule(LabelDataModule):
 
     @cached_property
     def _rows(self) -> Rows:
+        if not self.root.is_dir():
+            raise DataError(
+                f"{self.root.absolute()} is no folder; give --data.root the one that the column "
+                "'path' of the csv file is relative to"
+            )
         return read_labels_csv(self.csv, self.label)
+
+    def _require_images(self, split: SplitName) -> None:
+        paths = self._rows[split][1]
+        if missing := [path for _, path in missing_files(self.root, paths)]:
+            raise DataError(
+                f"{len(missing)} of {len(paths)} images of the {split} split are not in "
+                f"{self.root.absolute()}: {_first(missing)}; give --data.root the folder that the "
+                f"column 'path' of {self.csv} is relative to, complete it, or remove the rows"
+            )
 
 
 def read_labels_csv(path: Path, label: str) -> Rows:
@@ -137,16 +152,22 @@ def read_labels_csv(path: Path, label: str) -> Rows:
     splits = Counter(row["split"] for row in rows.values())
     if unknown := sorted(set(splits) - set(SPLITS)):
         named = ", ".join(f"{name!r} in {splits[name]} rows" for name in unknown)
-        raise DataError(f"{path}: unknown splits ({named}); expected train, val or test")
+        raise DataError(
+            f"{path}: unknown values in the column 'split' ({named}); expected train, val or test"
+        )
     for needed in ("train", "test"):
         if not splits[needed]:
-            raise DataError(f"{path}: no row of the split {needed!r}; found {dict(splits)}")
+            found = ", ".join(f"{name} in {count}" for name, count in splits.items())
+            raise DataError(
+                f"{path}: no row has {needed!r} in the column 'split' ({found or 'no rows at all'})"
+            )
     values = {number: _number(row[label]) for number, row in rows.items()}
     wrong = [f"row {n}: {rows[n][label]!r}" for n, value in values.items() if value is None]
     if wrong:
         raise DataError(
             f"{path}: {len(wrong)} of {len(rows)} labels in the column {label!r} are no finite "
-            f"numbers: {_first(wrong)}; mend or remove the rows"
+            f"numbers: {_first(wrong)}; mend or remove the rows, or give the name of another "
+            "column with --data.label"
         )
     return {
         split: (
@@ -167,20 +188,25 @@ def _read_rows(path: Path, label: str) -> dict[int, dict[str, str]]:
             if lacking := [column for column in wanted if column not in columns]:
                 raise DataError(
                     f"{path}: no column {', '.join(map(repr, lacking))}; its columns are "
-                    f"{', '.join(columns) or 'none'}; expected a header with {', '.join(wanted)} "
-                    "(the label's column is set by label)"
+                    f"{', '.join(columns) or 'none'}; expected a header with {', '.join(wanted)}"
+                    + "; give the name of the label's column with --data.label"
+                    * (label in lacking)
                 )
             reader.fieldnames = columns
             rows = {}
             for row in reader:
                 rows[reader.line_num] = {key: (row[key] or "").strip() for key in wanted}
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
+        raise DataError(
+            f"{path}: cannot be read ({error.strerror or error}); give --data.csv a csv file, "
+            "relative to --data.root or absolute"
+        ) from error
     except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: not a csv text file ({error})") from error
+        raise DataError(f"{path}: not a csv text file ({error}); see --data.csv") from error
     if pathless := [f"row {number}" for number, row in rows.items() if not row["path"]]:
         raise DataError(
-            f"{path}: no path in {len(pathless)} of {len(rows)} rows: {_first(pathless)}"
+            f"{path}: the column 'path' is empty in {len(pathless)} of {len(rows)} rows: "
+            f"{_first(pathless)}"
         )
     return rows
 

@@ -114,7 +114,7 @@ class LabelDataModule(SplitDataModule[LabelledDataset]):
     ) -> None:
         super().__init__(batch_size, num_workers, seed)
         if not bin_width > 0:
-            raise ConfigError(f"expected a positive bin_width, got {bin_width:g}")
+            raise ConfigError(f"expected a positive --data.bin_width, got {bin_width:g}")
         self.label, self.unit, self.bin_width = label, unit, bin_width
         self.train_transform = ImageTransform(image_size, padding, flip)
         self.eval_transform = ImageTransform(image_size)
@@ -128,9 +128,6 @@ class LabelDataModule(SplitDataModule[LabelledDataset]):
     def labels(self, split: SplitName) -> NDArray[np.float64]:
         """Return the labels of a split, float64 (N,), without touching its images."""
         raise NotImplementedError
-
-    def check(self, source: Any, split: SplitName) -> None:
-        """Check a split's images before training; nothing by default."""
 
     # ---- splits ----
 
@@ -148,10 +145,7 @@ class LabelDataModule(SplitDataModule[LabelledDataset]):
 
     def _dataset(self, split: SplitName, transform: ImageTransform) -> LabelledDataset | None:
         source = self.source(split)
-        if source is None:
-            return None
-        self.check(source, split)
-        return LabelledDataset(source, transform, self.seed)
+        return None if source is None else LabelledDataset(source, transform, self.seed)
 
     # ---- labels ----
 
@@ -180,7 +174,8 @@ class LabelDataModule(SplitDataModule[LabelledDataset]):
         if high - low >= _MOST_BINS:
             raise DataError(
                 f"labels from {low * self.bin_width:g} to {high * self.bin_width:g} need "
-                f"{high - low + 1:.0f} bins of width {self.bin_width:g}; set a larger bin_width"
+                f"{high - low + 1:.0f} bins of width {self.bin_width:g}; mend labels that "
+                "are far off, or give a larger --data.bin_width"
             )
         edges: NDArray[np.float64] = (np.arange(low, high + 2) - 0.5) * self.bin_width
         return edges

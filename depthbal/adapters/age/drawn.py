@@ -151,8 +151,9 @@ class DrawnAgesDataModule(LabelDataModule):
         )
         if size < 16 or min(apparent, cues, picture_seed) < 0:
             raise ConfigError(
-                "expected size of at least 16, apparent, cues and picture_seed of at least 0, got "
-                f"{size}, {apparent:g}, {cues:g} and {picture_seed}"
+                "expected --data.size of at least 16, --data.apparent, --data.cues and "
+                f"--data.picture_seed of at least 0, got {size}, {apparent:g}, {cues:g} and "
+                f"{picture_seed}"
             )
         self.size, self.apparent, self.cues = size, apparent, cues
         self.picture_seed, self.cache = picture_seed, cache

@@ -35,8 +35,8 @@ class ImageTransform:
     def __init__(self, size: int = 224, padding: int = 0, flip: float = 0.0) -> None:
         if size < 1 or padding < 0 or not 0 <= flip <= 1:
             raise ConfigError(
-                "expected image_size of at least 1, padding of at least 0 and flip in [0, 1], got "
-                f"{size}, {padding} and {flip:g}"
+                "expected --data.image_size of at least 1, --data.padding of at least 0 and "
+                f"--data.flip in [0, 1], got {size}, {padding} and {flip:g}"
             )
         self.size = size
         self.augment = shift_and_flip(size, padding, flip)

@@ -34,6 +34,8 @@ def test_every_shipped_config_builds_the_loss_of_its_name(path, tmp_path):
         line = ["--config", str(base), *line, "--model.base_run", str(tmp_path)]
     line += ["--model.model.library=timm", "--model.model.backbone=test_resnet"]
     if path.parent == CONFIGS:
+        (tmp_path / "imdb_wiki.csv").write_text("age,path,split\n30,a.jpg,train\n40,a.jpg,test\n")
+        (tmp_path / "a.jpg").touch()
         line += ["--data.root", str(tmp_path)]
     cli = TrainCLI(AGE, expand_configs(line))
     assert type(cli.model.criterion).__name__ == LOSS_OF[path.stem.removeprefix("rrt_")]

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from depthbal.adapters.age import AgeDataModule
+from depthbal.adapters.age import AgeDataModule, model
 from depthbal.errors import ConfigError, DataError
+from tests.adapters.age.helpers import tiny_config, train_age
 
 ROWS = [
     ("31", "one/a.png", "train"),
@@ -209,7 +210,18 @@ def test_missing_images_are_counted_and_the_first_five_named(folder: Path) -> No
         module(folder).setup()
     named = [i for i in range(7) if f"gone/{i}.png" in str(caught.value)]
     assert named == [0, 1, 2, 3, 4]
-    assert str(folder) in str(caught.value)
+    assert f"--data.root the folder that the column 'path' of {folder}" in str(caught.value)
+
+
+def test_what_is_checked_before_a_network_is_built_needs_no_image_read(folder: Path) -> None:
+    (folder / "two/e.png").write_bytes(b"")
+    module(folder).check_root()
+    (folder / "two/e.png").unlink()
+    with pytest.raises(DataError, match="1 of 2 images of the test split"):
+        module(folder).check_root()
+    write_csv(folder, [("old", *ROWS[0][1:]), *ROWS[1:]])
+    with pytest.raises(DataError, match="no finite"):
+        module(folder).check_root()
 
 
 @pytest.mark.parametrize("damage", ["empty", "truncated", "text"])
@@ -230,8 +242,9 @@ def test_a_missing_column_is_named_with_those_that_are_there(
 ) -> None:
     write_csv(folder, ROWS, header=header)
     message = f"no column {lacking}; its columns are {header.replace(',', ', ')}"
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(DataError, match=message) as caught:
         module(folder).bins()
+    assert ("--data.label" in str(caught.value)) == ("'age'" in lacking)
 
 
 @pytest.mark.parametrize("label", ["nan", "inf", "", "old"])
@@ -241,35 +254,50 @@ def test_labels_that_are_no_numbers_are_counted_and_named_by_row(folder: Path, l
     with pytest.raises(DataError, match=r"7 of 12 labels in the column 'age'.*row 4: ") as caught:
         module(folder).bins()
     assert str(caught.value).count("row") == 5 + 1  # the first five, and "remove the rows"
+    assert "--data.label" in str(caught.value)
 
 
 def test_unknown_splits_are_named(folder: Path) -> None:
     write_csv(folder, [*ROWS, ("3", "x.png", "valid"), ("3", "x.png", "valid")])
-    with pytest.raises(DataError, match=r"'valid' in 2 rows.*expected train, val or test"):
+    with pytest.raises(DataError, match=r"column 'split' \('valid' in 2 rows.*expected train, val"):
         module(folder).bins()
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_a_csv_without_training_or_test_rows_says_so(folder: Path, split: str) -> None:
     write_csv(folder, [row for row in ROWS if row[2] != split])
-    with pytest.raises(DataError, match=f"no row of the split '{split}'"):
+    with pytest.raises(DataError, match=f"no row has '{split}' in the column 'split'"):
         module(folder).train_histogram()
 
 
 def test_a_row_without_a_path_is_named(folder: Path) -> None:
     write_csv(folder, [*ROWS, ("20", "", "train")])
-    with pytest.raises(DataError, match="no path in 1 of 7 rows: row 8"):
+    with pytest.raises(DataError, match="column 'path' is empty in 1 of 7 rows: row 8"):
         module(folder).bins()
 
 
 def test_a_csv_that_is_not_there_is_named(folder: Path) -> None:
-    with pytest.raises(DataError, match=r"other\.csv: cannot be read"):
+    with pytest.raises(DataError, match=r"other\.csv: cannot be read.*--data\.csv.*--data\.root"):
         AgeDataModule(folder, "other.csv").bins()
+    with pytest.raises(DataError, match=r"nowhere is no folder; give --data\.root"):
+        AgeDataModule(folder / "nowhere", folder / "ages.csv").bins()
+
+
+def test_bad_data_end_a_training_before_its_network_is_built(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model, "timm_backbone", None)  # building one would fail
+    write_csv(folder, [row[:2] for row in ROWS], header="age,path")
+    config = tiny_config(folder / "tiny.yaml", data={"class_path": "AgeDataModule"})
+    data = [f"--data.root={folder}", "--data.csv=ages.csv", f"--out={folder / 'run'}"]
+    with pytest.raises(DataError, match="no column 'split'"):
+        train_age("--config", config, *data)
+    assert not (folder / "run").exists()
 
 
 def test_labels_that_need_too_many_bins_ask_for_wider_ones(folder: Path) -> None:
     write_csv(folder, [("2000000", *ROWS[0][1:]), *ROWS[1:]])
-    with pytest.raises(DataError, match="set a larger bin_width"):
+    with pytest.raises(DataError, match=r"give a larger --data\.bin_width"):
         module(folder).train_histogram()
     assert len(module(folder, bin_width=1000.0).train_histogram().counts) == 2001
 
@@ -279,5 +307,5 @@ def test_labels_that_need_too_many_bins_ask_for_wider_ones(folder: Path) -> None
     [{"image_size": 0}, {"padding": -1}, {"flip": 1.5}, {"bin_width": 0.0}, {"batch_size": 0}],
 )
 def test_impossible_arguments_say_what_was_expected(folder: Path, wrong: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match="expected"):
+    with pytest.raises(ConfigError, match=f"expected.*{next(iter(wrong))}"):
         module(folder, **wrong)
