@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from depthbal.adapters.age.drawn import DrawnAgesDataModule
     from depthbal.adapters.age.evaluation import evaluate_age
     from depthbal.adapters.age.model import AgeRegressor
+    from depthbal.adapters.age.prediction import predict_ages
     from depthbal.adapters.age.task import AgeTask
 
 _HOMES = {
@@ -18,6 +19,7 @@ _HOMES = {
     "DrawnAgesDataModule": "drawn",
     "LabelDataModule": "data",
     "evaluate_age": "evaluation",
+    "predict_ages": "prediction",
 }
 __all__ = [
     "AgeDataModule",
@@ -26,6 +28,7 @@ __all__ = [
     "DrawnAgesDataModule",
     "LabelDataModule",
     "evaluate_age",
+    "predict_ages",
 ]
 
 
