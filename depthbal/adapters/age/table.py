@@ -1,7 +1,7 @@
 """Results of age regression as tables on the terminal."""
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -19,10 +19,9 @@ def print_result(console: Console, metrics: Metrics) -> None:
     """Print one run's result, a row per shot."""
     protocol = metrics["protocol"]
     label = protocol["label"]
-    table = _table(f"{label['name']} in {label['unit']}, read-out {protocol['readout']}", "shot")
     names = {**METRICS, "mse": "MSE", "bmse": "bMSE"}
-    for name in (*names.values(), "images"):
-        table.add_column(name, justify="right", no_wrap=True)
+    title = f"{label['name']} in {label['unit']}, read-out {protocol['readout']}"
+    table = _table(title, ["shot"], [*names.values(), "images"])
     for group in GROUPS:
         row = metrics[group]
         table.add_row(group, *(_cell(row[name]) for name in names), f"{row['count']:,}")
@@ -38,10 +37,8 @@ def print_runs(console: Console, runs: Mapping[str, Sequence[Metrics]]) -> None:
     """
     seeds = max(len(results) for results in runs.values())
     title = f"Medians of {seeds} seeds" if seeds > 1 else "Methods by shot"
-    table = _table(f"{title}, changes against {next(iter(runs))}", "shot")
-    table.add_column("method", no_wrap=True)
-    for name in METRICS.values():
-        table.add_column(name, justify="right", no_wrap=True)
+    title = f"{title}, changes against {next(iter(runs))}"
+    table = _table(title, ["shot", "method"], METRICS.values())
     for group in GROUPS:
         first: list[float | None] = []
         for method, results in runs.items():
@@ -66,7 +63,10 @@ def _cell(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
 
 
-def _table(title: str, first: str) -> Table:
+def _table(title: str, words: Iterable[str], numbers: Iterable[str]) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
-    table.add_column(first, no_wrap=True)
+    for name in words:
+        table.add_column(name, no_wrap=True)
+    for name in numbers:
+        table.add_column(name, justify="right", no_wrap=True)
     return table
