@@ -81,12 +81,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def foreign(path: Path, lack: str) -> RunFolderError:
-    """Return the error of a file in another form: another version of depthbal wrote it, or damage.
-
-    Example:
-        >>> print(foreign(Path("run/metrics.json"), "lacks overall"))
-        run/metrics.json lacks overall: it is damaged, or in the format of another version of ...
-    """
+    """Return the error of a file in another form: damaged, or written by another version."""
     versions = path.parent / "versions.json"
     wrote = read_json(versions).get("depthbal", "unknown") if versions.is_file() else "unknown"
     if wrote == depthbal.__version__:

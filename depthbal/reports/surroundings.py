@@ -32,7 +32,7 @@ def read_surroundings(folder: Path) -> tuple[dict[str, Any], list[str]]:
     around: dict[str, Any] = {
         "config": config,
         "settings": {},
-        "versions": _optional(gaps, "versions", folder / "versions.json", read_json, {}),
+        "versions": _optional(gaps, "versions", folder / "versions.json", _versions, {}),
         "curves": _optional(gaps, "learning curves", folder / "metrics.csv", read_curves, {}),
         "histogram": _optional(
             gaps, "training histogram", folder / "histogram.json", Histogram.load, None
@@ -123,6 +123,13 @@ def _settings(path: Path) -> dict[str, Any]:
     base = model.get("base_run") if isinstance(model, dict) else None
     if isinstance(base, str) and (Path(base) / path.name).is_file():
         content["model"]["base_run"] = without_seed(_mapping(Path(base) / path.name))
+    return content
+
+
+def _versions(path: Path) -> dict[str, Any]:
+    content = read_json(path)
+    if not isinstance(content.get("data", {}), dict | None):
+        raise ValueError(f"{path} describes the training data in another form")
     return content
 
 

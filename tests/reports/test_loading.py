@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import yaml
 
+import depthbal
 from depthbal.errors import ConfigError, RunFolderError
 from depthbal.reports import load_results
 from tests.reports.run_folders import add_examples, change_json, change_npz, depths, make_run
@@ -151,6 +152,51 @@ def test_a_changed_mean_over_bins_is_noticed(tmp_path):
         load_results([run])
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: m["overall"].update(rmse=0.5), r"overall \(mask clamped\)"),
+        (lambda m: m["overall"].update(rmse=None), r"overall \(mask clamped\)"),
+        (lambda m: m["overall"].update(rmse="0.5"), r"overall \(mask clamped\)"),
+        (lambda m: m["per_bin_mean"]["few"].update(mae=0.5), r"few \(mask clamped\)"),
+        (lambda m: m["readout"]["raw"]["all_pixels"]["many"].update(mae=0.5), r"many \(all raw\)"),
+        (lambda m: m["bins"][3].update(bias=0.5), "bin 3"),
+        (lambda m: m["calibration"]["all"]["few"].update(coverage=0.99), r"cover other.*\(all\)"),
+        (lambda m: m["protocol"]["bins"]["edges"].reverse(), "its edges are others"),
+        (lambda m: m["protocol"].update(readout="raw"), "its main read-out is 'clamped'"),
+    ],
+)
+def test_every_number_of_the_metrics_follows_from_the_tables_beside_them(tmp_path, change, message):
+    run = make_run(tmp_path / "run", interval=True)
+    change_json(run / "metrics.json", change)
+    with pytest.raises(RunFolderError, match=f"does not belong to metrics.json: .*{message}"):
+        load_results([run])
+
+
+def test_a_joint_histogram_of_other_truths_is_refused(tmp_path):
+    run = make_run(tmp_path / "run")
+    with np.load(run / "per_image.npz") as file:
+        joint = file["joint_all_raw"][::-1]
+    change_npz(run / "per_image.npz", joint_all_raw=joint)
+    with pytest.raises(RunFolderError, match=r"counts other truths \(all raw\)"):
+        load_results([run])
+
+
+def test_versions_in_another_form_are_a_gap(tmp_path):
+    run = make_run(tmp_path / "run")
+    change_json(run / "versions.json", lambda v: v.update(data="x"))
+    (result,) = load_results([run])
+    assert any("training data in another form" in gap for gap in result.gaps)
+
+
+def test_a_lack_under_the_same_version_is_damage(tmp_path):
+    run = make_run(tmp_path / "run")
+    change_json(run / "versions.json", lambda v: v.update(depthbal=depthbal.__version__))
+    change_json(run / "metrics.json", lambda m: m.pop("medium"))
+    with pytest.raises(RunFolderError, match="lacks medium: it is damaged; evaluate"):
+        load_results([run])
+
+
 def test_a_shot_without_pixels_belongs_to_its_metrics(tmp_path):
     run = make_run(tmp_path / "run", target=depths().clamp(max=2.9))
     (result,) = load_results([run])
@@ -167,10 +213,17 @@ def test_a_shot_without_pixels_belongs_to_its_metrics(tmp_path):
         (lambda m: m["protocol"].update(label="depth"), r"has protocol\.label in another form"),
         (lambda m: m["protocol"].update(mask="drawn"), r"has protocol\.mask in another form"),
         (lambda m: m["protocol"].update(posthoc=1.0), r"has protocol\.posthoc in another form"),
+        (lambda m: m["protocol"]["bins"].pop("edges"), r"lacks protocol\.bins\.edges"),
+        (lambda m: m["protocol"]["label"].pop("unit"), r"lacks protocol\.label\.unit"),
+        (lambda m: m["protocol"].update(posthoc={"noise_sigma": "1"}), r"posthoc\.noise_sigma in"),
+        (lambda m: m["protocol"].update(main_metric="foo"), r"main_metric 'foo'"),
+        (lambda m: m["calibration"].pop("level"), r"lacks calibration\.level"),
+        (lambda m: m["calibration"]["all"]["few"].pop("coverage"), r"all\.few\.coverage"),
+        (lambda m: m["bins"][0].pop("bin"), r"lacks bins\.bin"),
     ],
 )
 def test_metrics_in_another_form_are_refused_by_what_they_lack(tmp_path, change, message):
-    run = make_run(tmp_path / "run")
+    run = make_run(tmp_path / "run", interval=True)
     change_json(run / "metrics.json", change)
     with pytest.raises(RunFolderError, match=message):
         load_results([run])
