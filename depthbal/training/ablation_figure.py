@@ -1,7 +1,9 @@
 """An ablation as a picture: the error of every shot over the varied setting."""
 
-from collections.abc import Sequence
+import statistics
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -20,7 +22,8 @@ LINES = {
 def draw_study(study: Study, path: Path) -> None:
     """Write the medians over the varied setting as a picture, with bars from lowest to highest.
 
-    Dotted lines are the plain loss; a star is the value that a training found.
+    Dotted lines, with bands for bars, are the plain loss; a star is the value that a training
+    found.
 
     Args:
         study: What to draw.
@@ -43,6 +46,8 @@ def draw_study(study: Study, path: Path) -> None:
     axes.set_xlabel(study.axis)
     axes.set_ylabel(f"{study.metric}, mean over label bins")
     axes.set_ylim(bottom=0)
+    seeds = ", ".join(map(str, study.rows[0].seeds))
+    axes.set_title(f"median, lowest and highest of seeds {seeds}", fontsize="small")
     axes.legend(fontsize="x-small", loc="upper left", bbox_to_anchor=(1, 1))
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=150, format="png")
@@ -50,35 +55,31 @@ def draw_study(study: Study, path: Path) -> None:
 
 def _line(axes: Axes, rows: Sequence[Row], group: str, kind: str) -> None:
     """Draw the medians of one kind, with the range over seeds."""
-    points = [(row.x, row.median(group), row.values(group)) for row in rows]
-    known = [(x, y, values) for x, y, values in points if x is not None and y is not None]
-    if not known:
-        return
-    xs, ys = [x for x, _, _ in known], [y for _, y, _ in known]
-    ranges = [
-        [y - min(values) for _, y, values in known],
-        [max(values) - y for _, y, values in known],
-    ]
-    style, label = LINES[kind]
-    axes.errorbar(
-        xs,
-        ys,
-        yerr=ranges,
-        fmt=style,
-        color=COLOURS[group],
-        markersize=4,
-        elinewidth=0.8,
-        label=label.format(group),
-    )
+    points = [(row.x, row.values(group)) for row in rows]
+    known = {x: values for x, values in points if x is not None and values}
+    if known:
+        style, label = LINES[kind]
+        _medians(axes, known, style, group, markersize=4, label=label.format(group))
 
 
 def _mark(axes: Axes, row: Row, group: str) -> None:
     """Draw a row that has no place on the axis of its own."""
-    value = row.median(group)
-    if value is None:
+    values, sigma = row.values(group), row.sigma()
+    if not values:
         return
     if row.kind == "plain":
-        axes.axhline(value, color=COLOURS[group], linestyle=":", linewidth=1)
-    sigma = row.sigma()
+        axes.axhline(statistics.median(values), color=COLOURS[group], linestyle=":", linewidth=1)
+        axes.axhspan(min(values), max(values), color=COLOURS[group], alpha=0.1)
     if row.kind == "learned" and sigma is not None:
-        axes.plot([sigma], [value], "*", color=COLOURS[group], markersize=10)
+        _medians(axes, {sigma: values}, "*", group, markersize=10)
+
+
+def _medians(
+    axes: Axes, values: Mapping[float, Sequence[float]], style: str, group: str, **options: Any
+) -> None:
+    """Draw the median of the values at every place, with a bar from lowest to highest."""
+    medians = [statistics.median(seeds) for seeds in values.values()]
+    pairs = list(zip(medians, values.values(), strict=True))
+    bars = [[y - min(seeds) for y, seeds in pairs], [max(seeds) - y for y, seeds in pairs]]
+    options |= {"color": COLOURS[group], "elinewidth": 0.8}
+    axes.errorbar(list(values), medians, yerr=bars, fmt=style, **options)

@@ -68,3 +68,15 @@ def test_the_picture_has_a_line_per_shot(study, tmp_path):
     plain = imread(tmp_path / "plain.png")
     assert plain.shape == picture.shape
     assert ((plain != picture).any(-1)).sum() > 500
+
+
+@pytest.mark.parametrize("kind", ["plain", "trained", "learned"])
+def test_the_picture_shows_the_spread_over_seeds_of_every_kind(kind, tmp_path):
+    pictures = []
+    for name, values in (("same", (5.0, 5.0, 5.0)), ("spread", (1.0, 5.0, 9.0))):
+        seeds = {seed: measured(value, 6.0) for seed, value in enumerate(values)}
+        others = {seed: measured(10.0, 6.0) for seed in range(3)}
+        rows = [Row("edge", "trained", 7.0, others), Row(kind, kind, 6.0, seeds)]
+        draw_study(Study("t", "x", "m", rows), tmp_path / f"{name}.png")
+        pictures.append(imread(tmp_path / f"{name}.png"))
+    assert (pictures[0] != pictures[1]).any(-1).sum() > 100
