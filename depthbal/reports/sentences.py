@@ -12,7 +12,7 @@ from depthbal.reports.methods import Method
 from depthbal.reports.page.numbers import fixed
 from depthbal.reports.page.vocabulary import MetricInfo, metric_infos, words_of
 from depthbal.reports.resampled_numbers import Plan
-from depthbal.reports.resampling import MIN_UNITS
+from depthbal.reports.resampling import FEW_UNITS, MIN_UNITS
 from depthbal.reports.results import RunResult
 
 Differences = Mapping[tuple[str, str, Statistic], Difference]
@@ -139,6 +139,11 @@ def resampling_notes(
         "a little wider where these are few; every interval on its own, not corrected for their "
         "number. Bands over bins hold in all their bins at once."
     ]
+    if plan.units.count < FEW_UNITS:
+        notes.append(
+            f"{plan.units.text} are few: the intervals, above all those of means over bins, may "
+            "hold less often than they say."
+        )
     if several_seeds:
         notes.append(
             "Where a method has several seeds, intervals allow for the variation between them by "

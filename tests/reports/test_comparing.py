@@ -145,6 +145,14 @@ def test_too_few_scenes_give_no_interval_and_say_so():
     assert "This holds only on 4 test scenes (60 images)" in comparison.pairs[0].sentence
 
 
+@pytest.mark.parametrize(("scenes", "said"), [(19, True), (20, False)])
+def test_few_scenes_are_said_to_make_narrow_intervals(scenes, said):
+    groups = [str(i % scenes) for i in range(60)]
+    comparison = compared(made_sums(), made_sums(1), groups=groups)
+    found = any("may hold less often" in note for note in comparison.notes)
+    assert found == said
+
+
 def several_seeds(*counts):
     """Return runs of methods "m0", "m1", ... with the given numbers of seeds."""
     runs = []
