@@ -54,7 +54,8 @@ class BaseRun:
         if theirs != mine:
             raise CheckpointError(
                 f"{self.run.path} trained {theirs}, this training has {mine}: the model comes from "
-                "the base run, so leave it out of the config and the command line"
+                "the base run, so leave out --model.model and its likes, and in the config the "
+                "section model: model:, or give another --base"
             )
 
     def warn_of_other_data(self, data: LabelDataModule) -> None:

@@ -124,7 +124,9 @@ def test_other_training_data_are_a_warning(base, tmp_path):
 
 def test_a_base_of_another_backbone_is_refused_before_a_run_folder_is_made(base, tmp_path):
     arguments = ["--config", CONFIGS / "rrt_gai.yaml", "--base", base, "--out", tmp_path / "run"]
-    with pytest.raises(CheckpointError, match=r'"test_resnet".*"test_efficientnet"'):
+    with pytest.raises(
+        CheckpointError, match=r'"test_resnet".*"test_efficientnet".*--model\.model'
+    ):
         retrain(*arguments, "--model.model.init_args.backbone=test_efficientnet")
     assert not (tmp_path / "run").exists()
 
