@@ -67,8 +67,9 @@ def noise_sigma(
 ) -> float | None:
     """Return the one sigma of a result: of balancing afterwards, or of the loss at the end.
 
-    A sigma that depends on the prediction is not one number, nor is a learned one known at the
-    best checkpoint.
+    A sigma that depends on the prediction is not one number. Earlier versions did not write the
+    loss's own into the protocol: it is then the last that was logged, some steps before the end,
+    and that of the best checkpoint is not known.
 
     Args:
         settings: config.yaml.
@@ -82,6 +83,8 @@ def noise_sigma(
     """
     if protocol.get("posthoc"):
         return float(protocol["posthoc"]["noise_sigma"])
+    if isinstance(protocol.get("noise_sigma"), int | float):
+        return float(protocol["noise_sigma"])
     model = settings.get("model")
     criterion = model.get("criterion") if isinstance(model, Mapping) else None
     arguments = criterion.get("init_args") if isinstance(criterion, Mapping) else None

@@ -25,6 +25,7 @@ from depthbal.priors import Histogram
 from depthbal.priors.files import write_json
 from depthbal.training.callbacks import show_progress
 from depthbal.training.examples import make_examples, save_examples, save_pictures
+from depthbal.training.noise_values import noise_facts
 from depthbal.training.posthoc import posthoc_sigma
 from depthbal.training.run_config import load_datamodule, require_depth
 from depthbal.training.runs import CheckpointName, RunFolder
@@ -105,8 +106,10 @@ def evaluate_run(
         "epochs": int(content["epoch"]) + 1,
         "data": data.describe_test(),
     }
-    if balance is not None:
-        facts["posthoc"] = balance.describe()
+    if balance is None:
+        facts |= noise_facts(predictor.criterion)
+    else:
+        facts |= {"posthoc": balance.describe(), "noise_sigma": balance.noise_sigma}
     scored = _score_eigen if protocol == "eigen" else _score_balanced
     evaluation, split = scored(folder, data, predictor, facts, seed)
     metrics = evaluation.result()

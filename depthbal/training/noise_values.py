@@ -30,6 +30,22 @@ def depth_noise(criterion: nn.Module) -> NoiseModule | None:
     return noise if follows and not getattr(criterion, "event_dim", 0) else None
 
 
+def noise_facts(criterion: nn.Module | None) -> dict[str, float]:
+    """Return a loss's one noise scale in label units, as an entry of a result's protocol.
+
+    It is that of the weights that were scored, where metrics.csv has that of an earlier step.
+    Empty for losses without noise, or with noise that follows the prediction.
+
+    Example:
+        >>> from depthbal.losses import BMCLoss, MSELoss
+        >>> noise_facts(BMCLoss(init_noise_sigma=0.5)), noise_facts(MSELoss())
+        ({'noise_sigma': 0.5}, {})
+    """
+    sigma = getattr(criterion, "noise_sigma", None)
+    one = isinstance(sigma, int | float | Tensor) and torch.as_tensor(sigma).numel() == 1
+    return {"noise_sigma": float(sigma)} if one else {}
+
+
 def sigma_at(noise: NoiseModule, depths: Tensor) -> Tensor:
     """Return sigma in metres at predicted depths (n,) in metres, on the CPU and detached."""
     state = [*noise.parameters(), *noise.buffers(), depths]

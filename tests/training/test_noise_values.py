@@ -1,16 +1,25 @@
 import csv
 import math
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from depthbal.losses import BMCLoss, BNILoss, GAILoss, MSELoss
 from depthbal.losses.noise import DepthNoise, NoiseModule
 from depthbal.losses.noise_guard import check_noise
 from depthbal.priors import Histogram
-from depthbal.training.noise_values import depth_noise, noise_values, save_noise_picture
+from depthbal.reports import load_results
+from depthbal.training.evaluate import evaluate_run
+from depthbal.training.noise_values import (
+    depth_noise,
+    noise_facts,
+    noise_values,
+    save_noise_picture,
+)
 from depthbal.training.task import DepthTask
 from depthbal.training.train import train
 from tests.training.helpers import DropoutNet, checkpoint_of, tiny_config, train_tiny
@@ -118,3 +127,25 @@ def test_the_loss_without_label_range_is_guarded_over_the_tasks_depths():
     assert task.label_range() == RANGE
     task.guard_noise()
     assert noise.slope.item() < 0.45
+
+
+def test_a_result_says_the_noise_scale_of_the_weights_that_were_scored(run):
+    for name in ("last", "best"):
+        path = run / "checkpoints" / f"{name}.ckpt"
+        content = torch.load(path, weights_only=True)
+        content["state_dict"]["criterion.noise.log_sigma"].fill_(math.log(0.5))
+        torch.save(content, path)
+        assert evaluate_run(run, name)["protocol"]["noise_sigma"] == pytest.approx(0.5)
+
+
+def test_a_report_shows_the_sigma_of_the_checkpoint_not_the_last_that_was_logged(run):
+    learned = math.exp(checkpoint_of(run)["state_dict"]["criterion.noise.log_sigma"])
+    (result,) = load_results([run])
+    assert result.noise_sigma == pytest.approx(learned, rel=1e-6)
+    assert result.curves["train/noise_sigma"][1][-1] != pytest.approx(learned, rel=1e-6)
+
+
+def test_noise_that_follows_the_prediction_and_vectors_of_scales_are_no_one_number():
+    assert noise_facts(BMCLoss(noise="depth")) == {}
+    assert noise_facts(SimpleNamespace(noise_sigma=torch.ones(3))) == {}
+    assert noise_facts(nn.L1Loss()) == noise_facts(None) == {}

@@ -97,7 +97,9 @@ def test_it_stands_beside_the_other_evaluations_and_says_what_it_is(mse_run):
     assert found["noise_sigma"] == 1.25
     assert found["sigma_from"] == "given"
     assert "histogram.json" in found["prior"]
-    assert "posthoc" not in json.loads((mse_run / "metrics.json").read_text())["protocol"]
+    assert metrics["protocol"]["noise_sigma"] == 1.25
+    plain = json.loads((mse_run / "metrics.json").read_text())["protocol"]
+    assert not {"posthoc", "noise_sigma"} & set(plain)
 
 
 def test_its_examples_show_the_balanced_depth(mse_run):
