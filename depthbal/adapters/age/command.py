@@ -13,7 +13,7 @@ from depthbal.adapters.age.data import LabelDataModule
 from depthbal.adapters.age.prediction import write_ages
 from depthbal.adapters.age.retraining import inherit
 from depthbal.adapters.age.table import print_runs
-from depthbal.adapters.density import density_figure, save_figure
+from depthbal.adapters.density import density_figure, require_picture, save_figure
 from depthbal.errors import ConfigError
 from depthbal.evaluation import Label
 from depthbal.priors import GaussianMixture
@@ -157,7 +157,11 @@ def density(arguments: Sequence[str], path: Path) -> None:
     Args:
         arguments: The command line of that training.
         path: The picture; its suffix says which kind (png, svg, pdf).
+
+    Raises:
+        ConfigError: It says another.
     """
+    require_picture(path)
     section = {"data": parsed_settings(AGE, arguments)["data"]}
     data = build_data(LabelDataModule, section, (), str(last_config(arguments)))
     histogram = data.train_histogram()

@@ -7,6 +7,7 @@ from numpy.testing import assert_allclose
 
 from depthbal.adapters.age.command import run
 from depthbal.adapters.density import COLOURS, density_figure
+from depthbal.errors import ConfigError
 from depthbal.evaluation import Label, LabelBins
 from depthbal.priors import GaussianMixture, Histogram
 from tests.adapters.age.helpers import CONFIGS, tiny_config
@@ -50,3 +51,10 @@ def test_one_command_draws_the_training_labels_and_trains_nothing(tmp_path):
     run(["--density", str(picture), "--config", str(config)], tmp_path / "none.py", CONFIGS)
     assert cv2.imread(str(picture)).std() > 0
     assert {file.name for file in tmp_path.iterdir()} == {"tiny.yaml", "density.png"}
+
+
+def test_another_kind_of_file_is_refused_before_the_labels_are_read(tmp_path):
+    data = {"class_path": "AgeDataModule", "init_args": {"root": "nowhere", "csv": "no.csv"}}
+    config = tiny_config(tmp_path / "tiny.yaml", data=data)
+    with pytest.raises(ConfigError, match=r"\.png, \.svg, \.pdf, got density\.txt"):
+        run(["--density", "density.txt", "--config", str(config)], tmp_path / "none.py", CONFIGS)
