@@ -32,6 +32,7 @@ EXTRAS_REQUIRE = {
     "test": [
         "pytest>=8.2",
         "pytest-timeout>=2.3",
+        "pytest-xdist>=3.6",  # a test process per CPU
         "hypothesis>=6.100",
         "ruff>=0.14",
         "mypy>=1.13",

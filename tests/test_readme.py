@@ -39,7 +39,7 @@ def test_the_two_commands_are_complete_on_a_machine_with_python_only():
         assert steps[1].startswith(".venv/bin/pip install -e ")
         assert steps[2].startswith(".venv/bin/python ")
     assert "[test]" in marked("test")
-    assert marked("test").endswith("-m pytest")
+    assert marked("test").endswith("-m pytest -n auto --dist loadfile")
     assert shlex.split(marked("run"))[-1] == "tools/train.py"
 
 
