@@ -1,10 +1,12 @@
 """LightningCLI without subcommands: config files, overrides, and the run folder."""
 
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from jsonargparse import ArgumentError, Namespace
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from lightning_utilities.core.rank_zero import rank_zero_only
@@ -175,7 +177,9 @@ class TrainCLI(LightningCLI):
             there = os.path.isfile if name == "weights" else os.path.isdir
             if isinstance(value, str | os.PathLike) and there(value):
                 settings[name] = os.path.abspath(value)
-        return str(self.parser.dump(config, skip_none=False, skip_validation=True))
+        # by way of JSON, which writes an enumeration (the default of a callback) as its text
+        settings = self.parser.dump(config, format="json", skip_none=False, skip_validation=True)
+        return str(yaml.safe_dump(json.loads(settings), sort_keys=False, allow_unicode=True))
 
     def _choose_folder(self) -> RunFolder:
         if getattr(rank_zero_only, "rank", 0):

@@ -42,8 +42,8 @@ def noise_facts(criterion: nn.Module | None) -> dict[str, float]:
         ({'noise_sigma': 0.5}, {})
     """
     sigma = getattr(criterion, "noise_sigma", None)
-    one = isinstance(sigma, int | float | Tensor) and torch.as_tensor(sigma).numel() == 1
-    return {"noise_sigma": float(sigma)} if one else {}
+    one = isinstance(sigma, int | float) or (isinstance(sigma, Tensor) and sigma.numel() == 1)
+    return {"noise_sigma": float(sigma)} if sigma is not None and one else {}
 
 
 def sigma_at(noise: NoiseModule, depths: Tensor) -> Tensor:

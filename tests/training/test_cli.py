@@ -4,6 +4,8 @@ import pytest
 
 from depthbal.adapters.age.application import AGE
 from depthbal.errors import ConfigError, DataError
+from depthbal.training.depth import DEPTH
+from depthbal.training.settings import parsed_settings
 from depthbal.training.train import train
 from tests.training.helpers import CONFIGS, tiny_config, train_tiny
 
@@ -60,3 +62,9 @@ def test_a_limit_that_the_evaluation_would_not_keep_is_refused(tmp_path, limit):
 def test_a_limit_that_limits_nothing_is_none(finished_run, tmp_path, limit):
     with pytest.raises(ConfigError, match="is complete"):  # so the setting was taken
         train(["--resume", str(finished_run), f"--trainer.limit_test_batches={limit}"], tmp_path)
+
+
+def test_a_callback_whose_default_is_an_enumeration_is_written_into_the_config(tmp_path):
+    config = tiny_config(tmp_path / "tiny.yaml")
+    settings = parsed_settings(DEPTH, ["--config", str(config), "--trainer.callbacks=Timer"])
+    assert settings["trainer"]["callbacks"]["init_args"]["interval"] == "step"
