@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from depthbal.training.runs import RunFolder
 
 COMPARED = 4
 Images = list[NDArray[np.uint8]]
+Size = tuple[int, int]
 
 
 def export(arguments: Sequence[str]) -> None:
@@ -51,9 +53,13 @@ def export(arguments: Sequence[str]) -> None:
     _require_free(path, known.overwrite)
     protocol = _protocol(folder.metrics("nyud2_dir", known.checkpoint, sigma), known.readout)
     predictor.readout = known.readout or predictor.readout
-    images, what = _images(folder, predictor, known)
+    images, what, tested = _images(folder, predictor, known, protocol)
+    size = images[0].shape[0], images[0].shape[1]
+    if tested not in (None, size):
+        protocol |= {"overall": None} if protocol else {}
+        _warn_of_size(size, tested, predictor.short_side)
     difference = export_predictor(predictor, known.format, path, images, protocol)
-    height, width = images[0].shape[:2]
+    height, width = size
     print(f"Written: {path} ({path.stat().st_size / 2**20:.1f} MiB)")
     print(f"image uint8 (batch, {height}, {width}, 3) RGB -> depth (batch, {height}, {width}) m")
     print(
@@ -98,18 +104,40 @@ def _require_free(path: Path, overwrite: bool) -> None:
 
 
 def _images(
-    folder: RunFolder, predictor: Predictor, known: argparse.Namespace
-) -> tuple[Images, str]:
-    """Return the images to compare on, of the size to export, and what they are."""
+    folder: RunFolder, predictor: Predictor, known: argparse.Namespace, protocol: dict[str, Any]
+) -> tuple[Images, str, Size | None]:
+    """Return the images to compare on, of the size to export, what they are, and the tested size.
+
+    The last is None where neither test images nor the protocol of the run's evaluation say it.
+    """
+    tested: Size | None
     if known.image is None:
         images, what = _test_images(folder, predictor), "test images"
+        tested = images[0].shape[0], images[0].shape[1]
     else:
         images, what = [read_image(path) for path in known.image], "given images"
+        tested = tuple(protocol.get("data", {}).get("crop_size") or ()) or None
     height, width = known.size or images[0].shape[:2]
     if height < 1 or width < 1:
         raise ConfigError(f"expected --size of positive height and width, got {height} {width}")
     resized = [cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA) for image in images]
-    return [np.asarray(image, dtype=np.uint8) for image in resized], what
+    return [np.asarray(image, dtype=np.uint8) for image in resized], what, tested
+
+
+def _warn_of_size(size: Size, tested: Size, short_side: int | None) -> None:
+    """Say that a network shows other depths at another scale than the one it was tested at."""
+    way_out = "leave --size out for the tested size"
+    if short_side is not None:
+        way_out = (
+            f"give --size with a short side of {short_side} and shrink pictures to that first, as "
+            "load_predictor(RUN).predict does"
+        )
+    warnings.warn(
+        f"the file is for images of {size[0]} x {size[1]} pixels, the run was tested on "
+        f"{tested[0]} x {tested[1]}: its metadata give no numbers (protocol.overall is null). "
+        f"A network's depth changes with the scale of the picture; {way_out}",
+        stacklevel=2,
+    )
 
 
 def _test_images(folder: RunFolder, predictor: Predictor) -> Images:

@@ -103,6 +103,7 @@ def _write_onnx(
         program,
         input_names=["image"],
         output_names=["depth"],
+        dynamic_shapes={"image": {0: "batch"}},  # the program's own name of it is "s40" or the like
         opset_version=OPSET,
         dynamo=True,
         verbose=False,

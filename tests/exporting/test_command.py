@@ -4,6 +4,7 @@ import shutil
 import numpy as np
 import onnx
 import pytest
+import torch
 
 from depthbal.data.images import write_depth_png
 from depthbal.errors import ConfigError, RunFolderError
@@ -59,12 +60,15 @@ def test_an_existing_file_is_kept_unless_told(run):
     with pytest.raises(RunFolderError, match="--overwrite"):
         export([str(run), "--format", "torch"])
     assert (run / "model.pt2").read_text() == "mine"
-    export([str(run), "--format", "torch", "--overwrite", "--size", "32", "64"])
-    assert open_graph("torch", run / "model.pt2")(np.zeros((1, 32, 64, 3), np.uint8)).shape == (
-        1,
-        32,
-        64,
-    )
+    with pytest.warns(UserWarning, match=r"images of 32 x 64 .* tested on 24 x 32.*short side of 24"):
+        export([str(run), "--format", "torch", "--overwrite", "--size", "32", "64"])
+    picture = np.zeros((1, 32, 64, 3), np.uint8)
+    assert open_graph("torch", run / "model.pt2")(picture).shape == (1, 32, 64)
+    files = {"depthbal.json": ""}
+    torch.export.load(run / "model.pt2", extra_files=files)
+    protocol = json.loads(files["depthbal.json"])["protocol"]
+    assert protocol["name"] == "nyud2_dir"
+    assert protocol["overall"] is None  # measured at another scale
 
 
 def test_without_its_data_a_run_is_compared_on_given_images(run, tmp_path, capsys):
@@ -108,3 +112,13 @@ def test_a_run_that_predicts_no_depth_is_refused_by_its_label(run):
     (run / "metrics.json").write_text(json.dumps(metrics))
     with pytest.raises(ConfigError, match="predicts age; this tool is for networks of depth"):
         export([str(run)])
+
+
+def test_given_images_of_another_size_than_the_tested_crop_get_no_numbers(run, tmp_path):
+    metrics = json.loads((run / "metrics.json").read_text())
+    metrics["protocol"]["data"]["crop_size"] = [20, 28]
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    picture = tmp_path / "grey.png"
+    write_depth_png(picture, np.full((32, 64), 3, np.float32))
+    with pytest.warns(UserWarning, match=r"protocol\.overall is null"):
+        export([str(run), "--image", str(picture), "--format", "torch"])

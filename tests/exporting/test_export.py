@@ -90,6 +90,8 @@ def test_onnx_metadata_say_unit_size_read_out_and_protocol(tmp_path):
     export_predictor(predictor("mean"), "onnx", path, pictures(1), {"name": "nyud2_dir"})
     written = onnx.load(path)
     onnx.checker.check_model(written)
+    for value in (*written.graph.input, *written.graph.output):
+        assert value.type.tensor_type.shape.dim[0].dim_param == "batch"
     found = {entry.key: entry.value for entry in written.metadata_props}
     assert (found["unit"], found["height"], found["width"]) == ("m", "24", "36")
     assert found["readout"] == "mean"
