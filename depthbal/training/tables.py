@@ -35,6 +35,9 @@ def print_metrics(console: Console, metrics: dict[str, Any]) -> None:
     """Print the balanced mask's table and that of all pixels, and say how they were averaged."""
     protocol = metrics["protocol"]
     readout = f"read-out {protocol['readout']}"
+    values = metrics.get("readout", {})
+    if protocol["readout"] == "mean" and values.get("mean") == values.get("raw"):
+        readout += " (the raw output)"  # a loss without a noise scale has no other
     if "posthoc" in protocol:
         readout += f", balanced afterwards (sigma {protocol['posthoc']['noise_sigma']:g})"
     if protocol["name"] == "eigen":
