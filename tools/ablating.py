@@ -72,10 +72,11 @@ def write(study: "Study", known: argparse.Namespace, name: str) -> None:
     from depthbal.training.ablation_figure import draw_study
     from depthbal.training.versions import collect_versions
 
-    page = study.markdown()
+    versions = collect_versions(known.seeds[0], "cpu")
+    made_with = ", ".join(f"{part} {versions[part]}" for part in ("depthbal", "torch", "python"))
+    page = f"{study.markdown()}\n{made_with}, {versions['platform']}: `{versions['command']}`\n"
     with replacing(known.out / f"{name}.md") as temporary:
         temporary.write_text(page, encoding="utf-8")
-    versions = collect_versions(known.seeds[0], "cpu")
     write_json(known.out / f"{name}.json", {**study.to_dict(), "versions": versions})
     draw_study(study, known.out / f"{name}.png")
     console = Console()

@@ -3,10 +3,11 @@
 
 Time of an iteration (forward, loss, backward, Adam) and peak memory of every loss on the same model
 and batch, as in table 4 of the supplement of Balanced MSE. The losses take turns, so that whatever
-else the machine does meets all of them alike. One page as Markdown and JSON.
+else the machine does meets all of them alike. One page as Markdown and JSON, and a picture.
 """
 
 import argparse
+import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -104,20 +106,20 @@ def mixture(number: int, setting: Setting) -> GaussianMixture:
     return GaussianMixture([1 / number] * number, means.tolist(), [spread] * number)
 
 
-def skewed_labels(count: int, setting: Setting) -> Tensor:
+def skewed_labels(count: int, setting: Setting, seed: int = 0) -> Tensor:
     """Return labels of which most lie in the lower third of the range."""
     low, high, width = setting.labels
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seed)
     share = torch.randn(count, generator=generator).mul(0.5).exp() / 6
     labels = (low + (high - low) * share).clamp(low, high - width / 2)
     return labels.round() if width == 1.0 else labels
 
 
 def make_step(
-    setting: Setting, loss: RegressionLoss, trained: str, device: str
+    setting: Setting, loss: RegressionLoss, trained: str, device: str, seed: int
 ) -> tuple[Callable[[], None], float]:
     """Return a training step, and the MiB of all that stays between two steps."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     network = setting.network().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     loss.to(device)
     if trained == "head":
@@ -131,7 +133,7 @@ def make_step(
     )
     with torch.no_grad():
         shape = network(images).shape
-    target = skewed_labels(shape.numel(), setting).reshape(shape).to(device)
+    target = skewed_labels(shape.numel(), setting, seed).reshape(shape).to(device)
 
     def step() -> None:
         optimizer.zero_grad()
@@ -143,28 +145,73 @@ def make_step(
     return step, kept / 2**20
 
 
-def measure(setting: Setting, trained: str, device: str, repeats: int) -> list[dict[str, Any]]:
-    """Return a row per loss."""
-    names = list(losses(setting))
-    steps = {n: make_step(setting, loss, trained, device) for n, loss in losses(setting).items()}
-    peaks = {name: peak_mib(step, device) + kept for name, (step, kept) in steps.items()}
-    times: dict[str, list[float]] = {name: [] for name in names}
-    for _ in range(repeats):
-        for name, (step, _) in steps.items():
-            wait(device)
-            started = time.perf_counter()
-            step()
-            wait(device)
-            times[name].append(time.perf_counter() - started)
+def measure(
+    setting: Setting, trained: str, device: str, repeats: int, seeds: Sequence[int]
+) -> list[dict[str, Any]]:
+    """Return a row per loss; the seeds make networks, images and labels."""
+    times: dict[str, dict[int, list[float]]] = {name: {} for name in losses(setting)}
+    peaks: dict[str, float] = {}
+    for seed in seeds:
+        steps = {
+            name: make_step(setting, loss, trained, device, seed)
+            for name, loss in losses(setting).items()
+        }
+        for name, (step, kept) in steps.items():
+            times[name][seed] = []
+            peaks[name] = max(peaks.get(name, 0.0), peak_mib(step, device) + kept)
+        for _ in range(repeats):
+            for name, (step, _) in steps.items():
+                wait(device)
+                started = time.perf_counter()
+                step()
+                wait(device)
+                times[name][seed].append(time.perf_counter() - started)
+    return rows_of(times, peaks)
+
+
+def rows_of(
+    times: dict[str, dict[int, list[float]]], peaks: dict[str, float]
+) -> list[dict[str, Any]]:
+    """Compare every loss with the first: best turn against best turn, seed by seed."""
+    plain = next(iter(times))
     rows = []
-    for name in names:
-        best, median = min(times[name]), sorted(times[name])[repeats // 2]
-        row = {"loss": name, "best_s": best, "median_s": median, "peak_mib": peaks[name]}
-        row |= {"times_plain": best / min(times[names[0]])}
-        row |= {"memory_times_plain": peaks[name] / peaks[names[0]]}
-        rows.append(row)
-        print(f"{name}: {1000 * best:.1f} ms, {peaks[name]:.0f} MiB", flush=True)
+    for name, of_seed in times.items():
+        every = [value for values in of_seed.values() for value in values]
+        ratios = [min(of_seed[seed]) / min(times[plain][seed]) for seed in of_seed]
+        rows.append(
+            {
+                "loss": name,
+                "best_s": min(every),
+                "median_s": statistics.median(every),
+                "times_plain": statistics.median(ratios),
+                "times_plain_of_seeds": ratios,
+                "peak_mib": peaks[name],
+                "memory_times_plain": peaks[name] / peaks[plain],
+            }
+        )
+        print(f"{name}: {1000 * min(every):.1f} ms, {peaks[name]:.0f} MiB", flush=True)
     return rows
+
+
+def draw(result: dict[str, Any], path: Path) -> None:
+    """Write time and memory of every loss against the plain one as a picture."""
+    rows = result["rows"][::-1]
+    figure = Figure(figsize=(8, 0.4 * len(rows) + 1), layout="constrained")
+    time_axes, memory_axes = figure.subplots(1, 2, sharey=True)
+    ratios = [row["times_plain"] for row in rows]
+    seeds = [row["times_plain_of_seeds"] for row in rows]
+    bars = [
+        [middle - min(values) for middle, values in zip(ratios, seeds, strict=True)],
+        [max(values) - middle for middle, values in zip(ratios, seeds, strict=True)],
+    ]
+    names = [row["loss"] for row in rows]
+    time_axes.barh(names, ratios, xerr=bars, capsize=3)
+    time_axes.set_xlabel("time of an iteration, times the plain loss's")
+    memory_axes.barh(names, [row["memory_times_plain"] for row in rows], color="tab:grey")
+    memory_axes.set_xlabel("peak memory, times the plain loss's")
+    listed = ", ".join(map(str, result["seeds"]))
+    figure.suptitle(f"{result['network']}; median and range of seeds {listed}", fontsize="medium")
+    figure.savefig(path, dpi=150)
 
 
 def markdown(result: dict[str, Any]) -> str:
@@ -173,15 +220,19 @@ def markdown(result: dict[str, Any]) -> str:
     page = [f"# Cost of an iteration, {result['of']}", "", where, ""]
     page += [
         f"{result['network']}, batch {result['batch']} of 3 x {result['pixels'][0]} x "
-        f"{result['pixels'][1]}, Adam, {result['trained']} trained; best of {result['repeats']} "
-        "turns. Memory: parameters, Adam's state and the peak of a step.",
+        f"{result['pixels'][1]}, Adam, {result['trained']} trained; seeds "
+        f"{', '.join(map(str, result['seeds']))}, the best of {result['repeats']} turns each. x "
+        "plain: median over the seeds, in brackets lowest and highest. Memory: parameters, Adam's "
+        "state and the peak of a step.",
         "",
-        "| loss | s / iteration | median | x plain | peak MiB | x plain |",
-        "|---|--:|--:|--:|--:|--:|",
+        "| loss | s / iteration | median | x plain | over seeds | peak MiB | x plain |",
+        "|---|--:|--:|--:|--:|--:|--:|",
     ]
     for row in result["rows"]:
         cells = [row["loss"], f"{row['best_s']:.4f}", f"{row['median_s']:.4f}"]
-        cells += [f"{row['times_plain']:.3f}", f"{row['peak_mib']:.1f}"]
+        low, high = min(row["times_plain_of_seeds"]), max(row["times_plain_of_seeds"])
+        cells += [f"{row['times_plain']:.3f}", f"[{low:.3f}, {high:.3f}]"]
+        cells.append(f"{row['peak_mib']:.1f}")
         cells.append(f"{row['memory_times_plain']:.3f}")
         page.append(f"| {' | '.join(cells)} |")
     return "\n".join(page) + "\n"
@@ -197,6 +248,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace tables of this name")
     parser.add_argument("--batch-size", type=int, help="default: the published one on a GPU")
     parser.add_argument("--repeats", type=int, default=10)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of networks and batches")
     parser.add_argument("--device", choices=["cpu", "cuda"], help="default: the GPU where one is")
     options = parser.parse_args(arguments)
     available = torch.cuda.is_available()
@@ -209,7 +261,7 @@ def main(arguments: Sequence[str]) -> None:
     setting = setting._replace(batch=options.batch_size or setting.batch)
     trained = options.trained or ("head" if options.of == "age" else "all")
     paths = result_paths(options.out, f"cost_{options.of}_{device}", options.overwrite)
-    rows = measure(setting, trained, device, options.repeats)
+    rows = measure(setting, trained, device, options.repeats, options.seeds)
     result = {
         "machine": machine(),
         "of": options.of,
@@ -218,9 +270,11 @@ def main(arguments: Sequence[str]) -> None:
         "pixels": setting.pixels,
         "trained": {"all": "all layers", "head": "the last layer alone"}[trained],
         "repeats": options.repeats,
+        "seeds": options.seeds,
         "rows": rows,
     }
     write_results(paths, markdown(result), result)
+    draw(result, paths[0].with_suffix(".png"))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+import depthbal
 from depthbal import load_predictor
 from depthbal.errors import ConfigError
 from depthbal.training import compare
@@ -152,7 +153,9 @@ def test_one_command_leaves_table_data_and_picture(
     content = json.loads((tmp_path / "out" / f"{stem}.json").read_text())
     assert [row["name"] for row in content["rows"]][: len(rows)] == rows
     assert content["metric"] == "RMSE in metres"
-    assert f"| {rows[1]} |" in (tmp_path / "out" / f"{stem}.md").read_text()
+    page = (tmp_path / "out" / f"{stem}.md").read_text()
+    assert f"| {rows[1]} |" in page
+    assert f"depthbal {depthbal.__version__}, torch " in page.splitlines()[-1]
     assert (tmp_path / "out" / f"{stem}.png").stat().st_size > 5000
     assert f"{stem}.md" in capsys.readouterr().out
 
