@@ -60,7 +60,7 @@ def test_an_existing_file_is_kept_unless_told(run):
     with pytest.raises(RunFolderError, match="--overwrite"):
         export([str(run), "--format", "torch"])
     assert (run / "model.pt2").read_text() == "mine"
-    with pytest.warns(UserWarning, match=r"images of 32 x 64 .* tested on 24 x 32.*short side of 24"):
+    with pytest.warns(UserWarning, match=r"of 32 x 64 .* tested on 24 x 32.*short side of 24"):
         export([str(run), "--format", "torch", "--overwrite", "--size", "32", "64"])
     picture = np.zeros((1, 32, 64, 3), np.uint8)
     assert open_graph("torch", run / "model.pt2")(picture).shape == (1, 32, 64)
