@@ -1,13 +1,17 @@
 """Which of the files that human mesh recovery needs are there, and where the others come from."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from depthbal.adapters.hmr.features import kept_features
+from depthbal.adapters.hmr.fits import read_fits
+from depthbal.adapters.hmr.head import load_mean_params
 from depthbal.adapters.hmr.layout import (
     BODIES,
     CHECKPOINT,
@@ -19,9 +23,13 @@ from depthbal.adapters.hmr.layout import (
     DataSet,
     body_file,
 )
+from depthbal.adapters.hmr.network import SpinNetwork
+from depthbal.adapters.hmr.people import People
+from depthbal.adapters.hmr.readiness import readiness
+from depthbal.adapters.hmr.smpl_files import read_joint_regressor, read_smpl
 from depthbal.adapters.hmr.spin_data import read_spin
 from depthbal.data.files import missing_files
-from depthbal.errors import DataError
+from depthbal.errors import DataError, DepthbalError
 
 SPIN_HOST = "visiondata.cis.upenn.edu/spin"
 DEAD = "reported unreachable since 2025"
@@ -37,6 +45,7 @@ ORIGINS = {
     "static_fits": f"{SPIN_HOST}/static_fits.tar.gz ({DEAD})",
     "spin_fits": f"{SPIN_HOST}/spin_fits.tar.gz ({DEAD})",
 }
+Reader = Callable[[Path], Any]
 NO_H36M = "cannot be passed on by anybody; MoSh bodies are not needed, nor is the data set"
 
 
@@ -54,14 +63,9 @@ class Entry:
     state: str
     origin: str
 
-    @property
-    def found(self) -> bool:
-        """Whether it can be used."""
-        return self.state.startswith("found")
-
 
 def check_files(root: Path) -> dict[str, list[Entry]]:
-    """Return every file that training and evaluation use, by what it is for.
+    """Return every file that training and evaluation use, by what it is for, read as they do.
 
     Args:
         root: SPIN's ``data`` folder, with ``images/NAME`` or ``features/NAME.npy`` beside.
@@ -77,85 +81,86 @@ def check_files(root: Path) -> dict[str, list[Entry]]:
     """
     if not root.is_dir():
         raise DataError(f"there is no folder {root}; expected SPIN's data folder")
-    model = [_plain(root, f, ORIGINS[f]) for f in (CHECKPOINT, MEAN_PARAMS, JOINT_REGRESSOR)]
+    readers: dict[str, Reader] = {
+        CHECKPOINT: lambda path: SpinNetwork(str(path)),
+        MEAN_PARAMS: load_mean_params,
+        JOINT_REGRESSOR: read_joint_regressor,
+    }
+    model = [_entry(root, file, ORIGINS[file], read) for file, read in readers.items()]
     for body in BODIES:
-        path = body_file(root, body)
-        shown = f"smpl/SMPL_{body}.pkl" if path is None else str(path.relative_to(root))
-        model.append(Entry(shown, "missing" if path is None else "found", ORIGINS[body]))
+        path = body_file(root, body) or root / "smpl" / f"SMPL_{body}.pkl"
+        model.append(_entry(root, str(path.relative_to(root)), ORIGINS[body], read_smpl))
     return {"model": model} | {name: list(_of(root, data)) for name, data in DATA_SETS.items()}
 
 
-def trainable(groups: dict[str, list[Entry]]) -> list[str]:
-    """Return the training data sets of which rows, bodies and pictures or features are there."""
-    return [name for name in TRAINING if _complete(groups[name])]
-
-
 def print_check(console: Console, root: Path) -> None:
-    """Print the check, and which data sets a training can use.
+    """Print the check, and which data sets a training can use under which settings.
 
     Raises:
         DataError: No training is possible; says what is missing.
     """
-    groups = check_files(root)
-    for name, entries in groups.items():
+    for name, entries in check_files(root).items():
         table = Table(title=name, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
         for column in ("file", "state", "where it comes from"):
             table.add_column(column, overflow="fold")
         for entry in entries:
             table.add_row(entry.path, entry.state, entry.origin)
         console.print(table)
-    ready, needed = trainable(groups), _lacking(groups)
-    console.print(f"Ready for training: {', '.join(ready) or 'no data set'}.", highlight=False)
-    if needed:
-        raise DataError(f"no training is possible with {root}: {'; '.join(needed)}")
-
-
-def _lacking(groups: dict[str, list[Entry]]) -> list[str]:
-    needed = [
-        f"{entry.path} is {entry.state}"
-        for entry in groups["model"]
-        if not entry.found and not any(word in entry.path for word in ("MALE", CHECKPOINT))
+    found = readiness(root)
+    if not found.ways:
+        problems = [f"{part}: {problem}" for part, problem in found.problems.items()]
+        no_rows = f"there is no training data set such as {TRAINING['coco'].rows}"
+        raise DataError(f"no training is possible with {root}: {'; '.join(problems) or no_rows}")
+    usable = {name for names, _ in found.ways for name in names}
+    lines = [
+        f"{part} cannot be used: {problem}"
+        for part, problem in found.problems.items()
+        if part not in usable and not part.startswith(TEST.name)
     ]
-    if not _complete(groups[TEST.name]):
-        needed.append(f"the test set {TEST.name} is not complete")
-    if not trainable(groups):
-        needed.append("no training data set is complete")
-    return needed
-
-
-def _complete(entries: list[Entry]) -> bool:
-    rows, *fits, images, features = entries
-    labelled = "poses" in rows.state or any(entry.found for entry in fits)
-    return rows.found and labelled and (images.state == "found" or features.found)
+    for names, settings in found.ways:
+        given = f" with {' '.join(settings)}" if settings else ""
+        lines.append(f"Ready for training{given}: {', '.join(names)}")
+    console.print(*lines, sep="\n", highlight=False, soft_wrap=True, markup=False)
 
 
 def _of(root: Path, data: DataSet) -> Iterator[Entry]:
     """Yield rows, fits, pictures and features of a data set, in this order."""
-    path, folder = root / data.rows, data.images(root)
-    pictures: list[str] = []
-    state = "missing"
-    if path.is_file():
-        try:
-            people = read_spin(path, folder)
-            pictures = people.files.tolist()
-            poses = ", with poses" if people.valid.any() else ""
-            state = f"found, {len(people)} rows{poses}"
-        except DataError as error:
-            state = str(error)
-    yield Entry(data.rows, state, ORIGINS["dataset_extras"])
+    people: list[People] = []  # one where the rows can be read
+
+    def read_rows(path: Path) -> str:
+        people.append(read_spin(path, data.images(root)))
+        poses = ", with poses" if people[0].valid.any() else ""
+        return f", {len(people[0])} rows{poses}"
+
+    def read_features(path: Path) -> str:
+        kept = kept_features(path, people[0], None) if people else None
+        return "" if kept is None else f", {kept.shape[1]} numbers per picture"
+
+    def check_fits(path: Path) -> None:
+        if people:
+            read_fits(path, len(people[0]))
+
+    yield _entry(root, data.rows, ORIGINS["dataset_extras"], read_rows)
     for fits in (data.static, data.final):
         if fits is not None:
             origin = NO_H36M if data.name == "h36m" else ORIGINS[fits.partition("/")[0]]
-            yield _plain(root, fits, origin)
+            yield _entry(root, fits, origin, check_fits)
+    pictures = people[0].files.tolist() if people else []
     there = len(pictures) - len(list(missing_files(Path(), pictures)))
     complete = pictures and there == len(pictures)
     state = "found" if complete else f"{there} of {len(pictures)} pictures"
+    folder = data.images(root)
     yield Entry(f"images/{data.name}/", state if folder.is_dir() else "missing", data.site)
-    features = data.features(root)
-    yield _plain(
-        root, str(features.relative_to(root)), "written by the first training from the pictures"
-    )
+    written = "written by the first training from the pictures"
+    yield _entry(root, str(data.features(root).relative_to(root)), written, read_features)
 
 
-def _plain(root: Path, path: str, origin: str) -> Entry:
-    return Entry(path, "found" if (root / path).is_file() else "missing", origin)
+def _entry(root: Path, path: str, origin: str, read: Reader) -> Entry:
+    """Return the line of a file, after reading it; what the reader returns as text is shown."""
+    if not (root / path).is_file():
+        return Entry(path, "missing", origin)
+    try:
+        more = read(root / path)
+    except DepthbalError as error:
+        return Entry(path, str(error), origin)
+    return Entry(path, f"found{more if isinstance(more, str) else ''}", origin)

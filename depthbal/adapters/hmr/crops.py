@@ -83,8 +83,11 @@ def crop_image(
 ) -> Tensor:
     """Return the normalised crop of a person, (3, 224, 224) float32.
 
-    What lies outside the image is black. Resized with a filter that widens when it shrinks, as
-    Pillow does, on which the published crops rest; a box too small to hold a pixel holds one.
+    What lies outside the image is black; a box too small to hold a pixel holds one. Corners and
+    padding are SPIN's, and the bilinear filter, which widens when it shrinks, is of the kind of
+    Pillow's, which scipy.misc.imresize used for SPIN. Its values are not SPIN's: imresize and
+    imrotate stretched every crop's darkest and brightest value to 0 and 255, as they did with all
+    arrays of floats, and here contrast stays as it is in the picture.
 
     Args:
         image: (H, W, 3) RGB.

@@ -10,22 +10,20 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from depthbal.adapters.hmr.features import load_features, require_pictures
-from depthbal.adapters.hmr.fits import with_fits
+from depthbal.adapters.hmr.features import load_features, require_features, require_pictures
+from depthbal.adapters.hmr.fits import read_people, read_test
 from depthbal.adapters.hmr.head import MeanParams, load_mean_params
 from depthbal.adapters.hmr.layout import (
     DATA_SETS,
     MEAN_PARAMS,
     TEST,
     TRAINING,
-    DataSet,
     FitsKind,
     body_file,
 )
-from depthbal.adapters.hmr.meshes import GroundTruth, people_distances
+from depthbal.adapters.hmr.meshes import Errors, GroundTruth, people_distances
 from depthbal.adapters.hmr.mixing import MixedSampler, Recipe, mixing_ratios, row_weights
 from depthbal.adapters.hmr.people import People, PeopleDataset
-from depthbal.adapters.hmr.spin_data import read_spin
 from depthbal.data.histogram import cached_histogram, store_histogram
 from depthbal.data.split_module import SplitDataModule, announce
 from depthbal.data.splits import hold_out
@@ -84,6 +82,7 @@ class HmrDataModule(SplitDataModule[PeopleDataset]):
         self.augment, self.ground_truth = augment, ground_truth
         self.val_fraction = val_fraction
         self.ratios: dict[str, float] = {}
+        self._measure: Errors | None = None
         self._whole: dict[str, People] = {}
         self._places: dict[str, tuple[list[int], list[int]]] = {}
 
@@ -96,11 +95,8 @@ class HmrDataModule(SplitDataModule[PeopleDataset]):
             DataError: A file is missing, damaged or does not fit.
         """
         if self.test_set is None:
-            people = self._read(TEST)
-            if not people.valid.all():
-                raise DataError(f"{self.root / TEST.rows} must hold pose and shape of every row")
-            self._whole[TEST.name] = people
-            self.test_set = PeopleDataset(people)
+            self._whole[TEST.name] = read_test(self.root)
+            self.test_set = PeopleDataset(self._whole[TEST.name])
         if stage != "test" and self.train_set is None:
             self._setup_training()
 
@@ -109,7 +105,7 @@ class HmrDataModule(SplitDataModule[PeopleDataset]):
             path = self.root / TRAINING[name].rows
             if self.datasets is None and not path.is_file():
                 continue
-            people = self._read(TRAINING[name])
+            people = read_people(self.root, TRAINING[name], self.fits)
             if people.valid.any():
                 split = hold_out([name] * len(people), self.val_fraction, self.seed)
                 self._whole[name] = people
@@ -144,11 +140,6 @@ class HmrDataModule(SplitDataModule[PeopleDataset]):
         self.train_set = dataset(0)
         self.val_set = dataset(1) if self.val_fraction else None
 
-    def _read(self, data: DataSet) -> People:
-        people = read_spin(self.root / data.rows, data.images(self.root), data.name)
-        fits = data.fits(self.root, self.fits)
-        return people if fits is None else with_fits(people, fits)
-
     # ---- features ----
 
     def check_inputs(self, backbone: nn.Module | None, width: int) -> None:
@@ -168,17 +159,10 @@ class HmrDataModule(SplitDataModule[PeopleDataset]):
                 "SPIN's model_checkpoint.pt"
             )
         for name, people in self._whole.items():
-            path = DATA_SETS[name].features(self.root)
-            pictures = self.augment and name != TEST.name
-            if pictures or (backbone is not None and not path.is_file()):
+            if self.augment and name != TEST.name:
                 require_pictures(people)
-                continue
-            found = 0 if backbone else load_features(path, people, None).shape[1]
-            if found not in (0, width):
-                raise ConfigError(
-                    f"{path} has {found} numbers per picture, the network expects {width}; set "
-                    f"--model.model.init_args.features {found}"
-                )
+            else:
+                require_features(DATA_SETS[name].features(self.root), people, backbone, width)
 
     def use_backbone(self, backbone: nn.Module | None, device: torch.device | str = "cpu") -> None:
         """Take features in place of pictures, computing those that are not in files yet.
@@ -204,7 +188,17 @@ class HmrDataModule(SplitDataModule[PeopleDataset]):
         if self._places and not self.augment:
             self._build(features)
 
-    # ---- loaders and labels ----
+    # ---- loaders, labels and scores ----
+
+    def measure(self) -> Errors:
+        """Return what scores predictions for the test set; its files are read once.
+
+        Raises:
+            DataError: A body model, the mean parameters or the joint regressor is missing or wrong.
+        """
+        if self._measure is None:
+            self._measure = Errors(self.root, self.ground_truth)
+        return self._measure
 
     def mean_params(self) -> MeanParams:
         """Return the mean pose and shape of the folder.

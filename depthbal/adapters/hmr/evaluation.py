@@ -1,7 +1,7 @@
 """Scoring a re-trained SPIN on the test set: plain and balanced errors, by both distances."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -11,17 +11,18 @@ from torch import Tensor
 from depthbal.adapters.hmr.datamodule import HmrDataModule
 from depthbal.adapters.hmr.distance import balanced_error
 from depthbal.adapters.hmr.layout import TEST
-from depthbal.adapters.hmr.meshes import Errors
 from depthbal.adapters.hmr.network import SpinNetwork
 from depthbal.adapters.hmr.rotations import rotmats_of
+from depthbal.checkpoint import read_checkpoint
 from depthbal.errors import RunFolderError
 from depthbal.evaluation import Label, LabelBins, SampleEvaluation
+from depthbal.models.weights import load_exactly
 from depthbal.priors import Histogram
 from depthbal.priors.files import write_json
-from depthbal.training.runs import RunFolder
-
-if TYPE_CHECKING:
-    from depthbal.training.cli import TrainCLI
+from depthbal.rebuilding import part_of_state
+from depthbal.training.noise_values import noise_facts
+from depthbal.training.regression_task import RegressionTask
+from depthbal.training.runs import CheckpointName, RunFolder
 
 ERRORS = ("mpjpe", "pa_mpjpe", "mpvpe")
 LABEL = Label("distance to the mean pose", "mm")
@@ -29,16 +30,28 @@ MANY_SHARE, FEW_SHARE = 0.0074, 0.00285
 """A region with more, or fewer, of the training bodies is many-shot, or few-shot, as for depth."""
 
 
-def evaluate_trained(run: RunFolder, cli: "TrainCLI") -> dict[str, Any]:
-    """Score the last epoch of a training that has just ended; write and return metrics.json."""
+def evaluate_trained(
+    run: RunFolder,
+    task: RegressionTask,
+    data: HmrDataModule,
+    checkpoint: CheckpointName,
+    device: str | torch.device,
+) -> dict[str, Any]:
+    """Score a checkpoint with the objects of its training; write and return the result."""
+    path = run.require_checkpoint(checkpoint)
+    content = read_checkpoint(path)
+    network = cast(SpinNetwork, task.model)
+    load_exactly(network, part_of_state(content["state_dict"], "model."), str(path))
     facts = {
         "name": TEST.name,
-        "checkpoint": "last",
-        "epochs": cli.trainer.current_epoch,
+        "checkpoint": checkpoint,
+        "epochs": int(content["epoch"]) + 1,
         "readout": "raw",
+        **noise_facts(task.criterion),
     }
-    device = cli.trainer.strategy.root_device
-    return evaluate_network(run, cli.model.model, cli.datamodule, facts, device)
+    if data.test_set is not None and data.test_set.features is None:
+        data.use_backbone(network.backbone, device)
+    return evaluate_network(run, network, data, facts, device)
 
 
 @torch.inference_mode()
@@ -70,7 +83,7 @@ def evaluate_network(
         DataError: A body model or the joint regressor is missing.
     """
     evaluation = SampleEvaluation(run_bins(run), ERRORS, facts | _protocol(data), LABEL, "mpjpe")
-    measure = Errors(data.root, data.ground_truth).to(device)
+    measure = data.measure().to(device)
     network = network.to(device).eval()
     assert data.test_set is not None
     files = data.test_set.people.files
@@ -84,8 +97,9 @@ def evaluate_network(
         kept.append({**errors, **distances._asdict()})
     columns = {name: torch.cat([part[name] for part in kept]).cpu().numpy() for name in kept[0]}
     metrics = {**evaluation.result(), "balanced": balanced(columns, evaluation.groups)}
-    write_json(run.metrics(), metrics)
-    evaluation.save_per_image(run.per_image())
+    checkpoint = facts.get("checkpoint", "last")
+    write_json(run.metrics(checkpoint=checkpoint), metrics)
+    evaluation.save_per_image(run.per_image(checkpoint=checkpoint))
     return metrics
 
 
@@ -141,20 +155,27 @@ def run_bins(run: RunFolder) -> LabelBins:
 
 
 def _protocol(data: HmrDataModule) -> dict[str, Any]:
-    facts = data.describe_test()
-    truth = {
-        "gendered": "gendered, bodies by the model of the person's gender",
-        "neutral": "neutral, bodies by the neutral model",
-    }[data.ground_truth]
+    assert data.test_set is not None
+    people = data.test_set.people
+    known = int((people.gender >= 0).sum()) if data.ground_truth == "gendered" else 0
     return {
-        "data": facts,
-        "ground_truth": truth,
+        "data": data.describe_test(),
+        "ground_truth": _truth(known, len(people)),
         "predictions": "by the neutral model, for mpvpe by that of the truth, as released",
         "joints": "14 of Human3.6M's regressor, relative to the pelvis",
         "distance": "mean vertex distance to the neutral body in the mean pose, nothing aligned",
         "balanced": "all: mean over the non-empty of 100 equal parts of the test set's range of "
         "the distance; tail10, tail5: mean over the farthest 10 and 5 % of the samples",
     }
+
+
+def _truth(known: int, people: int) -> str:
+    """Return by which models the true bodies are, some of them by that of a known gender."""
+    if known == people:
+        return "gendered, bodies by the model of the person's gender"
+    if known:
+        return f"gendered for {known} of {people}, neutral for the rest, whose gender is not known"
+    return "neutral, bodies by the neutral model"
 
 
 def _number(value: float) -> float | None:

@@ -1,6 +1,6 @@
 """Reading NumPy files whose keys and shapes are known."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +23,29 @@ def read_arrays(path: str | Path, shapes: Mapping[str, Shape]) -> dict[str, NDAr
     Raises:
         DataError: no such file, unreadable, or a key is missing or of another shape (names both).
     """
-    path = Path(path)
-    if not path.is_file():
-        raise DataError(f"there is no file {path}; expected an .npz with {', '.join(shapes)}")
+    arrays = load_arrays(path, shapes)
+    check_shapes(path, arrays, shapes)
+    return arrays
+
+
+def load_arrays(path: str | Path, keys: Iterable[str]) -> dict[str, NDArray[Any]]:
+    """Return those of the named arrays that an .npz file holds, whatever their form.
+
+    Raises:
+        DataError: no such file, or it or one of the arrays is unreadable (names the key).
+    """
+    if not Path(path).is_file():
+        raise DataError(f"there is no file {path}; expected an .npz file")
+    reading = "as an .npz file"
+    arrays = {}
     try:
         with np.load(path, allow_pickle=False) as content:
-            arrays = {key: content[key] for key in shapes if key in content.files}
+            for key in keys:
+                if key in content.files:
+                    reading = f"with the key {key!r}"
+                    arrays[key] = content[key]
     except Exception as error:  # damage shows as one of many types
-        raise DataError(f"cannot read {path} as an .npz file: {error}") from error
-    check_shapes(path, arrays, shapes)
+        raise DataError(f"cannot read {path} {reading}: {error}; fetch it again") from error
     return arrays
 
 
@@ -82,3 +96,18 @@ def check_shapes(
             )
         if array.dtype.kind not in "biuf" or not np.isfinite(array).all():
             raise DataError(f"{path}: {key!r} (type {array.dtype}) must hold finite numbers")
+
+
+def check_radians(path: str | Path, key: str, pose: NDArray[Any]) -> None:
+    """Raise an error where poses (N, 72) look like degrees: half of them hold a number beyond 2 pi.
+
+    A single fit may have run away; half of the people turned by more than a whole turn are not.
+
+    Raises:
+        DataError: they do; names the file and the key.
+    """
+    if len(pose) and np.median(np.abs(pose).max(axis=1)) > 2 * np.pi:
+        raise DataError(
+            f"{path}: {key!r} goes up to {np.abs(pose).max():.4g}, beyond 2 pi in half of the "
+            "rows; expected axis-angle in radians, this looks like degrees"
+        )

@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from depthbal.adapters.hmr.files import check_shapes, read_array, read_arrays
+from depthbal.adapters.hmr.files import check_radians, check_shapes, read_array, read_arrays
+from depthbal.adapters.hmr.layout import TEST, DataSet, FitsKind
 from depthbal.adapters.hmr.people import BETAS, POSE, People
+from depthbal.adapters.hmr.spin_data import read_spin
 from depthbal.errors import DataError
 
 LARGEST_BETA = 3.0
@@ -29,7 +31,8 @@ def read_fits(path: Path, rows: int) -> dict[str, NDArray[Any]]:
         ``pose`` (N, 72) axis-angle in radians, ``betas`` (N, 10), ``valid`` (N,) True counts.
 
     Raises:
-        DataError: The file is missing or damaged, lacks a key, or its shape does not fit.
+        DataError: The file is missing or damaged, lacks a key, its shape does not fit, or poses
+            are in degrees.
 
     Source: SPIN, train/fits_dict.py; MMHuman3D, mesh_estimator.py.
 
@@ -54,10 +57,11 @@ def read_fits(path: Path, rows: int) -> dict[str, NDArray[Any]]:
             f"{path} has {found} rows, the data set's npz file has {rows}: they belong to "
             "different versions of the data set"
         )
+    valid = arrays["valid"].astype(bool)
+    check_radians(path, "pose", arrays["pose"][valid])
     betas = arrays["betas"].astype(np.float32)
     betas[(np.abs(betas) > LARGEST_BETA).any(1)] = 0.0
-    pose, valid = arrays["pose"].astype(np.float32), arrays["valid"].astype(bool)
-    return {"pose": pose, "betas": betas, "valid": valid}
+    return {"pose": arrays["pose"].astype(np.float32), "betas": betas, "valid": valid}
 
 
 def with_fits(people: People, path: Path) -> People:
@@ -73,3 +77,26 @@ def with_fits(people: People, path: Path) -> People:
         betas=np.where(known[:, None], people.betas, fitted["betas"]),
         valid=known | fitted["valid"],
     )
+
+
+def read_people(root: Path, data: DataSet, kind: FitsKind) -> People:
+    """Return the people of a data set's npz file, with the fits of that kind if they are there.
+
+    Raises:
+        DataError: As ``read_spin`` and ``read_fits``.
+    """
+    people = read_spin(root / data.rows, data.images(root), data.name)
+    fits = data.fits(root, kind)
+    return people if fits is None else with_fits(people, fits)
+
+
+def read_test(root: Path) -> People:
+    """Return the people of the test set.
+
+    Raises:
+        DataError: As ``read_spin``, or somebody's body is not known.
+    """
+    people = read_spin(root / TEST.rows, TEST.images(root), TEST.name)
+    if not people.valid.all():
+        raise DataError(f"{root / TEST.rows} must hold pose and shape of every row")
+    return people

@@ -14,6 +14,7 @@ from depthbal.adapters.hmr.metrics import mpjpe, mpvpe, pa_mpjpe
 from depthbal.adapters.hmr.people import People
 from depthbal.adapters.hmr.rotations import rotmats_of
 from depthbal.adapters.hmr.smpl_files import read_joint_regressor
+from depthbal.errors import DataError
 
 GroundTruth = Literal["gendered", "neutral"]
 CHUNK = 256
@@ -38,7 +39,7 @@ class Meshes(nn.Module):
             the vertices takes the model of the truth (MMHuman3D).
 
     Raises:
-        DataError: A file is missing or wrong.
+        DataError: A file is missing or wrong, or the bodies have unequal numbers of vertices.
     """
 
     def __init__(self, root: Path, ground_truth: GroundTruth = "neutral") -> None:
@@ -46,6 +47,13 @@ class Meshes(nn.Module):
         names = ["NEUTRAL"] + (["MALE", "FEMALE"] if ground_truth == "gendered" else [])
         # numbered as genders are, with 1 added: -1 unknown, 0 male, 1 female
         self.bodies = nn.ModuleList(load_body(require_body(root, name)) for name in names)
+        sizes = {name: len(body.v_template) for name, body in zip(names, self.bodies, strict=True)}  # type: ignore[arg-type]
+        if len(set(sizes.values())) > 1:
+            raise DataError(
+                f"the body models SMPL_*.pkl (or .npz) in {root}/smpl differ in their number of "
+                f"vertices, v_template: {sizes}; give bodies of one kind, or set "
+                "--data.ground_truth neutral"
+            )
         mean = load_mean_params(root / MEAN_PARAMS)
         self.mean_rotmats: Tensor
         self.mean_vertices: Tensor

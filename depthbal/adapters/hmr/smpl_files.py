@@ -25,6 +25,9 @@ SMPL_SHAPES: dict[str, Shape] = {
 }
 """What is read of a body model: metres, V vertices (6890 in the published ones)."""
 
+SHORTEST, LONGEST = 0.5, 5.0
+"""Metres between which the longest side of a template's box lies; in SMPL about 1.8."""
+
 _FROM_SMPL = (0, 2, 5, 8, 1, 4, 7, 6, 12, 15, 15, 16, 18, 20, 17, 19, 21)
 """For each of the 17 joints of Human3.6M, SMPL's joint nearest to it."""
 
@@ -39,8 +42,9 @@ def read_smpl(path: str | Path) -> dict[str, NDArray[Any]]:
         The arrays of `SMPL_SHAPES`, `shapedirs` cut to 10 components.
 
     Raises:
-        DataError: no such file, damaged, asking for code, or an array is missing or of another
-            shape (names the file and the key or class).
+        DataError: no such file, damaged, asking for code, an array is missing or of another shape,
+            or the body is not in metres, not of SMPL's tree, or its skinning weights do not sum to
+            1 (names the file and the key or class).
     """
     path = Path(path)
     if path.suffix == ".npz":
@@ -54,20 +58,45 @@ def read_smpl(path: str | Path) -> dict[str, NDArray[Any]]:
             f"{BETAS}"
         )
     arrays["shapedirs"] = arrays["shapedirs"][:, :, :BETAS]
-    parents = arrays["kintree_table"][0, 1:].astype(np.int64)
-    if not ((parents >= 0) & (parents < np.arange(1, JOINTS))).all():
-        raise DataError(f"{path}: 'kintree_table' names parents {parents.tolist()} that come later")
+    _check_body(path, arrays)
     return arrays
 
 
-def read_joint_regressor(path: str | Path, vertices: int, joints: int = 17) -> NDArray[Any]:
+def _check_body(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
+    """Check what a body of SMPL's form has beside its shapes: units, skinning, tree."""
+    template = arrays["v_template"]
+    extent = float((template.max(axis=0) - template.min(axis=0)).max())
+    if not SHORTEST <= extent <= LONGEST:
+        raise DataError(
+            f"{path}: 'v_template' is {extent:.4g} long, expected a body of {SHORTEST:g} to "
+            f"{LONGEST:g} metres; convert it to metres"
+        )
+    sums = arrays["weights"].sum(axis=1)
+    if np.abs(sums - 1).max() > 1e-3:
+        raise DataError(
+            f"{path}: the rows of 'weights' sum to {sums.min():.4g} to {sums.max():.4g}, expected 1"
+        )
+    parents = arrays["kintree_table"][0, 1:].astype(np.int64).tolist()
+    if parents != list(PARENTS[1:]):
+        raise DataError(
+            f"{path}: 'kintree_table' names the parents {parents}, expected SMPL's "
+            f"{list(PARENTS[1:])}"
+        )
+
+
+def read_joint_regressor(path: str | Path, vertices: int | None = None) -> NDArray[Any]:
     """Read joints as weighted means of vertices, such as `J_regressor_h36m.npy` (17, 6890).
 
+    Args:
+        path: the file.
+        vertices: V of the body, None for any.
+
     Raises:
-        DataError: no such file, unreadable, or of another shape than (joints, vertices).
+        DataError: no such file, unreadable, or of another shape than (17, vertices).
     """
     regressor = read_array(path)
-    check_shapes(path, {"regressor": regressor}, {"regressor": (joints, vertices)})
+    shape: Shape = (len(_FROM_SMPL), "V" if vertices is None else vertices)
+    check_shapes(path, {"regressor": regressor}, {"regressor": shape})
     return regressor
 
 

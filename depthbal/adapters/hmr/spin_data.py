@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from depthbal.adapters.hmr.files import check_shapes, read_arrays
+from depthbal.adapters.hmr.files import check_radians, check_shapes, load_arrays
 from depthbal.adapters.hmr.people import BETAS, POSE, People
 from depthbal.errors import DataError
 
+NEEDED = ("imgname", "center", "scale")
 OPTIONAL = ("pose", "shape", "has_smpl", "gender")
 
 
@@ -26,7 +27,8 @@ def read_spin(path: Path, images: Path = Path(), name: str = "") -> People:
         name: Of the data set.
 
     Raises:
-        DataError: The file is missing or damaged, lacks a key, or a key has another shape.
+        DataError: The file is missing or damaged, lacks a key, a key has another shape, or
+            poses are in degrees.
 
     Source: Kolotouros et al., SPIN, ICCV 2019 (datasets/base_dataset.py).
 
@@ -38,11 +40,13 @@ def read_spin(path: Path, images: Path = Path(), name: str = "") -> People:
         >>> people.files.tolist(), people.valid.tolist(), people.gender.tolist()
         (['a.jpg'], [False], [-1])
     """
-    boxes = read_arrays(path, {"scale": ("N",), "center": ("N", 2)})
+    more = load_arrays(path, (*NEEDED, *OPTIONAL))
+    if lacking := [key for key in NEEDED if key not in more]:
+        missing = ", ".join(map(repr, lacking))
+        raise DataError(f"{path} lacks the key {missing}; expected {', '.join(NEEDED)}")
+    boxes = {key: more.pop(key) for key in ("scale", "center")}
+    check_shapes(path, boxes, {"scale": ("N",), "center": ("N", 2)})
     count = len(boxes["scale"])
-    more = _read_optional(path)
-    if "imgname" not in more:
-        raise DataError(f"{path} lacks the key 'imgname'; expected imgname, center, scale")
     names = _texts(path, "imgname", more.pop("imgname"), count)
     genders = more.pop("gender", None)
     if not {"pose", "shape"} & set(more):
@@ -51,28 +55,17 @@ def read_spin(path: Path, images: Path = Path(), name: str = "") -> People:
     more.setdefault("has_smpl", np.ones(count))
     shapes = {"pose": (count, POSE), "shape": (count, BETAS), "has_smpl": (count,)}
     check_shapes(path, more, shapes)
+    valid = more["has_smpl"].astype(bool)
+    check_radians(path, "pose", more["pose"][valid])
     return People(
         np.array([str(images / file) for file in names.tolist()]),
         **_boxes(path, boxes),
         pose=more["pose"].astype(np.float32),
         betas=more["shape"].astype(np.float32),
-        valid=more["has_smpl"].astype(bool),
+        valid=valid,
         gender=_genders(path, genders, count),
         group=np.full(count, name),
     )
-
-
-def _read_optional(path: Path) -> dict[str, NDArray[Any]]:
-    """Return the names of the images and the keys that need not be there."""
-    found = {}
-    with np.load(path, allow_pickle=False) as content:
-        for key in ("imgname", *OPTIONAL):
-            if key in content.files:
-                try:
-                    found[key] = content[key]
-                except ValueError as error:
-                    raise DataError(f"{path}: cannot read the key {key!r}: {error}") from error
-    return found
 
 
 def _boxes(path: Path, arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[np.float64]]:

@@ -78,13 +78,14 @@ class HmrTask(RegressionTask):
     # ---- before training ----
 
     def check_data(self, data: HmrDataModule) -> None:
-        """Check that the folder has features or pictures for the network.
+        """Check that the folder has what training and evaluation take.
 
         Raises:
             ConfigError: Features of another width.
-            DataError: Neither features nor all pictures.
+            DataError: Neither features nor all pictures, or no bodies to score the test set with.
         """
         data.check_inputs(self.model.backbone, self.model.features)
+        data.measure()
 
     def setup(self, stage: str) -> None:
         """Have the features computed, by the first process alone, and go on as any training."""

@@ -1,12 +1,16 @@
 """The command from beginning to end, on little data and one epoch."""
 
 import json
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from depthbal.adapters.hmr import comparison
+from depthbal.adapters.hmr.smpl_files import synthetic_smpl
 from depthbal.adapters.hmr.synthetic import write_synthetic
 from depthbal.training.tool import run_tool
 from depthbal.training.train import train
@@ -104,7 +108,34 @@ def test_a_preset_trains_on_a_folder_of_spins_files(tmp_path: Path, preset: str)
     assert run_tool(main, arguments) == 0
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["overall"]["count"] == 20
+    assert not (tmp_path / "run" / "checkpoints" / "best.ckpt").exists()  # nothing is held out
     assert metrics["protocol"]["data"]["mixing"] == {"lsp": 1 / 3, "coco": 2 / 3}
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda root: (root / "smpl" / "SMPL_MALE.npz").unlink(), r"no .*SMPL_MALE"),
+        (lambda root: (root / "J_regressor_h36m.npy").unlink(), r"no .*J_regressor_h36m"),
+        (
+            lambda root: np.savez(root / "smpl" / "SMPL_MALE.npz", **synthetic_smpl(70)),
+            r"number of vertices, v_template: .*'MALE': 70",
+        ),
+    ],
+)
+def test_what_only_the_evaluation_reads_is_refused_before_there_is_a_run(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    damage: Callable[[Path], Any],
+    message: str,
+) -> None:
+    root = write_synthetic(tmp_path / "data", rows={"coco": 20}, test_rows=10)
+    damage(root)
+    arguments = ["--config", str(CONFIGS / "mse.yaml"), "--data.root", str(root)]
+    arguments += ["--out", str(tmp_path / "run"), "--data.num_workers", "0"]
+    assert run_tool(main, [*arguments, "--model.model.init_args.features", "64"]) == 2
+    assert re.search(message, capsys.readouterr().err)
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_density_is_drawn_of_a_folder_of_a_config_or_of_synthetic_people(
@@ -121,8 +152,8 @@ def test_the_density_is_drawn_of_a_folder_of_a_config_or_of_synthetic_people(
     settings = {"folder": ["--data.root", str(root)], "config": ["--config", str(config)]}
     for name, given in {**settings, "nobody": []}.items():
         assert run_tool(main, ["--density", f"{name}.png", *given]) == 0, capsys.readouterr().err
-    # a twentieth of every data set is held out; COCO's fits all count, as do those of 3DHP
-    assert drawn == {"folder": 38, "config": 38, "nobody": 1900}
+    # the presets hold nothing out; COCO's fits all count, as do those of 3DHP
+    assert drawn == {"folder": 40, "config": 40, "nobody": 2000}
     assert run_tool(main, ["--density", str(root)]) == 2
     assert "expected a picture" in capsys.readouterr().err
 

@@ -51,7 +51,7 @@ def evaluated(root: Path, folder: Path, betas: float = 0.0, **options: Any) -> d
     run = RunFolder(folder)
     data.train_histogram().save(run.histogram)
     network: Any = Oracle(data, betas)
-    return evaluate_network(run, network, data, {"name": "3dpw", "readout": "raw"})
+    return evaluate_network(run, network, data, {"name": "3dpw"})
 
 
 def test_true_predictions_have_no_error_against_the_neutral_truth(
@@ -72,6 +72,26 @@ def test_the_gendered_truth_costs_joints_but_not_vertices_as_released(
     assert metrics["overall"]["mpjpe"] > 1
     assert metrics["overall"]["mpvpe"] == pytest.approx(0, abs=1e-3)
     assert metrics["protocol"]["ground_truth"].startswith("gendered")
+
+
+def test_bodies_of_unknown_gender_are_told_from_gendered_ones(tmp_path: Path) -> None:
+    copy = write_synthetic(tmp_path / "data", rows=ROWS, test_rows=10)
+    data = HmrDataModule(str(copy), batch_size=32, num_workers=0)
+    data.setup("fit")
+    data.use_backbone(None, "cpu")
+    assert data.test_set is not None
+    run = RunFolder(tmp_path / "run")
+    data.train_histogram().save(run.histogram)
+    data.test_set.people.gender[3:] = -1
+    facts = {"name": "3dpw"}
+    network: Any = Oracle(data)
+    metrics = evaluate_network(run, network, data, facts)
+    assert metrics["protocol"]["ground_truth"].startswith("gendered for 3 of 10, neutral for the")
+    data.test_set.people.gender[:] = -1
+    network = Oracle(data)
+    metrics = evaluate_network(run, network, data, facts)
+    assert metrics["protocol"]["ground_truth"].startswith("neutral")
+    assert metrics["overall"]["mpjpe"] == pytest.approx(0, abs=1e-3)
 
 
 def test_balanced_means_are_those_of_the_files_by_brute_force(root: Path, tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
 """Features of the frozen backbone: computed once, equal to the image path, never of others."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from depthbal.adapters.hmr.backbone import ResNet50Features, freeze
 from depthbal.adapters.hmr.features import load_features
@@ -75,6 +77,32 @@ def test_features_of_other_boxes_are_not_taken(tmp_path: Path, backbone: ResNet5
     first = np.array(load_features(path, people, backbone))
     people.center[:] += 15.0
     assert not np.allclose(first, load_features(path, people, backbone))
+
+
+def averages() -> nn.Module:
+    return nn.Sequential(nn.AvgPool2d(224), nn.Flatten())
+
+
+def test_features_of_pictures_that_were_replaced_are_computed_again(tmp_path: Path) -> None:
+    people, path = people_in(tmp_path), tmp_path / "coco.npy"
+    first = np.array(load_features(path, people, averages()))
+    cv2.imwrite(str(tmp_path / "1.png"), np.full((60, 80, 3), 200, np.uint8))
+    second = np.array(load_features(path, people, averages()))
+    assert (first == second).all(axis=1).tolist() == [True, False, True]
+
+
+def test_features_outlive_their_pictures_and_a_new_name_of_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    people, path = people_in(tmp_path / "a"), tmp_path / "coco.npy"
+    first = np.array(load_features(path, people, averages()))
+    written = path.stat().st_mtime_ns
+    (tmp_path / "a").rename(tmp_path / "b")
+    files = np.array([str(tmp_path / "b" / Path(file).name) for file in people.files.tolist()])
+    load_features(path, replace(people, files=files), averages())
+    (tmp_path / "b" / "0.png").unlink()
+    kept = load_features(path, replace(people, files=files), averages())
+    np.testing.assert_array_equal(kept, first)
+    assert path.stat().st_mtime_ns == written
 
 
 def test_the_backbone_is_left_as_it_was(tmp_path: Path, backbone: ResNet50Features) -> None:

@@ -66,6 +66,7 @@ def test_known_bodies_come_first_fits_second_and_rows_with_neither_do_not_count(
         (np.zeros((4, 85)), r"\(4, 85\)"),
         (np.zeros(82), r"\(82,\)"),
         (np.full((4, 82), np.nan), "finite"),
+        (np.full((4, 82), 90.0), "'pose' goes up to 90, .*radians"),
     ],
 )
 def test_static_fits_that_do_not_fit_are_refused(
@@ -76,6 +77,13 @@ def test_static_fits_that_do_not_fit_are_refused(
     with pytest.raises(DataError, match=message) as caught:
         read_fits(path, 4)
     assert str(path) in str(caught.value)
+
+
+def test_a_single_fit_that_ran_away_does_not_spoil_the_file(tmp_path: Path) -> None:
+    table = np.ones((5, 82))
+    table[2, 3] = 40.0
+    np.save(tmp_path / "coco_fits.npy", table)
+    assert read_fits(tmp_path / "coco_fits.npy", 5)["pose"][2, 3] == 40
 
 
 def test_final_fits_without_a_key_and_missing_or_damaged_files_are_named(tmp_path: Path) -> None:

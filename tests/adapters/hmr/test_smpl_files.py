@@ -53,7 +53,10 @@ def test_further_shape_components_are_cut_off(tmp_path):
         ("v_template", lambda a: a * np.nan, r"'v_template' .*finite"),
         ("v_template", lambda a: None, r"lacks the key 'v_template'"),
         ("shapedirs", lambda a: a[..., :5], r"'shapedirs' has 5 components, expected at least 10"),
-        ("kintree_table", lambda a: a[:, ::-1], "'kintree_table' names parents"),
+        ("kintree_table", lambda a: 0 * a, "'kintree_table' names the parents"),
+        ("v_template", lambda a: 1000 * a, r"'v_template' is \d+ long, expected .*metres"),
+        ("v_template", lambda a: a / 100, r"'v_template' is 0\.\d+ long, expected .*metres"),
+        ("weights", lambda a: 3 * a, r"rows of 'weights' sum to 3 to 3, expected 1"),
     ],
 )
 def test_wrong_arrays_are_errors_that_name_file_and_key(tmp_path, name, key, change, message):
@@ -67,6 +70,16 @@ def test_wrong_arrays_are_errors_that_name_file_and_key(tmp_path, name, key, cha
     with pytest.raises(DataError, match=message) as caught:
         read_smpl(path)
     assert str(path) in str(caught.value)
+
+
+def test_a_root_without_parent_may_be_written_as_published(tmp_path):
+    body = synthetic_smpl(vertices=30)
+    body["weights"] = body["weights"].astype(np.float32)
+    assert body["kintree_table"][0, 0] == 2**32 - 1  # as in the published files
+    read_smpl(_write(tmp_path / "SMPL_NEUTRAL.pkl", body))
+    body["kintree_table"] = body["kintree_table"].astype(np.int64)
+    body["kintree_table"][0, 0] = -1
+    read_smpl(_write(tmp_path / "SMPL_NEUTRAL.pkl", body))
 
 
 def test_files_that_are_not_what_their_name_says_are_named(tmp_path):

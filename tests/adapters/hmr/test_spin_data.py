@@ -75,6 +75,7 @@ def test_texts_of_bytes_are_read(path: Path) -> None:
         ({"pose": np.zeros((3, 66)), "shape": np.zeros((3, 10))}, "pose"),
         ({**bodies(), "has_smpl": np.ones(2)}, "has_smpl"),
         ({"gender": np.array(["m", "f", "x"])}, "gender"),
+        ({**bodies(), "pose": np.full((3, 72), 90.0)}, "'pose' .*radians"),
     ],
 )
 def test_what_does_not_fit_is_named_with_its_file_and_key(
@@ -83,6 +84,16 @@ def test_what_does_not_fit_is_named_with_its_file_and_key(
     with pytest.raises(DataError, match=key) as caught:
         read_spin(write(path, **changes))
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["imgname", "center", "gender"])
+def test_a_damaged_member_is_named(path: Path, key: str) -> None:
+    content = bytearray(write(path, gender=np.array(["m", "f", "m"])).read_bytes())
+    start = content.index(f"{key}.npy".encode())
+    content[content.index(b"NUMPY", start) + 130] ^= 0xFF  # its checksum no longer fits
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=rf"coco_2014_train\.npz with the key '{key}'"):
+        read_spin(path)
 
 
 def test_missing_and_damaged_files_are_named(path: Path) -> None:

@@ -247,6 +247,9 @@ def test_features_of_another_width_name_the_setting(root: Path) -> None:
     with pytest.raises(ConfigError, match="augment true needs the backbone"):
         task.check_data(data_in(root, augment=True))
     task.model.backbone = freeze(ResNet50Features())
+    with pytest.raises(ConfigError, match=r"64 numbers .* expects 32; delete the file .*weights"):
+        task.check_data(data_in(root))
+    task.model.features = 64
     with pytest.raises(
         DataError, match=r"100 of 100 pictures are missing: (\S+\.jpg, ){5}\.\.\.; "
     ):

@@ -1,6 +1,7 @@
 """Published pickles are read without chumpy and without running anything."""
 
 import base64
+import copyreg
 import os
 import pickle
 import zlib
@@ -106,6 +107,31 @@ def test_other_names_of_allowed_packages_are_refused_too(tmp_path, named):
     path.write_bytes(b"\x80\x02}U\x01ac" + named + b"\n)Rs.")
     with pytest.raises(DataError, match="asks for " + named.decode().replace("\n", r"\.")):
         read_pickled_arrays(path, ["a"])
+
+
+@pytest.mark.parametrize("code", [b"\x82\xf0", b"\x83\xf0\x00", b"\x84\xf0\x00\x00\x00"])
+def test_a_class_that_python_keeps_from_an_earlier_pickle_is_refused_too(tmp_path, code):
+    path = tmp_path / "body.pkl"
+    call = b"(S'touch " + str(tmp_path / "run").encode() + b"'\ntR"
+    copyreg.add_extension("os", "system", 240)
+    try:
+        pickle.loads(b"\x80\x02" + code + b".")  # now in the cache that find_class does not see
+        path.write_bytes(b"\x80\x02}U\x01a" + code + call + b"s.")
+        with pytest.raises(DataError, match=r"body\.pkl asks for extension 240"):
+            read_pickled_arrays(path, ["a"])
+    finally:
+        copyreg.remove_extension("os", "system", 240)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("layout", ["csc", "csr", "coo"])
+def test_negative_indices_of_sparse_matrices_are_refused(tmp_path, layout):
+    matrix = getattr(scipy.sparse, f"{layout}_matrix")(VALUES)
+    (matrix.col if layout == "coo" else matrix.indices)[0] = -1
+    path = tmp_path / "body.pkl"
+    path.write_bytes(pickle.dumps({"J_regressor": matrix}))
+    with pytest.raises(DataError, match=r"body\.pkl: 'J_regressor' .*negative indices"):
+        read_pickled_arrays(path, ["J_regressor"])
 
 
 @pytest.mark.parametrize(
