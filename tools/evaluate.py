@@ -8,9 +8,11 @@ from depthbal.training.tool import run_tool
 
 def main(arguments: Sequence[str]) -> None:
     """Run the evaluation; see ``--help``."""
-    from depthbal.training.evaluate_command import evaluate  # importing torch takes seconds
+    from depthbal.adapters.age.application import AGE  # importing torch takes seconds
+    from depthbal.adapters.hmr.application import HMR
+    from depthbal.training.evaluate_command import evaluate
 
-    evaluate(arguments)
+    evaluate(arguments, (AGE, HMR))
 
 
 if __name__ == "__main__":

@@ -3,16 +3,19 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
 from pytorch_lightning import LightningDataModule
 from rich.console import Console
 
 from depthbal.training.regression_task import RegressionTask
-from depthbal.training.runs import RunFolder
+from depthbal.training.runs import CheckpointName, RunFolder
 
-if TYPE_CHECKING:
-    from depthbal.training.cli import TrainCLI
+Evaluate = Callable[
+    [RunFolder, RegressionTask, Any, CheckpointName, str | torch.device], dict[str, Any]
+]
+"""From run folder, task, data module, checkpoint and device to the content of metrics.json."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +26,9 @@ class Application:
         prog: The tool, as messages name it: "tools/train.py".
         task: What ``--model`` sets.
         data: Base class of what ``--data`` may be.
-        evaluate: Scores the last epoch of a training that has just ended, writes metrics.json and
-            per_image.npz into the run folder, and returns the content of metrics.json.
+        evaluate: Scores a checkpoint of a run with the task and the data of its training, or with
+            the same rebuilt and set up for the test; writes metrics.json and per_image.npz (best:
+            metrics_best.json, per_image_best.npz) into the run folder.
         show: Prints that content.
         short_names: Classes that configs may name without their module; being here, they have been
             imported.
@@ -33,7 +37,7 @@ class Application:
     prog: str
     task: type[RegressionTask]
     data: type[LightningDataModule]
-    evaluate: Callable[[RunFolder, "TrainCLI"], dict[str, Any]]
+    evaluate: Evaluate
     show: Callable[[Console, dict[str, Any]], None]
     short_names: tuple[type[Any], ...] = ()
 

@@ -2,38 +2,48 @@
 
 from typing import Any
 
-import depthbal.data as data
+import torch
+
+import depthbal.data as data_modules
 import depthbal.models as models
+from depthbal.data import DepthDataModule
 from depthbal.training import schedules
 from depthbal.training.application import Application
-from depthbal.training.cli import TrainCLI
 from depthbal.training.evaluate import evaluate_run
-from depthbal.training.runs import RunFolder
+from depthbal.training.regression_task import RegressionTask
+from depthbal.training.runs import CheckpointName, RunFolder
 from depthbal.training.tables import print_metrics
 from depthbal.training.task import DepthTask
 
 
-def evaluate_trained(run: RunFolder, cli: TrainCLI) -> dict[str, Any]:
-    """Score the last epoch with the objects of its training; write and return the result."""
+def evaluate_trained(
+    run: RunFolder,
+    task: RegressionTask,
+    data: DepthDataModule,
+    checkpoint: CheckpointName,
+    device: str | torch.device,
+) -> dict[str, Any]:
+    """Score a checkpoint with the objects of its training; write and return the result."""
     return evaluate_run(
         run.path,
-        datamodule=cli.datamodule,
-        model=cli.model.model,
-        criterion=cli.model.criterion,
-        device=cli.trainer.strategy.root_device,
+        checkpoint,
+        datamodule=data,
+        model=task.model,
+        criterion=task.criterion,
+        device=device,
     )
 
 
 DEPTH = Application(
     prog="tools/train.py",
     task=DepthTask,
-    data=data.DepthDataModule,
+    data=DepthDataModule,
     evaluate=evaluate_trained,
     show=print_metrics,
     short_names=(
-        data.FolderDataModule,
-        data.NYUD2DataModule,
-        data.RoomsDataModule,
+        data_modules.FolderDataModule,
+        data_modules.NYUD2DataModule,
+        data_modules.RoomsDataModule,
         models.ResNetMFF,
         models.SmpDepth,
         schedules.WarmupCosine,

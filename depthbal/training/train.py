@@ -76,7 +76,8 @@ def train(
         dist.destroy_process_group()  # the evaluation is one process's work
     if not cli.trainer.is_global_zero or cli.config.trainer.fast_dev_run:
         return run  # a development run leaves no checkpoint to evaluate
-    metrics = application.evaluate(run, cli)
+    device = cli.trainer.strategy.root_device
+    metrics = application.evaluate(run, cli.model, cli.datamodule, "last", device)
     seconds = time.monotonic() - started
     write_json(run.versions, with_duration(versions, seconds))
     console = Console()

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import torch
+
 from depthbal.adapters.age.csv_data import AgeDataModule
 from depthbal.adapters.age.data import LabelDataModule
 from depthbal.adapters.age.drawn import DrawnAgesDataModule
@@ -10,19 +12,21 @@ from depthbal.adapters.age.model import AgeRegressor
 from depthbal.adapters.age.table import print_result
 from depthbal.adapters.age.task import AgeTask
 from depthbal.training.application import Application
-from depthbal.training.cli import TrainCLI
-from depthbal.training.runs import RunFolder
+from depthbal.training.regression_task import RegressionTask
+from depthbal.training.runs import CheckpointName, RunFolder
 from depthbal.training.schedules import WarmupCosine
 
 
-def evaluate_trained(run: RunFolder, cli: TrainCLI) -> dict[str, Any]:
-    """Score the last epoch with the objects of its training; write and return the result."""
+def evaluate_trained(
+    run: RunFolder,
+    task: RegressionTask,
+    data: LabelDataModule,
+    checkpoint: CheckpointName,
+    device: str | torch.device,
+) -> dict[str, Any]:
+    """Score a checkpoint with the objects of its training; write and return the result."""
     return evaluate_age(
-        run.path,
-        cli.datamodule,
-        model=cli.model.model,
-        criterion=cli.model.criterion,
-        device=cli.trainer.strategy.root_device,
+        run.path, data, checkpoint, model=task.model, criterion=task.criterion, device=device
     )
 
 

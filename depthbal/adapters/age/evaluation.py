@@ -14,6 +14,7 @@ from depthbal.evaluation import GROUPS, LABEL_TERMS, Evaluation, Label
 from depthbal.predictor import Predictor, load_predictor
 from depthbal.priors.files import write_json
 from depthbal.training.callbacks import show_progress
+from depthbal.training.noise_values import noise_facts
 from depthbal.training.runs import CheckpointName, RunFolder
 
 READOUTS = ("raw", "clamped", "mean")
@@ -63,7 +64,13 @@ def evaluate_age(
         device=device,
     )
     evaluation = score_split(
-        data, predictor, {"checkpoint": checkpoint, "epochs": int(content["epoch"]) + 1}
+        data,
+        predictor,
+        {
+            "checkpoint": checkpoint,
+            "epochs": int(content["epoch"]) + 1,
+            **noise_facts(predictor.criterion),
+        },
     )
     metrics = with_balanced(evaluation.result())
     write_json(folder.metrics(checkpoint=checkpoint), metrics)
