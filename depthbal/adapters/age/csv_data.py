@@ -3,7 +3,7 @@
 import csv
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -74,8 +74,8 @@ class AgeDataModule(LabelDataModule):
     Raises:
         DataError: naming file and rows: columns that are missing, labels that are no finite
             numbers, unknown splits, no training or test rows; in `check_root` and `setup`, image
-            files that are missing (how many, and the first five), in `setup`, truncated or
-            unreadable ones.
+            files that are missing (how many of each split, and the first five), in `setup`,
+            truncated or unreadable ones.
 
     Example:
         >>> import tempfile
@@ -98,19 +98,26 @@ class AgeDataModule(LabelDataModule):
     def check_root(self) -> None:
         """Check the whole csv file, and that the images are there, without reading any."""
         self.bins()
-        for split in SPLITS:
-            self._require_images(split)
+        self._require_images(SPLITS)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Build and check the splits; only the test split for stage "test".
+
+        Raises:
+            DataError: images are missing, truncated or unreadable.
+        """
+        self._require_images(("test",) if stage == "test" else SPLITS)
+        super().setup(stage)
 
     def source(self, split: SplitName) -> FileImages | None:
         """Return the images of a split; None for validation without rows.
 
         Raises:
-            DataError: images are missing, truncated or unreadable.
+            DataError: images are truncated or unreadable.
         """
         labels, paths = self._rows[split]
         if not paths:
             return None
-        self._require_images(split)
         source = FileImages(self.root, paths, labels)
         inspect_split(source, split, values=False)
         return source
@@ -128,13 +135,15 @@ class AgeDataModule(LabelDataModule):
             )
         return read_labels_csv(self.csv, self.label)
 
-    def _require_images(self, split: SplitName) -> None:
-        paths = self._rows[split][1]
-        if missing := [path for _, path in missing_files(self.root, paths)]:
+    def _require_images(self, splits: Sequence[SplitName]) -> None:
+        paths = {split: self._rows[split][1] for split in splits}
+        gone = {s: [path for _, path in missing_files(self.root, paths[s])] for s in splits}
+        if missing := [path for split in splits for path in gone[split]]:
+            counts = [f"{len(gone[s])} of {len(paths[s])} for {s}" for s in splits if gone[s]]
             raise DataError(
-                f"{len(missing)} of {len(paths)} images of the {split} split are not in "
-                f"{self.root.absolute()}: {_first(missing)}; give --data.root the folder that the "
-                f"column 'path' of {self.csv} is relative to, complete it, or remove the rows"
+                f"{len(missing)} images ({', '.join(counts)}) are not in {self.root.absolute()}: "
+                f"{_first(missing)}; give --data.root the folder that the column 'path' of "
+                f"{self.csv} is relative to, complete it, or remove the rows"
             )
 
 

@@ -199,15 +199,18 @@ def test_the_test_split_alone_needs_no_training_images(folder: Path) -> None:
     data.setup("test")
     assert data.test_set is not None
     assert data.train_set is None
-    with pytest.raises(DataError, match="3 of 3 images of the train split"):
+    with pytest.raises(DataError, match=r"3 images \(3 of 3 for train\) are not in"):
         data.setup()
 
 
 def test_missing_images_are_counted_and_the_first_five_named(folder: Path) -> None:
-    rows = [(str(20 + i), f"gone/{i}.png", "train") for i in range(7)]
+    splits = ["train", "train", "train", "train", "val", "test", "test"]
+    rows = [(str(20 + i), f"gone/{i}.png", split) for i, split in enumerate(splits)]
     write_csv(folder, [*ROWS, *rows])
-    with pytest.raises(DataError, match=r"7 of 10 images") as caught:
-        module(folder).setup()
+    counts = r"7 images \(4 of 7 for train, 1 of 2 for val, 2 of 4 for test\) are not in"
+    for check in (AgeDataModule.setup, AgeDataModule.check_root):
+        with pytest.raises(DataError, match=counts) as caught:
+            check(module(folder))
     named = [i for i in range(7) if f"gone/{i}.png" in str(caught.value)]
     assert named == [0, 1, 2, 3, 4]
     assert f"--data.root the folder that the column 'path' of {folder}" in str(caught.value)
@@ -217,7 +220,7 @@ def test_what_is_checked_before_a_network_is_built_needs_no_image_read(folder: P
     (folder / "two/e.png").write_bytes(b"")
     module(folder).check_root()
     (folder / "two/e.png").unlink()
-    with pytest.raises(DataError, match="1 of 2 images of the test split"):
+    with pytest.raises(DataError, match=r"1 images \(1 of 2 for test\)"):
         module(folder).check_root()
     write_csv(folder, [("old", *ROWS[0][1:]), *ROWS[1:]])
     with pytest.raises(DataError, match="no finite"):
