@@ -14,7 +14,7 @@ from depthbal.data.split_module import announce
 from depthbal.files import replacing
 from depthbal.training.frozen_features import compute_features, fingerprint
 
-_FORMAT = 1  # of the cached files
+_FORMAT = 2  # of the cached files; raised whenever images are prepared otherwise
 
 
 def use_features(

@@ -1,7 +1,8 @@
 """The pre-processing of the published age benchmarks."""
 
-import cv2
+import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from depthbal.data.images import normalise
 from depthbal.data.pairs import Image
@@ -15,8 +16,9 @@ STD = (0.5, 0.5, 0.5)
 class ImageTransform:
     """Resize to a square, shift and flip at random, normalise to [-1, 1].
 
-    As published: 224 x 224 pixels; in training a random crop of as many after a black border of 16
-    and a horizontal flip (Yang et al., "Delving into Deep Imbalanced Regression", ICML 2021).
+    As published: 224 x 224 pixels by Pillow's bilinear filter, which widens where it shrinks; in
+    training a random crop of as many after a black border of 16 and a horizontal flip (Yang et al.,
+    "Delving into Deep Imbalanced Regression", ICML 2021).
 
     Args:
         size: pixels of either side.
@@ -44,11 +46,15 @@ class ImageTransform:
     def __call__(self, image: Image, seed: int) -> Tensor:
         """Return float32 (3, size, size) for uint8 (H, W, 3); the same seed gives the same."""
         if image.shape[:2] != (self.size, self.size):
-            # areas where it shrinks to less than half: two samples per pixel would alias
-            shrinks = min(image.shape[:2]) > 2 * self.size
-            method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-            image = cv2.resize(image, (self.size, self.size), interpolation=method)
+            image = _resize(image, self.size)
         if self.augment is not None:
             self.augment.set_random_state(*generators(seed))
             image = self.augment(image=image)["image"]
         return normalise(image, MEAN, STD)
+
+
+def _resize(image: Image, size: int) -> Image:
+    """Return uint8 (size, size, 3), as torchvision's Resize of a Pillow image gives it."""
+    pixels = torch.tensor(image).permute(2, 0, 1)[None]
+    resized = interpolate(pixels, (size, size), mode="bilinear", antialias=True)[0]
+    return resized.permute(1, 2, 0).numpy()
