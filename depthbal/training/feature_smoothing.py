@@ -51,7 +51,8 @@ class FeatureSmoothing(pl.Callback):
             augmentation: a file, or its name beside the training list (published:
             nyu2_train_FDS_subset.csv, 600 images). null goes over the training set as it is
             trained on.
-        edges: Edges of the label bins; null takes those of the training histogram.
+        edges: Edges of the label bins; null takes those of the training histogram. (For ages the
+            published code pools those from 99 on and, on AgeDB, up to 3.)
 
     Raises:
         ConfigError: Settings out of range, no such layer, or no bins.
@@ -147,9 +148,9 @@ class FeatureSmoothing(pl.Callback):
         """Keep the labels by which the layer's input is going to be calibrated."""
         if "image" not in batch:
             raise ConfigError(
-                "FeatureSmoothing goes over images after every epoch, and this training has "
-                f"{', '.join(batch)}: for a new head on a frozen backbone give "
-                "--model.cache_features false, or leave the callback out"
+                "FeatureSmoothing goes over images after every epoch, and the batches of this "
+                f"training have {', '.join(batch)}: give data with images, or leave the callback "
+                "out"
             )
         if trainer.current_epoch >= self.start_epoch:
             self._labels = _task(pl_module).targets(batch)

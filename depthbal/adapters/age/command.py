@@ -11,7 +11,7 @@ from rich.console import Console
 from depthbal.adapters.age.application import AGE
 from depthbal.adapters.age.data import LabelDataModule
 from depthbal.adapters.age.prediction import write_ages
-from depthbal.adapters.age.retraining import inherit
+from depthbal.adapters.age.retraining import BaseRun, inherit
 from depthbal.adapters.age.table import print_runs
 from depthbal.adapters.density import density_figure, require_picture, save_figure
 from depthbal.errors import ConfigError
@@ -60,7 +60,7 @@ def run(arguments: Sequence[str], tool: Path, configs: Path) -> None:
         raise ConfigError("--seeds is for the comparison of the drawn faces, without --config")
     if known.base is not None:
         default = [] if config else ["--config", str(configs / "rrt_gai.yaml")]
-        rest = inherit([*default, *rest], known.base)
+        rest = _retraining([*default, *rest], known.base)
     elif config is not None and not {"-h", "--help"} & set(rest):
         _require_base(config, rest)
     if known.density is not None:
@@ -92,6 +92,21 @@ def _require_base(config: Path, arguments: Sequence[str]) -> None:
             f"{config} trains a new head on the backbone of a finished run: give it with --base "
             "RUN, such as the run of configs/age/vanilla.yaml"
         )
+
+
+def _retraining(arguments: Sequence[str], base: str) -> list[str]:
+    """Return the command line that re-trains a base run's head, whose model it must have.
+
+    Other weights of another model would be fetched before the training compares the models.
+    """
+    line = inherit(arguments, base)
+    run = BaseRun(base)
+    ours = run.content["depthbal"]["model"]["init_args"] is not None
+    if ours and not {"-h", "--help"} & set(arguments):
+        model = parsed_settings(AGE, line)["model"]["model"]
+        name = model["class_path"].rpartition(".")[2]
+        run.require_model({"name": name, "init_args": model.get("init_args")})
+    return line
 
 
 def retrains(config: Path) -> bool:

@@ -12,11 +12,10 @@ from torch import nn
 from depthbal.adapters.age.data import LabelDataModule
 from depthbal.checkpoint import read_checkpoint
 from depthbal.errors import CheckpointError, RunFolderError
-from depthbal.models import MODELS
 from depthbal.models.weights import load_exactly
 from depthbal.rebuilding import part_of_state
-from depthbal.training.checkpoint_entry import describe_module, identity
-from depthbal.training.runs import RunFolder
+from depthbal.training.checkpoint_entry import identity
+from depthbal.training.runs import CheckpointName, RunFolder
 
 BACKBONE = "model.backbone."
 
@@ -26,16 +25,19 @@ class BaseRun:
 
     Args:
         path: Its run folder.
+        checkpoint: The last epoch, or the best on the validation split.
 
     Raises:
-        RunFolderError: No run folder, no checkpoint, or a run of something else than one label
-            per image.
+        RunFolderError: No run folder, no checkpoint, a training that was cut off, or a run of
+            something else than one label per image.
         CheckpointError: The checkpoint is damaged.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, checkpoint: CheckpointName = "last") -> None:
         self.run = RunFolder(Path(path))
-        self.file = self.run.require_checkpoint("last")
+        last = read_checkpoint(self.run.require_checkpoint("last"))
+        self._require_finished(int(last["epoch"]) + 1)
+        self.file = self.run.require_checkpoint(checkpoint)
         self.content = read_checkpoint(self.file)
         if not any(name.startswith(BACKBONE) for name in self.content["state_dict"]):
             raise RunFolderError(
@@ -43,14 +45,32 @@ class BaseRun:
                 "backbone with a linear head: --base takes a run of tools/train_age.py"
             )
 
-    def require_model(self, model: nn.Module) -> None:
+    def _require_finished(self, epochs: int) -> None:
+        """Refuse a training that has not ended: neither all its epochs nor a stop of its own.
+
+        Only a session that reached its end, be it stopped early by a callback, notes how long it
+        took.
+        """
+        wanted = self._settings()["trainer"]["max_epochs"]
+        if "duration_s" in self._versions() or (wanted is not None and 0 < wanted <= epochs):
+            return
+        resume = f"python tools/train_age.py --resume {self.run.path}"
+        raise RunFolderError(
+            f"{self.run.path} was cut off: its last checkpoint is of epoch {epochs} of {wanted}, "
+            f"and --base takes a finished training; finish it with: {resume} (to end it at this "
+            f"epoch, add --trainer.max_epochs {epochs})"
+        )
+
+    def require_model(self, described: dict[str, Any]) -> None:
         """Check that the backbone is that of a model.
+
+        Args:
+            described: The model's name and arguments (see `describe_module`).
 
         Raises:
             CheckpointError: The run trained another model.
         """
-        theirs = identity(self.content["depthbal"]["model"])
-        mine = identity(describe_module(model, MODELS))
+        theirs, mine = identity(self.content["depthbal"]["model"]), identity(described)
         if theirs != mine:
             raise CheckpointError(
                 f"{self.run.path} trained {theirs}, this training has {mine}: the model comes from "
@@ -61,8 +81,7 @@ class BaseRun:
     def warn_of_other_data(self, data: LabelDataModule) -> None:
         """Warn where the training data are not those that the backbone was trained on."""
         fingerprint = data.fingerprint()
-        versions = json.loads(self.run.versions.read_text(encoding="utf-8"))
-        known = (versions.get("data") or {}).get("fingerprint")
+        known = (self._versions().get("data") or {}).get("fingerprint")
         if known not in (None, fingerprint):
             warnings.warn(
                 f"the training data are not those that {self.run.path} was trained on "
@@ -81,10 +100,18 @@ class BaseRun:
         What the base run's network started from need neither be downloaded nor be there any more.
         """
         settings = ["--config", str(self.run.config)]
-        model = yaml.safe_load(self.run.config.read_text(encoding="utf-8"))["model"]["model"]
+        model = self._settings()["model"]["model"]
         if (model.get("init_args") or {}).get("weights") is not None:
             settings.append("--model.model.init_args.weights=null")
         return settings
+
+    def _settings(self) -> dict[str, Any]:
+        settings: dict[str, Any] = yaml.safe_load(self.run.config.read_text(encoding="utf-8"))
+        return settings
+
+    def _versions(self) -> dict[str, Any]:
+        versions: dict[str, Any] = json.loads(self.run.versions.read_text(encoding="utf-8"))
+        return versions
 
 
 def load_backbone(backbone: nn.Module, checkpoint: dict[str, Any], file: str) -> None:

@@ -1,6 +1,6 @@
 """The Lightning task of one label per image: whole networks, and heads on frozen backbones."""
 
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 import torch
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
@@ -13,16 +13,22 @@ from depthbal.adapters.age.retraining import BaseRun, load_backbone
 from depthbal.errors import ConfigError
 from depthbal.evaluation import BinnedMetrics, Label, LabelBins
 from depthbal.losses import RegressionLoss
+from depthbal.models import MODELS
 from depthbal.predictor import Predictor, Readout
+from depthbal.training.checkpoint_entry import describe_module
+from depthbal.training.feature_smoothing import FeatureSmoothing
 from depthbal.training.frozen_features import encode, first_process_first
 from depthbal.training.regression_task import Batch, RegressionTask
+from depthbal.training.runs import CheckpointName
 
 
 class AgeTask(RegressionTask):
     """Train a backbone with a linear head on one label per image, or its head alone.
 
     With ``retrain`` the backbone is that of a finished run, frozen in evaluation mode, BatchNorm
-    statistics included, and only a new head and the noise scale are trained (RRT).
+    statistics included, and only a new head and the noise scale are trained (RRT). The best epoch
+    is that of the lowest bMAE on the validation split; a training reports its last one, the
+    published rows the best.
 
     Args:
         model: Network with `features` from images (B, 3, S, S) to (B, D), `backbone`, which
@@ -31,11 +37,13 @@ class AgeTask(RegressionTask):
             to a scalar. One of ours without a label range gets that of the training labels.
         optimizer: Optimizer with its arguments, without parameters.
         lr_scheduler: Schedule with its arguments, or null for a constant learning rate.
-        noise_lr: Learning rate of a learned noise scale, kept constant and without weight decay.
+        noise_lr: Learning rate of the logarithm of a learned noise scale (published: of the scale
+            itself), kept constant and without weight decay.
         readout: How validation, evaluation and prediction read the network: "mean" (posterior mean
-            on the label range), "clamped" or "raw".
+            on the label range), "clamped" or "raw", as published; metrics.json has all three.
         retrain: Train a new head on the frozen backbone of `base_run`.
         base_run: Run folder that the backbone comes from; on the command line ``--base RUN``.
+        base_checkpoint: Its last epoch, or the best on the validation split.
         cache_features: Compute the features of the images as they are, without augmentation, once,
             and train on them. False runs the backbone on every augmented image in every epoch, as
             the published re-training does.
@@ -70,6 +78,7 @@ class AgeTask(RegressionTask):
         readout: Readout = "mean",
         retrain: bool = False,
         base_run: str | None = None,
+        base_checkpoint: CheckpointName = "last",
         cache_features: bool = True,
     ) -> None:
         super().__init__(model, criterion, optimizer, lr_scheduler, noise_lr, readout)
@@ -90,6 +99,7 @@ class AgeTask(RegressionTask):
             )
         self.retrain = retrain
         self.base_run = base_run
+        self.base_checkpoint: CheckpointName = base_checkpoint
         self.cache_features = cache_features
         self.labels: tuple[float, float] | None = None
         if retrain:
@@ -111,13 +121,24 @@ class AgeTask(RegressionTask):
         """
         self.label = Label(data.label, data.unit)
         if self.base_run is not None and not self.starts_from_checkpoint:
-            BaseRun(self.base_run).require_model(self.model)
+            base = BaseRun(self.base_run, self.base_checkpoint)
+            base.require_model(describe_module(self.model, MODELS))
 
     def take_backbone(self, data: LabelDataModule) -> None:
-        """Load the base run's backbone, and have its features computed where they are cached."""
+        """Load the base run's backbone, and have its features computed where they are cached.
+
+        Raises:
+            ConfigError: A callback would need the images besides.
+        """
+        callbacks = cast(Any, self.trainer).callbacks
+        if self.cache_features and any(isinstance(one, FeatureSmoothing) for one in callbacks):
+            raise ConfigError(
+                "FeatureSmoothing goes over the images after every epoch, so their features cannot "
+                "be cached: give --model.cache_features false, or leave the callback out"
+            )
         if not self.starts_from_checkpoint:
             assert self.base_run is not None
-            base = BaseRun(self.base_run)
+            base = BaseRun(self.base_run, self.base_checkpoint)
             base.warn_of_other_data(data)
             base.load_into(self.network.backbone)
         if self.cache_features:

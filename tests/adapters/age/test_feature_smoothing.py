@@ -108,6 +108,6 @@ def test_the_features_of_the_regressors_head_are_collected_per_age():
         torch.testing.assert_close(fds.smoothing.variance[bin_], variance, rtol=1e-4, atol=1e-7)
 
 
-def test_cached_features_have_no_images_to_go_over():
-    with pytest.raises(ConfigError, match="cache_features false"):
+def test_batches_without_images_are_refused():
+    with pytest.raises(ConfigError, match="batches of this training have features, label: give"):
         fit(age_task(), FeatureSmoothing(edges=EDGES), CachedFeatures())

@@ -8,6 +8,7 @@ import pytest
 import torch
 import yaml
 
+from depthbal.adapters.age import model, task
 from depthbal.adapters.age.command import run as command
 from depthbal.errors import CheckpointError, ConfigError, RunFolderError
 from tests.adapters.age.helpers import CONFIGS, tiny_config, train_age, weights_of
@@ -131,6 +132,25 @@ def test_a_base_of_another_backbone_is_refused_before_a_run_folder_is_made(base,
     assert not (tmp_path / "run").exists()
 
 
+def test_a_base_of_another_backbone_is_refused_before_weights_are_fetched(
+    base, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(model, "timm_backbone", None)  # building one would fail
+    arguments = ["--config", CONFIGS / "rrt_gai.yaml", "--base", base, "--out", tmp_path / "run"]
+    other = ["--model.model.backbone=test_vit", "--model.model.weights=imagenet"]
+    with pytest.raises(CheckpointError, match=r'"test_resnet".*"test_vit"'):
+        retrain(*arguments, *other)
+
+
+def test_smoothing_of_cached_features_is_refused_before_they_are_computed(
+    base, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(task, "use_features", None)  # computing them would fail
+    arguments = ["--config", CONFIGS / "rrt_fds.yaml", "--base", base, "--out", tmp_path / "run"]
+    with pytest.raises(ConfigError, match=r"--model\.cache_features false"):
+        retrain(*arguments, "--model.cache_features=true")
+
+
 def test_a_base_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(RunFolderError, match="no run folder"):
         retrain("--config", CONFIGS / "rrt_gai.yaml", "--base", tmp_path / "nothing")
@@ -150,6 +170,50 @@ def test_a_base_without_backbone_and_head_is_refused(base, tmp_path):
 def test_a_retraining_without_base_says_what_to_give(tmp_path):
     with pytest.raises(ConfigError, match="--base RUN"):
         retrain("--config", CONFIGS / "rrt_gai.yaml", "--out", tmp_path / "run")
+
+
+def copied_base(base, folder, max_epochs, ended):
+    """A run of one epoch whose config asks for more; `ended` by a callback, or cut off."""
+    run = shutil.copytree(base, folder / "cut")
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["trainer"]["max_epochs"] = max_epochs
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    versions = json.loads((run / "versions.json").read_text())
+    if not ended:
+        del versions["duration_s"]
+    (run / "versions.json").write_text(json.dumps(versions))
+    return run
+
+
+@pytest.mark.parametrize("wanted", [90, None])
+def test_a_base_that_was_cut_off_is_refused_with_both_epochs_and_the_command(
+    wanted, base, tmp_path
+):
+    cut = copied_base(base, tmp_path, wanted, ended=False)
+    command = rf"epoch 1 of {wanted}.*python tools/train_age\.py --resume {cut}"
+    with pytest.raises(RunFolderError, match=command):
+        retrain("--config", CONFIGS / "rrt_gai.yaml", "--base", cut, "--out", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("wanted", "ended"), [(90, True), (1, False)])
+def test_a_base_that_stopped_by_itself_or_has_all_its_epochs_is_taken(
+    wanted, ended, base, tmp_path
+):
+    run = copied_base(base, tmp_path, wanted, ended)
+    arguments = ["--config", CONFIGS / "rrt_plain.yaml", "--base", run, "--out", tmp_path / "run"]
+    retrain(*arguments, "--trainer.fast_dev_run=true")
+
+
+def test_the_backbone_of_the_best_epoch_is_taken_where_asked(base, tmp_path):
+    other = shutil.copytree(base, tmp_path / "base")
+    best = torch.load(other / "checkpoints/best.ckpt", weights_only=True)
+    name = next(name for name in best["state_dict"] if name.startswith("model.backbone."))
+    best["state_dict"][name] += 1
+    torch.save(best, other / "checkpoints/best.ckpt")
+    arguments = ["--config", CONFIGS / "rrt_plain.yaml", "--base", other, "--out", tmp_path / "run"]
+    retrain(*arguments, "--model.base_checkpoint=best", "--trainer.max_epochs=1")
+    assert torch.equal(weights_of(tmp_path / "run")[name], best["state_dict"][name])
 
 
 def test_a_base_for_a_training_of_the_whole_network_is_refused(base, tmp_path):
