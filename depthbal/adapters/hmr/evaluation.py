@@ -46,7 +46,6 @@ def evaluate_trained(
         "name": TEST.name,
         "checkpoint": checkpoint,
         "epochs": int(content["epoch"]) + 1,
-        "readout": "raw",
         **noise_facts(task.criterion),
     }
     if data.test_set is not None and data.test_set.features is None:
