@@ -1,11 +1,14 @@
 """A packed file that cannot be trusted is refused with a reason, and left as it is."""
 
+import re
+
 import h5py
 import numpy as np
 import pytest
 
 from depthbal.data import FolderDataModule, NYUD2DataModule
 from depthbal.data.packed.origin import find_origin
+from depthbal.data.packed.pairs import PackedPairs
 from depthbal.data.packing import pack
 from depthbal.errors import ConfigError, DataError
 from tests.data.make_files import SMALL, write_nyud2
@@ -165,3 +168,17 @@ def test_pictures_of_sizes_that_cannot_form_a_batch_are_found_by_setup(tmp_path)
     file = packed(source, tmp_path / "own.h5", **reading)
     with pytest.raises(DataError, match=r"differ in size .*set short_side and crop_size"):
         set_up(file, FolderDataModule, crop_size=None, depth_size=None)
+
+
+@pytest.mark.parametrize("part", ["image", "depth"])
+def test_a_changed_byte_of_a_sample_is_noticed_when_it_is_read(file, part):
+    with h5py.File(file) as content:
+        position = content["test"][part].id.get_chunk_info(1).byte_offset
+    written = bytearray(file.read_bytes())
+    written[position + 5] ^= 1
+    file.write_bytes(written)
+    pairs = PackedPairs(file, "test")
+    pairs.load(0)
+    name = re.escape(pairs.name(1))
+    with pytest.raises(DataError, match=rf"{name} \(test split\) is not what was packed"):
+        pairs.load(1)

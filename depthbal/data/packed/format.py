@@ -8,7 +8,8 @@
       depth       uint8 or uint16 (N, H, W), levels, 0 = no depth, likewise
       size        (N, 2), the height and width that a sample fills of H x W
       name, group text
-      checksum    CRC-32 of image, then depth;    done  1 where a sample is written
+      checksum    CRC-32 of image, then depth, checked whenever both are read
+      done        1 where a sample is written
       balanced_mask  optional, uint8 (N, h, w): the official test pixels
 
 Everything is allocated when the file is created, and from then on only bytes in place are written:

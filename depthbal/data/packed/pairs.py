@@ -51,6 +51,7 @@ class PackedPairs:
             self.scale = float(group.attrs["scale"])
             self.dtype: np.dtype[Any] = group["depth"].dtype
             self._content = bytes(group.attrs["content"]).decode()
+            self._checksums: NDArray[np.uint32] = group["checksum"][()]
             self._sizes: NDArray[np.int64] = group["size"][()].astype(np.int64)
             self._names, self._groups = read_texts(group["name"]), read_texts(group["group"])
             self._images = _positions(group["image"], path)
@@ -61,12 +62,21 @@ class PackedPairs:
         return len(self._names)
 
     def load(self, index: int) -> tuple[Image, Depth]:
-        """Return image uint8 (h, w, 3) RGB and depth float32 (h, w) in metres, 0 = no depth."""
+        """Return image uint8 (h, w, 3) RGB and depth float32 (h, w) in metres, 0 = no depth.
+
+        Raises:
+            DataError: the bytes are not those that were packed.
+        """
         image, levels = self.stored(index)
+        if checksum(image, levels) != self._checksums[index]:
+            raise DataError(
+                f"{self.path} is damaged: {self.name(index)} ({self.split} split) is not what was "
+                "packed; copy the file again from where it is whole, or pack it again (--overwrite)"
+            )
         return image, self._metres(levels, index)
 
     def load_depth(self, index: int) -> Depth:
-        """Return only the depth map."""
+        """Return only the depth map, unchecked: the checksum is one of image and depth."""
         return self._metres(self._read(index, image=False)[0], index)
 
     def stored(self, index: int) -> tuple[Image, NDArray[Any]]:
