@@ -76,7 +76,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=AGE.prog, description=DESCRIPTION, allow_abbrev=False, add_help=False
     )
-    parser.add_argument("--base", metavar="RUN", help="run whose backbone gets a new head")
+    base = "finished run whose backbone, of the last epoch, gets a new head; that of its best "
+    base += "epoch with --model.base_checkpoint best"
+    parser.add_argument("--base", metavar="RUN", help=base)
     parser.add_argument("--density", metavar="PNG", type=Path, help="only draw the label density")
     predicted = "only write the ages of the pictures in FOLDER into --out FILE (ages.csv)"
     parser.add_argument("--predict", metavar=("RUN", "FOLDER"), nargs=2, type=Path, help=predicted)

@@ -54,7 +54,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("ddp")
     tiny_config(folder / "tiny.yaml", data={"class_path": f"{__name__}.OddAges"})
     ports = [find_free_network_port(), find_free_network_port()]
-    mp.spawn(one_rank, args=(ports, folder), nprocs=2)
+    mp.set_forkserver_preload([__name__])  # imported once: most of the time is for imports
+    mp.start_processes(one_rank, args=(ports, folder), nprocs=2, start_method="forkserver")
     return {name: folder / name for name in ("vanilla", "gai")}
 
 
