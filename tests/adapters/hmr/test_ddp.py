@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torch.multiprocessing as mp
 from lightning_fabric.plugins.environments.lightning import find_free_network_port
+from pytorch_lightning.utilities import rank_zero_only
 
 from depthbal.adapters.hmr.datamodule import HmrDataModule
 from depthbal.adapters.hmr.evaluation import evaluate_network
@@ -25,6 +26,7 @@ def train_rank(rank: int, port: int, line: list[str]) -> None:
     address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     ranks = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
     os.environ.update(address | ranks | {"TORCHELASTIC_RUN_ID": "test"})
+    rank_zero_only.rank = rank  # torchrun sets RANK before the import that reads it
     assert run_tool(main, line) == 0
 
 
