@@ -43,7 +43,7 @@ class AgeTask(RegressionTask):
             on the label range), "clamped" or "raw", as published; metrics.json has all three.
         retrain: Train a new head on the frozen backbone of `base_run`.
         base_run: Run folder that the backbone comes from; on the command line ``--base RUN``.
-        base_checkpoint: Its last epoch, or the best on the validation split.
+        base_checkpoint: Which epoch of the base run: the last, or the best on its validation split.
         cache_features: Compute the features of the images as they are, without augmentation, once,
             and train on them. False runs the backbone on every augmented image in every epoch, as
             the published re-training does.
