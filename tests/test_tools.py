@@ -144,6 +144,13 @@ def test_the_config_with_depth_noise_trains_logs_and_draws_it(folder):
     assert load_predictor(run).criterion.noise.depends_on_preds
 
 
+def test_prediction_of_a_folder_asks_for_its_pictures(trained, folder, capsys):
+    assert tool("predict.py", trained, folder / "work") == 2
+    assert f"is a folder; name its pictures, such as {folder / 'work'}/*.jpg" in (
+        capsys.readouterr().err
+    )
+
+
 def test_prediction_writes_millimetres_and_a_colour_picture(trained, folder, capsys):
     image = noise_image(50, 70)
     write_image(folder / "work" / "room.png", image)

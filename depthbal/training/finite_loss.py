@@ -46,8 +46,15 @@ class FiniteLoss(pl.Callback):
         if bad.device.type == "cpu" or (batch_idx + 1) % self.every_n_steps == 0:
             self._check(trainer, "loss")
 
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Look at the parameters too, before NaN is called the predictions' fault."""
+        self._look(trainer, pl_module)
+
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Look once more, at the parameters too; checkpoints are written after this hook."""
+        """Look once more; checkpoints are written after this hook."""
+        self._look(trainer, pl_module)
+
+    def _look(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._check(trainer, "loss")
         sums = [parameter.detach().abs().sum() for parameter in pl_module.parameters()]
         self._diverged = ~torch.isfinite(torch.stack(sums).sum())

@@ -50,6 +50,9 @@ def explain(message: str, known: Iterable[str] = ()) -> str:
     unknown = UNKNOWN_CLASS.search(text)
     if unknown:
         text = UNKNOWN_CLASS.sub(f"there is no class {unknown[1]}{_known(text)}", text)
+    config = re.search(r"unrecognized arguments: (\S+\.ya?ml)\b", text)
+    if config:
+        return f"{text}; a config is given with --config {config[1]}"
     return text + did_you_mean(text, known)
 
 

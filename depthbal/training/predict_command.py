@@ -13,6 +13,8 @@ from depthbal.training.callbacks import show_progress
 from depthbal.training.pictures import colour_depth, save_picture
 from depthbal.training.posthoc import add_posthoc, posthoc_sigma
 from depthbal.training.precision import default_device
+from depthbal.training.run_config import require_depth
+from depthbal.training.runs import RunFolder
 
 
 def predict(arguments: Sequence[str]) -> None:
@@ -38,6 +40,7 @@ def predict(arguments: Sequence[str]) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace existing files")
     add_posthoc(parser)
     known = parser.parse_args(arguments)
+    _require_pictures(known.run, known.images)
     targets = output_paths(known.images, known.out, known.overwrite)
     sigma = None
     if known.posthoc is not None:
@@ -56,6 +59,14 @@ def predict(arguments: Sequence[str]) -> None:
         write_depth_png(depth_path, depth)
         save_picture(colour_path, colour_depth(depth))
         print(f"{image}: {depth.min():.2f} to {depth.max():.2f} m, {depth_path}, {colour_path}")
+
+
+def _require_pictures(run: Path, images: Sequence[Path]) -> None:
+    """Refuse runs of something else than depth, and folders in place of pictures."""
+    require_depth(RunFolder(run))
+    for image in images:
+        if image.is_dir():
+            raise ConfigError(f"{image} is a folder; name its pictures, such as {image}/*.jpg")
 
 
 def output_paths(

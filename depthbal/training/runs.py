@@ -148,6 +148,10 @@ class RunFolder:
         Raises:
             RunFolderError: It is missing or something else.
         """
+        if self.path.is_file():
+            near = [str(folder) for folder in self.path.parents if RunFolder(folder).is_run()]
+            hint = f": {near[0]}" if near else ""
+            raise RunFolderError(f"{self.path} is a file; give the run folder that holds it{hint}")
         if not self.path.is_dir():
             raise RunFolderError(f"there is no run folder {self.path}")
         if not self.is_run():

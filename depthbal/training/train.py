@@ -105,6 +105,10 @@ def _fit(cli: TrainCLI, checkpoint: Path | None) -> None:
         cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint)
     except MisconfigurationException as error:
         raise ConfigError(str(error)) from error
+    except RuntimeError as error:  # of any kind; that of EarlyStopping is a setting to mend
+        if "conditioned on metric" not in str(error):
+            raise
+        raise ConfigError(f"--trainer.callbacks: {error}") from error
     except SystemExit as error:  # how Lightning ends after Ctrl-C
         command = cli.application.resume_command(cli.run_folder.path)
         print(f"stopped; continue with: {command}", file=sys.stderr)

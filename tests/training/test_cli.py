@@ -3,7 +3,7 @@
 import pytest
 
 from depthbal.adapters.age.application import AGE
-from depthbal.errors import ConfigError, DataError
+from depthbal.errors import ConfigError, DataError, RunFolderError
 from depthbal.training.depth import DEPTH
 from depthbal.training.settings import parsed_settings
 from depthbal.training.train import train
@@ -68,3 +68,22 @@ def test_a_callback_whose_default_is_an_enumeration_is_written_into_the_config(t
     config = tiny_config(tmp_path / "tiny.yaml")
     settings = parsed_settings(DEPTH, ["--config", str(config), "--trainer.callbacks=Timer"])
     assert settings["trainer"]["callbacks"]["init_args"]["interval"] == "step"
+
+
+def test_a_config_without_its_option_is_answered_with_the_option(tmp_path):
+    config = tiny_config(tmp_path / "tiny.yaml")
+    with pytest.raises(ConfigError, match=rf"given with --config {config}"):
+        train([str(config), "--out", str(tmp_path / "run")], config)
+
+
+def test_a_checkpoint_in_place_of_its_run_is_answered_with_the_run(finished_run):
+    file = finished_run / "checkpoints" / "last.ckpt"
+    with pytest.raises(RunFolderError, match=rf"is a file; .*holds it: {finished_run}$"):
+        train(["--resume", str(file)], file)
+
+
+def test_early_stopping_on_a_metric_that_is_not_logged_names_those_that_are(tmp_path):
+    callback = {"class_path": "EarlyStopping", "init_args": {"monitor": "val/loss"}}
+    config = tiny_config(tmp_path / "tiny.yaml", trainer={"callbacks": [callback]})
+    with pytest.raises(ConfigError, match=r"`val/loss` which is not available.*val/rmse"):
+        train_tiny(config, tmp_path / "run")

@@ -36,11 +36,12 @@ def test_a_bad_loss_on_a_gpu_is_found_within_n_steps():
         guard.on_train_batch_end(TRAINER, None, {"loss": fine}, None, 4)
 
 
-def test_parameters_are_looked_at_before_a_checkpoint():
+@pytest.mark.parametrize("hook", ["on_validation_start", "on_train_epoch_end"])
+def test_parameters_are_looked_at_before_validation_and_before_a_checkpoint(hook):
     network = torch.nn.Linear(2, 2)
-    guard = FiniteLoss()
-    guard.on_train_epoch_end(TRAINER, network)
+    look = getattr(FiniteLoss(), hook)
+    look(TRAINER, network)
     with torch.no_grad():
         network.weight[0, 0] = float("inf")
     with pytest.raises(TrainingError, match="parameters"):
-        guard.on_train_epoch_end(TRAINER, network)
+        look(TRAINER, network)
