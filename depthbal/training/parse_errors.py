@@ -44,7 +44,12 @@ def explain(message: str, known: Iterable[str] = ()) -> str:
         if fact and not fact.startswith(NOISE) and fact not in lines:
             lines.append(fact)
     if any(line.startswith("Problem with given class_path") for line in lines):
-        lines = [line for line in lines if not line.startswith("Expected a <class")]
+        # what else the setting might have been; a type with a value is of the class's own argument
+        lines = [
+            line
+            for line in lines
+            if not line.startswith("Expected a <class") or "Got value" in line
+        ]
     text = "\n  ".join(lines)
     text = re.sub(r'Parser key "([^"]+)":\n ', r"setting \1:", text)
     unknown = UNKNOWN_CLASS.search(text)

@@ -87,3 +87,18 @@ def test_early_stopping_on_a_metric_that_is_not_logged_names_those_that_are(tmp_
     config = tiny_config(tmp_path / "tiny.yaml", trainer={"callbacks": [callback]})
     with pytest.raises(ConfigError, match=r"`val/loss` which is not available.*val/rmse"):
         train_tiny(config, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("argument", "expected"),
+    [("--data.n_train=many", "int"), ("--data.size=24", "tuple")],
+)
+def test_a_value_of_another_type_is_shown_with_the_type_that_was_expected(
+    tmp_path, argument, expected
+):
+    config = tiny_config(tmp_path / "tiny.yaml")
+    with pytest.raises(ConfigError) as caught:
+        parsed_settings(DEPTH, ["--config", str(config), argument])
+    name, _, given = argument.removeprefix("--data.").partition("=")
+    text = f"setting {name}: Expected a <class '{expected}'>. Got value: {given}"
+    assert text in str(caught.value)
