@@ -30,10 +30,9 @@ def find_checkpoint(path: str | os.PathLike[str], checkpoint: str = "last") -> P
     if not file.is_file():
         there = sorted(found.name for found in file.parent.glob("*.ckpt"))
         reason = (
-            "it was trained without a validation split; use --checkpoint last, or train with "
-            "--data.val_fraction 0.1"
+            "no epoch was compared on a validation split; use --checkpoint last, or train with one"
             if checkpoint == "best" and there
-            else f"its first epoch was never finished; continue with tools/train.py --resume {path}"
+            else f"its first epoch was never finished; continue the training with --resume {path}"
         )
         raise RunFolderError(
             f"the run folder {path} has no checkpoints/{file.name}; there: "
@@ -58,7 +57,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         ) from error
     except Exception as error:  # truncation shows as one of many types
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise CheckpointError(f"{path} is truncated or no checkpoint: {reason}") from error
+        hint = "" if path.suffix == ".ckpt" else "; expected a run folder or its .ckpt file"
+        raise CheckpointError(f"{path} is truncated or no checkpoint{hint}: {reason}") from error
     entry = content.get("depthbal") if isinstance(content, dict) else None
     if not isinstance(entry, dict) or not isinstance(entry.get("format"), int):
         raise CheckpointError(f"{path} was not written by depthbal: it has no 'depthbal' entry")

@@ -98,5 +98,5 @@ def test_what_a_run_lacks_comes_with_its_reason_and_a_way_on(tmp_path):
     with pytest.raises(RunFolderError, match=r"first epoch was never finished.*--resume"):
         find_checkpoint(tmp_path)
     save(tmp_path / "checkpoints" / "last.ckpt")
-    with pytest.raises(RunFolderError, match=r"validation split.*--data\.val_fraction"):
+    with pytest.raises(RunFolderError, match=r"validation split; use --checkpoint last"):
         find_checkpoint(tmp_path, "best")

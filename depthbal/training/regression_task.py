@@ -1,9 +1,11 @@
 """The engine of every regression: optimizer, prior, noise, logging and checkpoints."""
 
 import logging
+from collections.abc import Sequence
 from typing import Any, ClassVar, Protocol, cast
 
 import pytorch_lightning as pl
+from pytorch_lightning import Callback
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
 from torch import Tensor, nn
 from torch.optim import AdamW
@@ -105,6 +107,16 @@ class RegressionTask(pl.LightningModule):
 
         Raises:
             ConfigError: They contradict; names the settings and what to give.
+        """
+
+    def check_callbacks(self, callbacks: Sequence[Callback]) -> None:
+        """Check that the trainer's callbacks can do their work, before anything is computed.
+
+        Args:
+            callbacks: The trainer's.
+
+        Raises:
+            ConfigError: One cannot; names it and what to give.
         """
 
     def initialise(self, histogram: Histogram) -> None:

@@ -1,5 +1,6 @@
 """Results as tables on the terminal."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -31,13 +32,25 @@ def metrics_table(title: str, metrics: dict[str, Any]) -> Table:
     return table
 
 
+def readout_words(metrics: Mapping[str, Any]) -> str:
+    """Return which read-out a result is of.
+
+    Example:
+        >>> row = {"overall": {"rmse": 1.0}}
+        >>> metrics = {"protocol": {"readout": "mean"}, "readout": {"raw": row, "mean": row}}
+        >>> readout_words(metrics)
+        'read-out mean (the raw output)'
+    """
+    name, values = metrics["protocol"]["readout"], metrics.get("readout", {})
+    # a loss without a noise scale has no other mean
+    same = name == "mean" and values.get("mean") == values.get("raw")
+    return f"read-out {name} (the raw output)" if same else f"read-out {name}"
+
+
 def print_metrics(console: Console, metrics: dict[str, Any]) -> None:
     """Print the balanced mask's table and that of all pixels, and say how they were averaged."""
     protocol = metrics["protocol"]
-    readout = f"read-out {protocol['readout']}"
-    values = metrics.get("readout", {})
-    if protocol["readout"] == "mean" and values.get("mean") == values.get("raw"):
-        readout += " (the raw output)"  # a loss without a noise scale has no other
+    readout = readout_words(metrics)
     if "posthoc" in protocol:
         readout += f", balanced afterwards (sigma {protocol['posthoc']['noise_sigma']:g})"
     if protocol["name"] == "eigen":

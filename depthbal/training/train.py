@@ -58,6 +58,7 @@ def train(
         cli.datamodule.prepare_data()
         cli.datamodule.setup("fit")  # bad data must not leave a run folder behind
         cli.model.check_data(cli.datamodule)
+        cli.model.check_callbacks(cli.trainer.callbacks)  # type: ignore[attr-defined]
         if step is None and hasattr(cli.datamodule, "train_histogram"):
             # counted before there are other processes: an error here must not leave them waiting
             cli.datamodule.train_histogram()

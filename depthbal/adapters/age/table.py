@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from depthbal.evaluation import GROUPS
+from depthbal.training.tables import readout_words
 
 METRICS = {"mae": "MAE", "gm": "GM", "bmae": "bMAE"}
 
@@ -17,10 +18,9 @@ Metrics = Mapping[str, Any]
 
 def print_result(console: Console, metrics: Metrics) -> None:
     """Print one run's result, a row per shot."""
-    protocol = metrics["protocol"]
-    label = protocol["label"]
+    label = metrics["protocol"]["label"]
     names = {**METRICS, "mse": "MSE", "bmse": "bMSE"}
-    title = f"{label['name']} in {label['unit']}, read-out {protocol['readout']}"
+    title = f"{label['name']} in {label['unit']}, {readout_words(metrics)}"
     table = _table(title, ["shot"], [*names.values(), "images"])
     for group in GROUPS:
         row = metrics[group]

@@ -1,8 +1,10 @@
 """The Lightning task of one label per image: whole networks, and heads on frozen backbones."""
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, Self, cast
 
 import torch
+from pytorch_lightning import Callback
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.optim import Adam
@@ -124,18 +126,21 @@ class AgeTask(RegressionTask):
             base = BaseRun(self.base_run, self.base_checkpoint)
             base.require_model(describe_module(self.model, MODELS))
 
-    def take_backbone(self, data: LabelDataModule) -> None:
-        """Load the base run's backbone, and have its features computed where they are cached.
+    def check_callbacks(self, callbacks: Sequence[Callback]) -> None:
+        """Check that no callback needs the images where their features take their place.
 
         Raises:
-            ConfigError: A callback would need the images besides.
+            ConfigError: One does.
         """
-        callbacks = cast(Any, self.trainer).callbacks
-        if self.cache_features and any(isinstance(one, FeatureSmoothing) for one in callbacks):
+        smooths = any(isinstance(one, FeatureSmoothing) for one in callbacks)
+        if smooths and self.retrain and self.cache_features:
             raise ConfigError(
                 "FeatureSmoothing goes over the images after every epoch, so their features cannot "
                 "be cached: give --model.cache_features false, or leave the callback out"
             )
+
+    def take_backbone(self, data: LabelDataModule) -> None:
+        """Load the base run's backbone, and have its features computed where they are cached."""
         if not self.starts_from_checkpoint:
             assert self.base_run is not None
             base = BaseRun(self.base_run, self.base_checkpoint)
@@ -151,6 +156,7 @@ class AgeTask(RegressionTask):
         if stage == "fit" and data is not None:
             self.check_data(data)
             if self.retrain:
+                self.check_callbacks(cast(Any, self.trainer).callbacks)
                 self.take_backbone(data)
             self.labels = data.label_range()
             if isinstance(self.criterion, RegressionLoss) and self.criterion.label_range is None:

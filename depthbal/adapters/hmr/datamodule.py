@@ -270,6 +270,11 @@ class HmrDataModule(SplitDataModule[PeopleDataset]):
             "fingerprint": None if train is None else self.fingerprint(),
         }
 
+    def describe_test(self) -> dict[str, Any]:
+        """Return what the test data are, whether or not the training data are there."""
+        of_training = ("mixing", "valid", "fits", "augment")
+        return {k: v for k, v in super().describe_test().items() if k not in of_training}
+
 
 def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()

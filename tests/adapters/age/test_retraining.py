@@ -149,6 +149,7 @@ def test_smoothing_of_cached_features_is_refused_before_they_are_computed(
     arguments = ["--config", CONFIGS / "rrt_fds.yaml", "--base", base, "--out", tmp_path / "run"]
     with pytest.raises(ConfigError, match=r"--model\.cache_features false"):
         retrain(*arguments, "--model.cache_features=true")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_base_that_is_no_run_is_refused(tmp_path):

@@ -109,7 +109,9 @@ def test_a_preset_trains_on_a_folder_of_spins_files(tmp_path: Path, preset: str)
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["overall"]["count"] == 20
     assert not (tmp_path / "run" / "checkpoints" / "best.ckpt").exists()  # nothing is held out
-    assert metrics["protocol"]["data"]["mixing"] == {"lsp": 1 / 3, "coco": 2 / 3}
+    versions = json.loads((tmp_path / "run" / "versions.json").read_text())
+    assert versions["data"]["mixing"] == {"lsp": 1 / 3, "coco": 2 / 3}
+    assert "mixing" not in metrics["protocol"]["data"]  # of the test split, scored again or not
 
 
 @pytest.mark.parametrize(
