@@ -152,21 +152,30 @@ def measure(
     times: dict[str, dict[int, list[float]]] = {name: {} for name in losses(setting)}
     peaks: dict[str, float] = {}
     for seed in seeds:
-        steps = {
-            name: make_step(setting, loss, trained, device, seed)
-            for name, loss in losses(setting).items()
-        }
-        for name, (step, kept) in steps.items():
-            times[name][seed] = []
-            peaks[name] = max(peaks.get(name, 0.0), peak_mib(step, device) + kept)
-        for _ in range(repeats):
-            for name, (step, _) in steps.items():
-                wait(device)
-                started = time.perf_counter()
-                step()
-                wait(device)
-                times[name][seed].append(time.perf_counter() - started)
+        for name, (turns, peak) in take_turns(setting, trained, device, repeats, seed).items():
+            times[name][seed] = turns
+            peaks[name] = max(peaks.get(name, 0.0), peak)
     return rows_of(times, peaks)
+
+
+def take_turns(
+    setting: Setting, trained: str, device: str, repeats: int, seed: int
+) -> dict[str, tuple[list[float], float]]:
+    """Return per loss the seconds of its turns and its peak memory in MiB."""
+    steps = {
+        n: make_step(setting, loss, trained, device, seed) for n, loss in losses(setting).items()
+    }
+    found: dict[str, tuple[list[float], float]] = {
+        name: ([], peak_mib(step, device) + kept) for name, (step, kept) in steps.items()
+    }
+    for _ in range(repeats):
+        for name, (step, _) in steps.items():
+            wait(device)
+            started = time.perf_counter()
+            step()
+            wait(device)
+            found[name][0].append(time.perf_counter() - started)
+    return found
 
 
 def rows_of(

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch._C._profiler import _EventType
 from torch.profiler import ProfilerActivity, profile
 
 from depthbal.errors import DepthbalError
@@ -54,7 +53,7 @@ def peak_mib(function: Callable[[], object], device: str) -> float:
     while events:
         event = events.pop()
         events += event.children
-        if event.tag == _EventType.Allocation:
+        if event.name == "[memory]":
             changes.append((event.start_time_ns, event.extra_fields))
     held: dict[int, int] = {}  # by address: what was there before the run does not count when freed
     now = peak = 0

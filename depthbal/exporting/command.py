@@ -42,6 +42,8 @@ def export(arguments: Sequence[str]) -> None:
     folder.require_checkpoint(known.checkpoint)
     require_depth(folder)
     require_format(known.format)
+    if known.out is not None:
+        _require_free(known.out, known.overwrite)
     sigma = None
     if known.posthoc is not None:
         sigma = posthoc_sigma(known.run, known.checkpoint, known.posthoc).noise_sigma

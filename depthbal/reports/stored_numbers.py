@@ -148,6 +148,8 @@ def _require_belonging(
     of_bins = scores(torch.as_tensor(sums), terms).tolist()
     for row in metrics.get("bins", ()):
         b = row["bin"]
+        if not 0 <= b < len(bins):
+            raise _apart(file, f"it has {len(bins)} bins, none of them bin {b}")
         found = dict(zip(names, of_bins[b], strict=True))
         if not _same(row, found, float(sums[b, terms.index("count")])):
             raise _apart(file, f"its sums give other numbers for bin {b}")

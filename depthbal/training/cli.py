@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from pydoc import locate
 from typing import Any
 
 import yaml
@@ -123,10 +124,21 @@ class TrainCLI(LightningCLI):
 
     def require_root(self) -> None:
         """Check that the data are there, before a network's published weights are downloaded."""
-        section = {"data": self.config.data.as_dict()}
-        data = build_data(self.application.data, section, (), "this run")
-        if isinstance(data, SplitDataModule):
-            data.check_root()
+        kind = locate(self.config.data.class_path)
+        if getattr(kind, "check_root", SplitDataModule.check_root) is SplitDataModule.check_root:
+            return  # nothing to look for, so nothing is built twice
+        section = {"data": self._plain_settings(self.config)["data"]}
+        build_data(self.application.data, section, (), "this run").check_root()  # type: ignore[attr-defined]
+
+    def _plain_settings(self, config: Namespace) -> dict[str, Any]:
+        """Return settings of plain values only.
+
+        By way of JSON, which writes an enumeration or a path, such as the default of a callback, as
+        its text.
+        """
+        text = self.parser.dump(config, format="json", skip_none=False, skip_validation=True)
+        settings: dict[str, Any] = json.loads(text)
+        return settings
 
     def settle_precision(self) -> None:
         """Put `default_precision` where ``trainer.precision`` is null, also in config.yaml.
@@ -177,9 +189,9 @@ class TrainCLI(LightningCLI):
             there = os.path.isfile if name == "weights" else os.path.isdir
             if isinstance(value, str | os.PathLike) and there(value):
                 settings[name] = os.path.abspath(value)
-        # by way of JSON, which writes an enumeration (the default of a callback) as its text
-        settings = self.parser.dump(config, format="json", skip_none=False, skip_validation=True)
-        return str(yaml.safe_dump(json.loads(settings), sort_keys=False, allow_unicode=True))
+        return str(
+            yaml.safe_dump(self._plain_settings(config), sort_keys=False, allow_unicode=True)
+        )
 
     def _choose_folder(self) -> RunFolder:
         if getattr(rank_zero_only, "rank", 0):
@@ -203,8 +215,7 @@ def _refuse_partial_test(config: Namespace) -> None:
         raise ConfigError(
             f"--trainer.limit_test_batches {limit} is not possible: a result is always that of the "
             "whole test split, so that results compare. Leave it out, or give null; fewer test "
-            "images are other data, such as --data.n_test 40 of RoomsDataModule, or a shorter list "
-            "in --data.test_csv of NYUD2DataModule"
+            "images are other data, such as --data.n_test 40 of RoomsDataModule or a shorter csv"
         )
 
 

@@ -17,6 +17,9 @@ from depthbal.training.runs import CheckpointName, RunFolder
 class _WithoutTrainer(TrainCLI):
     """Task and data of a run; a trainer would want the devices and loggers of the training."""
 
+    def require_root(self) -> None:
+        """Look for nothing: the test split's setup does, and wants no more than that split."""
+
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """Build none."""
         return None
@@ -64,7 +67,7 @@ def evaluate_again(
     """
     run.require_checkpoint(checkpoint)
     for flag in data_overrides:
-        if flag.startswith("-") and not flag.startswith("--data."):
+        if flag.startswith("--") and not flag.startswith("--data."):
             raise ConfigError(f"unknown option {flag}; of a run only --data.KEY can be changed")
     unused = ("logger", "callbacks", "plugins")  # of the trainer, that could not be built here
     arguments = ["--config", str(run.config), *(f"--trainer.{name}=null" for name in unused)]

@@ -66,8 +66,10 @@ def _arguments_of(path: str) -> list[str]:
 
 
 def _parameters(maker: object) -> list[str]:
-    """Return what a class or function takes; nothing where it does not say."""
+    """Return what a class or function takes by name; nothing where it does not say."""
     try:
-        return list(inspect.signature(maker).parameters)  # type: ignore[arg-type]
+        found = inspect.signature(maker).parameters.values()  # type: ignore[arg-type]
     except (TypeError, ValueError):
         return []
+    unnamed = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [parameter.name for parameter in found if parameter.kind not in unnamed]

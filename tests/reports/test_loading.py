@@ -161,6 +161,7 @@ def test_a_changed_mean_over_bins_is_noticed(tmp_path):
         (lambda m: m["per_bin_mean"]["few"].update(mae=0.5), r"few \(mask clamped\)"),
         (lambda m: m["readout"]["raw"]["all_pixels"]["many"].update(mae=0.5), r"many \(all raw\)"),
         (lambda m: m["bins"][3].update(bias=0.5), "bin 3"),
+        (lambda m: m["bins"][3].update(bin=500), "none of them bin 500"),
         (lambda m: m["calibration"]["all"]["few"].update(coverage=0.99), r"cover other.*\(all\)"),
         (lambda m: m["protocol"]["bins"]["edges"].reverse(), "its edges are others"),
         (lambda m: m["protocol"].update(readout="raw"), "its main read-out is 'clamped'"),

@@ -3,7 +3,6 @@
 import shutil
 
 import pytest
-import torch
 
 from tests.training.helpers import tiny_config, train_tiny
 
@@ -18,15 +17,6 @@ def own_cache(cache_folder, monkeypatch):
     """Keep rendered rooms and histograms of the tests apart from the user's."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache_folder))
     monkeypatch.delenv("DEPTHBAL_RUN", raising=False)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def one_thread():
-    """Tiny tensors are slower on several threads, and sums differ in the last digit."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

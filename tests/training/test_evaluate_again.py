@@ -62,6 +62,7 @@ def test_the_best_epoch_of_an_age_run_is_scored_by_its_own_protocol(age_run, cap
         (["--protocol", "eigen", "--seed", "1"], "--protocol, --seed: only for runs of"),
         (["--trainer.max_epochs", "3"], "only --data.KEY"),
         (["--data.peek", "3"], "did you mean peak"),
+        (["--data.batch_size", "-1"], "batch_size"),
     ],
 )
 def test_what_an_age_run_does_not_take_is_an_error(age_run, options, message):

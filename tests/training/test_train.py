@@ -1,5 +1,7 @@
 import csv
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -8,9 +10,11 @@ import depthbal
 from depthbal.data import RoomsDataModule
 from depthbal.errors import ConfigError, DataError, RunFolderError
 from depthbal.losses import GAILoss
+from depthbal.models import SmpDepth
 from depthbal.priors import GaussianMixture, Histogram
 from tests.training.helpers import (
     CONFIGS,
+    ROOMS,
     DropoutNet,
     Poison,
     PressCtrlC,
@@ -189,6 +193,28 @@ def test_overwrite_deletes_nothing_but_runs(tmp_path):
     with pytest.raises(RunFolderError, match="not a run folder"):
         train_tiny(config, tmp_path / "home", "--overwrite")
     assert (tmp_path / "home" / "thesis.tex").exists()
+
+
+class PlacedRooms(RoomsDataModule):
+    """Data of somebody's own, found in a folder."""
+
+    def __init__(self, place: Path = Path("somewhere"), **settings: Any) -> None:
+        super().__init__(**settings)
+        self.place = place
+
+    def check_root(self) -> None:
+        if not self.place.is_dir():
+            raise DataError(f"no rooms in {self.place}")
+
+
+def test_data_that_take_a_path_are_looked_for_before_the_network_is_built(tmp_path, monkeypatch):
+    data = {"class_path": f"{__name__}.PlacedRooms", "init_args": ROOMS["init_args"]}
+    config = tiny_config(tmp_path / "tiny.yaml", data=data)
+    run = train_tiny(config, tmp_path / "run", "--data.place", str(tmp_path))
+    assert f"place: {tmp_path}" in (run / "config.yaml").read_text()
+    monkeypatch.setattr(SmpDepth, "__init__", None)  # building one would fail
+    with pytest.raises(DataError, match="no rooms in somewhere"):
+        train_tiny(config, tmp_path / "other")
 
 
 def test_missing_data_leave_no_run_folder(tmp_path):

@@ -8,7 +8,7 @@
       depth       uint8 or uint16 (N, H, W), levels, 0 = no depth, likewise
       size        (N, 2), the height and width that a sample fills of H x W
       name, group text
-      checksum    CRC-32 of image, then depth, checked whenever both are read
+      checksum    CRC-32 of image, then depth, checked whenever both are loaded
       done        1 where a sample is written
       balanced_mask  optional, uint8 (N, h, w): the official test pixels
 

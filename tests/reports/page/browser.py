@@ -78,6 +78,7 @@ class Page:
 
     def __init__(self, driver, path) -> None:
         self.driver = driver
+        self.size(1200)  # whatever the last test left
         driver.get(path.as_uri())
         wait_until(lambda: self.run("return document.documentElement.dataset.ready"))
 

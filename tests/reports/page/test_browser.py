@@ -87,7 +87,6 @@ def test_every_figure_of_a_comparison_draws_and_nothing_is_wider_than_a_phone(dr
     ]
     numbers = [element.text for element in page.elements(".figure-number")]
     assert numbers == [f"Figure {k}." for k in range(1, 11)]
-    page.size(1200)
     assert page.complaints() == []
 
 
@@ -98,7 +97,6 @@ def test_a_label_of_many_words_fits_a_phone(driver, tmp_path):
     page.size(390)
     page.draw_all()
     assert page.run("return document.documentElement.scrollWidth") <= 390
-    page.size(1200)
 
 
 def test_five_runs_with_long_names_fit_a_phone(driver, tmp_path):

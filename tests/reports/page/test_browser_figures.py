@@ -90,12 +90,10 @@ def test_on_a_phone_what_is_touched_is_told_below_the_figure(driver, pair_page):
     page.choose("metric", "mae")
     assert f"{rmse[0]:.3f}" not in below.text  # of another metric
     assert page.complaints() == []
-    page.size(1200)
 
 
 def test_on_a_wide_screen_a_label_stands_beside_what_is_touched(driver, pair_page):
     page = Page(driver, pair_page)
-    page.size(1200)
     page.click_label("error", 2.5)
     wait_until(lambda: page.elements(LABELS))
     assert page.element("#figure-error .touched").text == ""
