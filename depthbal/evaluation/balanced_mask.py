@@ -235,17 +235,30 @@ def _warn_of_thin_bins(counts: IntArray, bins: LabelBins) -> list[int]:
     scored = np.flatnonzero(bins.scored)
     empty = [int(b) for b in scored if counts[b] == 0]
     thin = [int(b) for b in scored if 0 < counts[b] < RELIABLE_PIXELS]
-    if thin or empty:
-        fewest = int(counts[thin].min()) if thin else 0
-        parts = (
-            [f"fewer than {RELIABLE_PIXELS} pixels in {len(thin)} bins, the fewest {fewest}"]
-            if thin
-            else []
+    parts = []
+    if thin:
+        fewest = int(counts[thin].min())
+        parts.append(
+            f"fewer than {RELIABLE_PIXELS} pixels in {len(thin)} bins, the fewest {fewest}"
         )
-        parts += [f"no pixel in bins {empty}"] if empty else []
+    if empty:
+        parts.append(f"no pixel in {_stretches(empty)}")
+    if parts:
         warnings.warn(
             f"balanced mask: {'; '.join(parts)}. Numbers of these bins rest on little or nothing",
             UserWarning,
             stacklevel=3,
         )
     return empty
+
+
+def _stretches(places: Sequence[int]) -> str:
+    """Return increasing numbers of bins in words, neighbours together.
+
+    Example:
+        >>> _stretches([3, 7, 8, 9])
+        'bins 3, 7 to 9'
+    """
+    runs = np.split(places, np.flatnonzero(np.diff(places) > 1) + 1)
+    texts = [f"{run[0]} to {run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs]
+    return f"bin{'s' if len(places) > 1 else ''} {', '.join(texts)}"
