@@ -44,26 +44,42 @@ def run_command(arguments: Sequence[str], configs: Path) -> None:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     for flag in ("--check", "--density", "--out"):
         parser.add_argument(flag, type=Path)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[])
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--seeds", type=int, nargs="+")
     try:
         known, rest = parser.parse_known_args(arguments)
     except argparse.ArgumentError as error:
         raise ConfigError(str(error)) from error
-    if known.seeds and (rest or known.check or known.density):
-        raise ConfigError("--seeds is for the comparison on synthetic people, without settings")
+    _refuse_unused(known, rest)
+    seed = known.seed or 0
     if known.check is not None:
         print_check(Console(), known.check)
     elif known.density is not None:
-        draw_density(rest, known.density, configs / "paper.yaml", known.seed)
+        draw_density(rest, known.density, configs / "paper.yaml", seed)
     elif rest:
         if {"-h", "--help"} & set(rest):
             print(USAGE)
         train(arguments, configs / "paper.yaml", HMR)
     elif known.seeds:
-        compare_seeds(known.out or Path("runs/hmr-seeds"), configs, known.seeds, known.seed)
+        compare_seeds(known.out or Path("runs/hmr-seeds"), configs, known.seeds, seed)
     else:
-        compare_synthetic(known.out, configs, known.seed)
+        compare_synthetic(known.out, configs, seed)
+
+
+def _refuse_unused(known: argparse.Namespace, rest: Sequence[str]) -> None:
+    """Say what a command line gives beside --check, --density or --seeds and is not used then."""
+    given = {f"--{name}" for name, value in vars(known).items() if value is not None}
+    takes: dict[str, set[str]] = {
+        "--check": set(),
+        "--density": set() if rest else {"--seed"},  # of the synthetic people
+        "--seeds": {"--out", "--seed"},
+    }
+    mode = next((mode for mode in takes if mode in given), None)
+    if mode is None:
+        return
+    settings = [] if mode == "--density" else rest
+    if unused := [*sorted(given - {mode} - takes[mode]), *settings]:
+        raise ConfigError(f"{mode} does not use {' '.join(unused)}; leave that out, or see --help")
 
 
 def draw_density(arguments: Sequence[str], path: Path, config: Path, seed: int = 0) -> None:

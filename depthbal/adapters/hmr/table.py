@@ -29,15 +29,22 @@ def summary(metrics: Mapping[str, Any], distance: str = "vertex") -> dict[str, A
 def medians(tables: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return tables of one structure as one table of the medians of their numbers.
 
+    A number that one of them lacks (None) has no median.
+
     Example:
         >>> medians([{"mse": {"mpjpe": value}} for value in (3.0, 9.0, 1.0)])
         {'mse': {'mpjpe': 3.0}}
     """
     columns = {key: [table[key] for table in tables] for key in tables[0]}
     return {
-        key: medians(found) if isinstance(found[0], Mapping) else statistics.median(found)
+        key: medians(found) if isinstance(found[0], Mapping) else _median(found)
         for key, found in columns.items()
     }
+
+
+def _median(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.median(known) if len(known) == len(values) else None
 
 
 def print_metrics(console: Console, metrics: dict[str, Any]) -> None:
@@ -78,17 +85,18 @@ def print_medians(console: Console, tables: Sequence[Mapping[str, Any]]) -> None
         console: Where.
         tables: table.json's content for every seed.
     """
-    seeds = len(tables)
-    table = _table(f"Medians of {seeds} seeds, by the vertex distance (mm)")
+    table = _table(f"Medians of {len(tables)} seeds, by the vertex distance (mm)")
     for name, row in medians(tables).items():
         for error in ERRORS:
             numbers = (row[error], *row[f"b{error}"].values())
-            table.add_row(name, TITLES[error], *(f"{number:.1f}" for number in numbers))
+            table.add_row(name, TITLES[error], *map(_number, numbers))
     console.print(table)
     for error in ERRORS:
         pairs = [[found[run][f"b{error}"]["tail10"] for run in ("gai", "mse")] for found in tables]
-        lower = sum(gai < mse for gai, mse in pairs)
-        text = f"{TITLES[error]} of the farthest 10 %: gai is below mse in {lower} of {seeds} seeds"
+        known = [pair for pair in pairs if None not in pair]
+        lower = sum(gai < mse for gai, mse in known)
+        text = f"{TITLES[error]} of the farthest 10 %: gai is below mse in {lower} of {len(known)} "
+        text += "seeds"
         console.print(text, highlight=False)
 
 
@@ -97,6 +105,10 @@ def _table(title: str) -> Table:
     for column in ("run", "error", "plain", *COLUMNS.values()):
         table.add_column(column, justify="left" if column in ("run", "error") else "right")
     return table
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
 
 
 def _cell(block: Mapping[str, Any], key: str) -> str:

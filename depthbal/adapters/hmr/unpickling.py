@@ -1,7 +1,7 @@
 """The arrays in a published SMPL pickle, without chumpy, SciPy or running code from the file."""
 
+import copyreg
 import pickle
-import pickletools
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -165,8 +165,8 @@ def read_pickled_arrays(path: str | Path, keys: Iterable[str]) -> dict[str, Arra
         raise DataError(f"there is no file {path}; expected a pickled SMPL body model")
     try:
         with path.open("rb") as file:
-            _refuse_extensions(file, path)
-            file.seek(0)
+            # a class kept from an earlier pickle would be used without asking find_class
+            copyreg.clear_extension_cache()
             content = _Reader(file, path).load()
     except DataError:
         raise
@@ -182,20 +182,6 @@ def read_pickled_arrays(path: str | Path, keys: Iterable[str]) -> dict[str, Arra
         except Exception as error:  # the file's own numbers may contradict each other in any way
             raise DataError(f"{path}: {key!r} is no array of numbers: {error!r}") from error
     return arrays
-
-
-def _refuse_extensions(file: Any, path: Path) -> None:
-    """Refuse codes of copyreg's registry: a class that was loaded before comes from its cache.
-
-    find_class is not asked for it then.
-    """
-    for opcode, code, _ in pickletools.genops(file):
-        if opcode.name in ("EXT1", "EXT2", "EXT4"):
-            raise DataError(
-                f"{path} asks for extension {code} of copyreg's registry; only arrays of NumPy, "
-                "scipy.sparse and chumpy are read from a pickle, because anything else could run "
-                "code"
-            )
 
 
 def _array(value: Any) -> Array:

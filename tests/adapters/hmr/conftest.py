@@ -3,7 +3,7 @@
 import pytest
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True, scope="package")
 def own_cache(tmp_path_factory):
     """Keep the tests' histograms apart from the user's."""
     with pytest.MonkeyPatch.context() as patch:

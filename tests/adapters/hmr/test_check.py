@@ -16,7 +16,7 @@ from depthbal.adapters.hmr.readiness import readiness
 from depthbal.adapters.hmr.synthetic import write_synthetic
 from depthbal.errors import DataError
 from depthbal.training.tool import run_tool
-from tools.train_hmr import main
+from tools.train_hmr import CONFIGS, main
 
 ROWS = {"coco": 20, "mpi_inf_3dhp": 20}
 WIDTH = "--model.model.init_args.features 64"
@@ -103,7 +103,7 @@ def test_the_settings_under_which_a_training_starts_are_named_and_do_start_it(
     change(root)
     assert readiness(root).ways == [(ready, settings)]
     common = ["--data.root", str(root), "--data.num_workers", "0", "--trainer.fast_dev_run", "1"]
-    common += ["--config", "configs/hmr/mse.yaml", "--out", str(root / "run")]
+    common += ["--config", str(CONFIGS / "mse.yaml"), "--out", str(root / "run")]
     given = [word for setting in settings for word in setting.split(" ", 1)]
     assert run_tool(main, [*common, *given]) == 0
     shutil.rmtree(root / "run", ignore_errors=True)

@@ -94,9 +94,24 @@ def test_several_seeds_leave_their_medians_and_go_on_after_an_interruption(
     assert "trained with other settings" in capsys.readouterr().err
 
 
-def test_seeds_are_for_the_comparison_only(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_tool(main, ["--seeds", "0", "1", "--trainer.max_epochs", "1"]) == 2
-    assert "--seeds" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("mode", "unused"),
+    [
+        (["--seeds", "0", "1"], ["--trainer.max_epochs", "1"]),
+        (["--check", "."], ["--nonsense"]),
+        (["--check", "."], ["--out", "elsewhere"]),
+        (["--check", "."], ["--density", "d.png"]),
+        (["--check", "."], ["--seed", "0"]),
+        (["--density", "d.png"], ["--out", "elsewhere.png"]),
+        (["--density", "d.png"], ["--seeds", "0"]),
+        (["--density", "d.png", "--data.root", "."], ["--seed", "1"]),
+    ],
+)
+def test_what_a_mode_would_not_use_is_refused(
+    capsys: pytest.CaptureFixture[str], mode: list[str], unused: list[str]
+) -> None:
+    assert run_tool(main, [*mode, *unused]) == 2
+    assert f"{mode[0]} does not use {unused[0]}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("preset", ["published"])
