@@ -47,17 +47,16 @@ def run(arguments: Sequence[str], tool: Path, configs: Path) -> None:
     """
     parser = _parser()
     known, rest = parser.parse_known_args(arguments)
-    if known.predict is not None:
-        predict(known.predict[0], known.predict[1], rest)
-        return
     config = last_config(rest)
     resumes = any(argument.partition("=")[0] == "--resume" for argument in rest)
     single = resumes or known.base is not None or config is not None
+    _refuse_unused(known, resumes, single)
+    if known.predict is not None:
+        predict(known.predict[0], known.predict[1], rest)
+        return
     if not single and {"-h", "--help"} & set(rest):
         parser.print_help()
         return
-    if single and known.seeds:
-        raise ConfigError("--seeds is for the comparison of the drawn faces, without --config")
     if known.base is not None:
         default = [] if config else ["--config", str(configs / "rrt_gai.yaml")]
         rest = _retraining([*default, *rest], known.base)
@@ -86,6 +85,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _refuse_unused(known: argparse.Namespace, resumes: bool, single: bool) -> None:
+    """Refuse options that what the command line asks for would ignore."""
+    for asked, purpose, unused in (
+        (known.predict, "--predict RUN FOLDER only writes ages", ("base", "density", "seeds")),
+        (known.density, "--density PNG only draws the labels of one training", ("seeds",)),
+        (resumes, "--resume RUN only continues a training", ("base", "density", "seeds")),
+        (single, "--config and --base are for a single training", ("seeds",)),
+    ):
+        given = [f"--{name}" for name in unused if getattr(known, name) is not None]
+        if asked and given:
+            raise ConfigError(f"{purpose}: leave out {', '.join(given)}")
+
+
 def _require_base(config: Path, arguments: Sequence[str]) -> None:
     """Say what a config that trains a head only lacks, before its settings are looked at."""
     given = any(argument.startswith("--model.base_run") for argument in arguments)
@@ -101,8 +113,8 @@ def _retraining(arguments: Sequence[str], base: str) -> list[str]:
 
     Other weights of another model would be fetched before the training compares the models.
     """
-    line = inherit(arguments, base)
     run = BaseRun(base)
+    line = run.inherit(arguments)
     ours = run.content["depthbal"]["model"]["init_args"] is not None
     if ours and not {"-h", "--help"} & set(arguments):
         model = parsed_settings(AGE, line)["model"]["model"]

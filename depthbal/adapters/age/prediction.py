@@ -10,6 +10,7 @@ from rich.progress import track
 
 from depthbal.adapters.age.images import ImageTransform
 from depthbal.checkpoint import find_checkpoint, read_checkpoint
+from depthbal.data.headers import check_files
 from depthbal.data.images import IMAGE_SUFFIXES, read_image
 from depthbal.errors import ConfigError, DataError, RunFolderError
 from depthbal.files import replacing
@@ -39,7 +40,8 @@ def predict_ages(
         RunFolderError: No such run or checkpoint.
         CheckpointError: The checkpoint is damaged or of a class that is not ours.
         ConfigError: The run predicts something else than one label per image.
-        DataError: A picture is unreadable.
+        DataError: A picture is unreadable, which is found before the first prediction where its
+            first and last bytes tell.
 
     Example:
         >>> import cv2, torch
@@ -65,6 +67,8 @@ def predict_ages(
     size = read_checkpoint(file)["depthbal"]["input"].get("size")
     if size is None:
         raise ConfigError(f"{run} is no run of tools/train_age.py; for depth: tools/predict.py")
+    for image in images:
+        check_files(str(image), None, str(image))
     predictor, transform = load_predictor(file, device=device), ImageTransform(size)
     found = []
     for image in track(images, "Predicting", transient=True, disable=not show_progress()):
@@ -89,20 +93,30 @@ def write_ages(run: Path, folder: Path, out: Path, overwrite: bool, device: str)
         device: Where to compute.
 
     Raises:
-        RunFolderError: `out` exists.
-        DataError: There is no picture.
+        RunFolderError: `out` exists or is a folder.
+        DataError: There is no folder, or no picture in it.
         DepthbalError: As `predict_ages`.
     """
+    if out.is_dir():
+        raise RunFolderError(f"{out} is a folder; give --out the name of a file")
     if out.exists() and not overwrite:
         raise RunFolderError(f"{out} exists; give another file with --out, or give --overwrite")
-    files = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-    if not (images := sorted(files)):
-        raise DataError(f"{folder} has no pictures (endings: {', '.join(IMAGE_SUFFIXES)})")
-    ages = predict_ages(run, images, device)
+    images = _pictures_in(folder)
     with replacing(out) as temporary, temporary.open("w", encoding="utf-8", newline="") as lines:
+        ages = predict_ages(run, images, device)  # where nothing can be written, nothing is begun
         rows = csv.writer(lines)
         rows.writerow(["path", *PredictedAge._fields])
         for image, found in zip(images, ages, strict=True):
             values = ["" if value is None else f"{value:.2f}" for value in found]
             rows.writerow([image.relative_to(folder).as_posix(), *values])
     print(f"{len(images)} ages: {out}")
+
+
+def _pictures_in(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        there = "is a file, not a folder of pictures" if folder.exists() else "does not exist"
+        raise DataError(f"{folder} {there}; give --predict RUN FOLDER the folder of the pictures")
+    files = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    if not (images := sorted(path for path in files if path.is_file())):
+        raise DataError(f"{folder} has no pictures (endings: {', '.join(IMAGE_SUFFIXES)})")
+    return images

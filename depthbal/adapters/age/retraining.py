@@ -38,7 +38,7 @@ class BaseRun:
         last = read_checkpoint(self.run.require_checkpoint("last"))
         self._require_finished(int(last["epoch"]) + 1)
         self.file = self.run.require_checkpoint(checkpoint)
-        self.content = read_checkpoint(self.file)
+        self.content = last if checkpoint == "last" else read_checkpoint(self.file)
         if not any(name.startswith(BACKBONE) for name in self.content["state_dict"]):
             raise RunFolderError(
                 f"{path} trained {self.content['depthbal']['model'].get('name')}, which is no "
@@ -94,16 +94,20 @@ class BaseRun:
         """Copy the backbone's weights and running statistics, exactly."""
         load_backbone(backbone, self.content, str(self.file))
 
-    def settings(self) -> list[str]:
-        """Return the command line that starts from the run's settings, without its weights' origin.
+    def inherit(self, arguments: Sequence[str]) -> list[str]:
+        """Return the command line that re-trains the head of this run.
 
-        What the base run's network started from need neither be downloaded nor be there any more.
+        The run's settings come first, so that those of the config and of the command line win. What
+        its network started from need neither be downloaded nor be there any more.
+
+        Args:
+            arguments: The command line without ``--base``.
         """
         settings = ["--config", str(self.run.config)]
         model = self._settings()["model"]["model"]
         if (model.get("init_args") or {}).get("weights") is not None:
             settings.append("--model.model.init_args.weights=null")
-        return settings
+        return [*settings, *arguments, f"--model.base_run={self.run.path.resolve()}"]
 
     def _settings(self) -> dict[str, Any]:
         settings: dict[str, Any] = yaml.safe_load(self.run.config.read_text(encoding="utf-8"))
@@ -132,14 +136,11 @@ def load_backbone(backbone: nn.Module, checkpoint: dict[str, Any], file: str) ->
 def inherit(arguments: Sequence[str], base: str) -> list[str]:
     """Return the command line that re-trains the head of a base run.
 
-    The base run's settings come first, so that those of the config and of the command line win.
-
     Args:
-        arguments: The command line without ``--base``.
+        arguments: The command line without ``--base``, see `BaseRun.inherit`.
         base: The base run's folder.
 
     Raises:
         RunFolderError: As `BaseRun`.
     """
-    run = BaseRun(base)
-    return [*run.settings(), *arguments, f"--model.base_run={run.run.path.resolve()}"]
+    return BaseRun(base).inherit(arguments)

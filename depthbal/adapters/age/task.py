@@ -103,6 +103,7 @@ class AgeTask(RegressionTask):
         self.base_run = base_run
         self.base_checkpoint: CheckpointName = base_checkpoint
         self.cache_features = cache_features
+        self._base: BaseRun | None = None  # read once, when the data are checked
         self.labels: tuple[float, float] | None = None
         if retrain:
             self.network.backbone.requires_grad_(False).eval()
@@ -122,9 +123,9 @@ class AgeTask(RegressionTask):
             RunFolderError: It is no run.
         """
         self.label = Label(data.label, data.unit)
-        if self.base_run is not None and not self.starts_from_checkpoint:
-            base = BaseRun(self.base_run, self.base_checkpoint)
-            base.require_model(describe_module(self.model, MODELS))
+        if self.base_run is not None and not self.starts_from_checkpoint and self._base is None:
+            self._base = BaseRun(self.base_run, self.base_checkpoint)
+            self._base.require_model(describe_module(self.model, MODELS))
 
     def check_callbacks(self, callbacks: Sequence[Callback]) -> None:
         """Check that no callback needs the images where their features take their place.
@@ -142,10 +143,9 @@ class AgeTask(RegressionTask):
     def take_backbone(self, data: LabelDataModule) -> None:
         """Load the base run's backbone, and have its features computed where they are cached."""
         if not self.starts_from_checkpoint:
-            assert self.base_run is not None
-            base = BaseRun(self.base_run, self.base_checkpoint)
-            base.warn_of_other_data(data)
-            base.load_into(self.network.backbone)
+            assert self._base is not None
+            self._base.warn_of_other_data(data)
+            self._base.load_into(self.network.backbone)
         if self.cache_features:
             with first_process_first(self.trainer):
                 use_features(data, self.network.backbone, self.trainer.strategy.root_device)

@@ -86,6 +86,19 @@ def test_help_names_what_the_command_adds(capsys):
         assert option in out
 
 
-def test_seeds_are_for_the_comparison_only(capsys):
-    assert tool("--config", str(CONFIGS / "vanilla.yaml"), "--seeds", "0", "1") == 2
-    assert "--seeds" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("line", "unused"),
+    [
+        ("--config vanilla.yaml --seeds 0 1", "--seeds"),
+        ("--base run --seeds 0 1", "--seeds"),
+        ("--density d.png --seeds 0 1", "--seeds"),
+        ("--resume run --base other", "--base"),
+        ("--resume run --density d.png", "--density"),
+        ("--predict run faces --base other", "--base"),
+        ("--predict run faces --base a --seeds 1 2 --density d.png", "--base, --density, --seeds"),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused_in_one_sentence(line, unused, capsys):
+    assert tool(*line.split()) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.endswith(f": leave out {unused}")

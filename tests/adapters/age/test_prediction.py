@@ -13,9 +13,9 @@ import yaml
 from scipy.stats import norm, truncnorm
 from torch import nn
 
-from depthbal.adapters.age import AgeRegressor
+from depthbal.adapters.age import AgeRegressor, prediction
 from depthbal.adapters.age.prediction import predict_ages, write_ages
-from depthbal.errors import ConfigError, DataError
+from depthbal.errors import ConfigError, DataError, RunFolderError
 from depthbal.losses import L1Loss
 from depthbal.rebuilding import part_of_state
 from depthbal.training.checkpoint_entry import describe_checkpoint
@@ -117,3 +117,60 @@ def test_a_folder_without_pictures_and_a_run_of_depth_are_refused(run, pictures,
     torch.save(content, tmp_path / "depth.ckpt")
     with pytest.raises(ConfigError, match=r"tools/predict\.py"):
         predict_ages(tmp_path / "depth.ckpt", sorted(pictures.rglob("*.png")))
+
+
+@pytest.fixture
+def no_prediction(monkeypatch):
+    """Any prediction fails: what is refused must be refused before."""
+    monkeypatch.setattr(prediction, "load_predictor", None)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "no image"])
+def test_an_unreadable_last_picture_is_named_before_the_first_prediction(
+    damage, run, pictures, tmp_path, no_prediction
+):
+    content = next(pictures.rglob("*.png")).read_bytes()
+    (tmp_path / "a.png").write_bytes(content)
+    (tmp_path / "z.png").write_bytes(content[:-40] if damage == "truncated" else b"text")
+    with pytest.raises(DataError, match=r"z\.png"):
+        write_ages(run, tmp_path, tmp_path / "out" / "ages.csv", overwrite=False, device="cpu")
+    assert not (tmp_path / "out" / "ages.csv").exists()
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_as_the_file_to_write_is_refused_before_the_first_prediction(
+    overwrite, run, pictures, tmp_path, no_prediction
+):
+    with pytest.raises(RunFolderError, match=r"is a folder; give --out the name of a file"):
+        write_ages(run, pictures, tmp_path, overwrite=overwrite, device="cpu")
+
+
+def test_a_place_that_takes_no_file_is_found_before_the_first_prediction(
+    run, pictures, tmp_path, no_prediction
+):
+    (tmp_path / "note").write_text("a file")
+    with pytest.raises(OSError, match="note"):
+        write_ages(run, pictures, tmp_path / "note" / "ages.csv", overwrite=False, device="cpu")
+
+
+def test_a_folder_named_like_a_picture_is_no_picture(run, pictures, tmp_path):
+    (tmp_path / "sub.jpg").mkdir()
+    content = next(pictures.rglob("*.png")).read_bytes()
+    (tmp_path / "sub.jpg" / "me.png").write_bytes(content)
+    write_ages(run, tmp_path, tmp_path / "ages.csv", overwrite=False, device="cpu")
+    _, line = (tmp_path / "ages.csv").read_text().splitlines()
+    assert line.startswith("sub.jpg/me.png,")
+
+
+def test_a_folder_of_pictures_that_is_missing_or_a_file_is_called_so(run, tmp_path):
+    (tmp_path / "me.png").write_text("a file")
+    for name, said in (("gone", "does not exist"), ("me.png", "is a file")):
+        with pytest.raises(DataError, match=rf"{name} {said}"):
+            write_ages(run, tmp_path / name, tmp_path / "ages.csv", overwrite=False, device="cpu")
+
+
+def test_a_run_without_a_checkpoint_says_how_its_training_goes_on(pictures, tmp_path, capsys):
+    assert tool("--predict", tmp_path, pictures, "--out", tmp_path / "ages.csv") == 2
+    said = capsys.readouterr().err
+    assert f"continue the training with --resume {tmp_path}" in said
+    assert "tools/train.py" not in said

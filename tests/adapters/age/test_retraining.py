@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 
-from depthbal.adapters.age import model, task
+from depthbal.adapters.age import model, retraining, task
 from depthbal.adapters.age.command import run as command
 from depthbal.errors import CheckpointError, ConfigError, RunFolderError
 from tests.adapters.age.helpers import CONFIGS, tiny_config, train_age, weights_of
@@ -85,6 +85,18 @@ def test_gai_has_two_components_and_learns_sigma_from_ten_at_a_rate_of_a_hundred
     steps = torch.load(gai / "checkpoints/last.ckpt", weights_only=True)["global_step"]
     # Adam moves a parameter by about its rate in every step, here in one direction
     assert abs(log_sigma.item() - math.log(10)) == pytest.approx(0.01 * steps, rel=0.3)
+
+
+def test_a_base_is_read_once_for_the_settings_and_once_for_the_training(
+    base, tmp_path, monkeypatch
+):
+    read, read_checkpoint = [], retraining.read_checkpoint
+    monkeypatch.setattr(
+        retraining, "read_checkpoint", lambda file: read.append(file) or read_checkpoint(file)
+    )
+    arguments = ["--config", CONFIGS / "rrt_gai.yaml", "--base", base, "--out", tmp_path / "run"]
+    retrain(*arguments, "--trainer.max_epochs=1")
+    assert [file.name for file in read] == ["last.ckpt", "last.ckpt"]
 
 
 def test_model_data_and_seed_come_from_the_base_run_and_the_schedule_from_the_config(gai, base):
