@@ -124,8 +124,9 @@ class AgeTask(RegressionTask):
         """
         self.label = Label(data.label, data.unit)
         if self.base_run is not None and not self.starts_from_checkpoint and self._base is None:
-            self._base = BaseRun(self.base_run, self.base_checkpoint)
-            self._base.require_model(describe_module(self.model, MODELS))
+            base = BaseRun(self.base_run, self.base_checkpoint)
+            base.require_model(describe_module(self.model, MODELS))
+            self._base = base
 
     def check_callbacks(self, callbacks: Sequence[Callback]) -> None:
         """Check that no callback needs the images where their features take their place.
