@@ -1,9 +1,23 @@
-"""Files that are either complete or absent; needs nothing but the standard library."""
+"""Files that are either complete or absent; nothing of a user's is replaced unasked."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from depthbal.errors import RunFolderError
+
+
+def require_free(path: Path, overwrite: bool) -> None:
+    """Check that a tool may write its ``--out`` file.
+
+    Raises:
+        RunFolderError: A folder is there, or a file that is not to be replaced.
+    """
+    if path.is_dir():
+        raise RunFolderError(f"{path} is a folder; give --out the name of a file")
+    if path.exists() and not overwrite:
+        raise RunFolderError(f"{path} exists; choose another name with --out, or give --overwrite")
 
 
 @contextmanager

@@ -13,9 +13,10 @@ import torch
 from numpy.typing import NDArray
 
 from depthbal.data.images import read_image
-from depthbal.errors import ConfigError, DepthbalError, RunFolderError
+from depthbal.errors import ConfigError, DepthbalError
 from depthbal.exporting.export import export_predictor
 from depthbal.exporting.formats import ENDINGS, require_format
+from depthbal.files import require_free
 from depthbal.predictor import Predictor, load_predictor
 from depthbal.training.posthoc import add_posthoc, posthoc_sigma
 from depthbal.training.run_config import load_datamodule, require_depth
@@ -43,7 +44,7 @@ def export(arguments: Sequence[str]) -> None:
     require_depth(folder)
     require_format(known.format)
     if known.out is not None:
-        _require_free(known.out, known.overwrite)
+        require_free(known.out, known.overwrite)
     sigma = None
     if known.posthoc is not None:
         sigma = posthoc_sigma(known.run, known.checkpoint, known.posthoc).noise_sigma
@@ -52,7 +53,7 @@ def export(arguments: Sequence[str]) -> None:
     path = known.out or folder.exported(
         ENDINGS[known.format], known.checkpoint, sigma, None if own else known.readout
     )
-    _require_free(path, known.overwrite)
+    require_free(path, known.overwrite)
     protocol = _protocol(folder.metrics("nyud2_dir", known.checkpoint, sigma), known.readout)
     predictor.readout = known.readout or predictor.readout
     images, what, tested = _images(folder, predictor, known, protocol)
@@ -96,13 +97,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
     add_posthoc(parser)
     return parser
-
-
-def _require_free(path: Path, overwrite: bool) -> None:
-    if path.is_dir():
-        raise RunFolderError(f"{path} is a folder; give --out the name of a file")
-    if path.exists() and not overwrite:
-        raise RunFolderError(f"{path} exists; choose another name with --out, or give --overwrite")
 
 
 def _images(

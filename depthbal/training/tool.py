@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from depthbal.errors import DepthbalError
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
+NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
 
 # Remarks of the libraries that somebody running a tool can do nothing about.
 UNHELPFUL_WARNINGS = (

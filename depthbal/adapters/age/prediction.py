@@ -12,8 +12,8 @@ from depthbal.adapters.age.images import ImageTransform
 from depthbal.checkpoint import find_checkpoint, read_checkpoint
 from depthbal.data.headers import check_files
 from depthbal.data.images import IMAGE_SUFFIXES, read_image
-from depthbal.errors import ConfigError, DataError, RunFolderError
-from depthbal.files import replacing
+from depthbal.errors import ConfigError, DataError
+from depthbal.files import replacing, require_free
 from depthbal.predictor import load_predictor
 from depthbal.training.callbacks import show_progress
 
@@ -97,10 +97,7 @@ def write_ages(run: Path, folder: Path, out: Path, overwrite: bool, device: str)
         DataError: There is no folder, or no picture in it.
         DepthbalError: As `predict_ages`.
     """
-    if out.is_dir():
-        raise RunFolderError(f"{out} is a folder; give --out the name of a file")
-    if out.exists() and not overwrite:
-        raise RunFolderError(f"{out} exists; give another file with --out, or give --overwrite")
+    require_free(out, overwrite)
     images = _pictures_in(folder)
     with replacing(out) as temporary, temporary.open("w", encoding="utf-8", newline="") as lines:
         ages = predict_ages(run, images, device)  # where nothing can be written, nothing is begun
