@@ -62,13 +62,15 @@ def density_figure(
 
 
 def require_picture(path: Path) -> None:
-    """Check that a path says which kind of picture to write there.
+    """Check that a path says which kind of picture to write there, and that nothing is there yet.
 
     Raises:
-        ConfigError: It ends otherwise than with .png, .svg or .pdf.
+        ConfigError: It ends otherwise than with .png, .svg or .pdf, or something is there.
     """
     if path.suffix.lower() not in PICTURES:
         raise ConfigError(f"expected a picture to write, {', '.join(PICTURES)}, got {path}")
+    if path.exists():
+        raise ConfigError(f"{path} exists; choose another name for the picture, or move it away")
 
 
 def save_figure(figure: Figure, path: Path) -> None:

@@ -36,7 +36,7 @@ defineFigure(
           ...errorRange(info, known),
         }),
         yaxis2: axis(view.palette, {
-          title: view.narrow ? "train" : "training<br>density (%)",
+          title: view.narrow ? "train" : `training<br>% per ${one(view.data.label.unit) || "unit"}`,
           domain: TRAINING_PANEL,
           rangemode: "tozero",
           nticks: 3,
