@@ -54,6 +54,7 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     python_requires=">=3.11,<3.13",
+    package_dir={"": "."},  # a plain path: a folder named depthbal must not hide the package
     packages=find_packages(include=["depthbal", "depthbal.*"]),
     package_data={"depthbal": ["py.typed"], "depthbal.reports.page": ["assets/*/*"]},
     install_requires=INSTALL_REQUIRES,
