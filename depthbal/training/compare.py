@@ -74,9 +74,8 @@ def compare_configs(
             _require_settings(config, settings)
             run = runs[config.stem][seed]
             commands[run] = missing_work(run, settings)
-    train_missing(
-        commands, train_tool
-    )  # settings and folders of all are checked before the first training
+    # settings and folders of all have been checked before the first training
+    train_missing(commands, train_tool)
     afterwards = posthoc_rows(runs, posthoc_sigma) if posthoc else {}
     results: Results = {}
     for name, folders in runs.items():
