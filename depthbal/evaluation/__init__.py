@@ -1,46 +1,31 @@
-"""Where along the label axis a model fails: bins, shots, metrics, the balanced mask, protocols."""
+"""Where along the label axis a model fails: bins, shots, scores, the balanced mask, protocols."""
 
 from depthbal.evaluation.balanced_mask import BalancedMask, balanced_mask, load_balanced_mask
-from depthbal.evaluation.bins import SHOTS, DepthBins, LabelBins
-from depthbal.evaluation.calibration import coverage_counts
-from depthbal.evaluation.eigen import EigenEvaluation, eigen_crop
+from depthbal.evaluation.bins import DEPTH, SHOTS, DepthBins, Label, LabelBins
 from depthbal.evaluation.examples import Example, choose_examples
-from depthbal.evaluation.joint import joint_histogram
-from depthbal.evaluation.label import DEPTH, Label
-from depthbal.evaluation.metrics import BinnedDepthMetrics, BinnedMetrics
-from depthbal.evaluation.protocol import Evaluation
-from depthbal.evaluation.samples import SampleEvaluation
-from depthbal.evaluation.scores import DEPTH_METRICS, GROUPS, LABEL_METRICS, metrics_of
-from depthbal.evaluation.summary import summarise
+from depthbal.evaluation.protocols import eigen_crop, eigen_mask
+from depthbal.evaluation.scores import Scores
+from depthbal.evaluation.summary import GROUPS, summarise
 from depthbal.evaluation.sums import binned_sums
-from depthbal.evaluation.terms import LABEL_TERMS, MIN_ERROR, MIN_PREDICTION, TERMS
+from depthbal.evaluation.terms import LABEL_TERMS, TERMS, metrics_of
 
 __all__ = [
     "DEPTH",
-    "DEPTH_METRICS",
     "GROUPS",
-    "LABEL_METRICS",
     "LABEL_TERMS",
-    "MIN_ERROR",
-    "MIN_PREDICTION",
     "SHOTS",
     "TERMS",
     "BalancedMask",
-    "BinnedDepthMetrics",
-    "BinnedMetrics",
     "DepthBins",
-    "EigenEvaluation",
-    "Evaluation",
     "Example",
     "Label",
     "LabelBins",
-    "SampleEvaluation",
+    "Scores",
     "balanced_mask",
     "binned_sums",
     "choose_examples",
-    "coverage_counts",
     "eigen_crop",
-    "joint_histogram",
+    "eigen_mask",
     "load_balanced_mask",
     "metrics_of",
     "summarise",

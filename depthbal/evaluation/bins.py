@@ -1,7 +1,7 @@
 """Bins of a label range and their many, medium and few shots."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,28 @@ from depthbal.errors import DataError
 from depthbal.evaluation import nyud2
 
 SHOTS = ("many", "medium", "few")
+
+
+class Label(NamedTuple):
+    """What is predicted: name and unit, for protocols, axes and tables, and its range if known.
+
+    Args:
+        name: in plain words.
+        unit: of predictions, truths and bin edges.
+        range: the values between which labels lie.
+
+    Example:
+        >>> Label("age", "years")
+        Label(name='age', unit='years', range=None)
+    """
+
+    name: str
+    unit: str
+    range: tuple[float, float] | None = None
+
+
+DEPTH = Label("depth", "m")
+"""Metric depth, the default of every evaluation."""
 
 
 class _Histogram(Protocol):
@@ -73,6 +95,9 @@ class LabelBins:
         if per_unit and not np.allclose(self.edges * per_unit, np.arange(len(self) + 1)):
             raise DataError(f"per_unit={per_unit} needs edges at 0, {1 / per_unit}, ...")
         self.shot_rule = shot_rule
+        self.rule = "edge_i <= label < edge_i+1, in float32; the last bin takes everything beyond"
+        if per_unit:
+            self.rule = f"bin = min(int(label * {per_unit:g}), {len(self) - 1}), in float32"
 
     def __len__(self) -> int:
         return len(self.edges) - 1
@@ -166,11 +191,8 @@ class LabelBins:
 
     def describe(self) -> dict[str, Any]:
         """Return the definition of bins and shots for a protocol, JSON-able."""
-        rule = "edge_i <= label < edge_i+1, in float32; the last bin takes everything beyond"
-        if self.per_unit:
-            rule = f"bin = min(int(label * {self.per_unit:g}), {len(self) - 1}), in float32"
         return {
-            "rule": rule,
+            "rule": self.rule,
             "edges": self.edges.tolist(),
             "scored": np.flatnonzero(self.scored).tolist(),
             "shots": {s: [i for i, x in enumerate(self.shots) if x == s] for s in SHOTS},

@@ -1,85 +1,534 @@
-"""Metrics as functions of the means of their terms."""
+"""The one accumulator of errors: sums per sample, bin, read-out and subset, and what follows."""
 
-from collections.abc import Callable, Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
+from torchmetrics import Metric
 
-from depthbal.evaluation.bins import SHOTS
-from depthbal.evaluation.terms import LABEL_TERMS, TERMS
+from depthbal.errors import ConfigError, DataError, RunFolderError
+from depthbal.evaluation.bins import DEPTH, SHOTS, Label, LabelBins
+from depthbal.evaluation.examples import Example, choose_examples
+from depthbal.evaluation.summary import GROUPS, summarise
+from depthbal.evaluation.sums import (
+    BinnedTruth,
+    check_preds,
+    checked_mask,
+    masked_index,
+    one_bin_each,
+)
+from depthbal.evaluation.terms import MIN_ERROR, MIN_PREDICTION, TERMS, metrics_of
+from depthbal.io import replacing, write_json
 
-GROUPS: tuple[str, ...] = ("overall", *SHOTS)
-"""All scored bins, and the bins of each shot."""
+LEVEL = 0.6827
+"""Nominal coverage of an interval: that of one standard deviation to either side of the mean."""
 
-Means = Mapping[str, Tensor]
+INTERVAL = (
+    "central 68.27 % interval of the normal N(p, sigma^2) truncated to the label range where there "
+    "is one; p the raw prediction, sigma the noise scale"
+)
+RESULT_FILE = "scores.npz"
 
-_FORMULAS: dict[str, tuple[tuple[str, ...], Callable[[Means], Tensor]]] = {
-    "rmse": (("squared",), lambda m: m["squared"].sqrt()),
-    "mse": (("squared",), lambda m: m["squared"]),
-    "mae": (("absolute",), lambda m: m["absolute"]),
-    "gm": (("log_absolute",), lambda m: m["log_absolute"].exp()),
-    "abs_rel": (("relative",), lambda m: m["relative"]),
-    "log10": (("log10",), lambda m: m["log10"]),
-    "silog": (
-        ("log_squared", "log_error"),
-        # rounding may leave a variance of zero slightly negative
-        lambda m: 100 * (m["log_squared"] - m["log_error"].square()).clamp(min=0).sqrt(),
-    ),
-    "delta1": (("delta1",), lambda m: m["delta1"]),
-    "delta2": (("delta2",), lambda m: m["delta2"]),
-    "delta3": (("delta3",), lambda m: m["delta3"]),
-    "bias": (("error",), lambda m: m["error"]),
-}
-
-_USED = {"count"}.union(*(needs for needs, _ in _FORMULAS.values()))
+Arrays = dict[str, npt.NDArray[Any]]
 
 
-def metrics_of(terms: Sequence[str]) -> tuple[str, ...]:
-    """Return the metrics that these terms determine; a term of no formula is one: its mean.
+class Scores(Metric):
+    """Errors of several read-outs of one model, per bin, shot and overall, of any scalar label.
 
-    Example:
-        >>> metrics_of(["count", "squared"])
-        ('rmse', 'mse')
-        >>> metrics_of(["count", "mpjpe"])
-        ('mpjpe',)
-    """
-    found = [name for name, (needs, _) in _FORMULAS.items() if set(needs) <= set(terms)]
-    return (*found, *(term for term in dict.fromkeys(terms) if term not in _USED))
-
-
-DEPTH_METRICS: tuple[str, ...] = metrics_of(TERMS)
-"""All metrics of depth in metres."""
-
-LABEL_METRICS: tuple[str, ...] = metrics_of(LABEL_TERMS)
-"""The metrics of labels that may be zero or negative."""
-
-
-def scores(sums: Tensor, terms: Sequence[str]) -> Tensor:
-    """Turn sums of terms into metrics.
-
-    | metric | value, with <x> the mean of a term |
-    |---|---|
-    | rmse, mse, mae, bias | sqrt <squared>, <squared>, <absolute>, <error> (prediction - truth) |
-    | gm | exp <log_absolute>, the geometric mean of the absolute errors |
-    | abs_rel, log10, delta1..3 | <relative>, <log10>, <delta1..3> |
-    | silog | 100 sqrt(<d^2> - <d>^2), d = ln prediction - ln truth, as KITTI defines it |
-    | any other term | its mean |
+    For every sample, bin, read-out and subset of pixels the float64 sums of the terms are kept,
+    empty bins of a sample excepted; besides the joint histogram of truth and prediction and the
+    coverage of intervals. All of it adds up over batches and processes, and every reported number
+    follows from it. `compute` gives what metrics.json holds, `save` writes it and scores.npz.
 
     Args:
-        sums: (..., terms) float64 sums, "count" among them.
-        terms: the names of the last dimension.
+        bins: bins and shots of the label.
+        readouts: names of the predictions that `update` gets.
+        main: the read-out of the top-level numbers.
+        terms: what is summed: `TERMS` for depth, `LABEL_TERMS` for labels that may be 0 or below,
+            ("count", ...) with the names of errors that are measured elsewhere.
+        label: what is predicted.
+        main_metric: the metric that reports open with.
+        subsets: names of the subsets of pixels that `update` gets beside all of them; with "mask",
+            the balanced mask, the top-level numbers are those of the mask.
+        averaging: whether the top-level groups are pooled over pixels or means over images.
+        balanced: metrics that get a second form beside them, the mean over non-empty bins, under
+            their name with a "b" before it (bmae, bmse).
+        columns: names of further numbers per sample, kept for the caller.
+        protocol: what only the caller knows: "name", the mask, the data.
+        **kwargs: of `torchmetrics.Metric`.
 
-    Returns:
-        (..., metrics) in the order of `metrics_of(terms)`; NaN where the count is 0.
+    Raises:
+        ConfigError: `main` is no read-out; `main_metric` does not follow from the terms.
 
     Example:
-        >>> scores(torch.tensor([[4.0, 36.0]]).double(), ["count", "squared"])
-        tensor([[3., 9.]], dtype=torch.float64)
+        >>> from depthbal.evaluation import DepthBins
+        >>> scores = Scores(DepthBins([0, 2, 4], ["many", "few"]), ("raw",), "raw")
+        >>> target = torch.tensor([[[[1.0, 1.5, 3.0, 0.0]]]])
+        >>> scores.update({"raw": target + 0.5}, target, target > 0)
+        >>> result = scores.compute()
+        >>> result["overall"]["count"], result["few"]["bias"], result["protocol"]["readout"]
+        (3, 0.5, 'raw')
     """
-    count = sums[..., list(terms).index("count")]
-    means = {name: sums[..., k] / count for k, name in enumerate(terms)}
-    metrics = [
-        _FORMULAS[name][1](means) if name in _FORMULAS else means[name]
-        for name in metrics_of(terms)
-    ]
-    return torch.stack(metrics, dim=-1)
+
+    is_differentiable = False
+    full_state_update = False
+
+    def __init__(
+        self,
+        bins: LabelBins,
+        readouts: Sequence[str] = ("raw", "clamped", "mean"),
+        main: str = "mean",
+        *,
+        terms: Sequence[str] = TERMS,
+        label: Label = DEPTH,
+        main_metric: str = "rmse",
+        subsets: Sequence[str] = (),
+        averaging: Literal["pixels", "images"] = "pixels",
+        balanced: Sequence[str] = (),
+        columns: Sequence[str] = (),
+        protocol: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if main not in readouts:
+            raise ConfigError(f"main read-out {main!r} is not among the read-outs {list(readouts)}")
+        if "count" not in terms:
+            raise ConfigError(f'the terms must hold "count", got {list(terms)}')
+        for name in (main_metric, *balanced):
+            if name not in (known := metrics_of(terms)):
+                raise ConfigError(f"metric {name!r} is not among the metrics {list(known)}")
+        self.bins = bins
+        self.readouts, self.main = tuple(readouts), main
+        self.terms = tuple(dict.fromkeys(terms))
+        self.label, self.main_metric = label, main_metric
+        self.subsets = (*subsets, "all")
+        self.averaging, self.balanced, self.columns = averaging, tuple(balanced), tuple(columns)
+        self.given = dict(protocol or {})
+        self._table: Arrays | None = None
+        self._batches = 0
+        for name in ("order", "text", *(f"column_{column}" for column in columns)):
+            self.add_state(name, default=[], dist_reduce_fx="cat")
+        for subset in self.subsets:
+            for name in (f"lengths_{subset}", f"cells_{subset}"):
+                self.add_state(name, default=[], dist_reduce_fx="cat")
+            covered = torch.zeros(len(bins), 2, dtype=torch.float64)
+            self.add_state(f"coverage_{subset}", default=covered, dist_reduce_fx="sum")
+            for readout in self.readouts:
+                joint = torch.zeros(len(bins), len(bins) + 2, dtype=torch.int64)
+                self.add_state(f"joint_{subset}_{readout}", default=joint, dist_reduce_fx="sum")
+                self.add_state(f"sums_{subset}_{readout}", default=[], dist_reduce_fx="cat")
+
+    # ---- adding ----
+
+    def update(
+        self,
+        preds: Mapping[str, Tensor],
+        target: Tensor,
+        mask: Tensor | None = None,
+        names: Sequence[str] | None = None,
+        groups: Sequence[str] | None = None,
+        interval: tuple[Tensor, Tensor] | None = None,
+        subsets: Mapping[str, Tensor] | None = None,
+        indices: Tensor | None = None,
+    ) -> None:
+        """Add a batch of images or samples.
+
+        Args:
+            preds: for every read-out (images, ...) in label units, of the target's shape, such as
+                (images, 1, height, width) metres or (samples,) years.
+            target: the same shape, label units.
+            mask: the same shape, True counts; None counts all pixels with a scored bin.
+            names: of the images. Default: their numbers.
+            groups: what images must be resampled together by (the scene). Default: unknown.
+            interval: lower and upper end of the 68.27 % interval, label units, the same shape.
+            subsets: for every subset the same shape, True where it holds the pixel.
+            indices: (images,) their places in the data set, by which results are ordered over
+                processes; -1 is padding, which counts nowhere. Default: the order of the calls.
+
+        Raises:
+            DataError: a read-out or subset is missing; shapes differ; values under the mask are not
+                finite (the images are named).
+        """
+        mask = checked_mask(target, mask, names)
+        if set(preds) != set(self.readouts):
+            raise DataError(f"expected the read-outs {list(self.readouts)}, got {list(preds)}")
+        chosen = {"all": mask, **{k: torch.as_tensor(v) for k, v in (subsets or {}).items()}}
+        if set(chosen) != set(self.subsets):
+            raise DataError(f"expected the subsets {self.subsets[:-1]}, got {list(subsets or {})}")
+        for values in (*preds.values(), *(interval or ())):
+            check_preds(values, target, mask, names)
+        index = masked_index(target, mask, self.bins)
+        rows = self._add_samples(len(target), names, groups, indices)
+        for subset in self.subsets:
+            inside = checked_mask(target, chosen[subset].to(target.device), names)
+            part = index.masked_fill(~inside, -1)[rows]
+            truth = BinnedTruth(target[rows], part, len(self.bins))
+            for readout in self.readouts:
+                values = preds[readout][rows]
+                self._add_sums(subset, readout, truth.sums(values, self.terms))
+                self._add(f"joint_{subset}_{readout}", truth.joint(values, self.bins))
+            if interval is not None:
+                lower, upper = interval
+                self._add(f"coverage_{subset}", truth.coverage(lower[rows], upper[rows]))
+
+    def update_errors(
+        self,
+        errors: Mapping[str, Tensor],
+        label: Tensor,
+        names: Sequence[str] | None = None,
+        groups: Sequence[str] | None = None,
+        columns: Mapping[str, Tensor] | None = None,
+        indices: Tensor | None = None,
+    ) -> None:
+        """Add a batch of samples whose errors are measured elsewhere, such as joints of meshes.
+
+        Args:
+            errors: for every term but "count" (samples,), in the unit that the name stands for.
+            label: (samples,) in label units, by which the samples are binned.
+            names: as for `update`.
+            groups: as for `update`.
+            columns: for every name in `columns` (samples,).
+            indices: as for `update`.
+
+        Raises:
+            DataError: an error is missing; shapes differ; values are not finite.
+        """
+        expected = [term for term in self.terms if term != "count"]
+        if set(errors) != set(expected):
+            raise DataError(f"expected the errors {expected}, got {list(errors)}")
+        if label.ndim != 1:
+            raise DataError(f"expected a label of shape (samples,), got {tuple(label.shape)}")
+        mask = checked_mask(label, None, names)
+        for values in errors.values():
+            check_preds(values, label, mask, names)
+        rows = self._add_samples(len(label), names, groups, indices)
+        for name in self.columns:
+            getattr(self, f"column_{name}").append((columns or {})[name][rows].double())
+        sums = one_bin_each(errors, self.bins.index(label), len(self.bins), self.terms)
+        self._add_sums("all", self.main, sums[rows])
+
+    def _add_samples(
+        self,
+        samples: int,
+        names: Sequence[str] | None,
+        groups: Sequence[str] | None,
+        indices: Tensor | None,
+    ) -> Tensor | slice:
+        """Note what the samples are called; return those that are no padding."""
+        self._table = None
+        for what, given in (("names", names), ("groups", groups)):
+            if given is not None and len(given) != samples:
+                raise DataError(f"{len(given)} {what} for {samples} images")
+        order = indices.cpu() if indices is not None else torch.arange(samples) + self._batches
+        self._batches += samples
+        kept = (order >= 0).nonzero().flatten().tolist()
+        lines = [
+            f"{order[i] if names is None else names[i]}\n{'' if groups is None else groups[i]}\n"
+            for i in kept
+        ]
+        text = torch.tensor(list("".join(lines).encode()), dtype=torch.uint8, device=self.device)
+        self.text.append(text)  # type: ignore[operator,union-attr]
+        self.order.append(order[kept].to(self.device))  # type: ignore[operator,union-attr]
+        return slice(None) if len(kept) == samples else torch.tensor(kept, dtype=torch.int64)
+
+    def _add_sums(self, subset: str, readout: str, sums: Tensor) -> None:
+        """Keep (samples, bins, terms) sums, without the bins that a sample does not have."""
+        filled = sums[..., self.terms.index("count")] > 0
+        if readout == self.main:
+            getattr(self, f"lengths_{subset}").append(filled.sum(1).to(self.device))
+            getattr(self, f"cells_{subset}").append(filled.nonzero()[:, 1].to(self.device))
+        getattr(self, f"sums_{subset}_{readout}").append(sums[filled].to(self.device))
+
+    def _add(self, state: str, values: Tensor) -> None:
+        setattr(self, state, getattr(self, state) + values.to(self.device))
+
+    def reset(self) -> None:
+        """Forget all samples."""
+        super().reset()
+        self._table, self._batches = None, 0
+
+    # ---- what was added ----
+
+    def table(self) -> Arrays:
+        """Return everything that was added, as scores.npz holds it, samples in their order.
+
+        - "names", "groups": (samples,) text, the group "" where unknown; "column_NAME": (samples,)
+        - "lengths_SUBSET": (samples,) how many bins each sample has; "cells_SUBSET": those bins,
+          sample after sample; "sums_SUBSET_READOUT": (cells, terms) float64
+        - "joint_SUBSET_READOUT": (bins, bins + 2) int64, rows by the truth's bin, columns by the
+          prediction's: below the first edge, each bin, beyond the last edge
+        - "coverage_SUBSET": (bins, 2) truths inside their interval, and all that have one
+
+        Raises:
+            DataError: nothing was added.
+        """
+        if self._table is None:
+            if not self._batches:
+                raise DataError("nothing was evaluated: the test set gave no image")
+            self._table = self._collect()
+        return self._table
+
+    def _collect(self) -> Arrays:
+        def joined(state: str) -> npt.NDArray[Any]:
+            values = getattr(self, state)
+            values = values if isinstance(values, Tensor) else torch.cat(values)
+            return values.cpu().numpy()  # type: ignore[no-any-return]
+
+        order = np.argsort(joined("order"), kind="stable")
+        lines = bytes(joined("text")).decode().split("\n")
+        out: Arrays = {
+            "names": np.array(lines[0:-1:2], dtype=np.str_)[order],
+            "groups": np.array(lines[1::2], dtype=np.str_)[order],
+        }
+        for name in self.columns:
+            out[f"column_{name}"] = joined(f"column_{name}")[order]
+        for subset in self.subsets:
+            lengths = joined(f"lengths_{subset}")
+            first = np.cumsum(lengths) - lengths
+            moved = lengths[order]
+            # the cells of each sample in turn, samples in their order
+            inside = np.arange(moved.sum()) - np.repeat(np.cumsum(moved) - moved, moved)
+            cells = np.repeat(first[order], moved) + inside
+            out[f"lengths_{subset}"] = moved
+            out[f"cells_{subset}"] = joined(f"cells_{subset}")[cells]
+            out[f"coverage_{subset}"] = getattr(self, f"coverage_{subset}").cpu().numpy()
+            for readout in self.readouts:
+                key = f"{subset}_{readout}"
+                out[f"sums_{key}"] = joined(f"sums_{key}")[cells]
+                out[f"joint_{key}"] = getattr(self, f"joint_{key}").cpu().numpy()
+        return out
+
+    @property
+    def names(self) -> list[str]:
+        """What the samples are called, in their order."""
+        return self.table()["names"].tolist()  # type: ignore[no-any-return]
+
+    @property
+    def groups(self) -> list[str]:
+        """What the samples are resampled together by, "" where that is unknown."""
+        return self.table()["groups"].tolist()  # type: ignore[no-any-return]
+
+    @property
+    def headline(self) -> str:
+        """The subset of the top-level numbers."""
+        return self.subsets[0]
+
+    def column(self, name: str) -> npt.NDArray[np.float64]:
+        """Return a further number of every sample, (samples,)."""
+        return self.table()[f"column_{name}"]
+
+    def sums(
+        self, subset: str | None = None, readout: str | None = None
+    ) -> npt.NDArray[np.float64]:
+        """Return (samples, bins, terms) of a subset and read-out, by default the main ones."""
+        subset = self.headline if subset is None else subset
+        table, readout = self.table(), self.main if readout is None else readout
+        lengths = table[f"lengths_{subset}"]
+        out = np.zeros((len(lengths), len(self.bins), len(self.terms)))
+        sample = np.repeat(np.arange(len(lengths)), lengths)
+        out[sample, table[f"cells_{subset}"]] = table[f"sums_{subset}_{readout}"]
+        return out
+
+    def joint(self, subset: str | None = None, readout: str | None = None) -> npt.NDArray[np.int64]:
+        """Return the joint histogram (bins, bins + 2) of truth and prediction; see `table`."""
+        subset = self.headline if subset is None else subset
+        return self.table()[f"joint_{subset}_{self.main if readout is None else readout}"]
+
+    def coverage(self, subset: str | None = None) -> npt.NDArray[np.float64] | None:
+        """Return (bins, 2): truths inside their interval, and all; None without intervals."""
+        counts = self.table()[f"coverage_{self.headline if subset is None else subset}"]
+        return counts if counts.any() else None
+
+    def examples(self) -> list[Example]:
+        """Return which images show what the main read-out does; see `choose_examples`."""
+        return choose_examples(self.sums("all"), self.bins, self.terms)
+
+    # ---- numbers ----
+
+    def compute(self) -> dict[str, Any]:
+        """Return the contents of metrics.json: plain dicts, lists, floats, ints and None.
+
+        Top level: "overall", "many", "medium", "few" and "bins" of the main read-out, on the
+        balanced mask where there is one, else on all pixels; see `summarise`. Beside a mask
+        "all_pixels" has the same without it. With several read-outs "readout" has overall and the
+        shots of each. "calibration" is None unless intervals were given.
+
+        Raises:
+            DataError: no image, or no pixel that counts.
+        """
+        self._table = None  # over several processes the states are those of all of them here
+        self._batches = max(self._batches, 1)
+        self._table = self.table()
+        return self.result()
+
+    def result(self) -> dict[str, Any]:
+        """Return what `compute` returns, of a loaded result or after `compute`."""
+        block = {(s, r): self._block(s, r) for s in self.subsets for r in self.readouts}
+        everywhere, top = block["all", self.main], block[self.headline, self.main]
+        per_image = self.averaging == "images"
+        shown = top["per_image_mean"] if per_image else top
+        result = {
+            "protocol": self._protocol(top, everywhere),
+            **{group: shown[group] for group in GROUPS},
+            "bins": top["bins"],
+        }
+        if per_image or self.headline != "all":
+            result["all_pixels"] = everywhere
+        result |= {key: top[key] for key in ("per_image_mean", "per_bin_mean")}
+        if len(self.readouts) > 1:
+            result["readout"] = {name: self._of_readout(block, name) for name in self.readouts}
+        result["calibration"] = self._calibration()
+        return result
+
+    def _block(self, subset: str, readout: str) -> dict[str, Any]:
+        block = summarise(self.sums(subset, readout), self.bins, self.terms)
+        for name in self.balanced:
+            for group in GROUPS:
+                block[group][f"b{name}"] = block["per_bin_mean"][group][name]
+            for row in block["bins"]:
+                row[f"b{name}"] = row[name]
+        return block
+
+    def _of_readout(self, block: Mapping[tuple[str, str], dict[str, Any]], name: str) -> Any:
+        if self.averaging == "images":
+            return {group: block["all", name]["per_image_mean"][group] for group in GROUPS}
+        short = {
+            subset: {k: block[subset, name][k] for k in (*GROUPS, "per_image_mean", "per_bin_mean")}
+            for subset in self.subsets
+        }
+        if self.headline == "all":
+            return short["all"]
+        return {**short[self.headline], "all_pixels": short["all"]}
+
+    def _calibration(self) -> dict[str, Any] | None:
+        known = {s: counts for s in self.subsets if (counts := self.coverage(s)) is not None}
+        groups = self.bins.groups().numpy()
+        of_subset = {
+            subset: {
+                group: {"coverage": float(inside / of) if of else None, "count": int(of)}
+                for group, (inside, of) in zip(GROUPS, groups @ counts, strict=True)
+            }
+            for subset, counts in known.items()
+        }
+        return {"level": LEVEL, "interval": INTERVAL, **of_subset} if known else None
+
+    def _protocol(self, top: dict[str, Any], everywhere: dict[str, Any]) -> dict[str, Any]:
+        if not everywhere["overall"]["count"]:
+            raise DataError(
+                f"none of the {len(self.names)} images has a valid pixel in a scored bin; "
+                f"check the unit of the {self.label.name} ({self.label.unit}) and the mask"
+            )
+        sizes = {"pixels": top["overall"]["count"], "pixels_all": everywhere["overall"]["count"]}
+        if self.headline == "all" and self.averaging == "pixels":
+            sizes = {"samples": everywhere["overall"]["count"]}
+        return {
+            "name": "all samples" if self.headline == "all" else "balanced mask",
+            "label": self.label._asdict(),
+            "main_metric": self.main_metric,
+            "averaging": self._averaging_words(),
+            **({"readout": self.main, "readouts": list(self.readouts)} if self.main else {}),
+            **_definitions(metrics_of(self.terms), self.label.unit),
+            "images": len(self.names),
+            **sizes,
+            "bins": self.bins.describe(),
+            **self.given,
+        }
+
+    def _averaging_words(self) -> str:
+        if self.averaging == "images":
+            means = "overall, many, medium, few: mean over images"
+            return f"{means}; bins and all_pixels: pooled over pixels"
+        what = "samples" if self.headline == "all" else "pixels"
+        pooled = (
+            f"overall, many, medium, few and bins: pooled over {what}; per_image_mean: mean over "
+            "images; per_bin_mean: mean over non-empty bins"
+        )
+        ends = "" if self.headline == "all" else ". Top level: balanced mask; all_pixels: no mask"
+        return pooled + ends
+
+    # ---- files ----
+
+    def save(self, folder: str | Path, more: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Write scores.npz and, from it, metrics.json; return what metrics.json holds.
+
+        Args:
+            folder: where; made if it is missing.
+            more: entries that metrics.json gets besides.
+        """
+        about = {
+            "readouts": self.readouts,
+            "main": self.main,
+            "terms": self.terms,
+            "label": self.label,
+            "main_metric": self.main_metric,
+            "subsets": self.subsets[:-1],
+            "averaging": self.averaging,
+            "balanced": self.balanced,
+            "columns": self.columns,
+            "protocol": self.given,
+            "bins": {**self.bins.describe(), "unit_suffix": self.bins.unit_suffix},
+        }
+        result = {**self.result(), **(more or {})}
+        with replacing(Path(folder) / RESULT_FILE) as temporary:
+            np.savez_compressed(temporary, about=np.array(json.dumps(about)), **self.table())
+        write_json(Path(folder) / "metrics.json", result)
+        return result
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Return what `save` wrote into a folder, or into a file scores.npz.
+
+        Raises:
+            RunFolderError: there is none, or it is not ours.
+        """
+        file = Path(path) / RESULT_FILE if Path(path).is_dir() else Path(path)
+        try:
+            with np.load(file, allow_pickle=False) as stored:
+                table = dict(_arrays(stored))
+            about = json.loads(str(table.pop("about")[()]))
+            shown = about.pop("bins")
+            shots = {place: name for name in SHOTS for place in shown["shots"][name]}
+            edges = np.array(shown["edges"])
+            scored = np.isin(np.arange(len(edges) - 1), shown["scored"])
+            bins = LabelBins(
+                edges,
+                [shots.get(place) for place in range(len(scored))],
+                scored=scored,
+                shot_rule=shown["shot_rule"],
+            )
+            bins.rule, bins.unit_suffix = shown["rule"], shown["unit_suffix"]
+            about["label"] = Label(*about["label"])
+            scores = cls(bins, **about)
+        except FileNotFoundError as error:
+            raise RunFolderError(
+                f"{Path(path)} has no {RESULT_FILE}: nothing was evaluated there"
+            ) from error
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RunFolderError(
+                f"{file} is damaged or was not written by depthbal ({error}); evaluate again"
+            ) from error
+        scores._table, scores._batches = table, len(table["names"])
+        return scores
+
+
+def _arrays(stored: Any) -> Iterator[tuple[str, npt.NDArray[Any]]]:
+    for name in stored.files:
+        yield name, stored[name]
+
+
+def _definitions(metrics: Sequence[str], unit: str) -> dict[str, Any]:
+    """Return what the values of some metrics depend on."""
+    positive = ("log10", "silog", "delta1", "delta2", "delta3")
+    out: dict[str, Any] = {}
+    if raised := [name for name in positive if name in metrics]:
+        out |= {"min_prediction_m": MIN_PREDICTION, "min_prediction_applies_to": raised}
+    if "silog" in metrics:
+        out["silog"] = "100 * sqrt(mean d^2 - (mean d)^2), d = ln prediction - ln truth"
+    if "gm" in metrics:
+        out["gm"] = f"exp(mean ln max(|prediction - truth|, {MIN_ERROR:g} {unit}))"
+    return out

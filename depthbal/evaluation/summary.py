@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from depthbal.errors import DataError
-from depthbal.evaluation.bins import LabelBins
-from depthbal.evaluation.scores import GROUPS, metrics_of, scores
-from depthbal.evaluation.terms import TERMS
+from depthbal.evaluation.bins import SHOTS, LabelBins
+from depthbal.evaluation.terms import TERMS, metrics_of, scores
+
+GROUPS: tuple[str, ...] = ("overall", *SHOTS)
+"""All scored bins, and the bins of each shot."""
 
 _IMAGES = 512  # worked on at once: the temporaries do not grow with the test set
 

@@ -1,14 +1,12 @@
 """Float64 sums of the terms per image and bin: the only pass over the pixels."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from depthbal.errors import DataError
 from depthbal.evaluation.bins import LabelBins
-from depthbal.evaluation.calibration import coverage_counts
-from depthbal.evaluation.joint import joint_histogram
 from depthbal.evaluation.terms import TERMS, PixelErrors, pixel_term
 
 # Pixels worked on at once on a CPU: the float64 temporaries then stay in its cache.
@@ -131,6 +129,71 @@ class _Part:
     def _add_up(self, values: Tensor) -> Tensor:
         images, n_bins = self._shape
         return values.new_zeros(images * n_bins).scatter_add_(0, self._cell, values)
+
+
+def joint_histogram(preds: Tensor, index: Tensor, bins: LabelBins) -> Tensor:
+    """Count labels per bin of the truth and bin of the prediction.
+
+    J[b, c] = number of labels with bin(truth) = b and prediction in column c
+
+    Args:
+        preds: (n,) in label units, finite.
+        index: (n,) the bin of each truth, none of them -1.
+        bins: their bins.
+
+    Returns:
+        (bins, bins + 2) int64. Columns: predictions below the first edge, in each bin (scored or
+        not), beyond the last edge.
+
+    Example:
+        >>> bins = LabelBins([0, 1, 2])
+        >>> preds, target = torch.tensor([-0.5, 0.5, 1.5, 7.0]), torch.tensor([0.2, 0.2, 1.2, 9.0])
+        >>> joint_histogram(preds, bins.index(target), bins).tolist()
+        [[1, 1, 0, 0], [0, 0, 1, 1]]
+    """
+    columns = len(bins) + 2
+    cell = bins.column(preds).add_(index, alpha=columns)
+    return torch.bincount(cell, minlength=len(bins) * columns).view(len(bins), columns)
+
+
+def coverage_counts(
+    lower: Tensor, upper: Tensor, target: Tensor, index: Tensor, n_bins: int
+) -> Tensor:
+    """Count per bin how many truths lie in their interval, and how many there are.
+
+    Args:
+        lower: lower ends of any shape, label units.
+        upper: upper ends, the same shape.
+        target: truths, the same shape.
+        index: the bin of every truth, -1 where it does not count.
+        n_bins: number of bins.
+
+    Returns:
+        (bins, 2) float64: covered, counted.
+
+    Example:
+        >>> target, index = torch.tensor([1.0, 2.0, 2.5, 9.0]), torch.tensor([0, 1, 1, -1])
+        >>> coverage_counts(target - 1, torch.full((4,), 2.0), target, index, 2).tolist()
+        [[1.0, 1.0], [1.0, 2.0]]
+    """
+    inside = (lower <= target) & (target <= upper)
+    cell = (index * 2).add_(inside).flatten().add_(2)
+    missed, covered = torch.bincount(cell, minlength=2 * n_bins + 2).view(-1, 2)[1:].unbind(1)
+    return torch.stack([covered, missed + covered], dim=1).double()
+
+
+def one_bin_each(
+    errors: Mapping[str, Tensor], index: Tensor, n_bins: int, terms: Sequence[str]
+) -> Tensor:
+    """Return (samples, bins, terms): the errors of each sample in its one bin, if it has one."""
+    ones = torch.ones(len(index), dtype=torch.float64, device=index.device)
+    values = torch.stack(
+        [ones if term == "count" else errors[term].detach().double() for term in terms], dim=1
+    )
+    out = values.new_zeros(len(index), n_bins, len(terms))
+    counted = (index >= 0).nonzero().squeeze(1)
+    out[counted, index[counted]] = values[counted]
+    return out
 
 
 def masked_index(target: Tensor, mask: Tensor, bins: LabelBins) -> Tensor:

@@ -1,0 +1,64 @@
+"""Files that are either complete or absent; nothing of a user's is replaced unasked."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from depthbal.errors import RunFolderError
+
+
+def require_free(path: Path, overwrite: bool) -> None:
+    """Check that a tool may write its ``--out`` file.
+
+    Raises:
+        RunFolderError: A folder is there, or a file that is not to be replaced.
+    """
+    if path.is_dir():
+        raise RunFolderError(f"{path} is a folder; give --out the name of a file")
+    if path.exists() and not overwrite:
+        raise RunFolderError(f"{path} exists; choose another name with --out, or give --overwrite")
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary path beside ``path`` that takes its place when the block ends well.
+
+    Missing folders are made. The suffix stays the same, because writers such as OpenCV and NumPy go
+    by it; the process's number keeps processes that write the same file apart.
+
+    Args:
+        path: The file to write; on any error or interruption it stays as it was.
+
+    Raises:
+        OSError: The system cannot write there.
+
+    Example:
+        >>> import tempfile
+        >>> target = Path(tempfile.mkdtemp()) / "note.txt"
+        >>> with replacing(target) as temporary:
+        ...     _ = temporary.write_text("complete")
+        >>> target.read_text(), len(list(target.parent.iterdir()))
+        ('complete', 1)
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.stem}.{os.getpid()}.tmp{target.suffix}")
+    try:
+        yield temporary
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: str | os.PathLike[str], content: Any) -> None:
+    """Write ``content`` as JSON through a temporary file, so that a killed run leaves no half file.
+
+    Raises:
+        ValueError: ``content`` holds NaN or infinity.
+    """
+    text = json.dumps(content, indent=1, allow_nan=False)
+    with replacing(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
