@@ -231,9 +231,10 @@ class Report:
         assert self.comparison is not None
         units, pairs = self.comparison.units, (self.methods[0], self.methods[pair.second])
         over = f"This holds {'over' if units.count >= MIN_UNITS else 'only on'} {units.text} and"
-        single = [method for method in pairs if len(method.runs) == 1]
-        seeds = [len(method.runs) for method in pairs]
-        if len(single) == 2:
+        single, several = [], []
+        for method in pairs:
+            (several if len(method.runs) > 1 else single).append(method)
+        if not several:
             one, two = (self.results[method.runs[0]].run for method in single)
             networks = "these two trained networks; with one seed each"
             if one == two:
@@ -241,9 +242,10 @@ class Report:
             return f"{over} for {networks} nothing is claimed about the methods."
         if single:
             return (
-                f"{over} {max(seeds)} seeds of one of them; {single[0].name} is one trained "
-                "network, so nothing is claimed about its method."
+                f"{over} {len(several[0].runs)} seeds of {several[0].name}; {single[0].name} is "
+                "one trained network, so nothing is claimed about its method."
             )
+        seeds = [len(method.runs) for method in pairs]
         number = str(seeds[0]) if seeds[0] == seeds[1] else f"{seeds[1]} against {seeds[0]}"
         return f"{over} {number} seeds."
 

@@ -96,11 +96,13 @@ def markdown(report: Report) -> str:
         if len(method.runs) > 1
     ]
     sections = {"Comparison": [*seeds, *report.sentences, *report.notes], "Missing": report.gaps}
-    for title, columns, rows in facts(report.results):
-        named = [
-            [f"{c}: {v}" if c else v for c, v in zip(columns, vs, strict=True)] for _, vs in rows
+    for title, runs, rows in facts(report.results):
+        sections[title] = [
+            f"{name}: {values[0]}"
+            if len(set(values)) == 1
+            else f"{name}: {'; '.join(f'{v} for {run}' for v, run in zip(values, runs, strict=True))}"
+            for name, values in rows
         ]
-        sections[title] = [f"{row[0]}: {'; '.join(n)}" for row, n in zip(rows, named, strict=True)]
     for title, lines in sections.items():
         if lines:
             parts += [f"## {title}", "\n".join(f"- {literal(line)}" for line in lines)]
