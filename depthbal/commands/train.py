@@ -11,9 +11,9 @@ Trains the task that the config names, evaluates the last epoch per bin on the t
 the result, and writes a run folder with report.html. Without a config: the embedded rooms, no
 download, a few minutes.
 
-  --config NAME|FILE    a shipped config (rooms/gai, nyud2/gai, age/drawn/vanilla, hmr/synthetic/gai,
-                        ...) or your own; several are laid over each other, `base:` in a file names
-                        the one it is a difference to
+  --config NAME|FILE    a shipped config (rooms/gai, nyud2/gai, age/drawn/vanilla,
+                        hmr/synthetic/gai, ...) or your own; several are laid over each
+                        other; `base:` in a file names the one it is a difference to
   --out DIR             the run folder; default runs/NAME[-N]
   --overwrite           delete a run that is there
   --resume RUN          go on with a run in place, also after a kill
@@ -21,10 +21,10 @@ download, a few minutes.
 
 Settings that people change (anything in a config can be given so):
   --data.root DIR                          where the data are
-  --data FolderDataModule                  own folders rgb/ and depth/ in the place of a config's data
+  --data FolderDataModule                  folders rgb/ and depth/ instead of a config's data
   --data.batch_size N  --data.num_workers N  --data.seed N
-  --model.criterion NAME                   GAILoss BNILoss BMCLoss MSELoss L1Loss HuberLoss SILogLoss
-                                           FocalRLoss ReweightedLoss, or a class path of your own
+  --model.criterion NAME                   GAILoss BNILoss BMCLoss MSELoss L1Loss HuberLoss
+                                           SILogLoss FocalRLoss ReweightedLoss, or a class path
   --model.criterion.init_noise_sigma X     and --model.criterion.noise fixed|learned|depth
   --model.model.weights NAME|FILE|null     what the network starts from
   --model.weights_from RUN                 start from the network of another run, with
@@ -52,9 +52,12 @@ def main(arguments: Sequence[str]) -> None:
     own.add_argument("--overwrite", action="store_true")
     own.add_argument("--resume")
     known, rest = own.parse_known_args(given)
+    from rich.console import Console
+
     # short names of classes are those of imported ones
     import depthbal.data as data
     import depthbal.models as models
+    from depthbal.commands.tables import finish_training
     from depthbal.training import schedules
     from depthbal.training.settings import config_names, make_parser, parse
     from depthbal.training.train import train
@@ -71,4 +74,6 @@ def main(arguments: Sequence[str]) -> None:
     if {"-h", "--help"} & set(rest):
         print(HELP, end="")
         return
-    train(rest, known.out, known.overwrite, known.resume)
+    run, result = train(rest, known.out, known.overwrite, known.resume)
+    if result is not None:
+        finish_training(Console(), run.path, result)
