@@ -73,6 +73,8 @@ def _options(arguments: Sequence[str]) -> dict[str, Any]:
         given["vary"] = {key: values for key, *values in given["vary"]}
     if isinstance(options.get("settings"), Mapping):
         options["settings"] = [f"{key}={value}" for key, value in options["settings"].items()]
+    if "settings" in given:  # beside those of the file, over which they win
+        given["settings"] = [*_list(options.get("settings")), *given["settings"]]
     options |= given
     for needed in ("configs", "out"):
         if needed not in options:

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from contextlib import suppress
 
 HELP = """\
 usage: depthbal train [--config NAME|FILE] [--out DIR] [--SECTION.KEY VALUE ...]
@@ -66,10 +67,11 @@ def main(arguments: Sequence[str]) -> None:
     _ = models.ResNetMFF, models.SmpDepth, schedules.WarmupCosine
     if known.resume is None and not config_names(rest):
         rest = ["--config", "rooms/gai", *rest]
-    if rest[-2:] == ["--help", "all"] or "--print_config" in rest:
-        rest = [argument for argument in rest if argument not in ("--help", "all")]
-        wanted = rest if "--print_config" in rest else [*rest, "--help"]
-        parse(make_parser(), wanted)
+    if "--print_config" in rest:
+        parse(make_parser(), rest)
+        return
+    if rest[-2:] == ["--help", "all"]:
+        print_all(rest[:-2])
         return
     if {"-h", "--help"} & set(rest):
         print(HELP, end="")
@@ -77,3 +79,16 @@ def main(arguments: Sequence[str]) -> None:
     run, result = train(rest, known.out, known.overwrite, known.resume)
     if result is not None:
         finish_training(Console(), run.path, result)
+
+
+def print_all(arguments: Sequence[str]) -> None:
+    """Print every setting of trainer, task and data, of the classes that are named."""
+    from depthbal.training.settings import make_parser, parse
+
+    parser = make_parser()
+    parser.print_help()
+    settings = parse(parser, arguments)
+    for key in ("model", "data"):
+        print(f"\n--{key} {settings[key].class_path}:")
+        with suppress(SystemExit):
+            parser.parse_args([f"--{key}.help={settings[key].class_path}"])
