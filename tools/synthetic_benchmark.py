@@ -16,7 +16,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import torch
-from depthbal.training.tool import run_tool
+from depthbal.commands import run
 from measuring import machine
 
 
@@ -95,4 +95,4 @@ def _parser(columns: list[str], methods: list[str]) -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    raise SystemExit(run_tool(main))
+    raise SystemExit(run(main))
