@@ -18,9 +18,9 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from depthbal.commands import run
 from measuring import machine, peak_mib, result_paths, seconds, write_results
 
+from depthbal.commands import run
 from depthbal.losses.label_weights import smoothing_kernel
 from depthbal.models.feature_bins import feature_bins
 from depthbal.models.feature_smoothing import FeatureDistributionSmoothing

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from depthbal.commands import run
 from measuring import OPEN, machine, peak_mib, result_paths, seconds, write_results
 
+from depthbal.commands import run
 from depthbal.errors import DepthbalError
 from depthbal.losses import LOSSES, BMCLoss, BNILoss, FocalRLoss, GAILoss
 from depthbal.models import SmpDepth

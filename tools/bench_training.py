@@ -20,9 +20,9 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from bench_loader import write_rooms
-from depthbal.commands import run
 from measuring import OPEN, machine, peak_mib, result_paths, seconds, wait, write_results
 
+from depthbal.commands import run
 from depthbal.data import NYUD2DataModule
 from depthbal.data.packed.origin import find_origin
 from depthbal.data.packing import pack

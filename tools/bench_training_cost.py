@@ -20,10 +20,10 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from depthbal.commands import run
 from measuring import machine, peak_mib, result_paths, wait, write_results
 
 from depthbal.adapters.age import AgeRegressor
+from depthbal.commands import run
 from depthbal.errors import DepthbalError
 from depthbal.losses import (
     BMCLoss,

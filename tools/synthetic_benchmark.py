@@ -16,8 +16,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import torch
-from depthbal.commands import run
 from measuring import machine
+
+from depthbal.commands import run
 
 
 def main(arguments: Sequence[str]) -> None:
