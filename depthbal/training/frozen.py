@@ -1,4 +1,4 @@
-"""Features of a frozen backbone: computed once, kept in the user's cache, read in place of images."""
+"""Features of a frozen backbone: computed once, kept in the cache, read in place of images."""
 
 import hashlib
 from collections.abc import Iterator

@@ -2,16 +2,14 @@
 
 import copy
 import csv
-import hashlib
 import json
-from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -27,22 +25,7 @@ from depthbal.evaluation import Label, LabelBins
 from depthbal.priors import Histogram
 
 MEAN = STD = (0.5, 0.5, 0.5)
-MANY_ABOVE, FEW_BELOW = 100, 20  # training labels per bin, as published
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
-_MOST_BINS = 10_000
-_SHOWN = 5  # faulty rows or missing files that a message names
-
-Labels = NDArray[np.float64]
-
-
-class Samples(NamedTuple):
-    """A split: images uint8 (H, W, 3) RGB by index, labels (N,) and names, and where it is from."""
-
-    images: Any
-    labels: Labels
-    names: list[str]
-    fingerprint: str
-    independent: bool = False  # no two images show the same person
 
 
 class LabelledImages(SeededDataset[dict[str, Any]]):
@@ -50,35 +33,50 @@ class LabelledImages(SeededDataset[dict[str, Any]]):
 
     `size` pixels square by Pillow's bilinear filter, which widens where it shrinks; in training a
     random crop of as many after a black border of `padding`, and horizontal flips (Yang et al.,
-    "Delving into Deep Imbalanced Regression", ICML 2021).
+    "Delving into Deep Imbalanced Regression", ICML 2021). `read` gives an image, uint8 (H, W, 3)
+    RGB, by its index; `content` is a digest of all images and labels; names that are `grouped` are
+    what images are resampled together by.
     """
 
-    features: Tensor | None = None  # (N, D), see depthbal.training.frozen
+    features: Tensor | None = None  # (N, D) in place of the images, see depthbal.training.frozen
 
     def __init__(
-        self, samples: Samples, size: int, padding: int = 0, flip: float = 0.0, seed: int = 0
+        self,
+        read: Callable[[int], Image],
+        labels: Tensor,
+        names: Sequence[str],
+        content: str,
+        size: int,
+        *,
+        grouped: bool = False,
+        padding: int = 0,
+        flip: float = 0.0,
+        seed: int = 0,
     ) -> None:
         super().__init__(seed)
-        self.samples, self.size = samples, size
+        self.read, self.labels, self.names, self.grouped = read, labels.float(), names, grouped
+        self.content, self.size = content, size
         self.augment = shift_and_flip(size, padding, flip)
 
     def __len__(self) -> int:
-        return len(self.samples.labels)
+        return len(self.labels)
 
     def sample(self, index: int, seed: int) -> dict[str, Any]:
         """Return an image, float32 (3, size, size) in [-1, 1], or its features, and its label."""
-        name = self.samples.names[index]
+        name = self.names[index]
+        group = name if self.grouped else ""
+        about = {"label": self.labels[index], "index": index, "name": name, "group": group}
         if self.features is not None:
-            content = {"features": self.features[index]}
-        else:
-            content = {"image": self._prepare(self.samples.images[index], seed)}
-        return {
-            **content,
-            "label": torch.tensor(self.samples.labels[index], dtype=torch.float32),
-            "index": index,
-            "name": name,
-            "group": name if self.samples.independent else "",
-        }
+            return {"features": self.features[index], **about}
+        image = self.read(index)
+        if image.shape[:2] != (self.size, self.size):
+            pixels = torch.tensor(image).permute(2, 0, 1)[None]
+            pixels = interpolate(pixels, (self.size, self.size), mode="bilinear", antialias=True)
+            image = pixels[0].permute(1, 2, 0).numpy()
+        if self.augment is not None:
+            self.augment.set_random_state(*generators(seed))
+            image = self.augment(image=image)["image"]
+        return {"image": normalise(image, MEAN, STD), **about}
 
     def padding(self) -> dict[str, Any]:
         """Return the first sample without its label."""
@@ -91,22 +89,12 @@ class LabelledImages(SeededDataset[dict[str, Any]]):
         return other
 
     def fingerprint(self) -> str:
-        """Return a digest of labels, images and their size."""
-        return f"{self.samples.fingerprint} {self.size}"
-
-    def _prepare(self, image: Image, seed: int) -> Tensor:
-        if image.shape[:2] != (self.size, self.size):
-            pixels = torch.tensor(image).permute(2, 0, 1)[None]
-            pixels = interpolate(pixels, (self.size, self.size), mode="bilinear", antialias=True)
-            image = pixels[0].permute(1, 2, 0).numpy()
-        if self.augment is not None:
-            self.augment.set_random_state(*generators(seed))
-            image = self.augment(image=image)["image"]
-        return normalise(image, MEAN, STD)
+        """Return a digest of labels and images, and their size."""
+        return f"{self.content[:32]} {self.size}"
 
 
 class LabelledData(LabelData):
-    """Feed images with a scalar label each; subclasses give `samples` and `all_labels`.
+    """Feed images with a scalar label each; a subclass gives `dataset` and `labels`.
 
     Args:
         batch_size: samples per batch and process.
@@ -138,76 +126,40 @@ class LabelledData(LabelData):
         self.image_size, self.bin_width = image_size, bin_width
         self.augmentation = {"padding": padding, "flip": flip, "seed": seed}
 
-    def samples(self, split: Split) -> Samples | None:
-        """Return a split; None where there is no such split."""
-        raise NotImplementedError
-
-    def all_labels(self, split: Split) -> Labels:
-        """Return the labels of a split, (N,), without touching its images."""
-        raise NotImplementedError
-
-    def dataset(self, split: Split) -> LabelledImages | None:
-        """Return the images of a split, those of training augmented."""
-        found, more = self.samples(split), self.augmentation if split == "train" else {}
-        return None if found is None else LabelledImages(found, self.image_size, **more)
-
-    def labels(self, split: Split) -> Sequence[Tensor]:
-        """Return the labels of a split in one tensor, (N,) float64."""
-        return [torch.from_numpy(self.all_labels(split))]
+    def options(self, split: Split) -> dict[str, Any]:
+        """Return how the images of a split are prepared."""
+        return {"size": self.image_size, **(self.augmentation if split == "train" else {})}
 
     def train_histogram(self) -> Histogram:
         """Return the training labels' counts in bins over their own range."""
         if self.histogram is None:
-            labels = self.all_labels("train")
-            self.histogram = Histogram(self._edges(labels)).update(labels)
+            self.histogram = self._count("train")
         return self.histogram
 
-    def label_range(self) -> tuple[float, float]:
-        """Return the ends of the training labels' bins."""
-        edges = self.train_histogram().edges
-        return float(edges[0]), float(edges[-1])
-
     def bins(self) -> LabelBins:
-        """Return bins over the labels of all splits; many-shot: above 100 training labels, few-shot:
-        below 20, as published."""
-        edges = self._edges(*map(self.all_labels, SPLITS))
-        counts = Histogram(edges).update(self.all_labels("train")).counts
-        return LabelBins.from_counts(edges, counts, MANY_ABOVE, FEW_BELOW)
+        """Return bins over the labels of all splits, and the published shots."""
+        counted = self._count(*SPLITS)
+        return LabelBins.from_counts(counted.edges, counted.counts, many_above=100, few_below=20)
 
-    def _edges(self, *labels: Labels) -> Labels:
-        units = np.floor(np.concatenate(labels) / self.bin_width + 0.5)
-        low, high = units.min(), units.max()
-        if high - low >= _MOST_BINS:
-            ends = f"{low * self.bin_width:g} to {high * self.bin_width:g}"
+    def _count(self, *splits: Split) -> Histogram:
+        """Return the training labels' counts in bins over the range of some splits."""
+        labels = torch.cat([part for split in splits for part in self.labels(split)])
+        units = np.floor(labels.double().numpy() / self.bin_width + 0.5)
+        if units.max() - units.min() > 10_000:
+            ends = f"{labels.min():g} to {labels.max():g}"
             raise DataError(f"labels from {ends} need a larger --data.bin_width, or are wrong")
-        edges: Labels = (np.arange(low, high + 2) - 0.5) * self.bin_width
-        return edges
+        counted = Histogram((np.arange(units.min(), units.max() + 2) - 0.5) * self.bin_width)
+        for part in self.labels("train"):
+            counted.update(part)
+        return counted
 
-    def fingerprint(self) -> str:
-        """Return a digest of the training images and of the bins."""
-        text = f"{self.train_set.fingerprint()} {self.bin_width}"
-        return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-    def describe(self) -> dict[str, Any]:
-        """Return, JSON-able, what the data are."""
-        bins = {"bin_width": self.bin_width, "label_range": list(self.label_range())}
-        return {**super().describe(), "image_size": self.image_size, **bins}
+    def fingerprint(self) -> str | None:
+        """Return a digest of the training images."""
+        return None if self.train_set is None else str(self.train_set.fingerprint())
 
     def input_spec(self) -> dict[str, Any]:
         """Return how an image must be prepared for a network trained on these data."""
-        spec = {"short_side": None, "size": self.image_size}
-        return {**spec, "mean": list(MEAN), "std": list(STD)}
-
-
-class ImageFiles:
-    """Image files under a folder by their index, read when asked for."""
-
-    def __init__(self, root: Path, paths: list[str]) -> None:
-        self.root, self.paths = root, paths
-
-    def __getitem__(self, index: int) -> Image:
-        """Return an image, uint8 (H, W, 3) RGB."""
-        return read_image(self.root / self.paths[index])
+        return {"short_side": None, "size": self.image_size, "mean": [*MEAN], "std": [*STD]}
 
 
 class AgeDataModule(LabelledData):
@@ -224,17 +176,11 @@ class AgeDataModule(LabelledData):
         **kwargs: as for `LabelledData`.
 
     Raises:
-        DataError: naming file and rows: missing columns, labels that are no finite numbers, unknown
-            splits, no training or test rows; in `check_root` and `setup`, missing images; on
-            access, images that are truncated or unreadable.
+        DataError: naming the file: unusable rows, missing images; on access, unreadable ones.
 
     Example:
-        >>> import tempfile
-        >>> folder = Path(tempfile.mkdtemp())
-        >>> rows = "age,path,split\\n31,a.png,train\\n7,b.png,test\\n"
-        >>> _ = (folder / "ages.csv").write_text(rows)
-        >>> AgeDataModule(folder, "ages.csv").bins().shots[-1]  # of a single image of age 31
-        'few'
+        >>> AgeDataModule("faces", "agedb.csv").csv.as_posix()
+        'faces/agedb.csv'
     """
 
     def __init__(self, root: str | Path, csv: str | Path, *, label: str = "age", **kwargs: Any):
@@ -242,32 +188,47 @@ class AgeDataModule(LabelledData):
         self.root = Path(root).expanduser()
         self.csv = self.root / Path(csv).expanduser()
 
-    @cached_property
-    def rows(self) -> dict[Split, tuple[Labels, list[str]]]:
-        """Labels and image paths of every split."""
-        return read_labels_csv(self.csv, self.label.name)
+    def labels(self, split: Split) -> list[Tensor]:
+        """Return the labels of a split in one tensor, (N,) float64."""
+        rows = [float(row[0]) for row in self.rows if row[2] == split]
+        return [torch.tensor(rows, dtype=torch.float64)]
 
-    def all_labels(self, split: Split) -> Labels:
-        """Return the labels of a split, (N,)."""
-        return self.rows[split][0]
-
-    def samples(self, split: Split) -> Samples | None:
-        """Return the images of a split; None for validation without rows."""
-        labels, paths = self.rows[split]
+    def dataset(self, split: Split) -> LabelledImages | None:
+        """Return the images of a split, those of training augmented; None without rows."""
+        labels, paths = self.labels(split)[0], [row[1] for row in self.rows if row[2] == split]
         if not paths:
             return None
         self._require_images(paths)
         content = files_digest(self.root, paths, json.dumps(labels.tolist()))
-        return Samples(ImageFiles(self.root, paths), labels, paths, content)
+        read = partial(_read_listed, self.root, paths)
+        return LabelledImages(read, labels, paths, content, **self.options(split))
 
     def check_root(self) -> None:
         """Check the whole csv file, and that the images are there, without reading any."""
-        self.bins()
-        self._require_images([path for _, paths in self.rows.values() for path in paths])
+        self._require_images([row[1] for row in self.rows])
 
-    def describe(self) -> dict[str, Any]:
-        """Return, JSON-able, what the data are."""
-        return {**super().describe(), "source": str(self.csv.absolute())}
+    @cached_property
+    def rows(self) -> list[list[str]]:
+        """Label, image path and split of every row of the csv file."""
+        wanted = (self.label.name, "path", "split")
+        try:
+            with self.csv.open(encoding="utf-8-sig", newline="") as lines:
+                reader = csv.DictReader(lines, skipinitialspace=True)
+                reader.fieldnames = [name.strip() for name in reader.fieldnames or []]
+                rows = [[(row.get(name) or "").strip() for name in wanted] for row in reader]
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise DataError(f"{self.csv} is no readable csv file (--data.csv): {error}") from error
+        if faulty := [
+            f"row {n}: {','.join(row)}" for n, row in enumerate(rows, 2) if not _usable(*row)
+        ]:
+            raise DataError(
+                f"{self.csv}: {len(faulty)} of {len(rows)} rows are unusable ({_first(faulty)}): "
+                f"expected a finite number as {self.label.name} (another column: --data.label), a "
+                f"path, and train, val or test as split; the columns are {reader.fieldnames}"
+            )
+        if lacking := {"train", "test"} - {row[2] for row in rows}:
+            raise DataError(f"{self.csv}: no row has {' or '.join(lacking)} in the column 'split'")
+        return rows
 
     def _require_images(self, paths: list[str]) -> None:
         if missing := [path for _, path in missing_files(self.root, paths)]:
@@ -278,48 +239,16 @@ class AgeDataModule(LabelledData):
             )
 
 
-def read_labels_csv(file: Path, label: str) -> dict[Split, tuple[Labels, list[str]]]:
-    """Return labels (N,) and image paths of every split in a csv file; see `AgeDataModule`."""
-    wanted = (label, "path", "split")
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as lines:
-            reader = csv.DictReader(lines, skipinitialspace=True)
-            columns = reader.fieldnames = [name.strip() for name in reader.fieldnames or []]
-            if lacking := [name for name in wanted if name not in columns]:
-                raise DataError(
-                    f"{file} has no column {' and '.join(lacking)}, only {', '.join(columns)}; "
-                    "--data.label names the column of the label"
-                )
-            rows = [
-                (f"row {reader.line_num}", *((row[name] or "").strip() for name in wanted))
-                for row in reader
-            ]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(
-            f"{file} cannot be read ({error}); give --data.csv a csv text file, relative to "
-            "--data.root or absolute"
-        ) from error
-    if faulty := [": ".join((row[0], ",".join(row[1:]))) for row in rows if not _is_sample(*row)]:
-        raise DataError(
-            f"{file}: {len(faulty)} of {len(rows)} rows are unusable ({_first(faulty)}); expected a "
-            f"finite number as {label} (--data.label takes another column), a path, and train, val "
-            "or test"
-        )
-    found: dict[Split, tuple[Labels, list[str]]] = {}
-    for split in SPLITS:
-        own = [row for row in rows if row[3] == split]
-        found[split] = np.array([float(row[1]) for row in own]), [row[2] for row in own]
-        if not own and split != "val":
-            raise DataError(f"{file}: no row has {split!r} in the column 'split'")
-    return found
+def _read_listed(root: Path, paths: list[str], index: int) -> Image:
+    return read_image(root / paths[index])
 
 
-def _is_sample(row: str, value: str, path: str, split: str) -> bool:
+def _usable(label: str, path: str, split: str) -> bool:
     try:
-        return bool(np.isfinite(float(value)) and path and split in SPLITS)
+        return bool(np.isfinite(float(label)) and path and split in SPLITS)
     except ValueError:
         return False
 
 
 def _first(items: list[str]) -> str:
-    return ", ".join(items[:_SHOWN]) + (", ..." if len(items) > _SHOWN else "")
+    return ", ".join(items[:5]) + (", ..." if len(items) > 5 else "")

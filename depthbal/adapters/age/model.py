@@ -8,19 +8,12 @@ import torchvision
 from torch import Tensor, nn
 
 from depthbal.errors import ConfigError
-from depthbal.models.downloads import (
-    downloading,
-    timm_source,
-    torchvision_state_dict,
-    unknown_name,
-)
+from depthbal.models import downloads
 from depthbal.models.weights import is_weight_file, load_encoder_file
 
 
 class AgeRegressor(nn.Module):
-    """Predict one number per image: a backbone's pooled features times a linear head.
-
-    `backbone` gives features (B, D), `head` reads them, in float32 whatever the precision.
+    """Predict one number per image: `backbone` gives features (B, D), a linear `head` reads them.
 
     Args:
         backbone: a classification network of `library`, such as ``"resnet50"``.
@@ -33,13 +26,11 @@ class AgeRegressor(nn.Module):
         normalised images (B, 3, H, W) -> labels (B,)
 
     Raises:
-        ConfigError: an unknown backbone or weights name, a backbone without a linear classifier,
-            no such file, or no way to download.
-        CheckpointError: the file's parameters are not the backbone's.
+        ConfigError, CheckpointError: no such backbone, weights or file, none that fit, no linear
+            classifier, or no way to download.
 
     Example:
-        >>> model = AgeRegressor("test_resnet", library="timm").eval()
-        >>> model(torch.zeros(2, 3, 48, 48)).shape
+        >>> AgeRegressor("test_resnet", library="timm").eval()(torch.zeros(2, 3, 48, 48)).shape
         torch.Size([2])
     """
 
@@ -64,47 +55,41 @@ class AgeRegressor(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return labels (B,) for normalised images (B, 3, H, W)."""
-        label: Tensor = self.head(self.backbone(images))
-        return label
+        return self.head(self.backbone(images))  # type: ignore[no-any-return]
 
 
 class LabelHead(nn.Linear):
-    """One number per row of features, in float32: labels near 100 lie 0.5 apart in bfloat16."""
+    """Labels (B,) of features (B, D), in float32: those near 100 lie 0.5 apart in bfloat16."""
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return labels (B,) for features (B, D)."""
+        """Return labels (B,) whatever the precision of the features."""
         with torch.autocast(features.device.type, enabled=False):
             return super().forward(features.float()).squeeze(-1)
 
 
 def _timm(name: str, weights: str | None) -> tuple[nn.Module, int]:
-    """Return a backbone of timm without its classifier, and its number of features."""
+    """Return a network without its classifier, and its number of features."""
     if not timm.is_model(name.split(".")[0]):
-        raise unknown_name("backbone of timm", name, timm.list_models())
-    if weights is None:
-        network: Any = timm.create_model(name, num_classes=0)
-    else:
-        with downloading(weights, *timm_source(name, weights)):
-            network = timm.create_model(name, num_classes=0, pretrained=True)
-    return network, int(getattr(network, "head_hidden_size", None) or network.num_features)
+        raise downloads.unknown_name("backbone of timm", name, timm.list_models())
+    source = None if weights is None else downloads.timm_source(name, weights)
+    with downloads.downloading(str(weights), *(source or ("", True))):
+        network: Any = timm.create_model(name, num_classes=0, pretrained=source is not None)
+    return network, getattr(network, "head_hidden_size", None) or network.num_features
 
 
 def _torchvision(name: str, weights: str | None) -> tuple[nn.Module, int]:
-    """Return a backbone of torchvision without its last layer, and its number of features."""
+    """Return a network without its last layer, and its number of features."""
     known = torchvision.models.list_models(torchvision.models)
     if name not in known:
-        raise unknown_name("backbone of torchvision", name, known)
+        raise downloads.unknown_name("backbone of torchvision", name, known)
     network = torchvision.models.get_model(name, weights=None)
-    linear = [(path, part) for path, part in network.named_modules() if type(part) is nn.Linear]
-    path, classifier = linear[-1] if linear else ("", nn.Linear(1, 1))
-    if classifier.out_features != 1000 or hasattr(network, "aux_logits"):
-        raise ConfigError(
-            f"{name} has auxiliary outputs or does not end in a linear layer; take another "
-            "backbone, or library: timm"
-        )
+    linear = [path for path, part in network.named_modules() if type(part) is nn.Linear]
+    if not linear or hasattr(network, "aux_logits"):
+        raise ConfigError(f"{name} does not end in one linear layer; take another, or library timm")
     if weights is not None:
         published = torchvision.models.get_model_weights(name)
         choice = published["DEFAULT"].name if weights == "imagenet" else weights
-        network.load_state_dict(torchvision_state_dict(published, choice))
-    network.set_submodule(path, nn.Identity())
-    return network, classifier.in_features
+        network.load_state_dict(downloads.torchvision_state_dict(published, choice))
+    width: int = network.get_submodule(linear[-1]).in_features
+    network.set_submodule(linear[-1], nn.Identity())
+    return network, width

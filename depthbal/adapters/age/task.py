@@ -1,0 +1,56 @@
+"""The task of one label per image: whole networks, and heads on frozen backbones."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from depthbal.data.label_data import LabelData
+from depthbal.evaluation import GROUPS, Scores
+from depthbal.losses import RegressionLoss
+from depthbal.training.task import Task
+
+
+class AgeTask(Task):
+    """Train a network on one label per image, or its head alone (RRT, by `Task`'s settings).
+
+    A loss of ours without a label range gets that of the training labels. The best epoch is that of
+    the lowest bMAE on the validation split; a training reports its last one, the published rows
+    the best.
+
+    Source: Ren et al., CVPR 2022 (supplement 2.2); RRT: Yang et al., ICML 2021.
+
+    Example:
+        >>> from depthbal.adapters.age import AgeRegressor
+        >>> from depthbal.losses import L1Loss
+        >>> network = AgeRegressor("test_resnet", library="timm")
+        >>> task = AgeTask(network, L1Loss(), freeze=["backbone"])
+        >>> [name for name, parameter in task.named_parameters() if parameter.requires_grad]
+        ['model.head.weight', 'model.head.bias']
+    """
+
+    selection_metric = "val/bmae"
+    selection_title = "validation bMAE"
+    main_metric = "mae"
+    study_metrics = tuple(f"{group}.bmae" for group in GROUPS)
+
+    def prepare(self, data: Any) -> None:
+        """Take the range of the training labels."""
+        super().prepare(data)
+        self._take_range(data.label_range())
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the range of the labels that the checkpoint was trained on."""
+        super().on_load_checkpoint(checkpoint)
+        self._take_range(checkpoint["depthbal"]["label_range"])
+
+    def _take_range(self, ends: Sequence[float] | None) -> None:
+        if ends is not None:
+            self.labels = (ends[0], ends[1])
+            if isinstance(self.criterion, RegressionLoss) and self.criterion.label_range is None:
+                self.criterion.set_label_range(self.labels)
+
+    def make_scores(self, data: LabelData, split: Literal["val", "test"]) -> Scores:
+        """Return the empty scores of a split, with the balanced metrics of the benchmarks."""
+        scores = super().make_scores(data, split)
+        scores.balanced = ("mae", "mse")
+        scores.given["balanced"] = "bmae, bmse: mean over the bins with test samples of mae, mse"
+        return scores
