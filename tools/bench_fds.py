@@ -18,12 +18,12 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from depthbal.training.tool import run_tool
 from measuring import machine, peak_mib, result_paths, seconds, write_results
 
 from depthbal.losses.label_weights import smoothing_kernel
 from depthbal.models.feature_bins import feature_bins
 from depthbal.models.feature_smoothing import FeatureDistributionSmoothing
-from depthbal.training.tool import run_tool
 from tests import reference
 
 CHANNELS, SIZE = 128, (114, 152)  # of the published network before its last convolution

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from bench_loader import write_rooms
+from depthbal.training.tool import run_tool
 from measuring import OPEN, machine, peak_mib, result_paths, seconds, wait, write_results
 
 from depthbal.data import NYUD2DataModule
@@ -28,7 +29,6 @@ from depthbal.data.packing import pack
 from depthbal.errors import DepthbalError
 from depthbal.losses import MSELoss
 from depthbal.models import ResNetMFF
-from depthbal.training.tool import run_tool
 
 SIZE = (228, 304)
 MIN_DEPTH = 0.7

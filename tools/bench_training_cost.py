@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from depthbal.training.tool import run_tool
 from measuring import machine, peak_mib, result_paths, wait, write_results
 
 from depthbal.adapters.age import AgeRegressor
@@ -37,7 +38,6 @@ from depthbal.losses import (
 from depthbal.models import ResNetMFF, SmpDepth
 from depthbal.priors import GaussianMixture, Histogram
 from depthbal.training.feature_layer import find_layer
-from depthbal.training.tool import run_tool
 
 
 class Setting(NamedTuple):

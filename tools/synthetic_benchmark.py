@@ -16,9 +16,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import torch
-from measuring import machine
-
 from depthbal.training.tool import run_tool
+from measuring import machine
 
 
 def main(arguments: Sequence[str]) -> None:
