@@ -63,7 +63,7 @@ def test_testing_alone_renders_the_test_split_alone() -> None:
 def test_preparing_fills_the_cache_that_setup_reads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rooms_cache, "user_cache_path", lambda name: tmp_path / name)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     data = small(cache=True)
     data.prepare_data()
     assert len(list((tmp_path / "depthbal" / "rooms").glob("*.npz"))) == 3

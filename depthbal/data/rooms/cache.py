@@ -5,14 +5,11 @@ fraction of one. A run, its evaluation, its resume and every rank of a parallel 
 files.
 """
 
-from pathlib import Path
-
 import numpy as np
-from platformdirs import user_cache_path
 from torch.utils.data import Dataset
 
+from depthbal.data.cache import cache_file, drawn_arrays
 from depthbal.data.pairs import Depth, Image
-from depthbal.data.picture_cache import drawn_arrays
 from depthbal.data.rooms.source import RoomsSource, Split, key_of, room
 
 
@@ -62,14 +59,10 @@ def rooms_source(
     arrays = drawn_arrays(
         _Rendering(seed, split, count, size),
         {"images": ((*size, 3), np.uint8), "depths": (size, np.float32)},
-        cache_file(key) if cache else None,
+        cache_file("rooms", f"{key}.npz") if cache else None,
         title=f"Rendering rooms ({split})",
         workers=workers,
         progress=progress,
     )
     return RoomsSource(arrays["images"], arrays["depths"], split, key)
 
-
-def cache_file(key: str) -> Path:
-    """Return where pictures with this key are kept; the folder may be deleted at any time."""
-    return user_cache_path("depthbal") / "rooms" / f"{key}.npz"

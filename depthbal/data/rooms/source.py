@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from depthbal.data.pairs import Depth, Image
+from depthbal.data.pairs import Depth, Image, PairSource
 from depthbal.data.rooms.generate import random_scene
 from depthbal.data.rooms.render import render
 
@@ -44,7 +44,7 @@ def key_of(seed: int, split: Split, count: int, size: tuple[int, int]) -> str:
     return hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:32]
 
 
-class RoomsSource:
+class RoomsSource(PairSource):
     """The rendered pictures of one split, held in memory; each is a scene of its own.
 
     Args:
