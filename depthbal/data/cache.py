@@ -104,7 +104,9 @@ def drawn_arrays(
                     array[number * _CHUNK :][: len(part)] = part
         return arrays
 
-    return cached(file, load, draw, lambda path, arrays: np.savez(path, **arrays))
+    return cached(
+        file, load, draw, lambda path, arrays: np.savez(path, allow_pickle=False, **arrays)
+    )
 
 
 def _stack(pictures: list[tuple[NDArray[Any], ...]]) -> list[NDArray[Any]]:

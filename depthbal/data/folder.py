@@ -145,7 +145,7 @@ class FolderDataModule(DepthDataModule):
         if is_packed(self.root):
             short_side = self.count_transform.short_side
             return open_root(self.root, split, ("folder",), short_side, settings)
-        return folder_pairs(self.root, split, *(value for value, _ in settings.values()))
+        return folder_pairs(self.root, split, self.rgb, self.depth, self.scale, self.invalid)
 
     def _quantum(self, source: FilePairs | PackedPairs) -> float | None:
         """Return the depth of one level where it is coarse enough to show in the histogram."""

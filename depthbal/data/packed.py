@@ -31,6 +31,7 @@ from depthbal.files import replacing
 
 FORMAT, VERSION = "depthbal packed pairs", 2
 SPLITS = ("train", "val", "test", "whole")
+_PARTS = ("image", "depth")
 _TOOL = "tools/prepare_nyud2.py"
 
 
@@ -64,7 +65,7 @@ class PackedPairs(PairSource):
             self._content = bytes(group.attrs["content"]).decode()
             self._sizes: list[list[int]] = group["size"][()].tolist()
             self._names, self._groups = (group[key].asstr()[()] for key in ("name", "group"))
-        self._opened: tuple[int, Any] = 0, None  # the process that opened the split, the split
+        self._opened: tuple[int, dict[str, Any]] = 0, {}  # by which process; file and data sets
 
     def __len__(self) -> int:
         return len(self._sizes)
@@ -120,17 +121,18 @@ class PackedPairs(PairSource):
         height, width = self._sizes[index]
         try:
             if self._opened[0] != os.getpid():
-                self._opened = 0, None  # what a fork brought along is closed, and then opened anew
+                self._opened = 0, {}  # what a fork brought along is closed, and then opened anew
                 # without a chunk cache, a sample's bytes go straight into its array
                 file = h5py.File(self.path, "r", rdcc_nbytes=0)
-                self._opened = os.getpid(), (file, file[self.split])
-            stored: NDArray[Any] = self._opened[1][1][key][index, :height, :width]
+                split = file[self.split]
+                self._opened = os.getpid(), {"file": file, **{key: split[key] for key in _PARTS}}
+            stored: NDArray[Any] = self._opened[1][key][index, :height, :width]
         except (OSError, KeyError, ValueError) as error:
             raise DataError(f"{self.path}: {self.name(index)} cannot be read ({error})") from error
         return stored
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_opened": (0, None)}
+        return {**self.__dict__, "_opened": (0, {})}
 
 
 def is_packed(root: Path) -> bool:

@@ -157,7 +157,8 @@ def write_split(group: Any, packable: Packable, sizes: EvalTransform, progress: 
     count, names = len(packable.names), packable.names
     if count == 0:
         raise DataError(f"the {packable.split} split is empty; expected at least one pair")
-    title, stored, extents = f"Packing the {packable.split} split", {}, []
+    title, extents = f"Packing the {packable.split} split", []
+    stored: dict[str, Any] = {}
     digest, scale = hashlib.sha256(), 0.0
     pairs = track(_prepared(packable, sizes), title, count, transient=True, disable=not progress)
     for index, (image, levels, unit) in enumerate(pairs):
@@ -177,7 +178,7 @@ def write_split(group: Any, packable: Packable, sizes: EvalTransform, progress: 
             if height > dataset.shape[1] or width > dataset.shape[2]:
                 dataset.resize(np.maximum(dataset.shape, (count, *array.shape)))
             dataset[index, :height, :width] = array
-            digest.update(np.ascontiguousarray(array))
+            digest.update(array.tobytes())
         extents.append((height, width))
     digest.update(repr((scale, stored["depth"].dtype, extents, names, packable.groups)).encode())
     group.attrs["scale"], group.attrs["content"] = scale, np.bytes_(digest.hexdigest())
@@ -242,8 +243,8 @@ def own_splits(root: Path, settings: dict[str, Any]) -> Iterator[Packable]:
     """Yield the splits of an own folder."""
 
     def levels(path: Path) -> Levels:
-        reading = (settings[name] for name in ("scale", "invalid"))
-        return to_levels(read_raw_depth(path), *reading, str(path), settings["step"])
+        scale, invalid, step = (settings[name] for name in ("scale", "invalid", "step"))
+        return to_levels(read_raw_depth(path), scale, invalid, str(path), step)
 
     names = ("rgb", "depth", "scale", "invalid")
     for split in split_folders(root) or ["whole"]:

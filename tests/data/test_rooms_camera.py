@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from depthbal.data.rooms.camera import Camera
+from depthbal.data.rooms.shapes import Camera
 
 TURNED = Camera(61, 83, 70.0, (0.3, 1.4, -0.2), yaw=0.5, pitch=0.3, roll=-0.1)
 

@@ -9,8 +9,8 @@ import torch
 import yaml
 
 from depthbal.data import RoomsDataModule
-from depthbal.data.rooms import cache as rooms_cache
-from depthbal.data.rooms.source import RENDERER_VERSION
+from depthbal.data.rooms import datamodule as rooms_datamodule
+from depthbal.data.rooms.datamodule import RENDERER_VERSION
 from depthbal.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -67,7 +67,7 @@ def test_preparing_fills_the_cache_that_setup_reads(
     data = small(cache=True)
     data.prepare_data()
     assert len(list((tmp_path / "depthbal" / "rooms").glob("*.npz"))) == 3
-    monkeypatch.setattr(rooms_cache, "room", None)  # rendering again would fail
+    monkeypatch.setattr(rooms_datamodule, "room", None)  # rendering again would fail
     data.setup()
     assert data.train_set is not None
 

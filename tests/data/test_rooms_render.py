@@ -3,13 +3,10 @@
 import numpy as np
 import pytest
 
-from depthbal.data.rooms.camera import Camera
-from depthbal.data.rooms.render import render
-from depthbal.data.rooms.scene import Light, Material, Scene
-from depthbal.data.rooms.shade import illumination, lit
-from depthbal.data.rooms.shapes import BOX, SPHERE, Solid
+from depthbal.data.rooms.render import Surface, illumination, lit, render
+from depthbal.data.rooms.shapes import BOX, SPHERE, Camera, Solid
+from depthbal.data.rooms.stage import Light, Material, Scene
 from depthbal.data.rooms.textures import PATTERNS, joints, scatter, square_wave
-from depthbal.data.rooms.trace import Surface
 
 WALL = Solid(BOX, (0.0, 0.0, 6.0), (8.0, 8.0, 1.0), 0)
 CAMERA = Camera(60, 80, 80.0, (0.0, 0.0, 0.0))

@@ -9,8 +9,8 @@ import pytest
 
 from depthbal.data.pairs import PairSource
 from depthbal.data.rooms import RoomsSource, room, rooms_source
-from depthbal.data.rooms import cache as rooms_cache
-from depthbal.data.rooms.source import SPLITS, key_of
+from depthbal.data.rooms import datamodule as rooms_datamodule
+from depthbal.data.rooms.datamodule import SPLITS, key_of
 
 SMALL = (24, 32)
 DIGEST = (
@@ -144,7 +144,7 @@ def test_the_second_call_reads_what_the_first_one_wrote(
     cache_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = rooms_source("test", 2, size=SMALL, progress=False)
-    monkeypatch.setattr(rooms_cache, "room", None)  # rendering again would fail
+    monkeypatch.setattr(rooms_datamodule, "room", None)  # rendering again would fail
     second = rooms_source("test", 2, size=SMALL, progress=False)
     np.testing.assert_array_equal(first.images, second.images)
     np.testing.assert_array_equal(first.depths, second.depths)

@@ -5,10 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from depthbal.data.rooms.camera import Camera
 from depthbal.data.rooms.generate import random_scene
-from depthbal.data.rooms.shapes import BOX, CYLINDER, SPHERE, Solid
-from depthbal.data.rooms.trace import surface, trace
+from depthbal.data.rooms.render import surface, trace
+from depthbal.data.rooms.shapes import BOX, CYLINDER, SPHERE, Camera, Solid
 from tests.reference import trace_by_loops
 
 ORIGIN = (0.0, 0.0, 0.0)
