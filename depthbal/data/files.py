@@ -6,8 +6,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path, PurePosixPath
+from typing import Any
 
-from depthbal.data.images import read_image
+import numpy as np
+
+from depthbal.data.images import read_image, read_raw_depth
 from depthbal.data.pairs import Depth, Image, PairSource
 
 
@@ -44,6 +47,10 @@ class FilePairs(PairSource):
     def load_depth(self, index: int) -> Depth:
         """Return the depth map, float32 (H, W) in metres."""
         return self.read_depth(self.root / self.pairs[index][1])
+
+    def stored_dtype(self) -> "np.dtype[Any]":
+        """Return the type of number that the first depth file holds."""
+        return read_raw_depth(self.root / self.pairs[0][1]).dtype
 
     def name(self, index: int) -> str:
         """Return both paths, as they appear under the root."""

@@ -10,13 +10,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 
 from depthbal.data.datamodule import DepthDataModule
 from depthbal.data.files import FilePairs
-from depthbal.data.images import (
-    DEPTH_SUFFIXES,
-    IMAGE_SUFFIXES,
-    default_scale,
-    read_depth,
-    read_raw_depth,
-)
+from depthbal.data.images import DEPTH_SUFFIXES, IMAGE_SUFFIXES, default_scale, read_depth
 from depthbal.data.matching import match_pairs, require_folder
 from depthbal.data.packed import PackedPairs, is_packed, open_root, packed_splits
 from depthbal.data.pairs import PairSource, PairSubset
@@ -149,14 +143,13 @@ class FolderDataModule(DepthDataModule):
 
     def _quantum(self, source: FilePairs | PackedPairs) -> float | None:
         """Return the depth of one level where it is coarse enough to show in the histogram."""
+        dtype = source.stored_dtype()
+        if not np.issubdtype(dtype, np.integer):
+            return None
         if isinstance(source, PackedPairs):
             level = source.scale
         else:
-            first = source.root / source.pairs[0][1]
-            dtype = read_raw_depth(first).dtype
-            if not np.issubdtype(dtype, np.integer):
-                return None
-            level = self.scale if self.scale is not None else default_scale(dtype, str(first))
+            level = self.scale or default_scale(dtype, source.name(0))
         return level if level > _COARSE * self.bin_width else None
 
 

@@ -73,11 +73,7 @@ class NYUD2DataModule(DepthDataModule):
     def train_source(self) -> PairSource:
         """Return the pairs of the training list."""
         source = self._source("train", self.train_csv)
-        if isinstance(source, PackedPairs):
-            dtype = source.dtype
-        else:
-            dtype = read_raw_depth(source.root / source.pairs[0][1]).dtype
-        self.quantum = LEVEL if dtype == np.uint8 else None
+        self.quantum = LEVEL if source.stored_dtype() == np.uint8 else None
         return source
 
     def test_source(self) -> PairSource:

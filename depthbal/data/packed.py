@@ -61,7 +61,7 @@ class PackedPairs(PairSource):
                 raise DataError(f"{path} has no {split} split (packed: {there})")
             group = file[split]
             self.scale = float(group.attrs["scale"])
-            self.dtype: np.dtype[Any] = group["depth"].dtype
+            self._dtype: np.dtype[Any] = group["depth"].dtype
             self._content = bytes(group.attrs["content"]).decode()
             self._sizes: list[list[int]] = group["size"][()].tolist()
             self._names, self._groups = (group[key].asstr()[()] for key in ("name", "group"))
@@ -77,6 +77,10 @@ class PackedPairs(PairSource):
     def load_depth(self, index: int) -> Depth:
         """Return the depth map, float32 (h, w) in metres."""
         return to_metres(self._read("depth", index), self.scale, (0,), self.name(index))
+
+    def stored_dtype(self) -> "np.dtype[Any]":
+        """Return the type of number that depth is stored as."""
+        return self._dtype
 
     def name(self, index: int) -> str:
         """Return what the source called this pair."""

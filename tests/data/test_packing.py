@@ -76,7 +76,7 @@ def wrong_unit(data):
 
 
 def other_depth(data):
-    write_image(data / "nyu2_train/scene03_out/1.png", np.full((24, 32), 2000, np.uint16))
+    write_image(data / "nyu2_train/scene03_out/1.png", np.full((24, 32), 2010, np.uint16))
 
 
 def mask_of_another_set(data):
@@ -88,7 +88,7 @@ def mask_of_another_set(data):
     [
         (truncate, r"scene07_out/2\.jpg: the file is truncated"),
         (wrong_unit, r"00001_depth\.png: all 768 valid depths lie outside"),
-        (other_depth, r"scene03_out/1\.png: depth is uint16 of 0.001 m per level, but uint8"),
+        (other_depth, r"scene03_out/1\.png: depth is no whole number of steps of 0\.0392157 m"),
         (mask_of_another_set, r"test_balanced_mask\.npy: expected a mask of 3 test images"),
     ],
 )
