@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 from zipfile import BadZipFile
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from platformdirs import user_cache_path
 from rich.console import Console
 from rich.progress import Progress
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from depthbal.data.loader import single_threaded
 from depthbal.files import replacing
@@ -42,12 +43,8 @@ def cached(
     """Return what a file holds; where it is missing, damaged or foreign, make it and keep it.
 
     A cache that cannot be written (read-only home, full disk) costs time only and is no error.
-
-    Args:
-        file: from `cache_file`; None keeps nothing.
-        load: reads the file; a ValueError says that it is not what is wanted.
-        make: makes what the file should hold.
-        save: writes it.
+    `load` says with a ValueError that the file is not what is wanted; without a file, nothing is
+    kept.
     """
     if file is None:
         return make()
@@ -60,7 +57,8 @@ def cached(
 
 
 def drawn_arrays(
-    pictures: "Dataset[tuple[NDArray[Any], ...]]",
+    draw: Callable[[int], tuple[NDArray[Any], ...]],
+    count: int,
     layout: Layout,
     file: Path | None,
     *,
@@ -68,17 +66,17 @@ def drawn_arrays(
     workers: int = 0,
     progress: bool = True,
 ) -> Arrays:
-    """Return all pictures as arrays, from a cached npz file or freshly drawn.
+    """Return pictures 0 to `count` as arrays, from a cached npz file or freshly drawn.
 
     Args:
-        pictures: draws a picture when asked for it, so that a DataLoader spreads the work.
+        draw: draws a picture, in any process.
+        count: number of pictures.
         layout: name, shape and type of every array that a picture consists of, in its order.
         file: where the arrays are kept (every zip member carries a checksum); None keeps nothing.
         title: of the progress bar.
         workers: processes that draw; 0 draws in this one.
         progress: show a progress bar, where there is a terminal.
     """
-    count = len(pictures)  # type: ignore[arg-type]
 
     def load(file: Path) -> Arrays:
         with np.load(file, allow_pickle=False) as stored:
@@ -88,14 +86,14 @@ def drawn_arrays(
                 raise ValueError(f"{file} holds other arrays")
         return arrays
 
-    def draw() -> Arrays:
+    def make() -> Arrays:
         arrays = {name: np.empty((count, *shape), dtype) for name, (shape, dtype) in layout.items()}
         # chunks, because handing over a small picture costs more than drawing it
         loader: Any = DataLoader(
-            pictures,
+            range(count),  # type: ignore[arg-type]
             batch_size=_CHUNK,
             num_workers=workers if count > _CHUNK else 0,
-            collate_fn=_stack,
+            collate_fn=partial(_draw_chunk, draw),
             worker_init_fn=single_threaded,
         )
         with Progress(transient=True, disable=not (progress and Console().is_terminal)) as bar:
@@ -104,10 +102,10 @@ def drawn_arrays(
                     array[number * _CHUNK :][: len(part)] = part
         return arrays
 
-    return cached(
-        file, load, draw, lambda path, arrays: np.savez(path, allow_pickle=False, **arrays)
-    )
+    return cached(file, load, make, lambda path, made: np.savez(path, allow_pickle=False, **made))
 
 
-def _stack(pictures: list[tuple[NDArray[Any], ...]]) -> list[NDArray[Any]]:
-    return [np.stack(parts) for parts in zip(*pictures, strict=True)]
+def _draw_chunk(
+    draw: Callable[[int], tuple[NDArray[Any], ...]], numbers: list[int]
+) -> list[NDArray[Any]]:
+    return [np.stack(parts) for parts in zip(*map(draw, numbers), strict=True)]

@@ -79,14 +79,8 @@ def _check_unit(depth: NDArray[Any], name: str) -> None:
 def check_split(data: "DepthDataset", min_depth: float, split: str) -> None:
     """Judge a split, before training, by pairs spread over it and pre-processed without chance.
 
-    Args:
-        data: the split.
-        min_depth: metres from which a pixel is valid.
-        split: what messages call it: "training", "validation", "test".
-
-    Raises:
-        DataError: an empty split, an unreadable or plainly wrong pair, samples of different
-            sizes that cannot form a batch, or not a single valid pixel in the whole split.
+    Found are an empty split, unreadable or plainly wrong pairs, samples of different sizes that
+    cannot form a batch, and a whole split without a pixel of at least `min_depth` metres.
     """
     size = len(data)
     if size == 0:

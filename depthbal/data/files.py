@@ -71,14 +71,9 @@ class FilePairs(PairSource):
 
 
 def files_digest(root: Path, paths: Iterable[str], reading: str) -> str:
-    """Return a digest of the names, sizes and modification times of files under `root`.
+    """Return a digest of names, sizes and modification times of files under `root`.
 
-    Every folder is listed once; what does not exist counts as missing.
-
-    Args:
-        root: the folder that all paths are relative to.
-        paths: with forward slashes.
-        reading: what else the content depends on, as text.
+    Every folder is listed once; `reading` is what else the content depends on, as text.
     """
     digest = hashlib.sha256(reading.encode())
     known: dict[str, dict[str, str]] = {}

@@ -58,20 +58,10 @@ def _join(depths: list[Tensor]) -> Tensor:
 def count_depth(
     loader: "DataLoader[Tensor]", histogram: Histogram, min_depth: float, progress: bool = True
 ) -> Histogram:
-    """Add all depth of at least `min_depth` that a loader delivers to a histogram, in place.
+    """Add all depth of at least `min_depth` metres that a loader delivers to a histogram, in place.
 
-    Args:
-        loader: yields depth float32 of any shape, metres.
-        histogram: where the pixels are counted.
-        min_depth: pixels below it (0 = no depth among them) do not count.
-        progress: show a progress bar.
-
-    Warns:
-        By the logger "depthbal", when more than 1 % of the pixels lie beyond the last edge: they
-        all count in the last bin.
-
-    Raises:
-        DataError: when not a single pixel counted.
+    More than 1 % of the pixels beyond the last edge, where all count in the last bin, is warned of;
+    not a single pixel is a `DataError`.
     """
     limit = float(histogram.edges[-1])
     last = limit + (histogram.quantum or 0.0) / 2  # a level there is wholly in the last bin

@@ -22,18 +22,9 @@ def match_pairs(
     together when the parts that the wildcards stand for agree: ``*_colors.png`` and
     ``*_depth.png`` by the number in front.
 
-    Args:
-        root: the folder that `rgb` and `depth` are relative to.
-        rgb: folder or pattern of the images.
-        depth: folder or pattern of the depth files.
-        rgb_suffixes: file name endings that count as images in a folder.
-        depth_suffixes: file name endings that count as depth in a folder.
-
     Returns:
-        (image path, depth path) sorted by what they share, and the paths without a partner.
-
-    Raises:
-        DataError: a folder is missing, nothing matches, or two files claim the same partner.
+        (image path, depth path) relative to `root`, sorted by what they share, and the paths
+        without a partner.
     """
     images = _keyed(root, "rgb", rgb, rgb_suffixes)
     depths = _keyed(root, "depth", depth, depth_suffixes)
@@ -51,16 +42,7 @@ def match_pairs(
 
 
 def require_folder(root: Path, option: str, where: str) -> str:
-    """Return the folder inside `root` that is searched for a folder or pattern.
-
-    Args:
-        root: the folder that `where` is relative to.
-        option: ``"rgb"`` or ``"depth"``, for the message.
-        where: folder or pattern.
-
-    Raises:
-        DataError: there is no such folder; names those that there are.
-    """
+    """Return the folder inside `root` that is searched for a folder or pattern `where`."""
     start = where.strip("/")
     if _is_pattern(where):  # the folders before the first wildcard
         start = re.split(r"[*?]", start)[0].rpartition("/")[0]

@@ -40,14 +40,6 @@ class PackedPairs(PairSource):
 
     HDF5's own state does not survive a fork: every process opens the file itself, at its first
     sample. Any number of forked or spawned processes may therefore share a source.
-
-    Args:
-        path: the file.
-        split: "train", "val", "test" or "whole".
-
-    Raises:
-        DataError: the file is missing, damaged or foreign, or has no such split; when a sample is
-            loaded, that it cannot be read.
     """
 
     def __init__(self, path: Path, split: str) -> None:
@@ -95,14 +87,7 @@ class PackedPairs(PairSource):
         return self._content
 
     def balanced_mask(self) -> Path | None:
-        """Put the official test mask into the user's cache, as the npy file others expect.
-
-        Returns:
-            The npy file; None where the packed file holds no mask.
-
-        Raises:
-            DataError: the cache cannot be written; without the mask the scores would be others.
-        """
+        """Put the official test mask, where there is one, into the cache as the usual npy file."""
         with open_packed(self.path) as file:
             if "balanced_mask" not in file[self.split]:
                 return None
@@ -183,17 +168,8 @@ def open_root(
 ) -> PackedPairs:
     """Return a split of a packed file, if it holds what the data module would have read itself.
 
-    Args:
-        root: the packed file.
-        split: "train", "val", "test" or "whole".
-        kinds: the sources that the data module reads.
-        short_side: the data module's.
-        given: its other settings of reading and their defaults; one that is not the default must
-            be what the file was packed with.
-
-    Raises:
-        ConfigError: a setting contradicts the file.
-        DataError: see `PackedPairs`; or packed from another kind of source.
+    `kinds` are the sources that it reads, `given` its other settings of reading and their
+    defaults: one that is not the default must be what the file was packed with.
     """
     pairs = PackedPairs(root, split)
     origin = pairs.origin

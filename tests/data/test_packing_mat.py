@@ -139,6 +139,8 @@ def test_a_split_of_another_set_is_refused(mat, splits, content, words):
 def test_a_split_that_is_no_matlab_file_is_refused(mat, splits):
     splits.write_text("x" * 200)
     for _ in range(2):
-        with pytest.raises(DataError, match=r"splits\.mat: not the official splits\.mat .*no --splits"):
+        with pytest.raises(
+            DataError, match=r"splits\.mat: not the official splits\.mat .*no --splits"
+        ):
             packed(mat, splits=str(splits))
         splits.unlink(missing_ok=True)

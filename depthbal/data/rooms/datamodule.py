@@ -2,10 +2,10 @@
 
 import hashlib
 import json
+from functools import partial
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
-from torch.utils.data import Dataset
 
 from depthbal.data.cache import cache_file, drawn_arrays
 from depthbal.data.datamodule import DepthDataModule
@@ -187,7 +187,7 @@ class RoomsSource(PairSource):
         images: uint8 (N, H, W, 3) RGB.
         depths: float32 (N, H, W) in metres, 0 = no depth.
         split: which split they are.
-        key: identifies them (see `key_of`).
+        key: a digest of all that they depend on.
     """
 
     def __init__(self, images: Image, depths: Depth, split: Split, key: str) -> None:
@@ -216,25 +216,6 @@ class RoomsSource(PairSource):
         return self.key
 
 
-class _Rendering(Dataset[tuple[Image, Depth]]):
-    """Pictures of a split, rendered when asked for, so that a DataLoader spreads the work."""
-
-    def __init__(self, seed: int, split: Split, count: int, size: tuple[int, int]) -> None:
-        self.seed, self.split, self.count, self.size = seed, split, count, size
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, index: int) -> tuple[Image, Depth]:
-        return room(self.seed, self.split, index, self.size)
-
-
-def key_of(seed: int, split: Split, count: int, size: tuple[int, int]) -> str:
-    """Return a hex digest of all that the first `count` pictures of a split depend on."""
-    settings = [RENDERER_VERSION, seed, split, count, list(size)]
-    return hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:32]
-
-
 def rooms_source(
     split: Split,
     count: int,
@@ -261,9 +242,11 @@ def rooms_source(
         >>> len(source), source.name(1)
         (2, 'rooms/test/00001')
     """
-    key = key_of(seed, split, count, size)
+    described = json.dumps([RENDERER_VERSION, seed, split, count, list(size)])
+    key = hashlib.sha256(described.encode()).hexdigest()[:32]
     arrays = drawn_arrays(
-        _Rendering(seed, split, count, size),
+        partial(room, seed, split, size=size),
+        count,
         {"images": ((*size, 3), np.uint8), "depths": (size, np.float32)},
         cache_file("rooms", f"{key}.npz") if cache else None,
         title=f"Rendering rooms ({split})",

@@ -36,27 +36,16 @@ _NEAREST = 0.74  # no wall or furniture is placed nearer than this, metres of de
 
 @dataclass(frozen=True)
 class Plan:
-    """How a kind of scene is drawn: a share of all scenes and ranges in metres and degrees.
+    """How a kind of scene is drawn, in metres and degrees."""
 
-    Args:
-        share: share of all scenes.
-        length: median and spread (of the logarithm) of the way to the wall in front.
-        limits: least and largest length.
-        side: range of the distance of the walls left and right of the camera.
-        yaw: largest turn of the camera sideways.
-        furniture: range of the number of pieces tried per square metre of floor.
-        doorway: share of scenes with a second room behind the front wall.
-        posts: share of scenes with pillars or columns.
-    """
-
-    share: float
-    length: tuple[float, float]
-    limits: tuple[float, float]
-    side: tuple[float, float]
-    yaw: float
-    furniture: tuple[float, float]
-    doorway: float
-    posts: float
+    share: float  # of all scenes
+    length: tuple[float, float]  # median and spread (of the logarithm) of the way to the front wall
+    limits: tuple[float, float]  # least and largest length
+    side: tuple[float, float]  # range of the distance of the walls left and right of the camera
+    yaw: float  # largest turn of the camera sideways
+    furniture: tuple[float, float]  # range of the pieces tried per square metre of floor
+    doorway: float  # share of scenes with a second room behind the front wall
+    posts: float  # share of scenes with pillars or columns
 
 
 _ROOM = Plan(0.76, (3.45, 0.38), (1.3, 9.0), (0.5, 2.8), 45.0, (0.35, 1.1), 0.22, 0.06)

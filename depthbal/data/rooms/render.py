@@ -24,21 +24,13 @@ _READ_NOISE = 0.3  # share of the noise that does not grow with the light
 
 
 class Surface(NamedTuple):
-    """What a set of N rays meets.
+    """What a set of N rays meets."""
 
-    Args:
-        points: where, in world metres, (3, N).
-        normals: unit vectors, (3, N).
-        u: position on the surface in metres, sideways, (N,).
-        v: position on the surface in metres, upwards where the surface is upright, (N,).
-        material: index of the material, (N,).
-    """
-
-    points: Floats
-    normals: Floats
-    u: Floats
-    v: Floats
-    material: Ints
+    points: Floats  # where, in world metres, (3, N)
+    normals: Floats  # unit vectors, (3, N)
+    u: Floats  # position on the surface in metres, sideways, (N,)
+    v: Floats  # and upwards, where the surface is upright
+    material: Ints  # index of the material, (N,)
 
 
 def render(scene: Scene, rng: np.random.Generator) -> tuple[NDArray[np.uint8], Floats]:

@@ -29,25 +29,15 @@ class Light(NamedTuple):
 
 @dataclass(frozen=True)
 class Scene:
-    """A complete description of one picture.
-
-    Args:
-        camera: where from and how; it must be outside all solids.
-        solids: what is there.
-        materials: looked up by `Solid.material`.
-        lights: the first one also casts shadows.
-        ambient: light from everywhere.
-        brightness: typical grey value that the camera's exposure aims at, 0 to 1.
-        noise: standard deviation of the sensor's noise at mid-grey, 0 to 1.
-    """
+    """A complete description of one picture; the camera must be outside all solids."""
 
     camera: Camera
     solids: tuple[Solid, ...]
     materials: tuple[Material, ...]
-    lights: tuple[Light, ...]
-    ambient: float = 0.3
-    brightness: float = 0.45
-    noise: float = 0.01
+    lights: tuple[Light, ...]  # the first one also casts shadows
+    ambient: float = 0.3  # light from everywhere
+    brightness: float = 0.45  # typical grey value that the exposure aims at, 0 to 1
+    noise: float = 0.01  # standard deviation of the sensor's at mid-grey, 0 to 1
 
 
 @dataclass
