@@ -2,14 +2,8 @@
 
 from depthbal.synthetic.benchmark import TABLE_1, Cell, run_benchmark, summary
 from depthbal.synthetic.methods import METHODS, TABLE_METHODS, Method, Settings
-from depthbal.synthetic.problems import (
-    COLUMNS,
-    Column,
-    SyntheticData,
-    draw_data,
-    parse_column,
-)
-from depthbal.synthetic.solver import Fit, solve
+from depthbal.synthetic.problems import COLUMNS, draw_data, parse_column
+from depthbal.synthetic.solver import solve
 
 __all__ = [
     "COLUMNS",
@@ -17,11 +11,8 @@ __all__ = [
     "TABLE_1",
     "TABLE_METHODS",
     "Cell",
-    "Column",
-    "Fit",
     "Method",
     "Settings",
-    "SyntheticData",
     "draw_data",
     "parse_column",
     "run_benchmark",

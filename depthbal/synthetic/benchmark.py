@@ -19,23 +19,20 @@ from depthbal.synthetic.methods import METHODS, SCALAR_METHODS, Settings
 from depthbal.synthetic.problems import COLUMNS, draw_data, parse_column
 from depthbal.synthetic.solver import solve
 
-_PUBLISHED = {
-    "vanilla": (5.521, 3.275, 1.936, 18.61, 13.14, 6.038, 5.522, 3.809, 2.570),
-    "reweight": (1.399, 0.336, 0.092, 4.676, 1.336, 0.128, 3.310, 1.758, 1.001),
-    "gai": (0.031, 0.001, 0.001, 0.001, 0.002, 0.004, 0.122, 0.031, 0.011),
-    "bmc": (0.043, 0.004, 0.000, 0.002, 0.000, 0.000, 0.126, 0.033, 0.011),
-    "gai_learned": (0.089, 0.008, 0.005, 0.130, 0.082, 0.023, 0.184, 0.021, 0.006),
-    "bmc_learned": (0.141, 0.060, 0.030, 0.122, 0.104, 0.034, 0.142, 0.025, 0.011),
+# Test MSE by method and column (Ren et al., Balanced MSE, CVPR 2022, Table 1): single draws.
+TABLE_1 = {
+    method: dict(zip(COLUMNS, row, strict=True))
+    for method, row in {
+        "vanilla": (5.521, 3.275, 1.936, 18.61, 13.14, 6.038, 5.522, 3.809, 2.570),
+        "reweight": (1.399, 0.336, 0.092, 4.676, 1.336, 0.128, 3.310, 1.758, 1.001),
+        "gai": (0.031, 0.001, 0.001, 0.001, 0.002, 0.004, 0.122, 0.031, 0.011),
+        "bmc": (0.043, 0.004, 0.000, 0.002, 0.000, 0.000, 0.126, 0.033, 0.011),
+        "gai_learned": (0.089, 0.008, 0.005, 0.130, 0.082, 0.023, 0.184, 0.021, 0.006),
+        "bmc_learned": (0.141, 0.060, 0.030, 0.122, 0.104, 0.034, 0.142, 0.025, 0.011),
+    }.items()
 }
-# Test MSE by column and method (Ren et al., Balanced MSE, CVPR 2022, Table 1): single draws.
-TABLE_1: dict[str, dict[str, float]] = {
-    column: {method: row[index] for method, row in _PUBLISHED.items()}
-    for index, column in enumerate(COLUMNS)
-}
-LEGEND = (
-    "Median over seeds [quartiles]. *: the noise scale is given, not learned. Paper: Ren et al., "
-    "CVPR 2022, Table 1, a single draw."
-)
+LEGEND = """Median over seeds [quartiles]. *: the noise scale is given, not learned.
+Paper: Ren et al., CVPR 2022, Table 1, a single draw."""
 
 # {column: {method: entry}}
 Content = dict[str, dict[str, dict[str, Any]]]
@@ -47,7 +44,7 @@ class Cell(NamedTuple):
     column: str
     method: str
     errors: tuple[float, ...] = ()
-    noise_sigma: tuple[float, ...] | None = None
+    noise_sigma: tuple[float, ...] = ()
     iterations: int = 0
     notes: tuple[str, ...] = ()
 
@@ -118,7 +115,7 @@ def _cells(
             continue
         fit = solve(data, METHODS[method], settings)
         errors = tuple(data.test_errors(fit.test_preds).tolist())
-        sigma = None if fit.noise_sigma is None else tuple(fit.noise_sigma.tolist())
+        sigma = () if fit.noise_sigma is None else tuple(fit.noise_sigma.tolist())
         cells.append(Cell(name, method, errors, sigma, fit.iterations, fit.notes))
     return cells
 
@@ -136,19 +133,13 @@ def summary(values: Sequence[float]) -> dict[str, Any]:
 
 
 def write_table(cells: Sequence[Cell], about: dict[str, Any], folder: Path) -> None:
-    """Write table.json, details.json and table.md.
-
-    Args:
-        cells: The results.
-        about: Seeds, settings, machine; for details.json.
-        folder: Where to.
-    """
-    details: Content = {}
+    """Write table.json, table.md, and details.json with seeds, settings and machine."""
+    details: Content = {cell.column: {} for cell in cells}
     for cell in cells:
-        entry: dict[str, Any] = {"iterations": cell.iterations, "notes": list(cell.notes)}
-        if cell.noise_sigma is not None:
+        entry: dict[str, Any] = {"iterations": cell.iterations, "notes": cell.notes}
+        if cell.noise_sigma:
             entry["noise_sigma"] = summary(cell.noise_sigma)
-        details.setdefault(cell.column, {})[cell.method] = entry
+        details[cell.column][cell.method] = entry
     files = {
         "table.json": json.dumps(_content(cells), indent=1),
         "details.json": json.dumps({**about, "columns": details}, indent=1),
@@ -180,9 +171,9 @@ def _lines(cells: Sequence[Cell], quartiles: bool = False) -> list[str]:
     for method in dict.fromkeys(cell.method for cell in cells):
         title = METHODS[method].title
         rows.append([title, *(entry(of_column.get(method)) for of_column in content.values())])
-        published = [TABLE_1.get(column, {}).get(method) for column in content]
-        if any(value is not None for value in published):
-            papers = ["" if value is None else short(value) for value in published]
+        published = TABLE_1.get(method, {})
+        if published.keys() & content:
+            papers = [short(published[name]) if name in published else "" for name in content]
             rows.append([f"{title}, paper", *papers])
     return [f"| {' | '.join(row)} |" for row in rows]
 

@@ -102,6 +102,10 @@ class InverseDensityLoss(MSELoss):
         return super().elementwise(preds, target, mask) * weights
 
 
+def _vanilla(task: Task) -> RegressionLoss:
+    return MSELoss(**task.plain)
+
+
 def _gai(task: Task) -> RegressionLoss:
     return GAILoss(task.column.prior(task.seed, task.settings.n_components), **task.balanced)
 
@@ -120,10 +124,6 @@ def _bni(**options: Any) -> Callable[[Task], RegressionLoss]:
 
 def _reweighted(**options: Any) -> Callable[[Task], RegressionLoss]:
     return lambda task: ReweightedLoss(task.histogram, reduction="sum", **options)
-
-
-def _vanilla(task: Task) -> RegressionLoss:
-    return MSELoss(**task.plain)
 
 
 def _balanced_afterwards(preds: Tensor, task: Task) -> Tensor:

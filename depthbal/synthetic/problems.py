@@ -67,12 +67,7 @@ class Column:
         return total
 
     def prior(self, seed: int, n_components: int | None = None) -> GaussianMixture:
-        """Return a mixture fitted to 10,000 draws, as the published benchmark does.
-
-        Args:
-            seed: Seed of the draws.
-            n_components: Components; the published number when omitted.
-        """
+        """Return a mixture fitted to 10,000 draws, as published; so are the components if None."""
         fitted = _standard_prior(self.kind, seed, n_components or COMPONENTS[self.kind])
         weights, means = fitted.weights, fitted.means
         if self.dim == 1:
