@@ -18,9 +18,9 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from depthbal.training.tool import run_tool
 from measuring import machine, peak_mib, result_paths, seconds, write_results
 
+from depthbal.commands import run
 from depthbal.losses.label_weights import smoothing_kernel
 from depthbal.models.feature_bins import feature_bins
 from depthbal.models.feature_smoothing import FeatureDistributionSmoothing
@@ -137,4 +137,4 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(run_tool(main))
+    raise SystemExit(run(main))

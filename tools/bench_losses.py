@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from depthbal.training.tool import run_tool
 from measuring import OPEN, machine, peak_mib, result_paths, seconds, write_results
 
+from depthbal.commands import run
 from depthbal.errors import DepthbalError
 from depthbal.losses import LOSSES, BMCLoss, BNILoss, FocalRLoss, GAILoss
 from depthbal.models import SmpDepth
@@ -262,4 +262,4 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(run_tool(main))
+    raise SystemExit(run(main))

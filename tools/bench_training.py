@@ -20,9 +20,9 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from bench_loader import write_rooms
-from depthbal.training.tool import run_tool
 from measuring import OPEN, machine, peak_mib, result_paths, seconds, wait, write_results
 
+from depthbal.commands import run
 from depthbal.data import NYUD2DataModule
 from depthbal.data.packed.origin import find_origin
 from depthbal.data.packing import pack
@@ -276,4 +276,4 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(run_tool(main))
+    raise SystemExit(run(main))

@@ -20,10 +20,10 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from depthbal.training.tool import run_tool
 from measuring import machine, peak_mib, result_paths, wait, write_results
 
 from depthbal.adapters.age import AgeRegressor
+from depthbal.commands import run
 from depthbal.errors import DepthbalError
 from depthbal.losses import (
     BMCLoss,
@@ -287,4 +287,4 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(run_tool(main))
+    raise SystemExit(run(main))
