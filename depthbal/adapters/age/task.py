@@ -1,6 +1,5 @@
 """The task of one label per image: whole networks, and heads on frozen backbones."""
 
-from collections.abc import Sequence
 from typing import Any, Literal
 
 from depthbal.data.label_data import LabelData
@@ -32,21 +31,19 @@ class AgeTask(Task):
     main_metric = "mae"
     study_metrics = tuple(f"{group}.bmae" for group in GROUPS)
 
-    def prepare(self, data: Any) -> None:
-        """Take the range of the training labels."""
-        super().prepare(data)
-        self._take_range(data.label_range())
+    def fit_prior(self, data: LabelData) -> None:
+        """Take prior, initial bias and label range from the training labels."""
+        super().fit_prior(data)
+        self._take_range()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take the range of the labels that the checkpoint was trained on."""
+        """Take the training labels' range from the checkpoint."""
         super().on_load_checkpoint(checkpoint)
-        self._take_range(checkpoint["depthbal"]["label_range"])
+        self._take_range()
 
-    def _take_range(self, ends: Sequence[float] | None) -> None:
-        if ends is not None:
-            self.labels = (ends[0], ends[1])
-            if isinstance(self.criterion, RegressionLoss) and self.criterion.label_range is None:
-                self.criterion.set_label_range(self.labels)
+    def _take_range(self) -> None:
+        if isinstance(self.criterion, RegressionLoss) and self.criterion.label_range is None:
+            self.criterion.set_label_range(self.label_range())
 
     def make_scores(self, data: LabelData, split: Literal["val", "test"]) -> Scores:
         """Return the empty scores of a split, with the balanced metrics of the benchmarks."""
