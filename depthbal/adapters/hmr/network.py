@@ -1,35 +1,116 @@
-"""SPIN for re-training: a frozen backbone, and a regressor that starts anew or where SPIN ended."""
+"""SPIN's network: a frozen ResNet-50, and a regressor of pose, shape and camera."""
 
+from pathlib import Path
+from typing import NamedTuple
+
+import roma
+import torch
 from torch import Tensor, nn
+from torchvision.models import resnet50
 
-from depthbal.adapters.hmr.backbone import FEATURES, ResNet50Features, freeze
-from depthbal.adapters.hmr.checkpoint import load_spin_checkpoint
-from depthbal.adapters.hmr.head import MeanParams, Prediction, SpinHead
-from depthbal.errors import ConfigError
+from depthbal.adapters.hmr.files import BETAS, JOINTS, read_arrays
+from depthbal.errors import CheckpointError, ConfigError
+from depthbal.models.weights import load_exactly, read_state_dict
+
+FEATURES = 2048
+"""Width of the backbone's output."""
+STATE = {"pose": (6 * JOINTS,), "shape": (BETAS,), "cam": (3,)}
+"""What the regressor's iteration changes: rotations of six numbers, betas, camera."""
+
+
+class Prediction(NamedTuple):
+    """Bodies in B images: rotations (B, 24, 3, 3), the root's first, betas (B, 10), cam (B, 3)."""
+
+    rotmats: Tensor
+    betas: Tensor
+    cam: Tensor
+
+
+def rot6d_to_rotmat(rot6d: Tensor) -> Tensor:
+    """Return the rotation matrices (..., 3, 3) whose first two columns (..., 6) stand for.
+
+    The numbers are interleaved, [r11, r12, r21, r22, r31, r32], so that the identity is
+    [1, 0, 0, 1, 0, 0] (Zhou et al., CVPR 2019, in the order of SPIN's `utils/geometry.py`).
+    """
+    # 1e-12 is what SPIN's normalisation keeps a vanishing column from dividing by
+    rotmat: Tensor = roma.special_gramschmidt(rot6d.reshape(*rot6d.shape[:-1], 3, 2), epsilon=1e-12)
+    return rotmat
+
+
+def read_mean(root: Path) -> dict[str, Tensor]:
+    """Return where the regressor starts, of SPIN's `smpl_mean_params.npz`, as float32."""
+    arrays = read_arrays(root / "smpl_mean_params.npz", STATE)
+    return {key: torch.from_numpy(arrays[key]).float() for key in STATE}
+
+
+class SpinHead(nn.Module):
+    """Regresses pose, shape and camera from features (B, F), with SPIN's parameter names.
+
+    Starting from the mean, each of three iterations adds what two linear layers and one decoder
+    each make of [features, pose, shape, cam]; there is no activation between the layers, so that
+    an iteration is affine apart from dropout.
+
+    Source: Kolotouros et al., ICCV 2019 (`models/hmr.py`), after Kanazawa et al., CVPR 2018.
+    """
+
+    init_pose: Tensor
+    init_shape: Tensor
+    init_cam: Tensor
+
+    def __init__(self, features: int = FEATURES, dropout: float = 0.5) -> None:
+        super().__init__()
+        self.iterations = 3
+        rest = {"pose": torch.tensor([1.0, 0, 0, 1, 0, 0]).repeat(JOINTS)}
+        rest |= {"shape": torch.zeros(BETAS), "cam": torch.tensor([0.9, 0, 0])}
+        for name, value in rest.items():
+            self.register_buffer(f"init_{name}", value[None])
+        self.fc1 = nn.Linear(features + sum(map(len, rest.values())), 1024)
+        self.fc2 = nn.Linear(1024, 1024)
+        self.drop1, self.drop2 = nn.Dropout(dropout), nn.Dropout(dropout)
+        for name, value in rest.items():
+            self.add_module(f"dec{name}", nn.Linear(1024, len(value)))
+        for decoder in (self.decpose, self.decshape, self.deccam):
+            nn.init.xavier_uniform_(decoder.weight, gain=0.01)
+
+    def forward(self, features: Tensor) -> Prediction:
+        """Return the prediction after the last iteration."""
+        pose, shape, cam = (
+            start.expand(len(features), -1)
+            for start in (self.init_pose, self.init_shape, self.init_cam)
+        )
+        for _ in range(self.iterations):
+            hidden = self.drop1(self.fc1(torch.cat([features, pose, shape, cam], dim=1)))
+            hidden = self.drop2(self.fc2(hidden))
+            pose = pose + self.decpose(hidden)
+            shape = shape + self.decshape(hidden)
+            cam = cam + self.deccam(hidden)
+        return Prediction(rot6d_to_rotmat(pose.reshape(-1, JOINTS, 6)), shape, cam)
 
 
 class SpinNetwork(nn.Module):
     """Regress bodies from pictures, or from the features of the frozen backbone.
 
-    The published training re-trains the whole regressor from new weights on the backbone of a SPIN
-    checkpoint, which stays in evaluation mode with its statistics.
+    The backbone is torchvision's ResNet-50 without `fc`, whose 318 parameters and statistics carry
+    the names and shapes of SPIN's. The published training re-trains the whole regressor from new
+    weights on the backbone of a SPIN checkpoint, which stays in evaluation mode.
 
     Args:
-        weights: SPIN's model_checkpoint.pt, or a file with the backbone alone; null for features
-            that come without a backbone.
+        weights: SPIN's model_checkpoint.pt, or a file with the backbone alone, such as MMHuman3D's
+            spin_official_nofc.pth; null for features that come without a backbone.
         features: Width of these features; with a backbone 2048.
         keep_head: Start from the checkpoint's regressor rather than from new weights.
         dropout: Of the regressor in training.
+        backbone: Whether there is one; null: where `weights` are given.
 
     Shape:
         images (B, 3, 224, 224) or features (B, F) -> Prediction
 
     Raises:
         ConfigError: No such checkpoint, or settings that contradict each other.
-        CheckpointError: It is not SPIN's, or `keep_head` finds no regressor in it.
+        CheckpointError: Keys of the checkpoint are missing, unexpected or of another shape (lists
+            them), or `keep_head` finds no regressor in it.
 
     Example:
-        >>> import torch
         >>> network = SpinNetwork(features=32).eval()
         >>> network(torch.zeros(2, 32)).rotmats.shape
         torch.Size([2, 24, 3, 3])
@@ -41,26 +122,24 @@ class SpinNetwork(nn.Module):
         features: int = FEATURES,
         keep_head: bool = False,
         dropout: float = 0.5,
+        backbone: bool | None = None,
     ) -> None:
         super().__init__()
-        if weights is None and keep_head:
+        pictures = weights is not None if backbone is None else backbone
+        if keep_head and not pictures:
             raise ConfigError("keep_head needs weights, SPIN's model_checkpoint.pt")
-        if weights is not None and features != FEATURES:
+        if pictures and features != FEATURES:
             raise ConfigError(f"SPIN's backbone gives {FEATURES} features, got features={features}")
+        own = {"features": features, "keep_head": keep_head, "dropout": dropout}
+        self.init_args = {**own, "backbone": pictures}
         self.keep_head, self.features = keep_head, features
-        self.head = SpinHead(features=features, dropout=dropout)
-        self.backbone: ResNet50Features | None = None
-        if weights is not None:
-            published = self.head if keep_head else SpinHead()
-            backbone = ResNet50Features()
-            load_spin_checkpoint(weights, backbone, published, require_head=keep_head)
-            self.backbone = freeze(backbone)
-
-    def start_from(self, mean: MeanParams) -> None:
-        """Set where the regressor's iteration starts; a kept regressor has its own start."""
-        if not self.keep_head:
-            for name, value in zip(("init_pose", "init_shape", "init_cam"), mean, strict=True):
-                getattr(self.head, name).copy_(value[None])
+        self.head = SpinHead(features, dropout)
+        self.backbone: nn.Module | None = None
+        if pictures:
+            self.backbone = resnet50()
+            self.backbone.fc = nn.Identity()
+            if weights is not None:
+                _load_spin(Path(weights), self.backbone, self.head, keep_head)
 
     def forward(self, network_input: Tensor) -> Prediction:
         """Return the prediction for images (B, 3, 224, 224) or features (B, F)."""
@@ -69,3 +148,24 @@ class SpinNetwork(nn.Module):
         if self.backbone is None:
             raise ConfigError("pictures need weights, SPIN's model_checkpoint.pt")
         return self.head(self.backbone(network_input))  # type: ignore[no-any-return]
+
+
+def _load_spin(path: Path, backbone: nn.Module, head: SpinHead, keep_head: bool) -> None:
+    """Fill the backbone, and the regressor if it is kept, accounting for every key of the file."""
+    found, state = read_state_dict(path), dict[str, Tensor]()
+    for key, value in found.items():  # DataParallel and MMHuman3D put these before SPIN's names
+        state[key.removeprefix("module.").removeprefix("backbone.").removeprefix("head.")] = value
+    if len(state) < len(found):
+        raise CheckpointError(f"{path} holds the same parameters under two names")
+    own = head.state_dict()
+    regressor = {name: state.pop(name) for name in own if name in state}
+    if all(name.startswith("init_") for name in regressor):
+        if keep_head:
+            raise CheckpointError(
+                f"{path} holds no regressor, only the backbone; give SPIN's full checkpoint, or "
+                "train the regressor on this one first"
+            )
+        regressor = {**own, **regressor}
+    load_exactly(backbone, state, f"{path} into SPIN's backbone (ResNet-50 without fc)")
+    new = head if keep_head else SpinHead()
+    load_exactly(new, regressor, f"{path} into SPIN's regressor")
