@@ -2,29 +2,37 @@
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
-from depthbal.data.dataset import DepthDataset
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from depthbal.data.dataset import DepthDataset, WholeImages
 from depthbal.data.histogram import (
+    DepthOnly,
     cached_histogram,
     count_depth,
     depth_loader,
     store_histogram,
 )
 from depthbal.data.images import IMAGENET_MEAN, IMAGENET_STD
+from depthbal.data.label_data import LabelData, Split, announce
+from depthbal.data.loader import LateLoader, single_threaded
 from depthbal.data.pairs import PairSource, PairSubset, stored_histogram
 from depthbal.data.probe import probe_split
-from depthbal.data.split_module import SplitDataModule, announce
+from depthbal.data.sampler import ShardSampler
 from depthbal.data.splits import hold_out
 from depthbal.data.transforms import EvalTransform, TrainTransform
 from depthbal.errors import ConfigError
+from depthbal.evaluation import DEPTH, DepthBins
 from depthbal.priors import Histogram
 
 _HISTOGRAM_BATCH = 16
 
 
-class DepthDataModule(SplitDataModule[DepthDataset]):
+class DepthDataModule(LabelData):
     """Feed pairs of image and depth to training, validation and test.
 
     Subclasses say where the pairs come from: `train_source` and `test_source`, and `val_source`
@@ -93,6 +101,7 @@ class DepthDataModule(SplitDataModule[DepthDataset]):
         )
         self.eval_transform = EvalTransform(short_side, crop_size)
         self.count_transform = EvalTransform(short_side, crop_size, depth_size)
+        self.label = DEPTH._replace(range=(min_depth, max_depth))
         self.empty_histogram()  # a range that is no whole number of bins fails here already
 
     # ---- what a subclass says ----
@@ -167,6 +176,8 @@ class DepthDataModule(SplitDataModule[DepthDataset]):
         Raises:
             DataError: no pixel has a depth of at least `min_depth`, or a file is unreadable.
         """
+        if self.histogram is not None:
+            return self.histogram
         train = self._require(self.train_set, "training")
         fingerprint = self.fingerprint()
         histogram = cached_histogram(fingerprint)
@@ -178,7 +189,30 @@ class DepthDataModule(SplitDataModule[DepthDataset]):
             )
             histogram = count_depth(loader, self.empty_histogram(), self.min_depth, progress)
             store_histogram(fingerprint, histogram)
+        self.histogram = histogram
         return histogram
+
+    def labels(self, split: Split) -> Iterable[Tensor]:
+        """Yield the depth maps of a split, (1, h, w) metres with 0 = no depth.
+
+        Those of training have `depth_size`, the others the size at which they are scored.
+        """
+        data = self._require(getattr(self, f"{split}_set"), split)
+        maps = DepthOnly(
+            data.source, self.count_transform if split == "train" else self.eval_transform
+        )
+        return (maps[index] for index in range(len(maps)))
+
+    def bins(self) -> DepthBins:
+        """Return the benchmark's bins and shots, or those of the training histogram."""
+        if self.benchmark == "nyud2_dir":
+            return DepthBins.nyud2()
+        return DepthBins.from_histogram(self.train_histogram())
+
+    def whole_images(self) -> DataLoader[Any]:
+        """Return a loader of the test images one by one, the truth at its file's own size."""
+        test = WholeImages(self._require(self.test_set, "test").source, self.eval_transform)
+        return LateLoader(test, sampler=ShardSampler(test), worker_init_fn=single_threaded)
 
     def fingerprint(self) -> str:
         """Return a hex digest of all that the training histogram depends on."""

@@ -9,25 +9,32 @@ from rich.table import Table
 
 from depthbal.evaluation import GROUPS
 
-COLUMNS = ("rmse", "mae", "abs_rel", "log10", "delta1", "bias")  # fits 80 characters
+SHOWN = ("rmse", "mae", "bmae", "gm", "abs_rel", "log10", "delta1", "bias")
+"""The columns of the terminal, as far as a result has them: they fit 80 characters."""
 
 
-def metrics_table(title: str, metrics: dict[str, Any]) -> Table:
+def metrics_table(title: str, metrics: Mapping[str, Any]) -> Table:
     """Return a table with one row per shot.
 
     Args:
-        title: What the pixels are.
+        title: What was averaged.
         metrics: Overall, many, medium and few, as metrics.json holds them.
     """
     table = Table(
         title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False
     )
     table.add_column("shot", no_wrap=True)
-    for name in (*COLUMNS, "pixels"):
+    row = metrics["overall"]
+    names = [name for name in SHOWN if name in row]
+    if not names:  # errors that were measured elsewhere
+        names = [name for name in row if name not in ("count", "images")]
+    digits = 3 if "abs_rel" in names else 2
+    last = "pixels" if "abs_rel" in names else "samples"
+    for name in (*names, last):
         table.add_column(name, justify="right", no_wrap=True)
     for group in GROUPS:
         row = metrics[group]
-        cells = ["-" if row.get(name) is None else f"{row[name]:.3f}" for name in COLUMNS]
+        cells = ["-" if row.get(name) is None else f"{row[name]:.{digits}f}" for name in names]
         table.add_row(group, *cells, f"{row['count']:,}")
     return table
 
@@ -41,24 +48,34 @@ def readout_words(metrics: Mapping[str, Any]) -> str:
         >>> readout_words(metrics)
         'read-out mean (the raw output)'
     """
-    name, values = metrics["protocol"]["readout"], metrics.get("readout", {})
+    name, values = metrics["protocol"].get("readout"), metrics.get("readout", {})
+    if name is None:
+        return ""
     # a loss without a noise scale has no other mean
     same = name == "mean" and values.get("mean") == values.get("raw")
     return f"read-out {name} (the raw output)" if same else f"read-out {name}"
 
 
-def print_metrics(console: Console, metrics: dict[str, Any]) -> None:
-    """Print the balanced mask's table and that of all pixels, and say how they were averaged."""
+def print_metrics(console: Console, metrics: Mapping[str, Any]) -> None:
+    """Print the main table, that of all pixels beside a mask, and say how they were averaged."""
     protocol = metrics["protocol"]
+    label = protocol["label"]
     readout = readout_words(metrics)
     if "posthoc" in protocol:
         readout += f", balanced afterwards (sigma {protocol['posthoc']['noise_sigma']:g})"
+    ending = f", {readout}" if readout else ""
     if protocol["name"] == "eigen":
-        console.print(metrics_table(f"Eigen crop, mean over images, {readout}", metrics))
+        console.print(metrics_table(f"Eigen crop, mean over images{ending}", metrics))
         return
-    console.print(metrics_table(f"Balanced mask (every depth bin alike), {readout}", metrics))
-    console.print(metrics_table(f"All pixels, {readout}", metrics["all_pixels"]))
-    console.print("Errors in metres, pooled over pixels; bins without test pixels are left out.")
+    if "all_pixels" not in metrics:
+        title = f"{label['name'].capitalize()} in {label['unit']}{ending}"
+        console.print(metrics_table(title, metrics))
+        return
+    title = f"Balanced mask (every {label['name']} bin alike){ending}"
+    console.print(metrics_table(title, metrics))
+    console.print(metrics_table(f"All pixels{ending}", metrics["all_pixels"]))
+    unit = "metres" if label["unit"] == "m" else label["unit"]
+    console.print(f"Errors in {unit}, pooled over pixels; bins without test pixels are left out.")
 
 
 def duration_text(seconds: float) -> str:

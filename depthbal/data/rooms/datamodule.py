@@ -3,10 +3,10 @@
 from typing import Any
 
 from depthbal.data.datamodule import DepthDataModule
+from depthbal.data.label_data import automatic_workers
 from depthbal.data.pairs import PairSource
 from depthbal.data.rooms.cache import rooms_source
 from depthbal.data.rooms.source import RENDERER_VERSION, Split
-from depthbal.data.split_module import automatic_workers
 from depthbal.errors import ConfigError
 
 
