@@ -1,5 +1,6 @@
 """SPIN's network: a frozen ResNet-50, and a regressor of pose, shape and camera."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -67,10 +68,16 @@ class SpinHead(nn.Module):
         self.fc1 = nn.Linear(features + sum(map(len, rest.values())), 1024)
         self.fc2 = nn.Linear(1024, 1024)
         self.drop1, self.drop2 = nn.Dropout(dropout), nn.Dropout(dropout)
-        for name, value in rest.items():
-            self.add_module(f"dec{name}", nn.Linear(1024, len(value)))
+        self.decpose = nn.Linear(1024, len(rest["pose"]))
+        self.decshape = nn.Linear(1024, len(rest["shape"]))
+        self.deccam = nn.Linear(1024, len(rest["cam"]))
         for decoder in (self.decpose, self.decshape, self.deccam):
             nn.init.xavier_uniform_(decoder.weight, gain=0.01)
+
+    def start_from(self, mean: Mapping[str, Tensor]) -> None:
+        """Set where the iteration starts."""
+        for name, value in mean.items():
+            getattr(self, f"init_{name}").copy_(value[None])
 
     def forward(self, features: Tensor) -> Prediction:
         """Return the prediction after the last iteration."""
@@ -96,11 +103,10 @@ class SpinNetwork(nn.Module):
 
     Args:
         weights: SPIN's model_checkpoint.pt, or a file with the backbone alone, such as MMHuman3D's
-            spin_official_nofc.pth; null for features that come without a backbone.
-        features: Width of these features; with a backbone 2048.
+            spin_official_nofc.pth.
+        features: Width of features that come without a backbone; null for a network with one.
         keep_head: Start from the checkpoint's regressor rather than from new weights.
         dropout: Of the regressor in training.
-        backbone: Whether there is one; null: where `weights` are given.
 
     Shape:
         images (B, 3, 224, 224) or features (B, F) -> Prediction
@@ -119,23 +125,18 @@ class SpinNetwork(nn.Module):
     def __init__(
         self,
         weights: str | None = None,
-        features: int = FEATURES,
+        features: int | None = None,
         keep_head: bool = False,
         dropout: float = 0.5,
-        backbone: bool | None = None,
     ) -> None:
         super().__init__()
-        pictures = weights is not None if backbone is None else backbone
-        if keep_head and not pictures:
-            raise ConfigError("keep_head needs weights, SPIN's model_checkpoint.pt")
-        if pictures and features != FEATURES:
-            raise ConfigError(f"SPIN's backbone gives {FEATURES} features, got features={features}")
-        own = {"features": features, "keep_head": keep_head, "dropout": dropout}
-        self.init_args = {**own, "backbone": pictures}
-        self.keep_head, self.features = keep_head, features
-        self.head = SpinHead(features, dropout)
+        if features is not None and (weights is not None or keep_head):
+            raise ConfigError("features come without a backbone, so leave out weights and keep_head")
+        self.init_args = {"features": features, "dropout": dropout}
+        self.weights, self.keep_head, self.features = weights, keep_head, features or FEATURES
+        self.head = SpinHead(self.features, dropout)
         self.backbone: nn.Module | None = None
-        if pictures:
+        if features is None:
             self.backbone = resnet50()
             self.backbone.fc = nn.Identity()
             if weights is not None:
@@ -146,7 +147,7 @@ class SpinNetwork(nn.Module):
         if network_input.ndim == 2:
             return self.head(network_input)  # type: ignore[no-any-return]
         if self.backbone is None:
-            raise ConfigError("pictures need weights, SPIN's model_checkpoint.pt")
+            raise ConfigError(f"this network takes features (B, {self.features}), not images")
         return self.head(self.backbone(network_input))  # type: ignore[no-any-return]
 
 

@@ -1,0 +1,214 @@
+"""Training SPIN's regressor with a regression loss on rotation matrices, and scoring its bodies."""
+
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from pytorch_lightning.cli import OptimizerCallable
+from torch import Tensor, nn
+from torch.optim import Adam
+
+from depthbal.adapters.hmr.body import rotmats_of
+from depthbal.adapters.hmr.data import HmrDataModule
+from depthbal.adapters.hmr.errors import ERRORS, Meshes, balanced_errors, geodesic_distance
+from depthbal.adapters.hmr.files import TEST
+from depthbal.adapters.hmr.network import Prediction, SpinNetwork, read_mean
+from depthbal.data.sampler import PADDING
+from depthbal.errors import ConfigError
+from depthbal.evaluation import Label, LabelBins, Scores
+from depthbal.losses import MSELoss, RegressionLoss
+from depthbal.priors import GaussianMixture
+from depthbal.training.task import Batch, Task
+
+ENTRIES = 216
+"""Of the 24 rotation matrices of a pose, the vector that the loss sees."""
+UNITS = {"vertex": "mm", "geodesic": "radians, mean over 24 joints"}
+FACTS = {
+    "predictions": "by the neutral model, for mpvpe by that of the truth, as released",
+    "joints": "14 of Human3.6M's regressor, relative to the pelvis",
+    "distance": "mean vertex distance to the neutral body in the mean pose, nothing aligned",
+    "balanced": "all: mean over the non-empty of 100 equal parts of the test set's range of "
+    "the distance; tail10, tail5: mean over the farthest 10 and 5 % of the samples",
+}
+
+
+class HmrTask(Task):
+    """Train the regressor of a `SpinNetwork` on features or pictures.
+
+        pose_weight L(rotation matrices) / 216 + betas_weight mean |betas error|^2
+
+    over the rows with a body, which are also all that a batch prior sees. A mixture prior is fitted
+    to the rows that the training draws, with diagonal covariances: full ones leave the directions
+    in which poses hardly vary without pull, and take minutes. A backbone is frozen.
+
+    Args:
+        model: The network.
+        criterion: A loss for vectors (event_dim 1): GAILoss, BMCLoss or MSELoss.
+        optimizer: Optimizer with its arguments, without parameters.
+        pose_weight: Of the pose's loss per matrix entry.
+        betas_weight: Of the squared error of the shape per coefficient; SPIN: .001 of the pose's.
+        prior_rows: Rows drawn for fitting a mixture prior.
+        prior_floor: Smallest variance of its components along any matrix entry; null takes the
+            core's, 1e-6 of the labels' mean variance.
+        **kwargs: lr_scheduler, noise_lr and weights_from of `Task`.
+
+    Raises:
+        ConfigError: A criterion for scalars.
+    """
+
+    selection_metric: ClassVar[str] = "val/angle_regions"
+    selection_title: ClassVar[str] = "validation angle over regions"
+    main_metric: ClassVar[str] = "mpjpe"
+    shown_metrics: ClassVar[tuple[str, ...]] = ERRORS
+    model: SpinNetwork
+
+    def __init__(
+        self,
+        model: nn.Module,
+        criterion: RegressionLoss | nn.Module,
+        optimizer: OptimizerCallable = Adam,
+        pose_weight: float = 1.0,
+        betas_weight: float = 1e-3,
+        prior_rows: int = 20_000,
+        prior_floor: float | None = 1e-2,
+        **kwargs: Any,
+    ) -> None:
+        frozen = () if getattr(model, "backbone", None) is None else ("backbone",)
+        super().__init__(model, criterion, optimizer, readout="raw", freeze=frozen, **kwargs)
+        if getattr(criterion, "event_dim", 1) != 1:
+            raise ConfigError("poses are vectors: give --model.criterion.event_dim 1")
+        self.pose_weight, self.betas_weight = pose_weight, betas_weight
+        self.prior_rows, self.prior_floor = prior_rows, prior_floor
+        self.betas_loss = MSELoss(event_dim=1)
+        # in a list, and so no part of the task: DDP would send the bodies at every step
+        self.meshes: list[Meshes] = []
+
+    def check_data(self, data: HmrDataModule) -> None:  # type: ignore[override]
+        """Check that the folder has what training and evaluation take."""
+        self.meshes = [data.meshes]
+        data.check_inputs(self.model.features, self.model.backbone is not None)
+
+    def prepare(self, data: HmrDataModule) -> None:  # type: ignore[override]
+        """Have features of the pictures computed once, unless they change in every epoch."""
+        pictures = data.train_set.features is None
+        if pictures and not (self.model.weights or self.weights_from or self.starts_from_checkpoint):
+            raise ConfigError(
+                "the backbone needs --model.model.weights, SPIN's model_checkpoint.pt, or give "
+                "features in files and their --model.model.features WIDTH"
+            )
+        self.cache_features = pictures and not data.augment
+        super().prepare(data)
+
+    def fit_prior(self, data: HmrDataModule) -> None:  # type: ignore[override]
+        """Fit the loss's prior to the training poses, and start the regressor at the mean pose."""
+        if not self.model.keep_head:
+            self.model.head.start_from(read_mean(data.root))
+        if isinstance(self.criterion, RegressionLoss) and self.criterion.needs_prior:
+            components = getattr(self.criterion, "n_components", 16)
+            self.criterion.set_prior(
+                fit_pose_prior(data, components, self.prior_rows, self.prior_floor)
+            )
+        super().fit_prior(data)
+
+    def label_range(self) -> tuple[float, float]:
+        """Return the range of a rotation matrix's entries."""
+        return -1.0, 1.0
+
+    def target(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """Return the rotation matrices as vectors (B, 216), and which of them count."""
+        return rotmats_of(batch["pose"]).flatten(1), batch["valid"]
+
+    def training_loss(self, raw: Prediction, batch: Batch) -> Tensor:  # type: ignore[override]
+        """Return the loss of a batch of `PeopleDataset`'s samples; 0 where no body counts."""
+        target, valid = self.target(batch)
+        pose: Tensor = self.criterion(raw.rotmats.flatten(1), target, valid)
+        shape: Tensor = self.betas_loss(raw.betas, batch["betas"], valid) / raw.betas.shape[1]
+        return self.pose_weight * pose / ENTRIES + self.betas_weight * shape
+
+    # ---- scores ----
+
+    def make_scores(  # type: ignore[override]
+        self, data: HmrDataModule, split: Literal["val", "test"]
+    ) -> Scores:
+        """Return empty scores: errors over distances in mm; for validation angles, in regions."""
+        self.meshes = [data.meshes]
+        if split == "val":
+            # of the distance in radians; narrower ones are too empty to choose an epoch by
+            regions = LabelBins(np.arange(33) * 0.1)
+            label = Label("angle to the mean pose", "radians")
+            terms, metric = ("count", "angle"), "angle"
+            return Scores(regions, ("",), "", terms=terms, label=label, main_metric=metric)
+        gender = data.test_set.people["gender"]
+        known = int((gender >= 0).sum()) if data.ground_truth == "gendered" else 0
+        truth = {
+            len(gender): "gendered, bodies by the model of the person's gender",
+            0: "neutral, bodies by the neutral model",
+        }
+        some = f"gendered for {known} of {len(gender)}, neutral for the rest of unknown gender"
+        return Scores(
+            data.bins(),
+            ("",),
+            "",
+            terms=("count", *ERRORS),
+            label=data.label,
+            main_metric=self.main_metric,
+            columns=tuple(UNITS),
+            protocol={
+                "name": TEST,
+                **self.facts(data),
+                "ground_truth": truth.get(known, some),
+                **FACTS,
+            },
+        )
+
+    def score(self, batch: Batch, scores: Scores) -> None:
+        """Add the errors of a batch, of the people with a body."""
+        preds: Any = self.predict(batch)
+        truth, meshes = rotmats_of(batch["pose"]), self.meshes[0].to(self.device)
+        errors, distances = meshes(preds[:2], (truth, batch["betas"]), batch["gender"])
+        far = distances["vertex"]
+        if "angle" in scores.terms:
+            errors = {"angle": geodesic_distance(preds.rotmats, truth).rad2deg()}
+            far, distances = distances["geodesic"], {}
+        counted = batch["index"].masked_fill(~batch["valid"], PADDING)
+        scores.update_errors(errors, far, batch["name"], batch["group"], distances, counted)
+
+    def validation_metrics(self, result: dict[str, Any]) -> dict[str, float | None]:
+        """Return the angle in degrees, over regions of the distance and over all samples.
+
+        Every region weighs alike, so that an epoch cannot win by common poses alone.
+        """
+        of_regions = result["per_bin_mean"]["overall"]["angle"]
+        return {self.selection_metric: of_regions, "val/angle": result["overall"]["angle"]}
+
+    def result(self, scores: Scores) -> dict[str, Any]:
+        """Return the balanced errors by both distances."""
+        sums = scores.sums().sum(axis=1)
+        errors = {name: sums[:, scores.terms.index(name)] for name in ERRORS}
+        return {
+            "balanced": {
+                name: {
+                    "unit": unit,
+                    **balanced_errors(errors, scores.column(name), groups=scores.groups),
+                }
+                for name, unit in UNITS.items()
+            }
+        }
+
+
+def fit_pose_prior(
+    data: HmrDataModule, components: int = 16, rows: int = 20_000, floor: float | None = None
+) -> GaussianMixture:
+    """Return a diagonal mixture of the rotation matrices (216,) that the training draws.
+
+    Source: Ren et al., CVPR 2022, supplement 2.4 (K = 16; the covariances' form is not told).
+    """
+    people = data.train_set.people
+    weights = data.train_weights().numpy() * people["valid"]
+    # evenly spaced along the shares: as many of each row as chance would draw on average
+    shares = np.cumsum(weights) / weights.sum()
+    drawn = np.searchsorted(shares, (np.arange(rows) + 0.5) / rows)
+    poses = rotmats_of(torch.from_numpy(people["pose"][drawn])).flatten(1)
+    return GaussianMixture.fit(
+        poses, components, covariance_type="diag", variance_floor=floor, seed=data.seed
+    )
