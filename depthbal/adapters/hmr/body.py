@@ -1,15 +1,18 @@
-"""The SMPL body: from pose and shape to vertices, and the joints that errors are measured on."""
+"""The SMPL body, from pose and shape to vertices and joints, and the errors of recovered bodies."""
 
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import roma
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from depthbal.adapters.hmr.files import JOINTS
+from depthbal.adapters.hmr.files import JOINTS, Array, read_arrays, read_smpl
+from depthbal.adapters.hmr.network import read_mean, rot6d_to_rotmat
 
+GroundTruth = Literal["gendered", "neutral"]
+ERRORS = ("mpjpe", "pa_mpjpe", "mpvpe")
 H36M_TO_J14 = (6, 5, 4, 1, 2, 3, 16, 15, 14, 11, 12, 13, 8, 10)
 """The 14 of the 17 Human3.6M joints that errors are measured on (SPIN, MMHuman3D)."""
 
@@ -30,7 +33,6 @@ class BodyModel(nn.Module):
 
     Args:
         arrays: of `read_smpl` or `synthetic_smpl`.
-        dtype: of the computation.
 
     Shape:
         rotmats (B, 24, 3, 3), betas (B, 10) -> vertices (B, V, 3), metres
@@ -43,29 +45,18 @@ class BodyModel(nn.Module):
         True
     """
 
-    v_template: Tensor
-    shapedirs: Tensor
-    posedirs: Tensor
-    J_regressor: Tensor
-    weights: Tensor
-
-    def __init__(
-        self, arrays: Mapping[str, NDArray[Any]], dtype: torch.dtype = torch.float32
-    ) -> None:
+    def __init__(self, arrays: Mapping[str, Array]) -> None:
         super().__init__()
         for name in ("v_template", "shapedirs", "posedirs", "J_regressor", "weights"):
-            array = torch.as_tensor(arrays[name].astype(float), dtype=dtype)
             # not for checkpoints: SMPL's licence forbids passing the arrays on
-            self.register_buffer(name, array, persistent=False)
+            self.register_buffer(name, torch.tensor(arrays[name]).float(), persistent=False)
         self.parents = [int(parent) for parent in arrays["kintree_table"][0, 1:]]
 
     def forward(self, rotmats: Tensor, betas: Tensor) -> Tensor:
         """Return the vertices (B, V, 3) in metres."""
         if rotmats.shape[1:] != (JOINTS, 3, 3) or betas.shape != (len(rotmats), 10):
-            raise ValueError(
-                f"expected rotmats (B, 24, 3, 3) and betas (B, 10), got {tuple(rotmats.shape)} "
-                f"and {tuple(betas.shape)}"
-            )
+            shapes = f"{tuple(rotmats.shape)} and {tuple(betas.shape)}"
+            raise ValueError(f"expected rotmats (B, 24, 3, 3) and betas (B, 10), got {shapes}")
         shaped = self.v_template + torch.einsum("vcs,bs->bvc", self.shapedirs, betas)
         bends = rotmats[:, 1:] - torch.eye(3, dtype=rotmats.dtype, device=rotmats.device)
         posed = shaped + torch.einsum("vcp,bp->bvc", self.posedirs, bends.flatten(1))
@@ -85,12 +76,111 @@ def _turn(rotation: Tensor, point: Tensor) -> Tensor:
     return (rotation @ point.unsqueeze(-1)).squeeze(-1)
 
 
-def evaluation_joints(vertices: Tensor, regressor: Tensor) -> Tensor:
-    """Return the 14 joints (B, 14, 3), seen from the pelvis, of vertices (B, V, 3).
+def mpjpe(preds: Tensor, target: Tensor) -> Tensor:
+    """Return the mean position error (B,) in mm, mean_j |preds_j - target_j|, nothing aligned.
 
-    The regressor (17, V) gives Human3.6M's joints as weighted means of vertices, the pelvis first.
+    Of joints (B, J, 3) relative to the pelvis, in metres. Of vertices (B, V, 3) as the body model
+    gives them it is the MPVPE: MMHuman3D's `pve`, which is not centred on the pelvis either.
 
-    Source: SPIN's `eval.py`.
+    Example:
+        >>> mpjpe(torch.zeros(1, 14, 3), torch.full((1, 14, 3), 0.3)).round(decimals=2)
+        tensor([519.6200])
     """
-    joints = regressor @ vertices
-    return joints[:, H36M_TO_J14, :] - joints[:, :1]
+    if preds.shape != target.shape:
+        raise ValueError(f"preds {tuple(preds.shape)} and target {tuple(target.shape)} differ")
+    return 1000 * torch.linalg.vector_norm(preds - target, dim=-1).mean(dim=-1)
+
+
+def pa_mpjpe(preds: Tensor, target: Tensor) -> Tensor:
+    """Return `mpjpe` (B,) after the similarity transform (no reflection) that fits each sample.
+
+    It minimises the squared distances, solved in float64. A prediction whose joints all coincide
+    has no scale: it is moved onto the target's centre.
+    Source: Umeyama, PAMI 1991; SPIN's `utils/pose_utils.py`.
+
+    Example:
+        >>> target = torch.randn(2, 14, 3, generator=torch.Generator().manual_seed(0))
+        >>> pa_mpjpe(3 * target + 1, target).round(decimals=3)
+        tensor([0., 0.], dtype=torch.float64)
+    """
+    preds, target = preds.double(), target.double()
+    rotation, _, scale = roma.rigid_points_registration(preds, target, compute_scaling=True)
+    centred = preds - preds.mean(dim=1, keepdim=True)
+    # 0 / 0 where all joints coincide; any scale gives the same points
+    turned = scale.nan_to_num()[:, None, None] * centred @ rotation.mT
+    return mpjpe(turned + target.mean(dim=1, keepdim=True), target)
+
+
+def geodesic_distance(rotmats: Tensor, mean_rotmats: Tensor) -> Tensor:
+    """Return the mean angle of the joints (B, 24, 3, 3) to the mean pose (24, 3, 3), radians (B,).
+
+    It is the distance that the paper names (supplement, figure 3), which does not say whether the
+    angles are summed or averaged: a factor of 24. Near pi it is known to 3e-4 in float32.
+    """
+    return roma.rotmat_geodesic_distance(rotmats, mean_rotmats).mean(dim=-1)  # type: ignore[no-any-return]
+
+
+def body_file(root: Path, name: str) -> Path:
+    """Return the file of a body model, NEUTRAL, MALE or FEMALE: .npz if it is there, else .pkl."""
+    path = root / "smpl" / f"SMPL_{name}.npz"
+    return path if path.is_file() else path.with_suffix(".pkl")
+
+
+class Meshes(nn.Module):
+    """The body models of a folder of SPIN's files, and what is measured with them.
+
+    With "gendered" ground truth a true body of known gender is posed with that gender's model, with
+    "neutral" all with the neutral one. Predictions are neutral, except that the error of the
+    vertices takes the model of the truth (MMHuman3D).
+    """
+
+    def __init__(self, root: Path, ground_truth: GroundTruth = "neutral") -> None:
+        super().__init__()
+        names = ("NEUTRAL", "MALE", "FEMALE")[: 3 if ground_truth == "gendered" else 1]
+        sizes: dict[str, Any] = {}  # all have as many vertices
+        # numbered as genders are, with 1 added: -1 unknown, 0 male, 1 female
+        self.bodies = nn.ModuleList(
+            BodyModel(read_smpl(body_file(root, name), sizes)) for name in names
+        )
+        mean, shape = read_mean(root), {"regressor": (17, "V")}
+        rotmats = rot6d_to_rotmat(mean["pose"].reshape(-1, 6))
+        vertices = self.bodies[0](rotmats[None], mean["shape"][None])[0]
+        regressor = read_arrays(root / "J_regressor_h36m.npy", shape, sizes)["regressor"]
+        self.register_buffer("mean_rotmats", rotmats)
+        self.register_buffer("mean_vertices", vertices)
+        self.register_buffer("regressor", torch.tensor(regressor).float())
+
+    def joints(self, vertices: Tensor) -> Tensor:
+        """Return the 14 joints (B, 14, 3) that errors are measured on, seen from the pelvis."""
+        joints = self.regressor @ vertices
+        return joints[:, H36M_TO_J14, :] - joints[:, :1]
+
+    def of_gender(self, rotmats: Tensor, betas: Tensor, gender: Tensor) -> Tensor:
+        """Return vertices (B, V, 3) by the model of each one's gender (B,), in metres."""
+        vertices: Tensor = self.bodies[0](rotmats, betas)
+        for number, body in enumerate(list(self.bodies)[1:]):
+            chosen = gender == number
+            vertices[chosen] = body(rotmats[chosen], betas[chosen])
+        return vertices
+
+    def distance(self, vertices: Tensor) -> Tensor:
+        """Return the mean distance of vertices (B, V, 3) to the mean body's, (B,) float64 in mm.
+
+        Nothing is aligned: turning the whole body away is distance too. This is the distance of
+        the released evaluation (MMHuman3D's `ihmr` metric), to the neutral body in the mean pose.
+        """
+        return mpjpe(vertices, self.mean_vertices.expand_as(vertices)).double()
+
+    def forward(
+        self, preds: tuple[Tensor, Tensor], target: tuple[Tensor, Tensor], gender: Tensor
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Return errors in mm of (rotmats, betas), and both distances of the true bodies, (B,)."""
+        vertices = self.of_gender(*target, gender)
+        joints, true_joints = self.joints(self.bodies[0](*preds)), self.joints(vertices)
+        errors = {
+            "mpjpe": mpjpe(joints, true_joints).double(),
+            "pa_mpjpe": pa_mpjpe(joints, true_joints),
+            "mpvpe": mpjpe(self.of_gender(*preds, gender), vertices).double(),
+        }
+        geodesic = geodesic_distance(target[0], self.mean_rotmats).double()
+        return errors, {"vertex": self.distance(vertices), "geodesic": geodesic}

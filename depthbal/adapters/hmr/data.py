@@ -1,22 +1,23 @@
 """SPIN's data sets as a data module: which rows, how they are mixed, features or pictures."""
 
 import hashlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from depthbal.adapters.hmr.body import GroundTruth, Meshes, body_file, rotmats_of
 from depthbal.adapters.hmr.crops import SIZE, Change, change_pose, crop_image, draw_change
-from depthbal.adapters.hmr.errors import GroundTruth, Meshes, body_file
 from depthbal.adapters.hmr.files import (
+    SOURCES,
     STEMS,
     TEST,
-    Array,
     FitsKind,
     People,
     read_arrays,
@@ -34,18 +35,6 @@ from depthbal.evaluation import Label, LabelBins
 from depthbal.priors import Histogram
 
 Recipe = Literal["spin", "published"]
-
-SOURCES = """
-smpl/SMPL_NEUTRAL.pkl (or .npz): smplify.is.tue.mpg.de, after registration
-smpl/SMPL_MALE.pkl, SMPL_FEMALE.pkl: smpl.is.tue.mpg.de; not with --data.ground_truth neutral
-smpl_mean_params.npz, J_regressor_h36m.npy: SPIN's data.tar.gz, or the links in MMHuman3D's README
-dataset_extras/3dpw_test.npz and any of h36m_train, mpi_inf_3dhp_train, lsp_dataset_original_train,
-  hr-lspet_train, mpii_train, coco_2014_train: SPIN's dataset_extras.tar.gz, or its preprocessing
-static_fits/NAME_fits.npy or spin_fits/NAME.npz: SPIN's static_fits.tar.gz, spin_fits.tar.gz
-images/NAME/: each data set's site; with --model.model.weights, SPIN's model_checkpoint.pt or
-  MMHuman3D's spin_official_nofc.pth; or in their place features/STEM.npy, float32 (rows, F)
-(SPIN's host, visiondata.cis.upenn.edu/spin, is reported unreachable since 2025.)"""
-"""What SPIN's data folder holds, and where it comes from."""
 PUBLISHED = {"h36m": 0.35, "mpi_inf_3dhp": 0.15, "lsp": 0.1, "lspet": 0.1, "mpii": 0.1, "coco": 0.2}
 """MMHuman3D, configs/balanced_mse/resnet50_spin_ihmr_ft_bmc.py."""
 SPIN = {"h36m": 0.3, "mpi_inf_3dhp": 0.1}
@@ -68,29 +57,20 @@ class PeopleDataset(SeededDataset[dict[str, Any]]):
 
     def sample(self, index: int, seed: int) -> dict[str, Any]:
         """Return a sample; the picture is read only where there are no features."""
-        row = {key: column[index] for key, column in self.people.items()}
-        file, pose, pixels = str(row["file"]), row["pose"].copy(), {}
+        row: dict[str, Any] = {key: column[index] for key, column in self.people.items()}
+        file = str(row.pop("file"))
         if self.features is not None:
-            pixels["features"] = torch.from_numpy(np.array(self.features[index], np.float32))
+            row["features"] = np.array(self.features[index], np.float32)
         else:
             change = draw_change(np.random.default_rng(seed)) if self.augment else Change()
-            box = row["center"], float(row["scale"])
-            pixels["image"] = crop_image(read_image(file), *box, change)
-            pose = change_pose(pose, change)
-        return {
-            **pixels,
-            "pose": torch.from_numpy(pose),
-            "betas": torch.from_numpy(row["betas"]),
-            "valid": bool(row["valid"]),
-            "gender": int(row["gender"]),
-            "index": index,
-            "name": file,
-            "group": Path(file).parent.name,  # the video that it is a frame of
-        }
+            row["image"] = crop_image(read_image(file), row["center"], row["scale"], change)
+            row["pose"] = change_pose(row["pose"], change)
+        # the folder is that of the video that a picture is a frame of
+        return {**row, "index": index, "name": file, "group": Path(file).parent.name}
 
     def padding(self) -> dict[str, Any]:
         """Return a sample that counts nowhere."""
-        return {**self.sample(0, 0), "valid": False, "index": PADDING}
+        return {**self.sample(0, 0), "valid": np.False_, "index": PADDING}
 
     def plain(self) -> "PeopleDataset":
         """Return the same people in pictures as they are."""
@@ -123,12 +103,9 @@ class MixedSampler(EpochSampler):
 def mixing_ratios(sizes: Mapping[str, int], recipe: Recipe = "spin") -> dict[str, float]:
     """Return the share of every data set in the training samples, the recipe's over their sum."""
     wild = sum(size for name, size in sizes.items() if name not in SPIN)
-    shares = dict.fromkeys(sizes, 0.0)
-    for name, size in sizes.items():
-        of_spin = SPIN[name] if name in SPIN else 0.6 * size / wild
-        shares[name] = PUBLISHED[name] if recipe == "published" else of_spin
-    total = sum(shares.values())
-    return {name: share / total for name, share in shares.items()}
+    spin = {name: SPIN.get(name) or 0.6 * size / wild for name, size in sizes.items()}
+    shares = {name: (PUBLISHED if recipe == "published" else spin)[name] for name in sizes}
+    return {name: share / sum(shares.values()) for name, share in shares.items()}
 
 
 class HmrDataModule(LabelData):
@@ -139,12 +116,12 @@ class HmrDataModule(LabelData):
 
     Args:
         root: SPIN's ``data`` folder; where files are missing, the error says where they come from.
-        datasets: Training data sets; null takes all that are there.
+        datasets: Training data sets; null takes all that are there and have a body.
         fits: "static" or "final" fits for pictures without a known body.
         mixing: "spin" (.3 Human3.6M, .1 MPI-INF-3DHP, .6 for the others by their sizes) or the
             "published" shares (.35, .15, LSP, LSPET and MPII .1 each, COCO .2).
         augment: Change crops and poses at random as published, and run the backbone in every step;
-            otherwise features are computed once.
+            otherwise features are computed once, or read where ``features`` has those of all sets.
         ground_truth: Test bodies of the person's gender, as published for 3DPW, or "neutral".
         batch_size: Samples per batch and process.
         num_workers: Loader processes; -1 chooses one per CPU up to 8.
@@ -177,74 +154,61 @@ class HmrDataModule(LabelData):
         self.root, self.datasets, self.fits, self.mixing = Path(root), datasets, fits, mixing
         self.augment, self.ground_truth, self.val_fraction = augment, ground_truth, val_fraction
 
-    def check_root(self) -> None:
-        """Check that there is what every training needs."""
-        bodies = ("NEUTRAL", "MALE", "FEMALE")[: 3 if self.ground_truth == "gendered" else 1]
-        needed = [body_file(self.root, name) for name in bodies]
-        needed += [self.root / name for name in ("smpl_mean_params.npz", "J_regressor_h36m.npy")]
-        needed += [rows_file(self.root, name) for name in (TEST, *(self.datasets or ()))]
-        missing = [str(path.relative_to(self.root)) for path in needed if not path.is_file()]
-        if not any(rows_file(self.root, name).is_file() for name in PUBLISHED):
-            missing.append("training set in dataset_extras")
-        if missing:
-            lacking = ", no ".join(missing)
-            raise DataError(f"{self.root} has no {lacking}. What is needed, and from where:{SOURCES}")
-
     @cached_property
     def meshes(self) -> Meshes:
         """What predictions for the test set are scored with."""
         return Meshes(self.root, self.ground_truth)
 
-    @cached_property
-    def parts(self) -> dict[str, tuple[People, Array, Array]]:
-        """The training sets with a body: people, the rows to train on and those held out."""
-        found = {}
-        for name in self.datasets or PUBLISHED:
-            if self.datasets is None and not rows_file(self.root, name).is_file():
-                continue
-            people = read_people(self.root, name, self.fits)
-            if people["valid"].any():
-                split = hold_out([name] * len(people["file"]), self.val_fraction, self.seed)
-                found[name] = people, np.array(split.kept), np.array(split.held_out, np.int64)
-            elif self.datasets is not None:
-                raise DataError(
-                    f"no picture of {name} has a body: {rows_file(self.root, name)} has no pose "
-                    f"and there are no {self.fits} fits for it; leave it out of --data.datasets"
-                )
-        if not found:
-            raise DataError(f"no picture in {self.root} has a body. What is needed:{SOURCES}")
-        self.ratios = mixing_ratios({k: len(v[0]["file"]) for k, v in found.items()}, self.mixing)
-        shares = ", ".join(f"{name} {share:.2f}" for name, share in self.ratios.items())
-        announce(f"Training data: {shares}")
-        return found
-
     def dataset(self, split: Split) -> PeopleDataset | None:
-        """Return the people of a split, with features where all of its data sets have a file."""
+        """Return the people of a split."""
         if split == "test":
             people = read_people(self.root, TEST)
             if not people["valid"].all():
-                raise DataError(f"{rows_file(self.root, TEST)} must hold pose and shape of all rows")
-            features = self._features({TEST: len(people["file"])})
-            return PeopleDataset(people, features=None if features is None else features[0])
+                raise DataError(
+                    f"{rows_file(self.root, TEST)} must hold pose and shape of all rows"
+                )
+            return PeopleDataset(people, features=self._features({TEST: len(people["file"])}))
         if split == "val" and not self.val_fraction:
             return None
-        rows = [part[1 if split == "train" else 2] for part in self.parts.values()]
-        every = [part[0] for part in self.parts.values()]
-        people = {
-            key: np.concatenate([one[key][at] for one, at in zip(every, rows, strict=True)])
-            for key in every[0]
-        }
-        features = self._features({name: len(part[0]["file"]) for name, part in self.parts.items()})
-        joined = None
-        if features is not None and not self.augment:
-            joined = np.concatenate([one[at] for one, at in zip(features, rows, strict=True)])
-        return PeopleDataset(people, self.seed, self.augment and split == "train", joined)
+        return self.training[split == "val"]
 
-    def _features(self, sizes: Mapping[str, int]) -> list[Array] | None:
-        paths = {self.root / "features" / f"{STEMS[name]}.npy": n for name, n in sizes.items()}
+    @cached_property
+    def training(self) -> list[PeopleDataset]:
+        """The people to train on and those held out, with their data sets end to end."""
+        there = [name for name in PUBLISHED if rows_file(self.root, name).is_file()]
+        sets = {name: read_people(self.root, name, self.fits) for name in self.datasets or there}
+        sets = {name: people for name, people in sets.items() if people["valid"].any()}
+        if not sets or set(self.datasets or ()) - set(sets):
+            raise DataError(
+                f"{self.root} has no body for any picture of {' or '.join(self.datasets or there)}: "
+                f"no pose in its rows and no {self.fits} fits. What is needed:{SOURCES}"
+            )
+        sizes = {name: len(people["file"]) for name, people in sets.items()}
+        self.ratios = mixing_ratios(sizes, self.mixing)
+        announce(f"Training data: {', '.join(f'{k} {v:.2f}' for k, v in self.ratios.items())}")
+        splits = [hold_out([name] * n, self.val_fraction, self.seed) for name, n in sizes.items()]
+        self.kept = {name: len(split.kept) for name, split in zip(sizes, splits, strict=True)}
+        keys = next(iter(sets.values()))
+        people = {key: np.concatenate([one[key] for one in sets.values()]) for key in keys}
+        features = None if self.augment else self._features(sizes)
+        starts, found = np.cumsum([0, *sizes.values()]), []
+        for held_out in (0, 1):
+            parts = zip(starts, [split[held_out] for split in splits], strict=False)
+            rows = np.concatenate([start + np.array(part, np.int64) for start, part in parts])
+            chosen = {key: column[rows] for key, column in people.items()}
+            own = None if features is None else features[rows]
+            found.append(PeopleDataset(chosen, self.seed, self.augment and not held_out, own))
+        return found
+
+    def _features(self, sizes: Mapping[str, int]) -> NDArray[Any] | None:
+        """Return the features of data sets end to end where all of them have a file."""
+        paths = [self.root / "features" / f"{STEMS[name]}.npy" for name in sizes]
         if not all(path.is_file() for path in paths):
             return None
-        return [read_arrays(path, {"features": (n, "F")})["features"] for path, n in paths.items()]
+        pairs = zip(paths, sizes.values(), strict=True)
+        return np.concatenate(
+            [read_arrays(path, {"features": (n, "F")})["features"] for path, n in pairs]
+        )
 
     def check_inputs(self, width: int, pictures: bool) -> None:
         """Check that there are features of a width, or all pictures for a network that takes them.
@@ -253,50 +217,52 @@ class HmrDataModule(LabelData):
             ConfigError: Features of another width.
             DataError: Neither features nor all pictures.
         """
-        for images in (self.train_set, self.val_set, self.test_set):
-            found = None if images is None else images.features
-            if found is not None and found.shape[1] != width:
-                raise ConfigError(
-                    f"{self.root}/features has {found.shape[1]} numbers per picture, the network "
-                    f"takes {width}; set --model.model.features {found.shape[1]}"
-                )
-            if images is None or found is not None:
+        for images in filter(None, (self.train_set, self.val_set, self.test_set)):
+            if images.features is not None:
+                if (found := images.features.shape[1]) != width:
+                    raise ConfigError(
+                        f"{self.root}/features has {found} numbers per picture, the network takes "
+                        f"{width}; set --model.model.features {found}"
+                    )
                 continue
             files = images.people["file"].tolist()
-            missing = [path for _, path in missing_files(Path(), files)]
-            if not pictures or missing:
-                what = f"{len(missing)} of {len(files)} pictures: {', '.join(missing[:5])}"
-                what = what if pictures else "features/STEM.npy of every data set"
-                raise DataError(f"{self.root} lacks {what}. What is needed:{SOURCES}")
+            missing = [path for _, path in missing_files(Path(), files)] if pictures else files
+            if missing:
+                what = ", ".join(missing[:5]) if pictures else f"{self.root}/features/STEM.npy"
+                raise DataError(
+                    f"{len(missing)} of {len(files)} inputs are missing: {what}, ... What is "
+                    f"needed, and from where:{SOURCES}"
+                )
 
     # ---- loaders and labels ----
 
-    def train_dataloader(self) -> "DataLoader[Any]":
-        """Return the loader of the mixture."""
-        samples = max(len(kept) for _, kept, _ in self.parts.values())
-        return self._loader(self.train_set, MixedSampler(self.train_weights(), samples, self.seed))
-
     def train_weights(self) -> Tensor:
         """Return the probability of every training row, (rows,) float64."""
-        sizes = {name: len(kept) for name, (_, kept, _) in self.parts.items()}
-        shares = [np.full(size, self.ratios[name] / size) for name, size in sizes.items()]
+        shares = [np.full(size, self.ratios[name] / size) for name, size in self.kept.items()]
         return torch.from_numpy(np.concatenate(shares))
 
-    def labels(self, split: Split) -> Iterator[Tensor]:
-        """Yield the distances of the neutral bodies that count to the mean body, mm."""
-        people = getattr(self, f"{split}_set").people
+    def train_dataloader(self) -> "DataLoader[Any]":
+        """Return the loader of the mixture."""
+        sampler = MixedSampler(self.train_weights(), max(self.kept.values()), self.seed)
+        return self._loader(self.train_set, sampler)
+
+    @torch.inference_mode()
+    def labels(self, split: Split) -> list[Tensor]:
+        """Return the distances of the neutral bodies that count to the mean body, mm."""
+        people, meshes = getattr(self, f"{split}_set").people, self.meshes
         columns = [torch.from_numpy(people[key][people["valid"]]) for key in ("pose", "betas")]
-        for pose, betas in zip(*(torch.split(column, 256) for column in columns), strict=True):
-            with torch.inference_mode():
-                yield self.meshes.neutral_distance(pose, betas)
+        chunks = zip(*(torch.split(column, 256) for column in columns), strict=True)
+        return [
+            meshes.distance(meshes.bodies[0](rotmats_of(pose), betas)) for pose, betas in chunks
+        ]
 
     def train_histogram(self) -> Histogram:
         """Count the training bodies in 100 regions, the same ones whichever bodies are held out."""
         if self.histogram is None:
-            train = torch.cat([*self.labels("train")]).numpy()
-            held_out = [] if self.val_set is None else [*self.labels("val")]
-            end = max(1e-6, train.max(), *(float(far.max()) for far in held_out))
-            self.histogram = Histogram(np.linspace(0.0, end, 101)).update(train)
+            train = torch.cat(self.labels("train"))
+            every = [train, *(self.labels("val") if self.val_set is not None else [])]
+            edges = np.linspace(0.0, max(1e-6, *(float(far.max()) for far in every)), 101)
+            self.histogram = Histogram(edges).update(train)
         return self.histogram
 
     def bins(self) -> LabelBins:
@@ -315,19 +281,22 @@ class HmrDataModule(LabelData):
 
     def fingerprint(self) -> str:
         """Return a digest of all that the training labels depend on."""
-        sets = [data for data in (self.train_set, self.val_set) if data is not None]
-        files = [body_file(self.root, "NEUTRAL"), self.root / "smpl_mean_params.npz"]
-        known = [*(_digest(data.people) for data in sets), str(self.ratios)]
-        known += [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
+        known = [*(_digest(data.people) for data in self.training), str(self.ratios)]
+        for path in (body_file(self.root, "NEUTRAL"), self.root / "smpl_mean_params.npz"):
+            known.append(hashlib.sha256(path.read_bytes()).hexdigest())
         return hashlib.sha256("\n".join(known).encode()).hexdigest()[:32]
 
     def describe(self) -> dict[str, Any]:
-        """Return, JSON-able, what the data are."""
-        own = {"source": str(self.root), "ground_truth": self.ground_truth}
+        """Return, JSON-able, what the data are; of the test alone nothing about training."""
+        own: dict[str, Any] = {"source": str(self.root), "ground_truth": self.ground_truth}
         if self.train_set is not None:
-            valid = int(self.train_set.people["valid"].sum())
-            own |= {"mixing": self.ratios, "valid": valid, "fits": self.fits}
+            own |= {"mixing": self.ratios, "fits": self.fits, "augment": self.augment}
         return {**super().describe(), **own}
+
+    def describe_test(self) -> dict[str, Any]:
+        """Return what the test data are."""
+        found = super().describe_test()
+        return {key: found[key] for key in found if key not in ("mixing", "fits", "augment")}
 
 
 def _digest(people: People) -> str:

@@ -13,8 +13,6 @@ from depthbal.adapters.hmr.files import BETAS, JOINTS, read_arrays
 from depthbal.errors import CheckpointError, ConfigError
 from depthbal.models.weights import load_exactly, read_state_dict
 
-FEATURES = 2048
-"""Width of the backbone's output."""
 STATE = {"pose": (6 * JOINTS,), "shape": (BETAS,), "cam": (3,)}
 """What the regressor's iteration changes: rotations of six numbers, betas, camera."""
 
@@ -34,8 +32,8 @@ def rot6d_to_rotmat(rot6d: Tensor) -> Tensor:
     [1, 0, 0, 1, 0, 0] (Zhou et al., CVPR 2019, in the order of SPIN's `utils/geometry.py`).
     """
     # 1e-12 is what SPIN's normalisation keeps a vanishing column from dividing by
-    rotmat: Tensor = roma.special_gramschmidt(rot6d.reshape(*rot6d.shape[:-1], 3, 2), epsilon=1e-12)
-    return rotmat
+    columns = rot6d.reshape(*rot6d.shape[:-1], 3, 2)
+    return roma.special_gramschmidt(columns, epsilon=1e-12)  # type: ignore[no-any-return]
 
 
 def read_mean(root: Path) -> dict[str, Tensor]:
@@ -54,37 +52,31 @@ class SpinHead(nn.Module):
     Source: Kolotouros et al., ICCV 2019 (`models/hmr.py`), after Kanazawa et al., CVPR 2018.
     """
 
-    init_pose: Tensor
-    init_shape: Tensor
-    init_cam: Tensor
-
-    def __init__(self, features: int = FEATURES, dropout: float = 0.5) -> None:
+    def __init__(self, features: int, dropout: float = 0.5) -> None:
         super().__init__()
         self.iterations = 3
-        rest = {"pose": torch.tensor([1.0, 0, 0, 1, 0, 0]).repeat(JOINTS)}
-        rest |= {"shape": torch.zeros(BETAS), "cam": torch.tensor([0.9, 0, 0])}
-        for name, value in rest.items():
-            self.register_buffer(f"init_{name}", value[None])
-        self.fc1 = nn.Linear(features + sum(map(len, rest.values())), 1024)
+        for name, (size,) in STATE.items():
+            self.register_buffer(f"init_{name}", torch.zeros(1, size))
+        rest = torch.tensor([1.0, 0, 0, 1, 0, 0]).repeat(JOINTS)
+        self.start_from({"pose": rest, "cam": torch.tensor([0.9, 0, 0])})
+        self.fc1 = nn.Linear(features + sum(size for (size,) in STATE.values()), 1024)
         self.fc2 = nn.Linear(1024, 1024)
         self.drop1, self.drop2 = nn.Dropout(dropout), nn.Dropout(dropout)
-        self.decpose = nn.Linear(1024, len(rest["pose"]))
-        self.decshape = nn.Linear(1024, len(rest["shape"]))
-        self.deccam = nn.Linear(1024, len(rest["cam"]))
+        self.decpose = nn.Linear(1024, 6 * JOINTS)
+        self.decshape = nn.Linear(1024, BETAS)
+        self.deccam = nn.Linear(1024, 3)
         for decoder in (self.decpose, self.decshape, self.deccam):
             nn.init.xavier_uniform_(decoder.weight, gain=0.01)
 
     def start_from(self, mean: Mapping[str, Tensor]) -> None:
         """Set where the iteration starts."""
         for name, value in mean.items():
-            getattr(self, f"init_{name}").copy_(value[None])
+            self.get_buffer(f"init_{name}").copy_(value[None])
 
     def forward(self, features: Tensor) -> Prediction:
         """Return the prediction after the last iteration."""
-        pose, shape, cam = (
-            start.expand(len(features), -1)
-            for start in (self.init_pose, self.init_shape, self.init_cam)
-        )
+        starts = (self.get_buffer(f"init_{name}") for name in STATE)
+        pose, shape, cam = (start.expand(len(features), -1) for start in starts)
         for _ in range(self.iterations):
             hidden = self.drop1(self.fc1(torch.cat([features, pose, shape, cam], dim=1)))
             hidden = self.drop2(self.fc2(hidden))
@@ -104,7 +96,7 @@ class SpinNetwork(nn.Module):
     Args:
         weights: SPIN's model_checkpoint.pt, or a file with the backbone alone, such as MMHuman3D's
             spin_official_nofc.pth.
-        features: Width of features that come without a backbone; null for a network with one.
+        features: Width F of features that come without a backbone; null for a network with one.
         keep_head: Start from the checkpoint's regressor rather than from new weights.
         dropout: Of the regressor in training.
 
@@ -131,42 +123,38 @@ class SpinNetwork(nn.Module):
     ) -> None:
         super().__init__()
         if features is not None and (weights is not None or keep_head):
-            raise ConfigError("features come without a backbone, so leave out weights and keep_head")
+            raise ConfigError("features have no backbone: leave out weights and keep_head")
         self.init_args = {"features": features, "dropout": dropout}
-        self.weights, self.keep_head, self.features = weights, keep_head, features or FEATURES
+        self.weights, self.keep_head, self.features = weights, keep_head, features or 2048
         self.head = SpinHead(self.features, dropout)
         self.backbone: nn.Module | None = None
         if features is None:
             self.backbone = resnet50()
             self.backbone.fc = nn.Identity()
             if weights is not None:
-                _load_spin(Path(weights), self.backbone, self.head, keep_head)
+                _load_spin(weights, self.backbone, self.head if keep_head else None)
 
     def forward(self, network_input: Tensor) -> Prediction:
         """Return the prediction for images (B, 3, 224, 224) or features (B, F)."""
-        if network_input.ndim == 2:
-            return self.head(network_input)  # type: ignore[no-any-return]
-        if self.backbone is None:
-            raise ConfigError(f"this network takes features (B, {self.features}), not images")
-        return self.head(self.backbone(network_input))  # type: ignore[no-any-return]
+        if network_input.ndim == 4 and self.backbone is not None:
+            network_input = self.backbone(network_input)
+        return self.head(network_input)  # type: ignore[no-any-return]
 
 
-def _load_spin(path: Path, backbone: nn.Module, head: SpinHead, keep_head: bool) -> None:
-    """Fill the backbone, and the regressor if it is kept, accounting for every key of the file."""
+def _load_spin(path: str, backbone: nn.Module, head: SpinHead | None) -> None:
+    """Fill the backbone and, where it is kept, the regressor, accounting for every key."""
     found, state = read_state_dict(path), dict[str, Tensor]()
     for key, value in found.items():  # DataParallel and MMHuman3D put these before SPIN's names
         state[key.removeprefix("module.").removeprefix("backbone.").removeprefix("head.")] = value
     if len(state) < len(found):
         raise CheckpointError(f"{path} holds the same parameters under two names")
-    own = head.state_dict()
-    regressor = {name: state.pop(name) for name in own if name in state}
+    new = SpinHead(2048)
+    regressor = {name: state.pop(name) for name in new.state_dict() if name in state}
     if all(name.startswith("init_") for name in regressor):
-        if keep_head:
+        if head is not None:
             raise CheckpointError(
-                f"{path} holds no regressor, only the backbone; give SPIN's full checkpoint, or "
-                "train the regressor on this one first"
+                f"{path} holds no regressor, only the backbone; keep_head needs it"
             )
-        regressor = {**own, **regressor}
+        regressor = new.state_dict() | regressor
     load_exactly(backbone, state, f"{path} into SPIN's backbone (ResNet-50 without fc)")
-    new = head if keep_head else SpinHead()
-    load_exactly(new, regressor, f"{path} into SPIN's regressor")
+    load_exactly(head or new, regressor, f"{path} into SPIN's regressor")

@@ -9,11 +9,13 @@ import numpy as np
 from platformdirs import user_cache_path
 
 from depthbal.adapters.hmr.data import HmrDataModule
-from depthbal.adapters.hmr.files import BETAS, JOINTS, PARENTS, POSE, STEMS, Array, rows_file
+from depthbal.adapters.hmr.files import BETAS, JOINTS, POSE, STEMS, Array, rows_file
 
 VERSION = 1  # of the people; raised whenever the same seed would draw others
 LATENT, FEATURES, NOISE = 8, 64, 0.35  # without noise the squared error would shrink no pose
 ROWS = {"mpi_inf_3dhp": 800, "coco": 1200}
+PARENTS = [-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21]
+"""SMPL's kinematic tree: pelvis, hips, spine, knees, ... hands."""
 _FROM_SMPL = [0, 2, 5, 8, 1, 4, 7, 6, 12, 15, 15, 16, 18, 20, 17, 19, 21]
 """For each of the 17 joints of Human3.6M, SMPL's joint nearest to it."""
 
@@ -39,7 +41,6 @@ class SyntheticPeopleDataModule(HmrDataModule):
             write_people(parts, self.people)
             with suppress(OSError):  # another process was first
                 parts.rename(self.root)
-        super().check_root()
 
     def setup(self, stage: str | None = None) -> None:
         """Write the people if they are not there, and read them."""
@@ -89,7 +90,10 @@ def write_people(
                 known["has_smpl"] = true.astype(np.float64)
         # twenty neighbouring rows are a sequence
         names = [f"sequence_{row // 20:03d}/{row:05d}.jpg" for row in range(count)]
-        boxes: dict[str, Any] = {"center": np.full((count, 2), 112.0), "scale": np.full(count, 1.12)}
+        boxes: dict[str, Any] = {
+            "center": np.full((count, 2), 112.0),
+            "scale": np.full(count, 1.12),
+        }
         np.savez(rows_file(root, name), imgname=np.array(names), **boxes, **known)
         np.save(root / "features" / f"{STEMS[name]}.npy", (shown @ seen).astype(np.float32))
     return root

@@ -8,11 +8,10 @@ from pytorch_lightning.cli import OptimizerCallable
 from torch import Tensor, nn
 from torch.optim import Adam
 
-from depthbal.adapters.hmr.body import rotmats_of
-from depthbal.adapters.hmr.data import HmrDataModule
-from depthbal.adapters.hmr.errors import ERRORS, Meshes, balanced_errors, geodesic_distance
+from depthbal.adapters.hmr.balanced import balanced_errors
+from depthbal.adapters.hmr.body import ERRORS, Meshes, geodesic_distance, rotmats_of
 from depthbal.adapters.hmr.files import TEST
-from depthbal.adapters.hmr.network import Prediction, SpinNetwork, read_mean
+from depthbal.adapters.hmr.network import read_mean
 from depthbal.data.sampler import PADDING
 from depthbal.errors import ConfigError
 from depthbal.evaluation import Label, LabelBins, Scores
@@ -33,13 +32,13 @@ FACTS = {
 
 
 class HmrTask(Task):
-    """Train the regressor of a `SpinNetwork` on features or pictures.
+    """Train the regressor of a `SpinNetwork` on features or pictures; a backbone is frozen.
 
         pose_weight L(rotation matrices) / 216 + betas_weight mean |betas error|^2
 
     over the rows with a body, which are also all that a batch prior sees. A mixture prior is fitted
     to the rows that the training draws, with diagonal covariances: full ones leave the directions
-    in which poses hardly vary without pull, and take minutes. A backbone is frozen.
+    in which poses hardly vary without pull, and take minutes.
 
     Args:
         model: The network.
@@ -60,7 +59,7 @@ class HmrTask(Task):
     selection_title: ClassVar[str] = "validation angle over regions"
     main_metric: ClassVar[str] = "mpjpe"
     shown_metrics: ClassVar[tuple[str, ...]] = ERRORS
-    model: SpinNetwork
+    model: Any
 
     def __init__(
         self,
@@ -83,23 +82,25 @@ class HmrTask(Task):
         # in a list, and so no part of the task: DDP would send the bodies at every step
         self.meshes: list[Meshes] = []
 
-    def check_data(self, data: HmrDataModule) -> None:  # type: ignore[override]
+    # ---- training ----
+
+    def check_data(self, data: Any) -> None:
         """Check that the folder has what training and evaluation take."""
         self.meshes = [data.meshes]
         data.check_inputs(self.model.features, self.model.backbone is not None)
-
-    def prepare(self, data: HmrDataModule) -> None:  # type: ignore[override]
-        """Have features of the pictures computed once, unless they change in every epoch."""
-        pictures = data.train_set.features is None
-        if pictures and not (self.model.weights or self.weights_from or self.starts_from_checkpoint):
+        known = self.model.weights or self.weights_from or self.starts_from_checkpoint
+        if self.model.backbone is not None and not known:
             raise ConfigError(
-                "the backbone needs --model.model.weights, SPIN's model_checkpoint.pt, or give "
-                "features in files and their --model.model.features WIDTH"
+                "the backbone needs --model.model.weights, SPIN's model_checkpoint.pt; features "
+                "in files need their --model.model.features WIDTH"
             )
-        self.cache_features = pictures and not data.augment
+
+    def prepare(self, data: Any) -> None:
+        """Have features of the pictures computed once, unless they change in every epoch."""
+        self.cache_features = data.train_set.features is None and not data.augment
         super().prepare(data)
 
-    def fit_prior(self, data: HmrDataModule) -> None:  # type: ignore[override]
+    def fit_prior(self, data: Any) -> None:
         """Fit the loss's prior to the training poses, and start the regressor at the mean pose."""
         if not self.model.keep_head:
             self.model.head.start_from(read_mean(data.root))
@@ -118,8 +119,8 @@ class HmrTask(Task):
         """Return the rotation matrices as vectors (B, 216), and which of them count."""
         return rotmats_of(batch["pose"]).flatten(1), batch["valid"]
 
-    def training_loss(self, raw: Prediction, batch: Batch) -> Tensor:  # type: ignore[override]
-        """Return the loss of a batch of `PeopleDataset`'s samples; 0 where no body counts."""
+    def training_loss(self, raw: Any, batch: Batch) -> Tensor:
+        """Return the loss of a batch; 0 where no body counts."""
         target, valid = self.target(batch)
         pose: Tensor = self.criterion(raw.rotmats.flatten(1), target, valid)
         shape: Tensor = self.betas_loss(raw.betas, batch["betas"], valid) / raw.betas.shape[1]
@@ -127,24 +128,17 @@ class HmrTask(Task):
 
     # ---- scores ----
 
-    def make_scores(  # type: ignore[override]
-        self, data: HmrDataModule, split: Literal["val", "test"]
-    ) -> Scores:
-        """Return empty scores: errors over distances in mm; for validation angles, in regions."""
+    def make_scores(self, data: Any, split: Literal["val", "test"]) -> Scores:
+        """Return empty scores: of the errors over the distance, for validation of joint angles."""
         self.meshes = [data.meshes]
         if split == "val":
             # of the distance in radians; narrower ones are too empty to choose an epoch by
-            regions = LabelBins(np.arange(33) * 0.1)
-            label = Label("angle to the mean pose", "radians")
-            terms, metric = ("count", "angle"), "angle"
-            return Scores(regions, ("",), "", terms=terms, label=label, main_metric=metric)
+            regions, label = LabelBins(np.arange(33) * 0.1), Label("angle to the mean pose", "rad")
+            terms = ("count", "angle")
+            return Scores(regions, ("",), "", terms=terms, label=label, main_metric="angle")
         gender = data.test_set.people["gender"]
-        known = int((gender >= 0).sum()) if data.ground_truth == "gendered" else 0
-        truth = {
-            len(gender): "gendered, bodies by the model of the person's gender",
-            0: "neutral, bodies by the neutral model",
-        }
-        some = f"gendered for {known} of {len(gender)}, neutral for the rest of unknown gender"
+        known = (gender >= 0).sum() if data.ground_truth == "gendered" else 0
+        truth = f"{data.ground_truth}: {known} of {len(gender)} bodies by the model of their gender"
         return Scores(
             data.bins(),
             ("",),
@@ -153,31 +147,24 @@ class HmrTask(Task):
             label=data.label,
             main_metric=self.main_metric,
             columns=tuple(UNITS),
-            protocol={
-                "name": TEST,
-                **self.facts(data),
-                "ground_truth": truth.get(known, some),
-                **FACTS,
-            },
+            protocol={"name": TEST, **self.facts(data), "ground_truth": truth, **FACTS},
         )
 
     def score(self, batch: Batch, scores: Scores) -> None:
         """Add the errors of a batch, of the people with a body."""
         preds: Any = self.predict(batch)
         truth, meshes = rotmats_of(batch["pose"]), self.meshes[0].to(self.device)
-        errors, distances = meshes(preds[:2], (truth, batch["betas"]), batch["gender"])
-        far = distances["vertex"]
         if "angle" in scores.terms:
             errors = {"angle": geodesic_distance(preds.rotmats, truth).rad2deg()}
-            far, distances = distances["geodesic"], {}
+            far, distances = geodesic_distance(truth, meshes.mean_rotmats), {}
+        else:
+            errors, distances = meshes(preds[:2], (truth, batch["betas"]), batch["gender"])
+            far = distances["vertex"]
         counted = batch["index"].masked_fill(~batch["valid"], PADDING)
         scores.update_errors(errors, far, batch["name"], batch["group"], distances, counted)
 
     def validation_metrics(self, result: dict[str, Any]) -> dict[str, float | None]:
-        """Return the angle in degrees, over regions of the distance and over all samples.
-
-        Every region weighs alike, so that an epoch cannot win by common poses alone.
-        """
+        """Return the angle in degrees, the mean over regions (which all weigh alike) and plain."""
         of_regions = result["per_bin_mean"]["overall"]["angle"]
         return {self.selection_metric: of_regions, "val/angle": result["overall"]["angle"]}
 
@@ -185,19 +172,15 @@ class HmrTask(Task):
         """Return the balanced errors by both distances."""
         sums = scores.sums().sum(axis=1)
         errors = {name: sums[:, scores.terms.index(name)] for name in ERRORS}
-        return {
-            "balanced": {
-                name: {
-                    "unit": unit,
-                    **balanced_errors(errors, scores.column(name), groups=scores.groups),
-                }
-                for name, unit in UNITS.items()
-            }
+        found = {
+            name: {"unit": unit, **balanced_errors(errors, scores.column(name), scores.groups)}
+            for name, unit in UNITS.items()
         }
+        return {"balanced": found}
 
 
 def fit_pose_prior(
-    data: HmrDataModule, components: int = 16, rows: int = 20_000, floor: float | None = None
+    data: Any, components: int = 16, rows: int = 20_000, floor: float | None = None
 ) -> GaussianMixture:
     """Return a diagonal mixture of the rotation matrices (216,) that the training draws.
 
