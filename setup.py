@@ -56,7 +56,11 @@ setup(
     python_requires=">=3.11,<3.13",
     package_dir={"": "."},  # a plain path: a folder named depthbal must not hide the package
     packages=find_packages(include=["depthbal", "depthbal.*"]),
-    package_data={"depthbal": ["py.typed"], "depthbal.reports.page": ["assets/*/*"]},
+    package_data={
+        "depthbal": ["py.typed", "configs/*/*.yaml", "configs/*/*/*.yaml"],
+        "depthbal.reports.page": ["assets/*/*"],
+    },
+    entry_points={"console_scripts": ["depthbal = depthbal.commands:main"]},
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS_REQUIRE,
 )

@@ -380,7 +380,7 @@ def balance_map(
             f"the network of {what} was trained with {type(criterion).__name__}, which balances "
             "already; only networks of plain losses such as MSELoss are balanced afterwards"
         )
-    if histogram is None or getattr(criterion, "event_dim", 0):
+    if histogram is None or getattr(criterion, "event_dim", False):
         raise ConfigError(
             f"{what} cannot be balanced afterwards: it holds no histogram of scalar training labels"
         )

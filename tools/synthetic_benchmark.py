@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import torch
 from measuring import machine
 
-from depthbal.training.tool import run_tool
+from depthbal.commands import run
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -96,4 +96,4 @@ def _parser(columns: list[str], methods: list[str]) -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    raise SystemExit(run_tool(main))
+    raise SystemExit(run(main))

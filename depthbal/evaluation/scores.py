@@ -475,7 +475,8 @@ class Scores(Metric):
         }
         result = {**self.result(), **(more or {})}
         with replacing(Path(folder) / RESULT_FILE) as temporary:
-            np.savez_compressed(temporary, about=np.array(json.dumps(about)), **self.table())
+            arrays: Any = {"about": np.array(json.dumps(about)), **self.table()}
+            np.savez_compressed(temporary, **arrays)
         write_json(Path(folder) / "metrics.json", result)
         return result
 

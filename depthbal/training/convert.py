@@ -91,14 +91,14 @@ def convert_checkpoint(
     data = NYUD2DataModule(Path(root).absolute())
     task.input_spec, task.histogram = data.input_spec(), histogram
     epoch = content.get("epoch")
+    entry = task.describe()
     checkpoint = {
-        "depthbal": task.describe(),
+        "depthbal": entry,
         "state_dict": task.state_dict(),
         # the index of the last epoch that was trained, as published and as Lightning counts
         "epoch": epoch if isinstance(epoch, int) else -1,
         "converted_from": Path(file).name,
     }
-    entry = checkpoint["depthbal"]
     sections = {
         "seed_everything": 0,
         "model": {

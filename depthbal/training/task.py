@@ -22,7 +22,7 @@ from depthbal.checkpoint import (
 )
 from depthbal.data.label_data import LabelData
 from depthbal.errors import CheckpointError, ConfigError
-from depthbal.evaluation import DEPTH, LABEL_TERMS, Label, Scores
+from depthbal.evaluation import DEPTH, GROUPS, LABEL_TERMS, Label, Scores
 from depthbal.losses import NonFiniteError, RegressionLoss
 from depthbal.losses.noise_guard import guard_noise
 from depthbal.losses.posthoc import BalanceMap
@@ -83,6 +83,10 @@ class Task(pl.LightningModule):
     """The same for people, in the line of an epoch."""
     main_metric: ClassVar[str] = "rmse"
     """What reports open with."""
+    study_metrics: ClassVar[tuple[str, ...]] = tuple(
+        f"per_bin_mean.{group}.rmse" for group in GROUPS
+    )
+    """What a study's table shows, as paths in metrics.json."""
     protocols: ClassVar[tuple[str, ...]] = ("default",)
     """Ways in which a test split can be scored; the first one unless it is said otherwise."""
 

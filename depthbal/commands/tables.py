@@ -1,12 +1,16 @@
-"""Results as tables on the terminal."""
+"""Results on the terminal, and the report that goes with them."""
 
-from collections.abc import Mapping
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from depthbal.errors import DepthbalError
 from depthbal.evaluation import GROUPS
 
 SHOWN = ("rmse", "mae", "bmae", "gm", "abs_rel", "log10", "delta1", "bias")
@@ -89,3 +93,26 @@ def duration_text(seconds: float) -> str:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s"
+
+
+def finish_training(console: Console, run: Path, metrics: Mapping[str, Any]) -> None:
+    """Print a training's result, write its report, and say where both are."""
+    print_metrics(console, metrics)
+    seconds = json.loads((run / "run.json").read_text(encoding="utf-8"))["duration_s"]
+    console.print(f"Training and evaluation took {duration_text(seconds)}.", highlight=False)
+    report = try_report([run], run / "report.html")
+    if report is not None:
+        console.print(f"Report: {report}", highlight=False, soft_wrap=True)
+    console.print(f"Run folder: {run}", highlight=False, soft_wrap=True)
+
+
+def try_report(results: Sequence[Path], out: Path) -> Path | None:
+    """Write a report; one that cannot be written spoils no training."""
+    try:
+        from depthbal.reports import write_report
+
+        return write_report(results, out)
+    except Exception as error:  # whatever it is, the result stands
+        kind = "" if isinstance(error, DepthbalError | OSError) else f"{type(error).__name__}: "
+        warnings.warn(f"no report was written: {kind}{error}", stacklevel=2)
+        return None
