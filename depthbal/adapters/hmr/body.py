@@ -8,7 +8,7 @@ import roma
 import torch
 from torch import Tensor, nn
 
-from depthbal.adapters.hmr.files import JOINTS, Array, read_arrays, read_smpl
+from depthbal.adapters.hmr.files import BETAS, JOINTS, Array, read_arrays, read_smpl
 from depthbal.adapters.hmr.network import read_mean, rot6d_to_rotmat
 
 GroundTruth = Literal["gendered", "neutral"]
@@ -23,16 +23,13 @@ def rotmats_of(pose: Tensor) -> Tensor:
 
 
 class BodyModel(nn.Module):
-    """Poses an SMPL body.
+    """Poses an SMPL body of the arrays of `read_smpl`.
 
     The template is changed by shape, then by pose (the entries of each rotation but the root's,
     less the identity), and each vertex moves by the weighted mean of what the joints of the shaped
     body would do with it: x_v = sum_k weights_vk (R_k v + t_k - R_k j_k), with
     R_k = R_parent rotmat_k and t_k = t_parent + R_parent (j_k - j_parent) down the tree.
     Source: Loper et al., SMPL, SIGGRAPH Asia 2015, equations 2 to 4.
-
-    Args:
-        arrays: of `read_smpl` or `synthetic_smpl`.
 
     Shape:
         rotmats (B, 24, 3, 3), betas (B, 10) -> vertices (B, V, 3), metres
@@ -45,18 +42,22 @@ class BodyModel(nn.Module):
         True
     """
 
+    v_template: Tensor
+    shapedirs: Tensor
+    posedirs: Tensor
+    J_regressor: Tensor
+    weights: Tensor
+
     def __init__(self, arrays: Mapping[str, Array]) -> None:
         super().__init__()
         for name in ("v_template", "shapedirs", "posedirs", "J_regressor", "weights"):
             # not for checkpoints: SMPL's licence forbids passing the arrays on
             self.register_buffer(name, torch.tensor(arrays[name]).float(), persistent=False)
+        self.shapedirs = self.shapedirs[:, :, :BETAS]
         self.parents = [int(parent) for parent in arrays["kintree_table"][0, 1:]]
 
     def forward(self, rotmats: Tensor, betas: Tensor) -> Tensor:
         """Return the vertices (B, V, 3) in metres."""
-        if rotmats.shape[1:] != (JOINTS, 3, 3) or betas.shape != (len(rotmats), 10):
-            shapes = f"{tuple(rotmats.shape)} and {tuple(betas.shape)}"
-            raise ValueError(f"expected rotmats (B, 24, 3, 3) and betas (B, 10), got {shapes}")
         shaped = self.v_template + torch.einsum("vcs,bs->bvc", self.shapedirs, betas)
         bends = rotmats[:, 1:] - torch.eye(3, dtype=rotmats.dtype, device=rotmats.device)
         posed = shaped + torch.einsum("vcp,bp->bvc", self.posedirs, bends.flatten(1))
@@ -88,7 +89,8 @@ def mpjpe(preds: Tensor, target: Tensor) -> Tensor:
     """
     if preds.shape != target.shape:
         raise ValueError(f"preds {tuple(preds.shape)} and target {tuple(target.shape)} differ")
-    return 1000 * torch.linalg.vector_norm(preds - target, dim=-1).mean(dim=-1)
+    distances: Tensor = torch.linalg.vector_norm(preds - target, dim=-1)
+    return 1000 * distances.mean(dim=-1)
 
 
 def pa_mpjpe(preds: Tensor, target: Tensor) -> Tensor:
@@ -117,13 +119,8 @@ def geodesic_distance(rotmats: Tensor, mean_rotmats: Tensor) -> Tensor:
     It is the distance that the paper names (supplement, figure 3), which does not say whether the
     angles are summed or averaged: a factor of 24. Near pi it is known to 3e-4 in float32.
     """
-    return roma.rotmat_geodesic_distance(rotmats, mean_rotmats).mean(dim=-1)  # type: ignore[no-any-return]
-
-
-def body_file(root: Path, name: str) -> Path:
-    """Return the file of a body model, NEUTRAL, MALE or FEMALE: .npz if it is there, else .pkl."""
-    path = root / "smpl" / f"SMPL_{name}.npz"
-    return path if path.is_file() else path.with_suffix(".pkl")
+    angles: Tensor = roma.rotmat_geodesic_distance(rotmats, mean_rotmats)
+    return angles.mean(dim=-1)
 
 
 class Meshes(nn.Module):
@@ -134,21 +131,26 @@ class Meshes(nn.Module):
     vertices takes the model of the truth (MMHuman3D).
     """
 
+    mean_rotmats: Tensor
+    mean_vertices: Tensor
+    regressor: Tensor
+
     def __init__(self, root: Path, ground_truth: GroundTruth = "neutral") -> None:
         super().__init__()
         names = ("NEUTRAL", "MALE", "FEMALE")[: 3 if ground_truth == "gendered" else 1]
+        files = [root / "smpl" / f"SMPL_{name}.npz" for name in names]
+        files = [file if file.is_file() else file.with_suffix(".pkl") for file in files]
         sizes: dict[str, Any] = {}  # all have as many vertices
+        bodies = [BodyModel(read_smpl(file, sizes)) for file in files]
         # numbered as genders are, with 1 added: -1 unknown, 0 male, 1 female
-        self.bodies = nn.ModuleList(
-            BodyModel(read_smpl(body_file(root, name), sizes)) for name in names
-        )
-        mean, shape = read_mean(root), {"regressor": (17, "V")}
+        self.bodies, self.neutral = nn.ModuleList(bodies), bodies[0]
+        mean = read_mean(root)
         rotmats = rot6d_to_rotmat(mean["pose"].reshape(-1, 6))
-        vertices = self.bodies[0](rotmats[None], mean["shape"][None])[0]
-        regressor = read_arrays(root / "J_regressor_h36m.npy", shape, sizes)["regressor"]
+        vertices = self.neutral(rotmats[None], mean["shape"][None])[0]
+        found = read_arrays(root / "J_regressor_h36m.npy", sizes, regressor=(17, "V"))
         self.register_buffer("mean_rotmats", rotmats)
         self.register_buffer("mean_vertices", vertices)
-        self.register_buffer("regressor", torch.tensor(regressor).float())
+        self.register_buffer("regressor", torch.tensor(found["regressor"]).float())
 
     def joints(self, vertices: Tensor) -> Tensor:
         """Return the 14 joints (B, 14, 3) that errors are measured on, seen from the pelvis."""
@@ -157,7 +159,7 @@ class Meshes(nn.Module):
 
     def of_gender(self, rotmats: Tensor, betas: Tensor, gender: Tensor) -> Tensor:
         """Return vertices (B, V, 3) by the model of each one's gender (B,), in metres."""
-        vertices: Tensor = self.bodies[0](rotmats, betas)
+        vertices: Tensor = self.neutral(rotmats, betas)
         for number, body in enumerate(list(self.bodies)[1:]):
             chosen = gender == number
             vertices[chosen] = body(rotmats[chosen], betas[chosen])
@@ -176,7 +178,7 @@ class Meshes(nn.Module):
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return errors in mm of (rotmats, betas), and both distances of the true bodies, (B,)."""
         vertices = self.of_gender(*target, gender)
-        joints, true_joints = self.joints(self.bodies[0](*preds)), self.joints(vertices)
+        joints, true_joints = self.joints(self.neutral(*preds)), self.joints(vertices)
         errors = {
             "mpjpe": mpjpe(joints, true_joints).double(),
             "pa_mpjpe": pa_mpjpe(joints, true_joints),

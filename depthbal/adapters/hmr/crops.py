@@ -12,10 +12,10 @@ from torch.nn import functional
 from depthbal.data.images import IMAGENET_MEAN, IMAGENET_STD
 
 SIZE = 224
-FLIPPED_JOINTS = (
+FLIPPED_JOINTS = [
     *(0, 2, 1, 3, 5, 4, 6, 8, 7, 9, 11, 10),
     *(12, 14, 13, 15, 17, 16, 19, 18, 21, 20, 23, 22),
-)
+]
 """The joint of the mirrored body that each SMPL joint becomes."""
 
 
@@ -29,11 +29,7 @@ class Change(NamedTuple):
 
 
 def draw_change(generator: np.random.Generator) -> Change:
-    """Draw as published (SPIN, datasets/base_dataset.py).
-
-    Flip with probability .5; channels uniform in [.6, 1.4]; rotation N(0, 30) within 60 degrees
-    counter-clockwise, none with probability .6; scale N(1, .25) within [.75, 1.25].
-    """
+    """Draw a change as published (SPIN, datasets/base_dataset.py)."""
     channels = tuple(generator.uniform(0.6, 1.4, 3).tolist())
     rotation = float(np.clip(generator.normal(0.0, 30.0), -60.0, 60.0))
     flip = bool(generator.uniform() <= 0.5)
@@ -42,11 +38,7 @@ def draw_change(generator: np.random.Generator) -> Change:
 
 
 def crop_corners(center: NDArray[np.float64], scale: float) -> NDArray[np.int64]:
-    """Return the upper left and lower right corner ((x, y), (x, y)) of a person's box in pixels.
-
-    The box is centred on ``center``, its side is 200 scale pixels, and its corners are cut to whole
-    pixels towards 0, as published.
-    """
+    """Return the corners ((x, y), (x, y)) of a box of 200 scale pixels, cut to whole ones."""
     side = 200.0 * scale
     to_crop = np.eye(3)
     to_crop[0, 0] = to_crop[1, 1] = SIZE / side
@@ -62,13 +54,10 @@ def crop_image(
     scale: float,
     change: Change = Change(),  # noqa: B008 - a tuple, which nobody can change
 ) -> Tensor:
-    """Return the normalised crop (3, 224, 224) of a person in an RGB image (H, W, 3).
+    """Return the normalised crop (3, 224, 224) of a person in an RGB image (H, W, 3), else black.
 
-    What lies outside the image is black; a box too small to hold a pixel holds one. Corners and
-    padding are SPIN's, and the bilinear filter, which widens when it shrinks, is of the kind of
-    Pillow's, which scipy.misc.imresize used for SPIN. Its values are not SPIN's: imresize and
-    imrotate stretched every crop's darkest and brightest value to 0 and 255, as they did with all
-    arrays of floats, and here contrast stays as it is in the picture.
+    Corners, padding and the kind of filter, which widens when it shrinks, are SPIN's; contrast
+    stays that of the picture, where scipy.misc stretched every crop to 0 and 255.
     """
     upper, lower = crop_corners(center, scale * change.scale)
     lower = np.maximum(lower, upper + 1)
@@ -105,15 +94,11 @@ def _window(image: NDArray[np.uint8], upper: Any, lower: Any) -> NDArray[np.uint
 
 
 def change_pose(pose: NDArray[np.float32], change: Change) -> NDArray[np.float32]:
-    """Return the pose (72,) of the body in the changed picture.
-
-    Turning the picture turns the root about the viewing axis; mirroring it swaps left and right
-    joints and negates the second and third number of every rotation vector.
-    """
+    """Return the pose (72,) of the body in the changed picture: turned at the root, mirrored."""
     joints = pose.reshape(24, 3).astype(np.float64)
     if change.rotation:
         turn = cv2.Rodrigues(np.array([0.0, 0.0, np.deg2rad(-change.rotation)]))[0]
         joints[0] = cv2.Rodrigues(turn @ cv2.Rodrigues(joints[0])[0])[0][:, 0]
     if change.flip:
-        joints = joints[list(FLIPPED_JOINTS)] * [1.0, -1.0, -1.0]
+        joints = joints[FLIPPED_JOINTS] * [1.0, -1.0, -1.0]
     return joints.reshape(72).astype(np.float32)

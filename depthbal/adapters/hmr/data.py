@@ -4,28 +4,19 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from depthbal.adapters.hmr.body import GroundTruth, Meshes, body_file, rotmats_of
+from depthbal.adapters.hmr import files
+from depthbal.adapters.hmr.body import GroundTruth, Meshes, rotmats_of
 from depthbal.adapters.hmr.crops import SIZE, Change, change_pose, crop_image, draw_change
-from depthbal.adapters.hmr.files import (
-    SOURCES,
-    STEMS,
-    TEST,
-    FitsKind,
-    People,
-    read_arrays,
-    read_people,
-    rows_file,
-)
+from depthbal.adapters.hmr.files import SOURCES, STEMS, TEST, Array, FitsKind, People
 from depthbal.data.dataset import SeededDataset
-from depthbal.data.files import files_digest, missing_files
+from depthbal.data.files import files_digest
 from depthbal.data.images import IMAGENET_MEAN, IMAGENET_STD, read_image
 from depthbal.data.label_data import LabelData, Split, announce
 from depthbal.data.sampler import PADDING, EpochSampler
@@ -34,13 +25,10 @@ from depthbal.errors import ConfigError, DataError
 from depthbal.evaluation import Label, LabelBins
 from depthbal.priors import Histogram
 
-Recipe = Literal["spin", "published"]
-PUBLISHED = {"h36m": 0.35, "mpi_inf_3dhp": 0.15, "lsp": 0.1, "lspet": 0.1, "mpii": 0.1, "coco": 0.2}
-"""MMHuman3D, configs/balanced_mse/resnet50_spin_ihmr_ft_bmc.py."""
 SPIN = {"h36m": 0.3, "mpi_inf_3dhp": 0.1}
-"""SPIN, datasets/mixed_dataset.py: the others share .6 in proportion to their sizes."""
-MANY_SHARE, FEW_SHARE = 0.0074, 0.00285
-"""A region with more, or fewer, of the training bodies is many-shot, or few-shot, as for depth."""
+"""SPIN, datasets/mixed_dataset.py: the others share the rest in proportion to their sizes."""
+MANY, FEW = 0.0074, 0.00285
+"""Shares of the training bodies above which a region is many-shot, below which few-shot."""
 
 
 class PeopleDataset(SeededDataset[dict[str, Any]]):
@@ -100,11 +88,10 @@ class MixedSampler(EpochSampler):
         return iter(list(numbered)[self.rank :: self.num_replicas])
 
 
-def mixing_ratios(sizes: Mapping[str, int], recipe: Recipe = "spin") -> dict[str, float]:
-    """Return the share of every data set in the training samples, the recipe's over their sum."""
-    wild = sum(size for name, size in sizes.items() if name not in SPIN)
-    spin = {name: SPIN.get(name) or 0.6 * size / wild for name, size in sizes.items()}
-    shares = {name: (PUBLISHED if recipe == "published" else spin)[name] for name in sizes}
+def mixing_ratios(sizes: Mapping[str, int], mixing: Mapping[str, float] = SPIN) -> dict[str, float]:
+    """Return the share of every data set in the training samples; those without share the rest."""
+    rest, wild = 1 - sum(mixing.values()), sum(sizes[name] for name in sizes if name not in mixing)
+    shares = {name: mixing.get(name) or rest * size / wild for name, size in sizes.items()}
     return {name: share / sum(shares.values()) for name, share in shares.items()}
 
 
@@ -118,8 +105,8 @@ class HmrDataModule(LabelData):
         root: SPIN's ``data`` folder; where files are missing, the error says where they come from.
         datasets: Training data sets; null takes all that are there and have a body.
         fits: "static" or "final" fits for pictures without a known body.
-        mixing: "spin" (.3 Human3.6M, .1 MPI-INF-3DHP, .6 for the others by their sizes) or the
-            "published" shares (.35, .15, LSP, LSPET and MPII .1 each, COCO .2).
+        mixing: Shares of data sets in the training, over the sum of those that are there; data sets
+            that are not named share the rest by their sizes. Null: SPIN's .3 h36m, .1 mpi_inf_3dhp.
         augment: Change crops and poses at random as published, and run the backbone in every step;
             otherwise features are computed once, or read where ``features`` has those of all sets.
         ground_truth: Test bodies of the person's gender, as published for 3DPW, or "neutral".
@@ -140,7 +127,7 @@ class HmrDataModule(LabelData):
         root: str,
         datasets: list[str] | None = None,
         fits: FitsKind = "static",
-        mixing: Recipe = "spin",
+        mixing: dict[str, float] | None = None,
         augment: bool = False,
         ground_truth: GroundTruth = "gendered",
         batch_size: int = 128,
@@ -149,39 +136,40 @@ class HmrDataModule(LabelData):
         val_fraction: float = 0.05,
     ) -> None:
         super().__init__(batch_size, num_workers, seed)
-        if datasets is not None and not set() < set(datasets) <= set(PUBLISHED):
-            raise ConfigError(f"expected data sets among {', '.join(PUBLISHED)}, got {datasets}")
-        self.root, self.datasets, self.fits, self.mixing = Path(root), datasets, fits, mixing
+        given = {*(datasets or ()), *(mixing or ())}
+        if datasets == [] or not given <= {*STEMS} - {TEST}:
+            raise ConfigError(f"expected data sets among {', '.join(STEMS)}, got {sorted(given)}")
+        self.root, self.datasets, self.fits = Path(root), datasets, fits
+        self.mixing = SPIN if mixing is None else mixing
         self.augment, self.ground_truth, self.val_fraction = augment, ground_truth, val_fraction
 
     @cached_property
     def meshes(self) -> Meshes:
-        """What predictions for the test set are scored with."""
+        """What predictions are scored with."""
         return Meshes(self.root, self.ground_truth)
 
     def dataset(self, split: Split) -> PeopleDataset | None:
         """Return the people of a split."""
         if split == "test":
-            people = read_people(self.root, TEST)
+            people = files.read_people(self.root, TEST)
             if not people["valid"].all():
                 raise DataError(
-                    f"{rows_file(self.root, TEST)} must hold pose and shape of all rows"
+                    f"{self.root}/{TEST}_test.npz must hold pose and shape of every row"
                 )
             return PeopleDataset(people, features=self._features({TEST: len(people["file"])}))
-        if split == "val" and not self.val_fraction:
-            return None
-        return self.training[split == "val"]
+        return None if split == "val" and not self.val_fraction else self.training[split == "val"]
 
     @cached_property
     def training(self) -> list[PeopleDataset]:
         """The people to train on and those held out, with their data sets end to end."""
-        there = [name for name in PUBLISHED if rows_file(self.root, name).is_file()]
-        sets = {name: read_people(self.root, name, self.fits) for name in self.datasets or there}
+        there = [name for name in STEMS if files.rows_file(self.root, name).is_file()]
+        wanted = self.datasets or [name for name in there if name != TEST]
+        sets = {name: files.read_people(self.root, name, self.fits) for name in wanted}
         sets = {name: people for name, people in sets.items() if people["valid"].any()}
         if not sets or set(self.datasets or ()) - set(sets):
             raise DataError(
-                f"{self.root} has no body for any picture of {' or '.join(self.datasets or there)}: "
-                f"no pose in its rows and no {self.fits} fits. What is needed:{SOURCES}"
+                f"{self.root} has no body for any picture of {' or '.join(wanted)}: no pose in its "
+                f"rows, no {self.fits} fits. What is needed, and from where:{SOURCES}"
             )
         sizes = {name: len(people["file"]) for name, people in sets.items()}
         self.ratios = mixing_ratios(sizes, self.mixing)
@@ -200,41 +188,13 @@ class HmrDataModule(LabelData):
             found.append(PeopleDataset(chosen, self.seed, self.augment and not held_out, own))
         return found
 
-    def _features(self, sizes: Mapping[str, int]) -> NDArray[Any] | None:
+    def _features(self, sizes: Mapping[str, int]) -> Array | None:
         """Return the features of data sets end to end where all of them have a file."""
-        paths = [self.root / "features" / f"{STEMS[name]}.npy" for name in sizes]
+        paths = {self.root / "features" / f"{STEMS[name]}.npy": n for name, n in sizes.items()}
         if not all(path.is_file() for path in paths):
             return None
-        pairs = zip(paths, sizes.values(), strict=True)
-        return np.concatenate(
-            [read_arrays(path, {"features": (n, "F")})["features"] for path, n in pairs]
-        )
-
-    def check_inputs(self, width: int, pictures: bool) -> None:
-        """Check that there are features of a width, or all pictures for a network that takes them.
-
-        Raises:
-            ConfigError: Features of another width.
-            DataError: Neither features nor all pictures.
-        """
-        for images in filter(None, (self.train_set, self.val_set, self.test_set)):
-            if images.features is not None:
-                if (found := images.features.shape[1]) != width:
-                    raise ConfigError(
-                        f"{self.root}/features has {found} numbers per picture, the network takes "
-                        f"{width}; set --model.model.features {found}"
-                    )
-                continue
-            files = images.people["file"].tolist()
-            missing = [path for _, path in missing_files(Path(), files)] if pictures else files
-            if missing:
-                what = ", ".join(missing[:5]) if pictures else f"{self.root}/features/STEM.npy"
-                raise DataError(
-                    f"{len(missing)} of {len(files)} inputs are missing: {what}, ... What is "
-                    f"needed, and from where:{SOURCES}"
-                )
-
-    # ---- loaders and labels ----
+        found = [files.read_arrays(path, {}, features=(n, "F")) for path, n in paths.items()]
+        return np.concatenate([arrays["features"] for arrays in found])
 
     def train_weights(self) -> Tensor:
         """Return the probability of every training row, (rows,) float64."""
@@ -252,9 +212,7 @@ class HmrDataModule(LabelData):
         people, meshes = getattr(self, f"{split}_set").people, self.meshes
         columns = [torch.from_numpy(people[key][people["valid"]]) for key in ("pose", "betas")]
         chunks = zip(*(torch.split(column, 256) for column in columns), strict=True)
-        return [
-            meshes.distance(meshes.bodies[0](rotmats_of(pose), betas)) for pose, betas in chunks
-        ]
+        return [meshes.distance(meshes.neutral(rotmats_of(pose), betas)) for pose, betas in chunks]
 
     def train_histogram(self) -> Histogram:
         """Count the training bodies in 100 regions, the same ones whichever bodies are held out."""
@@ -269,37 +227,25 @@ class HmrDataModule(LabelData):
         """Return the regions with their shots."""
         histogram = self.train_histogram()
         shares = histogram.counts / histogram.total
-        rule = f"many above {MANY_SHARE:.3%} of all training bodies, few below {FEW_SHARE:.3%}"
-        edges = histogram.edges
-        return LabelBins.from_counts(edges, shares, MANY_SHARE, FEW_SHARE, shot_rule=rule)
-
-    # ---- what the data are ----
+        rule = f"many above {MANY:.3%} of all training bodies, few below {FEW:.3%}"
+        return LabelBins.from_counts(histogram.edges, shares, MANY, FEW, shot_rule=rule)
 
     def input_spec(self) -> dict[str, Any]:
         """Return how a person's crop must be prepared."""
         return {"short_side": None, "size": SIZE, "mean": IMAGENET_MEAN, "std": IMAGENET_STD}
 
     def fingerprint(self) -> str:
-        """Return a digest of all that the training labels depend on."""
-        known = [*(_digest(data.people) for data in self.training), str(self.ratios)]
-        for path in (body_file(self.root, "NEUTRAL"), self.root / "smpl_mean_params.npz"):
-            known.append(hashlib.sha256(path.read_bytes()).hexdigest())
-        return hashlib.sha256("\n".join(known).encode()).hexdigest()[:32]
+        """Return a digest of the bodies that are trained on and of their mixture."""
+        mixture = {"ratios": np.array([*self.ratios.values()])}
+        return _digest({**self.training[0].people, **mixture})
 
     def describe(self) -> dict[str, Any]:
-        """Return, JSON-able, what the data are; of the test alone nothing about training."""
-        own: dict[str, Any] = {"source": str(self.root), "ground_truth": self.ground_truth}
-        if self.train_set is not None:
-            own |= {"mixing": self.ratios, "fits": self.fits, "augment": self.augment}
+        """Return, JSON-able, what the data are."""
+        own = {"source": str(self.root), "ground_truth": self.ground_truth}
         return {**super().describe(), **own}
-
-    def describe_test(self) -> dict[str, Any]:
-        """Return what the test data are."""
-        found = super().describe_test()
-        return {key: found[key] for key in found if key not in ("mixing", "fits", "augment")}
 
 
 def _digest(people: People) -> str:
-    names = "\n".join(Path(file).name for file in people["file"].tolist())
-    columns = [np.ascontiguousarray(people[key]).tobytes() for key in people if key != "file"]
-    return hashlib.sha256(b"".join([names.encode(), *columns])).hexdigest()
+    """Return a digest of all columns but the place of the pictures."""
+    columns = [column.tobytes() for key, column in people.items() if key != "file"]
+    return hashlib.sha256(b"".join(columns)).hexdigest()[:32]

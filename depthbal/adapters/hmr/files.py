@@ -3,7 +3,7 @@
 import copyreg
 import pickle
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,8 +31,7 @@ People = dict[str, Array]
 200 pixels; "pose" (N, 72) axis-angle in radians and "betas" (N, 10), 0 where unknown; "valid" where
 the body may be learned from; "gender" 0 male, 1 female, -1 unknown."""
 FitsKind = Literal["static", "final"]
-JOINTS, POSE, BETAS = 24, 72, 10
-TEST = "3dpw"
+JOINTS, POSE, BETAS, TEST = 24, 72, 10, "3dpw"
 STEMS = {
     "h36m": "h36m_train",
     "mpi_inf_3dhp": "mpi_inf_3dhp_train",
@@ -43,14 +42,6 @@ STEMS = {
     TEST: "3dpw_test",
 }
 STATIC = {"mpi_inf_3dhp": "mpi-inf-3dhp", "lsp": "lsp-orig"}  # static fits of the others: as here
-SMPL_SHAPES = {
-    "v_template": ("V", 3),
-    "shapedirs": ("V", 3, "components"),
-    "posedirs": ("V", 3, 9 * (JOINTS - 1)),
-    "J_regressor": (JOINTS, "V"),
-    "kintree_table": (2, JOINTS),
-    "weights": ("V", JOINTS),
-}
 _TEXTS = ("imgname", "gender")
 _ALLOWED = re.compile(
     r"numpy\.(ndarray|dtype)|numpy\._?core\.(multiarray\.(_reconstruct|scalar)|numeric\._frombuffer)"
@@ -119,38 +110,8 @@ def _numbers(data: Any, kind: _Kept, shape: tuple[int, ...], order: Any) -> Arra
     return np.frombuffer(data, dtype).reshape(shape, order=order)
 
 
-def read_arrays(
-    path: Path,
-    shapes: Mapping[str, tuple[int | str, ...]],
-    sizes: dict[str, Any] | None = None,
-    optional: Collection[str] = (),
-) -> dict[str, Array]:
-    """Return the named arrays of an .npz, an .npy (its one) or a pickled dictionary, checked.
-
-    Where a shape has a word, `sizes` gets the number, or has it from another file. A DataError
-    names the file, and the key that is missing, of another shape or holds no finite numbers.
-    """
-    try:
-        arrays = _load(path, shapes)
-    except FileNotFoundError as error:
-        raise DataError(f"there is no {path}. What is needed, and from where:{SOURCES}") from error
-    except Exception as error:  # damage shows as one of many types
-        raise DataError(f"cannot read {path}: {error}") from error
-    sizes = {} if sizes is None else sizes
-    for key in shapes:
-        if key not in arrays and key not in optional:
-            raise DataError(f"{path} lacks the key {key!r}; expected {', '.join(shapes)}")
-    for key, found in arrays.items():
-        pairs = zip(shapes[key], (*found.shape, *shapes[key]), strict=False)
-        wanted = tuple(sizes.setdefault(a, b) if isinstance(a, str) else a for a, b in pairs)
-        if found.shape != wanted:
-            raise DataError(f"{path}: {key!r} has shape {found.shape}, expected {wanted}")
-        if key not in _TEXTS and not (found.dtype.kind in "biuf" and np.isfinite(found).all()):
-            raise DataError(f"{path}: {key!r} ({found.dtype}) must hold finite numbers")
-    return arrays
-
-
 def _load(path: Path, keys: Collection[str]) -> dict[str, Array]:
+    """Return those of the named arrays that an .npz, an .npy (its one) or a pickle holds."""
     if path.suffix == ".npz":
         with np.load(path, allow_pickle=False) as content:
             return {key: content[key] for key in keys if key in content.files}
@@ -163,13 +124,45 @@ def _load(path: Path, keys: Collection[str]) -> dict[str, Array]:
     return {key: _array(content[key]) for key in keys if key in content}
 
 
-def read_smpl(path: Path, sizes: dict[str, Any] | None = None) -> dict[str, Array]:
-    """Return the arrays of `SMPL_SHAPES` of a body model in metres, .npz or published .pkl."""
-    arrays = read_arrays(path, SMPL_SHAPES, sizes)
-    extent = float(np.ptp(arrays["v_template"], axis=0).max())
-    if not 0.5 <= extent <= 5:
-        raise DataError(f"{path}: 'v_template' is {extent:.4g} long, expected 0.5 to 5 metres")
-    return {**arrays, "shapedirs": arrays["shapedirs"][:, :, :BETAS]}
+def read_arrays(
+    path: Path, sizes: dict[str, Any], optional: Collection[str] = (), **shapes: Any
+) -> dict[str, Array]:
+    """Return the named arrays of a file, checked; of the words in shapes `sizes` keeps the numbers.
+
+    Raises:
+        DataError: The file is missing or damaged or asks for code, or a key is missing, of another
+            shape or holds no finite numbers; names file and key.
+    """
+    try:
+        arrays = _load(path, shapes)
+    except FileNotFoundError as error:
+        raise DataError(f"there is no {path}. What is needed, and from where:{SOURCES}") from error
+    except Exception as error:  # damage shows as one of many types
+        raise DataError(f"cannot read {path}: {error}") from error
+    if missing := shapes.keys() - arrays.keys() - set(optional):
+        raise DataError(f"{path} lacks the keys {sorted(missing)}; expected {', '.join(shapes)}")
+    for key, found in arrays.items():
+        pairs = zip(shapes[key], (*found.shape, *shapes[key]), strict=False)
+        wanted = tuple(sizes.setdefault(a, b) if isinstance(a, str) else a for a, b in pairs)
+        if found.shape != wanted:
+            raise DataError(f"{path}: {key!r} has shape {found.shape}, expected {wanted}")
+        if key not in _TEXTS and not (found.dtype.kind in "biuf" and np.isfinite(found).all()):
+            raise DataError(f"{path}: {key!r} ({found.dtype}) must hold finite numbers")
+    return arrays
+
+
+def read_smpl(path: Path, sizes: dict[str, Any]) -> dict[str, Array]:
+    """Return the arrays of an SMPL body model, .npz or published .pkl, of V vertices in metres."""
+    return read_arrays(
+        path,
+        sizes,
+        v_template=("V", 3),
+        shapedirs=("V", 3, "components"),
+        posedirs=("V", 3, 9 * (JOINTS - 1)),
+        J_regressor=(JOINTS, "V"),
+        kintree_table=(2, JOINTS),
+        weights=("V", JOINTS),
+    )
 
 
 def rows_file(root: Path, name: str) -> Path:
@@ -185,20 +178,19 @@ def read_people(root: Path, name: str, kind: FitsKind = "static") -> People:
     Source: SPIN, datasets/base_dataset.py, train/fits_dict.py.
     """
     path, sizes = rows_file(root, name), dict[str, Any]()
-    needed = {"scale": ("N",), "center": ("N", 2), "imgname": ("N",)}
-    body = {"pose": ("N", POSE), "shape": ("N", BETAS)}
-    more = {**body, "gender": ("N",), "has_smpl": ("N",)}
-    found = read_arrays(path, {**needed, **more}, sizes, optional=more)
+    boxes = {"scale": ("N",), "center": ("N", 2), "imgname": ("N",), "gender": ("N",)}
+    body = {"pose": ("N", POSE), "shape": ("N", BETAS), "has_smpl": ("N",)}
+    found = read_arrays(path, sizes, (*body, "gender"), **boxes, **body)
     count = sizes["N"]
     gender = found.get("gender", np.full(count, "")).astype(np.str_)
-    if not (count and found["scale"].min() > 0) or len(body.keys() & found) == 1:
-        raise DataError(f"{path}: expected rows with scale above 0, and pose with shape or neither")
-    if strange := set(gender.tolist()) - {"m", "f", ""}:
-        raise DataError(f"{path}: expected 'm' or 'f' in gender, got {sorted(strange)[:3]}")
     known = found.get("has_smpl", np.ones(count)) if "pose" in found else np.zeros(count)
-    names = found["imgname"].astype(np.str_).tolist()
+    if not (count and found["scale"].min() > 0 and set(gender.tolist()) <= {"m", "f", ""}):
+        raise DataError(f"{path}: expected rows with scale above 0, and gender 'm' or 'f'")
+    if ("pose" in found) != ("shape" in found):
+        raise DataError(f"{path} must hold both 'pose' and 'shape', or neither")
+    files = [root / "images" / name / file for file in found["imgname"].astype(np.str_).tolist()]
     people: People = {
-        "file": np.array([str(root / "images" / name / file) for file in names]),
+        "file": np.array([str(file) for file in files]),
         "center": found["center"].astype(np.float64),
         "scale": found["scale"].astype(np.float64),
         "pose": found.get("pose", np.zeros((count, POSE))).astype(np.float32),
@@ -209,31 +201,29 @@ def read_people(root: Path, name: str, kind: FitsKind = "static") -> People:
     static = root / "static_fits" / f"{STATIC.get(name, name)}_fits.npy"
     fits = static if kind == "static" else root / "spin_fits" / f"{name}.npz"
     if fits.is_file():
-        fitted = read_fits(fits, count)
-        for key in ("pose", "betas"):
-            people[key] = np.where(people["valid"][:, None], people[key], fitted[key])
-        people["valid"] = people["valid"] | (fitted["valid_fit"] > 0)
+        pose, betas, fitted = read_fits(fits, count)
+        unknown = ~people["valid"][:, None]
+        people["pose"] = np.where(unknown, pose, people["pose"])
+        people["betas"] = np.where(unknown, betas, people["betas"])
+        people["valid"] = people["valid"] | fitted
     largest = np.abs(people["pose"][people["valid"]]).max(axis=1, initial=0)
     if len(largest) and np.median(largest) > 2 * np.pi:  # a single fit may have run away
-        raise DataError(
-            f"{path} or {fits}: half of the poses go beyond 2 pi, up to {largest.max():.4g}; "
-            "expected axis-angle in radians, this looks like degrees"
-        )
+        raise DataError(f"{path} or {fits}: half of the poses go beyond 2 pi; expected radians")
     return people
 
 
-def read_fits(path: Path, rows: int) -> dict[str, Array]:
-    """Return "pose" (N, 72), "betas" (N, 10) and "valid_fit" (N,), in the order of the npz file.
+def read_fits(path: Path, rows: int) -> tuple[Array, Array, Array]:
+    """Return pose (N, 72), betas (N, 10) and which count (N,), in the order of the npz file.
 
     Static fits (.npy, (N, 82)) come without a judgement, so all count; final fits (.npz) say it.
     Shapes with a coefficient beyond 3 are no believable bodies and become 0 (MMHuman3D).
     """
     if path.suffix == ".npy":
-        table = read_arrays(path, {"fits": (rows, POSE + BETAS)})["fits"]
-        fits = {"pose": table[:, :POSE], "betas": table[:, POSE:], "valid_fit": np.ones(rows)}
+        table = read_arrays(path, {}, fits=(rows, POSE + BETAS))["fits"]
+        pose, betas, valid = table[:, :POSE], table[:, POSE:], np.ones(rows)
     else:
-        shapes = {"pose": (rows, POSE), "betas": (rows, BETAS), "valid_fit": (rows,)}
-        fits = read_arrays(path, shapes)
-    believable = (np.abs(fits["betas"]) <= 3).all(axis=1, keepdims=True)
-    betas = np.where(believable, fits["betas"], 0).astype(np.float32)
-    return {**fits, "pose": fits["pose"].astype(np.float32), "betas": betas}
+        body = {"pose": (rows, POSE), "betas": (rows, BETAS), "valid_fit": (rows,)}
+        pose, betas, valid = map(read_arrays(path, {}, (), **body).__getitem__, body)
+    believable = (np.abs(betas) <= 3).all(axis=1, keepdims=True)
+    betas = np.where(believable, betas, 0)
+    return pose.astype(np.float32), betas.astype(np.float32), valid.astype(bool)

@@ -26,11 +26,7 @@ class Prediction(NamedTuple):
 
 
 def rot6d_to_rotmat(rot6d: Tensor) -> Tensor:
-    """Return the rotation matrices (..., 3, 3) whose first two columns (..., 6) stand for.
-
-    The numbers are interleaved, [r11, r12, r21, r22, r31, r32], so that the identity is
-    [1, 0, 0, 1, 0, 0] (Zhou et al., CVPR 2019, in the order of SPIN's `utils/geometry.py`).
-    """
+    """Return rotation matrices (..., 3, 3) of SPIN's [r11, r12, r21, r22, r31, r32] (..., 6)."""
     # 1e-12 is what SPIN's normalisation keeps a vanishing column from dividing by
     columns = rot6d.reshape(*rot6d.shape[:-1], 3, 2)
     return roma.special_gramschmidt(columns, epsilon=1e-12)  # type: ignore[no-any-return]
@@ -38,18 +34,15 @@ def rot6d_to_rotmat(rot6d: Tensor) -> Tensor:
 
 def read_mean(root: Path) -> dict[str, Tensor]:
     """Return where the regressor starts, of SPIN's `smpl_mean_params.npz`, as float32."""
-    arrays = read_arrays(root / "smpl_mean_params.npz", STATE)
+    arrays = read_arrays(root / "smpl_mean_params.npz", {}, (), **STATE)
     return {key: torch.from_numpy(arrays[key]).float() for key in STATE}
 
 
 class SpinHead(nn.Module):
-    """Regresses pose, shape and camera from features (B, F), with SPIN's parameter names.
+    """Regresses pose, shape and camera from features (B, F) in three residual steps from a mean.
 
-    Starting from the mean, each of three iterations adds what two linear layers and one decoder
-    each make of [features, pose, shape, cam]; there is no activation between the layers, so that
-    an iteration is affine apart from dropout.
-
-    Source: Kolotouros et al., ICCV 2019 (`models/hmr.py`), after Kanazawa et al., CVPR 2018.
+    There is no activation between the layers, so that a step is affine apart from dropout.
+    Source: Kolotouros et al., ICCV 2019 (`models/hmr.py`), whose parameter names these are.
     """
 
     def __init__(self, features: int, dropout: float = 0.5) -> None:
@@ -90,12 +83,10 @@ class SpinNetwork(nn.Module):
     """Regress bodies from pictures, or from the features of the frozen backbone.
 
     The backbone is torchvision's ResNet-50 without `fc`, whose 318 parameters and statistics carry
-    the names and shapes of SPIN's. The published training re-trains the whole regressor from new
-    weights on the backbone of a SPIN checkpoint, which stays in evaluation mode.
+    the names and shapes of SPIN's; the published training gives it a new regressor.
 
     Args:
-        weights: SPIN's model_checkpoint.pt, or a file with the backbone alone, such as MMHuman3D's
-            spin_official_nofc.pth.
+        weights: SPIN's model_checkpoint.pt, or MMHuman3D's spin_official_nofc.pth, the backbone.
         features: Width F of features that come without a backbone; null for a network with one.
         keep_head: Start from the checkpoint's regressor rather than from new weights.
         dropout: Of the regressor in training.
@@ -105,8 +96,7 @@ class SpinNetwork(nn.Module):
 
     Raises:
         ConfigError: No such checkpoint, or settings that contradict each other.
-        CheckpointError: Keys of the checkpoint are missing, unexpected or of another shape (lists
-            them), or `keep_head` finds no regressor in it.
+        CheckpointError: Its keys or shapes are not SPIN's, or `keep_head` finds no regressor.
 
     Example:
         >>> network = SpinNetwork(features=32).eval()

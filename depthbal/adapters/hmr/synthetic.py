@@ -9,7 +9,7 @@ import numpy as np
 from platformdirs import user_cache_path
 
 from depthbal.adapters.hmr.data import HmrDataModule
-from depthbal.adapters.hmr.files import BETAS, JOINTS, POSE, STEMS, Array, rows_file
+from depthbal.adapters.hmr.files import BETAS, JOINTS, POSE, STATIC, STEMS, Array, rows_file
 
 VERSION = 1  # of the people; raised whenever the same seed would draw others
 LATENT, FEATURES, NOISE = 8, 64, 0.35  # without noise the squared error would shrink no pose
@@ -21,10 +21,10 @@ _FROM_SMPL = [0, 2, 5, 8, 1, 4, 7, 6, 12, 15, 15, 16, 18, 20, 17, 19, 21]
 
 
 class SyntheticPeopleDataModule(HmrDataModule):
-    """SPIN's data sets with synthetic people: ``MPI-INF-3DHP``, ``COCO`` and ``3DPW``, 3,000 in all.
+    """Three thousand synthetic people in the place of MPI-INF-3DHP, COCO and 3DPW.
 
     Args:
-        root: Where they are, and are written if nothing is there; null: the user's cache directory.
+        root: Where they are, or are written if there is nothing; null: the user's cache directory.
         people: Seed of the people.
         **kwargs: Of `HmrDataModule`.
     """
@@ -34,17 +34,13 @@ class SyntheticPeopleDataModule(HmrDataModule):
         super().__init__(str(root or own), **kwargs)
         self.people = people
 
-    def check_root(self) -> None:
-        """Write the people if they are not there."""
+    def setup(self, stage: str | None = None) -> None:
+        """Write the people if they are not there, and read them."""
         if not self.root.exists():
             parts = self.root.with_name(f".{self.root.name}.{os.getpid()}")
             write_people(parts, self.people)
             with suppress(OSError):  # another process was first
                 parts.rename(self.root)
-
-    def setup(self, stage: str | None = None) -> None:
-        """Write the people if they are not there, and read them."""
-        self.check_root()
         super().setup(stage)
 
 
@@ -59,14 +55,13 @@ def write_people(
     """
     for folder in ("dataset_extras", "features", "static_fits", "smpl"):
         (root / folder).mkdir(parents=True, exist_ok=True)
-    body = synthetic_smpl(seed=seed)
+    body: dict[str, Any] = synthetic_smpl(seed=seed)
     for name, size in (("NEUTRAL", 1.0), ("MALE", 1.03), ("FEMALE", 0.97)):
-        own: dict[str, Any] = body | {"v_template": size * body["v_template"]}
+        own = {**body, "v_template": size * body["v_template"]}
         np.savez(root / "smpl" / f"SMPL_{name}.npz", **own)
     np.save(root / "J_regressor_h36m.npy", body["J_regressor"][_FROM_SMPL])
-    rest = np.tile(np.float32([1, 0, 0, 1, 0, 0]), JOINTS)
-    camera = np.float32([0.9, 0, 0])
-    np.savez(root / "smpl_mean_params.npz", pose=rest, shape=np.zeros(BETAS), cam=camera)
+    rest, shape = np.tile([1.0, 0, 0, 1, 0, 0], JOINTS), np.zeros(BETAS)
+    np.savez(root / "smpl_mean_params.npz", pose=rest, shape=shape, cam=np.array([0.9, 0, 0]))
 
     draw = np.random.default_rng(seed)
     to_pose = draw.normal(scale=0.15, size=(LATENT, POSE))
@@ -77,30 +72,25 @@ def write_people(
         pose, betas = latent @ to_pose, 0.5 * draw.normal(size=(count, BETAS))
         shown = np.hstack([latent, betas])
         shown = shown + NOISE * draw.normal(size=shown.shape)
-        known: dict[str, Any] = {}
-        if name == "3dpw":
-            gender = np.where(np.arange(count) % 2, "f", "m")
-            known = {"pose": pose, "shape": betas, "gender": gender}
-        else:
-            stem = {"mpi_inf_3dhp": "mpi-inf-3dhp", "lsp": "lsp-orig"}.get(name, name)
-            np.save(root / "static_fits" / f"{stem}_fits.npy", np.hstack([pose, betas]))
-            if name != "coco":
-                true = draw.random(count) < 0.5
-                known = {"pose": pose * true[:, None], "shape": betas * true[:, None]}
-                known["has_smpl"] = true.astype(np.float64)
+        np.save(root / "features" / f"{STEMS[name]}.npy", (shown @ seen).astype(np.float32))
         # twenty neighbouring rows are a sequence
         names = [f"sequence_{row // 20:03d}/{row:05d}.jpg" for row in range(count)]
-        boxes: dict[str, Any] = {
-            "center": np.full((count, 2), 112.0),
-            "scale": np.full(count, 1.12),
-        }
-        np.savez(rows_file(root, name), imgname=np.array(names), **boxes, **known)
-        np.save(root / "features" / f"{STEMS[name]}.npy", (shown @ seen).astype(np.float32))
+        more: dict[str, Any] = {"center": np.full((count, 2), 112.0), "scale": np.full(count, 1.12)}
+        if name == "3dpw":
+            gender = np.where(np.arange(count) % 2, "f", "m")
+            more |= {"pose": pose, "shape": betas, "gender": gender}
+        else:
+            file = root / "static_fits" / f"{STATIC.get(name, name)}_fits.npy"
+            np.save(file, np.hstack([pose, betas]))
+        if name not in ("3dpw", "coco"):
+            true = (draw.random(count) < 0.5).astype(float)
+            more |= {"pose": pose * true[:, None], "shape": betas * true[:, None], "has_smpl": true}
+        np.savez(rows_file(root, name), imgname=np.array(names), **more)
     return root
 
 
 def synthetic_smpl(vertices: int = 64, seed: int = 0) -> dict[str, Array]:
-    """Return a random body of SMPL's keys, shapes and types: limbs with vertices at their joints."""
+    """Return a random body of SMPL's keys and shapes: limbs with vertices at their joints."""
     draw = np.random.default_rng(seed)
     joints = np.zeros((JOINTS, 3))
     for joint, parent in enumerate(PARENTS[1:], start=1):
@@ -114,7 +104,6 @@ def synthetic_smpl(vertices: int = 64, seed: int = 0) -> dict[str, Array]:
         "shapedirs": draw.normal(scale=0.01, size=(vertices, 3, BETAS)),
         "posedirs": draw.normal(scale=0.003, size=(vertices, 3, 9 * (JOINTS - 1))),
         "J_regressor": regressor / regressor.sum(axis=1, keepdims=True),
-        "kintree_table": np.stack([np.array(PARENTS), np.arange(JOINTS)]).astype(np.uint32),
+        "kintree_table": np.stack([PARENTS, range(JOINTS)]),
         "weights": weights,
-        "f": np.arange(vertices // 3 * 3, dtype=np.uint32).reshape(-1, 3),
     }

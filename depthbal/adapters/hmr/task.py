@@ -1,5 +1,6 @@
 """Training SPIN's regressor with a regression loss on rotation matrices, and scoring its bodies."""
 
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -9,12 +10,13 @@ from torch import Tensor, nn
 from torch.optim import Adam
 
 from depthbal.adapters.hmr.balanced import balanced_errors
-from depthbal.adapters.hmr.body import ERRORS, Meshes, geodesic_distance, rotmats_of
+from depthbal.adapters.hmr.body import ERRORS, Meshes, rotmats_of
 from depthbal.adapters.hmr.files import TEST
 from depthbal.adapters.hmr.network import read_mean
+from depthbal.data.files import missing_files
 from depthbal.data.sampler import PADDING
-from depthbal.errors import ConfigError
-from depthbal.evaluation import Label, LabelBins, Scores
+from depthbal.errors import ConfigError, DataError
+from depthbal.evaluation import Scores
 from depthbal.losses import MSELoss, RegressionLoss
 from depthbal.priors import GaussianMixture
 from depthbal.training.task import Batch, Task
@@ -55,10 +57,13 @@ class HmrTask(Task):
         ConfigError: A criterion for scalars.
     """
 
-    selection_metric: ClassVar[str] = "val/angle_regions"
-    selection_title: ClassVar[str] = "validation angle over regions"
+    selection_metric: ClassVar[str] = "val/mpjpe_bins"
+    selection_title: ClassVar[str] = "validation MPJPE over regions"
     main_metric: ClassVar[str] = "mpjpe"
-    shown_metrics: ClassVar[tuple[str, ...]] = ERRORS
+    study_metrics: ClassVar[tuple[str, ...]] = (
+        "overall.mpjpe",
+        *(f"balanced.vertex.mpjpe.{part}" for part in ("all", "tail10", "tail5")),
+    )
     model: Any
 
     def __init__(
@@ -82,18 +87,23 @@ class HmrTask(Task):
         # in a list, and so no part of the task: DDP would send the bodies at every step
         self.meshes: list[Meshes] = []
 
-    # ---- training ----
-
     def check_data(self, data: Any) -> None:
-        """Check that the folder has what training and evaluation take."""
-        self.meshes = [data.meshes]
-        data.check_inputs(self.model.features, self.model.backbone is not None)
-        known = self.model.weights or self.weights_from or self.starts_from_checkpoint
-        if self.model.backbone is not None and not known:
-            raise ConfigError(
-                "the backbone needs --model.model.weights, SPIN's model_checkpoint.pt; features "
-                "in files need their --model.model.features WIDTH"
-            )
+        """Check that there are bodies, and features of the right width or all of the pictures."""
+        self.meshes, network = [data.meshes], self.model
+        known = network.weights or self.weights_from or self.starts_from_checkpoint
+        for images in (data.train_set, data.test_set):
+            found = None if images.features is None else images.features.shape[1]
+            if found is None and not (network.backbone is not None and known):
+                raise ConfigError(
+                    f"{data.root}/features lacks those of some data set, and the backbone that "
+                    "computes them needs --model.model.weights, SPIN's model_checkpoint.pt"
+                )
+            if found not in (None, network.features):
+                raise ConfigError(f"{data.root}/features: set --model.model.features {found}")
+            files = images.people["file"].tolist() if found is None else []
+            if missing := [path for _, path in missing_files(Path(), files)]:
+                names = ", ".join(missing[:5])
+                raise DataError(f"{len(missing)} of {len(files)} pictures are missing: {names}")
 
     def prepare(self, data: Any) -> None:
         """Have features of the pictures computed once, unless they change in every epoch."""
@@ -106,9 +116,8 @@ class HmrTask(Task):
             self.model.head.start_from(read_mean(data.root))
         if isinstance(self.criterion, RegressionLoss) and self.criterion.needs_prior:
             components = getattr(self.criterion, "n_components", 16)
-            self.criterion.set_prior(
-                fit_pose_prior(data, components, self.prior_rows, self.prior_floor)
-            )
+            prior = fit_pose_prior(data, components, self.prior_rows, self.prior_floor)
+            self.criterion.set_prior(prior)
         super().fit_prior(data)
 
     def label_range(self) -> tuple[float, float]:
@@ -126,16 +135,9 @@ class HmrTask(Task):
         shape: Tensor = self.betas_loss(raw.betas, batch["betas"], valid) / raw.betas.shape[1]
         return self.pose_weight * pose / ENTRIES + self.betas_weight * shape
 
-    # ---- scores ----
-
     def make_scores(self, data: Any, split: Literal["val", "test"]) -> Scores:
-        """Return empty scores: of the errors over the distance, for validation of joint angles."""
+        """Return the empty scores of the errors over the distance to the mean pose."""
         self.meshes = [data.meshes]
-        if split == "val":
-            # of the distance in radians; narrower ones are too empty to choose an epoch by
-            regions, label = LabelBins(np.arange(33) * 0.1), Label("angle to the mean pose", "rad")
-            terms = ("count", "angle")
-            return Scores(regions, ("",), "", terms=terms, label=label, main_metric="angle")
         gender = data.test_set.people["gender"]
         known = (gender >= 0).sum() if data.ground_truth == "gendered" else 0
         truth = f"{data.ground_truth}: {known} of {len(gender)} bodies by the model of their gender"
@@ -153,20 +155,16 @@ class HmrTask(Task):
     def score(self, batch: Batch, scores: Scores) -> None:
         """Add the errors of a batch, of the people with a body."""
         preds: Any = self.predict(batch)
-        truth, meshes = rotmats_of(batch["pose"]), self.meshes[0].to(self.device)
-        if "angle" in scores.terms:
-            errors = {"angle": geodesic_distance(preds.rotmats, truth).rad2deg()}
-            far, distances = geodesic_distance(truth, meshes.mean_rotmats), {}
-        else:
-            errors, distances = meshes(preds[:2], (truth, batch["betas"]), batch["gender"])
-            far = distances["vertex"]
+        truth, meshes = (rotmats_of(batch["pose"]), batch["betas"]), self.meshes[0].to(self.device)
+        errors, distances = meshes(preds[:2], truth, batch["gender"])
         counted = batch["index"].masked_fill(~batch["valid"], PADDING)
+        far = distances["vertex"]
         scores.update_errors(errors, far, batch["name"], batch["group"], distances, counted)
 
     def validation_metrics(self, result: dict[str, Any]) -> dict[str, float | None]:
-        """Return the angle in degrees, the mean over regions (which all weigh alike) and plain."""
-        of_regions = result["per_bin_mean"]["overall"]["angle"]
-        return {self.selection_metric: of_regions, "val/angle": result["overall"]["angle"]}
+        """Return the MPJPE, as the mean over regions and plain."""
+        of_regions = result["per_bin_mean"]["overall"]["mpjpe"]
+        return {self.selection_metric: of_regions, "val/mpjpe": result["overall"]["mpjpe"]}
 
     def result(self, scores: Scores) -> dict[str, Any]:
         """Return the balanced errors by both distances."""
