@@ -33,6 +33,7 @@ EXTRAS_REQUIRE = {
         "pytest>=8.2",
         "pytest-timeout>=2.3",
         "pytest-xdist>=3.6",  # a test process per CPU
+        "setuptools>=77",  # a test builds the wheel
         "hypothesis>=6.100",
         "ruff>=0.14",
         "mypy>=1.13",

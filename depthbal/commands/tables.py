@@ -12,6 +12,7 @@ from rich.table import Table
 
 from depthbal.errors import DepthbalError
 from depthbal.evaluation import GROUPS
+from depthbal.reports import write_report
 
 SHOWN = ("rmse", "mae", "bmae", "gm", "abs_rel", "log10", "delta1", "bias")
 """The columns of the terminal, as far as a result has them: they fit 80 characters."""
@@ -109,8 +110,6 @@ def finish_training(console: Console, run: Path, metrics: Mapping[str, Any]) -> 
 def try_report(results: Sequence[Path], out: Path) -> Path | None:
     """Write a report; one that cannot be written spoils no training."""
     try:
-        from depthbal.reports import write_report
-
         return write_report(results, out)
     except Exception as error:  # whatever it is, the result stands
         kind = "" if isinstance(error, DepthbalError | OSError) else f"{type(error).__name__}: "

@@ -16,7 +16,7 @@ from depthbal.data.images import read_image
 from depthbal.errors import ConfigError, DepthbalError
 from depthbal.exporting.export import export_predictor
 from depthbal.exporting.formats import ENDINGS, require_format
-from depthbal.files import require_free
+from depthbal.io import require_free
 from depthbal.predictor import Predictor, load_predictor
 from depthbal.training.posthoc import add_posthoc, posthoc_sigma
 from depthbal.training.run_config import load_datamodule, require_depth

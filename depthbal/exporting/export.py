@@ -13,7 +13,7 @@ import depthbal
 from depthbal.errors import ConfigError
 from depthbal.exporting.formats import Format, open_graph, require_format, write_graph
 from depthbal.exporting.graph import DepthGraph
-from depthbal.files import replacing
+from depthbal.io import replacing
 from depthbal.predictor import Predictor
 
 TOLERANCE_M = 0.01

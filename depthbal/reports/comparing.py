@@ -1,50 +1,128 @@
-"""All methods against each other on the same test images."""
+"""All methods against each other on the same test images, with intervals over scenes and seeds."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from depthbal.errors import ConfigError
 from depthbal.evaluation import GROUPS, metrics_of
-from depthbal.reports.comparison import (
-    BinDifferences,
-    Comparison,
-    Difference,
-    Method,
-    Pair,
-    Statistic,
-)
-from depthbal.reports.intervals import LEVEL, percentile_interval, simultaneous_band
-from depthbal.reports.methods import methods_of
+from depthbal.reports.binning import Binning, binnings, metric_values
+from depthbal.reports.methods import Method, methods_of
 from depthbal.reports.protocols import comparable
-from depthbal.reports.rebinning import Binning, binnings
-from depthbal.reports.resampled_numbers import BinKey, GroupKey, Numbers, Plan, method_numbers
-from depthbal.reports.resampling import MIN_UNITS, Units, units_of
-from depthbal.reports.results import RunResult
-from depthbal.reports.sentences import pair_sentence, resampling_notes
-from depthbal.reports.tradeoff import tradeoff_points
+from depthbal.reports.resampling import (
+    MIN_UNITS,
+    Units,
+    percentile_interval,
+    resampled_sums,
+    seed_weights,
+    simultaneous_band,
+    units_of,
+)
+from depthbal.reports.results import FloatArray, Result
 
-BoolArray = npt.NDArray[np.bool_]
+Statistic = Literal["bins", "pooled"]
+"""How a group's number is averaged.
 
+"bins": mean over the non-empty bins, all pixels: no draw of a mask is in it.
+"pooled": the numbers of metrics.json: over the balanced mask's pixels, or over all samples where
+there is no mask, or the mean over images where the protocol says so.
+"""
+STATISTICS: tuple[Statistic, ...] = ("bins", "pooled")
 RESAMPLES = 2000
 
 
+class Difference(NamedTuple):
+    """A metric of one group of bins: second minus first.
+
+    Attributes:
+        first, second: the two methods' numbers (mean over seeds).
+        estimate: second - first; None where the group has no pixels.
+        low, high: ends of the 95 % interval; None where there is none.
+    """
+
+    first: float | None
+    second: float | None
+    estimate: float | None
+    low: float | None
+    high: float | None
+
+
+class Band(NamedTuple):
+    """A metric in every bin of a binning: second minus first, all pixels.
+
+    Attributes:
+        estimate: (coarse,) NaN for empty bins.
+        low, high: (coarse,) band that holds in all its bins at once with 95 %; NaN where there is
+            none (too few images or scenes).
+    """
+
+    estimate: FloatArray
+    low: FloatArray
+    high: FloatArray
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The second method against the first.
+
+    Attributes:
+        first, second: places in `Comparison.methods`; 0 is the baseline.
+        differences: (metric, group, statistic) -> Difference; group "overall", "many", "medium",
+            "few".
+        bands: (metric, number of the binning) -> Band.
+    """
+
+    first: int
+    second: int
+    differences: Mapping[tuple[str, str, Statistic], Difference]
+    bands: Mapping[tuple[str, int], Band]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All methods against each other, on the same images.
+
+    Attributes:
+        results: with the bins of the first.
+        methods: the first is the baseline.
+        metrics: that were compared, the main one first.
+        pairs: of all methods; those with the baseline come first.
+        binnings: those of `Pair.bands`.
+        units: what was drawn.
+        resamples, seed: how many, and of which draw.
+        empty: (resamples, bins) where a bin that has pixels was empty and left out.
+        notes: what a reader must know about the protocols, in words.
+    """
+
+    results: Sequence[Result]
+    methods: tuple[Method, ...]
+    metrics: tuple[str, ...]
+    pairs: tuple[Pair, ...]
+    binnings: tuple[Binning, ...]
+    units: Units
+    resamples: int
+    seed: int
+    empty: npt.NDArray[np.bool_]
+    notes: tuple[str, ...]
+
+
 def compare(
-    results: Sequence[RunResult], resamples: int = RESAMPLES, seed: int = 0
+    results: Sequence[Result], resamples: int = RESAMPLES, seed: int = 0
 ) -> Comparison | None:
     """Compare results on the same test images; None for a single one.
 
     Runs that differ in nothing but the seed are one method: the mean of their metrics. The first
     result's method is the baseline; all methods are compared with all. Two statistics stand side by
     side for every metric and shot: the mean over the non-empty bins of all pixels, in which there
-    is no draw of a mask, and the pooled number of metrics.json, over the balanced mask's pixels (or
-    all samples where there is no mask).
+    is no draw of a mask, and the headline of metrics.json.
 
-    Intervals are percentiles over resamples of the test scenes (then of the images in them), the
-    same resamples for every run, and over seeds where a method has several; see `image_weights` and
-    `seed_weights`. A bin that is empty in a resample is left out of its mean and counted.
+    Intervals are percentiles over resamples of the test scenes, the same resamples for every run,
+    and over seeds where a method has several; see `resampled_sums` and `seed_weights`. A bin that
+    is empty in a resample is left out of its mean and counted.
 
     Args:
         results: from `load_results`.
@@ -54,114 +132,134 @@ def compare(
     Raises:
         ConfigError: fewer than 100 resamples, or results of different protocols.
     """
-    if resamples < 100:
-        raise ConfigError(f"expected at least 100 resamples for intervals, got {resamples}")
-    if seed < 0:
-        raise ConfigError(f"expected a seed of at least 0, got {seed}")
+    if resamples < 100 or seed < 0:
+        raise ConfigError(
+            f"expected at least 100 resamples for intervals and a seed of at least 0, got "
+            f"{resamples} and {seed}"
+        )
     if len(results) < 2:
         return None
     alike, notes = comparable(results)
-    methods = methods_of(alike)
-    units = units_of(_scenes(alike), _noun(alike[0]))
-    plan = Plan(compared_metrics(alike), binnings(alike[0]), units, resamples, seed)
-    measured, resampled = [], []
+    first, methods = alike[0], methods_of(alike)
+    columns = zip(*(result.scores.groups for result in alike), strict=True)
+    scenes = [next((group for group in column if group), "") for column in columns]
+    units = units_of(scenes, "images" if (first.counts.sum(1) > 1).any() else "samples")
+    shown, metrics = binnings(first), compared_metrics(alike)
+    numbers = []
     for method in methods:
-        one, many, counts = method_numbers(method, alike, plan)
-        measured.append(one)
-        resampled.append(many)
-    has_pixels = alike[0].counts.sum(0) > 0
-    empty = np.where(has_pixels, (counts == 0).sum(0), 0)
-    usable = _supported(alike[0], plan.binnings, units)
+        weights = seed_weights(method.seeds, resamples, seed)
+        parts = []
+        for place, run in enumerate(method.runs):
+            sums = resampled_sums(_image_sums(alike[run]), units, resamples, seed)
+            found = _numbers(sums, alike[run], metrics, shown)
+            parts.append([array * weights[:, place, None, None] for array in found])
+        numbers.append([sum(arrays[1:], start=arrays[0]) for arrays in zip(*parts, strict=True)])
+    drawn = sums[0][..., first.scores.terms.index("count")]  # of the truths, the same for all
+    usable = [_supported(first, binning, units) for binning in shown]
     pairs = [
-        _pair(first, second, methods, (measured, resampled), usable, plan, alike)
-        for first, second in itertools.combinations(range(len(methods)), 2)
+        Pair(
+            one,
+            two,
+            _differences(numbers[one], numbers[two], metrics, units.count),
+            _bands(numbers[one], numbers[two], metrics, usable, units.count),
+        )
+        for one, two in itertools.combinations(range(len(methods)), 2)
     ]
-    several = any(len(method.runs) > 1 for method in methods)
+    empty = (drawn[1:] == 0) & (drawn[0] > 0)
     return Comparison(
-        methods=methods,
-        metrics=plan.metrics,
-        pairs=tuple(pairs),
-        binnings=plan.binnings,
-        tradeoff=tradeoff_points(alike, methods),
-        resamples=resamples,
-        seed=seed,
-        level=LEVEL,
-        units=units.text,
-        scenes=units.count,
-        empty=empty,
-        notes=(*notes, *resampling_notes(plan, empty, (counts == 0)[:, has_pixels], several)),
+        alike, methods, metrics, tuple(pairs), shown, units, resamples, seed, empty, notes
     )
 
 
-def compared_metrics(results: Sequence[RunResult]) -> tuple[str, ...]:
+def compared_metrics(results: Sequence[Result]) -> tuple[str, ...]:
     """Return the metrics to compare that all results have, the main one first."""
-    everywhere = [set(metrics_of(result.terms)) for result in results]
-    order = (results[0].main_metric, *metrics_of(results[0].terms))
-    return tuple(
-        name for name in dict.fromkeys(order) if all(name in known for known in everywhere)
-    )
+    everywhere = [set(metrics_of(result.scores.terms)) for result in results]
+    scores = results[0].scores
+    order = dict.fromkeys((scores.main_metric, *metrics_of(scores.terms)))
+    return tuple(name for name in order if all(name in known for known in everywhere))
 
 
-def _scenes(results: Sequence[RunResult]) -> list[str]:
-    """Return the scene of every image, from any result that knows it."""
-    columns = zip(*(result.groups for result in results), strict=True)
-    return [next((group for group in column if group), "") for column in columns]
+def _image_sums(result: Result) -> list[FloatArray]:
+    """Return what adds up over images: (images, bins, terms), and the headline's groups.
+
+    These are (images, groups, terms); or, for means over images, (images, groups, metrics + 1) each
+    image's metrics and whether it has the group.
+    """
+    scores = result.scores
+    everywhere = scores.sums("all")
+    headline = everywhere if scores.headline == "all" else scores.sums()
+    grouped = np.einsum("gb,ibt->igt", scores.bins.groups().numpy(), headline)
+    if scores.averaging == "images":
+        known = grouped[..., [scores.terms.index("count")]] > 0
+        values = np.where(known, metric_values(grouped, scores.terms), 0.0)
+        grouped = np.concatenate([values, known], axis=-1)
+    return [everywhere, grouped]
 
 
-def _noun(result: RunResult) -> str:
-    return "images" if (result.counts.sum(1) > 1).any() else "samples"
+def _numbers(
+    sums: Sequence[FloatArray], result: Result, metrics: Sequence[str], shown: Sequence[Binning]
+) -> list[FloatArray]:
+    """Return per statistic (n, groups, metrics), then per binning (n, coarse, metrics)."""
+    everywhere, grouped = sums
+    scores = result.scores
+    fine = metric_values(everywhere, scores.terms)
+    members = scores.bins.groups().numpy() > 0
+    with np.errstate(invalid="ignore"):
+        if scores.averaging == "images":
+            headline = grouped[..., :-1] / grouped[..., -1:]
+        else:
+            headline = metric_values(grouped, scores.terms)
+        found = [np.stack([mean_of_known(fine[:, inside]) for inside in members], 1), headline]
+    found += [metric_values(binning.members @ everywhere, scores.terms) for binning in shown]
+    wanted = [metrics_of(scores.terms).index(name) for name in metrics]
+    return [array[..., wanted] for array in found]
 
 
-def _supported(result: RunResult, found: Sequence[Binning], units: Units) -> dict[str, BoolArray]:
-    """Return per binning the bins that enough images and enough scenes support."""
-    usable = {}
-    for binning in found:
-        pixels = result.counts @ binning.members.T > 0
-        scenes = np.zeros((units.count, pixels.shape[1]), dtype=bool)
-        np.logical_or.at(scenes, units.of_image, pixels)
-        usable[binning.name] = ~binning.thin & (scenes.sum(0) >= MIN_UNITS)
-    return usable
+def mean_of_known(values: FloatArray) -> FloatArray:
+    """Return the mean over the second axis of what is not NaN; NaN where nothing is.
+
+    Example:
+        >>> with np.errstate(invalid="ignore"):
+        ...     mean_of_known(np.array([[1.0, np.nan, 3.0], [np.nan, np.nan, np.nan]]))
+        array([ 2., nan])
+    """
+    known = np.isfinite(values)
+    mean: FloatArray = np.where(known, values, 0.0).sum(1) / known.sum(1)
+    return mean
 
 
-def _pair(
-    first: int,
-    second: int,
-    methods: Sequence[Method],
-    numbers: tuple[Sequence[Numbers], Sequence[Numbers]],
-    usable: dict[str, BoolArray],
-    plan: Plan,
-    results: Sequence[RunResult],
-) -> Pair:
-    measured, resampled = ([side[first], side[second]] for side in numbers)
-    statistics: tuple[Statistic, ...] = ("bins", "pooled")
-    keys: list[GroupKey] = list(itertools.product(plan.metrics, GROUPS, statistics))
-    differences = {key: _difference(key, measured, resampled, plan.units.count) for key in keys}
-    bins = {
-        key: _bin_differences(key, measured, resampled, usable[key[1]], plan.units.count)
-        for key in resampled[0].bins
-    }
-    sentence = pair_sentence(methods[first], methods[second], differences, plan, results)
-    return Pair(first, second, differences, bins, sentence)
+def _supported(result: Result, binning: Binning, units: Units) -> npt.NDArray[np.bool_]:
+    """Return which bins enough images and enough scenes support."""
+    scenes = (units.sums(result.counts) @ binning.members.T > 0).sum(0)
+    supported: npt.NDArray[np.bool_] = ~binning.thin & (scenes >= MIN_UNITS)
+    return supported
 
 
-def _difference(
-    key: GroupKey, measured: Sequence[Numbers], resampled: Sequence[Numbers], units: int
-) -> Difference:
-    one, two = (float(side.groups[key][0]) for side in measured)
-    if np.isnan(one) or np.isnan(two):
-        return Difference(None, None, None, None, None)
-    drawn = resampled[1].groups[key] - resampled[0].groups[key]
-    low, high = (percentile_interval(drawn, units) if units >= MIN_UNITS else None) or (None, None)
-    return Difference(one, two, two - one, low, high)
+def _differences(
+    first: Sequence[FloatArray], second: Sequence[FloatArray], metrics: Sequence[str], units: int
+) -> dict[tuple[str, str, Statistic], Difference]:
+    found = {}
+    keys = itertools.product(enumerate(metrics), enumerate(GROUPS), enumerate(STATISTICS))
+    for (m, metric), (g, group), (s, statistic) in keys:
+        one, two = first[s][:, g, m], second[s][:, g, m]
+        low, high = percentile_interval(two[1:] - one[1:], units) or (None, None)
+        known = bool(np.isfinite(two[0] - one[0]))
+        ends = (float(one[0]), float(two[0]), float(two[0] - one[0]), low, high)
+        found[metric, group, statistic] = Difference(*(ends if known else (None,) * 5))
+    return found
 
 
-def _bin_differences(
-    key: BinKey,
-    measured: Sequence[Numbers],
-    resampled: Sequence[Numbers],
-    usable: BoolArray,
+def _bands(
+    first: Sequence[FloatArray],
+    second: Sequence[FloatArray],
+    metrics: Sequence[str],
+    usable: Sequence[npt.NDArray[np.bool_]],
     units: int,
-) -> BinDifferences:
-    estimate = measured[1].bins[key][0] - measured[0].bins[key][0]
-    drawn = resampled[1].bins[key] - resampled[0].bins[key]
-    return BinDifferences(estimate, *simultaneous_band(estimate, drawn, usable, units))
+) -> dict[tuple[str, int], Band]:
+    found = {}
+    for number, wide in enumerate(usable):
+        apart = second[len(STATISTICS) + number] - first[len(STATISTICS) + number]
+        for m, metric in enumerate(metrics):
+            estimate, drawn = apart[0, :, m], apart[1:, :, m]
+            found[metric, number] = Band(estimate, *simultaneous_band(estimate, drawn, wide, units))
+    return found

@@ -1,42 +1,34 @@
 """The report as a markdown text: tables, differences, protocol."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
-from depthbal.evaluation import GROUPS, metrics_of
-from depthbal.reports.comparison import Comparison, Pair, Statistic
-from depthbal.reports.intervals import LEVEL
-from depthbal.reports.marks import MARKDOWN_MARK
-from depthbal.reports.page.numbers import fixed
-from depthbal.reports.page.vocabulary import Words, words_of
-from depthbal.reports.results import RunResult
-from depthbal.reports.sentences import info_of, interval_text
+from depthbal.evaluation import GROUPS
+from depthbal.reports.comparing import STATISTICS, Comparison, Statistic
+from depthbal.reports.resampling import LEVEL
+from depthbal.reports.sentences import interval_text, notes_of, repetitions
+from depthbal.reports.tables import Report
+
+MARK = "<!-- depthbal report -->"
+"""The first line of every report.md."""
 
 LEFT_OUT = ("mse", "log10", "silog", "delta2", "delta3")
 """Metrics whose differences the text leaves to the page, as others say nearly the same."""
 
 
-def markdown(results: Sequence[RunResult], comparison: Comparison | None = None) -> str:
-    """Return the report of one or several results of one protocol.
-
-    Args:
-        results: the first gives bins, label and protocol.
-        comparison: of them.
-    """
-    first = results[0]
+def markdown(report: Report) -> str:
+    """Return the report of one or several results as markdown."""
     parts = [
-        MARKDOWN_MARK,
-        f"# {literal(' · '.join(result.name for result in results))}",
-        *_main_tables(results),
-        *_other_metrics(results),
-        *(_comparison(results, comparison) if comparison is not None else ()),
+        f"# {literal(' · '.join(result.name for result in report.results))}",
+        *_main_tables(report),
+        *_other_metrics(report),
+        *(_comparison(report, report.comparison) if report.comparison else ()),
         "## Protocol",
-        _bullets(protocol_lines(first)),
-        *_gaps(results),
+        _bullets(protocol_lines(report)),
+        *(["## Missing", _bullets(report.gaps)] if report.gaps else []),
     ]
-    mark, *rest = parts
-    return "\n\n".join([mark, *map(_without_tags, rest)]) + "\n"
+    without_tags = [re.sub(r"<(?=[A-Za-z/!?])", "&lt;", part) for part in parts]
+    return "\n\n".join([MARK, *without_tags]) + "\n"
 
 
 def literal(text: str) -> str:
@@ -50,46 +42,6 @@ def literal(text: str) -> str:
     return re.sub(special, r"\\\g<0>", " ".join(text.split()))
 
 
-def _without_tags(text: str) -> str:
-    """Return text that has no html for those who render it."""
-    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text)
-
-
-def headline_text(result: RunResult, words: Words) -> str:
-    """Return over what the top-level numbers are averaged."""
-    if result.headline == "mask":
-        return f"pooled over the {words.items} of the balanced mask (every bin alike)"
-    return f"pooled over all {words.items}"
-
-
-def protocol_lines(result: RunResult) -> list[str]:
-    """Return the protocol of a result in words."""
-    protocol = result.metrics["protocol"]
-    words = words_of(result)
-    bins = protocol.get("bins", {})
-    lines = [
-        f"protocol: {protocol.get('name', 'unnamed')}",
-        f"averaging: {protocol.get('averaging', 'not recorded')}",
-        f"test data: {len(result.names):,} images, "
-        f"{int(result.pooled['all', result.main][:, result.terms.index('count')].sum()):,} "
-        f"{words.items} in scored bins",
-        f"bins: {len(result.bins)}, {int(result.bins.scored.sum())} of them scored, "
-        f"{result.bins.edges[0]:g} to {result.bins.edges[-1]:g} {words.unit}; "
-        f"{bins.get('rule', '')}",
-        f"shots: {result.bins.shot_rule or 'none'}",
-    ]
-    mask = protocol.get("mask")
-    if mask:
-        lines.append(
-            f"balanced mask: {mask.get('source')}, seed {mask.get('seed')}, {mask.get('per_bin')} "
-            f"pixels from every bin, fingerprint {mask.get('fingerprint')}"
-        )
-    data = protocol.get("data")
-    if isinstance(data, Mapping):
-        lines += [f"data, {name}: {data[name]}" for name in ("source", "class") if data.get(name)]
-    return lines
-
-
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], texts: int = 1) -> str:
     """Return a markdown table, numbers to the right of the first columns, which are text.
 
@@ -99,117 +51,109 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], texts: int = 1) 
         |---|---:|
         | a\\|b | 1.0 |
     """
-    lines = [header, *rows]
-    cells = [[literal(cell).replace("|", "\\|") for cell in row] for row in lines]
+    cells = [[literal(cell).replace("|", "\\|") for cell in row] for row in (header, *rows)]
     text = ["| " + " | ".join(row) + " |" for row in cells]
     rule = "|" + "---|" * texts + "---:|" * (len(header) - texts)
     return "\n".join([text[0], rule, *text[1:]])
 
 
-def _main_tables(results: Sequence[RunResult]) -> list[str]:
+def protocol_lines(report: Report) -> list[str]:
+    """Return the protocol of the first result in words."""
+    first, words = report.first, report.words
+    protocol, bins = first.protocol, first.bins
+    lines = [
+        f"protocol: {protocol.get('name', 'unnamed')}",
+        f"averaging: {protocol['averaging']}",
+        f"test data: {len(first.scores.names):,} images, {int(first.counts.sum()):,} {words.items} "
+        "in scored bins",
+        f"bins: {len(bins)}, {int(bins.scored.sum())} of them scored, {bins.edges[0]:g} to "
+        f"{bins.edges[-1]:g} {words.unit}; {bins.rule}",
+        f"shots: {bins.shot_rule or 'none'}",
+    ]
+    if mask := protocol.get("mask"):
+        lines.append(
+            f"balanced mask: {mask.get('source')}, seed {mask.get('seed')}, {mask.get('per_bin')} "
+            f"pixels from every bin, fingerprint {mask.get('fingerprint')}"
+        )
+    data = protocol.get("data") or {}
+    return lines + [f"data, {key}: {data[key]}" for key in ("source", "class") if data.get(key)]
+
+
+def _how(report: Report, statistic: Statistic) -> str:
+    """Say what a table's numbers are averaged over."""
+    words, scores = report.words, report.first.scores
+    if statistic == "bins":
+        return f"mean over the non-empty bins of {words.label}, all {words.items}"
+    if scores.averaging == "images":
+        return "mean over images"
+    if scores.headline == "mask":
+        return f"pooled over the {words.items} of the balanced mask (every bin alike)"
+    return f"pooled over all {words.items}"
+
+
+def _main_tables(report: Report) -> list[str]:
     """Return the main metric of every shot: the top-level numbers, and the means over bins."""
-    first, words = results[0], words_of(results[0])
-    info = info_of(first.main_metric, first, first.metrics["overall"].get(first.main_metric))
-    unit = f" in {info.unit}" if info.unit else ""
-    headline = headline_text(first, words)
-    return [
-        f"## {info.name}{unit}",
-        f"{info.name}{unit}, {headline}:",
-        _shots(results, lambda metrics: metrics, info.digits),
-        f"{info.name}{unit}, mean over the non-empty bins of {words.label}, all {words.items}:",
-        _shots(results, _per_bin, info.digits),
-    ]
-
-
-def _per_bin(metrics: Mapping[str, Any]) -> Mapping[str, Any]:
-    block: Mapping[str, Any] = metrics.get("all_pixels", metrics)["per_bin_mean"]
-    return block
-
-
-def _shots(results: Sequence[RunResult], block_of: Callable[[Any], Any], digits: int) -> str:
-    several = any(len(result.readouts) > 1 for result in results)
-    rows = []
-    for result in results:
-        block = block_of(result.metrics)
-        values = [fixed(block[group].get(result.main_metric), digits) for group in GROUPS]
-        rows.append([result.name, *([result.readout] if several else []), *values])
+    info = report.main
+    several = any(len(result.readouts) > 1 for result in report.results)
     texts = ["run", "read-out"] if several else ["run"]
-    return table([*texts, *GROUPS], rows, len(texts))
+    parts = [f"## {info.title}"]
+    for statistic in reversed(STATISTICS):
+        rows = []
+        for run, result in enumerate(report.results):
+            numbers = report.numbers((run,), info.key, statistic)
+            values = [info.fixed(numbers[group]) for group in GROUPS]
+            rows.append([result.name, *([result.readout] if several else []), *values])
+        parts.append(f"{info.title}, {_how(report, statistic)}:")
+        parts.append(table([*texts, *GROUPS], rows, len(texts)))
+    return parts
 
 
-def _other_metrics(results: Sequence[RunResult]) -> list[str]:
-    first, words = results[0], words_of(results[0])
-    names = [name for name in metrics_of(first.terms) if name != first.main_metric]
-    if not names:
+def _other_metrics(report: Report) -> list[str]:
+    infos = report.metrics[1:]
+    if not infos:
         return []
-    scale = first.metrics["overall"].get(first.main_metric)
-    infos = [info_of(name, first, scale) for name in names]
-    rows = [
-        [result.name, *(fixed(result.metrics["overall"].get(i.key), i.digits) for i in infos)]
-        for result in results
-    ]
+    rows = []
+    for run, result in enumerate(report.results):
+        overall = [report.numbers((run,), info.key, "pooled")["overall"] for info in infos]
+        texts = [info.fixed(value) for info, value in zip(infos, overall, strict=True)]
+        rows.append([result.name, *texts])
     header = [f"{info.name} ({info.unit})" if info.unit else info.name for info in infos]
     return [
-        f"Other metrics, overall, {headline_text(first, words)}:",
+        f"Other metrics, overall, {_how(report, 'pooled')}:",
         table(["run", *header], rows),
     ]
 
 
-def _comparison(results: Sequence[RunResult], comparison: Comparison) -> list[str]:
+def _comparison(report: Report, comparison: Comparison) -> list[str]:
     if not comparison.pairs:
         return ["## Comparison", "All runs are repetitions of one method: nothing to compare."]
-    against_first = [pair for pair in comparison.pairs if pair.first == 0]
     return [
         "## Comparison",
-        _bullets((*_repetitions(results, comparison), *(p.sentence for p in against_first))),
-        *_pair_tables(results[0], comparison),
-        _bullets(comparison.notes),
+        _bullets([*repetitions(comparison, report.results), *report.sentences]),
+        *_pair_tables(report, comparison),
+        _bullets(notes_of(comparison)),
     ]
 
 
-def _repetitions(results: Sequence[RunResult], comparison: Comparison) -> list[str]:
-    """Say which runs a method's one name stands for."""
-    return [
-        f"{method.name}: mean of {'; '.join(results[run].name for run in method.runs)}."
-        for method in comparison.methods
-        if len(method.runs) > 1
-    ]
-
-
-def _pair_tables(first: RunResult, comparison: Comparison) -> list[str]:
-    words = words_of(first)
-    scale = first.metrics["overall"].get(first.main_metric)
-    means = f"mean over the bins of {words.label}, all {words.items}"
-    sides: dict[Statistic, str] = {"bins": means, "pooled": headline_text(first, words)}
+def _pair_tables(report: Report, comparison: Comparison) -> list[str]:
     parts = []
-    for metric in comparison.metrics:
-        main = metric == comparison.metrics[0]
-        if metric in LEFT_OUT and not main:
+    for info in report.metrics:
+        main = info is report.main
+        if info.key not in comparison.metrics or (info.key in LEFT_OUT and not main):
             continue
         # all pairs for the main metric; for the others those with the baseline say enough
         pairs = [pair for pair in comparison.pairs if main or pair.first == 0]
-        info = info_of(metric, first, scale)
-        unit = f" in {info.unit}" if info.unit else ""
-        for statistic, averaged in sides.items():
-            rows = [_pair_row(pair, comparison, metric, statistic, info.digits) for pair in pairs]
-            parts += [
-                f"{info.name}{unit}, {averaged}: difference ({100 * LEVEL:.0f} % interval)",
-                table(["method against another", *GROUPS], rows),
-            ]
+        for statistic in STATISTICS:
+            rows = []
+            for pair in pairs:
+                names = [comparison.methods[place].name for place in (pair.second, pair.first)]
+                found = [pair.differences[info.key, group, statistic] for group in GROUPS]
+                cells = [interval_text(difference, info.digits) for difference in found]
+                rows.append([" against ".join(names), *cells])
+            how = _how(report, statistic).replace("the non-empty bins", "the bins")
+            parts.append(f"{info.title}, {how}: difference ({100 * LEVEL:.0f} % interval)")
+            parts.append(table(["method against another", *GROUPS], rows))
     return parts
-
-
-def _pair_row(
-    pair: Pair, comparison: Comparison, metric: str, statistic: Statistic, digits: int
-) -> list[str]:
-    names = [comparison.methods[place].name for place in (pair.second, pair.first)]
-    cells = [interval_text(pair.differences[metric, group, statistic], digits) for group in GROUPS]
-    return [" against ".join(names), *cells]
-
-
-def _gaps(results: Sequence[RunResult]) -> list[str]:
-    lines = [f"{result.name}: {gap}" for result in results for gap in result.gaps]
-    return ["## Missing", _bullets(lines)] if lines else []
 
 
 def _bullets(lines: Iterable[str]) -> str:

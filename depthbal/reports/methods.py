@@ -1,15 +1,13 @@
 """Which runs are repetitions of one method, and what runs are called."""
 
-import hashlib
 import itertools
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from depthbal.reports.results import RunResult
+    from depthbal.reports.results import Result
 
 
 @dataclass(frozen=True)
@@ -45,32 +43,12 @@ def run_names(paths: Sequence[Path]) -> list[str]:
     return names
 
 
-def seed_of(settings: Mapping[str, Any], versions: Mapping[str, Any]) -> int | None:
-    """Return the seed of a training, None if it is unknown.
-
-    Args:
-        settings: config.yaml.
-        versions: versions.json, which knows a seed that was drawn.
-    """
-    for seed in (settings.get("seed_everything"), versions.get("seed")):
+def seed_of(settings: Mapping[str, Any], record: Mapping[str, Any]) -> int | None:
+    """Return the seed of a training, None if it is unknown; run.json knows one that was drawn."""
+    for seed in (settings.get("seed_everything"), record.get("seed")):
         if isinstance(seed, int) and not isinstance(seed, bool):
             return seed
     return None
-
-
-def method_key(settings: Mapping[str, Any], protocol: Mapping[str, Any]) -> str:
-    """Return what two evaluations share if they differ in nothing but the seed.
-
-    The settings, the checkpoint and its epochs, and how the network was balanced afterwards.
-
-    Args:
-        settings: from `without_seed`.
-        protocol: of the evaluation.
-    """
-    posthoc = protocol.get("posthoc") or {}
-    evaluated = [protocol.get("checkpoint"), protocol.get("epochs"), posthoc.get("noise_sigma")]
-    text = json.dumps([settings, evaluated], sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def without_seed(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -92,7 +70,7 @@ def without_seed(settings: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def methods_of(results: Sequence["RunResult"]) -> tuple[Method, ...]:
+def methods_of(results: Sequence["Result"]) -> tuple[Method, ...]:
     """Return the methods in the order of their first run.
 
     Runs of the same settings are one method if their seeds are known and differ; else the same

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from depthbal.files import replacing
+from depthbal.io import replacing
 from depthbal.synthetic.benchmark import Cell, solve
 from depthbal.synthetic.columns import LEVELS, NOISE_SIGMA, parse_column
 from depthbal.synthetic.data import SyntheticData, draw_data

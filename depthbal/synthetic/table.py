@@ -8,8 +8,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from depthbal.files import replacing
-from depthbal.priors.files import write_json
+from depthbal.io import replacing
+from depthbal.io import write_json
 from depthbal.synthetic.benchmark import Cell, summary
 from depthbal.synthetic.methods import METHODS
 from depthbal.synthetic.published import TABLE_1

@@ -1,4 +1,4 @@
-"""Features of a frozen backbone: computed once, kept in the user's cache, read in place of images."""
+"""Features of a frozen backbone: computed once, kept in the cache, read in place of images."""
 
 import hashlib
 from collections.abc import Iterator
@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from depthbal.data.loader import LateLoader, single_threaded
-from depthbal.io import replacing
-from depthbal.training.callbacks import show_progress
+from depthbal.io import replacing, show_progress
 
 _FORMAT = 3  # of the cached files; raised whenever features of the same key would be others
 

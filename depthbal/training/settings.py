@@ -153,7 +153,7 @@ def find_config(name: str) -> Path:
 
 
 def read_config(name: str | Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """Return a config with what it is a difference to: its ``base:``, relative to itself.
+    """Return a config with what it is a difference to: its ``base:``, beside it or shipped.
 
     Raises:
         ConfigError: a file is missing or no YAML, or bases go round in a circle.
@@ -170,7 +170,10 @@ def read_config(name: str | Path, above: tuple[Path, ...] = ()) -> dict[str, Any
     base = content.pop("base", None)
     if base is None:
         return content
-    return lay_over(read_config(path.parent / str(base), (*above, path.resolve())), content)
+    beside = path.parent / str(base)
+    return lay_over(
+        read_config(beside if beside.is_file() else str(base), (*above, path.resolve())), content
+    )
 
 
 def lay_over(base: Mapping[str, Any], difference: Mapping[str, Any]) -> dict[str, Any]:

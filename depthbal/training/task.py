@@ -29,6 +29,7 @@ from depthbal.losses.posthoc import BalanceMap
 from depthbal.models.weights import load_exactly
 from depthbal.predictor import Predictor, Readout
 from depthbal.priors import Histogram
+from depthbal.training.frozen import first_process_first, use_features
 from depthbal.training.noise import depth_noise, noise_facts, noise_values
 from depthbal.training.optimisation import hold_noise_lr, parameter_groups, suit_device
 from depthbal.training.resuming import TrainingError, diverged_message
@@ -245,8 +246,6 @@ class Task(pl.LightningModule):
         if self.weights_from is not None and not self.starts_from_checkpoint:
             self.take_weights(self.weights_from)
         if self.cache_features:
-            from depthbal.training.frozen import first_process_first, use_features
-
             with first_process_first(self.trainer):
                 use_features(
                     data, self.model.get_submodule("backbone"), self.trainer.strategy.root_device

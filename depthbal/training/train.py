@@ -20,8 +20,8 @@ from pytorch_lightning.callbacks import ProgressBar
 from depthbal.checkpoint import read_checkpoint
 from depthbal.data.label_data import LabelData
 from depthbal.errors import ConfigError
-from depthbal.io import replacing, write_json
-from depthbal.training.callbacks import run_callbacks, show_progress
+from depthbal.io import replacing, show_progress, write_json
+from depthbal.training.callbacks import run_callbacks
 from depthbal.training.evaluate import save_evaluation
 from depthbal.training.optimisation import default_precision, usable_accelerator
 from depthbal.training.resuming import AtomicCheckpointIO, RunLogger, drop_rows_from

@@ -17,7 +17,7 @@ from depthbal.evaluation import (
     balanced_mask,
 )
 from depthbal.priors import GaussianMixture, Histogram
-from depthbal.priors.files import write_json
+from depthbal.io import write_json
 
 BINS = DepthBins(np.arange(11.0), ["many"] * 4 + ["medium"] * 2 + ["few"] * 4)
 READOUTS = ("raw", "clamped")

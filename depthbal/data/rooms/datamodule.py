@@ -1,13 +1,24 @@
 """The embedded data set as a data module: rooms rendered on the spot, no download."""
 
-from typing import Any
+import hashlib
+import json
+from functools import partial
+from typing import Any, Literal, TypeAlias
 
+import numpy as np
+
+from depthbal.data.cache import cache_file, drawn_arrays
 from depthbal.data.datamodule import DepthDataModule
 from depthbal.data.label_data import automatic_workers
-from depthbal.data.pairs import PairSource
-from depthbal.data.rooms.cache import rooms_source
-from depthbal.data.rooms.source import RENDERER_VERSION, Split
+from depthbal.data.pairs import Depth, Image, PairSource
+from depthbal.data.rooms.generate import random_scene
+from depthbal.data.rooms.render import render
 from depthbal.errors import ConfigError
+
+Split: TypeAlias = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+# raised whenever the same seed gives other pictures; part of every fingerprint and cache key
+RENDERER_VERSION = 2
 
 
 class RoomsDataModule(DepthDataModule):
@@ -145,3 +156,101 @@ class RoomsDataModule(DepthDataModule):
             workers=automatic_workers(),
             cache=self.cache,
         )
+
+
+def room(seed: int, split: Split, index: int, size: tuple[int, int]) -> tuple[Image, Depth]:
+    """Return one picture: image uint8 (H, W, 3) RGB and z-depth float32 (H, W) in metres.
+
+    It depends on the arguments only, not on other pictures, the process or the machine. (Another
+    CPU or NumPy release may round a pixel's last bit differently.)
+
+    Args:
+        seed: of the whole data set, at least 0.
+        split: "train", "val" or "test"; no two splits share a picture.
+        index: number of the picture in its split, at least 0.
+        size: (height, width) in pixels.
+
+    Example:
+        >>> image, depth = room(seed=0, split="train", index=0, size=(24, 32))
+        >>> image.shape, image.dtype, depth.shape, depth.dtype
+        ((24, 32, 3), dtype('uint8'), (24, 32), dtype('float32'))
+    """
+    key = np.random.SeedSequence(seed, spawn_key=(SPLITS.index(split), index))
+    rng = np.random.default_rng(key)
+    return render(random_scene(rng, size), rng)
+
+
+class RoomsSource(PairSource):
+    """The rendered pictures of one split, held in memory; each is a scene of its own.
+
+    Args:
+        images: uint8 (N, H, W, 3) RGB.
+        depths: float32 (N, H, W) in metres, 0 = no depth.
+        split: which split they are.
+        key: a digest of all that they depend on.
+    """
+
+    def __init__(self, images: Image, depths: Depth, split: Split, key: str) -> None:
+        self.images = images
+        self.depths = depths
+        self.split = split
+        self.key = key
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def load(self, index: int) -> tuple[Image, Depth]:
+        """Return image and depth of one picture."""
+        return self.images[index], self.depths[index]
+
+    def name(self, index: int) -> str:
+        """Return, for example, `rooms/train/00012`."""
+        return f"rooms/{self.split}/{index:05d}"
+
+    def group(self, index: int) -> str:
+        """Return the scene's name: no two pictures show the same scene."""
+        return self.name(index)
+
+    def fingerprint(self) -> str:
+        """Return the digest of everything the pictures depend on."""
+        return self.key
+
+
+def rooms_source(
+    split: Split,
+    count: int,
+    *,
+    size: tuple[int, int] = (120, 160),
+    seed: int = 0,
+    workers: int = 0,
+    progress: bool = True,
+    cache: bool = True,
+) -> RoomsSource:
+    """Return the first `count` pictures of a split, from the cache or freshly rendered.
+
+    Args:
+        split: "train", "val" or "test".
+        count: number of pictures.
+        size: (height, width) in pixels.
+        seed: of the pictures.
+        workers: processes that render; 0 renders in this one.
+        progress: show a progress bar.
+        cache: read and write the cache directory.
+
+    Example:
+        >>> source = rooms_source("test", 2, size=(24, 32), progress=False, cache=False)
+        >>> len(source), source.name(1)
+        (2, 'rooms/test/00001')
+    """
+    described = json.dumps([RENDERER_VERSION, seed, split, count, list(size)])
+    key = hashlib.sha256(described.encode()).hexdigest()[:32]
+    arrays = drawn_arrays(
+        partial(room, seed, split, size=size),
+        count,
+        {"images": ((*size, 3), np.uint8), "depths": (size, np.float32)},
+        cache_file("rooms", f"{key}.npz") if cache else None,
+        title=f"Rendering rooms ({split})",
+        workers=workers,
+        progress=progress,
+    )
+    return RoomsSource(arrays["images"], arrays["depths"], split, key)

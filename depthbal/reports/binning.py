@@ -8,14 +8,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from depthbal.evaluation import metrics_of
-from depthbal.evaluation.scores import scores
-from depthbal.reports.results import RunResult
+from depthbal.evaluation.terms import scores
+from depthbal.reports.results import FloatArray, Result
 
 MIN_IMAGES = 20
 """A bin supported by fewer images than this is flagged: its numbers rest on too little."""
-
-FloatArray = npt.NDArray[np.float64]
 
 # Coarse bins wanted over the label range; the width is the nearest of 1, 2, 5 times a power of 10.
 _COARSE, _COARSER, _LOG = 20, 10, 12
@@ -40,33 +37,25 @@ class Binning:
     images: npt.NDArray[np.int64]
 
     @property
-    def centers(self) -> FloatArray:
-        """Middle of every bin, (coarse,)."""
-        return (self.low + self.high) / 2
-
-    @property
     def thin(self) -> npt.NDArray[np.bool_]:
         """Which bins are supported by fewer than `MIN_IMAGES` images, (coarse,)."""
         return self.images < MIN_IMAGES
 
 
-def binnings(result: RunResult) -> tuple[Binning, ...]:
+def binnings(result: Result) -> tuple[Binning, ...]:
     """Return the evaluation's own bins, and two coarser ones that suit the label.
 
     Depth (any label with relative errors): about 20 equal bins, and log-spaced ones. Other labels:
     about 20 and about 10 equal bins, such as 1, 5 and 10 years. Widths are 1, 2 or 5 times a power
     of 10, and every edge is moved to the nearest edge of the fine bins.
-
-    Args:
-        result: gives bins, label, and how many images support each bin.
     """
-    edges, unit = result.bins.edges, result.label.unit
+    edges, unit = result.bins.edges, result.scores.label.unit
     scored = np.flatnonzero(result.bins.scored)
-    low, high = float(edges[scored[0]]), float(edges[scored[-1] + 1])
+    low, high = result.ends
     width = float(np.median(np.diff(edges)[scored]))
     fine = _width_name(width, unit)
     found = [union(result, fine, scored)]
-    relative = "relative" in result.terms and low > 0
+    relative = "relative" in result.scores.terms and low > 0
     for wanted in (_COARSE,) if relative else (_COARSE, _COARSER):
         coarse = nice_width((high - low) / wanted)
         if coarse > 1.5 * width:
@@ -78,34 +67,19 @@ def binnings(result: RunResult) -> tuple[Binning, ...]:
     return tuple({binning.name: binning for binning in reversed(found)}.values())[::-1]
 
 
-def union(result: RunResult, name: str, groups: Sequence[int] | npt.NDArray[np.int64]) -> Binning:
-    """Return bins that join the scored bins of equal ``groups``, in this order.
-
-    Args:
-        result: the evaluation.
-        name: of the binning.
-        groups: (scored bins,) not decreasing.
-    """
-    scored = np.flatnonzero(result.bins.scored)
+def union(result: Result, name: str, groups: npt.NDArray[np.integer]) -> Binning:
+    """Return bins that join the scored bins of equal ``groups`` (scored bins,), not decreasing."""
+    scored, edges = np.flatnonzero(result.bins.scored), result.bins.edges
     values, start, which = np.unique(groups, return_index=True, return_inverse=True)
     members = np.zeros((len(values), len(result.bins)))
     members[which, scored] = 1.0
     last = np.append(start[1:], len(scored)) - 1
-    return Binning(
-        name=name,
-        low=result.bins.edges[scored[start]],
-        high=result.bins.edges[scored[last] + 1],
-        members=members,
-        images=supporting_images(result.counts, members),
-    )
+    images = supporting_images(result.counts, members)
+    return Binning(name, edges[scored[start]], edges[scored[last] + 1], members, images)
 
 
 def supporting_images(counts: FloatArray, members: FloatArray) -> npt.NDArray[np.int64]:
     """Return how many images have a counted pixel in every coarse bin, (coarse,).
-
-    Args:
-        counts: (images, bins) pixels.
-        members: of a `Binning`.
 
     Example:
         >>> supporting_images(np.array([[3.0, 0.0], [1.0, 1.0]]), np.eye(2)).tolist()
@@ -128,22 +102,21 @@ def nice_width(width: float) -> float:
     return min(candidates, key=lambda candidate: abs(math.log(candidate / width)))
 
 
-def metric_values(sums: FloatArray, terms: Sequence[str]) -> dict[str, FloatArray]:
-    """Return every metric of (..., terms) sums, (...) each; NaN where the count is 0.
+def metric_values(sums: FloatArray, terms: Sequence[str]) -> FloatArray:
+    """Return (..., metrics) of (..., terms) sums, in the order of `metrics_of`; NaN without pixels.
 
     Example:
-        >>> metric_values(np.array([[4.0, 36.0], [0.0, 0.0]]), ["count", "squared"])["rmse"]
+        >>> metric_values(np.array([[4.0, 36.0], [0.0, 0.0]]), ["count", "squared"])[:, 0]
         array([ 3., nan])
     """
-    values = scores(torch.from_numpy(np.ascontiguousarray(sums)), terms).numpy()
-    return {name: values[..., i] for i, name in enumerate(metrics_of(terms))}
+    found: FloatArray = scores(torch.from_numpy(np.ascontiguousarray(sums)), terms).numpy()
+    return found
 
 
-def _groups(result: RunResult, cut: npt.NDArray[np.floating]) -> npt.NDArray[np.int64]:
+def _groups(result: Result, cut: FloatArray) -> npt.NDArray[np.int64]:
     """Return for every scored bin the number of cuts below it, moved to the nearest fine edge."""
-    edges = result.bins.edges
     scored = np.flatnonzero(result.bins.scored)
-    nearest = np.abs(edges[None] - np.asarray(cut)[:, None]).argmin(1)
+    nearest = np.abs(result.bins.edges[None] - cut[:, None]).argmin(1)
     return np.searchsorted(np.sort(nearest), scored, side="right").astype(np.int64)
 
 
