@@ -1,4 +1,4 @@
-"""Packing a source into one file: what ``tools/prepare_nyud2.py`` does."""
+"""Packing a source into one file: what ``depthbal prepare`` does."""
 
 import hashlib
 import json
