@@ -4,13 +4,21 @@ import numpy as np
 import pytest
 import torch
 
-from depthbal.losses.batch.binning import Grid, cell_width
-from depthbal.losses.batch.groups import equal_targets
-from depthbal.losses.batch.merging import merged_groups, occupied_cells
-from depthbal.losses.batch.prior import Grouping, batch_prior
-from depthbal.losses.kernel.evidence import log_evidence
+from depthbal.losses import log_evidence
+from depthbal.losses.batch import Grouping, batch_prior, equal_targets
+from depthbal.losses.bins import Grid, merged_groups
+from depthbal.losses.families import GaussianFamily
 
 TOLERANCE = 1e-5
+
+
+def cell_width(sigma, tolerance):
+    return GaussianFamily().cell_width(sigma, tolerance)
+
+
+def occupied_cells(moments):
+    cell = moments[0].nonzero().flatten()
+    return cell, moments[:, cell]
 
 
 def uniform(count, generator):
