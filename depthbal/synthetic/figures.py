@@ -136,7 +136,7 @@ def draw_sigma(cells: Sequence[Cell]) -> Figure:
     axes.boxplot([cell.noise_sigma for cell in learned], whis=(0, 100), tick_labels=names)
     axes.axhline(NOISE_SIGMA, color="black", linestyle="--", lw=1)
     axes.tick_params(axis="x", rotation=90)
-    axes.set_ylabel("learned sigma: median, quartiles, range; dashed: truth")
+    axes.set_ylabel("learned sigma; dashed: truth")
     return figure
 
 
