@@ -45,7 +45,7 @@ STATIC = {"mpi_inf_3dhp": "mpi-inf-3dhp", "lsp": "lsp-orig"}  # static fits of t
 _TEXTS = ("imgname", "gender")
 _ALLOWED = re.compile(
     r"numpy\.(ndarray|dtype)|numpy\._?core\.(multiarray\.(_reconstruct|scalar)|numeric\._frombuffer)"
-    r"|scipy\.sparse\._?(csc\.csc|csr\.csr)_(matrix|array)"
+    r"|scipy\.sparse\._?(csc\.csc|csr\.csr|coo\.coo)_(matrix|array)"
     r"|chumpy\.(ch\.Ch|reordering\.(Select|Reshape))"
     r"|_codecs\.encode|(__builtin__|builtins)\.(object|set)|copy_?reg\._reconstructor"
 )
@@ -93,6 +93,10 @@ def _array(value: Any) -> Array:
         return chosen.reshape(state.get("preferred_shape", chosen.shape))
     if name == "Reshape":
         return _array(state["a"]).reshape(state["newshape"])
+    if name.startswith("coo"):
+        row, column = map(_array, state.get("coords") or (state["row"], state["col"]))
+        entries = _array(state["data"]), (row, column)
+        return np.asarray(scipy.sparse.coo_matrix(entries, state["_shape"]).toarray())
     parts = tuple(_array(state[key]) for key in ("data", "indices", "indptr"))
     sparse = getattr(scipy.sparse, f"{name[:3]}_matrix")(parts, state["_shape"])
     sparse.check_format(full_check=True)

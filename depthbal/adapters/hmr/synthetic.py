@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from platformdirs import user_cache_path
 
 from depthbal.adapters.hmr.data import HmrDataModule
 from depthbal.adapters.hmr.files import BETAS, JOINTS, POSE, STATIC, STEMS, Array, rows_file
+from depthbal.data.cache import cache_file
 
 VERSION = 1  # of the people; raised whenever the same seed would draw others
 LATENT, FEATURES, NOISE = 8, 64, 0.35  # without noise the squared error would shrink no pose
@@ -30,8 +30,7 @@ class SyntheticPeopleDataModule(HmrDataModule):
     """
 
     def __init__(self, root: str | None = None, people: int = 0, **kwargs: Any) -> None:
-        own = user_cache_path("depthbal") / "people" / f"{VERSION}-{people}"
-        super().__init__(str(root or own), **kwargs)
+        super().__init__(str(root or cache_file("people", f"{VERSION}-{people}")), **kwargs)
         self.people = people
 
     def setup(self, stage: str | None = None) -> None:

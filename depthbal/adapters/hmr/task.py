@@ -1,7 +1,7 @@
 """Training SPIN's regressor with a regression loss on rotation matrices, and scoring its bodies."""
 
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -57,10 +57,10 @@ class HmrTask(Task):
         ConfigError: A criterion for scalars.
     """
 
-    selection_metric: ClassVar[str] = "val/mpjpe_bins"
-    selection_title: ClassVar[str] = "validation MPJPE over regions"
-    main_metric: ClassVar[str] = "mpjpe"
-    study_metrics: ClassVar[tuple[str, ...]] = (
+    selection_metric = "val/mpjpe_bins"
+    selection_title = "validation MPJPE over regions"
+    main_metric = "mpjpe"
+    study_metrics = (
         "overall.mpjpe",
         *(f"balanced.vertex.mpjpe.{part}" for part in ("all", "tail10", "tail5")),
     )
