@@ -1,18 +1,21 @@
-"""Finding and opening checkpoint files, without the training engine and without running code."""
+"""What a checkpoint says about itself, and objects made again from it without running its code."""
 
+import inspect
+import json
 import os
 import pickle
+from collections.abc import Iterable, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from depthbal.errors import CheckpointError, RunFolderError
 
-FORMAT = 1
-"""The newest layout of `checkpoint["depthbal"]` that this version reads."""
-
-SECTIONS = ("format", "model", "criterion", "input", "readout", "label_range")
+FORMAT = 2
+"""The layout of `checkpoint["depthbal"]` that this version writes and reads."""
 
 
 def find_checkpoint(path: str | os.PathLike[str], checkpoint: str = "last") -> Path:
@@ -45,7 +48,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """Return a checkpoint's content after checking that depthbal wrote it and can read it.
 
     Raises:
-        CheckpointError: truncated, foreign, damaged, or of a newer format.
+        CheckpointError: truncated, foreign, or of another format.
     """
     try:
         # mmap: the optimizer's state, two thirds of a file, is never read
@@ -62,13 +65,97 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     entry = content.get("depthbal") if isinstance(content, dict) else None
     if not isinstance(entry, dict) or not isinstance(entry.get("format"), int):
         raise CheckpointError(f"{path} was not written by depthbal: it has no 'depthbal' entry")
-    if entry["format"] > FORMAT:
+    if entry["format"] != FORMAT:
         raise CheckpointError(
             f"{path} has format {entry['format']}, written by depthbal {entry.get('version')}; "
-            f"this version reads up to format {FORMAT}: upgrade depthbal"
+            f"this version reads format {FORMAT}: use that version, or train again"
         )
-    missing = [f"depthbal.{key}" for key in SECTIONS if key not in entry]
-    missing += [] if isinstance(content.get("state_dict"), dict) else ["state_dict"]
-    if missing:
-        raise CheckpointError(f"{path} is damaged: it lacks {', '.join(missing)}")
     return content  # type: ignore[no-any-return]
+
+
+def class_path(cls: type[Any]) -> str:
+    """Return the shortest dotted path under which a class can be imported.
+
+    Example:
+        >>> from depthbal.losses import GAILoss
+        >>> class_path(GAILoss)
+        'depthbal.losses.GAILoss'
+    """
+    parts = cls.__module__.split(".")
+    for end in range(2, len(parts)):
+        room = ".".join(parts[:end])
+        if getattr(import_module(room), cls.__name__, None) is cls:
+            return f"{room}.{cls.__name__}"
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def describe_module(module: nn.Module, settings: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return class path and arguments of a network or loss, of plain types only.
+
+    Args:
+        module: Ours keep their arguments in ``init_args``.
+        settings: Those that another was made with, ``{"class_path": ..., "init_args": ...}``.
+    """
+    given = (settings or {}).get("init_args") or {}
+    return {
+        "class_path": class_path(type(module)),
+        "init_args": getattr(module, "init_args", given),
+    }
+
+
+def build_module(
+    file: Path, role: str, described: Mapping[str, Any], classes: Iterable[type[nn.Module]] = ()
+) -> nn.Module:
+    """Make the network or loss that a checkpoint describes, without weights.
+
+    Nothing but modules of depthbal is ever imported: other classes are those that the caller
+    passes, and torch's own.
+
+    Raises:
+        CheckpointError: the class is none of these, or does not take its arguments.
+    """
+    name, arguments = str(described["class_path"]), dict(described["init_args"])
+    known = {class_path(cls): cls for cls in classes}
+    cls = known.get(name) or _our_class(name)
+    if cls is None:
+        raise CheckpointError(
+            f"the {role} of {file} is a {name}, which is not a class of depthbal and is not "
+            f"imported from a checkpoint: import it and pass classes=[{name.rpartition('.')[2]}]"
+        )
+    if "weights" in inspect.signature(cls).parameters:
+        arguments["weights"] = None  # the checkpoint brings them
+    try:
+        return cls(**arguments)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"the {role} of {file} cannot be made: {error}") from error
+
+
+def _our_class(name: str) -> type[nn.Module] | None:
+    room, _, last = name.rpartition(".")
+    if room == "torch.nn":
+        found = getattr(nn, last, None)
+    elif name.startswith("depthbal.") and all(part.isidentifier() for part in name.split(".")):
+        try:
+            found = getattr(import_module(room), last, None)
+        except ImportError:
+            return None
+    else:
+        return None
+    return found if isinstance(found, type) and issubclass(found, nn.Module) else None
+
+
+def part_of_state(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the entries under `prefix`, without it."""
+    return {key.removeprefix(prefix): v for key, v in state.items() if key.startswith(prefix)}
+
+
+def identity(described: Mapping[str, Any]) -> str:
+    """Return a module's class and arguments, without the weights that its training started from.
+
+    Example:
+        >>> identity({"class_path": "a.Net", "init_args": {"arch": "unet", "weights": "imagenet"}})
+        'Net {"arch": "unet"}'
+    """
+    arguments = {k: v for k, v in (described.get("init_args") or {}).items() if k != "weights"}
+    name = str(described.get("class_path")).rpartition(".")[2]
+    return f"{name} {json.dumps(arguments, sort_keys=True)}"

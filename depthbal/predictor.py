@@ -1,8 +1,8 @@
 """From an image to depth with a trained network, without the training engine."""
 
-import copy
+import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -11,16 +11,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from depthbal.afterwards import posthoc_balance
-from depthbal.checkpoint import find_checkpoint, read_checkpoint
+from depthbal.checkpoint import build_module, find_checkpoint, part_of_state, read_checkpoint
 from depthbal.data.images import read_image, resize_short_side
 from depthbal.errors import CheckpointError, ConfigError, DataError
+from depthbal.evaluation import DEPTH, Label
+from depthbal.losses import BMCLoss, BNILoss, GAILoss, ReweightedLoss
 from depthbal.losses.interval import central_interval, interval_of_loss
 from depthbal.losses.posthoc import BalanceMap
 from depthbal.models.weights import load_exactly
-from depthbal.rebuilding import build_part, load_criterion, part_of_state
+from depthbal.priors import Histogram
 
 Readout = Literal["raw", "clamped", "mean"]
+Size = tuple[int, int]
+AnyImage = NDArray[np.uint8] | str | os.PathLike[str]
 
 
 class Predictor(nn.Module):
@@ -31,7 +34,7 @@ class Predictor(nn.Module):
         criterion: the loss it was trained with, whose `readout` turns raw predictions into
             balanced ones; None, or a loss without `readout`: the raw predictions are the answer.
         input_spec: `short_side` (pixels, or None to leave the size), `mean` and `std` of the three
-            channels in units of 0 to 1.
+            channels in units of 0 to 1; `size` resizes to a square of as many pixels.
         readout: which of the maps `predict` returns: `"raw"`, `"clamped"` or `"mean"`.
         label_range: (lowest, highest) metres that `"clamped"` keeps to; None: the criterion's.
         posthoc: balances the network's predictions before they are read out, in place of the
@@ -74,7 +77,9 @@ class Predictor(nn.Module):
         self.readout: Readout = readout
         self.label_range = label_range or getattr(criterion, "label_range", None)
         self.posthoc = posthoc
+        self.label = DEPTH
         self.short_side: int | None = input_spec["short_side"]
+        self.square: int | None = input_spec.get("size")
         for name in ("mean", "std"):
             channels = torch.tensor(input_spec[name], dtype=torch.float32).view(3, 1, 1)
             self.register_buffer(name, channels, persistent=False)
@@ -161,12 +166,14 @@ class Predictor(nn.Module):
         Raises:
             ConfigError: the network gives something else than one map per image.
         """
-        raw: Tensor = self.model(images).float()
-        if raw.ndim != 4 or raw.shape[1] != 1:
+        raw = self.model(images)
+        if not isinstance(raw, Tensor) or raw.ndim != 4 or raw.shape[1] != 1:
+            given = tuple(raw.shape) if isinstance(raw, Tensor) else type(raw).__name__
             raise ConfigError(
                 f"expected a network of depth maps (B, 1, h, w), {type(self.model).__name__} gives "
-                f"{tuple(raw.shape)} for {len(images)} image(s)"
+                f"{given} for {len(images)} image(s)"
             )
+        raw = raw.float()
         if tuple(raw.shape[-2:]) != tuple(size):
             raw = F.interpolate(raw, size=tuple(size), mode="bilinear", align_corners=True)
         return raw
@@ -200,8 +207,24 @@ class Predictor(nn.Module):
         pixels = torch.tensor(image, device=self.mean.device).permute(2, 0, 1)
         return ((pixels.float() / 255 - self.mean) / self.std).unsqueeze(0)
 
-    def predict(self, image: NDArray[np.uint8] | str | os.PathLike[str]) -> NDArray[np.float32]:
-        """Return the depth of one image at its own size.
+    def prepare(self, image: AnyImage) -> tuple[Tensor, Size]:
+        """Return an image as the network takes it, (1, 3, h, w), and its own (height, width).
+
+        Raises:
+            DataError: an unreadable file, or an array of another type or shape.
+        """
+        pixels = _checked_image(image)
+        size = pixels.shape[0], pixels.shape[1]
+        if self.square is not None:
+            batch = torch.tensor(pixels).permute(2, 0, 1)[None]
+            resized = F.interpolate(batch, (self.square,) * 2, mode="bilinear", antialias=True)
+            pixels = resized[0].permute(1, 2, 0).numpy()
+        elif self.short_side is not None:
+            pixels = resize_short_side(pixels, self.short_side, nearest=False)
+        return self.normalise(pixels), size
+
+    def predict(self, image: AnyImage) -> NDArray[np.float32]:
+        """Return the depth of one image at its own size, or its one label.
 
         Puts the predictor into evaluation mode.
 
@@ -210,22 +233,37 @@ class Predictor(nn.Module):
                 channels, alpha is dropped).
 
         Returns:
-            float32 (H, W), metres, read as `self.readout` says.
+            float32 (H, W), metres, of a network of maps; () in label units of one of scalars; read
+            as `self.readout` says.
 
         Raises:
             DataError: an unreadable file, or an array of another type or shape.
         """
-        pixels = _checked_image(image)
-        size = pixels.shape[:2]
-        if self.short_side is not None:
-            pixels = resize_short_side(pixels, self.short_side, nearest=False)
+        return self.predict_with_interval(image)[0]
+
+    @torch.no_grad()
+    def predict_with_interval(
+        self, image: AnyImage
+    ) -> tuple[NDArray[np.float32], tuple[NDArray[np.float32], NDArray[np.float32]] | None]:
+        """Return what `predict` does, and the ends of its 68 % interval; None without a sigma."""
         self.eval()
-        maps = self.predict_maps(self.normalise(pixels), (size[0], size[1]), (self.readout,))
-        depth: NDArray[np.float32] = maps[self.readout][0, 0].cpu().numpy()
-        return depth
+        images, size = self.prepare(image)
+        raw = self.model(images)
+        if raw.ndim > 2:
+            raw = self.predict_raw(images, size)[:, 0]
+        found = self.read_out(raw[0], (self.readout,))[self.readout].cpu().numpy()
+        ends = self.interval(raw[0])
+        return found, ends and (ends[0].cpu().numpy(), ends[1].cpu().numpy())
+
+    @torch.no_grad()
+    def outputs(self, image: AnyImage) -> dict[str, NDArray[np.float32]]:
+        """Return the parts of a network that gives a NamedTuple of tensors, those of one image."""
+        self.eval()
+        parts = self.model(self.prepare(image)[0])._asdict()
+        return {name: part[0].float().cpu().numpy() for name, part in parts.items()}
 
 
-def _checked_image(image: NDArray[np.uint8] | str | os.PathLike[str]) -> NDArray[np.uint8]:
+def _checked_image(image: AnyImage) -> NDArray[np.uint8]:
     """Return the pixels of a path or array."""
     if isinstance(image, str | os.PathLike):
         return read_image(image)
@@ -243,8 +281,7 @@ def _checked_image(image: NDArray[np.uint8] | str | os.PathLike[str]) -> NDArray
 
 def load_predictor(
     path: str | os.PathLike[str],
-    model: nn.Module | None = None,
-    criterion: nn.Module | None = None,
+    classes: Iterable[type[nn.Module]] = (),
     device: str | torch.device = "cpu",
     checkpoint: Literal["last", "best"] = "last",
     posthoc_sigma: float | None = None,
@@ -253,63 +290,101 @@ def load_predictor(
 
     Args:
         path: a run folder or a checkpoint file (.ckpt).
-        model: the network, needed only when its class is not one that depthbal registers; its
-            parameters are replaced by the checkpoint's.
-        criterion: the loss, likewise; a copy of it is filled.
+        classes: those of the network and the loss, needed only where they are not depthbal's own.
         device: where to predict.
         checkpoint: which one of a run folder.
         posthoc_sigma: balance the predictions of a network trained with a plain loss, as
-            `balance_predictions` does, with the run's histogram and this noise scale in metres.
+            `balance_predictions` does, with the run's histogram and this noise scale in label
+            units.
 
     Returns:
         The predictor in evaluation mode; `predict(image)` is what it is for.
 
     Raises:
         RunFolderError: no such path, or a run folder without that checkpoint.
-        CheckpointError: truncated, not written by depthbal, written by a newer depthbal, of
-            another model, or of a class that must be passed as `model` or `criterion`.
-        ConfigError: the device is not there, or `posthoc_sigma` is given and not positive, the loss
-            balances already, or the run has no histogram.json.
+        CheckpointError: truncated, not written by depthbal, of another format, or of a class that
+            must be passed.
+        ConfigError: the device is not there, or `posthoc_sigma` is given and not positive, or the
+            loss balances already.
 
     Example:
         >>> import torch
         >>> from torch import nn
         >>> from depthbal import load_predictor
         >>> entry = {
-        ...     "format": 1, "version": "0.1.0",
-        ...     "model": {"name": "torch.nn.Conv2d", "init_args": None},
-        ...     "criterion": {"name": "MSELoss", "init_args": {}},
+        ...     "format": 2, "version": "0.2.0",
+        ...     "model": {"class_path": "torch.nn.Conv2d", "init_args":
+        ...         {"in_channels": 3, "out_channels": 1, "kernel_size": 1}},
+        ...     "criterion": {"class_path": "depthbal.losses.MSELoss", "init_args": {}},
         ...     "input": {"short_side": 240, "mean": [0.5] * 3, "std": [0.2] * 3},
-        ...     "readout": "raw", "label_range": None,
+        ...     "readout": "raw", "label": ["depth", "m"], "label_range": None, "histogram": None,
         ... }
         >>> weights = {f"model.{k}": v for k, v in nn.Conv2d(3, 1, 1).state_dict().items()}
         >>> folder = getfixture("tmp_path")
         >>> torch.save({"depthbal": entry, "state_dict": weights}, folder / "last.ckpt")
-        >>> predictor = load_predictor(folder / "last.ckpt", model=nn.Conv2d(3, 1, 1))
-        >>> predictor.short_side
+        >>> load_predictor(folder / "last.ckpt").short_side
         240
     """
     file = find_checkpoint(path, checkpoint)
     content = read_checkpoint(file)
     entry, state = content["depthbal"], content["state_dict"]
-    model = build_part(file, "model", entry["model"]) if model is None else model
-    if criterion is None:
-        criterion = build_part(file, "criterion", entry["criterion"])
-    else:
-        criterion = copy.deepcopy(criterion)  # the caller's stays whole should the rest fail
+    model = build_module(file, "model", entry["model"], classes)
+    criterion = build_module(file, "criterion", entry["criterion"], classes)
+    try:  # the loss checks the names itself: its prior's size is only known from the state
+        criterion.load_state_dict(part_of_state(state, "criterion."))
+    except RuntimeError as error:
+        differences = " ".join(str(error).split())  # torch spreads them over lines
+        raise CheckpointError(f"cannot load {file} into the criterion: {differences}") from error
+    load_exactly(model, part_of_state(state, "model."), f"{file} into {type(model).__name__}")
     label_range = entry["label_range"] and tuple(entry["label_range"])
-    try:
-        predictor = Predictor(model, criterion, entry["input"], entry["readout"], label_range)
-    except ConfigError as error:
-        raise CheckpointError(f"{file} is damaged: {error}") from error
+    predictor = Predictor(model, criterion, entry["input"], entry["readout"], label_range)
+    predictor.label = Label(*entry["label"][:2])
     if posthoc_sigma is not None:
-        predictor.posthoc = posthoc_balance(file, criterion, posthoc_sigma, predictor.label_range)
+        stored = entry["histogram"] and Histogram.from_dict(entry["histogram"])
+        predictor.posthoc = balance_map(criterion, stored, posthoc_sigma, label_range, str(path))
         predictor.label_range = predictor.posthoc.label_range
-    load_criterion(criterion, part_of_state(state, "criterion."), file)
-    load_exactly(
-        model, part_of_state(state, "model."), f"{file} into the model {type(model).__name__}"
-    )
     try:
         return predictor.to(device).eval()
     except (AssertionError, RuntimeError) as error:
         raise ConfigError(f"cannot predict on device {device}: {error}") from error
+
+
+def balance_map(
+    criterion: nn.Module | None,
+    histogram: Histogram | None,
+    noise_sigma: float,
+    label_range: tuple[float, float] | None,
+    what: str,
+) -> BalanceMap:
+    """Return the map that balances the raw predictions of a plain loss's network afterwards.
+
+    It is exact for networks trained with the squared error, which predict mean labels; for other
+    plain losses, such as the absolute error, it takes their predictions for mean labels.
+
+    Args:
+        criterion: the loss that the network was trained with.
+        histogram: of the training labels.
+        noise_sigma: in label units, about the network's typical error.
+        label_range: lowest and highest label; None takes the histogram's ends.
+        what: whose network it is, for messages.
+
+    Raises:
+        ConfigError: the loss balances already or is one of vectors, no histogram is known, or sigma
+            is not positive.
+    """
+    if not (math.isfinite(noise_sigma) and noise_sigma > 0):
+        raise ConfigError(
+            f"expected a positive sigma to balance with afterwards, got {noise_sigma}; the "
+            "network's RMSE on the validation split is a good choice"
+        )
+    if isinstance(criterion, GAILoss | BNILoss | BMCLoss | ReweightedLoss):
+        raise ConfigError(
+            f"the network of {what} was trained with {type(criterion).__name__}, which balances "
+            "already; only networks of plain losses such as MSELoss are balanced afterwards"
+        )
+    if histogram is None or getattr(criterion, "event_dim", False):
+        raise ConfigError(
+            f"{what} cannot be balanced afterwards: it holds no histogram of scalar training labels"
+        )
+    ends = (float(histogram.edges[0]), float(histogram.edges[-1]))
+    return BalanceMap(histogram, noise_sigma, label_range or ends)

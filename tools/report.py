@@ -1,17 +1,7 @@
 #!/usr/bin/env python
-"""Report runs: ``python tools/report.py runs/rooms-mse runs/rooms-gai --out report.html``."""
+"""``depthbal report``."""
 
-from collections.abc import Sequence
-
-from depthbal.training.tool import run_tool
-
-
-def main(arguments: Sequence[str]) -> None:
-    """Write the report; see ``--help``."""
-    from depthbal.reports.command import report  # importing torch takes seconds
-
-    report(arguments)
-
+from depthbal.commands import main
 
 if __name__ == "__main__":
-    raise SystemExit(run_tool(main))
+    raise SystemExit(main("report"))

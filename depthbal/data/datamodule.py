@@ -2,29 +2,31 @@
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
-from depthbal.data.dataset import DepthDataset
-from depthbal.data.histogram import (
-    cached_histogram,
-    count_depth,
-    depth_loader,
-    store_histogram,
-)
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from depthbal.data.checks import check_split
+from depthbal.data.dataset import DepthDataset, WholeImages
+from depthbal.data.histogram import DepthOnly, cached_histogram, count_depth, depth_loader
 from depthbal.data.images import IMAGENET_MEAN, IMAGENET_STD
-from depthbal.data.pairs import PairSource, PairSubset, stored_histogram
-from depthbal.data.probe import probe_split
-from depthbal.data.split_module import SplitDataModule, announce
+from depthbal.data.label_data import LabelData, Split, announce
+from depthbal.data.loader import LateLoader, single_threaded
+from depthbal.data.pairs import PairSource, PairSubset
+from depthbal.data.sampler import ShardSampler
 from depthbal.data.splits import hold_out
 from depthbal.data.transforms import EvalTransform, TrainTransform
 from depthbal.errors import ConfigError
+from depthbal.evaluation import DEPTH, DepthBins
 from depthbal.priors import Histogram
 
 _HISTOGRAM_BATCH = 16
 
 
-class DepthDataModule(SplitDataModule[DepthDataset]):
+class DepthDataModule(LabelData):
     """Feed pairs of image and depth to training, validation and test.
 
     Subclasses say where the pairs come from: `train_source` and `test_source`, and `val_source`
@@ -93,6 +95,7 @@ class DepthDataModule(SplitDataModule[DepthDataset]):
         )
         self.eval_transform = EvalTransform(short_side, crop_size)
         self.count_transform = EvalTransform(short_side, crop_size, depth_size)
+        self.label = DEPTH._replace(range=(min_depth, max_depth))
         self.empty_histogram()  # a range that is no whole number of bins fails here already
 
     # ---- what a subclass says ----
@@ -114,17 +117,16 @@ class DepthDataModule(SplitDataModule[DepthDataset]):
     def setup(self, stage: str | None = None) -> None:
         """Build and check the splits; only the test split for stage "test".
 
-        Every file is checked for being whole and of the right size, the values of every test and
-        validation depth map too (those of training when they are counted, in `train_histogram`),
-        once per set of files.
+        Unit, range and sizes are judged by some pairs of each split; every other pair is checked
+        when it is loaded.
 
         Raises:
-            DataError: files are missing, damaged or plainly wrong; names the first.
+            DataError: files are missing, damaged or plainly wrong; names them.
         """
         if self.test_set is None:
-            test = self.test_source()
-            probe_split(test, self.eval_transform, self.min_depth, "test")
-            self.test_set = DepthDataset(test, self.eval_transform, self.seed)
+            test = DepthDataset(self.test_source(), self.eval_transform, self.seed)
+            check_split(test, self.min_depth, "test")
+            self.test_set = test
         if stage != "test" and self.train_set is None:
             self._setup_training()
 
@@ -135,10 +137,10 @@ class DepthDataModule(SplitDataModule[DepthDataset]):
             split = hold_out(groups, self.val_fraction, self.seed)
             announce(f"Validation: {split.message}")
             train, val = PairSubset(train, split.kept), PairSubset(train, split.held_out)
-        probe_split(train, self.count_transform, self.min_depth, "training", values=False)
+        check_split(DepthDataset(train, self.count_transform), self.min_depth, "training")
         if val is not None:
-            probe_split(val, self.eval_transform, self.min_depth, "validation")
             self.val_set = DepthDataset(val, self.eval_transform, self.seed)
+            check_split(self.val_set, self.min_depth, "validation")
         self.train_set = DepthDataset(train, self.train_transform, self.seed)
 
     # ---- the training labels' distribution ----
@@ -158,8 +160,7 @@ class DepthDataModule(SplitDataModule[DepthDataset]):
         """Count the training split's depth after deterministic pre-processing, at `depth_size`.
 
         The first call streams over all training depth; later ones, in other processes too, read
-        the result from the user's cache directory, under `fingerprint`. A packed file brings the
-        counts of common settings with it.
+        the result from the user's cache directory, under `fingerprint`.
 
         Args:
             progress: show a progress bar.
@@ -167,18 +168,40 @@ class DepthDataModule(SplitDataModule[DepthDataset]):
         Raises:
             DataError: no pixel has a depth of at least `min_depth`, or a file is unreadable.
         """
+        if self.histogram is not None:
+            return self.histogram
         train = self._require(self.train_set, "training")
-        fingerprint = self.fingerprint()
-        histogram = cached_histogram(fingerprint)
-        if histogram is None:
-            histogram = stored_histogram(train.source, fingerprint)
-        if histogram is None:
+
+        def count() -> Histogram:
             loader = depth_loader(
                 train.source, self.count_transform, _HISTOGRAM_BATCH, self.num_workers
             )
-            histogram = count_depth(loader, self.empty_histogram(), self.min_depth, progress)
-            store_histogram(fingerprint, histogram)
-        return histogram
+            return count_depth(loader, self.empty_histogram(), self.min_depth, progress)
+
+        self.histogram = cached_histogram(self.fingerprint(), count)
+        return self.histogram
+
+    def labels(self, split: Split) -> Iterable[Tensor]:
+        """Yield the depth maps of a split, (1, h, w) metres with 0 = no depth.
+
+        Those of training have `depth_size`, the others the size at which they are scored.
+        """
+        data = self._require(getattr(self, f"{split}_set"), split)
+        maps = DepthOnly(
+            data.source, self.count_transform if split == "train" else self.eval_transform
+        )
+        return (maps[index] for index in range(len(maps)))
+
+    def bins(self) -> DepthBins:
+        """Return the benchmark's bins and shots, or those of the training histogram."""
+        if self.benchmark == "nyud2_dir":
+            return DepthBins.nyud2()
+        return DepthBins.from_histogram(self.train_histogram())
+
+    def whole_images(self) -> DataLoader[Any]:
+        """Return a loader of the test images one by one, the truth at its file's own size."""
+        test = WholeImages(self._require(self.test_set, "test").source, self.eval_transform)
+        return LateLoader(test, sampler=ShardSampler(test), worker_init_fn=single_threaded)
 
     def fingerprint(self) -> str:
         """Return a hex digest of all that the training histogram depends on."""

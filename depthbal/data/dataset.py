@@ -8,8 +8,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from depthbal.data.checks import check_pair
+from depthbal.data.images import normalise, resize_short_side
 from depthbal.data.pairs import Depth, Image, PairSource
 from depthbal.data.sampler import PADDING
+from depthbal.data.transforms import EvalTransform
 from depthbal.errors import DataError
 
 
@@ -22,11 +24,13 @@ class Transform(Protocol):
 
 
 class Sample(TypedDict):
-    """One sample: image (3, H, W), depth (1, h, w) in metres with 0 = no depth, its index."""
+    """One sample: image (3, H, W), depth (1, h, w) in metres with 0 = no depth, what it is."""
 
     image: Tensor
     depth: Tensor
     index: int
+    name: str
+    group: str
 
 
 Item = TypeVar("Item")
@@ -95,13 +99,42 @@ class DepthDataset(SeededDataset[Sample]):
             pixels, metres = self.transform(image, depth, seed)
         except DataError as error:  # a transform knows the sizes but not the file
             raise DataError(f"{name}: {error}") from error
-        return {"image": pixels, "depth": metres, "index": index}
+        group = self.source.group(index)
+        return {"image": pixels, "depth": metres, "index": index, "name": name, "group": group}
 
     def padding(self) -> Sample:
         """Return the first image with a map without depth."""
         first = self[0]
         empty = torch.zeros_like(first["depth"])
-        return {"image": first["image"], "depth": empty, "index": PADDING}
+        return {**first, "depth": empty, "index": PADDING}
+
+
+class WholeImages(DepthDataset):
+    """Test images as the Eigen protocol sees them: uncropped, the truth at its file's own size.
+
+    Args:
+        source: where the pairs come from.
+        transform: says to which short side the network's image is resized.
+    """
+
+    def __init__(self, source: PairSource, transform: EvalTransform) -> None:
+        super().__init__(source, transform)
+        self.short_side = transform.short_side
+
+    def sample(self, index: int, seed: int) -> Sample:
+        """Return the pair at an index."""
+        image, depth = self.source.load(index)
+        name = self.source.name(index)
+        check_pair(image, depth, name)
+        if self.short_side is not None:
+            image = resize_short_side(image, self.short_side, nearest=False)
+        return {
+            "image": normalise(image),
+            "depth": torch.from_numpy(depth)[None],
+            "index": index,
+            "name": name,
+            "group": self.source.group(index),
+        }
 
 
 def sample_seed(seed: int, epoch: int, index: int) -> int:

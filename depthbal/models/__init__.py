@@ -1,29 +1,22 @@
-"""Networks from a normalised image to metres, and the registry that rebuilds them."""
+"""Networks from a normalised image to metres, and their weights."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from depthbal.models.official import load_official_checkpoint
-    from depthbal.models.registry import MODELS, build_model, register_model
     from depthbal.models.resnet_mff import ResNetMFF
     from depthbal.models.smp import SmpDepth
 
 _HOMES = {
-    "MODELS": "registry",
     "ResNetMFF": "resnet_mff",
     "SmpDepth": "smp",
-    "build_model": "registry",
     "load_official_checkpoint": "official",
-    "register_model": "registry",
 }
 __all__ = [
-    "MODELS",
     "ResNetMFF",
     "SmpDepth",
-    "build_model",
     "load_official_checkpoint",
-    "register_model",
 ]
 
 

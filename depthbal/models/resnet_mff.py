@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from torchvision.models import ResNet50_Weights, resnet50
 
 from depthbal.models.downloads import torchvision_state_dict
-from depthbal.models.registry import register_model
 from depthbal.models.up_projection import UpProjection
 from depthbal.models.weights import is_weight_file, load_encoder_file, load_exactly
 
@@ -102,7 +101,6 @@ class Refinement(nn.Module):
         return self.conv2(features)  # type: ignore[no-any-return]
 
 
-@register_model
 class ResNetMFF(nn.Module):
     """ResNet-50 with an up-projection decoder and multi-scale fusion, 67,569,473 parameters.
 

@@ -12,7 +12,6 @@ from torch.nn import functional as F
 
 from depthbal.errors import ConfigError
 from depthbal.models.downloads import downloading, hub_source, timm_source, unknown_name
-from depthbal.models.registry import register_model
 from depthbal.models.weights import is_weight_file, load_encoder_file
 
 logger = logging.getLogger(__name__)
@@ -21,7 +20,6 @@ OURS = ("encoder_name", "encoder_weights", "in_channels", "classes", "activation
 """smp's arguments that `SmpDepth` decides itself."""
 
 
-@register_model
 class SmpDepth(nn.Module):
     """A segmentation-models-pytorch network with one linear output channel of metres.
 

@@ -1,23 +1,34 @@
-"""The Lightning task, the command line, the run folder, and evaluation of a run."""
+"""The task, its settings, the run folder, and evaluation of a run."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from depthbal.training.depth import DepthTask
     from depthbal.training.evaluate import evaluate_run
     from depthbal.training.feature_smoothing import FeatureSmoothing
-    from depthbal.training.runs import RunFolder
+    from depthbal.training.runs import Run, open_run
     from depthbal.training.schedules import WarmupCosine
-    from depthbal.training.task import DepthTask
+    from depthbal.training.task import Task
 
 _HOMES = {
-    "DepthTask": "task",
+    "DepthTask": "depth",
     "FeatureSmoothing": "feature_smoothing",
-    "RunFolder": "runs",
+    "Run": "runs",
+    "Task": "task",
     "WarmupCosine": "schedules",
     "evaluate_run": "evaluate",
+    "open_run": "runs",
 }
-__all__ = ["DepthTask", "FeatureSmoothing", "RunFolder", "WarmupCosine", "evaluate_run"]
+__all__ = [
+    "DepthTask",
+    "FeatureSmoothing",
+    "Run",
+    "Task",
+    "WarmupCosine",
+    "evaluate_run",
+    "open_run",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,22 +1,19 @@
 """The callbacks that every training gets."""
 
-import sys
 import time
 from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, RichProgressBar
 
-from depthbal.priors import Histogram
-from depthbal.priors.files import write_json
-from depthbal.training.finite_loss import FiniteLoss
-from depthbal.training.noise_values import depth_noise, save_noise_picture
-from depthbal.training.random_states import RandomStates
-from depthbal.training.regression_task import RegressionTask
-from depthbal.training.runs import CheckpointName, RunFolder
+from depthbal.io import show_progress
+from depthbal.training.noise import depth_noise, save_noise_picture
+from depthbal.training.resuming import FiniteLoss, RandomStates
+from depthbal.training.runs import CheckpointName, RunFolder, save_prior
+from depthbal.training.task import Task
 
 
-def run_callbacks(run: RunFolder, task: type[RegressionTask], with_bar: bool) -> list[pl.Callback]:
+def run_callbacks(run: RunFolder, task: type[Task], with_bar: bool) -> list[pl.Callback]:
     """Return the callbacks of a training that writes into ``run``.
 
     Args:
@@ -25,8 +22,7 @@ def run_callbacks(run: RunFolder, task: type[RegressionTask], with_bar: bool) ->
         with_bar: Show a progress bar; False prints one line per epoch.
     """
     callbacks: list[pl.Callback] = [
-        PriorFiles(run),
-        NoisePicture(run),
+        RunFiles(run),
         RandomStates(),
         FiniteLoss(),
         LearningRateMonitor(),
@@ -37,9 +33,9 @@ def run_callbacks(run: RunFolder, task: type[RegressionTask], with_bar: bool) ->
     return callbacks
 
 
-def show_progress() -> bool:
-    """Whether a moving progress bar makes sense: not in a log file."""
-    return sys.stderr.isatty() and sys.stdout.isatty()
+def evaluation_callbacks() -> list[pl.Callback]:
+    """Return those of a test: a progress bar where one makes sense."""
+    return [RichProgressBar()] if show_progress() else []
 
 
 class SaveCheckpoint(ModelCheckpoint):
@@ -53,7 +49,7 @@ class SaveCheckpoint(ModelCheckpoint):
 
     def __init__(self, run: RunFolder, name: CheckpointName, monitor: str | None = None) -> None:
         super().__init__(
-            dirpath=run.checkpoints,
+            dirpath=run.path / "checkpoints",
             filename=name,
             monitor=monitor,
             save_on_train_epoch_end=True,
@@ -78,8 +74,8 @@ class SaveCheckpoint(ModelCheckpoint):
         super().load_state_dict({**state_dict, **moved})
 
 
-class PriorFiles(pl.Callback):
-    """Write the training histogram and the loss's prior into the run folder.
+class RunFiles(pl.Callback):
+    """Write the prior when training starts and the picture of a noise that follows the prediction.
 
     Args:
         run: The run folder.
@@ -89,36 +85,16 @@ class PriorFiles(pl.Callback):
         self.run = run
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write once, from the first process; a resumed run reads the histogram it has."""
-        if isinstance(pl_module, RegressionTask) and pl_module.starts_from_checkpoint:
-            if self.run.histogram.is_file():
-                pl_module.histogram = Histogram.load(self.run.histogram)
-            return
-        if not trainer.is_global_zero or not isinstance(pl_module, RegressionTask):
-            return
-        if pl_module.histogram is not None:
-            pl_module.histogram.save(self.run.histogram)
-        prior = getattr(pl_module.criterion, "prior", None)
-        if prior is not None and hasattr(prior, "to_dict"):
-            write_json(self.run.prior, prior.to_dict())
-
-
-class NoisePicture(pl.Callback):
-    """Draw a noise scale that follows the prediction into the run folder when training ends.
-
-    Args:
-        run: The run folder.
-    """
-
-    def __init__(self, run: RunFolder) -> None:
-        self.run = run
+        """Write the prior once, from the first process."""
+        assert isinstance(pl_module, Task)
+        if trainer.is_global_zero and not pl_module.starts_from_checkpoint:
+            save_prior(self.run, pl_module)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the picture, from the first process; nothing where sigma is one number."""
-        if not trainer.is_global_zero or not isinstance(pl_module, RegressionTask):
-            return
+        assert isinstance(pl_module, Task)
         noise = depth_noise(pl_module.criterion)
-        if noise is not None:
+        if trainer.is_global_zero and noise is not None:
             limits = pl_module.label_range()
             save_noise_picture(
                 self.run.noise_picture, noise, limits, pl_module.histogram, pl_module.label
@@ -132,7 +108,7 @@ class EpochLines(pl.Callback):
         task: What is trained.
     """
 
-    def __init__(self, task: type[RegressionTask]) -> None:
+    def __init__(self, task: type[Task]) -> None:
         self.task = task
         self._started = time.monotonic()
 

@@ -11,22 +11,26 @@ import yaml
 from depthbal.data import NYUD2DataModule
 from depthbal.errors import ConfigError
 from depthbal.evaluation import nyud2
-from depthbal.files import replacing
+from depthbal.io import replacing, write_json
 from depthbal.losses import LOSSES, RegressionLoss
 from depthbal.models.official import build_official, read_official_checkpoint
 from depthbal.predictor import Readout
 from depthbal.priors import Histogram
-from depthbal.priors.files import write_json
-from depthbal.training.checkpoint_entry import describe_checkpoint
-from depthbal.training.runs import RunFolder, claim_run_folder, require_claimable
-from depthbal.training.versions import collect_versions
+from depthbal.training.depth import DepthTask
+from depthbal.training.runs import (
+    RunFolder,
+    claim_run_folder,
+    require_claimable,
+    run_record,
+    save_prior,
+)
 
 LABEL_RANGE = (0.7, 10.0)
 """Metres between which NYUD2-DIR has depths."""
 
 CONFIG_HEADER = """\
 # Converted from a published checkpoint: its network can be evaluated and predicts, its training
-# cannot be continued. The data can be given anew: tools/evaluate.py RUN --data.root FOLDER
+# cannot be continued. The data can be given anew: depthbal evaluate RUN --data.root FOLDER
 """
 
 
@@ -71,7 +75,7 @@ def convert_checkpoint(
         overwrite: whether a run already at `out` may be replaced.
 
     Returns:
-        The run folder: config.yaml, versions.json, histogram.json and checkpoints/last.ckpt.
+        The run folder: config.yaml, run.json, prior.json and checkpoints/last.ckpt.
 
     Raises:
         ConfigError: no such file, an unknown loss, or arguments it does not take.
@@ -83,29 +87,36 @@ def convert_checkpoint(
     loss = _build_criterion(criterion, dict(criterion_args or {}), histogram)
     content = read_official_checkpoint(file)
     model = build_official(content, file)
+    task = DepthTask(model, loss, readout=readout)
     data = NYUD2DataModule(Path(root).absolute())
+    task.input_spec, task.histogram = data.input_spec(), histogram
     epoch = content.get("epoch")
-    parts = (("model.", model), ("criterion.", loss))
+    entry = task.describe()
     checkpoint = {
-        "depthbal": describe_checkpoint(model, loss, data.input_spec(), readout),
-        "state_dict": {
-            prefix + name: value
-            for prefix, module in parts
-            for name, value in module.state_dict().items()
-        },
+        "depthbal": entry,
+        "state_dict": task.state_dict(),
         # the index of the last epoch that was trained, as published and as Lightning counts
         "epoch": epoch if isinstance(epoch, int) else -1,
         "converted_from": Path(file).name,
     }
+    sections = {
+        "seed_everything": 0,
+        "model": {
+            "class_path": "depthbal.training.DepthTask",
+            "init_args": {k: entry[k] for k in ("model", "criterion", "readout")},
+        },
+        "data": {
+            "class_path": "depthbal.data.NYUD2DataModule",
+            "init_args": {"root": str(data.root)},
+        },
+    }
     run = claim_run_folder(Path(out), overwrite)
-    section = {"class_path": "depthbal.data.NYUD2DataModule", "init_args": {"root": str(data.root)}}
-    run.config.write_text(CONFIG_HEADER + yaml.safe_dump({"data": section}), encoding="utf-8")
-    histogram.save(run.histogram)
-    run.checkpoints.mkdir()
+    run.config.write_text(CONFIG_HEADER + yaml.safe_dump(sections), encoding="utf-8")
+    save_prior(run, task)
     with replacing(run.checkpoint("last")) as temporary:
         torch.save(checkpoint, temporary)
     facts = {"converted_from": str(Path(file).absolute()), "published": _plain_facts(content)}
-    write_json(run.versions, {**collect_versions(0, "cpu"), **facts})
+    write_json(run.record, {**run_record(0, "cpu"), **facts})
     return run
 
 

@@ -1,181 +1,157 @@
-"""Score a run's network on the test split."""
+"""Scoring a run's network on the test split, by any of its task's protocols."""
 
-from collections.abc import Iterator, Sequence
+import csv
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from rich.progress import track
-from torch import nn
+from pytorch_lightning import Trainer
 
-from depthbal.checkpoint import read_checkpoint
-from depthbal.data import DepthDataModule
-from depthbal.data.histogram import DepthOnly
-from depthbal.errors import RunFolderError
-from depthbal.evaluation import (
-    BalancedMask,
-    DepthBins,
-    EigenEvaluation,
-    Evaluation,
-    balanced_mask,
-    load_balanced_mask,
-)
-from depthbal.predictor import Predictor, load_predictor
-from depthbal.priors import Histogram
-from depthbal.priors.files import write_json
-from depthbal.training.callbacks import show_progress
-from depthbal.training.examples import make_examples, save_examples, save_pictures
-from depthbal.training.noise_values import noise_facts
-from depthbal.training.posthoc import posthoc_sigma
-from depthbal.training.run_config import load_datamodule, require_depth
-from depthbal.training.runs import CheckpointName, RunFolder
-from depthbal.training.scoring import Crops, ScoredSplit, WholeImages, score
+from depthbal.data.label_data import LabelData
+from depthbal.errors import ConfigError
+from depthbal.predictor import balance_map
+from depthbal.training.callbacks import evaluation_callbacks
+from depthbal.training.examples import save_examples
+from depthbal.training.runs import CheckpointName, Run, RunFolder, open_run
+from depthbal.training.task import Task
 
-Protocol = Literal["nyud2_dir", "eigen"]
-READOUTS = ("raw", "clamped", "mean")
+RESIDUAL = "val/rmse"  # of metrics.csv: what --posthoc auto takes for sigma
 
 
 def evaluate_run(
-    run: str | Path,
+    path: str | Path,
     checkpoint: CheckpointName = "last",
-    protocol: Protocol = "nyud2_dir",
+    protocol: str | None = None,
     *,
-    datamodule: DepthDataModule | None = None,
-    model: nn.Module | None = None,
-    criterion: nn.Module | None = None,
-    data_overrides: Sequence[str] = (),
+    overrides: Sequence[str] = (),
     device: str | torch.device = "cpu",
     seed: int = 0,
     posthoc: float | Literal["auto"] | None = None,
-) -> dict[str, Any]:
-    """Evaluate a run on its test split and write the result into its folder.
+) -> tuple[dict[str, Any], Path]:
+    """Score a run of any application and write the result into ``RUN/eval/NAME``.
 
-    Writes metrics.json, per_image.npz, examples.npz and, for the balanced protocol, the examples as
-    pictures in predictions/. Other evaluations stand beside them: the eigen protocol adds
-    ``_eigen`` to the names, the best checkpoint ``_best`` (metrics_best.json,
-    per_image_eigen_best.npz, predictions_best/), balancing afterwards ``_posthoc_SIGMA``
-    (metrics_posthoc_1.json).
-    Nothing is fitted: prior and histogram come from the run.
+    Writes metrics.json, scores.npz, and for depth examples.npz and predictions/. Nothing is fitted:
+    prior and histogram come from the run. The last checkpoint by the task's first protocol is the
+    run's own result and goes into the run folder itself.
 
     Args:
-        run: The run folder.
+        path: The run folder.
         checkpoint: The last epoch, or the best on the validation split.
-        protocol: "nyud2_dir": balanced mask, pooled over pixels; "eigen": Eigen's crop of the full
-            image, mean over images.
-        datamodule: The data; None rebuilds them from the run's config.yaml.
-        model: A network whose class is not ours; its weights are replaced by the checkpoint's.
-        criterion: A loss whose class is not ours, likewise.
-        data_overrides: Settings of the data that win, such as ``["--data.root", "/elsewhere"]``.
+        protocol: One of the task's: for depth "nyud2_dir" (balanced mask, pooled over pixels) or
+            "eigen" (Eigen's crop of the whole image, mean over images). Default: the first.
+        overrides: Settings of the data that win, such as ``["--data.root", "/elsewhere"]``.
         device: Where to compute.
         seed: Of the balanced mask's draw.
         posthoc: Balance the predictions of a network trained with a plain loss, with this noise
-            scale in metres, before they are read out; "auto" takes the error on the validation
-            split.
+            scale in label units, before they are read out; "auto" takes the error on the
+            validation split.
 
     Returns:
-        The content of the metrics file.
+        The content of metrics.json, and its folder.
 
     Raises:
         RunFolderError: No such run or checkpoint.
-        CheckpointError: The checkpoint is damaged or of a class that must be passed.
+        CheckpointError: The checkpoint is damaged.
         DataError: The test split is missing or damaged.
-        ConfigError: The run cannot be balanced afterwards.
+        ConfigError: The task has no such protocol, or the run cannot be balanced afterwards.
     """
-    folder = RunFolder(Path(run))
-    path = folder.require_checkpoint(checkpoint)
-    require_depth(folder)
-    content = read_checkpoint(path)
-    ours = {
-        part: content["depthbal"][part]["init_args"] is not None for part in ("model", "criterion")
-    }
-    balance = None if posthoc is None else posthoc_sigma(run, checkpoint, posthoc)
-    sigma = None if balance is None else balance.noise_sigma
-    predictor = load_predictor(
-        path,
-        model=None if ours["model"] else model,
-        criterion=None if ours["criterion"] else criterion,
-        device=device,
-        posthoc_sigma=sigma,
+    for flag in overrides:
+        if flag.startswith("--") and not flag.startswith("--data"):
+            raise ConfigError(f"unknown option {flag}; of a run only --data.KEY can be changed")
+    run = open_run(path, overrides)
+    task = run.task(checkpoint)
+    names: list[str] = [] if checkpoint == "last" else [checkpoint]
+    if protocol not in (None, *task.protocols):
+        raise ConfigError(
+            f"{run.path} is scored by {' or '.join(task.protocols)}, not by {protocol!r}"
+        )
+    task.protocol, task.mask_seed = protocol or task.protocols[0], seed
+    if task.protocol != task.protocols[0]:
+        names.insert(0, task.protocol)
+    if posthoc is not None:
+        sigma, source = posthoc_sigma(run, checkpoint, posthoc)
+        balance_afterwards(run, task, sigma, source)
+        names.append(f"posthoc_{sigma:.12g}")
+    if seed:
+        names.append(f"seed_{seed}")
+    score(task, run.data, device)
+    folder = run.evaluation(*names)
+    return save_evaluation(task, run.data, folder), folder
+
+
+def score(task: Task, data: LabelData, device: str | torch.device = "cpu") -> None:
+    """Run a task over the test split; its `test_scores` then hold the result."""
+    device = torch.device(device)
+    trainer = Trainer(
+        accelerator="gpu" if device.type == "cuda" else device.type,
+        devices=[device.index or 0] if device.type == "cuda" else 1,
+        precision="32-true",
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        callbacks=evaluation_callbacks(),
+        enable_progress_bar=bool(evaluation_callbacks()),
+        use_distributed_sampler=False,
     )
-    data = datamodule if datamodule is not None else load_datamodule(folder, data_overrides)
     data.prepare_data()
     data.setup("test")
-    facts: dict[str, Any] = {
-        "name": protocol,
-        "checkpoint": checkpoint,
-        "epochs": int(content["epoch"]) + 1,
-        "data": data.describe_test(),
+    loaders = data.whole_images() if task.protocol == "eigen" else data.test_dataloader()  # type: ignore[attr-defined]
+    trainer.datamodule = data  # type: ignore[attr-defined]
+    trainer.test(task, dataloaders=loaders, verbose=False)
+
+
+def save_evaluation(task: Task, data: LabelData, folder: Path) -> dict[str, Any]:
+    """Write what a test left in a task: scores, metrics and, for depth, example images."""
+    scores = task.test_scores
+    assert scores is not None
+    result = scores.save(folder, task.result(scores))
+    save_examples(task.eval(), data, folder)  # a test gives back the mode from before it
+    return result
+
+
+# ---- balancing afterwards ----
+
+
+def balance_afterwards(run: RunFolder, task: Task, sigma: float, source: str = "given") -> None:
+    """Have a plain loss's network balanced before it is read out, and its protocol say so."""
+    task.posthoc = balance_map(
+        task.criterion,
+        run.histogram(),
+        sigma,
+        getattr(task.criterion, "label_range", None),
+        str(run.path),
+    )
+    task.test_facts |= {
+        "posthoc": {
+            "noise_sigma": sigma,
+            "sigma_from": source,
+            "prior": "training histogram of the run, point masses at the centres of its bins",
+        },
+        "noise_sigma": sigma,
     }
-    if balance is None:
-        facts |= noise_facts(predictor.criterion)
-    else:
-        facts |= {"posthoc": balance.describe(), "noise_sigma": balance.noise_sigma}
-    scored = _score_eigen if protocol == "eigen" else _score_balanced
-    evaluation, split = scored(folder, data, predictor, facts, seed)
-    metrics = evaluation.result()
-    examples = make_examples(evaluation, split, predictor)
-    write_json(folder.metrics(protocol, checkpoint, sigma), metrics)
-    evaluation.save_per_image(folder.per_image(protocol, checkpoint, sigma))
-    save_examples(folder.examples(protocol, checkpoint, sigma), examples)
-    if protocol == "nyud2_dir":
-        save_pictures(folder.predictions(checkpoint, sigma), examples)
-    return metrics
 
 
-def run_bins(folder: RunFolder, data: DepthDataModule) -> DepthBins:
-    """Return the benchmark's bins and shots, or those of the run's training histogram.
+def posthoc_sigma(
+    run: Run, checkpoint: CheckpointName, wanted: float | Literal["auto"]
+) -> tuple[float, str]:
+    """Return the sigma that was given and "given", or the error on validation and its epoch.
 
     Raises:
-        RunFolderError: The histogram is missing.
+        ConfigError: "auto" for a run without validation error of that epoch.
     """
-    if data.benchmark == "nyud2_dir":
-        return DepthBins.nyud2()
-    if not folder.histogram.is_file():
-        raise RunFolderError(f"{folder.path} lacks histogram.json, which defines its shots")
-    return DepthBins.from_histogram(Histogram.load(folder.histogram))
-
-
-class SplitDepths:
-    """The test split's depth maps, in order, read again at every iteration.
-
-    Args:
-        data: A data module whose test split is built.
-    """
-
-    def __init__(self, data: DepthDataModule) -> None:
-        assert data.test_set is not None
-        self.maps = DepthOnly(data.test_set.source, data.eval_transform)
-
-    def __iter__(self) -> Iterator[torch.Tensor]:
-        for index in track(
-            range(len(self.maps)), "Reading test depth", transient=True, disable=not show_progress()
-        ):
-            yield self.maps[index]
-
-
-def choose_mask(data: DepthDataModule, bins: DepthBins, seed: int) -> BalancedMask:
-    """Return the published balanced mask where the data have it, else draw one."""
-    depths = SplitDepths(data)
-    if data.balanced_mask_file is not None:
-        return load_balanced_mask(data.balanced_mask_file, depths, bins)
-    return balanced_mask(depths, bins, seed)
-
-
-def _score_balanced(
-    folder: RunFolder, data: DepthDataModule, predictor: Predictor, facts: dict[str, Any], seed: int
-) -> tuple[Evaluation, ScoredSplit]:
-    bins = run_bins(folder, data)
-    mask = choose_mask(data, bins, seed)
-    evaluation = Evaluation(bins, READOUTS, predictor.readout, {**facts, "mask": mask.describe()})
-    split = Crops(data, predictor)
-    score(evaluation, split, predictor, mask.mask)
-    return evaluation, split
-
-
-def _score_eigen(
-    folder: RunFolder, data: DepthDataModule, predictor: Predictor, facts: dict[str, Any], seed: int
-) -> tuple[Evaluation, ScoredSplit]:
-    evaluation = EigenEvaluation(run_bins(folder, data), READOUTS, predictor.readout, facts)
-    split = WholeImages(data, predictor)
-    score(evaluation, split, predictor, None)
-    return evaluation, split
+    if wanted != "auto":
+        return float(wanted), "given"
+    epoch = run.task(checkpoint).test_facts["epochs"] - 1
+    values: list[float] = []
+    if run.metrics_csv.is_file():
+        with run.metrics_csv.open(newline="", encoding="utf-8") as file:
+            rows = [row for row in csv.DictReader(file) if row.get("epoch") == str(epoch)]
+        values = [float(row[RESIDUAL]) for row in rows if row.get(RESIDUAL)]
+    if not values or not math.isfinite(values[-1]):
+        raise ConfigError(
+            f"{run.metrics_csv} has no {RESIDUAL} of epoch {epoch}, from which --posthoc auto "
+            "takes sigma; give --posthoc SIGMA in label units"
+        )
+    return float(f"{values[-1]:.3g}"), f"{RESIDUAL} of epoch {epoch}"  # its error is larger

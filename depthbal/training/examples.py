@@ -1,92 +1,110 @@
-"""Example images of an evaluation, for reports and for looking at."""
+"""Example images of an evaluation of depth, for reports and for looking at."""
 
 from pathlib import Path
+from typing import Any
 
 import cv2
+import matplotlib
 import numpy as np
-import numpy.typing as npt
 import torch
-from torch import Tensor
+from matplotlib.image import imsave
+from numpy.typing import NDArray
 
-from depthbal.evaluation import Evaluation
-from depthbal.files import replacing
-from depthbal.predictor import Predictor
-from depthbal.training.pictures import comparison, save_picture
-from depthbal.training.scoring import ScoredSplit, predicted
+from depthbal.data.label_data import LabelData
+from depthbal.io import replacing
+from depthbal.training.task import Task
 
 LONGEST_SIDE = 320
 """Pixels of a kept example: 24 of them make a few megabytes."""
 
-Arrays = dict[str, npt.NDArray[np.generic]]
+Arrays = dict[str, NDArray[Any]]
 
 
 @torch.no_grad()
-def make_examples(evaluation: Evaluation, split: ScoredSplit, predictor: Predictor) -> Arrays:
-    """Predict the images that an evaluation chose once more, and return the content of a file.
+def save_examples(task: Task, data: LabelData, folder: Path) -> None:
+    """Write examples.npz and predictions/ of a task that predicts depth maps; else nothing.
 
-    Args:
-        evaluation: After the whole split was scored.
-        split: Where the images are.
-        predictor: The one that was scored.
-
-    Returns:
-        Per example, in the order best, median, worst, rare: "image_00" (H, W, 3) uint8 RGB,
-        "truth_00" and "pred_00" (H, W) float32 metres (truth 0 = no depth; the main read-out as it
-        was scored, to the millimetre), longest side at most 320. For all: "index", "name", "reason"
-        and "rmse" (metres over all scored pixels of the image at full size).
+    The images that the scores chose are predicted once more. examples.npz holds per example, in
+    the order best, median, worst, rare: "image_00" (H, W, 3) uint8 RGB, "truth_00" and "pred_00"
+    (H, W) float32 metres (truth 0 = no depth; the main read-out as it was scored), longest side at
+    most 320. For all: "index", "name", "reason" and "rmse" (metres, over all scored pixels of the
+    image at full size).
     """
-    chosen = evaluation.examples()
+    scores = task.test_scores
+    if scores is None or not hasattr(task, "scored"):
+        return
+    chosen, names = scores.examples(), scores.names
     arrays: Arrays = {
         "index": np.array([example.index for example in chosen], dtype=np.int64),
-        "name": np.array([evaluation.names[example.index] for example in chosen], dtype=np.str_),
+        "name": np.array([names[example.index] for example in chosen], dtype=np.str_),
         "reason": np.array([example.reason for example in chosen], dtype=np.str_),
         "rmse": np.array([example.rmse for example in chosen], dtype=np.float64),
     }
+    whole = task.protocol == "eigen"
+    split = data.whole_images().dataset if whole else data.test_set  # type: ignore[attr-defined]
+    predictor = task.predictor().eval()  # Lightning has put the training mode back
     for number, example in enumerate(chosen):
-        batch = split.one(example.index)
-        raw = predicted(predictor, batch, [evaluation.names[example.index]])
-        preds = evaluation.scored(predictor.read_out(raw, (predictor.readout,))[predictor.readout])
-        truth = batch.target[0, 0].cpu().numpy()
-        size = _kept_size(*truth.shape)
-        pixels = _as_picture(batch.images[0], predictor)
-        arrays[f"image_{number:02d}"] = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+        sample = split[example.index]
+        image, target = sample["image"][None].to(task.device), sample["depth"][None]
+        raw = predictor.predict_raw(image, (target.shape[-2], target.shape[-1]))
+        found = task.scored(predictor.read_out(raw, (task.readout,))[task.readout])  # type: ignore[operator]
+        pixels = (sample["image"] * predictor.std.cpu() + predictor.mean.cpu()).clamp(0, 1) * 255
+        truth = target[0, 0].numpy()
+        share = min(1.0, LONGEST_SIDE / max(truth.shape))
+        size = max(1, round(truth.shape[1] * share)), max(1, round(truth.shape[0] * share))
+        picture = pixels.permute(1, 2, 0).round().byte().numpy()
+        arrays[f"image_{number:02d}"] = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
         # depth is picked, not mixed: no value between an object and what is behind it
-        for name, depth in (("truth", truth), ("pred", preds[0, 0].float().cpu().numpy())):
+        for name, depth in (("truth", truth), ("pred", found[0, 0].float().cpu().numpy())):
             kept = cv2.resize(depth, size, interpolation=cv2.INTER_NEAREST)
             # digits below a sensor's own make the file half as large again
             arrays[f"{name}_{number:02d}"] = kept.astype(np.float32).round(3)
-    return arrays
-
-
-def save_examples(path: Path, examples: Arrays) -> None:
-    """Write what `make_examples` returned as a compressed npz file, complete or not at all."""
-    with replacing(path) as temporary:
-        np.savez_compressed(temporary, **examples)  # type: ignore[arg-type]
+    with replacing(folder / "examples.npz") as temporary:
+        np.savez_compressed(temporary, allow_pickle=False, **arrays)
+    save_pictures(folder / "predictions", arrays)
 
 
 def save_pictures(folder: Path, examples: Arrays) -> None:
-    """Write examples as pictures test_INDEX.png, in place of those of an earlier evaluation."""
-    wanted = {
-        folder / f"test_{index:05d}.png": number
-        for number, index in enumerate(examples["index"].tolist())
-    }
+    """Write image, truth and prediction side by side, in place of those of an earlier evaluation.
+
+    Both depths are on the truth's scale.
+    """
+    wanted = {folder / f"test_{index:05d}.png": i for i, index in enumerate(examples["index"])}
     for path, number in wanted.items():
-        image, truth, preds = (
-            examples[f"{part}_{number:02d}"] for part in ("image", "truth", "pred")
-        )
-        save_picture(path, comparison(image, truth, preds))  # type: ignore[arg-type]
+        image, truth, preds = (examples[f"{p}_{number:02d}"] for p in ("image", "truth", "pred"))
+        values = truth[truth > 0]
+        scale = (float(values.min()), float(values.max())) if values.size else None
+        parts = [image, colour_depth(truth, scale), colour_depth(preds, scale)]
+        save_picture(path, np.concatenate(parts, axis=1))
     for old in set(folder.glob("test_*.png")) - set(wanted):
         old.unlink()
 
 
-def _kept_size(height: int, width: int) -> tuple[int, int]:
-    """Return (width, height) with the longest side at most 320 pixels."""
-    share = min(1.0, LONGEST_SIDE / max(height, width))
-    return max(1, round(width * share)), max(1, round(height * share))
+def colour_depth(
+    depth: NDArray[np.float32], depth_range: tuple[float, float] | None = None
+) -> NDArray[np.uint8]:
+    """Return depth (H, W) in metres as RGB (H, W, 3); near is blue, far red, no depth black.
 
+    Args:
+        depth: Metres; 0 and below is no depth.
+        depth_range: Metres of the colour scale's ends; None takes the map's own.
 
-def _as_picture(image: Tensor, predictor: Predictor) -> npt.NDArray[np.uint8]:
-    """Undo the normalisation of one image (3, H, W)."""
-    pixels = (image * predictor.std + predictor.mean).clamp(0, 1) * 255
-    picture: npt.NDArray[np.uint8] = pixels.permute(1, 2, 0).round().byte().cpu().numpy()
+    Example:
+        >>> colour_depth(np.array([[0.0, 1.0, 2.0]], dtype=np.float32))[0, 0].tolist()
+        [0, 0, 0]
+    """
+    known = depth > 0
+    if depth_range is None:
+        values = depth[known]
+        depth_range = (float(values.min()), float(values.max())) if values.size else (0.0, 1.0)
+    low, high = depth_range
+    scaled = np.clip((depth - low) / max(high - low, 1e-6), 0.0, 1.0)
+    coloured = matplotlib.colormaps["turbo"](scaled, bytes=True)[..., :3]
+    picture: NDArray[np.uint8] = np.where(known[..., None], coloured, 0).astype(np.uint8)
     return picture
+
+
+def save_picture(path: Path, picture: NDArray[np.uint8]) -> None:
+    """Write an RGB picture as PNG, complete or not at all."""
+    with replacing(path) as temporary:
+        imsave(temporary, picture)

@@ -16,7 +16,7 @@ from depthbal.models.feature_smoothing import FeatureDistributionSmoothing
 from depthbal.models.feature_statistics import FeatureStatistics
 from depthbal.training.feature_layer import find_layer, input_channels
 from depthbal.training.feature_subset import subset_loader
-from depthbal.training.regression_task import RegressionTask
+from depthbal.training.task import Task
 
 Labels = tuple[Tensor, Tensor | None]
 
@@ -153,7 +153,7 @@ class FeatureSmoothing(pl.Callback):
                 "out"
             )
         if trainer.current_epoch >= self.start_epoch:
-            self._labels = _task(pl_module).targets(batch)
+            self._labels = _task(pl_module).target(batch)
 
     def on_train_batch_end(
         self,
@@ -178,7 +178,7 @@ class FeatureSmoothing(pl.Callback):
             for batch in self._batches(trainer):
                 batch = trainer.precision_plugin.convert_input(batch)
                 batch = trainer.strategy.batch_to_device(batch, task.device)
-                self._collecting = statistics, task.targets(batch)
+                self._collecting = statistics, task.target(batch)
                 task.model(batch["image"])
         self._collecting = None
         joined = trainer.strategy.reduce(statistics.sums(), reduce_op="sum")
@@ -248,10 +248,10 @@ def unchanged_buffers(network: nn.Module) -> Iterator[None]:
                 buffer.copy_(value)
 
 
-def _task(pl_module: pl.LightningModule) -> RegressionTask:
-    if not isinstance(pl_module, RegressionTask):
+def _task(pl_module: pl.LightningModule) -> Task:
+    if not isinstance(pl_module, Task):
         raise ConfigError(
-            f"FeatureSmoothing works with a RegressionTask, which says what the labels of a batch "
+            f"FeatureSmoothing works with a Task, which says what the labels of a batch "
             f"are; got a {type(pl_module).__name__}"
         )
     return pl_module

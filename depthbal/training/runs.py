@@ -1,146 +1,81 @@
-"""The run folder: one place for everything that a training leaves behind."""
+"""The run folder: one place for everything that a training leaves behind, and how it is opened."""
 
+import json
 import os
+import platform
+import shlex
 import shutil
-from dataclasses import dataclass
+import subprocess
+import sys
+from collections.abc import Sequence
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from depthbal.afterwards import HISTOGRAM_FILE
-from depthbal.checkpoint import find_checkpoint
-from depthbal.errors import RunFolderError
+import torch
+import yaml
+
+import depthbal
+from depthbal.checkpoint import find_checkpoint, part_of_state, read_checkpoint
+from depthbal.data.label_data import LabelData
+from depthbal.errors import CheckpointError, RunFolderError
+from depthbal.io import write_json
+from depthbal.models.weights import load_exactly
+from depthbal.priors import Histogram
+from depthbal.training.settings import build, make_parser, parse, plain
+from depthbal.training.task import Task
 
 CheckpointName = Literal["last", "best"]
 
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "pytorch-lightning",
+    "torchmetrics",
+    "segmentation-models-pytorch",
+    "albumentations",
+    "opencv-python-headless",
+    "numpy",
+    "scikit-learn",
+    "jsonargparse",
+)
 
-@dataclass(frozen=True)
+
 class RunFolder:
     """The paths inside a run folder.
 
     Args:
         path: The folder.
+
+    Example:
+        >>> RunFolder("runs/gai").checkpoint("best").as_posix()
+        'runs/gai/checkpoints/best.ckpt'
+        >>> RunFolder("runs/gai").evaluation("eigen", "best").as_posix()
+        'runs/gai/eval/eigen_best'
     """
 
-    path: Path
-
-    @property
-    def config(self) -> Path:
-        """The complete configuration of the run."""
-        return self.path / "config.yaml"
-
-    @property
-    def versions(self) -> Path:
-        """Versions, machine, seed and command line."""
-        return self.path / "versions.json"
-
-    @property
-    def histogram(self) -> Path:
-        """The histogram of the training labels."""
-        return self.path / HISTOGRAM_FILE
-
-    @property
-    def prior(self) -> Path:
-        """The prior that the loss used."""
-        return self.path / "prior.json"
-
-    @property
-    def checkpoints(self) -> Path:
-        """The folder of ``last.ckpt`` and ``best.ckpt``."""
-        return self.path / "checkpoints"
-
-    @property
-    def metrics_csv(self) -> Path:
-        """Losses and validation metrics over time."""
-        return self.path / "metrics.csv"
-
-    @property
-    def report(self) -> Path:
-        """The page that shows the result; report.md lies beside it."""
-        return self.path / "report.html"
-
-    @property
-    def noise_picture(self) -> Path:
-        """The learned noise scale over depth."""
-        return self.path / "noise.png"
-
-    def predictions(
-        self, checkpoint: CheckpointName = "last", posthoc_sigma: float | None = None
-    ) -> Path:
-        """Return the folder of an evaluation's example pictures."""
-        return self.path / f"predictions{_suffix('nyud2_dir', checkpoint, posthoc_sigma)}"
-
-    def metrics(
-        self,
-        protocol: str = "nyud2_dir",
-        checkpoint: CheckpointName = "last",
-        posthoc_sigma: float | None = None,
-    ) -> Path:
-        """Return the path of an evaluation's result.
-
-        Example:
-            >>> RunFolder(Path("run")).metrics("eigen", "best").name
-            'metrics_eigen_best.json'
-            >>> RunFolder(Path("run")).metrics(posthoc_sigma=1.0).name
-            'metrics_posthoc_1.json'
-        """
-        return self.path / f"metrics{_suffix(protocol, checkpoint, posthoc_sigma)}.json"
-
-    def per_image(
-        self,
-        protocol: str = "nyud2_dir",
-        checkpoint: CheckpointName = "last",
-        posthoc_sigma: float | None = None,
-    ) -> Path:
-        """Return the path of an evaluation's sums per image and bin."""
-        return self.path / f"per_image{_suffix(protocol, checkpoint, posthoc_sigma)}.npz"
-
-    def examples(
-        self,
-        protocol: str = "nyud2_dir",
-        checkpoint: CheckpointName = "last",
-        posthoc_sigma: float | None = None,
-    ) -> Path:
-        """Return the path of an evaluation's example images, truths and predictions."""
-        return self.path / f"examples{_suffix(protocol, checkpoint, posthoc_sigma)}.npz"
-
-    def exported(
-        self,
-        ending: str,
-        checkpoint: CheckpointName = "last",
-        posthoc_sigma: float | None = None,
-        readout: str | None = None,
-    ) -> Path:
-        """Return the path of an exported network.
-
-        Args:
-            ending: Of the format, such as ".onnx".
-            checkpoint: The last epoch, or the best.
-            posthoc_sigma: With which it is balanced afterwards.
-            readout: None for the run's own.
-
-        Example:
-            >>> RunFolder(Path("run")).exported(".onnx", "best", readout="raw").name
-            'model_best_raw.onnx'
-        """
-        suffix = _suffix("nyud2_dir", checkpoint, posthoc_sigma)
-        return self.path / f"model{suffix}{'' if readout is None else f'_{readout}'}{ending}"
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.config = self.path / "config.yaml"  # all settings
+        self.record = self.path / "run.json"  # versions, machine, command, data, sessions
+        self.prior = self.path / "prior.json"  # the training labels' histogram, the loss's prior
+        self.metrics_csv = self.path / "metrics.csv"  # learning curves
+        self.metrics = self.path / "metrics.json"
+        self.report = self.path / "report.html"
+        self.noise_picture = self.path / "noise.png"
 
     def checkpoint(self, name: CheckpointName) -> Path:
         """Return the path of a checkpoint, which need not exist."""
-        return self.checkpoints / f"{name}.ckpt"
+        return self.path / "checkpoints" / f"{name}.ckpt"
+
+    def evaluation(self, *names: str) -> Path:
+        """Return the folder of an evaluation: the run itself, or one in ``eval/`` of this name."""
+        return self.path / "eval" / "_".join(names) if names else self.path
 
     def is_run(self) -> bool:
-        """Whether the folder was written by depthbal."""
-        return self.config.is_file() and self.versions.is_file()
-
-    def require_checkpoint(self, name: CheckpointName) -> Path:
-        """Return the path of a checkpoint that exists.
-
-        Raises:
-            RunFolderError: The folder is no run or has no such checkpoint.
-        """
-        self.require_run()
-        return find_checkpoint(self.path, name)
+        """Whether the folder was written by a training, or a conversion, of this version."""
+        return self.config.is_file() and self.record.is_file()
 
     def require_run(self) -> None:
         """Check that this is a run folder.
@@ -156,8 +91,99 @@ class RunFolder:
             raise RunFolderError(f"there is no run folder {self.path}")
         if not self.is_run():
             raise RunFolderError(
-                f"{self.path} is not a run folder: it has no config.yaml and versions.json"
+                f"{self.path} is not a run folder: it has no config.yaml and run.json"
             )
+
+    def read_record(self) -> dict[str, Any]:
+        """Return run.json.
+
+        Raises:
+            RunFolderError: It is damaged.
+        """
+        try:
+            return dict(json.loads(self.record.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise RunFolderError(f"{self.record} is missing or damaged ({error})") from error
+
+    def histogram(self) -> Histogram | None:
+        """Return the training labels' histogram; None where the run keeps none."""
+        if not self.prior.is_file():
+            return None
+        try:
+            stored = json.loads(self.prior.read_text(encoding="utf-8"))["histogram"]
+            return None if stored is None else Histogram.from_dict(stored)
+        except (ValueError, KeyError, TypeError) as error:
+            raise RunFolderError(f"{self.prior} is damaged ({error})") from error
+
+
+class Run(RunFolder):
+    """A run and the objects of its training, made when they are first asked for; see `open_run`."""
+
+    def __init__(self, path: str | Path, overrides: Sequence[str] = ()) -> None:
+        super().__init__(path)
+        self.require_run()
+        self._parser = make_parser("depthbal evaluate")
+        try:
+            content = yaml.safe_load(self.config.read_text(encoding="utf-8"))
+            # devices, loggers and callbacks of the training are not those of this machine
+            stored = {key: content[key] for key in ("seed_everything", "model", "data")}
+            network = stored["model"]["init_args"]["model"].get("init_args") or {}
+        except (OSError, yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError) as error:
+            raise RunFolderError(f"{self.config} is damaged ({error})") from error
+        if "weights" in network:
+            network["weights"] = None  # the checkpoint brings them
+        self.settings = parse(self._parser, overrides, stored)
+
+    @cached_property
+    def data(self) -> LabelData:
+        """The data module, not yet set up; it knows the training labels' histogram."""
+        data: LabelData = build(self._parser, self.settings, "data")
+        data.histogram = self.histogram()
+        return data
+
+    def task(self, checkpoint: CheckpointName = "last") -> Task:
+        """Return the task with the weights of a checkpoint.
+
+        Raises:
+            RunFolderError: There is no such checkpoint.
+            CheckpointError: It is damaged, or another network's.
+        """
+        file = find_checkpoint(self.path, checkpoint)
+        content = read_checkpoint(file)
+        task: Task = build(self._parser, self.settings, "model")
+        task.settings = plain(self._parser, self.settings)["model"]["init_args"]
+        task.on_load_checkpoint(content)
+        task.input_spec = content["depthbal"]["input"]
+        task.label = self.data.label
+        try:
+            task.criterion.load_state_dict(part_of_state(content["state_dict"], "criterion."))
+        except RuntimeError as error:
+            raise CheckpointError(f"cannot load {file} into the criterion: {error}") from error
+        load_exactly(task.model, part_of_state(content["state_dict"], "model."), str(file))
+        task.test_facts = {"checkpoint": checkpoint, "epochs": int(content["epoch"]) + 1}
+        return task.eval()
+
+
+def open_run(path: str | Path, overrides: Sequence[str] = ()) -> Run:
+    """Open a run of any application, from its config.yaml and checkpoints.
+
+    The classes are those that config.yaml names, imported as for a training.
+
+    Args:
+        path: The run folder.
+        overrides: Settings of the data that win, such as ``["--data.root", "/elsewhere"]``.
+
+    Returns:
+        ``run.data``, ``run.task(checkpoint)``, and the paths of a `RunFolder`.
+
+    Raises:
+        RunFolderError: No run, or a damaged one.
+        ConfigError: A setting is unknown or refused.
+    """
+    return Run(path, overrides)
+
+
+# ---- where a new run goes ----
 
 
 def require_claimable(path: Path, overwrite: bool = False) -> None:
@@ -170,7 +196,11 @@ def require_claimable(path: Path, overwrite: bool = False) -> None:
     Raises:
         RunFolderError: Something is there already, or nothing can be written there.
     """
-    _require_writable(path)
+    there = next(place for place in (path, *path.absolute().parents) if os.path.lexists(place))
+    if not there.is_dir():
+        raise RunFolderError(f"{there} is a file; choose another folder with --out")
+    if not os.access(there, os.R_OK | os.W_OK | os.X_OK):
+        raise RunFolderError(f"{there} is not writable; choose another folder with --out")
     if not path.is_dir() or not any(path.iterdir()):
         return
     if not overwrite:
@@ -180,7 +210,7 @@ def require_claimable(path: Path, overwrite: bool = False) -> None:
         )
     if not RunFolder(path).is_run():
         raise RunFolderError(
-            f"{path} is not a run folder (no config.yaml and versions.json), so --overwrite "
+            f"{path} is not a run folder (no config.yaml and run.json), so --overwrite "
             "does not delete it; choose another folder with --out"
         )
 
@@ -204,49 +234,91 @@ def claim_run_folder(path: Path, overwrite: bool = False) -> RunFolder:
     return RunFolder(path)
 
 
-def _require_writable(path: Path) -> None:
-    """Check that a folder can be made or filled at ``path``."""
-    there = next(place for place in (path, *path.absolute().parents) if os.path.lexists(place))
-    if not there.is_dir():
-        raise RunFolderError(f"{there} is a file; choose another folder with --out")
-    if not os.access(there, os.R_OK | os.W_OK | os.X_OK):
-        raise RunFolderError(f"{there} is not writable; choose another folder with --out")
-
-
 def free_folder(parent: Path, name: str) -> Path:
-    """Return the first of ``parent/name``, ``parent/name-2``, ... that does not exist.
-
-    Example:
-        >>> import tempfile
-        >>> parent = Path(tempfile.mkdtemp())
-        >>> (parent / "rooms-gai").mkdir()
-        >>> free_folder(parent, "rooms-gai").name
-        'rooms-gai-2'
-    """
+    """Return the first of ``parent/name``, ``parent/name-2``, ... that does not exist."""
     number = 1
     while (path := parent / (name if number == 1 else f"{name}-{number}")).exists():
         number += 1
     return path
 
 
-def run_name(config: Path) -> str:
-    """Return the name of the runs of a config file.
+def run_name(config: str) -> str:
+    """Return the name of the runs of a config.
 
     Example:
-        >>> run_name(Path("configs/rooms/gai.yaml")), run_name(Path("mine.yaml"))
-        ('rooms-gai', 'mine')
+        >>> run_name("configs/rooms/gai.yaml"), run_name("rooms/gai"), run_name("/home/mine.yaml")
+        ('rooms-gai', 'rooms-gai', 'mine')
     """
-    parts = config.with_suffix("").parts
+    path = Path(config).with_suffix("")
+    parts = path.parts
     if "configs" in parts:
-        last = len(parts) - 1 - parts[::-1].index("configs")
-        parts = parts[last + 1 :]
-    else:
+        parts = parts[len(parts) - parts[::-1].index("configs") :]
+    elif path.is_absolute() or Path(config).is_file():
         parts = parts[-1:]
     return "-".join(parts)
 
 
-def _suffix(protocol: str, checkpoint: str, posthoc_sigma: float | None) -> str:
-    """Return what tells an evaluation's files from those of the default one."""
-    sigma = None if posthoc_sigma is None else f"posthoc_{posthoc_sigma:.12g}"
-    parts = (protocol, "nyud2_dir"), (checkpoint, "last"), (sigma, None)
-    return "".join(f"_{part}" for part, default in parts if part != default)
+# ---- run.json ----
+
+
+def run_record(seed: int | bool, device: str) -> dict[str, Any]:
+    """Return versions, machine, seed and command line, JSON-able."""
+    return {
+        "depthbal": depthbal.__version__,
+        "python": platform.python_version(),
+        **{name: _installed(name) for name in PACKAGES},
+        "platform": platform.platform(),
+        "device": device,
+        "threads": torch.get_num_threads(),
+        "seed": seed,
+        "git_commit": _git_commit(),
+        "command": shlex.join(sys.argv),
+    }
+
+
+def earlier_sessions(previous: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the sessions of a run that is resumed, the first one first."""
+    own = ("earlier_sessions", "total_duration_s")
+    last = {key: value for key, value in previous.items() if key not in own}
+    return [*previous.get("earlier_sessions", []), last]
+
+
+def with_duration(record: dict[str, Any], seconds: float) -> dict[str, Any]:
+    """Return the content of run.json at the end of a session of so many seconds."""
+    earlier = sum(one.get("duration_s", 0.0) for one in record.get("earlier_sessions", []))
+    own = round(seconds, 1)
+    return {**record, "duration_s": own, "total_duration_s": round(earlier + own, 1)}
+
+
+def save_prior(run: RunFolder, task: Task) -> None:
+    """Write the training labels' histogram and the loss's prior into the run folder."""
+    prior = getattr(task.criterion, "prior", None)
+    content = {
+        "histogram": None if task.histogram is None else task.histogram.to_dict(),
+        "prior": prior.to_dict() if prior is not None and hasattr(prior, "to_dict") else None,
+    }
+    write_json(run.prior, content)
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _git_commit() -> str | None:
+    """Return the commit of the package's own checkout, marked where files differ from it."""
+    source = Path(depthbal.__file__).parents[1]
+    if not (source / ".git").exists():
+        return None
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(source), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+        return done.stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,77 +1,96 @@
-"""What settings say, without building anything from them."""
+"""Settings: config files and command lines to objects, and back to config.yaml."""
 
+import json
+import os
 from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from pydoc import locate
 from typing import Any
 
 import yaml
+from jsonargparse import ArgumentError, ArgumentParser, Namespace, get_loader, set_loader
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning import Trainer
 
-from depthbal.training.application import Application
-from depthbal.training.cli import TrainCLI
-from depthbal.training.configs import expand_configs
-from depthbal.training.runs import RunFolder
+from depthbal.data.label_data import LabelData
+from depthbal.errors import ConfigError, DepthbalError
+from depthbal.training.task import Task
 
-
-class _ParsedOnly(TrainCLI):
-    """The training's parser and nothing else."""
-
-    def _set_seed(self) -> None:
-        """Leave this process's random numbers alone."""
-
-    def before_instantiate_classes(self) -> None:
-        """Touch no run folder."""
-
-    def instantiate_classes(self) -> None:
-        """Build nothing."""
-        self.settle_precision()
+CONFIG_FLAGS = ("--config", "-c")
 
 
-def all_settings(application: Application, arguments: Sequence[str]) -> dict[str, Any]:
-    """Return every setting that a command line of the training means, by its dotted name.
+def make_parser(prog: str = "depthbal train") -> ArgumentParser:
+    """Return the parser of a training's settings: seed, trainer, model (the task) and data."""
+    set_loader("depthbal", _load, (yaml.YAMLError,))
+    parser = ArgumentParser(
+        prog=prog, exit_on_error=False, allow_abbrev=False, parser_mode="depthbal"
+    )
+    parser.add_argument("--config", action="config", help="A config file, or a shipped one's name.")
+    parser.add_argument("--seed_everything", type=int | bool, default=0, help="Of the network.")
+    parser.add_class_arguments(Trainer, "trainer", instantiate=False, fail_untyped=False)
+    parser.add_subclass_arguments(Task, "model", fail_untyped=False, required=True)
+    parser.add_subclass_arguments(LabelData, "data", fail_untyped=False, required=True)
+    return parser
 
-    Args:
-        application: What is trained.
-        arguments: As for the training, ``--config FILE`` and overrides.
 
-    Raises:
-        ConfigError: A setting is unknown or refused.
-    """
-    return dict(_flat(parsed_settings(application, arguments)))
+def _load(text: str) -> Any:
+    """Read YAML; jsonargparse hands null on to an option of a class in a class as None."""
+    return None if text.strip() == "None" else get_loader("yaml")(text)
 
 
-def parsed_settings(application: Application, arguments: Sequence[str]) -> dict[str, Any]:
-    """Return every setting that a command line of the training means, as config.yaml holds them.
+def parse(
+    parser: ArgumentParser, arguments: Sequence[str], below: Mapping[str, Any] | None = None
+) -> Namespace:
+    """Return all settings that a command line means, its configs read and laid over each other.
 
     Args:
-        application: What is trained.
-        arguments: As for the training, ``--config FILE`` and overrides.
+        parser: From `make_parser`.
+        arguments: ``--config NAME`` and settings.
+        below: A config's content that everything else is laid over.
 
     Raises:
-        ConfigError: A setting is unknown or refused.
+        ConfigError: a setting is unknown or refused, or a config cannot be read.
     """
-    parsed = _ParsedOnly(application, expand_configs(arguments))
-    settings: dict[str, Any] = yaml.safe_load(parsed.config_text())
-    return settings
+    config, rest = take_configs(arguments)
+    config = lay_over(below or {}, config)
+    try:
+        return parser.parse_args([*(["--config", yaml.safe_dump(config)] if config else []), *rest])
+    except (ArgumentError, TypeError) as error:
+        raise ConfigError(f"{explain(str(error))}\n--help all lists all settings") from error
 
 
-def different_settings(
-    application: Application, run: RunFolder, arguments: Sequence[str]
-) -> list[str]:
-    """Return what a command line would set otherwise than a run did, one text per setting.
-
-    Args:
-        application: What is trained.
-        run: The run folder.
-        arguments: As for `all_settings`.
+def build(parser: ArgumentParser, settings: Namespace, section: str) -> Any:
+    """Make the object of one section, or the trainer's keyword arguments.
 
     Raises:
-        ConfigError: A setting is unknown or refused.
+        ConfigError: a value is refused.
     """
-    ran = all_settings(application, ["--config", str(run.config)])
-    asked = all_settings(application, arguments)
-    names = sorted({*ran, *asked})
+    try:
+        chosen = Namespace(**{section: settings[section]})  # type: ignore[no-untyped-call]
+        return parser.instantiate(chosen)[section]
+    except (ValueError, TypeError, ImportError, MisconfigurationException) as error:
+        if isinstance(error, DepthbalError):
+            raise
+        raise ConfigError(explain(str(error))) from error
+
+
+def task_class(settings: Namespace) -> type[Task]:
+    """Return the class of the task that settings name."""
+    found: type[Task] = locate(settings.model.class_path)  # type: ignore[assignment]
+    return found
+
+
+def differences(parser: ArgumentParser, stored: Path, wanted: Namespace) -> list[str]:
+    """Return in which settings a run's config.yaml is not what is wanted, one text each."""
+    ran = dict(_flat(yaml.safe_load(stored.read_text(encoding="utf-8"))))
+    asked = dict(_flat(plain(parser, wanted)))
+    # settled by the machine where it was left open
+    left = {"trainer.precision"} if asked.get("trainer.precision") is None else set()
+    left |= {"trainer.accelerator"} if asked.get("trainer.accelerator") == "auto" else set()
     return [
         f"{name} {ran.get(name)}, not {asked.get(name)}"
-        for name in names
+        for name in sorted({*ran, *asked} - left)
         if ran.get(name) != asked.get(name)
     ]
 
@@ -82,3 +101,128 @@ def _flat(settings: Any, prefix: str = "") -> list[tuple[str, Any]]:
         return [(prefix, settings)]
     dotted = f"{prefix}." if prefix else ""
     return [pair for key in settings for pair in _flat(settings[key], f"{dotted}{key}")]
+
+
+def plain(parser: ArgumentParser, settings: Namespace) -> dict[str, Any]:
+    """Return settings as config.yaml holds them, paths absolute, so that any folder will do."""
+    settings = settings.clone()
+    settings.pop("config", None)
+    # by way of JSON, which writes an enumeration or a path as its text
+    text = parser.dump(settings, format="json", skip_unset=False, skip_validation=True)
+    content: dict[str, Any] = json.loads(text)
+    task, data = content["model"]["init_args"], content["data"].get("init_args") or {}
+    network = (task.get("model") or {}).get("init_args") or {}
+    # published weights have a name, which may be that of a folder here as well
+    there = ((data, "root", os.path.isdir), (network, "weights", os.path.isfile))
+    for part, name, is_there in (*there, (task, "weights_from", os.path.exists)):
+        if isinstance(part.get(name), str) and is_there(part[name]):
+            part[name] = os.path.abspath(part[name])
+    return content
+
+
+def explain(message: str) -> str:
+    """Return a message of jsonargparse with every line of it once, without its inner life."""
+    noise: tuple[str, ...] = (
+        "Does not validate against",
+        "Subtypes: ",
+        "Errors:",
+        "Given value",
+        "Expected a path",
+    )
+    noise += ("Expected a <class 'NoneType'>",)
+    lines: list[str] = []
+    for line in message.splitlines():
+        fact = line.strip().removeprefix("- ")
+        if fact and not fact.startswith(noise) and fact not in lines:
+            lines.append(fact)
+    return "\n  ".join(lines)
+
+
+# ---- config files ----
+
+
+def find_config(name: str) -> Path:
+    """Return the file of a config: a path, or the name of a shipped one such as ``nyud2/gai``.
+
+    Raises:
+        ConfigError: there is neither.
+    """
+    shipped = Path(str(files("depthbal"))) / "configs"
+    short = name.removeprefix("configs/").removesuffix(".yaml")
+    for path in (Path(name), shipped / f"{short}.yaml"):
+        if path.is_file():
+            return path
+    there = sorted(
+        path.relative_to(shipped).with_suffix("").as_posix() for path in shipped.rglob("*.yaml")
+    )
+    near = [one for one in there if one.startswith(short.split("/")[0] + "/")]
+    raise ConfigError(f"there is no config file {name}; shipped: {', '.join(near or there)}")
+
+
+def read_config(name: str | Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Return a config with what it is a difference to: its ``base:``, beside it or shipped.
+
+    Raises:
+        ConfigError: a file is missing or no YAML, or bases go round in a circle.
+    """
+    path = find_config(str(name))
+    if path.resolve() in above:
+        raise ConfigError(f"{path} is its own base")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path} is not a readable YAML file: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"expected keys and values in {path}, got a {type(content).__name__}")
+    base = content.pop("base", None)
+    if base is None:
+        return content
+    beside = path.parent / str(base)
+    return lay_over(
+        read_config(beside if beside.is_file() else str(base), (*above, path.resolve())), content
+    )
+
+
+def lay_over(base: Mapping[str, Any], difference: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings with others laid over them; another class drops the first one's arguments.
+
+    Example:
+        >>> lay_over({"a": {"class_path": "A", "init_args": {"x": 1}}}, {"a": {"class_path": "B"}})
+        {'a': {'class_path': 'B'}}
+        >>> lay_over({"a": {"x": 1, "y": 2}}, {"a": {"y": 3}})
+        {'a': {'x': 1, 'y': 3}}
+    """
+    out = dict(base)
+    for key, value in difference.items():
+        old = out.get(key)
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            cls = old.get("class_path")
+            value = lay_over(old, value) if value.get("class_path", cls) == cls else value
+        out[key] = value
+    return out
+
+
+def take_configs(arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """Return the configs of a command line laid over each other, and the rest of it."""
+    merged: dict[str, Any] = {}
+    for name in config_names(arguments):
+        merged = lay_over(merged, read_config(name))
+    rest, skip = [], False
+    for argument in arguments:
+        if not skip and argument not in CONFIG_FLAGS and not argument.startswith("--config="):
+            rest.append(argument)
+        skip = argument in CONFIG_FLAGS
+    return merged, rest
+
+
+def config_names(arguments: Sequence[str]) -> list[str]:
+    """Return the configs that a command line names, in their order."""
+    names = []
+    for place, argument in enumerate(arguments):
+        if argument in CONFIG_FLAGS:
+            if place + 1 == len(arguments):
+                raise ConfigError(f"{argument} needs the path or name of a config file")
+            names.append(arguments[place + 1])
+        elif argument.startswith("--config="):
+            names.append(argument.partition("=")[2])
+    return names

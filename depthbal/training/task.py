@@ -1,66 +1,95 @@
-"""The depth task: what one training and one validation step do with images and depth."""
+"""The task of every regression: optimizer, prior, noise, scores, logging and checkpoints."""
 
-from typing import Any, Literal
+import inspect
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, Self, cast
 
-import numpy as np
+import pytorch_lightning as pl
 import torch
-from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
+from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
 from torch import Tensor, nn
 from torch.optim import AdamW
 
-from depthbal.errors import ConfigError
-from depthbal.losses import RegressionLoss
+import depthbal
+from depthbal.checkpoint import (
+    FORMAT,
+    describe_module,
+    find_checkpoint,
+    identity,
+    part_of_state,
+    read_checkpoint,
+)
+from depthbal.data.label_data import LabelData
+from depthbal.errors import CheckpointError, ConfigError
+from depthbal.evaluation import DEPTH, GROUPS, LABEL_TERMS, Label, Scores
+from depthbal.losses import NonFiniteError, RegressionLoss
+from depthbal.losses.noise_guard import guard_noise
+from depthbal.losses.posthoc import BalanceMap
+from depthbal.models.weights import load_exactly
 from depthbal.predictor import Predictor, Readout
-from depthbal.training.compiled_network import CompiledNetwork
-from depthbal.training.masked_loss import masked_loss, match_size
-from depthbal.training.regression_task import Batch, RegressionTask
-from depthbal.training.validation import SELECTION_METRIC, ValidationMetrics
+from depthbal.priors import Histogram
+from depthbal.training.frozen import first_process_first, use_features
+from depthbal.training.noise import depth_noise, noise_facts, noise_values
+from depthbal.training.optimisation import hold_noise_lr, parameter_groups, suit_device
+from depthbal.training.resuming import TrainingError, diverged_message
+
+log = logging.getLogger(__name__)
+
+Batch = dict[str, Any]
+READOUTS = ("raw", "clamped", "mean")
 
 
-class DepthTask(RegressionTask):
-    """Train a depth network with a masked regression loss.
+class Task(pl.LightningModule):
+    """Train and score a network with a regression loss; subclasses say what a batch is.
 
-    The mask is depth >= min_depth, for every loss alike. Before the optimizer exists the training
-    split's histogram gives the loss its prior and the network its initial bias, unless a
-    checkpoint is going to bring both.
+    Before the optimizer exists the training labels give the loss its prior and the network its
+    initial bias, unless a checkpoint is going to bring both. Validation and test are the same pass
+    with a `Scores` each. As it stands the task is for one scalar label per image: batches of
+    ``image`` (B, 3, H, W) and ``label`` (B,), NaN where there is none. A subclass for something
+    else writes `predict` and `target`, seldom `fit_prior`, `training_loss` or `score`.
 
     Args:
-        model: Network from images (B, 3, H, W) to metres (B, 1, h, w). Its weights are kept in the
-            memory layout channels_last; --trainer.precision is bf16-mixed unless given, where the
-            device multiplies bfloat16, else 32-true.
-        criterion: One of our losses by name (GAILoss, BMCLoss, BNILoss, MSELoss), or any module
-            from predictions and targets to a scalar by its full class path.
-        optimizer: Optimizer with its arguments, without parameters. On GPUs Adam and AdamW are
-            fused unless their arguments say how to update (fused, foreach, capturable).
+        model: Network.
+        criterion: One of our losses by name, or any module from predictions and targets to a
+            scalar by its full class path.
+        optimizer: Optimizer with its arguments, without parameters.
         lr_scheduler: Schedule with its arguments, or null for a constant learning rate.
-        noise_lr: Learning rate of a learned noise scale, kept constant and without weight decay.
-        min_depth: Metres below which depth does not count.
-        max_depth: Metres at which the depths end, the validation bins with them. Both limits must
-            be the data's and, where the criterion has one, those of its label_range.
+        noise_lr: Learning rate of a learned noise scale (of its logarithm), kept constant and
+            without weight decay.
         readout: How validation, evaluation and prediction read the network: "mean" (posterior mean
             on the label range), "clamped" or "raw".
-        resize: "target" interpolates predictions of another size than the targets; null makes them
-            an error.
-        compile: Train and validate with torch.compile of the network, which takes minutes at the
-            first steps: an eighth faster on an H100, no gain measured on CPUs. Where it fails, a
-            log line says why and the training goes on without. Checkpoints are the same.
+        weights_from: Run folder or checkpoint whose network this training starts from.
+        weights_checkpoint: Which checkpoint of a run folder: the last, or the best on validation.
+        reset: Names of parts of the network that do not take its weights, such as [head].
+        freeze: Names of parts that are not trained and stay in evaluation mode, normalisation
+            included, such as [backbone].
+        cache_features: Compute what a frozen ``model.backbone`` gives for the images as they are,
+            without augmentation, once, and train ``model.head`` on it.
 
     Raises:
-        ConfigError: Settings that contradict each other or the data.
+        ConfigError: Settings that contradict each other.
 
     Example:
-        >>> import torch
         >>> from depthbal.losses import MSELoss
-        >>> task = DepthTask(nn.Conv2d(3, 1, 1), MSELoss())
-        >>> batch = {"image": torch.zeros(2, 3, 4, 4), "depth": torch.ones(2, 1, 4, 4)}
-        >>> task.compute_loss(batch).shape
+        >>> task = Task(nn.Sequential(nn.Flatten(), nn.Linear(12, 1), nn.Flatten(0)), MSELoss())
+        >>> batch = {"image": torch.zeros(2, 3, 2, 2), "label": torch.ones(2)}
+        >>> task.training_loss(task.predict(batch), batch).shape
         torch.Size([])
     """
 
-    selection_metric = SELECTION_METRIC
-    selection_title = "validation RMSE over bins"
-    validation: ValidationMetrics
-    _compiled: CompiledNetwork | None
+    selection_metric: ClassVar[str] = "val/rmse_bins"
+    """The validation metric that the best epoch has lowest."""
+    selection_title: ClassVar[str] = "validation RMSE over bins"
+    """The same for people, in the line of an epoch."""
+    main_metric: ClassVar[str] = "rmse"
+    """What reports open with."""
+    study_metrics: ClassVar[tuple[str, ...]] = tuple(
+        f"per_bin_mean.{group}.rmse" for group in GROUPS
+    )
+    """What a study's table shows, as paths in metrics.json."""
+    protocols: ClassVar[tuple[str, ...]] = ("default",)
+    """Ways in which a test split can be scored; the first one unless it is said otherwise."""
 
     def __init__(
         self,
@@ -69,77 +98,403 @@ class DepthTask(RegressionTask):
         optimizer: OptimizerCallable = AdamW,
         lr_scheduler: LRSchedulerCallable | None = None,
         noise_lr: float = 1e-2,
-        min_depth: float = 0.7,
-        max_depth: float = 10.0,
         readout: Readout = "mean",
-        resize: Literal["target"] | None = None,
-        compile: bool = False,
+        weights_from: str | None = None,
+        weights_checkpoint: Literal["last", "best"] = "last",
+        reset: Sequence[str] = (),
+        freeze: Sequence[str] = (),
+        cache_features: bool = False,
     ) -> None:
-        # convolutions run up to six times as fast in this layout on a CPU, and faster on a GPU
-        model = model.to(memory_format=torch.channels_last)
-        super().__init__(model, criterion, optimizer, lr_scheduler, noise_lr, readout)
-        # outside the tree of modules: parameters stay the model's own, checkpoints know no compiler
-        object.__setattr__(self, "_compiled", CompiledNetwork(self.model) if compile else None)
-        self.min_depth = min_depth
-        self.max_depth = max_depth
-        self.resize = resize
-        self.validation = ValidationMetrics(max_depth)
+        super().__init__()
+        self.model = model
+        self.criterion = criterion
+        self.make_optimizer = optimizer
+        self.make_lr_scheduler = lr_scheduler
+        self.noise_lr = noise_lr
+        self.readout: Readout = readout
+        self.weights_from, self.weights_checkpoint = weights_from, weights_checkpoint
+        self.reset, self.freeze_parts, self.cache_features = reset, freeze, cache_features
+        for name in (*reset, *freeze):
+            if name not in dict(model.named_modules()):
+                parts = [name for name, _ in model.named_children()]
+                raise ConfigError(f"{type(model).__name__} has no part {name!r}; it has {parts}")
+        for name in freeze:
+            model.get_submodule(name).requires_grad_(False).eval()
+        if cache_features and "backbone" not in freeze:
+            raise ConfigError("cache_features needs a frozen backbone: freeze: [backbone]")
+        self.settings: Mapping[str, Any] = {}  # that the network and the loss were made with
+        self.starts_from_checkpoint = False  # set on resume: prior and weights come from there
+        self.histogram: Histogram | None = None  # of the training labels
+        self.label: Label = DEPTH
+        self.labels: tuple[float, float] | None = None  # between which they lie, from the data
+        self.input_spec: dict[str, Any] = {"short_side": None, "mean": [0.0] * 3, "std": [1.0] * 3}
+        self.validation: Scores | None = None
+        self.test_scores: Scores | None = None
+        self.posthoc: BalanceMap | None = None
+        self.protocol = self.protocols[0]
+        self.mask_seed = 0
+        self.test_facts: dict[str, Any] = {}  # what only the caller knows, for the protocol
+        self._noise_warning: str | None = None
 
-    def check_data(self, data: Any) -> None:
-        """Check that data, task and loss agree on which depths there are.
+    # ---- what a subclass may say ----
 
-        A loss's label range that ends at 10 m would silently cap the predictions for data that
-        reach to 80 m.
+    def predict(self, batch: Batch) -> Tensor:
+        """Return the network's raw output for a batch."""
+        if "features" in batch:
+            return self.model.head(batch["features"])  # type: ignore[no-any-return,operator]
+        return self.model(batch["image"])  # type: ignore[no-any-return]
 
-        Args:
-            data: A data module; limits that it does not have are not compared.
+    def target(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """Return the labels of a batch, and which of them count; None where all do."""
+        return batch["label"], batch["label"].isfinite()
+
+    def check_data(self, data: LabelData) -> None:
+        """Check that data, task and loss agree, before anything is counted or trained.
 
         Raises:
             ConfigError: They contradict; names the settings and what to give.
         """
-        low = float(getattr(data, "min_depth", self.min_depth))
-        high = float(getattr(data, "max_depth", self.max_depth))
-        label_range = getattr(self.criterion, "label_range", None) or (low, high)
-        given = {
-            f"--data.min_depth {low:g}, --data.max_depth {high:g}": (low, high),
-            f"--model.min_depth {self.min_depth:g}, --model.max_depth {self.max_depth:g}": (
-                self.min_depth,
-                self.max_depth,
-            ),
-            f"--model.criterion.label_range [{label_range[0]:g}, {label_range[1]:g}]": label_range,
+
+    def fit_prior(self, data: LabelData) -> None:
+        """Give the loss its prior and the network its initial bias from the training labels."""
+        # one process counts, the others would stream the same files
+        mine = data.train_histogram().to_dict() if self.trainer.is_global_zero else {}
+        self.histogram = Histogram.from_dict(self.trainer.strategy.broadcast(mine))
+        if isinstance(self.criterion, RegressionLoss) and self.criterion.needs_prior:
+            self.criterion.set_prior(self.histogram)
+        if hasattr(self.model, "initialise_bias"):
+            cast(Any, self.model).initialise_bias(self.histogram.mean)
+
+    def training_loss(self, raw: Tensor, batch: Batch) -> Tensor:
+        """Return the loss of a batch, one scalar."""
+        target, mask = self.target(batch)
+        return masked_loss(self.criterion, raw, target, mask)
+
+    def make_scores(self, data: LabelData, split: Literal["val", "test"]) -> Scores:
+        """Return the empty scores of a split: every read-out for the test, one for validation."""
+        facts = self.facts(data) if split == "test" else {}
+        readouts = READOUTS if split == "test" else (self.readout,)
+        return Scores(
+            data.bins(),
+            readouts,
+            self.readout,
+            terms=LABEL_TERMS,
+            label=data.label,
+            main_metric=self.main_metric,
+            protocol=facts,
+        )
+
+    def score(self, batch: Batch, scores: Scores) -> None:
+        """Predict a batch, read it out and add it to scores."""
+        raw = self.predict(batch)
+        target, mask = self.target(batch)
+        predictor = self.predictor()
+        scores.update(
+            predictor.read_out(raw, cast(Any, scores.readouts)),
+            target,
+            mask,
+            batch.get("name"),
+            batch.get("group"),
+            predictor.interval(raw) if len(scores.readouts) > 1 else None,
+            indices=batch.get("index"),
+        )
+
+    def validation_metrics(self, result: dict[str, Any]) -> dict[str, float | None]:
+        """Return what is logged of the validation split, of what `Scores.compute` returns."""
+        main = self.main_metric
+        return {
+            self.selection_metric: result["per_bin_mean"]["overall"][main],
+            "val/rmse": result["overall"]["rmse"],
+            "val/mae": result["overall"]["mae"],
         }
-        if any(not np.allclose(ends, (low, high)) for ends in given.values()):
-            raise ConfigError(
-                f"these depth limits contradict each other: {'; '.join(given)}; give all of them "
-                f"the limits of the data, such as --model.min_depth {low:g} --model.max_depth "
-                f"{high:g} --model.criterion.label_range '[{low:g}, {high:g}]'"
-            )
+
+    def result(self, scores: Scores) -> dict[str, Any]:
+        """Return what metrics.json holds besides `Scores.result`."""
+        return {}
 
     def label_range(self) -> tuple[float, float]:
-        """Return the depths in metres between which the labels lie."""
-        own = getattr(self.criterion, "label_range", None)
-        return own or (self.min_depth, self.max_depth)
+        """Return the ends between which labels lie: the loss's, else the data's."""
+        ends = getattr(self.criterion, "label_range", None) or self.labels
+        if ends is None and self.histogram is not None:
+            ends = float(self.histogram.edges[0]), float(self.histogram.edges[-1])
+        if ends is None:
+            raise ConfigError("expected a loss with a label_range where there are no data")
+        return ends
 
-    @property
-    def network(self) -> nn.Module:
-        """The network as training and validation call it: `model`, or that compiled."""
-        return self.model if self._compiled is None else self._compiled
+    # ---- before training and test ----
 
-    def targets(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return depth (B, 1, h, w) in metres and the mask of the pixels that count."""
-        target = batch["depth"]
-        return target, target >= self.min_depth
+    def setup(self, stage: str) -> None:
+        """Take from the data what the training, or the test, needs."""
+        data = getattr(self.trainer, "datamodule", None)
+        if not isinstance(data, LabelData):
+            return
+        self.label = data.label
+        if stage == "fit":
+            self.input_spec = data.input_spec()
+            self.prepare(data)
+            if not self.starts_from_checkpoint:
+                self.fit_prior(data)
+            if data.val_set is not None:
+                self.validation = self.make_scores(data, "val")
+        elif stage == "test":
+            if self.histogram is not None:
+                data.histogram = self.histogram  # shots are those of the training
+            self.test_scores = self.make_scores(data, "test")
 
-    def compute_loss(self, batch: Batch) -> Tensor:
-        """Return the loss of a batch of image (B, 3, H, W) and depth (B, 1, h, w) in metres."""
-        target, mask = self.targets(batch)
-        preds = match_size(self.network(batch["image"]), target, self.resize)
-        return masked_loss(self.criterion, preds, target, mask)
+    def prepare(self, data: LabelData) -> None:
+        """Take the weights of another run, and put features in the place of images."""
+        if self.weights_from is not None and not self.starts_from_checkpoint:
+            self.take_weights(self.weights_from)
+        if self.cache_features:
+            with first_process_first(self.trainer):
+                use_features(
+                    data, self.model.get_submodule("backbone"), self.trainer.strategy.root_device
+                )
+
+    def take_weights(self, path: str) -> None:
+        """Load the network of another run, but for the parts that are `reset`.
+
+        Raises:
+            CheckpointError: It trained another network.
+        """
+        file = find_checkpoint(path, self.weights_checkpoint)
+        content = read_checkpoint(file)
+        theirs = identity(content["depthbal"]["model"])
+        mine = identity(describe_module(self.model, self.settings.get("model")))
+        if theirs != mine:
+            raise CheckpointError(
+                f"{file} holds {theirs}, this training has {mine}; give it the same network, or "
+                "another --model.weights_from"
+            )
+        state = part_of_state(content["state_dict"], "model.")
+        own = self.model.state_dict()
+        fresh = tuple(f"{part}." for part in self.reset)
+        load_exactly(
+            self.model,
+            {k: own[k] if k.startswith(fresh) else v for k, v in state.items()},
+            str(file),
+        )
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of everything but frozen parts, which stay in evaluation mode."""
+        super().train(mode)
+        for name in self.freeze_parts:
+            self.model.get_submodule(name).eval()
+        return self
+
+    def predictor(self) -> Predictor:
+        """Return the network with its read-outs, for batches of this task."""
+        predictor = Predictor(
+            self.model, self.criterion, self.input_spec, self.readout, posthoc=self.posthoc
+        )
+        if self.posthoc is not None:
+            predictor.label_range = self.posthoc.label_range
+        return predictor
+
+    def facts(self, data: LabelData) -> dict[str, Any]:
+        """Return the protocol's entries about weights, noise and data."""
+        noise = {} if self.posthoc is not None else noise_facts(self.criterion)
+        return {**self.test_facts, **noise, "data": data.describe_test()}
+
+    # ---- optimisation ----
+
+    def configure_optimizers(self) -> Any:
+        """Return the optimizer over two parameter groups, and the schedule of the first."""
+        noise = (
+            self.criterion.noise_parameters() if isinstance(self.criterion, RegressionLoss) else []
+        )
+        groups = parameter_groups(self.parameters(), noise, self.noise_lr)
+        trainer = self._trainer  # None where the task is used without one
+        # a fused optimizer undoes the scaling of float16 gradients itself, so none can be clipped
+        clips_scaled = (
+            trainer is not None and trainer.precision == "16-mixed" and trainer.gradient_clip_val
+        )
+        optimizer = suit_device(self.make_optimizer(groups), may_fuse=not clips_scaled)
+        if self.make_lr_scheduler is None:
+            return optimizer
+        scheduler = self.make_lr_scheduler(optimizer)
+        hold_noise_lr(optimizer, self.noise_lr)
+        schedule = {"scheduler": scheduler, "interval": getattr(scheduler, "interval", "epoch")}
+        if isinstance(scheduler, ReduceLROnPlateau):
+            schedule["monitor"] = scheduler.monitor
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    def on_train_start(self) -> None:
+        """Check the noise, and tell schedules that want it how many steps the training has."""
+        self.guard_noise()
+        for config in self.trainer.lr_scheduler_configs:
+            if hasattr(config.scheduler, "set_total_steps"):
+                steps = self.trainer.estimated_stepping_batches
+                if steps == float("inf"):
+                    raise ConfigError(
+                        f"{type(config.scheduler).__name__} needs a training of known length; "
+                        "set --trainer.max_epochs or --trainer.max_steps"
+                    )
+                config.scheduler.set_total_steps(int(steps))
+                hold_noise_lr(config.scheduler.optimizer, self.noise_lr)
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any | None) -> None:
+        """Step the schedule, from which the noise scale is exempt."""
+        super().lr_scheduler_step(scheduler, metric)
+        hold_noise_lr(scheduler.optimizer, self.noise_lr)
+
+    def guard_noise(self) -> None:
+        """Keep a noise scale that follows the prediction where every label can be predicted.
+
+        It moves a little in every step, so it is looked at before every validation and checkpoint.
+        """
+        if depth_noise(self.criterion) is None:
+            return
+        message = guard_noise(self.criterion, self.histogram, self.label_range())
+        if message is not None and message != self._noise_warning:
+            log.warning("Noise: %s", message)
+        self._noise_warning = message
+
+    def on_validation_epoch_start(self) -> None:
+        """Check the noise that validation reads the network with."""
+        self.guard_noise()
+
+    def on_train_epoch_end(self) -> None:
+        """Check the noise that the checkpoint will hold, and log it where it is no single sigma."""
+        self.guard_noise()
+        noise = depth_noise(self.criterion)
+        if noise is not None:
+            values = noise_values(noise, self.label_range())
+            self.log_dict({f"train/noise_{key}": value for key, value in values.items()})
+
+    # ---- steps ----
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the loss, and log it for the epoch's mean."""
+        try:
+            loss = self.training_loss(self.predict(batch), batch)
+        except NonFiniteError as error:
+            raise TrainingError(diverged_message(self.trainer, str(error))) from error
+        size = len(next(iter(batch.values())))
+        # our losses are scaled so that their mean over processes is that of the joined batch
+        self.log(
+            "train/loss_epoch",
+            loss,
+            prog_bar=True,
+            on_step=False,
+            on_epoch=True,
+            batch_size=size,
+            sync_dist=True,
+        )
+        sigma = getattr(self.criterion, "noise_sigma", None)
+        if sigma is not None:
+            self.log("train/noise_sigma", sigma, batch_size=size)
+        return loss
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Log the loss of every `log_every_n_steps`-th step.
+
+        Reading a number stalls a GPU, and Lightning reads what the progress bar shows, and waits
+        for the other processes, at every step. So other steps log nothing, and what is logged is a
+        number on the CPU.
+        """
+        every, step = cast(Any, self.trainer).log_every_n_steps, self.trainer.global_step
+        if not (self.trainer.should_stop or (every > 0 and step % every == 0)):
+            return
+        loss = outputs["loss"] * self.trainer.accumulate_grad_batches  # Lightning divided it
+        loss = self.trainer.strategy.reduce(loss, reduce_op="mean")
+        self.log("train/loss_step", loss.cpu(), prog_bar=True, on_step=True, on_epoch=False)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Compare the read-out at the targets' own size."""
-        target, mask = self.targets(batch)
-        predictor = Predictor(self.network, self.criterion, self.input_spec, self.readout)
-        size = (target.shape[-2], target.shape[-1])
-        maps = predictor.predict_maps(batch["image"], size, (self.readout,))
-        self.validation.update(maps[self.readout], target, mask)
+        """Score a batch."""
+        if self.validation is not None:
+            self.score(batch, self.validation)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the validation split's metrics, reduced over processes already."""
+        if self.validation is None:
+            return
+        for name, value in self.validation_metrics(self.validation.compute()).items():
+            if value is not None:
+                self.log(name, value, prog_bar=name == self.selection_metric, sync_dist=True)
+        self.validation.reset()
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Score a batch in full precision."""
+        with torch.autocast(self.device.type, enabled=False):
+            self.score(batch, cast(Scores, self.test_scores))
+
+    def on_test_epoch_end(self) -> None:
+        """Join the scores of all processes."""
+        cast(Scores, self.test_scores).compute()
+
+    # ---- checkpoints ----
+
+    def describe(self) -> dict[str, Any]:
+        """Return the entry ``checkpoint["depthbal"]``, of plain types only."""
+        ends = getattr(self.criterion, "label_range", None)
+        return {
+            "format": FORMAT,
+            "version": depthbal.__version__,
+            "model": describe_module(self.model, self.settings.get("model")),
+            "criterion": describe_module(self.criterion, self.settings.get("criterion")),
+            "input": self.input_spec,
+            "readout": self.readout,
+            "label": [self.label.name, self.label.unit],
+            "label_range": None if ends is None else [float(end) for end in ends],
+            "histogram": None if self.histogram is None else self.histogram.to_dict(),
+        }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what is needed to open the checkpoint without Lightning and config."""
+        checkpoint["depthbal"] = self.describe()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Check that the checkpoint is this network's and this loss's; take its histogram.
+
+        Raises:
+            CheckpointError: It is another's.
+        """
+        found, own = checkpoint.get("depthbal"), self.describe()
+        if not isinstance(found, dict):
+            raise CheckpointError(
+                "the checkpoint was not written by depthbal: it has no such entry"
+            )
+        differences = [
+            f"its {part} is {theirs}, this training's is {mine}"
+            for part, theirs, mine in (
+                ("model", identity(found["model"]), identity(own["model"])),
+                ("criterion", found["criterion"]["class_path"], own["criterion"]["class_path"]),
+            )
+            if theirs != mine
+        ]
+        if differences:
+            raise CheckpointError(
+                f"the checkpoint belongs to another training: {'; '.join(differences)}"
+            )
+        if found["histogram"] is not None:
+            self.histogram = Histogram.from_dict(found["histogram"])
+
+
+def masked_loss(criterion: nn.Module, preds: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
+    """Return the loss over the labels that count.
+
+    Our losses, and any module whose ``forward`` has an argument ``mask``, get it. Other modules,
+    such as ``torch.nn.L1Loss``, get what counts as two vectors; without any their loss is 0 with a
+    gradient path.
+
+    Args:
+        criterion: Module from predictions and targets to a scalar.
+        preds: Predictions in label units.
+        target: Labels, the same shape.
+        mask: bool, the same shape; True counts.
+
+    Example:
+        >>> target = torch.tensor([[[[0.0, 2.0]]]])
+        >>> masked_loss(nn.L1Loss(), torch.ones(1, 1, 1, 2), target, target > 0).item()
+        1.0
+    """
+    takes_mask = "mask" in inspect.signature(criterion.forward).parameters
+    if isinstance(criterion, RegressionLoss) or takes_mask:
+        return criterion(preds, target, mask)  # type: ignore[no-any-return]
+    if mask is None:
+        return criterion(preds.float(), target)  # type: ignore[no-any-return]
+    counted = preds[mask]
+    if not len(counted):
+        return preds.sum() * 0.0
+    return criterion(counted.float(), target[mask])  # type: ignore[no-any-return]

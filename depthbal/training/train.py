@@ -1,165 +1,235 @@
-"""The training command: parse, train, evaluate, say where everything is."""
+"""A training from its settings to its report."""
 
-import argparse
-import json
+import os
 import sys
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
+import yaml
+from jsonargparse import ArgumentParser, Namespace
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning import Trainer
-from rich.console import Console
+from lightning_utilities.core.rank_zero import rank_zero_only
+from pytorch_lightning import Trainer, seed_everything
+from pytorch_lightning.callbacks import ProgressBar
 
 from depthbal.checkpoint import read_checkpoint
-from depthbal.errors import ConfigError, DepthbalError, RunFolderError
-from depthbal.priors.files import write_json
-from depthbal.reports import write_report
-from depthbal.training.application import Application
-from depthbal.training.cli import TrainCLI
-from depthbal.training.configs import expand_configs, last_config
-from depthbal.training.depth import DEPTH
-from depthbal.training.run_logger import drop_rows_from
-from depthbal.training.runs import RunFolder
-from depthbal.training.tables import duration_text
-from depthbal.training.versions import (
-    EARLIER,
-    collect_versions,
+from depthbal.data.label_data import LabelData
+from depthbal.errors import ConfigError
+from depthbal.io import replacing, show_progress, write_json
+from depthbal.training.callbacks import run_callbacks
+from depthbal.training.evaluate import save_evaluation
+from depthbal.training.optimisation import default_precision, usable_accelerator
+from depthbal.training.resuming import AtomicCheckpointIO, RunLogger, drop_rows_from
+from depthbal.training.runs import (
+    RunFolder,
+    claim_run_folder,
     earlier_sessions,
+    free_folder,
+    require_claimable,
+    run_name,
+    run_record,
     with_duration,
 )
+from depthbal.training.settings import build, config_names, make_parser, parse, plain
+from depthbal.training.task import Task
+
+RUN_VARIABLE = "DEPTHBAL_RUN"  # tells processes that Lightning starts which folder the first took
 
 
 def train(
-    arguments: Sequence[str], default_config: Path, application: Application = DEPTH
-) -> RunFolder:
-    """Train, evaluate the last epoch, print the result, and return the run folder.
+    arguments: Sequence[str],
+    out: str | None = None,
+    overwrite: bool = False,
+    resume: str | None = None,
+    config: Mapping[str, Any] | None = None,
+) -> tuple[RunFolder, dict[str, Any] | None]:
+    """Train, evaluate the last epoch, and write both into a run folder.
 
     Args:
-        arguments: The command line: ``--config FILE``, any setting as ``--section.key VALUE``,
-            ``--out DIR``, ``--overwrite``; or ``--resume RUN`` with settings of trainer and data.
-        default_config: What runs without ``--config``.
-        application: What is trained.
+        arguments: ``--config NAME`` and any setting as ``--section.key VALUE``; with ``resume``
+            settings of trainer and data.
+        out: The run folder; None takes a new one in ``runs``, named by the config.
+        overwrite: Whether a run that is there may be deleted first.
+        resume: A run folder to go on with, in place.
+        config: The content of a config, below all others.
+
+    Returns:
+        The run folder, and the content of its metrics.json: None of a development run, and in
+        every process but the first.
 
     Raises:
         DepthbalError: Whatever the user can mend: settings, data, an existing run folder.
     """
     started = time.monotonic()
-    resumed, arguments = _take_resume(arguments)
-    cli = TrainCLI(application, _with_config(arguments, resumed, default_config), resumed)
-    run = cli.run_folder
-    step = _resumed_step(run, cli) if resumed else None
-    versions = collect_versions(cli.config.seed_everything, _device_name(cli.trainer))
-    if cli.trainer.is_global_zero:
-        cli.datamodule.prepare_data()
-        cli.datamodule.setup("fit")  # bad data must not leave a run folder behind
-        cli.model.check_data(cli.datamodule)
-        cli.model.check_callbacks(cli.trainer.callbacks)  # type: ignore[attr-defined]
-        if step is None and hasattr(cli.datamodule, "train_histogram"):
+    parser = make_parser()
+    if resume is None:
+        settings = parse(parser, arguments, config)
+        run = _choose_folder(arguments, out, overwrite)
+    else:
+        run = RunFolder(resume)
+        settings = parse(parser, _resumable(run, arguments), _read_config(run))
+    _settle(settings)
+    if settings.seed_everything is not False:  # True draws one
+        seed = None if settings.seed_everything is True else settings.seed_everything
+        settings.seed_everything = seed_everything(seed, workers=True, verbose=False)
+    data, task = _build(parser, settings, run)
+    trainer = _trainer(parser, settings, run, task)
+    step = None if resume is None else _resumed_step(run, task, trainer)
+    record = run_record(settings.seed_everything, _device_name(trainer))
+    if trainer.is_global_zero:
+        data.prepare_data()
+        data.setup("fit")  # bad data must not leave a run folder behind
+        task.check_data(data)
+        if step is None:
             # counted before there are other processes: an error here must not leave them waiting
-            cli.datamodule.train_histogram()
-        versions["data"] = cli.datamodule.describe()
-        if resumed:
-            versions[EARLIER] = _earlier_sessions(run, versions["data"])
-        cli.claim_folder(versions)
-        print(f"Run folder: {run.path}")
-        if step is not None:
-            drop_rows_from(run.metrics_csv, step)
-        elif resumed:
-            print(f"{run.path} has no checkpoint yet; training starts from the beginning")
-            run.metrics_csv.unlink(missing_ok=True)
-    _fit(cli, None if step is None else run.checkpoint("last"))
+            data.train_histogram()
+        record["data"] = data.describe()
+        _claim(run, parser, settings, record, overwrite, resume is not None, step)
+    _fit(trainer, task, data, None if step is None else run.checkpoint("last"))
+    result = None
+    if not settings.trainer.fast_dev_run:  # a development run leaves no checkpoint to evaluate
+        task.test_facts = {"checkpoint": "last", "epochs": _epochs(run)}
+        trainer.test(task, datamodule=data, verbose=False)
+        if trainer.is_global_zero:
+            result = save_evaluation(task, data, run.path)
+            seconds = time.monotonic() - started
+            write_json(run.record, with_duration(run.read_record(), seconds))
     if dist.is_available() and dist.is_initialized():
-        dist.destroy_process_group()  # the evaluation is one process's work
-    if not cli.trainer.is_global_zero or cli.config.trainer.fast_dev_run:
-        return run  # a development run leaves no checkpoint to evaluate
-    device = cli.trainer.strategy.root_device
-    metrics = application.evaluate(run, cli.model, cli.datamodule, "last", device)
-    seconds = time.monotonic() - started
-    write_json(run.versions, with_duration(versions, seconds))
-    console = Console()
-    application.show(console, metrics)
-    console.print(f"Training and evaluation took {duration_text(seconds)}.", highlight=False)
-    report = _write_report(run)
-    if report is not None:
-        console.print(f"Report: {report}", highlight=False, soft_wrap=True)
-    console.print(f"Run folder: {run.path}", highlight=False, soft_wrap=True)
-    return run
+        dist.destroy_process_group()
+    return run, result
 
 
-def _write_report(run: RunFolder) -> Path | None:
-    """Write the run's report; a report that cannot be written spoils no training."""
-    try:
-        return write_report([run.path], run.report)
-    except Exception as error:  # whatever it is, the training's result stands
-        kind = "" if isinstance(error, DepthbalError | OSError) else f"{type(error).__name__}: "
-        warnings.warn(f"no report was written: {kind}{error}", stacklevel=2)
-        return None
+# ---- settings and objects ----
 
 
-def _fit(cli: TrainCLI, checkpoint: Path | None) -> None:
-    try:
-        cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=checkpoint)
-    except MisconfigurationException as error:
-        raise ConfigError(str(error)) from error
-    except RuntimeError as error:  # of any kind; that of EarlyStopping is a setting to mend
-        if "conditioned on metric" not in str(error):
-            raise
-        raise ConfigError(f"--trainer.callbacks: {error}") from error
-    except SystemExit as error:  # how Lightning ends after Ctrl-C
-        command = cli.application.resume_command(cli.run_folder.path)
-        print(f"stopped; continue with: {command}", file=sys.stderr)
-        raise KeyboardInterrupt from error
+def _read_config(run: RunFolder) -> dict[str, Any]:
+    run.require_run()
+    return dict(yaml.safe_load(run.config.read_text(encoding="utf-8")))
 
 
-def _take_resume(arguments: Sequence[str]) -> tuple[RunFolder | None, list[str]]:
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    parser.add_argument("--resume")
-    try:
-        known, rest = parser.parse_known_args(arguments)
-    except argparse.ArgumentError as error:
-        raise ConfigError(str(error)) from error
-    if known.resume is None:
-        return None, rest
-    for flag in rest:
+def _resumable(run: RunFolder, arguments: Sequence[str]) -> Sequence[str]:
+    """Refuse what cannot be changed in the middle of a training, and runs without one."""
+    for flag in arguments:
         if flag.startswith("-") and not flag.startswith(("--trainer.", "--data.")):
             raise ConfigError(
                 f"--resume continues the training as it was, in place; of {flag} and the like only "
                 "--trainer.KEY and --data.KEY can be changed"
             )
-    run = RunFolder(Path(known.resume))
     run.require_run()
-    _refuse_converted(run)
-    return run, rest
-
-
-def _refuse_converted(run: RunFolder) -> None:
-    """Refuse a published checkpoint as a run: it has no training to continue."""
-    source = _read_versions(run).get("converted_from")
+    source = run.read_record().get("converted_from")
     if source is not None:
         raise ConfigError(
             f"{run.path} was converted from the published checkpoint {source}: it can be evaluated "
             "and predicts, but holds no training to continue. For a new training that starts from "
-            "its weights: tools/train.py --config configs/nyud2/mse.yaml "
-            f"--model.model.init_args.weights {source} --data.root FOLDER"
+            f"its weights: --config nyud2/mse --model.model.weights {source} --data.root FOLDER"
+        )
+    return arguments
+
+
+def _settle(settings: Namespace) -> None:
+    """Put the precision that this machine takes where none is given, also in config.yaml.
+
+    The result depends on it, so a run is repeated and resumed with the same.
+    """
+    trainer = settings.trainer
+    trainer.accelerator = usable_accelerator(str(trainer.accelerator))
+    trainer.precision = trainer.precision or default_precision(str(trainer.accelerator))
+    limit = trainer.limit_test_batches
+    if limit is not None and not (isinstance(limit, float) and limit == 1):  # 1 is one batch
+        raise ConfigError(
+            f"--trainer.limit_test_batches {limit} is not possible: a result is always that of the "
+            "whole test split, so that results compare; fewer test images are other data"
         )
 
 
-def _with_config(
-    arguments: list[str], resumed: RunFolder | None, default_config: Path
-) -> list[str]:
-    if resumed is not None:
-        arguments = ["--config", str(resumed.config), *arguments]
-    elif last_config(arguments) is None:
-        arguments = ["--config", str(default_config), *arguments]
-    return expand_configs(arguments)
+def _build(parser: ArgumentParser, settings: Namespace, run: RunFolder) -> tuple[LabelData, Task]:
+    """Make data and task; the data first, before a network's weights are downloaded."""
+    data: LabelData = build(parser, settings, "data")
+    data.check_root()
+    network = (settings.model.init_args.get("model") or {}).get("init_args") or {}
+    if run.checkpoint("last").is_file() and "weights" in network:
+        settings = settings.clone()  # the checkpoint brings them
+        settings.model.init_args.model.init_args.weights = None
+    task: Task = build(parser, settings, "model")
+    task.settings = plain(parser, settings)["model"]["init_args"]
+    return data, task
 
 
-def _resumed_step(run: RunFolder, cli: TrainCLI) -> int | None:
+def _trainer(parser: ArgumentParser, settings: Namespace, run: RunFolder, task: Task) -> Trainer:
+    """Make a trainer that logs and saves into the run folder."""
+    given = dict(build(parser, settings, "trainer"))
+    bars = [one for one in _as_list(given["callbacks"]) if isinstance(one, ProgressBar)]
+    own_bar = given["enable_progress_bar"] is not False and not bars and show_progress()
+    given |= {
+        "logger": [RunLogger(run.path), *_as_list(given["logger"])],
+        "plugins": [AtomicCheckpointIO(), *_as_list(given["plugins"])],
+        "callbacks": [*run_callbacks(run, type(task), own_bar), *_as_list(given["callbacks"])],
+        "default_root_dir": run.path,
+        "enable_progress_bar": bool(bars) or own_bar,
+        "enable_model_summary": bool(given["enable_model_summary"]),
+    }
+    try:
+        return Trainer(**given)
+    except (ValueError, TypeError, MisconfigurationException) as error:
+        raise ConfigError(f"--trainer: {error}") from error
+
+
+def _choose_folder(arguments: Sequence[str], out: str | None, overwrite: bool) -> RunFolder:
+    if getattr(rank_zero_only, "rank", 0):
+        path = out or os.environ.get(RUN_VARIABLE)
+        if path is None:
+            raise ConfigError("several processes must agree on the run folder; give --out DIR")
+        return RunFolder(path)
+    if out:
+        require_claimable(Path(out), overwrite)
+    else:
+        names = config_names(arguments)
+        out = str(free_folder(Path("runs"), run_name(names[-1]) if names else "train"))
+    os.environ[RUN_VARIABLE] = os.path.abspath(out)
+    return RunFolder(out)
+
+
+def _claim(
+    run: RunFolder,
+    parser: ArgumentParser,
+    settings: Namespace,
+    record: dict[str, Any],
+    overwrite: bool,
+    resumed: bool,
+    step: int | None,
+) -> None:
+    """Make the run folder, or note another session in it."""
+    if resumed:
+        previous = run.read_record()
+        known, found = ((one.get("data") or {}).get("fingerprint") for one in (previous, record))
+        if known not in (None, found):
+            warnings.warn(
+                f"the training data are not those that {run.path} was started with (fingerprint "
+                f"{found}, then {known}); the training goes on with the new ones, but its prior "
+                "and its shots stay those of the old ones",
+                stacklevel=2,
+            )
+        record["earlier_sessions"] = earlier_sessions(previous)
+    else:
+        claim_run_folder(run.path, overwrite)
+    with replacing(run.config) as temporary:
+        text = yaml.safe_dump(plain(parser, settings), sort_keys=False, allow_unicode=True)
+        temporary.write_text(text, encoding="utf-8")
+    write_json(run.record, record)
+    print(f"Run folder: {run.path}")
+    if step is not None:
+        drop_rows_from(run.metrics_csv, step)
+    elif resumed:
+        print(f"{run.path} has no checkpoint yet; training starts from the beginning")
+        run.metrics_csv.unlink(missing_ok=True)
+
+
+def _resumed_step(run: RunFolder, task: Task, trainer: Trainer) -> int | None:
     """Return the step to continue from; None where the first epoch was never finished.
 
     Nothing in the run folder changes before this: what cannot be resumed stays as it is.
@@ -171,42 +241,46 @@ def _resumed_step(run: RunFolder, cli: TrainCLI) -> int | None:
     if not path.is_file():
         return None
     content = read_checkpoint(path)
-    cli.model.on_load_checkpoint(content)
-    done, wanted = int(content["epoch"]) + 1, cli.trainer.max_epochs
-    if wanted is not None and 0 < wanted <= done and run.metrics().is_file():
+    task.on_load_checkpoint(content)
+    done, wanted = int(content["epoch"]) + 1, trainer.max_epochs
+    if wanted is not None and 0 < wanted <= done and run.metrics.is_file():
         raise ConfigError(
             f"{run.path} is complete ({done} of {wanted} epochs, evaluated); to train on, give a "
             f"larger --trainer.max_epochs than {wanted}"
         )
-    cli.model.starts_from_checkpoint = True
+    task.starts_from_checkpoint = True
     return int(content["global_step"])
 
 
-def _earlier_sessions(run: RunFolder, data: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the earlier sessions of a run, after warning where the data have changed since."""
-    previous = _read_versions(run)
-    known = (previous.get("data") or {}).get("fingerprint")
-    if known not in (None, data["fingerprint"]):
-        warnings.warn(
-            f"the training data are not those that {run.path} was started with (fingerprint "
-            f"{data['fingerprint']}, then {known}); the training goes on with the new ones, but "
-            "its prior and its shots stay those of the old ones",
-            stacklevel=2,
-        )
-    return earlier_sessions(previous)
+# ---- the training itself ----
 
 
-def _read_versions(run: RunFolder) -> dict[str, Any]:
-    """Return what a run was made with."""
+def _fit(trainer: Trainer, task: Task, data: LabelData, checkpoint: Path | None) -> None:
     try:
-        versions = json.loads(run.versions.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise RunFolderError(f"{run.versions} is damaged ({error})") from error
-    if not isinstance(versions, dict):
-        raise RunFolderError(f"{run.versions} is damaged (it holds no keys and values)")
-    return versions
+        trainer.fit(task, datamodule=data, ckpt_path=checkpoint)
+    except MisconfigurationException as error:
+        raise ConfigError(str(error)) from error
+    except RuntimeError as error:  # of any kind; that of EarlyStopping is a setting to mend
+        if "conditioned on metric" not in str(error):
+            raise
+        raise ConfigError(f"--trainer.callbacks: {error}") from error
+    except SystemExit as error:  # how Lightning ends after Ctrl-C
+        path = trainer.default_root_dir
+        print(f"stopped; continue with: depthbal train --resume {path}", file=sys.stderr)
+        raise KeyboardInterrupt from error
+
+
+def _epochs(run: RunFolder) -> int:
+    path = run.checkpoint("last")
+    return int(read_checkpoint(path)["epoch"]) + 1 if path.is_file() else 0
 
 
 def _device_name(trainer: Trainer) -> str:
     device = trainer.strategy.root_device
     return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+
+
+def _as_list(value: Any) -> list[Any]:
+    if value is None or isinstance(value, bool):
+        return []
+    return list(value) if isinstance(value, (list, tuple)) else [value]

@@ -1,0 +1,5 @@
+"""``python -m depthbal COMMAND ...``."""
+
+from depthbal.commands import main
+
+raise SystemExit(main())

@@ -1,0 +1,189 @@
+"""What the data of every application share: splits, labels, seeds, workers and loaders."""
+
+import logging
+import os
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import torch
+from pytorch_lightning import LightningDataModule
+from pytorch_lightning.utilities import rank_zero_only
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from depthbal.data.loader import LateLoader, single_threaded
+from depthbal.data.sampler import EpochSampler, ShardSampler
+from depthbal.errors import ConfigError
+from depthbal.evaluation import DEPTH, Label, LabelBins
+from depthbal.priors import Histogram
+
+announce = rank_zero_only(logging.getLogger("depthbal.data").info)
+
+_MAX_WORKERS = 8
+
+Split = Literal["train", "val", "test"]
+
+
+class LabelData(LightningDataModule):
+    """Feed training, validation and test samples in batches that depend on seed and epoch alone.
+
+    A subclass says what there is: `dataset`, `labels` and `bins`. Items of its data sets are
+    dictionaries with "index", and for reports "name" and "group" (what is resampled together);
+    they are addressed by ``(epoch, index)`` in training and by ``index`` elsewhere, -1 meaning a
+    sample that counts nowhere (see `SeededDataset`, `EpochSampler` and `ShardSampler`).
+
+    Args:
+        batch_size: samples per batch and process.
+        num_workers: loader processes; -1 chooses one per CPU up to 8, and none on a single CPU.
+        seed: of shuffling.
+
+    Raises:
+        ConfigError: a batch size below 1.
+    """
+
+    label: Label = DEPTH
+    """What is predicted; its range, where there is one, is that of the default histogram."""
+    histogram: Histogram | None = None
+    """Of the training labels; that of a run, where the data are those of one."""
+
+    train_set: Any
+    val_set: Any
+    test_set: Any
+
+    def __init__(self, batch_size: int = 16, num_workers: int = -1, seed: int = 0) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise ConfigError(f"expected batch_size of at least 1, got {batch_size}")
+        self.batch_size = batch_size
+        self.num_workers = num_workers if num_workers >= 0 else automatic_workers()
+        self.seed = seed
+        self.train_set = self.val_set = self.test_set = None
+
+    # ---- what a subclass says ----
+
+    def dataset(self, split: Split) -> Dataset[Any] | None:
+        """Return the samples of a split; None where there is no such split.
+
+        Raises:
+            DataError: files are missing, damaged or plainly wrong; names the first.
+        """
+        raise NotImplementedError
+
+    def labels(self, split: Split) -> Iterable[Tensor]:
+        """Yield all labels of a split that count, in label units, in tensors of any shape."""
+        raise NotImplementedError
+
+    def bins(self) -> LabelBins:
+        """Return the bins and shots of the evaluation."""
+        raise NotImplementedError
+
+    def check_root(self) -> None:
+        """Check, within moments, that there is something where the data should be.
+
+        Called before a network is built, which may have to be downloaded; `setup` checks the rest.
+
+        Raises:
+            DataError: there is not; names the place and the setting.
+        """
+
+    # ---- what follows ----
+
+    def setup(self, stage: str | None = None) -> None:
+        """Build the splits that are missing; only the test split for stage "test"."""
+        splits: tuple[Split, ...] = ("test",) if stage == "test" else ("test", "train", "val")
+        for split in splits:
+            if getattr(self, f"{split}_set") is None:
+                setattr(self, f"{split}_set", self.dataset(split))
+
+    def train_histogram(self) -> Histogram:
+        """Return the histogram of the training labels: 100 bins over the label's range.
+
+        Raises:
+            ConfigError: the label has no range.
+        """
+        if self.histogram is None:
+            if self.label.range is None:
+                raise ConfigError(f"{type(self).__name__}.label needs a range for its histogram")
+            low, high = self.label.range
+            self.histogram = Histogram.regular(low, high, (high - low) / 100)
+            for labels in self.labels("train"):
+                self.histogram.update(labels)
+        return self.histogram
+
+    def fingerprint(self) -> str | None:
+        """Return a digest of the training data, or None where nobody takes one."""
+        return None
+
+    def describe(self) -> dict[str, Any]:
+        """Return, JSON-able, what the data are; "images" per split, "fingerprint" of training."""
+        sets = {"train": self.train_set, "val": self.val_set, "test": self.test_set}
+        return {
+            "class": type(self).__name__,
+            "label": self.label.name,
+            "unit": self.label.unit,
+            "images": {split: None if data is None else len(data) for split, data in sets.items()},
+            "seed": self.seed,
+            "fingerprint": self.fingerprint() if self.train_set is not None else None,
+        }
+
+    def describe_test(self) -> dict[str, Any]:
+        """Return what the test data are; the training split need not be there."""
+        facts = self.describe()
+        facts["images"] = facts["images"]["test"]
+        facts.pop("fingerprint")
+        return facts
+
+    def input_spec(self) -> dict[str, Any]:
+        """Return how an image must be prepared for a network trained on these data."""
+        return {"short_side": None, "mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]}
+
+    def train_dataloader(self) -> "DataLoader[Any]":
+        """Return the shuffled training loader; a last batch of a single sample is left out."""
+        train = self._require(self.train_set, "training")
+        sampler = EpochSampler(train, seed=self.seed)
+        single = len(sampler) > self.batch_size > 1 and len(sampler) % self.batch_size == 1
+        if single:  # batch normalisation has no variance over one sample
+            announce(
+                f"Every epoch leaves out 1 of {len(sampler)} samples (another one each time): "
+                f"batches of {self.batch_size} would end with a batch of one"
+            )
+        return self._loader(train, sampler, drop_last=single)
+
+    def val_dataloader(self) -> "DataLoader[Any] | list[DataLoader[Any]]":
+        """Return the validation loader in order; an empty list without a validation split."""
+        if self.val_set is None:
+            self._require(self.train_set, "validation")
+            return []
+        return self._loader(self.val_set, ShardSampler(self.val_set))
+
+    def test_dataloader(self) -> "DataLoader[Any]":
+        """Return the test loader: every sample exactly once, in order."""
+        test = self._require(self.test_set, "test")
+        return self._loader(test, ShardSampler(test))
+
+    def _loader(self, dataset: Any, sampler: Any, drop_last: bool = False) -> "DataLoader[Any]":
+        # features of a frozen network are in memory already
+        workers = self.num_workers if getattr(dataset, "features", None) is None else 0
+        return LateLoader(
+            dataset,
+            batch_size=self.batch_size,
+            sampler=sampler,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            drop_last=drop_last,
+            worker_init_fn=single_threaded,
+        )
+
+    @staticmethod
+    def _require(dataset: Any, split: str) -> Any:
+        if dataset is None:
+            raise ConfigError(f"the {split} split is not built yet; call setup() first")
+        return dataset
+
+
+def automatic_workers() -> int:
+    """Return one loader process per CPU this process may use, up to 8, and 0 on a single CPU."""
+    usable = getattr(os, "sched_getaffinity", None)
+    cpus = len(usable(0)) if usable is not None else (os.cpu_count() or 1)
+    return 0 if cpus == 1 else min(cpus, _MAX_WORKERS)
