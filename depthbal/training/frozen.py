@@ -8,11 +8,11 @@ from typing import Any, Protocol
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from platformdirs import user_cache_path
 from rich.progress import track
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from depthbal.data.cache import cache_file
 from depthbal.data.loader import LateLoader, single_threaded
 from depthbal.io import replacing, show_progress
 
@@ -95,7 +95,7 @@ def cached_features(
     """
     name = f"{_FORMAT} {fingerprint(backbone)} {content} {key}"
     digest = hashlib.sha256(name.encode()).hexdigest()[:32]
-    file = user_cache_path("depthbal") / "features" / f"{digest}.npy"
+    file = cache_file("features", f"{digest}.npy")
     with suppress(OSError, ValueError, EOFError):  # missing or damaged: compute
         return torch.from_numpy(np.load(file, allow_pickle=False))
     backbone.to(device).eval()
