@@ -19,28 +19,8 @@ from depthbal.reports.provenance import facts
 from depthbal.reports.report import Report
 from depthbal.reports.resampling import LEVEL
 
-STYLES = ("base", "tables", "figures", "narrow", "print")
-SCRIPTS = (
-    "packed",
-    "format",
-    "state",
-    "theme",
-    "layout",
-    "touch",
-    "registry",
-    "bins",
-    "error_figure",
-    "difference_figure",
-    "bias_figure",
-    "distribution_figures",
-    "calibration_figures",
-    "training_figures",
-    "tradeoff_figure",
-    "bin_panel",
-    "controls",
-    "tables",
-    "main",
-)
+STYLES = ("base", "figures")
+SCRIPTS = ("base", "figures", "bins", "bin_figures", "label_figures", "run_figures", "page")
 
 MAX_BYTES = 5_000_000
 """The page stays below, whatever the data."""
