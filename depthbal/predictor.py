@@ -166,12 +166,14 @@ class Predictor(nn.Module):
         Raises:
             ConfigError: the network gives something else than one map per image.
         """
-        raw: Tensor = self.model(images).float()
-        if raw.ndim != 4 or raw.shape[1] != 1:
+        raw = self.model(images)
+        if not isinstance(raw, Tensor) or raw.ndim != 4 or raw.shape[1] != 1:
+            given = tuple(raw.shape) if isinstance(raw, Tensor) else type(raw).__name__
             raise ConfigError(
                 f"expected a network of depth maps (B, 1, h, w), {type(self.model).__name__} gives "
-                f"{tuple(raw.shape)} for {len(images)} image(s)"
+                f"{given} for {len(images)} image(s)"
             )
+        raw = raw.float()
         if tuple(raw.shape[-2:]) != tuple(size):
             raw = F.interpolate(raw, size=tuple(size), mode="bilinear", align_corners=True)
         return raw

@@ -43,7 +43,7 @@ class FolderDataModule(DepthDataModule):
     Depth files are PNG or TIFF of 8 or 16 bit with one channel, or ``.npy`` (H, W), of the same
     size as their image.
 
-    `root` may also be one file that ``tools/prepare_nyud2.py`` packed from such a folder; `rgb`,
+    `root` may also be one file that ``depthbal prepare`` packed from such a folder; `rgb`,
     `depth`, `scale` and `invalid` are then those it was packed with.
 
     Args:

@@ -33,7 +33,7 @@ class NYUD2DataModule(DepthDataModule):
     Depth of 8 bit (training) is ``value / 255 * 10`` metres, of 16 bit (test) millimetres; 0 is no
     depth. Validation is held out by scene folder.
 
-    `root` may also be one file that ``tools/prepare_nyud2.py`` packed from such folders, or from
+    `root` may also be one file that ``depthbal prepare`` packed from such folders, or from
     the original ``nyu_depth_v2_labeled.mat``: it gives the same samples, and faster.
 
     Args:
@@ -134,7 +134,7 @@ def find_data_dir(root: Path, csv_name: str) -> Path:
     seen = f"holds neither data/{csv_name} nor {csv_name}" if root.exists() else "does not exist"
     raise DataError(
         f"--data.root {root.absolute()} {seen}; expected the folder that contains data/{csv_name} "
-        "(the NYUD2-DIR download), that data folder itself, or a file that tools/prepare_nyud2.py "
+        "(the NYUD2-DIR download), that data folder itself, or a file that depthbal prepare "
         "packed from it"
     )
 

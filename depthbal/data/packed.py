@@ -1,4 +1,4 @@
-"""One HDF5 file instead of a hundred thousand image files, written by ``tools/prepare_nyud2.py``.
+"""One HDF5 file instead of a hundred thousand image files, written by ``depthbal prepare``.
 
     /             format, version, short_side (0: sizes kept), origin (JSON: kind, path, settings)
     /SPLIT        scale (metres per level), content (digest of all that follows)
@@ -32,7 +32,7 @@ from depthbal.io import replacing
 FORMAT, VERSION = "depthbal packed pairs", 2
 SPLITS = ("train", "val", "test", "whole")
 _PARTS = ("image", "depth")
-_TOOL = "tools/prepare_nyud2.py"
+_TOOL = "depthbal prepare"
 
 
 class PackedPairs(PairSource):

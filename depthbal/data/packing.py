@@ -1,4 +1,4 @@
-"""Packing a source into one file: what ``tools/prepare_nyud2.py`` does."""
+"""Packing a source into one file: what ``depthbal prepare`` does."""
 
 import hashlib
 import json
@@ -303,7 +303,7 @@ def _official_split(path: Path, count: int) -> dict[str, list[int]]:
             with h5py.File(path, "r") as file:
                 content = {name: file[name][()] for name in names.values()}
         else:
-            content = loadmat(path)
+            content = loadmat(str(path))
         rows = {
             split: (np.asarray(content[name], dtype=np.int64).ravel() - 1).tolist()
             for split, name in names.items()

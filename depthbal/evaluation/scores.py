@@ -220,7 +220,8 @@ class Scores(Metric):
         indices: Tensor | None,
     ) -> Tensor | slice:
         """Note what the samples are called; return those that are no padding."""
-        self._table = None
+        self._table = self._computed = None
+        self._update_count = max(self._update_count, 1)
         for what, given in (("names", names), ("groups", groups)):
             if given is not None and len(given) != samples:
                 raise DataError(f"{len(given)} {what} for {samples} images")
@@ -361,9 +362,8 @@ class Scores(Metric):
         Raises:
             DataError: no image, or no pixel that counts.
         """
-        self._table = None  # over several processes the states are those of all of them here
-        self._batches = max(self._batches, 1)
-        self._table = self.table()
+        if len(self.order):  # type: ignore[arg-type]  # not so of a loaded result
+            self._table = self._collect()  # of all processes: here the states are theirs too
         return self.result()
 
     def result(self) -> dict[str, Any]:

@@ -5,9 +5,9 @@ import math
 import torch
 from torch import Tensor
 
-from depthbal.losses.kernel.evidence import compute_dtype
 from depthbal.losses.mean_table import MeanTable
-from depthbal.losses.readout import truncated_normal_mean
+from depthbal.losses.readout import require_increasing, truncated_normal_mean
+from depthbal.losses.reduction import compute_dtype
 from depthbal.priors import GaussianMixture, Histogram
 
 # Point masses bound m(p): predictions this share of the label range from an end, or beyond it, are
@@ -102,9 +102,7 @@ class BalanceMap:
         label_range: tuple[float, float] | None = None,
     ) -> None:
         self.noise_sigma = _checked_sigma(noise_sigma)
-        if label_range is not None and not label_range[0] < label_range[1]:
-            raise ValueError(f"expected label_range (lo, hi) with lo < hi, got {label_range}")
-        self.label_range = label_range
+        self.label_range = None if label_range is None else require_increasing(label_range)
         mixture = GaussianMixture.from_histogram(prior) if isinstance(prior, Histogram) else prior
         self.reachable = _reachable(mixture)
         self._table = MeanTable(mixture, self.noise_sigma)

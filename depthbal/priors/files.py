@@ -6,22 +6,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, Self
 
-from depthbal.files import replacing
-
-
-def write_json(path: str | os.PathLike[str], content: Any) -> None:
-    """Write ``content`` as JSON through a temporary file, so that a killed run leaves no half file.
-
-    Args:
-        path: Target file; missing folders are made.
-        content: Anything JSON can hold; NaN and infinity are refused.
-
-    Raises:
-        ValueError: ``content`` holds NaN or infinity.
-    """
-    text = json.dumps(content, indent=1, allow_nan=False)
-    with replacing(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+from depthbal.io import write_json
 
 
 class Stored(ABC):

@@ -107,7 +107,7 @@ def save_evaluation(task: Task, data: LabelData, folder: Path) -> dict[str, Any]
     scores = task.test_scores
     assert scores is not None
     result = scores.save(folder, task.result(scores))
-    save_examples(task, data, folder)
+    save_examples(task.eval(), data, folder)  # a test gives back the mode from before it
     return result
 
 

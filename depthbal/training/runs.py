@@ -23,7 +23,7 @@ from depthbal.errors import CheckpointError, RunFolderError
 from depthbal.io import write_json
 from depthbal.models.weights import load_exactly
 from depthbal.priors import Histogram
-from depthbal.training.settings import build, make_parser, parse
+from depthbal.training.settings import build, make_parser, parse, plain
 from depthbal.training.task import Task
 
 CheckpointName = Literal["last", "best"]
@@ -151,6 +151,7 @@ class Run(RunFolder):
         file = find_checkpoint(self.path, checkpoint)
         content = read_checkpoint(file)
         task: Task = build(self._parser, self.settings, "model")
+        task.settings = plain(self._parser, self.settings)["model"]["init_args"]
         task.on_load_checkpoint(content)
         task.input_spec = content["depthbal"]["input"]
         task.label = self.data.label

@@ -9,7 +9,7 @@ from pydoc import locate
 from typing import Any
 
 import yaml
-from jsonargparse import ArgumentError, ArgumentParser, Namespace
+from jsonargparse import ArgumentError, ArgumentParser, Namespace, get_loader, set_loader
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Trainer
 
@@ -22,13 +22,21 @@ CONFIG_FLAGS = ("--config", "-c")
 
 def make_parser(prog: str = "depthbal train") -> ArgumentParser:
     """Return the parser of a training's settings: seed, trainer, model (the task) and data."""
-    parser = ArgumentParser(prog=prog, exit_on_error=False, allow_abbrev=False)
+    set_loader("depthbal", _load, (yaml.YAMLError,))
+    parser = ArgumentParser(
+        prog=prog, exit_on_error=False, allow_abbrev=False, parser_mode="depthbal"
+    )
     parser.add_argument("--config", action="config", help="A config file, or a shipped one's name.")
     parser.add_argument("--seed_everything", type=int | bool, default=0, help="Of the network.")
     parser.add_class_arguments(Trainer, "trainer", instantiate=False, fail_untyped=False)
     parser.add_subclass_arguments(Task, "model", fail_untyped=False, required=True)
     parser.add_subclass_arguments(LabelData, "data", fail_untyped=False, required=True)
     return parser
+
+
+def _load(text: str) -> Any:
+    """Read YAML; jsonargparse hands null on to an option of a class in a class as None."""
+    return None if text.strip() == "None" else get_loader("yaml")(text)
 
 
 def parse(
@@ -144,12 +152,11 @@ def find_config(name: str) -> Path:
     for path in (Path(name), shipped / f"{short}.yaml"):
         if path.is_file():
             return path
-    near = shipped / Path(short).parts[0] if short else shipped
     there = sorted(
-        path.relative_to(shipped).with_suffix("").as_posix()
-        for path in (near if near.is_dir() else shipped).rglob("*.yaml")
+        path.relative_to(shipped).with_suffix("").as_posix() for path in shipped.rglob("*.yaml")
     )
-    raise ConfigError(f"there is no config file {name}; shipped: {', '.join(there)}")
+    near = [one for one in there if one.startswith(short.split("/")[0] + "/")]
+    raise ConfigError(f"there is no config file {name}; shipped: {', '.join(near or there)}")
 
 
 def read_config(name: str | Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:

@@ -1,19 +1,16 @@
 """Packing is done in one piece or not at all, and overwrites nothing unasked."""
 
-import runpy
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from depthbal.commands import main
 from depthbal.data import NYUD2DataModule, packing
 from depthbal.data.packed import PackedPairs
 from depthbal.data.packing import pack
 from depthbal.errors import DataError, RunFolderError
 from tests.data.make_files import SMALL, write_image, write_nyud2
 
-TOOL = Path(__file__).resolve().parents[2] / "tools" / "prepare_nyud2.py"
 N_TRAIN, N_TEST = 40, 3
 
 
@@ -100,11 +97,7 @@ def test_damage_in_the_source_is_named_and_nothing_is_left(source, tmp_path, dam
 
 
 def tool(*arguments) -> int:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [str(TOOL), *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            runpy.run_path(str(TOOL), run_name="__main__")
-    return end.value.code
+    return main("prepare", [str(argument) for argument in arguments])
 
 
 def test_the_tool_packs_and_says_what_to_do_with_it(source, tmp_path, capsys):

@@ -87,60 +87,49 @@ def test_the_data_module_of_the_benchmark_reads_it(mat, splits):
     assert module.quantum is None
 
 
-def write_other(path, **arrays):
-    with h5py.File(path, "w") as file:
-        for name, array in arrays.items():
-            file[name] = array
+def pictures(images=(2, 3, 8, 6), depths=(2, 8, 6), dtype=np.uint8):
+    return {"images": np.zeros(images, dtype), "depths": np.zeros(depths)}
 
 
 @pytest.mark.parametrize(
     ("arrays", "words"),
     [
         ({}, "got None and None"),
-        (
-            {"images": np.zeros((2, 8, 6, 3), np.uint8), "depths": np.zeros((2, 8, 6))},
-            "expected im",
-        ),
-        (
-            {"images": np.zeros((2, 3, 8, 6), np.uint8), "depths": np.zeros((3, 8, 6))},
-            "expected im",
-        ),
-        ({"images": np.zeros((2, 3, 8, 6)), "depths": np.zeros((2, 8, 6))}, "images uint8"),
+        (pictures(images=(2, 8, 6, 3)), "expected images"),
+        (pictures(depths=(3, 8, 6)), "expected images"),
+        (pictures(dtype=float), "expected images uint8"),
+        (pictures() | {"scenes": np.zeros((1, 2))}, "scenes are not references to strings"),
+        (None, r"not a readable MATLAB 7\.3 file"),
     ],
 )
-def test_another_hdf5_file_is_refused(tmp_path, arrays, words):
-    write_other(tmp_path / "other.mat", **arrays)
-    with pytest.raises(DataError, match=words):
-        packed(tmp_path / "other.mat")
-
-
-def test_a_file_that_is_no_hdf5_is_refused(tmp_path):
-    path = tmp_path / "nyu_depth_v2_labeled.mat"
-    savemat(path, {"images": np.zeros(3)})
-    with pytest.raises(DataError, match=r"not a readable MATLAB 7\.3 file"):
+def test_another_file_is_refused(tmp_path, arrays, words):
+    path = tmp_path / "other.mat"
+    if arrays is None:
+        savemat(path, {"images": np.zeros(3)})
+    else:
+        with h5py.File(path, "w") as file:
+            for name, array in arrays.items():
+                file[name] = array
+    with pytest.raises(DataError, match=rf"other\.mat: .*{words}"):
         packed(path)
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ({"trainNdxs": TRAIN}, "not the official splits.mat .*testNdxs"),
+        ({"trainNdxs": TRAIN}, r"not the official splits\.mat .*testNdxs.*no --splits"),
         ({"trainNdxs": TRAIN, "testNdxs": [25]}, "indices from 1 to 24"),
         ({"trainNdxs": TRAIN, "testNdxs": [0]}, "indices from 1 to 24"),
         ({"trainNdxs": TRAIN, "testNdxs": [3]}, "twice or in both"),
+        ("x" * 200, r"not the official splits\.mat"),
+        (None, r"not the official splits\.mat .*No such file"),
     ],
 )
-def test_a_split_of_another_set_is_refused(mat, splits, content, words):
-    savemat(splits, content)
-    with pytest.raises(DataError, match=words):
+def test_another_split_is_refused(mat, splits, content, words):
+    splits.unlink()
+    if isinstance(content, str):
+        splits.write_text(content)
+    elif content is not None:
+        savemat(splits, content)
+    with pytest.raises(DataError, match=rf"splits\.mat: .*{words}"):
         packed(mat, splits=str(splits))
-
-
-def test_a_split_that_is_no_matlab_file_is_refused(mat, splits):
-    splits.write_text("x" * 200)
-    for _ in range(2):
-        with pytest.raises(
-            DataError, match=r"splits\.mat: not the official splits\.mat .*no --splits"
-        ):
-            packed(mat, splits=str(splits))
-        splits.unlink(missing_ok=True)

@@ -1,88 +1,386 @@
+"""The numbers of depth are those of plain loops, however the images come."""
+
+import json
+import math
+import pickle
+
 import numpy as np
 import pytest
 import torch
-from scipy.stats import gmean
 
-from depthbal.errors import DataError
-from depthbal.evaluation import (
+from depthbal.errors import ConfigError, DataError, RunFolderError
+from depthbal.evaluation import GROUPS, DepthBins, LabelBins, Scores, binned_sums, summarise
+from depthbal.evaluation.sums import coverage_counts, joint_histogram
+from tests.evaluation.helpers import (
+    BINS,
     DEPTH_METRICS,
-    LABEL_METRICS,
-    LABEL_TERMS,
-    BinnedMetrics,
-    LabelBins,
-    binned_sums,
-    metrics_of,
-    summarise,
+    assert_matches_plain,
+    assert_same,
+    batch,
+    raw_scores,
+    share_of,
 )
-from tests.evaluation.test_metrics import assert_equal
-from tests.reference import plain_label_scores
+from tests.reference import plain_joint_histogram
 
-COUNTS = np.r_[np.full(40, 150), np.full(40, 50), np.full(41, 5)]
-AGES = LabelBins.from_counts(np.arange(122), COUNTS, many_above=100, few_below=20)
-
-
-def ages(seed=0, samples=400):
-    generator = torch.Generator().manual_seed(seed)
-    target = torch.randint(0, 100, (samples,), generator=generator).float()
-    preds = target + torch.randn(samples, generator=generator) * 9
-    preds[::50] = target[::50]  # exact predictions
-    return preds, target
+READOUTS = ("raw", "clamped", "mean")
+MASKED = {"subsets": ("mask",), "protocol": {"name": "nyud2_dir", "mask": {"seed": 0}}}
 
 
-def test_all_metrics_of_ages_equal_an_independent_implementation():
-    preds, target = ages()
-    metric = BinnedMetrics(AGES)
-    metric.update(preds, target)
-    result = metric.compute()
-    p, t = preds.numpy(), target.numpy()
-    shots = {"many": (0, 40), "medium": (40, 80), "few": (80, 121), "overall": (0, 121)}
-    for group, (low, high) in shots.items():
-        inside = (t >= low) & (t < high)
-        assert_equal(result[group], plain_label_scores(p[inside], t[inside]))
-        rows = [plain_label_scores(p[t == age], t[t == age]) for age in np.unique(t[inside])]
-        for name in LABEL_METRICS:
-            mean = np.mean([row[name] for row in rows])
-            assert result["per_bin_mean"][group][name] == pytest.approx(mean, rel=1e-9), name
-    for row in result["bins"]:
-        assert_equal(row, plain_label_scores(p[t == row["bin"]], t[t == row["bin"]]))
-    assert {"rmse", "mse", "mae", "gm", "bias"} == set(LABEL_METRICS)
+@pytest.fixture(scope="module")
+def scored():
+    """Three read-outs of five images in three batches, with a balanced mask and intervals."""
+    preds, target, mask = batch(images=5)
+    maps = {"raw": preds, "clamped": preds.clamp(0.7, 10), "mean": preds.clamp(0.7, 10) * 0.9}
+    balanced = share_of(mask)
+    scores = Scores(BINS, **MASKED)
+    for i in (0, 2, 4):
+        part = slice(i, i + 2)
+        scores.update(
+            {name: values[part] for name, values in maps.items()},
+            target[part],
+            mask[part],
+            [f"room {k}" for k in range(5)[part]],
+            ["first" if k < 3 else "" for k in range(5)[part]],
+            (preds[part] - 0.5, preds[part] + 0.4),
+            {"mask": balanced[part]},
+        )
+    scores.compute()
+    return scores, maps, target, mask, balanced
 
 
-def test_the_geometric_mean_is_scipys_where_no_prediction_is_exact():
-    target = torch.tensor([10.0, 20.0, 30.0], dtype=torch.float64)
-    preds = target + torch.tensor([1.0, -4.0, 0.25], dtype=torch.float64)
-    metric = BinnedMetrics(AGES)
-    metric.update(preds, target)
-    assert metric.compute()["overall"]["gm"] == pytest.approx(gmean([1.0, 4.0, 0.25]), rel=1e-12)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(17, 23), (1, 1), (64, 3)])
+def test_all_numbers_equal_plain_loops(dtype, shape):
+    preds, target, mask = batch(shape=shape, dtype=dtype)
+    scores = raw_scores()
+    scores.update({"raw": preds.requires_grad_()}, target, mask)
+    if mask[:, 0].any():
+        assert_matches_plain(scores.compute(), preds.detach(), target, mask)
+    assert not any(values.requires_grad for values in scores.sums_all_raw)
 
 
-def test_one_exact_prediction_counts_as_a_thousandth_of_a_year():
-    target = torch.tensor([10.0, 20.0, 30.0], dtype=torch.float64)
-    metric = BinnedMetrics(AGES)
-    metric.update(target + torch.tensor([0.0, 4.0, 4.0]), target)
-    expected = (1e-3 * 16) ** (1 / 3)
-    assert metric.compute()["overall"]["gm"] == pytest.approx(expected, rel=1e-12)
+def test_images_larger_than_a_chunk_equal_plain_loops():
+    preds, target, mask = batch(images=3, shape=(300, 250))  # 75,000 pixels: one image per chunk
+    scores = raw_scores()
+    scores.update({"raw": preds}, target, mask)
+    assert_matches_plain(scores.compute(), preds, target, mask)
 
 
-def test_a_term_of_no_formula_is_a_metric_its_mean():
-    bins = LabelBins([0, 1, 2], ["many", "few"])
-    sums = np.array([[[2.0, 30.0], [0.0, 0.0]], [[1.0, 60.0], [1.0, 100.0]]])
-    result = summarise(sums, bins, ["count", "mpjpe"])
-    assert result["many"]["mpjpe"] == pytest.approx(30.0)
-    assert result["overall"]["mpjpe"] == pytest.approx(190 / 4)
-    assert result["per_bin_mean"]["overall"]["mpjpe"] == pytest.approx((30 + 100) / 2)
-    assert set(result["many"]) == {"mpjpe", "count", "images"}
+def test_known_errors_give_known_metrics():
+    target, preds = torch.tensor([[2.0, 2.0, 4.0, 4.0]]), torch.tensor([[3.0, 2.0, 4.0, 8.0]])
+    scores = raw_scores()
+    scores.update({"raw": preds}, target)
+    overall = scores.compute()["overall"]
+    d = np.log([1.5, 1, 1, 2])
+    expected = {"mse": 17 / 4, "rmse": (17 / 4) ** 0.5, "mae": 5 / 4, "bias": 5 / 4}
+    expected |= {"abs_rel": 1.5 / 4, "log10": np.log10(3) / 4, "silog": 100 * d.std()}
+    expected |= {"delta1": 0.5, "delta2": 0.75, "delta3": 0.75}
+    assert {name: overall[name] for name in expected} == pytest.approx(expected)
 
 
-def test_a_term_that_a_formula_uses_is_not_a_metric_by_itself():
-    assert metrics_of(["count", "log_error"]) == ()
-    assert "squared" not in metrics_of(LABEL_TERMS)
+def test_a_constant_factor_leaves_silog_zero():
+    target = torch.rand(2, 1, 9, 7, dtype=torch.float64) * 8 + 1
+    scores = raw_scores()
+    scores.update({"raw": target * 1.7}, target)
+    assert scores.compute()["overall"]["silog"] == pytest.approx(0, abs=1e-5)
 
 
-def test_depth_has_no_geometric_mean():
-    assert "gm" not in DEPTH_METRICS
+def test_predictions_below_zero_are_raised_in_logarithms_only():
+    scores = raw_scores()
+    scores.update({"raw": torch.tensor([[-1.0]])}, torch.tensor([[1.0]]))
+    overall = scores.compute()["overall"]
+    assert overall["log10"] == pytest.approx(3.0)
+    assert overall["abs_rel"] == overall["mae"] == 2.0
+    assert overall["delta3"] == 0.0
 
 
-def test_an_unknown_term_is_named():
-    with pytest.raises(DataError, match="'cubed'"):
-        binned_sums(torch.ones(1, 2), torch.ones(1, 2), None, AGES, ["count", "cubed"])
+def test_an_empty_group_or_bin_is_a_labelled_gap_and_rows_name_their_edges():
+    scores = raw_scores()
+    values = torch.full((2, 3), 0.75)
+    scores.update({"raw": values}, values)
+    result = scores.compute()
+    assert result["few"] == {**dict.fromkeys(DEPTH_METRICS), "count": 0, "images": 0}
+    assert result["per_bin_mean"]["few"] == {**dict.fromkeys(DEPTH_METRICS), "count": 0, "bins": 0}
+    first, last = result["bins"][0], result["bins"][-1]
+    assert (first["bin"], first["from_m"], first["to_m"], first["shot"]) == (7, 0.7, 0.8, "medium")
+    assert (first["count"], first["images"]) == (6, 2)
+    assert (last["bin"], last["count"], last["images"], last["rmse"]) == (99, 0, 0, None)
+
+
+# ---- read-outs, subsets, protocol ----
+
+
+def test_the_top_level_is_the_balanced_mask_and_the_main_readout(scored):
+    scores, maps, target, mask, balanced = scored
+    result = scores.result()
+    assert_matches_plain(result, maps["mean"], target, mask & balanced)
+    assert_matches_plain(result["all_pixels"], maps["mean"], target, mask)
+    assert list(result)[:6] == ["protocol", *GROUPS, "bins"]
+    assert list(result["readout"]) == list(READOUTS)
+    alone = raw_scores(subsets=("mask",))
+    alone.update({"raw": maps["raw"]}, target, mask, subsets={"mask": balanced})
+    raw, found = alone.compute(), result["readout"]["raw"]
+    for group in GROUPS:
+        assert_same(found[group], raw[group])
+        assert_same(found["all_pixels"][group], raw["all_pixels"][group])
+        assert_same(result["readout"]["mean"][group], result[group])
+
+
+def test_the_result_is_json_without_nan_and_names_its_protocol(scored):
+    result = scored[0].result()
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
+    protocol = result["protocol"]
+    expected = {"name": "nyud2_dir", "mask": {"seed": 0}, "readout": "mean", "images": 5}
+    expected |= {"min_prediction_m": 1e-3, "pixels": result["overall"]["count"]}
+    assert {key: protocol[key] for key in expected} == expected
+    assert "pooled over pixels" in protocol["averaging"]
+    assert protocol["bins"]["shot_rule"].startswith("NYUD2-DIR")
+
+
+def test_a_saved_result_comes_back_equal_and_gives_every_number_again(scored, tmp_path):
+    scores = scored[0]
+    result = scores.save(tmp_path, {"more": 1})
+    assert json.loads((tmp_path / "metrics.json").read_text()) == result
+    assert result == {**scores.result(), "more": 1}
+    bytes_of_file = (tmp_path / "scores.npz").read_bytes()
+    scores.save(tmp_path / "again")
+    assert (tmp_path / "again" / "scores.npz").read_bytes() == bytes_of_file
+    for path in (tmp_path, tmp_path / "scores.npz"):
+        loaded = Scores.load(path)
+        assert loaded.result() == scores.result()
+        assert loaded.compute() == scores.result()
+        assert loaded.names == [f"room {k}" for k in range(5)]
+        assert loaded.groups == ["first"] * 3 + [""] * 2
+        assert loaded.given == MASKED["protocol"]
+        for name in ("readouts", "main", "terms", "label", "subsets", "headline", "averaging"):
+            assert getattr(loaded, name) == getattr(scores, name), name
+    top = summarise(loaded.sums(), loaded.bins, loaded.terms)
+    assert top == {key: result[key] for key in top}
+    assert summarise(loaded.sums("all"), loaded.bins, loaded.terms) == result["all_pixels"]
+    raw = summarise(loaded.sums(readout="raw"), loaded.bins, loaded.terms)
+    assert {group: result["readout"]["raw"][group] for group in GROUPS} == {
+        g: raw[g] for g in GROUPS
+    }
+
+
+def test_what_is_no_result_is_named(tmp_path):
+    with pytest.raises(RunFolderError, match=r"no scores\.npz"):
+        Scores.load(tmp_path)
+    (tmp_path / "scores.npz").write_bytes(b"torn")
+    with pytest.raises(RunFolderError, match=r"scores\.npz is damaged"):
+        Scores.load(tmp_path)
+    np.savez(tmp_path / "other.npz", sums=np.zeros(3))
+    with pytest.raises(RunFolderError, match=r"other\.npz.*not written by depthbal"):
+        Scores.load(tmp_path / "other.npz")
+
+
+def test_a_pixel_of_the_balanced_mask_without_depth_does_not_count():
+    scores = raw_scores(subsets=("mask",))
+    target = torch.tensor([[[[1.0, 0.0]]]])
+    mask = torch.ones(1, 1, 1, 2, dtype=torch.bool)
+    scores.update({"raw": target}, target, target > 0, subsets={"mask": mask})
+    assert scores.compute()["overall"]["count"] == 1
+
+
+def test_an_image_without_a_valid_pixel_counts_nowhere():
+    preds, target, mask = batch(images=3)  # the mask of the first image is empty
+    scores = raw_scores()
+    scores.update({"raw": preds}, target, mask)
+    result = scores.compute()
+    assert result["protocol"]["images"] == 3
+    assert result["per_image_mean"]["overall"]["images"] == 2
+    assert {example.index for example in scores.examples()} <= {1, 2}
+
+
+# ---- adding up ----
+
+
+def test_batches_in_any_order_with_padding_equal_one_batch():
+    preds, target, mask = batch(images=5)
+    balanced, names = share_of(mask), [f"image {i}" for i in range(5)]
+    whole, parts = (Scores(BINS, ("raw",), "raw", subsets=("mask",)) for _ in range(2))
+    interval = preds - 0.5, preds + 0.4
+    whole.update({"raw": preds}, target, mask, names, names, interval, {"mask": balanced})
+    for indices in ([4], [0, 2, -1], [1, 3], [-1]):
+        some = [max(i, 0) for i in indices]  # padding brings the pixels of a real image
+        shown = [names[i] for i in some]
+        mine = tuple(end[some] for end in interval)
+        subsets, order = {"mask": balanced[some]}, torch.tensor(indices)
+        parts.update(
+            {"raw": preds[some]}, target[some], mask[some], shown, shown, mine, subsets, order
+        )
+    assert_same(parts.compute() | {"calibration": None}, whole.compute() | {"calibration": None})
+    assert parts.names == parts.groups == names
+    np.testing.assert_allclose(parts.sums("all"), whole.sums("all"), rtol=1e-12, atol=1e-12)
+
+
+def test_a_pickled_or_reset_metric_goes_on_counting_in_float64():
+    preds, target, mask = batch()
+    scores = raw_scores()
+    scores.update({"raw": preds[:2] * 2}, target[:2], mask[:2])
+    scores.reset()
+    scores.half()  # what a trainer does to every module it holds
+    scores.update({"raw": preds[:2]}, target[:2], mask[:2])
+    copy = pickle.loads(pickle.dumps(scores))
+    copy.update({"raw": preds[2:]}, target[2:], mask[2:])
+    assert_matches_plain(copy.compute(), preds, target, mask)
+    assert copy.names == ["0", "1", "2", "3"]
+
+
+def test_the_state_of_an_image_does_not_grow_with_its_empty_bins():
+    scores = raw_scores(LabelBins(np.arange(1001)), terms=("count", "squared"))
+    target = torch.arange(50.0)
+    scores.update({"raw": target}, target)
+    assert sum(values.numel() for values in scores.sums_all_raw) == 50 * 2
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_gives_the_same_numbers():
+    preds, target, mask = batch()
+    results = []
+    for device in ("cpu", "cuda"):
+        p, t, m = (values.to(device) for values in (preds, target, mask))
+        scores = raw_scores(subsets=("mask",)).to(device)
+        scores.update({"raw": p}, t, m, interval=(p - 1, p + 1), subsets={"mask": m})
+        results.append(scores.compute())
+    assert_same(results[1], results[0])
+
+
+def test_sums_leave_out_what_the_mask_leaves_out_whatever_it_is():
+    preds, target, mask = batch()
+    inside, outside = (binned_sums(preds, target, m, BINS) for m in (mask, ~mask))
+    everything = binned_sums(preds, target, None, BINS)
+    torch.testing.assert_close(inside + outside, everything, rtol=1e-12, atol=1e-12)
+    anything = preds.masked_fill(~mask, float("nan")), target.masked_fill(~mask, -5.0)
+    assert torch.equal(binned_sums(*anything, mask, BINS), inside)
+
+
+# ---- joint histogram and coverage ----
+
+
+@pytest.mark.parametrize("bins", [BINS, DepthBins.uniform(0.5), LabelBins([1, 2, 4, 8])])
+def test_the_joint_histogram_counts_as_plain_loops_do(bins):
+    preds, target, mask = batch(images=3)
+    preds.view(-1)[:5] = torch.tensor([-7.0, 0.0, 10.0, 10.000001, 300.0])
+    balanced = share_of(mask)
+    scores = raw_scores(bins, subsets=("mask",))
+    for part in (slice(0, 1), slice(1, 3)):
+        scores.update(
+            {"raw": preds[part]}, target[part], mask[part], subsets={"mask": balanced[part]}
+        )
+    for subset, counted in (("all", mask), ("mask", mask & balanced)):
+        flat = [values[counted].double().tolist() for values in (preds, target)]
+        expected = plain_joint_histogram(*flat, bins.edges.tolist(), bins.scored.tolist())
+        found = scores.joint(subset)
+        assert found.tolist() == expected
+        assert found.sum(1).tolist() == scores.sums(subset)[..., 0].sum(0).tolist()
+
+
+def test_values_beyond_the_bins_have_columns_and_truths_the_last_row():
+    target, preds = torch.tensor([0.75, 9.95, 42.0]), torch.tensor([-1.0, 10.5, 10.0])
+    joint = joint_histogram(preds, BINS.index(target), BINS)
+    assert (joint[7, 0], joint[99, 101], joint[99, 100]) == (1, 1, 1)
+    assert joint.sum() == 3
+    for bins in (BINS, DepthBins.uniform(0.5)):  # the last edge is part of the last bin
+        assert bins.column(torch.tensor([25.0]).clamp(0.7, 10.0)).item() == len(bins)
+
+
+def test_coverage_per_group_on_mask_and_all_equals_numpy(scored):
+    scores, maps, target, mask, balanced = scored
+    found = scores.result()["calibration"]
+    shots = np.array([BINS.shots[b] or "" for b in range(100)])
+    shot = shots[np.minimum((target.numpy() * np.float32(10)).astype(int), 99)]
+    error = (target - maps["raw"]).numpy()
+    lower, upper = (maps["raw"] - 0.5).numpy(), (maps["raw"] + 0.4).numpy()
+    inside = (lower <= target.numpy()) & (target.numpy() <= upper)
+    assert 0 < inside.mean() < 1, error
+    for subset, counted in (("mask", mask & balanced), ("all", mask)):
+        for group in GROUPS:
+            of_group = counted.numpy() & (shot != "" if group == "overall" else shot == group)
+            assert found[subset][group]["count"] == of_group.sum() > 0
+            mean = inside[of_group].mean()
+            assert found[subset][group]["coverage"] == pytest.approx(mean, abs=1e-12)
+        pairs = scores.coverage(subset)
+        assert pairs.sum(0).tolist() == [inside[counted.numpy()].sum(), counted.sum()]
+
+
+def test_a_true_sigma_covers_its_nominal_share_and_half_of_it_less():
+    generator = torch.Generator().manual_seed(0)
+    target = torch.rand(1, 1, 100, 100, generator=generator) * 8 + 1
+    preds = target + torch.randn(target.shape, generator=generator)
+    for sigma in (0.5, 1.0):
+        scores = raw_scores()
+        scores.update({"raw": preds}, target, interval=(preds - sigma, preds + sigma))
+        found = scores.compute()["calibration"]
+        expected = math.erf(sigma / math.sqrt(2))
+        assert found["all"]["overall"]["coverage"] == pytest.approx(expected, abs=0.025)
+        assert found["level"] == 0.6827
+        assert "truncated to the label range" in found["interval"]
+
+
+def test_without_intervals_there_is_no_calibration_and_ends_belong_to_an_interval():
+    scores = raw_scores()
+    target = torch.full((1, 1, 2, 2), 3.0)
+    scores.update({"raw": target}, target)
+    assert scores.compute()["calibration"] is None
+    assert scores.coverage() is None
+    truth, index = torch.tensor([1.0, 2.0, 3.0]), torch.zeros(3, dtype=torch.long)
+    found = coverage_counts(truth.clone(), truth.clone(), truth, index, 2)
+    assert found.tolist() == [[3.0, 3.0], [0.0, 0.0]]
+
+
+# ---- wrong use ----
+
+ONES = torch.ones(2, 1, 8, 8)
+NAN = torch.where(torch.arange(128).view(2, 1, 8, 8) > 124, torch.nan, 1.0)
+SOME = {"raw": ONES}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        (({"raw": ONES[..., :4]}, ONES), {}, r"preds \(2, 1, 8, 4\) and target .*resize"),
+        ((SOME, ONES, ONES[:, 0] > 0), {}, r"mask \(2, 8, 8\) and target \(2, 1, 8, 8\)"),
+        ((SOME, ONES, ONES), {}, "must be boolean"),
+        (({"mean": ONES}, ONES), {}, r"expected the read-outs \['raw'\], got \['mean'\]"),
+        ((SOME, ONES), {"subsets": {"mask": ONES > 0}}, "expected the subsets"),
+        ((SOME, ONES), {"names": ["a.png"]}, "1 names for 2 images"),
+        ((SOME, ONES), {"groups": ["kitchen"]}, "1 groups for 2 images"),
+        (({"raw": NAN}, ONES), {}, r"preds hold 3 values.* of 128 under.*images \[1\] of"),
+        (({"raw": NAN / 0}, ONES), {"names": ["a", "b"]}, "preds hold 128 values.* in a, b; mask"),
+        ((SOME, NAN), {}, "target hold 3 values"),
+        ((SOME, ONES), {"interval": (NAN, ONES)}, "not finite"),
+    ],
+)
+def test_a_batch_that_cannot_be_scored_is_named(arguments, options, message):
+    with pytest.raises(DataError, match=message):
+        raw_scores().update(*arguments, **options)
+
+
+def test_a_long_list_of_images_is_cut():
+    target = torch.full((9, 2), 3.0)
+    with pytest.raises(DataError, match="in a, b, c, d, e and 4 more images"):
+        raw_scores().update({"raw": target / 0}, target, names=list("abcdefghi"))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"main": "best"}, "'best' is not among"),
+        ({"main_metric": "mpjpe"}, "'mpjpe' is not among"),
+        ({"terms": ("squared",)}, 'must hold "count"'),
+        ({"balanced": ("gm",)}, "'gm' is not among"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_named(options, message):
+    with pytest.raises(ConfigError, match=message):
+        Scores(BINS, **options)
+
+
+def test_nothing_to_score_is_an_error_that_says_what_to_check():
+    scores = raw_scores()
+    with pytest.raises(DataError, match="no image"):
+        scores.compute()
+    scores.update({"raw": ONES}, ONES, ONES > 5)
+    with pytest.raises(DataError, match=r"valid pixel.*unit of the depth \(m\)"):
+        scores.compute()

@@ -1,10 +1,10 @@
-"""Fixtures for all tests of the training room: one finished tiny run, and a cache of its own."""
+"""Fixtures for all tests of the training room: finished tiny runs, and a cache of its own."""
 
 import shutil
 
 import pytest
 
-from tests.training.helpers import tiny_config, train_tiny
+from tests.training.helpers import GAI, MSE, SMALL_UNET, tiny_config, train_tiny
 
 
 @pytest.fixture(scope="session")
@@ -19,13 +19,24 @@ def own_cache(cache_folder, monkeypatch):
     monkeypatch.delenv("DEPTHBAL_RUN", raising=False)
 
 
-@pytest.fixture(scope="session")
-def finished_run(tmp_path_factory, cache_folder):
-    """A run that must not be changed; `run` is a copy for that."""
-    folder = tmp_path_factory.mktemp("finished")
+def trained(folder, cache_folder, criterion):
+    """Train two epochs of a network of ours."""
+    config = tiny_config(folder / "tiny.yaml", model={"model": SMALL_UNET, "criterion": criterion})
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(cache_folder))
-        return train_tiny(tiny_config(folder / "tiny.yaml"), folder / "run")
+        return train_tiny(config, folder / "run")
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory, cache_folder):
+    """A run of a balanced loss that must not be changed; `run` is a copy for that."""
+    return trained(tmp_path_factory.mktemp("finished"), cache_folder, GAI)
+
+
+@pytest.fixture(scope="session")
+def mse_run(tmp_path_factory, cache_folder):
+    """A run of the squared error; tests only add evaluations to it."""
+    return trained(tmp_path_factory.mktemp("mse"), cache_folder, MSE)
 
 
 @pytest.fixture

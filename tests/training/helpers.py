@@ -1,5 +1,6 @@
 """Tiny trainings: a network with dropout and batch statistics, and callbacks that disturb."""
 
+import csv
 import os
 import signal
 from pathlib import Path
@@ -9,34 +10,32 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from depthbal.training.tool import run_tool
+from depthbal.commands import main
+from depthbal.data import RoomsDataModule
 from depthbal.training.train import train
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TOOLS = REPOSITORY / "tools"
-CONFIGS = REPOSITORY / "configs"
+CONFIGS = REPOSITORY / "depthbal" / "configs"
 
-ROOMS = {
-    "class_path": "depthbal.data.RoomsDataModule",
-    "init_args": {
-        "n_train": 12,
-        "n_val": 4,
-        "n_test": 4,
-        "size": [24, 32],
-        "batch_size": 4,
-        "num_workers": 0,
-    },
-}
+SIZES = {"n_train": 12, "n_val": 4, "n_test": 4, "size": [24, 32], "num_workers": 0}
+ROOMS = {"class_path": "depthbal.data.RoomsDataModule", "init_args": {**SIZES, "batch_size": 4}}
 GAI = {
     "class_path": "depthbal.losses.GAILoss",
     "init_args": {"n_components": 4, "noise": "learned", "label_range": [0.7, 10.0]},
 }
+MSE = {"class_path": "depthbal.losses.MSELoss", "init_args": {"label_range": [0.7, 10.0]}}
 SMALL_UNET = {
     "class_path": "depthbal.models.SmpDepth",
     "init_args": {
         "encoder": "mobilenet_v2",
         "arch_args": {"decoder_channels": [16, 8, 8, 4, 4]},
     },
+}
+DROPOUT_NET = {"class_path": "tests.training.helpers.DropoutNet"}
+STEP_LR = {
+    "class_path": "torch.optim.lr_scheduler.StepLR",
+    "init_args": {"step_size": 1, "gamma": 0.5},
 }
 
 
@@ -98,15 +97,20 @@ def callback(cls: type, **init_args) -> dict:
 
 
 def tiny_config(path: Path, **sections: dict) -> Path:
-    """Write a config that trains in a second; sections are merged into it."""
+    """Write a config that trains in a second; sections are merged into it.
+
+    Those of "model" are merged into the arguments of the depth task.
+    """
+    model = {
+        "model": DROPOUT_NET,
+        "criterion": GAI,
+        "optimizer": {"class_path": "torch.optim.AdamW", "init_args": {"lr": 0.01}},
+        "lr_scheduler": {"class_path": "depthbal.training.schedules.WarmupCosine"},
+        **sections.pop("model", {}),
+    }
     config = {
         "trainer": {"max_epochs": 2, "log_every_n_steps": 1, "accelerator": "cpu", "devices": 1},
-        "model": {
-            "model": SMALL_UNET,
-            "criterion": GAI,
-            "optimizer": {"class_path": "torch.optim.AdamW", "init_args": {"lr": 0.01}},
-            "lr_scheduler": {"class_path": "depthbal.training.schedules.WarmupCosine"},
-        },
+        "model": {"class_path": "depthbal.training.DepthTask", "init_args": model},
         "data": ROOMS,
     }
     for section, content in sections.items():
@@ -115,15 +119,20 @@ def tiny_config(path: Path, **sections: dict) -> Path:
     return path
 
 
-def train_tiny(config: Path, out: Path, *overrides: str) -> Path:
+def train_tiny(config: Path, out: Path, *overrides: str, overwrite: bool = False) -> Path:
     """Train in this process; errors come as exceptions."""
-    train(["--config", str(config), "--out", str(out), *overrides], config)
+    train(["--config", str(config), *overrides], str(out), overwrite, show=False)
     return out
 
 
-def exit_code(config: Path, *arguments: str) -> int:
-    """Train in this process as the command line does; errors come as exit codes."""
-    return run_tool(lambda line: train(line, config) and None, list(arguments))
+def resume(run: Path, *overrides: str) -> None:
+    """Go on with a run in this process."""
+    train(list(overrides), resume=str(run), show=False)
+
+
+def command(name: str, *arguments: object) -> int:
+    """Run a command in this process, as its tool does, and return its exit code."""
+    return main(name, list(map(str, arguments)))
 
 
 def checkpoint_of(run: Path, name: str = "last") -> dict:
@@ -131,10 +140,38 @@ def checkpoint_of(run: Path, name: str = "last") -> dict:
     return torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)
 
 
+def change_checkpoint(run: Path, name: str = "last", **values: float) -> None:
+    """Set entries of a checkpoint's state, those whose name ends so, to one value."""
+    content = checkpoint_of(run, name)
+    for key, value in content["state_dict"].items():
+        for ending, number in values.items():
+            if key.endswith(ending.replace("__", ".")):
+                value.fill_(number)
+    torch.save(content, run / "checkpoints" / f"{name}.ckpt")
+
+
 def same_weights(first: Path, second: Path) -> bool:
     """Whether the last checkpoints of two runs hold the same weights, bit by bit."""
     one, two = (checkpoint_of(run)["state_dict"] for run in (first, second))
     return one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
+
+
+def logged(run: Path) -> list[dict]:
+    """Return the rows of metrics.csv."""
+    with (run / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def files_of(folder: Path) -> dict[Path, bytes]:
+    """Return the content of every file in a folder."""
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def rooms_of_the_test() -> list:
+    """Return image and depth of the tiny trainings' test split."""
+    data = RoomsDataModule(**SIZES)
+    data.setup("test")
+    return [data.test_set.source.load(index) for index in range(SIZES["n_test"])]
 
 
 def move_to_pretended_gpu(task: nn.Module) -> None:

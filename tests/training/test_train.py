@@ -1,168 +1,164 @@
-import csv
+"""What a training leaves behind, where it goes, and what is refused before it starts."""
+
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 
 import depthbal
+from depthbal import load_predictor
 from depthbal.data import RoomsDataModule
 from depthbal.errors import ConfigError, DataError, RunFolderError
-from depthbal.losses import GAILoss
-from depthbal.models import SmpDepth
+from depthbal.evaluation import Scores
 from depthbal.priors import GaussianMixture, Histogram
+from depthbal.training import open_run
 from tests.training.helpers import (
-    CONFIGS,
+    DROPOUT_NET,
     ROOMS,
+    SIZES,
     DropoutNet,
     Poison,
     PressCtrlC,
     callback,
     checkpoint_of,
-    exit_code,
+    command,
+    logged,
+    same_weights,
     tiny_config,
     train_tiny,
 )
 
 
+@pytest.fixture
+def config(tmp_path):
+    return tiny_config(tmp_path / "tiny.yaml")
+
+
+# ---- the run folder ----
+
+
 def test_a_run_folder_is_complete(finished_run):
-    expected = {
-        "config.yaml",
-        "versions.json",
-        "histogram.json",
-        "prior.json",
-        "metrics.csv",
-        "metrics.json",
-        "per_image.npz",
-        "examples.npz",
-        "report.html",
-        "report.md",
-        "checkpoints",
-        "predictions",
-    }
-    assert {path.name for path in finished_run.iterdir()} == expected
+    files = {"config.yaml", "run.json", "prior.json", "metrics.csv", "metrics.json", "scores.npz"}
+    files |= {"examples.npz", "report.html", "report.md", "checkpoints", "predictions"}
+    assert {path.name for path in finished_run.iterdir()} == files
     saved = {path.name for path in (finished_run / "checkpoints").iterdir()}
     assert saved == {"last.ckpt", "best.ckpt"}
     assert len(list((finished_run / "predictions").glob("*.png"))) == 4
+    record = json.loads((finished_run / "run.json").read_text())
+    expected = {"depthbal": depthbal.__version__, "seed": 0, "device": "cpu"}
+    expected |= {"torch": torch.__version__.split("+")[0]}
+    assert {key: record[key] for key in expected} == expected
+    assert record["duration_s"] > 0
+    assert record["data"]["images"] == {"train": 12, "val": 4, "test": 4}
+    assert {"python", "platform", "threads", "git_commit", "command"} <= set(record)
+
+
+def test_metrics_json_is_what_the_scores_file_gives(finished_run):
+    metrics = json.loads((finished_run / "metrics.json").read_text())
+    scores = Scores.load(finished_run)
+    assert scores.result() == metrics
+    assert scores.names == [f"rooms/test/{index:05d}" for index in range(4)]
+
+
+def test_a_training_ends_with_a_report_that_shows_its_numbers(finished_run):
+    rmse = json.loads((finished_run / "metrics.json").read_text())["overall"]["rmse"]
+    for name in ("report.html", "report.md"):
+        assert f"{rmse:.3f}" in (finished_run / name).read_text(encoding="utf-8")
 
 
 def test_the_last_checkpoint_holds_plain_types_and_describes_itself(finished_run):
     content = checkpoint_of(finished_run)
     entry = content["depthbal"]
-    assert entry["format"] == 1
-    assert entry["version"] == depthbal.__version__
-    assert entry["model"]["name"] == "SmpDepth"
+    expected = {"format": 2, "version": depthbal.__version__, "readout": "mean"}
+    expected |= {"label": ["depth", "m"], "label_range": [0.7, 10.0]}
+    assert {key: entry[key] for key in expected} == expected
+    assert entry["model"]["class_path"] == "depthbal.models.SmpDepth"
     assert entry["model"]["init_args"]["encoder"] == "mobilenet_v2"
-    assert entry["criterion"]["name"] == "GAILoss"
-    assert entry["readout"] == "mean"
-    assert entry["label_range"] == [0.7, 10.0]
+    assert entry["criterion"]["class_path"] == "depthbal.losses.GAILoss"
     assert set(entry["input"]) >= {"short_side", "mean", "std"}
     assert {key.split(".")[0] for key in content["state_dict"]} == {"model", "criterion"}
     assert "hyper_parameters" not in content
 
 
 def test_prior_and_histogram_in_the_folder_are_those_in_the_checkpoint(finished_run):
-    histogram = Histogram.load(finished_run / "histogram.json")
-    data = RoomsDataModule(n_train=12, n_val=4, n_test=4, size=(24, 32), num_workers=0)
+    written = json.loads((finished_run / "prior.json").read_text())
+    data = RoomsDataModule(**SIZES)
     data.setup("fit")
     counted = Histogram.regular(0.7, 10.0, 0.1)
     for index in range(12):
         image, depth = data.train_set.source.load(index)
         counted.update(data.count_transform(image, depth, 0)[1])
-    assert histogram.counts.tolist() == counted.counts.tolist()
-    written = GaussianMixture.load(finished_run / "prior.json")
-    state = checkpoint_of(finished_run)["state_dict"]
-    restored = GAILoss(noise="learned")
-    restored.load_state_dict(
-        {k.removeprefix("criterion."): v for k, v in state.items() if k.startswith("criterion.")}
-    )
-    assert torch.allclose(restored.prior.means, written.means, atol=1e-12)
-    assert torch.allclose(restored.prior.weights, written.weights, atol=1e-12)
+    run = open_run(finished_run)
+    assert run.histogram().counts.tolist() == counted.counts.tolist()
+    assert checkpoint_of(finished_run)["depthbal"]["histogram"] == written["histogram"]
+    prior = GaussianMixture.from_dict(written["prior"])
+    restored = run.task().criterion.prior
+    assert torch.allclose(restored.means, prior.means, atol=1e-12)
+    assert torch.allclose(restored.weights, prior.weights, atol=1e-12)
+
+
+def test_the_saved_config_repeats_the_run_exactly_and_a_seed_changes_it(finished_run, tmp_path):
+    again = train_tiny(finished_run / "config.yaml", tmp_path / "again")
+    assert same_weights(again, finished_run)
+    one = ["--seed_everything=1", "--trainer.max_epochs=1"]
+    other = train_tiny(finished_run / "config.yaml", tmp_path / "other", *one)
+    key = "model.network.encoder.features.0.0.weight"
+    first, second = (checkpoint_of(run)["state_dict"][key] for run in (finished_run, other))
+    assert not torch.allclose(first, second, atol=0.1)
 
 
 def test_best_is_the_epoch_with_the_lowest_mean_over_bins(tmp_path):
     # the learning rate grows until it ruins the network
-    growing = {
-        "class_path": "torch.optim.lr_scheduler.StepLR",
-        "init_args": {"step_size": 1, "gamma": 30.0},
-    }
+    growing = {"class_path": "torch.optim.lr_scheduler.StepLR"}
+    growing["init_args"] = {"step_size": 1, "gamma": 30.0}
     config = tiny_config(tmp_path / "tiny.yaml", model={"lr_scheduler": growing})
-    run = train_tiny(config, tmp_path / "run", "--trainer.max_epochs", "3")
-    with (run / "metrics.csv").open() as file:
-        rows = [row for row in csv.DictReader(file) if row["val/rmse_bins"]]
-    scores = [float(row["val/rmse_bins"]) for row in rows]
+    run = train_tiny(config, tmp_path / "run", "--trainer.max_epochs", "4")
+    scores = [float(row["val/rmse_bins"]) for row in logged(run) if row["val/rmse_bins"]]
     best = scores.index(min(scores))
-    assert best < 2  # else best and last would not differ
+    assert best < 3  # else best and last would not differ
     assert checkpoint_of(run, "best")["epoch"] == best
-    assert checkpoint_of(run, "last")["epoch"] == 2
+    assert checkpoint_of(run, "last")["epoch"] == 3
     # a resumed run must know the score to beat
     states = checkpoint_of(run, "last")["callbacks"]
     remembered = [s["best_model_score"] for key, s in states.items() if "val/rmse_bins" in key]
     assert [score.item() for score in remembered] == [pytest.approx(min(scores))]
 
 
-def test_without_validation_there_is_no_best_checkpoint(tmp_path):
-    config = tiny_config(tmp_path / "tiny.yaml")
-    run = train_tiny(config, tmp_path / "run", "--data.n_val", "0", "--trainer.max_epochs", "1")
+def test_without_validation_there_is_no_best_checkpoint(config, tmp_path):
+    run = train_tiny(config, tmp_path / "run", "--data.n_val=0", "--trainer.max_epochs=1")
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["last.ckpt"]
 
 
-def test_versions_say_what_the_run_was_made_with(finished_run):
-    versions = json.loads((finished_run / "versions.json").read_text())
-    assert versions["torch"] == torch.__version__.split("+")[0]
-    assert versions["seed"] == 0
-    assert versions["device"] == "cpu"
-    assert versions["duration_s"] > 0
-    assert versions["data"]["images"] == {"train": 12, "val": 4, "test": 4}
-    assert {"python", "platform", "git_commit", "command", "pytorch-lightning"} <= set(versions)
-
-
-def test_the_saved_config_repeats_the_run_exactly(finished_run, tmp_path):
-    again = train_tiny(finished_run / "config.yaml", tmp_path / "again")
-    first, second = (checkpoint_of(run)["state_dict"] for run in (finished_run, again))
-    assert all(torch.equal(first[key], second[key]) for key in first)
-
-
-def test_a_seed_changes_the_result(finished_run, tmp_path):
-    other = train_tiny(finished_run / "config.yaml", tmp_path / "other", "--seed_everything", "1")
-    key = "model.network.encoder.features.0.0.weight"
-    first, second = (checkpoint_of(run)["state_dict"] for run in (finished_run, other))
-    assert not torch.equal(first[key], second[key])
-
-
-def test_a_loss_is_named_by_its_short_name(tmp_path):
-    config = tiny_config(tmp_path / "tiny.yaml")
-    run = train_tiny(config, tmp_path / "run", "--model.criterion", "MSELoss")
-    assert checkpoint_of(run)["depthbal"]["criterion"]["name"] == "MSELoss"
-    assert not (run / "prior.json").exists()
-    assert (run / "histogram.json").exists()
-
-
-def test_foreign_network_and_loss_train_and_are_evaluated(tmp_path):
-    config = tiny_config(
-        tmp_path / "tiny.yaml",
-        model={
-            "model": {"class_path": "tests.training.helpers.DropoutNet"},
-            "criterion": {"class_path": "torch.nn.SmoothL1Loss"},
-            "optimizer": {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.01}},
-        },
-    )
-    run = train_tiny(config, tmp_path / "run")
+def test_a_foreign_network_and_loss_train_are_evaluated_and_predict(tmp_path):
+    foreign = {"model": DROPOUT_NET, "criterion": {"class_path": "torch.nn.SmoothL1Loss"}}
+    foreign["optimizer"] = {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.01}}
+    run = train_tiny(tiny_config(tmp_path / "tiny.yaml", model=foreign), tmp_path / "run")
     entry = checkpoint_of(run)["depthbal"]
-    assert entry["model"] == {
-        "name": f"tests.training.helpers.{DropoutNet.__name__}",
-        "init_args": None,
-    }
-    assert entry["criterion"]["name"].endswith("SmoothL1Loss")
+    path = f"{DropoutNet.__module__}.{DropoutNet.__name__}"
+    assert entry["model"] == {"class_path": path, "init_args": {"channels": 4}}
+    assert entry["criterion"]["class_path"].endswith("SmoothL1Loss")
     assert json.loads((run / "metrics.json").read_text())["overall"]["rmse"] > 0
+    # a run's own config may be trusted; a checkpoint imports nothing
+    task = open_run(run).task("best")
+    assert isinstance(task.model, DropoutNet)
+    predictor = load_predictor(run, classes=[DropoutNet])
+    image, depth = RoomsDataModule(**SIZES).test_source().load(0)
+    assert predictor.predict(image).shape == depth.shape
+    assert command("evaluate", run, "--checkpoint", "best", "--device", "cpu") == 0
+    assert (run / "eval" / "best" / "metrics.json").is_file()
 
 
-def test_the_first_free_folder_is_taken(tmp_path, monkeypatch):
+# ---- where a run goes ----
+
+
+def test_the_first_free_folder_is_taken(config, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    config = tiny_config(tmp_path / "tiny.yaml")
     for name in ("tiny", "tiny-2"):
-        assert exit_code(config, "--trainer.max_epochs", "1") == 0
+        monkeypatch.delenv("DEPTHBAL_RUN", raising=False)
+        assert command("train", "--config", config, "--trainer.max_epochs", "1") == 0
         assert (tmp_path / "runs" / name / "metrics.json").is_file()
 
 
@@ -174,25 +170,26 @@ def test_an_existing_run_is_an_error_before_any_work(run, monkeypatch):
     assert checkpoint_of(run)["global_step"] == before
 
 
-def test_overwrite_replaces_a_run_and_keeps_it_while_the_new_one_cannot_start(run, tmp_path):
-    config = tiny_config(tmp_path / "tiny.yaml")
-    missing = tmp_path / "missing"
+def test_overwrite_replaces_a_run_and_keeps_it_while_the_new_one_cannot_start(
+    run, config, tmp_path
+):
+    missing = ["--data", "NYUD2DataModule", "--data.root", str(tmp_path / "missing")]
     with pytest.raises(DataError):
-        train_tiny(
-            config, run, "--overwrite", "--data", "NYUD2DataModule", "--data.root", str(missing)
-        )
+        train_tiny(config, run, *missing, overwrite=True)
     assert checkpoint_of(run)["epoch"] == 1
-    train_tiny(config, run, "--overwrite", "--trainer.max_epochs", "1")
+    train_tiny(config, run, "--trainer.max_epochs", "1", overwrite=True)
     assert checkpoint_of(run)["epoch"] == 0
 
 
-def test_overwrite_deletes_nothing_but_runs(tmp_path):
-    config = tiny_config(tmp_path / "tiny.yaml")
+def test_overwrite_deletes_nothing_but_runs(config, tmp_path):
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "thesis.tex").touch()
     with pytest.raises(RunFolderError, match="not a run folder"):
-        train_tiny(config, tmp_path / "home", "--overwrite")
+        train_tiny(config, tmp_path / "home", overwrite=True)
     assert (tmp_path / "home" / "thesis.tex").exists()
+
+
+# ---- data ----
 
 
 class PlacedRooms(RoomsDataModule):
@@ -212,50 +209,19 @@ def test_data_that_take_a_path_are_looked_for_before_the_network_is_built(tmp_pa
     config = tiny_config(tmp_path / "tiny.yaml", data=data)
     run = train_tiny(config, tmp_path / "run", "--data.place", str(tmp_path))
     assert f"place: {tmp_path}" in (run / "config.yaml").read_text()
-    monkeypatch.setattr(SmpDepth, "__init__", None)  # building one would fail
+    monkeypatch.setattr(DropoutNet, "__init__", None)  # building one would fail
     with pytest.raises(DataError, match="no rooms in somewhere"):
         train_tiny(config, tmp_path / "other")
 
 
-def test_missing_data_leave_no_run_folder(tmp_path):
-    config = CONFIGS / "nyuv2_labelled" / "gai.yaml"
-    with pytest.raises(DataError, match="root"):
-        train_tiny(config, tmp_path / "run", "--data.root", str(tmp_path / "missing"))
+@pytest.mark.parametrize("root", ["nowhere", "nowhere.h5", "."])
+@pytest.mark.parametrize("config", ["nyud2/gai", "nyuv2_labelled/gai"])
+def test_a_wrong_root_is_named_before_weights_are_downloaded(tmp_path, monkeypatch, config, root):
+    name = "depthbal.models.resnet_mff.torchvision_state_dict"
+    monkeypatch.setattr(name, lambda *_: pytest.fail("weights were asked for"))
+    with pytest.raises(DataError, match=str(tmp_path / root)):
+        train_tiny(Path(config), tmp_path / "run", "--data.root", str(tmp_path / root))
     assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "named"),
-    [
-        (["--trainer.max_epoch", "3"], "max_epoch"),
-        (["--data.n_trian", "3"], "n_trian"),
-        (["--model.criterion", "GAILos"], "GAILoss"),
-        (["--model.criterion.init_noise_sigmaa", "2"], "init_noise_sigmaa"),
-        (["--model.criterion.label_range", "[10.0, 0.7]"], "label_range"),
-        (["--data.n_train", "0"], "n_train"),
-        (["--trainer.accelerator", "abacus"], "abacus"),
-        (["--config", "/nowhere.yaml"], "/nowhere.yaml"),
-        (["--resume", "/nowhere"], "/nowhere"),
-        (["--resume"], "--resume"),
-    ],
-)
-def test_a_mistake_is_one_clear_message_that_names_it(
-    tmp_path, monkeypatch, capsys, arguments, named
-):
-    monkeypatch.chdir(tmp_path)
-    config = tiny_config(tmp_path / "tiny.yaml")
-    assert exit_code(config, *arguments) == 2
-    message = capsys.readouterr().err
-    assert named in message
-    assert "Traceback" not in message
-    assert not (tmp_path / "runs").exists()
-
-
-def test_a_typo_in_a_config_file_is_named(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    config = tiny_config(tmp_path / "typo.yaml", trainer={"max_epochz": 3})
-    assert exit_code(config) == 2
-    assert "max_epochz" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -268,63 +234,88 @@ def test_a_typo_in_a_config_file_is_named(tmp_path, monkeypatch, capsys):
         ["--model.criterion.label_range", "[0.7, 80]"],
     ],
 )
-def test_different_depth_limits_of_data_task_and_loss_are_refused(tmp_path, settings):
-    config = tiny_config(tmp_path / "tiny.yaml")
+def test_different_depth_limits_of_data_task_and_loss_are_refused(config, tmp_path, settings):
     named = "data.max_depth.*model.max_depth.*criterion.label_range.*give all"
     with pytest.raises(ConfigError, match=named):
         train_tiny(config, tmp_path / "run", *settings)
     assert not (tmp_path / "run").exists()
 
 
-def test_depths_to_80_metres_are_trained_where_all_settings_say_so(tmp_path):
-    config = tiny_config(tmp_path / "tiny.yaml")
+def test_depths_to_80_metres_are_trained_where_all_settings_say_so(config, tmp_path):
     limits = ["--data.max_depth=80.7", "--model.max_depth=80.7"]
     limits += ["--model.criterion.label_range=[0.7, 80.7]", "--trainer.max_epochs=1"]
     run = train_tiny(config, tmp_path / "run", *limits)
     assert checkpoint_of(run)["depthbal"]["label_range"] == [0.7, 80.7]
 
 
-def test_a_diverged_training_stops_and_keeps_the_checkpoint(tmp_path, capsys):
-    trainer = {"max_epochs": 3, "accelerator": "cpu", "devices": 1, **callback(Poison)}
+# ---- trainings that end badly ----
+
+
+def disturbed(tmp_path, cls):
+    trainer = {"max_epochs": 3, "accelerator": "cpu", "devices": 1, **callback(cls)}
     config = tiny_config(tmp_path / "tiny.yaml", trainer=trainer)
-    assert exit_code(config, "--out", str(tmp_path / "run")) == 2
+    return command("train", "--config", config, "--out", tmp_path / "run"), tmp_path / "run"
+
+
+def test_a_diverged_training_stops_and_keeps_the_checkpoint(tmp_path, capsys):
+    code, run = disturbed(tmp_path, Poison)
+    assert code == 2
     assert "NaN or infinite" in capsys.readouterr().err
-    content = checkpoint_of(tmp_path / "run")
+    content = checkpoint_of(run)
     assert content["epoch"] == 0
     assert all(torch.isfinite(value).all() for value in content["state_dict"].values())
 
 
 def test_ctrl_c_keeps_the_checkpoint_and_says_how_to_go_on(tmp_path, capsys):
-    trainer = {"max_epochs": 3, "accelerator": "cpu", "devices": 1, **callback(PressCtrlC)}
-    config = tiny_config(tmp_path / "tiny.yaml", trainer=trainer)
-    assert exit_code(config, "--out", str(tmp_path / "run")) == 130
-    assert f"--resume {tmp_path / 'run'}" in capsys.readouterr().err
-    assert checkpoint_of(tmp_path / "run")["epoch"] == 0
+    code, run = disturbed(tmp_path, PressCtrlC)
+    assert code == 130
+    assert f"--resume {run}" in capsys.readouterr().err
+    assert checkpoint_of(run)["epoch"] == 0
 
 
-def test_a_refused_value_is_explained_in_one_line(tmp_path, capsys):
-    config = tiny_config(tmp_path / "tiny.yaml")
-    setting = ["--model.criterion.init_noise_sigma", "-1", "--out", str(tmp_path / "run")]
-    assert exit_code(config, *setting) == 2
-    message = capsys.readouterr().err
-    assert "positive noise_sigma" in message
-    assert "Subtypes" not in message
-    assert "NoneType" not in message
-
-
-def test_a_training_ends_with_a_report_that_shows_its_numbers(finished_run):
-    page = (finished_run / "report.html").read_text(encoding="utf-8")
-    text = (finished_run / "report.md").read_text(encoding="utf-8")
-    rmse = json.loads((finished_run / "metrics.json").read_text())["overall"]["rmse"]
-    assert f"{rmse:.3f}" in page
-    assert f"{rmse:.3f}" in text
-
-
-def test_a_report_that_cannot_be_written_spoils_no_training(tmp_path, monkeypatch, recwarn):
+def test_a_report_that_cannot_be_written_spoils_no_training(config, tmp_path, monkeypatch):
     def broken(*_):
         raise RunFolderError("no space for pictures")
 
-    monkeypatch.setattr("depthbal.training.train.write_report", broken)
-    run = train_tiny(tiny_config(tmp_path / "tiny.yaml", trainer={"max_epochs": 1}), tmp_path / "r")
+    monkeypatch.setattr("depthbal.reports.write_report", broken)
+    with pytest.warns(UserWarning, match="no space for pictures"):
+        run = train_tiny(config, tmp_path / "run", "--trainer.max_epochs=1")
     assert (run / "metrics.json").is_file()
-    assert any("no space for pictures" in str(entry.message) for entry in recwarn)
+
+
+# ---- the network of another run ----
+
+
+def test_a_training_starts_from_the_weights_of_another_run_but_for_what_is_reset(tmp_path, config):
+    first = train_tiny(config, tmp_path / "first", "--trainer.max_epochs=1")
+    second = ["--model.criterion=MSELoss", f"--model.weights_from={first}"]
+    second += ["--model.reset=[layers.4]", "--model.freeze=[layers.0,layers.1]"]
+    run = train_tiny(config, tmp_path / "second", *second, "--trainer.max_epochs=1")
+    before, after = (checkpoint_of(run)["state_dict"] for run in (first, run))
+    for name, value in before.items():
+        if name.startswith(("model.layers.0.", "model.layers.1.")):  # statistics included
+            assert torch.equal(after[name], value), name
+    assert not torch.equal(after["model.layers.4.weight"], before["model.layers.4.weight"])
+    assert yaml.safe_load((run / "config.yaml").read_text())["model"]["init_args"][
+        "weights_from"
+    ] == str(first)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("--model.reset=[head]", "DropoutNet has no part 'head'; it has .*layers"),
+        ("--model.cache_features=true", "needs a frozen backbone"),
+        ("--model.weights_from=nowhere", "nowhere"),
+    ],
+)
+def test_weights_that_cannot_be_taken_are_refused(config, tmp_path, setting, message):
+    with pytest.raises((ConfigError, RunFolderError), match=message):
+        train_tiny(config, tmp_path / "run", setting)
+
+
+def test_weights_of_another_network_are_refused(config, finished_run, tmp_path):
+    from depthbal.errors import CheckpointError
+
+    with pytest.raises(CheckpointError, match=r"holds SmpDepth .*this training has DropoutNet"):
+        train_tiny(config, tmp_path / "run", f"--model.weights_from={finished_run}")

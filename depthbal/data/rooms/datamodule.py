@@ -3,13 +3,18 @@
 import hashlib
 import json
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
+from rich.console import Console
+from rich.progress import track
+from torch.utils.data import DataLoader
 
-from depthbal.data.cache import cache_file, drawn_arrays
+from depthbal.data.cache import cache_file, cached
 from depthbal.data.datamodule import DepthDataModule
 from depthbal.data.label_data import automatic_workers
+from depthbal.data.loader import single_threaded
 from depthbal.data.pairs import Depth, Image, PairSource
 from depthbal.data.rooms.generate import random_scene
 from depthbal.data.rooms.render import render
@@ -19,6 +24,7 @@ Split: TypeAlias = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 # raised whenever the same seed gives other pictures; part of every fingerprint and cache key
 RENDERER_VERSION = 2
+_CHUNK = 64  # pictures a process draws at a time; no more are drawn sooner than processes start
 
 
 class RoomsDataModule(DepthDataModule):
@@ -38,12 +44,11 @@ class RoomsDataModule(DepthDataModule):
         picture_seed: of the pictures, of all splits.
         seed: of shuffling and augmentation.
         cache: keep rendered pictures in the user's cache directory.
-        batch_size: samples per batch and process.
-        num_workers: loader processes; -1 chooses one per CPU up to 8. The pictures are in memory
-            already, so that 0 is usually best on a small machine.
-        short_side: pixels of the shorter image side after resizing; null takes that of `size`.
-        crop_size: (height, width) of the centre crop; null keeps everything.
-        depth_size: (height, width) of the training depth; null takes half of `size`.
+        batch_size: here and below as for `DepthDataModule`.
+        num_workers: the pictures are in memory already, so that 0 is usually best.
+        short_side: null takes that of `size`.
+        crop_size: null keeps everything.
+        depth_size: null takes half of `size`.
         rotation: largest rotation in degrees, either way.
         flip: probability of a horizontal flip.
         lighting: standard deviation of the colour shift along ImageNet's principal axes.
@@ -244,13 +249,38 @@ def rooms_source(
     """
     described = json.dumps([RENDERER_VERSION, seed, split, count, list(size)])
     key = hashlib.sha256(described.encode()).hexdigest()[:32]
-    arrays = drawn_arrays(
-        partial(room, seed, split, size=size),
-        count,
-        {"images": ((*size, 3), np.uint8), "depths": (size, np.float32)},
-        cache_file("rooms", f"{key}.npz") if cache else None,
-        title=f"Rendering rooms ({split})",
-        workers=workers,
-        progress=progress,
-    )
-    return RoomsSource(arrays["images"], arrays["depths"], split, key)
+
+    def load(file: Path) -> tuple[Image, Depth]:
+        with np.load(file, allow_pickle=False) as stored:  # every member carries a checksum
+            return stored["images"], stored["depths"]
+
+    def draw() -> tuple[Image, Depth]:
+        images = np.empty((count, *size, 3), np.uint8)
+        depths = np.empty((count, *size), np.float32)
+        # chunks, because handing over a small picture costs more than drawing it
+        loader: Any = DataLoader(
+            range(count),  # type: ignore[arg-type]
+            batch_size=_CHUNK,
+            num_workers=workers if count > _CHUNK else 0,
+            collate_fn=partial(_draw, seed, split, size),
+            worker_init_fn=single_threaded,
+        )
+        title, shown = f"Rendering rooms ({split})", progress and Console().is_terminal
+        for number, pictures in enumerate(track(loader, title, transient=True, disable=not shown)):
+            at = slice(number * _CHUNK, (number + 1) * _CHUNK)
+            images[at], depths[at] = pictures
+        return images, depths
+
+    def save(file: Path, pictures: tuple[Image, Depth]) -> None:
+        np.savez(file, images=pictures[0], depths=pictures[1])
+
+    file = cache_file("rooms", f"{key}.npz")
+    images, depths = cached(file, load, draw, save) if cache else draw()
+    return RoomsSource(images, depths, split, key)
+
+
+def _draw(
+    seed: int, split: Split, size: tuple[int, int], numbers: list[int]
+) -> tuple[Image, Depth]:
+    images, depths = zip(*(room(seed, split, number, size) for number in numbers), strict=True)
+    return np.stack(images), np.stack(depths)

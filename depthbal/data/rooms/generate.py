@@ -6,6 +6,7 @@ from math import atan, cos, exp, radians, sin
 
 import numpy as np
 
+from depthbal.data.rooms import furniture
 from depthbal.data.rooms.floorplan import (
     OPPOSITE,
     YAW,
@@ -16,15 +17,7 @@ from depthbal.data.rooms.floorplan import (
     decorate,
     light_up,
 )
-from depthbal.data.rooms.furniture import (
-    BY_WALL,
-    IN_ROOM,
-    Maker,
-    Piece,
-    column,
-    floor_lamp,
-    pillar,
-)
+from depthbal.data.rooms.furniture import Maker, Piece
 from depthbal.data.rooms.shapes import Camera
 from depthbal.data.rooms.stage import Light, Scene, Stage
 
@@ -172,7 +165,7 @@ def _furnish(stage: Stage, room: Room, plan: Plan) -> None:
         if plan is _CORRIDOR or stage.chance(0.6):
             _against_wall(stage, room, sides[int(stage.rng.random() * 3)])
             continue
-        piece = _pick(stage, IN_ROOM)(stage)
+        piece = _pick(stage, furniture.IN_ROOM)(stage)
         radius = max(piece.width, piece.depth) / 2
         x = stage.between(room.left + radius, room.right - radius)
         z = stage.between(0.8, room.front - radius)
@@ -181,19 +174,19 @@ def _furnish(stage: Stage, room: Room, plan: Plan) -> None:
 
 
 def _against_wall(stage: Stage, room: Room, side: Side) -> None:
-    maker = _pick(stage, BY_WALL)
+    maker = _pick(stage, furniture.BY_WALL)
     piece = maker(stage)
     start, end = room.run(side)
     low, high = start + piece.width / 2 + 0.02, end - piece.width / 2 - 0.02
     if low < high:
         x, z = room.on_wall(side, stage.between(low, high), piece.depth / 2 + 0.03)
-        if _put(stage, piece, x, z, YAW[side]) and maker is floor_lamp:
+        if _put(stage, piece, x, z, YAW[side]) and maker is furniture.floor_lamp:
             stage.lights.append(Light((x, 1.7, z), (0.8, 0.7, 0.5)))
 
 
 def _posts(stage: Stage, room: Room) -> None:
     """Put a few equal posts about the room."""
-    piece = _pick(stage, (column, pillar))(stage)
+    piece = _pick(stage, (furniture.column, furniture.pillar))(stage)
     for _ in range(int(stage.between(1, 5.99))):
         x = stage.between(room.left + 0.3, max(room.right - 0.3, room.left + 0.4))
         _put(stage, piece, x, stage.between(1.4, max(room.front - 0.3, 1.5)), 0.0)

@@ -1,0 +1,303 @@
+"""How settings are put together, what the shipped configs say, and what is refused."""
+
+from importlib.resources import files
+
+import pytest
+import torch
+import yaml
+
+import depthbal.data
+import depthbal.models
+from depthbal.errors import ConfigError
+from depthbal.models import ResNetMFF, SmpDepth
+from depthbal.training import FeatureSmoothing
+from depthbal.training.runs import RunFolder
+from depthbal.training.settings import (
+    build,
+    config_names,
+    find_config,
+    lay_over,
+    make_parser,
+    parse,
+    plain,
+    read_config,
+    take_configs,
+)
+from depthbal.training.train import _trainer
+from tests.training.helpers import CONFIGS, command, tiny_config, train_tiny
+
+LOSS_OF = {  # by the first word of a config's name
+    "gai": "GAILoss",
+    "bmc": "BMCLoss",
+    "bni": "BNILoss",
+    "mse": "MSELoss",
+    "inverse": "ReweightedLoss",
+    "sqrt": "ReweightedLoss",
+    "lds": "ReweightedLoss",
+    "fds": "MSELoss",
+    "focal": "FocalRLoss",
+}
+SHIPPED = [
+    path.relative_to(CONFIGS).with_suffix("").as_posix()
+    for path in sorted(CONFIGS.rglob("*.yaml"))
+    if path.stem not in ("base", "rrt_base")
+]
+DEPTH = [name for name in SHIPPED if name.split("/")[0] not in ("age", "hmr")]
+NYUD2 = [name for name in DEPTH if name.startswith("nyud2/")]
+
+
+@pytest.fixture(autouse=True)
+def no_random_weights(monkeypatch):
+    """Leave weights as memory was: filling 67 million of them takes a second."""
+    for name in ("kaiming_normal_", "kaiming_uniform_", "normal_", "uniform_"):
+        monkeypatch.setattr(torch.nn.init, name, lambda tensor, *_, **__: tensor)
+
+
+def parsed(*arguments: str):
+    """Return parser and settings of a command line; "nyud2/gai" stands for its config."""
+    _ = depthbal.data.NYUD2DataModule, depthbal.data.FolderDataModule, depthbal.models.SmpDepth
+    parser = make_parser()
+    return parser, parse(parser, ["--config", *map(str, arguments)])
+
+
+def built(*arguments: str):
+    """Return task and trainer's callbacks of a command line."""
+    name = str(arguments[0])
+    if name.startswith("nyud2/"):
+        arguments += ("--model.model.weights=null",)  # tests have no network
+    root = ["--data.root=."] if name.startswith("nyu") else []
+    parser, settings = parsed(*arguments, *root)
+    return build(parser, settings, "model"), settings
+
+
+# ---- files ----
+
+
+def test_bases_come_before_differences_relative_to_the_file(tmp_path):
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "root.yaml").write_text("a: {x: 1, y: 1, z: 1}\n")
+    (tmp_path / "middle.yaml").write_text("base: root.yaml\na: {y: 2, z: 2}\n")
+    leaf = tmp_path / "deep" / "leaf.yaml"
+    leaf.write_text("base: ../middle.yaml\na: {z: 3}\n")
+    assert read_config(leaf) == {"a": {"x": 1, "y": 2, "z": 3}}
+    over = tmp_path / "over.yaml"
+    over.write_text("a: {x: 4}\n")
+    line = ["--b", "2", f"--config={leaf}", "-c", str(over), "--d", "3"]
+    assert take_configs(line) == ({"a": {"x": 4, "y": 2, "z": 3}}, ["--b", "2", "--d", "3"])
+    assert config_names(line) == [str(leaf), str(over)]
+
+
+def test_another_class_drops_the_arguments_of_the_first():
+    network = {"class_path": "A", "init_args": {"depth": 3, "width": 4}}
+    base = {"model": {"net": network, "rate": 1}}
+    same = lay_over(base, {"model": {"net": {"init_args": {"width": 5}}}})
+    assert same["model"] == {
+        "net": {"class_path": "A", "init_args": {"depth": 3, "width": 5}},
+        "rate": 1,
+    }
+    other = lay_over(base, {"model": {"net": {"class_path": "B", "init_args": {"width": 5}}}})
+    assert other["model"]["net"] == {"class_path": "B", "init_args": {"width": 5}}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("base: me.yaml\n", "own base"),
+        ("base: gone.yaml\n", "gone"),
+        ("a: [\n", "YAML"),
+        ("- 1\n", "keys"),
+    ],
+)
+def test_a_broken_config_is_named(tmp_path, content, message):
+    (tmp_path / "me.yaml").write_text(content)
+    with pytest.raises(ConfigError, match=message):
+        read_config(tmp_path / "me.yaml")
+
+
+def test_shipped_configs_are_part_of_the_package_and_found_by_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    expected = files("depthbal").joinpath("configs", "rooms", "gai.yaml").read_text()
+    for name in ("rooms/gai", "rooms/gai.yaml", "configs/rooms/gai.yaml"):
+        assert find_config(name).read_text() == expected
+    with pytest.raises(ConfigError, match=r"no config file rooms/gia; shipped: .*rooms/gai,"):
+        find_config("rooms/gia")
+
+
+# ---- shipped configs ----
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_config_parses(name):
+    root = [] if name.startswith(("rooms/", "age/drawn/")) else ["--data.root=."]
+    if name.startswith("age/") and "drawn" not in name:
+        root.append("--data.csv=list.csv")
+    _, settings = parsed(name, *root)
+    assert settings.model.class_path.startswith("depthbal.")
+    assert settings.data.class_path.startswith("depthbal.")
+
+
+@pytest.mark.parametrize("name", DEPTH)
+def test_every_depth_config_builds_the_loss_of_its_name(name):
+    task, settings = built(name)
+    assert type(task.criterion).__name__ == LOSS_OF[name.split("/")[1].partition("_")[0]]
+    assert task.criterion.label_range == (0.7, 10.0)
+    if not name.startswith("nyud2/"):  # a small network from scratch
+        assert isinstance(task.model, SmpDepth)
+        assert task.model.init_args["weights"] is None
+        return
+    optimizers = task.configure_optimizers()
+    optimizer, schedule = optimizers["optimizer"], optimizers["lr_scheduler"]["scheduler"]
+    assert isinstance(task.model, ResNetMFF)
+    assert type(optimizer) is torch.optim.Adam
+    weights = optimizer.param_groups[0]
+    assert (weights["lr"], weights["weight_decay"]) == (1e-4, 1e-4)
+    assert (schedule.step_size, schedule.gamma) == (5, 0.1)
+    assert optimizers["lr_scheduler"]["interval"] == "epoch"
+    data = settings.data.init_args
+    assert (settings.trainer.max_epochs, data.batch_size, data.val_fraction) == (20, 32, 0)
+    released = name == "nyud2/gai_released"  # sigma is fixed there and the network read raw
+    assert task.readout == ("raw" if released else "mean")
+    if name in ("nyud2/gai", "nyud2/bmc", "nyud2/bni"):
+        assert optimizer.param_groups[1]["lr"] == 1e-2
+    if released:
+        assert task.criterion.noise_parameters() == []
+        assert task.criterion.noise_sigma.item() == 1.0
+
+
+@pytest.mark.parametrize(
+    ("name", "weighting", "smoothing"),
+    [
+        ("inverse", "inverse", None),
+        ("sqrt_inverse", "sqrt_inverse", None),
+        ("lds", "inverse", "gaussian"),
+        ("lds_fds", "inverse", "gaussian"),
+    ],
+)
+def test_the_reweighted_rows_are_the_published_ones(name, weighting, smoothing):
+    _, settings = parsed(f"nyud2/{name}", "--data.root=.")
+    arguments = settings.model.init_args.criterion.init_args
+    assert (arguments["error"], arguments["weighting"]) == ("squared", weighting)
+    assert (arguments["smoothing"], arguments["clip"]) == (smoothing, None)
+    assert (arguments["kernel_size"], arguments["kernel_sigma"]) == (5, 2.0)
+
+
+@pytest.mark.parametrize("name", NYUD2)
+def test_features_are_smoothed_in_the_fds_rows_only_and_as_published(name):
+    parser, settings = parsed(name, "--data.root=.")
+    callbacks = build(parser, settings, "trainer")["callbacks"] or []
+    found = [c for c in callbacks if isinstance(c, FeatureSmoothing)]
+    assert len(found) == (name in ("nyud2/fds", "nyud2/lds_fds"))
+    for fds in found:
+        kernel = {"kernel": "gaussian", "kernel_size": 5, "kernel_sigma": 2.0}
+        assert fds.options == {**kernel, "momentum": 0.9, "clip": (0.2, 5.0)}
+        assert (fds.start_epoch, fds.subset) == (1, "nyu2_train_FDS_subset.csv")
+        assert fds.layer is None  # the published layer: see test_feature_layer
+
+
+# ---- the command line ----
+
+
+def test_short_forms_are_enough():
+    task, settings = built(
+        "rooms/gai",
+        "--model.criterion=BMCLoss",
+        "--model.criterion.init_noise_sigma=2.5",
+        "--model.optimizer.lr=0.5",
+        "--data=FolderDataModule",
+        "--data.root=mine",
+        "--data.scale=0.001",
+        "--trainer.max_epochs=3",
+    )
+    assert type(task.criterion).__name__ == "BMCLoss"
+    assert task.criterion.noise_sigma.item() == 2.5
+    assert task.criterion.label_range == (0.7, 10.0)  # of the config: BMC has one too
+    assert task.make_optimizer([torch.nn.Parameter(torch.zeros(1))]).defaults["lr"] == 0.5
+    assert settings.data.class_path == "depthbal.data.FolderDataModule"
+    assert (settings.data.init_args.root, settings.data.init_args.scale) == ("mine", 0.001)
+    assert settings.trainer.max_epochs == 3
+
+
+def test_null_takes_a_setting_away_however_deep_it_lies():
+    options = ["--model.lr_scheduler=null", "--model.criterion.label_range=null"]
+    task, settings = built("nyud2/gai", *options, "--data.depth_size", "null")  # and its weights
+    assert task.make_lr_scheduler is None
+    assert task.criterion.label_range is None
+    assert settings.data.init_args.depth_size is None
+
+
+def test_loggers_and_callbacks_of_the_config_are_added_to_ours(tmp_path):
+    logger = f"{{class_path: CSVLogger, init_args: {{save_dir: {tmp_path}}}}}"
+    options = ["--trainer.callbacks=Timer", f"--trainer.logger={logger}"]
+    config = tiny_config(tmp_path / "tiny.yaml")
+    parser, settings = parsed(config, *options)
+    # a default that is an enumeration is written as its text
+    written = plain(parser, settings)["trainer"]["callbacks"]
+    assert written["init_args"]["interval"] == "step"
+    task = build(parser, settings, "model")
+    trainer = _trainer(parser, settings, RunFolder(tmp_path / "run"), task)
+    names = [type(callback).__name__ for callback in trainer.callbacks]
+    assert {"Timer", "RandomStates", "FiniteLoss", "SaveCheckpoint"} <= set(names)
+    assert [type(logger).__name__ for logger in trainer.loggers] == ["RunLogger", "CSVLogger"]
+
+
+def test_the_whole_config_is_printed_and_reads_back(tmp_path, capsys):
+    config = tiny_config(tmp_path / "tiny.yaml")
+    assert command("train", "--config", config, "--model.noise_lr=0.5", "--print_config") == 0
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert printed["model"]["init_args"]["noise_lr"] == 0.5
+    assert printed["data"]["init_args"]["n_train"] == 12
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--trainer.max_epoch", "3"], "max_epoch"),
+        (["--trainer.colour=blue"], "colour"),
+        (["--data.n_trian", "3"], "n_trian"),
+        (["--model.noise_l", "3"], "noise_l"),
+        (["--max_epochs", "3"], "max_epochs"),
+        (["--ouut", "x"], "ouut"),
+        (["--model.criterion", "GAILos"], "GAILos"),
+        (["--model.criterion.init_noise_sigmaa", "2"], "init_noise_sigmaa"),
+        (["--model.criterion.init_noise_sigma", "-1"], "positive noise_sigma"),
+        (["--model.criterion.label_range", "[10.0, 0.7]"], "label_range"),
+        (["--model.optimizer.lrr", "2"], "lrr"),
+        (["--data.n_train", "0"], "n_train"),
+        (["--data.n_train=many"], "Got value: many"),
+        (["--data.size=24"], "'tuple'>. Got value: 24"),
+        (["--trainer.accelerator", "abacus"], "abacus"),
+        (["--trainer.limit_test_batches=1"], "whole test split"),
+        (["--trainer.limit_test_batches=0.5"], "whole test split"),
+        (["--config", "/nowhere.yaml"], "/nowhere.yaml"),
+        (["--config"], "--config needs"),
+        (["--resume"], "--resume"),
+        (["mine.yaml"], "mine.yaml"),
+    ],
+)
+def test_a_mistake_is_one_clear_message_that_names_it(
+    tmp_path, monkeypatch, capsys, arguments, named
+):
+    monkeypatch.chdir(tmp_path)
+    config = tiny_config(tmp_path / "tiny.yaml")
+    assert command("train", "--config", config, *arguments) == 2
+    message = capsys.readouterr().err
+    assert named in message
+    for inner in ("Traceback", "Subtypes", "NoneType"):
+        assert inner not in message
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("section", ["trainer", "model", "data"])
+def test_a_typo_in_a_config_file_is_named(tmp_path, capsys, section):
+    content = yaml.safe_load(tiny_config(tmp_path / "typo.yaml").read_text())
+    content[section].get("init_args", content[section])["max_epochz"] = 3
+    (tmp_path / "typo.yaml").write_text(yaml.safe_dump(content))
+    assert command("train", "--config", tmp_path / "typo.yaml", "--out", tmp_path / "run") == 2
+    assert "max_epochz" in capsys.readouterr().err
+
+
+def test_early_stopping_on_a_metric_that_is_not_logged_names_those_that_are(tmp_path):
+    callback = {"class_path": "EarlyStopping", "init_args": {"monitor": "val/loss"}}
+    config = tiny_config(tmp_path / "tiny.yaml", trainer={"callbacks": [callback]})
+    with pytest.raises(ConfigError, match=r"`val/loss` which is not available.*val/rmse"):
+        train_tiny(config, tmp_path / "run")
