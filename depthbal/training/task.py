@@ -162,7 +162,7 @@ class Task(pl.LightningModule):
         self.histogram = Histogram.from_dict(self.trainer.strategy.broadcast(mine))
         if isinstance(self.criterion, RegressionLoss) and self.criterion.needs_prior:
             self.criterion.set_prior(self.histogram)
-        if hasattr(self.model, "initialise_bias"):
+        if hasattr(self.model, "initialise_bias") and (self.weights_from is None or self.reset):
             cast(Any, self.model).initialise_bias(self.histogram.mean)
 
     def training_loss(self, raw: Tensor, batch: Batch) -> Tensor:
@@ -469,6 +469,9 @@ class Task(pl.LightningModule):
             )
         if found["histogram"] is not None:
             self.histogram = Histogram.from_dict(found["histogram"])
+        for name in self.freeze_parts:  # features are computed before the engine loads the weights
+            own_part = part_of_state(checkpoint["state_dict"], f"model.{name}.")
+            load_exactly(self.model.get_submodule(name), own_part, f"{name} of the checkpoint")
 
 
 def masked_loss(criterion: nn.Module, preds: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
