@@ -17,7 +17,14 @@ from depthbal.evaluation import GROUPS
 from depthbal.training.runs import open_run
 from depthbal.training.settings import build, make_parser, parse
 from depthbal.training.train import train
-from tests.adapters.age.helpers import NETWORK, GreyAges, retrain, tiny_config, train_age, weights_of
+from tests.adapters.age.helpers import (
+    NETWORK,
+    GreyAges,
+    retrain,
+    tiny_config,
+    train_age,
+    weights_of,
+)
 
 CONFIGS = Path(str(files("depthbal"))) / "configs" / "age"
 METRICS = ("mae", "mse", "gm", "bmae", "bmse")
@@ -180,7 +187,9 @@ LOSS_OF = {
     "bmc": ("BMCLoss", {"noise": "learned", "init_noise_sigma": 10.0}),
     "bni": ("BNILoss", {"noise": "learned", "init_noise_sigma": 10.0}),
 }
-SHIPPED = [path for path in sorted(CONFIGS.rglob("*.yaml")) if path.stem not in ("base", "rrt_base")]
+SHIPPED = [
+    path for path in sorted(CONFIGS.rglob("*.yaml")) if path.stem not in ("base", "rrt_base")
+]
 SHIPPED = [path for path in SHIPPED if path.stem != "study"]
 
 
