@@ -24,7 +24,6 @@ from measuring import OPEN, machine, peak_mib, result_paths, seconds, wait, writ
 
 from depthbal.commands import run
 from depthbal.data import NYUD2DataModule
-from depthbal.data.packed.origin import find_origin
 from depthbal.data.packing import pack
 from depthbal.errors import DepthbalError
 from depthbal.losses import MSELoss
@@ -146,7 +145,7 @@ def measure_loader(device: str, options: argparse.Namespace, fastest: Form) -> d
         if root is None:
             write_rooms(Path(folder) / "files", options.images)
             root = Path(folder) / "packed.h5"
-            pack(find_origin(Path(folder) / "files", {}), root)
+            pack(Path(folder) / "files", root)
         module = NYUD2DataModule(
             root,
             batch_size=options.batch_size,

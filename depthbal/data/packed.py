@@ -109,13 +109,14 @@ class PackedPairs(PairSource):
     def _read(self, key: str, index: int) -> NDArray[Any]:
         height, width = self._sizes[index]
         try:
-            if self._opened[0] != os.getpid():
-                self._opened = 0, {}  # what a fork brought along is closed, and then opened anew
+            process, parts = self._opened
+            if process != os.getpid():
+                self._opened, parts = (0, {}), {}  # closes what a fork brought along
                 # without a chunk cache, a sample's bytes go straight into its array
                 file = h5py.File(self.path, "r", rdcc_nbytes=0)
-                split = file[self.split]
-                self._opened = os.getpid(), {"file": file, **{key: split[key] for key in _PARTS}}
-            stored: NDArray[Any] = self._opened[1][key][index, :height, :width]
+                parts = {"file": file, **{part: file[self.split][part] for part in _PARTS}}
+                self._opened = os.getpid(), parts
+            stored: NDArray[Any] = parts[key][index, :height, :width]
         except (OSError, KeyError, ValueError) as error:
             raise DataError(f"{self.path}: {self.name(index)} cannot be read ({error})") from error
         return stored

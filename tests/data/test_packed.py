@@ -265,7 +265,7 @@ def garble(file):
     file.write_bytes(content.replace(b"scene00_out", b"\xfe" * 11))
 
 
-AGAIN = r"pack it again: tools/prepare_nyud2\.py SOURCE --out .*out\.h5 --overwrite"
+AGAIN = r"pack it again: depthbal prepare SOURCE --out .*out\.h5 --overwrite"
 DAMAGES = {
     "truncated": (cut, rf"out\.h5: .* damaged .*truncated file.*{AGAIN}"),
     "empty": (lambda file: file.write_bytes(b""), rf"out\.h5: no packed file.*{AGAIN}"),
@@ -281,7 +281,7 @@ DAMAGES = {
     ),
     "foreign": (
         lambda file: edit(file, lambda content: content.attrs.modify("format", "other")),
-        r"out\.h5 is an HDF5 file, but not one written by tools/prepare_nyud2\.py",
+        r"out\.h5 is an HDF5 file, but not one written by depthbal prepare",
     ),
     "without train": (
         lambda file: edit(file, lambda content: content.pop("train")),

@@ -42,7 +42,7 @@ class LabelledImages(SeededDataset[dict[str, Any]]):
         self,
         data: "LabelledData",
         split: Split,
-        images: Sequence[Any],
+        images: Any,
         names: Sequence[str],
         content: str,
         grouped: bool = False,
@@ -134,7 +134,8 @@ class LabelledData(LabelData):
         labels = torch.cat([part for split in splits for part in self.labels(split)])
         units = np.floor(labels.double().numpy() / self.bin_width + 0.5)
         if units.max() - units.min() > 10_000:
-            raise DataError(f"labels from {labels.min():g} to {labels.max():g}: set --data.bin_width")
+            ends = f"{labels.min():g} to {labels.max():g}"
+            raise DataError(f"labels from {ends} need another --data.bin_width")
         counted = Histogram((np.arange(units.min(), units.max() + 2) - 0.5) * self.bin_width)
         for part in self.labels("train"):
             counted.update(part)
@@ -203,11 +204,10 @@ class AgeDataModule(LabelledData):
                 rows = [[(row.get(name) or "").strip() for name in wanted] for row in reader]
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise DataError(f"{self.csv} is no readable csv file (--data.csv): {error}") from error
-        if faulty := [
-            f"row {n}: {','.join(row)}" for n, row in enumerate(rows, 2) if not _usable(*row)
-        ]:
+        faulty = [f"row {n}: {','.join(row)}" for n, row in enumerate(rows, 2) if not _usable(*row)]
+        if faulty:
             raise DataError(
-                f"{self.csv}: {len(faulty)} of {len(rows)} rows are unusable ({first_few(faulty)}): "
+                f"{self.csv}: {len(faulty)} of {len(rows)} rows are unusable, {first_few(faulty)}: "
                 f"expected a finite number as {self.label.name} (another column: --data.label), a "
                 f"path, and train, val or test as split; the columns are {reader.fieldnames}"
             )

@@ -72,13 +72,11 @@ class DrawnAgesDataModule(LabelledData):
         rng = np.random.default_rng((self.picture_seed, SPLITS.index(split)))
         looks = ages[:, None] + self.apparent * rng.standard_normal((len(ages), 1))
         looks = looks + self.cues * rng.standard_normal((len(ages), 5))
-        # a hundred at a time, which stay in the processor's cache
-        parts = np.array_split(looks.astype(np.float32), 1 + len(looks) // 100)
+        parts = np.array_split(looks.astype(np.float32), 1 + len(looks) // 100)  # fit a CPU's cache
         images = np.concatenate([draw_faces(part, self.image_size, rng) for part in parts])
         names = [f"faces/{split}/{index:05d}" for index in range(len(ages))]
         content = hashlib.sha256(images.tobytes()).hexdigest()
-        # nobody is drawn twice
-        return LabelledImages(self, split, images, names, content, grouped=True)
+        return LabelledImages(self, split, images, names, content, grouped=True)  # all different
 
 
 def draw_faces(looks: Floats, size: int, rng: np.random.Generator) -> Image:

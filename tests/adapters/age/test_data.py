@@ -203,7 +203,11 @@ def test_an_unreadable_image_is_named(folder: Path, damage: str) -> None:
         ("age,path,split", [*ROWS, ("3", "x", "valid")], "row 8: 3,x,valid.*train, val or test"),
         ("age,path,split", [*ROWS, ("3", "", "train")], "row 8: 3,,train"),
         ("age,path,split", ROWS[:4], "no row has 'test'|no row has test"),
-        ("age,path,split", [("1e9", "x", "train"), *ROWS], r"28 to 1e\+09: set --data\.bin_width"),
+        (
+            "age,path,split",
+            [("1e9", "x", "train"), *ROWS],
+            r"28 to 1e\+09 need another --data\.bin",
+        ),
     ],
 )
 def test_what_is_wrong_in_the_csv_file_is_named(

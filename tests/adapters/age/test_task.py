@@ -92,7 +92,7 @@ def test_the_result_says_what_was_scored(base):
     assert (protocol["label"]["name"], protocol["label"]["unit"]) == ("age", "years")
     assert (protocol["main_metric"], protocol["readout"]) == ("mae", "mean")
     assert protocol["data"]["images"] == protocol["images"] == 40
-    assert "mean over the bins" in protocol["balanced"]
+    assert "means over the bins" in protocol["balanced"]
     assert [row["bmae"] for row in result["bins"]] == [row["mae"] for row in result["bins"]]
 
 
@@ -166,7 +166,7 @@ def test_an_interrupted_retraining_goes_on_to_the_same_weights(gai, base, tmp_pa
 
 
 def test_a_base_of_another_backbone_is_refused(base, tmp_path):
-    with pytest.raises(CheckpointError, match='"test_resnet".*"test_efficientnet"'):
+    with pytest.raises(CheckpointError, match=r'"test_resnet".*"test_efficientnet"'):
         retrain(tmp_path / "run", base, "--model.model.backbone=test_efficientnet")
 
 
