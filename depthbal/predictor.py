@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from depthbal.checkpoint import build_module, find_checkpoint, part_of_state, read_checkpoint
-from depthbal.data.images import read_image, resize_short_side
+from depthbal.data.images import read_image, resize_short_side, resize_square
 from depthbal.errors import CheckpointError, ConfigError, DataError
 from depthbal.evaluation import DEPTH, Label
 from depthbal.losses import BMCLoss, BNILoss, GAILoss, ReweightedLoss
@@ -216,9 +216,7 @@ class Predictor(nn.Module):
         pixels = _checked_image(image)
         size = pixels.shape[0], pixels.shape[1]
         if self.square is not None:
-            batch = torch.tensor(pixels).permute(2, 0, 1)[None]
-            resized = F.interpolate(batch, (self.square,) * 2, mode="bilinear", antialias=True)
-            pixels = resized[0].permute(1, 2, 0).numpy()
+            pixels = resize_square(pixels, self.square)
         elif self.short_side is not None:
             pixels = resize_short_side(pixels, self.short_side, nearest=False)
         return self.normalise(pixels), size

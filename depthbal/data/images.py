@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from depthbal.errors import DataError
 from depthbal.io import replacing
@@ -165,6 +165,15 @@ def resize_short_side(array: Array, short_side: int, nearest: bool) -> Array:
     else:
         method = cv2.INTER_AREA if short > 2 * short_side else cv2.INTER_LINEAR
     return cast(Array, cv2.resize(array, (new_width, new_height), interpolation=method))
+
+
+def resize_square(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Resize an image to size x size pixels by Pillow's bilinear filter, which averages."""
+    if image.shape[:2] == (size, size):
+        return image
+    batch = torch.tensor(image).permute(2, 0, 1)[None]
+    resized = nn.functional.interpolate(batch, (size, size), mode="bilinear", antialias=True)
+    return resized[0].permute(1, 2, 0).numpy()
 
 
 def _decode(path: str | os.PathLike[str], mode: int) -> NDArray[Any]:

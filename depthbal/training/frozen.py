@@ -2,19 +2,20 @@
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from numpy.typing import NDArray
 from rich.progress import track
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from depthbal.data.cache import cache_file
+from depthbal.data.cache import cache_file, cached
 from depthbal.data.loader import LateLoader, single_threaded
-from depthbal.io import replacing, show_progress
+from depthbal.io import show_progress
 
 _FORMAT = 3  # of the cached files; raised whenever features of the same key would be others
 
@@ -94,21 +95,19 @@ def cached_features(
         tensor([0., 1., 2.])
     """
     name = f"{_FORMAT} {fingerprint(backbone)} {content} {key}"
-    digest = hashlib.sha256(name.encode()).hexdigest()[:32]
-    file = cache_file("features", f"{digest}.npy")
-    with suppress(OSError, ValueError, EOFError):  # missing or damaged: compute
-        return torch.from_numpy(np.load(file, allow_pickle=False))
-    backbone.to(device).eval()
-    loader: LateLoader[Any] = LateLoader(
-        images, batch_size=batch_size, num_workers=num_workers, worker_init_fn=single_threaded
-    )
-    shown = track(loader, "Features of images", transient=True, disable=not show_progress())
-    device_type = torch.device(device).type
-    with torch.no_grad(), torch.autocast(device_type, enabled=False):
-        features = torch.cat([backbone(batch[key].to(device).float()).cpu() for batch in shown])
-    with suppress(OSError), replacing(file) as temporary:  # a full disk costs time only
-        np.save(temporary, features.numpy())
-    return features
+    file = cache_file("features", f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.npy")
+
+    def compute() -> NDArray[np.float32]:
+        backbone.to(device).eval()
+        loader: LateLoader[Any] = LateLoader(
+            images, batch_size=batch_size, num_workers=num_workers, worker_init_fn=single_threaded
+        )
+        shown = track(loader, "Features of images", transient=True, disable=not show_progress())
+        with torch.no_grad(), torch.autocast(torch.device(device).type, enabled=False):
+            found = [backbone(batch[key].to(device).float()).cpu() for batch in shown]
+        return torch.cat(found).numpy()
+
+    return torch.from_numpy(cached(file, np.load, compute, np.save))
 
 
 def fingerprint(module: nn.Module) -> str:

@@ -84,6 +84,8 @@ class Task(pl.LightningModule):
     """The same for people, in the line of an epoch."""
     main_metric: ClassVar[str] = "rmse"
     """What reports open with."""
+    balanced: ClassVar[tuple[str, ...]] = ()
+    """Metrics that also get their mean over the bins, such as mae: bmae."""
     study_metrics: ClassVar[tuple[str, ...]] = tuple(
         f"per_bin_mean.{group}.rmse" for group in GROUPS
     )
@@ -162,7 +164,7 @@ class Task(pl.LightningModule):
         self.histogram = Histogram.from_dict(self.trainer.strategy.broadcast(mine))
         if isinstance(self.criterion, RegressionLoss) and self.criterion.needs_prior:
             self.criterion.set_prior(self.histogram)
-        if hasattr(self.model, "initialise_bias"):
+        if hasattr(self.model, "initialise_bias") and (self.weights_from is None or self.reset):
             cast(Any, self.model).initialise_bias(self.histogram.mean)
 
     def training_loss(self, raw: Tensor, batch: Batch) -> Tensor:
@@ -173,6 +175,9 @@ class Task(pl.LightningModule):
     def make_scores(self, data: LabelData, split: Literal["val", "test"]) -> Scores:
         """Return the empty scores of a split: every read-out for the test, one for validation."""
         facts = self.facts(data) if split == "test" else {}
+        if self.balanced:
+            pairs = ", ".join(f"b{name} of {name}" for name in self.balanced)
+            facts["balanced"] = f"means over the bins with test samples: {pairs}"
         readouts = READOUTS if split == "test" else (self.readout,)
         return Scores(
             data.bins(),
@@ -181,6 +186,7 @@ class Task(pl.LightningModule):
             terms=LABEL_TERMS,
             label=data.label,
             main_metric=self.main_metric,
+            balanced=self.balanced,
             protocol=facts,
         )
 
@@ -469,6 +475,9 @@ class Task(pl.LightningModule):
             )
         if found["histogram"] is not None:
             self.histogram = Histogram.from_dict(found["histogram"])
+        for name in self.freeze_parts:  # features are computed before the engine loads the weights
+            own_part = part_of_state(checkpoint["state_dict"], f"model.{name}.")
+            load_exactly(self.model.get_submodule(name), own_part, f"{name} of the checkpoint")
 
 
 def masked_loss(criterion: nn.Module, preds: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:

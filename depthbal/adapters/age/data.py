@@ -3,25 +3,24 @@
 import copy
 import csv
 import json
-from collections.abc import Callable, Sequence
-from functools import cached_property, partial
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from depthbal.data.dataset import SeededDataset
 from depthbal.data.files import files_digest, missing_files
-from depthbal.data.images import normalise, read_image
+from depthbal.data.images import normalise, read_image, resize_square
 from depthbal.data.label_data import LabelData, Split
-from depthbal.data.pairs import Image
 from depthbal.data.sampler import PADDING
 from depthbal.data.transforms import generators, shift_and_flip
 from depthbal.errors import DataError
 from depthbal.evaluation import Label, LabelBins
+from depthbal.models.weights import first_few
 from depthbal.priors import Histogram
 
 MEAN = STD = (0.5, 0.5, 0.5)
@@ -31,32 +30,28 @@ SPLITS: tuple[Split, ...] = ("train", "val", "test")
 class LabelledImages(SeededDataset[dict[str, Any]]):
     """Images pre-processed as published, or their features; padding has the label NaN.
 
-    `size` pixels square by Pillow's bilinear filter, which widens where it shrinks; in training a
-    random crop of as many after a black border of `padding`, and horizontal flips (Yang et al.,
-    "Delving into Deep Imbalanced Regression", ICML 2021). `read` gives an image, uint8 (H, W, 3)
-    RGB, by its index; `content` is a digest of all images and labels; names that are `grouped` are
-    what images are resampled together by.
+    Square by Pillow's bilinear filter; in training a random crop after a black border, and
+    horizontal flips (Yang et al., "Delving into Deep Imbalanced Regression", ICML 2021). `images`
+    are files or uint8 (H, W, 3) RGB; `content` is a digest of them and the labels; names that are
+    `grouped` are what is resampled together.
     """
 
     features: Tensor | None = None  # (N, D) in place of the images, see depthbal.training.frozen
 
     def __init__(
         self,
-        read: Callable[[int], Image],
-        labels: Tensor,
+        data: "LabelledData",
+        split: Split,
+        images: Any,
         names: Sequence[str],
         content: str,
-        size: int,
-        *,
         grouped: bool = False,
-        padding: int = 0,
-        flip: float = 0.0,
-        seed: int = 0,
     ) -> None:
-        super().__init__(seed)
-        self.read, self.labels, self.names, self.grouped = read, labels.float(), names, grouped
-        self.content, self.size = content, size
-        self.augment = shift_and_flip(size, padding, flip)
+        super().__init__(data.seed)
+        self.images, self.names, self.content, self.grouped = images, names, content, grouped
+        self.labels = torch.cat([*data.labels(split)]).float()
+        self.size, train = data.image_size, split == "train"
+        self.augment = shift_and_flip(self.size, data.padding, data.flip) if train else None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -68,11 +63,8 @@ class LabelledImages(SeededDataset[dict[str, Any]]):
         about = {"label": self.labels[index], "index": index, "name": name, "group": group}
         if self.features is not None:
             return {"features": self.features[index], **about}
-        image = self.read(index)
-        if image.shape[:2] != (self.size, self.size):
-            pixels = torch.tensor(image).permute(2, 0, 1)[None]
-            pixels = interpolate(pixels, (self.size, self.size), mode="bilinear", antialias=True)
-            image = pixels[0].permute(1, 2, 0).numpy()
+        image = self.images[index]
+        image = resize_square(read_image(image) if isinstance(image, Path) else image, self.size)
         if self.augment is not None:
             self.augment.set_random_state(*generators(seed))
             image = self.augment(image=image)["image"]
@@ -123,12 +115,8 @@ class LabelledData(LabelData):
     ) -> None:
         super().__init__(batch_size, num_workers, seed)
         self.label = Label(label, unit)
-        self.image_size, self.bin_width = image_size, bin_width
-        self.augmentation = {"padding": padding, "flip": flip, "seed": seed}
-
-    def options(self, split: Split) -> dict[str, Any]:
-        """Return how the images of a split are prepared."""
-        return {"size": self.image_size, **(self.augmentation if split == "train" else {})}
+        self.image_size, self.padding, self.flip = image_size, padding, flip
+        self.bin_width = bin_width
 
     def train_histogram(self) -> Histogram:
         """Return the training labels' counts in bins over their own range."""
@@ -147,7 +135,7 @@ class LabelledData(LabelData):
         units = np.floor(labels.double().numpy() / self.bin_width + 0.5)
         if units.max() - units.min() > 10_000:
             ends = f"{labels.min():g} to {labels.max():g}"
-            raise DataError(f"labels from {ends} need a larger --data.bin_width, or are wrong")
+            raise DataError(f"labels from {ends} need another --data.bin_width")
         counted = Histogram((np.arange(units.min(), units.max() + 2) - 0.5) * self.bin_width)
         for part in self.labels("train"):
             counted.update(part)
@@ -165,9 +153,8 @@ class LabelledData(LabelData):
 class AgeDataModule(LabelledData):
     """Read images and labels by a csv file with a header, such as ``age,path,split``.
 
-    This is the form of the published IMDB-WIKI-DIR and AgeDB-DIR benchmarks. Any label will do:
-    whole or real numbers, in a column of any name. The split is ``train``, ``val`` or ``test``;
-    other columns are ignored, and rows may repeat.
+    This is the form of the published IMDB-WIKI-DIR and AgeDB-DIR benchmarks. Any label will do,
+    whole or real, in a column of any name. Other columns are ignored, and rows may repeat.
 
     Args:
         root: the folder that the paths in the csv file are relative to.
@@ -195,13 +182,12 @@ class AgeDataModule(LabelledData):
 
     def dataset(self, split: Split) -> LabelledImages | None:
         """Return the images of a split, those of training augmented; None without rows."""
-        labels, paths = self.labels(split)[0], [row[1] for row in self.rows if row[2] == split]
+        paths = [row[1] for row in self.rows if row[2] == split]
         if not paths:
             return None
         self._require_images(paths)
-        content = files_digest(self.root, paths, json.dumps(labels.tolist()))
-        read = partial(_read_listed, self.root, paths)
-        return LabelledImages(read, labels, paths, content, **self.options(split))
+        content = files_digest(self.root, paths, json.dumps(self.labels(split)[0].tolist()))
+        return LabelledImages(self, split, [self.root / path for path in paths], paths, content)
 
     def check_root(self) -> None:
         """Check the whole csv file, and that the images are there, without reading any."""
@@ -218,11 +204,10 @@ class AgeDataModule(LabelledData):
                 rows = [[(row.get(name) or "").strip() for name in wanted] for row in reader]
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise DataError(f"{self.csv} is no readable csv file (--data.csv): {error}") from error
-        if faulty := [
-            f"row {n}: {','.join(row)}" for n, row in enumerate(rows, 2) if not _usable(*row)
-        ]:
+        faulty = [f"row {n}: {','.join(row)}" for n, row in enumerate(rows, 2) if not _usable(*row)]
+        if faulty:
             raise DataError(
-                f"{self.csv}: {len(faulty)} of {len(rows)} rows are unusable ({_first(faulty)}): "
+                f"{self.csv}: {len(faulty)} of {len(rows)} rows are unusable, {first_few(faulty)}: "
                 f"expected a finite number as {self.label.name} (another column: --data.label), a "
                 f"path, and train, val or test as split; the columns are {reader.fieldnames}"
             )
@@ -234,13 +219,9 @@ class AgeDataModule(LabelledData):
         if missing := [path for _, path in missing_files(self.root, paths)]:
             raise DataError(
                 f"{len(missing)} of {len(paths)} images are not in {self.root.absolute()}: "
-                f"{_first(missing)}; give --data.root the folder that the column 'path' of "
+                f"{first_few(missing)}; give --data.root the folder that the column 'path' of "
                 f"{self.csv} is relative to, complete it, or remove the rows"
             )
-
-
-def _read_listed(root: Path, paths: list[str], index: int) -> Image:
-    return read_image(root / paths[index])
 
 
 def _usable(label: str, path: str, split: str) -> bool:
@@ -248,7 +229,3 @@ def _usable(label: str, path: str, split: str) -> bool:
         return bool(np.isfinite(float(label)) and path and split in SPLITS)
     except ValueError:
         return False
-
-
-def _first(items: list[str]) -> str:
-    return ", ".join(items[:5]) + (", ..." if len(items) > 5 else "")

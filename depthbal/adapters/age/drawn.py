@@ -56,10 +56,9 @@ class DrawnAgesDataModule(LabelledData):
         picture_seed: int = 0,
         image_size: int = 32,
         padding: int = 2,
-        num_workers: int = 0,
         **kwargs: Any,
     ) -> None:
-        super().__init__(image_size=image_size, padding=padding, num_workers=num_workers, **kwargs)
+        super().__init__(image_size=image_size, padding=padding, **kwargs)
         self.apparent, self.cues, self.picture_seed = apparent, cues, picture_seed
 
     def labels(self, split: Split) -> list[Tensor]:
@@ -69,26 +68,22 @@ class DrawnAgesDataModule(LabelledData):
 
     def dataset(self, split: Split) -> LabelledImages:
         """Return the faces of a split, drawn now."""
-        labels = self.labels(split)[0]
-        ages = labels.numpy()
+        ages = self.labels(split)[0].numpy()
         rng = np.random.default_rng((self.picture_seed, SPLITS.index(split)))
         looks = ages[:, None] + self.apparent * rng.standard_normal((len(ages), 1))
         looks = looks + self.cues * rng.standard_normal((len(ages), 5))
-        # a hundred at a time, which stay in the processor's cache
-        parts = np.array_split(looks.astype(np.float32), 1 + len(looks) // 100)
+        parts = np.array_split(looks.astype(np.float32), 1 + len(looks) // 100)  # fit a CPU's cache
         images = np.concatenate([draw_faces(part, self.image_size, rng) for part in parts])
         names = [f"faces/{split}/{index:05d}" for index in range(len(ages))]
         content = hashlib.sha256(images.tobytes()).hexdigest()
-        options = {**self.options(split), "grouped": True}  # nobody is drawn twice
-        return LabelledImages(images.__getitem__, labels, names, content, **options)
+        return LabelledImages(self, split, images, names, content, grouped=True)  # all different
 
 
 def draw_faces(looks: Floats, size: int, rng: np.random.Generator) -> Image:
     """Return faces, uint8 (N, size, size, 3) RGB, that look as old as they are told to.
 
     Hair turns grey and recedes, the round head of a child grows long, eyes get smaller, wrinkles
-    deepen. Skin, hair colour, background, light and place tell nothing. `looks` (N, 5) are ages by
-    hair colour, hairline, shape, eyes and wrinkles.
+    deepen: the five ages of `looks` (N, 5). Everything else tells nothing.
     """
     grey, hairline, shape, eyes, wrinkles = looks.clip(-40, 140).T[..., None, None]
 

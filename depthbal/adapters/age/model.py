@@ -13,7 +13,7 @@ from depthbal.models.weights import is_weight_file, load_encoder_file
 
 
 class AgeRegressor(nn.Module):
-    """Predict one number per image: `backbone` gives features (B, D), a linear `head` reads them.
+    """Predict labels (B,) of normalised images (B, 3, H, W): `head` of the features of `backbone`.
 
     Args:
         backbone: a classification network of `library`, such as ``"resnet50"``.
@@ -21,9 +21,6 @@ class AgeRegressor(nn.Module):
             ``"imagenet"`` for the library's default), or the path of a state dict (.pth, .pt,
             .safetensors) of the whole classifier or the backbone alone.
         library: ``"torchvision"`` or ``"timm"``.
-
-    Shape:
-        normalised images (B, 3, H, W) -> labels (B,)
 
     Raises:
         ConfigError, CheckpointError: no such backbone, weights or file, none that fit, no linear
@@ -54,7 +51,7 @@ class AgeRegressor(nn.Module):
         nn.init.constant_(self.head.bias, mean)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return labels (B,) for normalised images (B, 3, H, W)."""
+        """Return the labels."""
         return self.head(self.backbone(images))  # type: ignore[no-any-return]
 
 

@@ -43,8 +43,7 @@ class GreyAges(LabelledData):
         images = (2 * looks_like[:, None, None, None] + 40 + noise).clip(0, 255).astype(np.uint8)
         names = [f"grey/{index}" for index in range(len(labels))]
         content = hashlib.sha256(images.tobytes()).hexdigest()
-        read = images.__getitem__
-        return LabelledImages(read, labels, names, content, **self.options(split))
+        return LabelledImages(self, split, images, names, content)
 
 
 class OddAges(GreyAges):

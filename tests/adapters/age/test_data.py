@@ -102,8 +102,11 @@ def test_augmentation_depends_on_seed_epoch_and_sample_alone(folder: Path) -> No
 def test_images_are_resized_as_pillow_does(stripes: bool, size: tuple[int, int]) -> None:
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     if stripes:  # a pixel wide: what aliases most
-        image = np.broadcast_to((np.arange(size[1]) % 2 * 255).astype(np.uint8)[:, None], (*size, 3))
-    images = LabelledImages([image].__getitem__, torch.ones(1), ["a"], "", 224)
+        image = np.broadcast_to(
+            (np.arange(size[1]) % 2 * 255).astype(np.uint8)[:, None], (*size, 3)
+        )
+    data = DrawnAgesDataModule(image_size=224)
+    images = LabelledImages(data, "test", [image], ["a"] * 2140, "")
     resized = images[0]["image"].permute(1, 2, 0).double().numpy()
     expected = np.asarray(Image.fromarray(image).resize((224, 224), Image.Resampling.BILINEAR))
     assert np.abs((resized + 1) * 127.5 - expected).max() < 1.01  # of 255: rounding alone
@@ -191,12 +194,20 @@ def test_an_unreadable_image_is_named(folder: Path, damage: str) -> None:
     [
         ("years,path,split", ROWS, r"6 of 6 rows.*age \(another column: --data\.label\).*years"),
         ("age,path", ROWS, "6 of 6 rows are unusable"),
-        ("age,path,split", [*ROWS, *[("old", "x", "test")] * 6], r"6 of 12.*row 8: old,x,test.*\.\.\."),
+        (
+            "age,path,split",
+            [*ROWS, *[("old", "x", "test")] * 6],
+            r"6 of 12.*row 8: old,x,test.*\.\.\.",
+        ),
         ("age,path,split", [*ROWS, ("nan", "x", "test")], "1 of 7 rows"),
         ("age,path,split", [*ROWS, ("3", "x", "valid")], "row 8: 3,x,valid.*train, val or test"),
         ("age,path,split", [*ROWS, ("3", "", "train")], "row 8: 3,,train"),
         ("age,path,split", ROWS[:4], "no row has 'test'|no row has test"),
-        ("age,path,split", [("1e9", "x", "train"), *ROWS], r"28 to 1e\+09 need a larger"),
+        (
+            "age,path,split",
+            [("1e9", "x", "train"), *ROWS],
+            r"28 to 1e\+09 need another --data\.bin",
+        ),
     ],
 )
 def test_what_is_wrong_in_the_csv_file_is_named(
@@ -268,7 +279,9 @@ def test_age_can_be_seen_but_no_better_than_looks_tell() -> None:
 
 
 def test_another_seed_repeats_on_the_same_faces_and_another_picture_seed_does_not() -> None:
-    modules = [DrawnAgesDataModule(image_size=8, **s) for s in ({}, {"seed": 1}, {"picture_seed": 1})]
+    modules = [
+        DrawnAgesDataModule(image_size=8, **s) for s in ({}, {"seed": 1}, {"picture_seed": 1})
+    ]
     one, repeated, other = (data.dataset("test").fingerprint() for data in modules)
     assert one == repeated != other
     sample = pickle.loads(pickle.dumps(modules[0].dataset("test")))[3]  # for loader processes
