@@ -24,16 +24,14 @@ def balanced_errors(
     "all" is the unweighted mean over non-empty bins of the mean error in each; the bins are equal
     parts of [min, max] of `distance`. "tailP" is the plain mean over the int(N P / 100) farthest
     samples, None if that is none. The 95 % intervals hold for new errors at the same distances.
-
     Source: Ren et al., CVPR 2022 (supplement 2.4) as released in MMHuman3D
-    (`human_image_dataset.py`), whose rule for the bin, int((d - min) / width - 0.001), puts the
-    largest distance into the last bin.
+    (`human_image_dataset.py`), whose bin is int((d - min) / width - 0.001).
 
     Args:
         errors: by name (N,), one per sample.
         distance: (N,) of the same samples, any unit.
-        groups: (N,) labels, such as the sequence of a video's frame, whose samples resemble each
-            other; None or a single one takes samples for independent.
+        groups: (N,) labels, such as the video of a frame, whose samples resemble each other; None
+            or a single one takes samples for independent.
         bins: how many.
         tails: percentages.
 
@@ -83,10 +81,9 @@ def balanced_errors(
 def _half_width(weights: Floats, error: Floats, far: Floats, groups: ArrayLike | None) -> float:
     """Return half the width of the 95 % interval of a weighted mean of errors.
 
-    Each sample's variance is its squared residual from a parabola in the distance, divided by
-    (1 - leverage)^2 (HC3 of MacKinnon and White, 1985; summed within groups first). The bootstrap
-    would be wrong: a resample empties bins of one sample, which shifts the mean over bins so far
-    that its percentile interval of 95 % held the truth in 24 to 91 % of simulations.
+    Variances are squared residuals from a parabola in the distance over (1 - leverage)^2 (HC3 of
+    MacKinnon and White, 1985; summed within groups first). The bootstrap would be wrong: resamples
+    empty bins of one sample, and its interval held the truth in 24 to 91 % of simulations.
     """
     scaled = (far - far.mean()) / (far.std() or 1)
     basis = np.linalg.qr(np.vander(scaled, 3))[0]

@@ -21,8 +21,6 @@ from depthbal.losses import MSELoss, RegressionLoss
 from depthbal.priors import GaussianMixture
 from depthbal.training.task import Batch, Task
 
-ENTRIES = 216
-"""Of the 24 rotation matrices of a pose, the vector that the loss sees."""
 UNITS = {"vertex": "mm", "geodesic": "radians, mean over 24 joints"}
 FACTS = {
     "predictions": "by the neutral model, for mpvpe by that of the truth, as released",
@@ -120,20 +118,12 @@ class HmrTask(Task):
             self.criterion.set_prior(prior)
         super().fit_prior(data)
 
-    def label_range(self) -> tuple[float, float]:
-        """Return the range of a rotation matrix's entries."""
-        return -1.0, 1.0
-
-    def target(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
-        """Return the rotation matrices as vectors (B, 216), and which of them count."""
-        return rotmats_of(batch["pose"]).flatten(1), batch["valid"]
-
     def training_loss(self, raw: Any, batch: Batch) -> Tensor:
         """Return the loss of a batch; 0 where no body counts."""
-        target, valid = self.target(batch)
+        target, valid = rotmats_of(batch["pose"]).flatten(1), batch["valid"]
         pose: Tensor = self.criterion(raw.rotmats.flatten(1), target, valid)
         shape: Tensor = self.betas_loss(raw.betas, batch["betas"], valid) / raw.betas.shape[1]
-        return self.pose_weight * pose / ENTRIES + self.betas_weight * shape
+        return self.pose_weight * pose / target.shape[1] + self.betas_weight * shape
 
     def make_scores(self, data: Any, split: Literal["val", "test"]) -> Scores:
         """Return the empty scores of the errors over the distance to the mean pose."""
@@ -185,7 +175,7 @@ def fit_pose_prior(
     Source: Ren et al., CVPR 2022, supplement 2.4 (K = 16; the covariances' form is not told).
     """
     people = data.train_set.people
-    weights = data.train_weights().numpy() * people["valid"]
+    weights = people["weight"] * people["valid"]
     # evenly spaced along the shares: as many of each row as chance would draw on average
     shares = np.cumsum(weights) / weights.sum()
     drawn = np.searchsorted(shares, (np.arange(rows) + 0.5) / rows)

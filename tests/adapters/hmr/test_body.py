@@ -15,8 +15,9 @@ from scipy.spatial.transform import Rotation
 
 from depthbal.adapters.hmr import BodyModel, mpjpe, pa_mpjpe
 from depthbal.adapters.hmr.body import Meshes, geodesic_distance, rotmats_of
-from depthbal.adapters.hmr.files import read_smpl
+from depthbal.adapters.hmr.files import SMPL_SHAPES
 from depthbal.adapters.hmr.synthetic import PARENTS, synthetic_smpl
+from depthbal.data.arrays import read_arrays
 from depthbal.errors import DataError
 
 
@@ -60,7 +61,7 @@ def test_vertices_equal_smplx_on_the_same_file(tmp_path):
         betas=betas, body_pose=rotmats[:, 1:], global_orient=rotmats[:, :1], pose2rot=False
     )
     # smplx rounds a file's float64 to float32 as well, before it computes in float64
-    body = BodyModel(read_smpl(path, {})).double()
+    body = BodyModel(read_arrays(path, SMPL_SHAPES)).double()
     torch.testing.assert_close(body(rotmats, betas), expected.vertices, atol=1e-6, rtol=0)
 
 
