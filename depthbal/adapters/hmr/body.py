@@ -1,7 +1,8 @@
 """The SMPL body, from pose and shape to vertices and joints, and the errors of recovered bodies."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any, Literal
 
 import numpy as np
@@ -25,19 +26,10 @@ def rotmats_of(pose: Tensor) -> Tensor:
 
 
 class BodyModel(nn.Module):
-    """Poses an SMPL body of `SMPL_SHAPES`: rotmats (B, 24, 3, 3), betas (B, 10) -> (B, V, 3) metres.
+    """Poses an SMPL body: rotmats (B, 24, 3, 3), betas (B, 10) -> vertices (B, V, 3) in metres.
 
     The template is changed by shape, then by pose, and each vertex moves by the weighted mean of
-    what the joints of the shaped body would do with it: x_v = sum_k weights_vk (R_k v + t_k -
-    R_k j_k), with R_k = R_parent rotmat_k and t_k = t_parent + R_parent (j_k - j_parent).
-    Source: Loper et al., SMPL, SIGGRAPH Asia 2015, equations 2 to 4.
-
-    Example:
-        >>> from depthbal.adapters.hmr.synthetic import synthetic_smpl
-        >>> body = BodyModel(synthetic_smpl())
-        >>> vertices = body(torch.eye(3).expand(1, 24, 3, 3), torch.zeros(1, 10))
-        >>> torch.allclose(vertices[0], body.v_template, atol=1e-6)
-        True
+    what the joints of the shaped body would do with it (Loper et al., SIGGRAPH Asia 2015, eq. 2-4).
     """
 
     def __init__(self, arrays: Mapping[str, Array]) -> None:
@@ -76,14 +68,9 @@ def _turn(rotation: Tensor, point: Tensor) -> Tensor:
 
 
 def mpjpe(preds: Tensor, target: Tensor) -> Tensor:
-    """Return the mean position error (B,) in mm, mean_j |preds_j - target_j|, nothing aligned.
+    """Return the mean distance (B,) in mm of joints seen from the pelvis (B, J, 3), in metres.
 
-    Of joints (B, J, 3) relative to the pelvis, in metres. Of vertices (B, V, 3) as the body model
-    gives them it is the MPVPE: MMHuman3D's `pve`, which is not centred on the pelvis either.
-
-    Example:
-        >>> mpjpe(torch.zeros(1, 14, 3), torch.full((1, 14, 3), 0.3)).round(decimals=2)
-        tensor([519.6200])
+    Of vertices as they are it is the MPVPE (MMHuman3D's `pve`, which is not centred either).
     """
     if preds.shape != target.shape:
         raise ValueError(f"preds {tuple(preds.shape)} and target {tuple(target.shape)} differ")
@@ -94,14 +81,7 @@ def mpjpe(preds: Tensor, target: Tensor) -> Tensor:
 def pa_mpjpe(preds: Tensor, target: Tensor) -> Tensor:
     """Return `mpjpe` (B,) after the similarity transform (no reflection) that fits each sample.
 
-    It minimises the squared distances, solved in float64. A prediction whose joints all coincide
-    has no scale: it is moved onto the target's centre.
     Source: Umeyama, PAMI 1991; SPIN's `utils/pose_utils.py`.
-
-    Example:
-        >>> target = torch.randn(2, 14, 3, generator=torch.Generator().manual_seed(0))
-        >>> pa_mpjpe(3 * target + 1, target).round(decimals=3)
-        tensor([0., 0.], dtype=torch.float64)
     """
     preds, target = preds.double(), target.double()
     rotation, _, scale = roma.rigid_points_registration(preds, target, compute_scaling=True)
@@ -176,3 +156,63 @@ class Meshes(nn.Module):
         }
         geodesic = geodesic_distance(target[0], self.mean_rotmats).double()
         return errors, {"vertex": self.distance(vertices), "geodesic": geodesic}
+
+
+def balanced_errors(
+    errors: Mapping[str, Array],
+    far: Array,
+    groups: Sequence[str] | None = None,
+    bins: int = 100,
+    tails: Sequence[int] = (10, 5),
+) -> dict[str, Any]:
+    """Return mean errors over bins of the distance and over the farthest samples, JSON-able.
+
+    "all" is the unweighted mean over non-empty bins of the mean error in each; the bins are equal
+    parts of [min, max] of the distance. "tailP" is the plain mean over the int(N P / 100) farthest
+    samples, None if that is none. The 95 % intervals hold for new errors at the same distances;
+    samples of a group (a video) resemble each other. All arrays are (N,), one per sample.
+    Source: Ren et al., CVPR 2022 (supplement 2.4) as released in MMHuman3D
+    (`human_image_dataset.py`), whose bin is int((d - min) / width - 0.001).
+    """
+    width = (far.max() - far.min()) / bins
+    index = ((far - far.min()) / width - 0.001).astype(int) if width else np.zeros(len(far), int)
+    counts = np.bincount(index, minlength=bins)
+    weights = {"all": 1 / (counts[index] * np.count_nonzero(counts))}
+    for percent in tails:
+        farthest = np.argsort(-far, kind="stable")[: int(len(far) * percent / 100)]
+        weights[f"tail{percent}"] = np.zeros(len(far))
+        weights[f"tail{percent}"][farthest] = 1 / max(len(farthest), 1)
+    several = groups is not None and len(np.unique(groups)) > 1
+    found: dict[str, Any] = {
+        "bins": bins,
+        "bins_used": int(np.count_nonzero(counts)),
+        "counts": counts.tolist(),
+        "edges": np.linspace(far.min(), far.max(), bins + 1).tolist(),
+        "independent": "sequences" if several else "samples",
+    }
+    for name, values in errors.items():
+        means: dict[str, Any] = dict.fromkeys(weights)
+        ends: dict[str, Any] = {key: [None, None] for key in weights}
+        for key, row in weights.items():
+            if row.any():
+                half = _half_width(row, values, far, groups if several else None)
+                means[key] = mean = float(row @ values)
+                ends[key] = [mean - half, mean + half]
+        found[name] = {**means, "intervals_95": ends}
+    return found
+
+
+def _half_width(weights: Array, error: Array, far: Array, groups: Sequence[str] | None) -> float:
+    """Return half the width of the 95 % interval of a weighted mean of errors.
+
+    Variances are squared residuals from a parabola in the distance over (1 - leverage)^2 (HC3 of
+    MacKinnon and White, 1985; summed within groups first). The bootstrap would be wrong: resamples
+    empty bins of one sample, and its interval held the truth in 24 to 91 % of simulations.
+    """
+    scaled = (far - far.mean()) / (far.std() or 1)
+    basis = np.linalg.qr(np.vander(scaled, 3))[0]
+    leverage = np.minimum(np.square(basis).sum(axis=1), 0.99)
+    residual = weights * (error - basis @ (basis.T @ error)) / (1 - leverage)
+    if groups is not None:
+        residual = np.bincount(np.unique(groups, return_inverse=True)[1], residual)
+    return float(NormalDist().inv_cdf(0.975) * np.sqrt(np.square(residual).sum()))

@@ -102,8 +102,8 @@ class HmrDataModule(LabelData):
         root: SPIN's ``data`` folder; where files are missing, the error says where they come from.
         datasets: Training data sets; null takes all that are there and have a body.
         fits: "static" or "final" fits for pictures without a known body.
-        mixing: Shares of data sets in the training, over the sum of those that are there; data sets
-            that are not named share the rest by their sizes. Null: SPIN's .3 h36m, .1 mpi_inf_3dhp.
+        mixing: Shares of data sets, over the sum of those that are there; others share the rest by
+            their sizes. Null: SPIN's .3 h36m, .1 mpi_inf_3dhp.
         augment: Change crops and poses at random as published, and run the backbone in every step;
             otherwise features are computed once, or read where ``features`` has those of all sets.
         ground_truth: Test bodies of the person's gender, as published for 3DPW, or "neutral".
@@ -227,11 +227,6 @@ class HmrDataModule(LabelData):
     def fingerprint(self) -> str:
         """Return a digest of the bodies that are trained on and of their mixture."""
         return _digest(self.training[0].people)
-
-    def describe(self) -> dict[str, Any]:
-        """Return, JSON-able, what the data are."""
-        own = {"source": str(self.root), "ground_truth": self.ground_truth}
-        return {**super().describe(), **own}
 
 
 def _digest(people: People) -> str:

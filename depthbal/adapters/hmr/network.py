@@ -39,9 +39,8 @@ def read_mean(root: Path) -> dict[str, Tensor]:
 
 
 class SpinHead(nn.Module):
-    """Regresses pose, shape and camera from features (B, F) in three residual steps from a mean.
+    """Regresses bodies from features (B, F) in three residual steps, affine apart from dropout.
 
-    There is no activation between the layers, so that a step is affine apart from dropout.
     Source: Kolotouros et al., ICCV 2019 (`models/hmr.py`), whose parameter names these are.
     """
 

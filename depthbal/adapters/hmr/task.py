@@ -9,8 +9,7 @@ from pytorch_lightning.cli import OptimizerCallable
 from torch import Tensor, nn
 from torch.optim import Adam
 
-from depthbal.adapters.hmr.balanced import balanced_errors
-from depthbal.adapters.hmr.body import ERRORS, Meshes, rotmats_of
+from depthbal.adapters.hmr.body import ERRORS, Meshes, balanced_errors, rotmats_of
 from depthbal.adapters.hmr.files import TEST
 from depthbal.adapters.hmr.network import read_mean
 from depthbal.data.files import missing_files
@@ -37,8 +36,8 @@ class HmrTask(Task):
         pose_weight L(rotation matrices) / 216 + betas_weight mean |betas error|^2
 
     over the rows with a body, which are also all that a batch prior sees. A mixture prior is fitted
-    to the rows that the training draws, with diagonal covariances: full ones leave the directions
-    in which poses hardly vary without pull, and take minutes.
+    to them with diagonal covariances: full ones leave the directions in which poses hardly vary
+    without pull, and take minutes.
 
     Args:
         model: The network.
@@ -47,8 +46,7 @@ class HmrTask(Task):
         pose_weight: Of the pose's loss per matrix entry.
         betas_weight: Of the squared error of the shape per coefficient; SPIN: .001 of the pose's.
         prior_rows: Rows drawn for fitting a mixture prior.
-        prior_floor: Smallest variance of its components along any matrix entry; null takes the
-            core's, 1e-6 of the labels' mean variance.
+        prior_floor: Smallest variance of its components; null: 1e-6 of the labels' mean variance.
         **kwargs: lr_scheduler, noise_lr and weights_from of `Task`.
 
     Raises:
@@ -90,18 +88,19 @@ class HmrTask(Task):
         self.meshes, network = [data.meshes], self.model
         known = network.weights or self.weights_from or self.starts_from_checkpoint
         for images in (data.train_set, data.test_set):
-            found = None if images.features is None else images.features.shape[1]
-            if found is None and not (network.backbone is not None and known):
+            if images.features is not None:
+                if (width := images.features.shape[1]) != network.features:
+                    raise ConfigError(f"{data.root}/features: set --model.model.features {width}")
+                continue
+            if network.backbone is None or not known:
                 raise ConfigError(
                     f"{data.root}/features lacks those of some data set, and the backbone that "
                     "computes them needs --model.model.weights, SPIN's model_checkpoint.pt"
                 )
-            if found not in (None, network.features):
-                raise ConfigError(f"{data.root}/features: set --model.model.features {found}")
-            files = images.people["file"].tolist() if found is None else []
-            if missing := [path for _, path in missing_files(Path(), files)]:
+            paths = images.people["file"].tolist()
+            if missing := [path for _, path in missing_files(Path(), paths)]:
                 names = ", ".join(missing[:5])
-                raise DataError(f"{len(missing)} of {len(files)} pictures are missing: {names}")
+                raise DataError(f"{len(missing)} of {len(paths)} pictures are missing: {names}")
 
     def prepare(self, data: Any) -> None:
         """Have features of the pictures computed once, unless they change in every epoch."""
@@ -170,10 +169,7 @@ class HmrTask(Task):
 def fit_pose_prior(
     data: Any, components: int = 16, rows: int = 20_000, floor: float | None = None
 ) -> GaussianMixture:
-    """Return a diagonal mixture of the rotation matrices (216,) that the training draws.
-
-    Source: Ren et al., CVPR 2022, supplement 2.4 (K = 16; the covariances' form is not told).
-    """
+    """Return a diagonal mixture of the matrices (216,) that training draws (supplement 2.4)."""
     people = data.train_set.people
     weights = people["weight"] * people["valid"]
     # evenly spaced along the shares: as many of each row as chance would draw on average
