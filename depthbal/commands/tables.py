@@ -57,7 +57,7 @@ def readout_words(metrics: Mapping[str, Any]) -> str:
     if name is None:
         return ""
     # a loss without a noise scale has no other mean
-    same = name == "mean" and values.get("mean") == values.get("raw")
+    same = name == "mean" and "raw" in values and values["mean"] == values["raw"]
     return f"read-out {name} (the raw output)" if same else f"read-out {name}"
 
 

@@ -102,10 +102,8 @@ class BalancedMSELoss(RegressionLoss):
     def prior_for(self, target: Tensor, mask: Tensor | None, sigma: Tensor) -> GaussianMixture:
         """Return p_train as known for this batch.
 
-        Args:
-            target: Labels, with the event axis last for vectors; 0 where they do not count.
-            mask: True where a label counts, or None for all of them.
-            sigma: Noise scale, detached, shape () or one per label.
+        Targets have the event axis last for vectors and are 0 where the mask is False; sigma is
+        detached, shape () or one per label.
         """
 
     def reduced(self, preds: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:

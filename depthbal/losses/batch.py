@@ -70,15 +70,9 @@ def batch_prior(
 ) -> tuple[TargetGroups, TargetExtent]:
     """Return the targets that count as groups, none where none counts, and their extent.
 
-    Args:
-        target: Targets of any shape, with the event axis last for vectors; finite also where the
-            mask hides them.
-        mask: One entry per label, True counts, or None.
-        sigma: Noise scale, shape () or one per label.
-        grouping: How to group.
-
-    Raises:
-        ValueError: More pairs of label and group than can be summed.
+    Targets are of any shape, with the event axis last for vectors, finite also where the mask hides
+    them; sigma is () or one per label. More pairs of label and group than can be summed are a
+    ValueError.
     """
     extent = _extent(target, mask, sigma, grouping.event_dim, grouping.over_ranks)
     if extent.counted == 0:

@@ -72,12 +72,8 @@ class Grid(NamedTuple):
 
         Offsets are from the cell's centre in cell widths. The sums, in float64, add up over
         batches, ranks and steps. Values beyond the ends count in the outermost cells.
-
-        Args:
-            values: Flat scalar targets, or means of groups of them.
-            counts: What every value counts, for example a mask; 1 when omitted.
-            variances: Variances of the groups; only with ``orders=2``.
-            orders: Largest power.
+        ``counts`` are what every value counts, for example a mask; ``variances``, with
+        ``orders=2``, are those of groups whose means the values are.
         """
         sums = torch.zeros(orders + 1, self.cells, dtype=torch.float64, device=values.device)
         step = CHUNK_NUMBERS.get(values.device.type, CHUNK_NUMBERS_DEVICE)

@@ -73,13 +73,7 @@ def central_interval(
 def interval_of_loss(criterion: object, preds: Tensor) -> tuple[Tensor, Tensor] | None:
     """Return ``central_interval`` with a loss's own sigma and label range.
 
-    Args:
-        criterion: Any loss.
-        preds: What the network predicts, any shape, label units.
-
-    Returns:
-        Lower and upper ends; None for a loss without sigma, of vectors, or with another family of
-        noise than the normal.
+    None for a loss without sigma, of vectors, or with another family of noise than the normal.
 
     Example:
         >>> from depthbal.losses import BMCLoss, MSELoss

@@ -25,21 +25,16 @@ class Binning:
     Attributes:
         name: for people: "0.1 m", "0.5 m", "log-spaced (edges on 0.1 m)".
         low, high: (coarse,) ends of every bin, label units; the last takes everything beyond.
-        members: (coarse, bins) float64, 1 where the fine bin belongs to the coarse one; sums over
-            coarse bins are ``members @ pooled``.
-        images: (coarse,) test images with a pixel in the bin.
+        members: (coarse, bins) 1 where the fine bin belongs to the coarse one; sums over coarse
+            bins are ``members @ pooled``.
+        thin: (coarse,) whether fewer than `MIN_IMAGES` test images have a pixel in the bin.
     """
 
     name: str
     low: FloatArray
     high: FloatArray
     members: FloatArray
-    images: npt.NDArray[np.int64]
-
-    @property
-    def thin(self) -> npt.NDArray[np.bool_]:
-        """Which bins are supported by fewer than `MIN_IMAGES` images, (coarse,)."""
-        return self.images < MIN_IMAGES
+    thin: npt.NDArray[np.bool_]
 
 
 def binnings(result: Result) -> tuple[Binning, ...]:
@@ -50,41 +45,36 @@ def binnings(result: Result) -> tuple[Binning, ...]:
     of 10, and every edge is moved to the nearest edge of the fine bins.
     """
     edges, unit = result.bins.edges, result.scores.label.unit
-    scored = np.flatnonzero(result.bins.scored)
-    low, high = result.ends
+    scored, (low, high) = np.flatnonzero(result.bins.scored), result.ends
     width = float(np.median(np.diff(edges)[scored]))
     fine = _width_name(width, unit)
-    found = [union(result, fine, scored)]
+    cuts: dict[str, FloatArray] = {fine: edges[scored[1:]]}
     relative = "relative" in result.scores.terms and low > 0
     for wanted in (_COARSE,) if relative else (_COARSE, _COARSER):
         coarse = nice_width((high - low) / wanted)
         if coarse > 1.5 * width:
             cut = np.arange(math.ceil(low / coarse), math.ceil(high / coarse)) * coarse
-            found.append(union(result, _width_name(coarse, unit), _groups(result, cut)))
+            cuts[_width_name(coarse, unit)] = cut.astype(np.float64)
     if relative:
-        cut = np.geomspace(low, high, _LOG + 1)[1:-1]
-        found.append(union(result, f"log-spaced (edges on {fine})", _groups(result, cut)))
-    return tuple({binning.name: binning for binning in reversed(found)}.values())[::-1]
+        cuts[f"log-spaced (edges on {fine})"] = np.geomspace(low, high, _LOG + 1)[1:-1]
+    return tuple(cut_bins(result, name, cut) for name, cut in cuts.items())
 
 
-def union(result: Result, name: str, groups: npt.NDArray[np.integer]) -> Binning:
-    """Return bins that join the scored bins of equal ``groups`` (scored bins,), not decreasing."""
+def cut_bins(result: Result, name: str, cut: FloatArray) -> Binning:
+    """Return the scored bins joined between cuts, each moved to the nearest fine edge."""
     scored, edges = np.flatnonzero(result.bins.scored), result.bins.edges
-    values, start, which = np.unique(groups, return_index=True, return_inverse=True)
+    nearest = np.sort(np.abs(edges[None] - cut[:, None]).argmin(1))
+    group = np.searchsorted(nearest, scored, side="right")
+    values, start, which = np.unique(group, return_index=True, return_inverse=True)
     members = np.zeros((len(values), len(result.bins)))
     members[which, scored] = 1.0
     last = np.append(start[1:], len(scored)) - 1
-    images = supporting_images(result.counts, members)
-    return Binning(name, edges[scored[start]], edges[scored[last] + 1], members, images)
+    thin = supporting_images(result.counts, members) < MIN_IMAGES
+    return Binning(name, edges[scored[start]], edges[scored[last] + 1], members, thin)
 
 
 def supporting_images(counts: FloatArray, members: FloatArray) -> npt.NDArray[np.int64]:
-    """Return how many images have a counted pixel in every coarse bin, (coarse,).
-
-    Example:
-        >>> supporting_images(np.array([[3.0, 0.0], [1.0, 1.0]]), np.eye(2)).tolist()
-        [2, 1]
-    """
+    """Return how many images (images, bins) have a counted pixel in every coarse bin, (coarse,)."""
     return np.asarray((counts @ members.T > 0).sum(0), dtype=np.int64)
 
 
@@ -96,9 +86,7 @@ def nice_width(width: float) -> float:
         [0.5, 5.0, 10.0, 50.0]
     """
     exponent = math.floor(math.log10(width))
-    candidates = [
-        float(f"{digit}e{power}") for power in (exponent, exponent + 1) for digit in "125"
-    ]
+    candidates = [float(f"{digit}e{exponent + more}") for more in (0, 1) for digit in "125"]
     return min(candidates, key=lambda candidate: abs(math.log(candidate / width)))
 
 
@@ -109,15 +97,7 @@ def metric_values(sums: FloatArray, terms: Sequence[str]) -> FloatArray:
         >>> metric_values(np.array([[4.0, 36.0], [0.0, 0.0]]), ["count", "squared"])[:, 0]
         array([ 3., nan])
     """
-    found: FloatArray = scores(torch.from_numpy(np.ascontiguousarray(sums)), terms).numpy()
-    return found
-
-
-def _groups(result: Result, cut: FloatArray) -> npt.NDArray[np.int64]:
-    """Return for every scored bin the number of cuts below it, moved to the nearest fine edge."""
-    scored = np.flatnonzero(result.bins.scored)
-    nearest = np.abs(result.bins.edges[None] - cut[:, None]).argmin(1)
-    return np.searchsorted(np.sort(nearest), scored, side="right").astype(np.int64)
+    return scores(torch.from_numpy(np.ascontiguousarray(sums)), terms).numpy()  # type: ignore[no-any-return]
 
 
 def _width_name(width: float, unit: str) -> str:

@@ -11,7 +11,6 @@ import numpy.typing as npt
 from depthbal.errors import ConfigError
 from depthbal.evaluation import GROUPS, metrics_of
 from depthbal.reports.binning import Binning, binnings, metric_values
-from depthbal.reports.methods import Method, methods_of
 from depthbal.reports.protocols import comparable
 from depthbal.reports.resampling import (
     MIN_UNITS,
@@ -22,7 +21,7 @@ from depthbal.reports.resampling import (
     simultaneous_band,
     units_of,
 )
-from depthbal.reports.results import FloatArray, Result
+from depthbal.reports.results import FloatArray, Method, Result, methods_of
 
 Statistic = Literal["bins", "pooled"]
 """How a group's number is averaged.
@@ -36,28 +35,22 @@ RESAMPLES = 2000
 
 
 class Difference(NamedTuple):
-    """A metric of one group of bins: second minus first.
+    """A metric of one group of bins, second minus first; None where the group has no pixels.
 
-    Attributes:
-        first, second: the two methods' numbers (mean over seeds).
-        estimate: second - first; None where the group has no pixels.
-        low, high: ends of the 95 % interval; None where there is none.
+    The ends low and high of the 95 % interval are None where there is none.
     """
 
-    first: float | None
-    second: float | None
-    estimate: float | None
-    low: float | None
-    high: float | None
+    first: float | None = None
+    second: float | None = None
+    estimate: float | None = None
+    low: float | None = None
+    high: float | None = None
 
 
 class Band(NamedTuple):
-    """A metric in every bin of a binning: second minus first, all pixels.
+    """A metric in every bin (coarse,), second minus first, and a band that holds in all at once.
 
-    Attributes:
-        estimate: (coarse,) NaN for empty bins.
-        low, high: (coarse,) band that holds in all its bins at once with 95 %; NaN where there is
-            none (too few images or scenes).
+    NaN for empty bins, and where there is no band (too few images or scenes).
     """
 
     estimate: FloatArray
@@ -65,18 +58,13 @@ class Band(NamedTuple):
     high: FloatArray
 
 
-@dataclass(frozen=True)
-class Pair:
-    """The second method against the first.
+class Pair(NamedTuple):
+    """A method, by its place in `Comparison.methods`, against the first one.
 
-    Attributes:
-        first, second: places in `Comparison.methods`; 0 is the baseline.
-        differences: (metric, group, statistic) -> Difference; group "overall", "many", "medium",
-            "few".
-        bands: (metric, number of the binning) -> Band.
+    ``differences`` by (metric, group, statistic), group "overall", "many", "medium" or "few";
+    ``bands`` by (metric, number of the binning), over all pixels.
     """
 
-    first: int
     second: int
     differences: Mapping[tuple[str, str, Statistic], Difference]
     bands: Mapping[tuple[str, int], Band]
@@ -90,7 +78,7 @@ class Comparison:
         results: with the bins of the first.
         methods: the first is the baseline.
         metrics: that were compared, the main one first.
-        pairs: of all methods; those with the baseline come first.
+        pairs: of every other method with it.
         binnings: those of `Pair.bands`.
         units: what was drawn.
         resamples, seed: how many, and of which draw.
@@ -116,13 +104,13 @@ def compare(
     """Compare results on the same test images; None for a single one.
 
     Runs that differ in nothing but the seed are one method: the mean of their metrics. The first
-    result's method is the baseline; all methods are compared with all. Two statistics stand side by
+    result's method is the baseline of the others. Two statistics stand side by
     side for every metric and shot: the mean over the non-empty bins of all pixels, in which there
     is no draw of a mask, and the headline of metrics.json.
 
     Intervals are percentiles over resamples of the test scenes, the same resamples for every run,
-    and over seeds where a method has several; see `resampled_sums` and `seed_weights`. A bin that
-    is empty in a resample is left out of its mean and counted.
+    and over seeds where a method has several. A bin that is empty in a resample is left out of its
+    mean and counted.
 
     Args:
         results: from `load_results`.
@@ -134,7 +122,7 @@ def compare(
     """
     if resamples < 100 or seed < 0:
         raise ConfigError(
-            f"expected at least 100 resamples for intervals and a seed of at least 0, got "
+            "expected at least 100 resamples for intervals and a seed of at least 0, got "
             f"{resamples} and {seed}"
         )
     if len(results) < 2:
@@ -143,7 +131,7 @@ def compare(
     first, methods = alike[0], methods_of(alike)
     columns = zip(*(result.scores.groups for result in alike), strict=True)
     scenes = [next((group for group in column if group), "") for column in columns]
-    units = units_of(scenes, "images" if (first.counts.sum(1) > 1).any() else "samples")
+    units = units_of(scenes, "images" if first.items == "pixels" else first.items)
     shown, metrics = binnings(first), compared_metrics(alike)
     numbers = []
     for method in methods:
@@ -154,16 +142,11 @@ def compare(
             found = _numbers(sums, alike[run], metrics, shown)
             parts.append([array * weights[:, place, None, None] for array in found])
         numbers.append([sum(arrays[1:], start=arrays[0]) for arrays in zip(*parts, strict=True)])
-    drawn = sums[0][..., first.scores.terms.index("count")]  # of the truths, the same for all
-    usable = [_supported(first, binning, units) for binning in shown]
+    drawn = sums[0][..., alike[run].scores.terms.index("count")]  # the same for all
+    counts = units.sums(first.counts)
+    usable = [~b.thin & ((counts @ b.members.T > 0).sum(0) >= MIN_UNITS) for b in shown]
     pairs = [
-        Pair(
-            one,
-            two,
-            _differences(numbers[one], numbers[two], metrics, units.count),
-            _bands(numbers[one], numbers[two], metrics, usable, units.count),
-        )
-        for one, two in itertools.combinations(range(len(methods)), 2)
+        _pair(place, numbers, metrics, usable, units.count) for place in range(1, len(methods))
     ]
     empty = (drawn[1:] == 0) & (drawn[0] > 0)
     return Comparison(
@@ -173,10 +156,9 @@ def compare(
 
 def compared_metrics(results: Sequence[Result]) -> tuple[str, ...]:
     """Return the metrics to compare that all results have, the main one first."""
-    everywhere = [set(metrics_of(result.scores.terms)) for result in results]
-    scores = results[0].scores
-    order = dict.fromkeys((scores.main_metric, *metrics_of(scores.terms)))
-    return tuple(name for name in order if all(name in known for known in everywhere))
+    known = [metrics_of(result.scores.terms) for result in results]
+    order = dict.fromkeys((results[0].scores.main_metric, *known[0]))
+    return tuple(name for name in order if all(name in names for names in known))
 
 
 def _image_sums(result: Result) -> list[FloatArray]:
@@ -203,63 +185,41 @@ def _numbers(
     everywhere, grouped = sums
     scores = result.scores
     fine = metric_values(everywhere, scores.terms)
-    members = scores.bins.groups().numpy() > 0
+    members = scores.bins.groups().numpy()
     with np.errstate(invalid="ignore"):
+        # a group's mean over the bins that are not empty
+        of_bins = (members @ np.nan_to_num(fine)) / (members @ np.isfinite(fine))
         if scores.averaging == "images":
             headline = grouped[..., :-1] / grouped[..., -1:]
         else:
             headline = metric_values(grouped, scores.terms)
-        found = [np.stack([mean_of_known(fine[:, inside]) for inside in members], 1), headline]
-    found += [metric_values(binning.members @ everywhere, scores.terms) for binning in shown]
+    found = [metric_values(binning.members @ everywhere, scores.terms) for binning in shown]
     wanted = [metrics_of(scores.terms).index(name) for name in metrics]
-    return [array[..., wanted] for array in found]
+    return [array[..., wanted] for array in (of_bins, headline, *found)]
 
 
-def mean_of_known(values: FloatArray) -> FloatArray:
-    """Return the mean over the second axis of what is not NaN; NaN where nothing is.
-
-    Example:
-        >>> with np.errstate(invalid="ignore"):
-        ...     mean_of_known(np.array([[1.0, np.nan, 3.0], [np.nan, np.nan, np.nan]]))
-        array([ 2., nan])
-    """
-    known = np.isfinite(values)
-    mean: FloatArray = np.where(known, values, 0.0).sum(1) / known.sum(1)
-    return mean
-
-
-def _supported(result: Result, binning: Binning, units: Units) -> npt.NDArray[np.bool_]:
-    """Return which bins enough images and enough scenes support."""
-    scenes = (units.sums(result.counts) @ binning.members.T > 0).sum(0)
-    supported: npt.NDArray[np.bool_] = ~binning.thin & (scenes >= MIN_UNITS)
-    return supported
-
-
-def _differences(
-    first: Sequence[FloatArray], second: Sequence[FloatArray], metrics: Sequence[str], units: int
-) -> dict[tuple[str, str, Statistic], Difference]:
-    found = {}
-    keys = itertools.product(enumerate(metrics), enumerate(GROUPS), enumerate(STATISTICS))
-    for (m, metric), (g, group), (s, statistic) in keys:
-        one, two = first[s][:, g, m], second[s][:, g, m]
-        low, high = percentile_interval(two[1:] - one[1:], units) or (None, None)
-        known = bool(np.isfinite(two[0] - one[0]))
-        ends = (float(one[0]), float(two[0]), float(two[0] - one[0]), low, high)
-        found[metric, group, statistic] = Difference(*(ends if known else (None,) * 5))
-    return found
-
-
-def _bands(
-    first: Sequence[FloatArray],
-    second: Sequence[FloatArray],
+def _pair(
+    place: int,
+    numbers: Sequence[Sequence[FloatArray]],
     metrics: Sequence[str],
     usable: Sequence[npt.NDArray[np.bool_]],
     units: int,
-) -> dict[tuple[str, int], Band]:
-    found = {}
-    for number, wide in enumerate(usable):
-        apart = second[len(STATISTICS) + number] - first[len(STATISTICS) + number]
+) -> Pair:
+    differences: dict[tuple[str, str, Statistic], Difference] = {}
+    keys = itertools.product(enumerate(metrics), enumerate(GROUPS), enumerate(STATISTICS))
+    for (m, metric), (g, group), (s, statistic) in keys:
+        first, second = (numbers[n][s][:, g, m] for n in (0, place))
+        change = second - first
+        found = Difference()
+        if np.isfinite(change[0]):
+            ends = percentile_interval(change[1:], units) or (None, None)
+            found = Difference(float(first[0]), float(second[0]), float(change[0]), *ends)
+        differences[metric, group, statistic] = found
+    bands = {}
+    for number, supported in enumerate(usable):
+        one, two = (numbers[n][len(STATISTICS) + number] for n in (0, place))
         for m, metric in enumerate(metrics):
-            estimate, drawn = apart[0, :, m], apart[1:, :, m]
-            found[metric, number] = Band(estimate, *simultaneous_band(estimate, drawn, wide, units))
-    return found
+            apart = two[..., m] - one[..., m]
+            band = simultaneous_band(apart[0], apart[1:], supported, units)
+            bands[metric, number] = Band(apart[0], *band)
+    return Pair(place, differences, bands)

@@ -15,14 +15,11 @@ def comparable(results: Sequence[Result]) -> tuple[list[Result], tuple[str, ...]
     """Return results that follow one protocol, and what a reader must know about them, in words.
 
     Refused are other bins, shots by another rule, another balanced mask, another range of labels
-    and other test images or truths. Allowed, and noted:
+    and other test images or truths; every difference is named. Allowed, and noted:
 
     - read-out, checkpoint and number of epochs: they belong to the method, as its sigma does
     - shots by the same rule from another training histogram (the split depends on the seed): all
       numbers follow from the sums with the shots of the first result
-
-    Raises:
-        ConfigError: the results follow different protocols; every difference is named.
     """
     first, *others = results
     for other in others:
@@ -31,10 +28,10 @@ def comparable(results: Sequence[Result]) -> tuple[list[Result], tuple[str, ...]
                 f"{other.name} cannot be compared with {first.name}: {'; '.join(found)}. "
                 "Evaluate both with the same protocol on the same test data, or report them apart"
             )
-    allowed = {
+    allowed: dict[str, list[Any]] = {
         "The read-out": [result.readout for result in results],
-        "The checkpoint": [result.protocol.get("checkpoint") for result in results],
-        "The number of epochs": [result.protocol.get("epochs") for result in results],
+        "The checkpoint": [result.scores.given.get("checkpoint") for result in results],
+        "The number of epochs": [result.scores.given.get("epochs") for result in results],
     }
     notes = []
     for what, values in allowed.items():
@@ -42,12 +39,17 @@ def comparable(results: Sequence[Result]) -> tuple[list[Result], tuple[str, ...]
             # names have commas: "mse, balanced afterwards (sigma 1)"
             named = "; ".join(f"{v} for {r.name}" for r, v in zip(results, values, strict=True))
             notes.append(f"{what} differs: {named}.")
-    if other_shots := [other.name for other in others if other.bins.shots != first.bins.shots]:
+    if moved := [other.name for other in others if other.bins.shots != first.bins.shots]:
         notes.append(
-            f"The training histogram of {'; '.join(other_shots)} gives some bins other shots; all "
+            f"The training histogram of {'; '.join(moved)} gives some bins other shots; all "
             f"numbers here use the shots of {first.name}."
         )
-    return [first, *(_with_bins_of(first, other) for other in others)], tuple(notes)
+    alike = [first]
+    for other in others:
+        scores = copy(other.scores)
+        scores.bins = first.bins
+        alike.append(replace(other, scores=scores) if other.name in moved else other)
+    return alike, tuple(notes)
 
 
 def differences(first: Result, other: Result) -> list[str]:
@@ -55,38 +57,25 @@ def differences(first: Result, other: Result) -> list[str]:
     one, two = first.scores, other.scores
     label = ["{} in {}".format(*scores.label[:2]) for scores in (one, two)]
     if label[0] != label[1]:  # everything else differs with it
-        return _unequal("label", *label)
+        return [f"label {label[1]!r} instead of {label[0]!r}"]
     mine, theirs = first.protocol, other.protocol
-    found = [
-        *_unequal("protocol", mine.get("name"), theirs.get("name")),
-        *_unequal("main metric", one.main_metric, two.main_metric),
-        *_unequal("average over", one.averaging, two.averaging),
-        *_unequal(
-            "smallest prediction in ratios (m)",
-            mine.get("min_prediction_m"),
-            theirs.get("min_prediction_m"),
-        ),
-    ]
-    for key in ("min_depth", "max_depth"):
-        found += _unequal(
-            f"{key} of the test data", *((p.get("data") or {}).get(key) for p in (mine, theirs))
-        )
-    found += _unequal("rule of the shots", one.bins.shot_rule, two.bins.shot_rule)
-    bins = _bins(first, other)
-    masks = _mask(mine.get("mask"), theirs.get("mask"))
-    return [*found, *bins, *masks, *_images(first, other, bool(bins))]
-
-
-def _with_bins_of(first: Result, other: Result) -> Result:
-    if other.bins.shots == first.bins.shots:
-        return other
-    scores = copy(other.scores)
-    scores.bins = first.bins
-    return replace(other, scores=scores)
-
-
-def _unequal(what: str, one: Any, two: Any) -> list[str]:
-    return [] if one == two else [f"{what} {two!r} instead of {one!r}"]
+    data = [protocol.get("data") or {} for protocol in (mine, theirs)]
+    smallest = [protocol.get("min_prediction_m") for protocol in (mine, theirs)]
+    pairs = {
+        "protocol": (mine["name"], theirs["name"]),
+        "main metric": (one.main_metric, two.main_metric),
+        "averaging": (one.averaging, two.averaging),
+        "smallest prediction in ratios (m)": smallest,
+        "min_depth of the test data": [part.get("min_depth") for part in data],
+        "max_depth of the test data": [part.get("max_depth") for part in data],
+        "rule of the shots": (one.bins.shot_rule, two.bins.shot_rule),
+    }
+    found = [f"{what} {b!r} instead of {a!r}" for what, (a, b) in pairs.items() if a != b]
+    found += (bins := _bins(first, other))
+    masks = [protocol.get("mask") or {} for protocol in (mine, theirs)]
+    if masks[0].get("fingerprint") != masks[1].get("fingerprint"):
+        found.append(f"{_mask_text(masks[1])} instead of {_mask_text(masks[0])}")
+    return found + _images(first, other, bool(bins))
 
 
 def _bins(first: Result, other: Result) -> list[str]:
@@ -101,22 +90,13 @@ def _bins(first: Result, other: Result) -> list[str]:
     return [f"bins {moved} are scored in one of them only"] if moved else []
 
 
-def _mask(one: dict[str, Any] | None, two: dict[str, Any] | None) -> list[str]:
-    if not one or not two:
-        names = [f"{'a' if two else 'no'} balanced mask instead of {'one' if one else 'none'}"]
-        return names if one or two else []
-    if one.get("fingerprint") == two.get("fingerprint"):
-        return []
-    texts = [_mask_text(mask) for mask in (one, two)]
-    if texts[0] == texts[1]:
-        return ["other pixels in the balanced mask"]
-    return [f"balanced mask {texts[1]} instead of {texts[0]}"]
-
-
 def _mask_text(mask: dict[str, Any]) -> str:
+    if not mask:
+        return "no balanced mask"
+    how = f"from {mask.get('source')}, {mask.get('pixels')} pixels"
     if mask.get("source") == "drawn":
-        return f"drawn with seed {mask.get('seed')}, {mask.get('per_bin')} pixels per bin"
-    return f"from {mask.get('source')}, {mask.get('pixels')} pixels"
+        how = f"drawn with seed {mask.get('seed')}, {mask.get('per_bin')} pixels per bin"
+    return f"balanced mask {how} ({mask.get('fingerprint')})"
 
 
 def _images(first: Result, other: Result, other_bins: bool) -> list[str]:

@@ -19,11 +19,9 @@ FloatArray = npt.NDArray[np.float64]
 LEVEL = 0.95
 """Of all intervals and bands."""
 
-BLOCK = 16
-"""Images in a block where scenes are unknown: neighbours in a test set are often one scene."""
-
-MIN_BLOCKS = 10
-"""Smaller test sets get shorter blocks, so that there are this many to draw from."""
+BLOCK, MIN_BLOCKS = 16, 10
+"""Images in a block where scenes are unknown: neighbours in a test set are often one scene. Smaller
+test sets get shorter blocks, so that there are ten to draw from."""
 
 MIN_UNITS = 5
 """With fewer scenes or blocks than this there are no intervals."""
@@ -56,19 +54,13 @@ class Units:
         """Return the sums over the images of every unit, (units, ...) of (images, ...)."""
         order = np.argsort(self.of_image, kind="stable")
         starts = np.searchsorted(self.of_image[order], np.arange(self.count))
-        sums: FloatArray = np.add.reduceat(array[order], starts, axis=0)
-        return sums
+        return np.add.reduceat(array[order], starts, axis=0)  # type: ignore[no-any-return]
 
 
 def units_of(groups: Sequence[str], noun: str = "images") -> Units:
-    """Return the scenes of a test set, or blocks of consecutive images.
+    """Return the scenes of a test set (images,); images without one ("") come in blocks.
 
-    Images without a scene ("") are put into blocks of 16 consecutive ones, or of a tenth of the
-    test set where it has fewer than 160 images; so are all images where all have the same scene.
-
-    Args:
-        groups: (images,) scene of every image.
-        noun: what the images are: "images", "samples".
+    So do all images where all have the same scene.
 
     Example:
         >>> units_of(["kitchen", "kitchen", "bath"]).text
@@ -80,57 +72,46 @@ def units_of(groups: Sequence[str], noun: str = "images") -> Units:
     """
     names = list(groups) if len(set(groups)) > 1 else [""] * len(groups)
     block = max(1, min(BLOCK, len(names) // MIN_BLOCKS))
-    unknown = 0
-    keys: list[tuple[str, int]] = []
-    for name in names:
-        keys.append((name, -1) if name else ("", unknown // block))
-        unknown += not name
+    unknown = iter(range(len(names)))
+    keys = [(name, -1) if name else ("", next(unknown) // block) for name in names]
     order = {key: i for i, key in enumerate(dict.fromkeys(keys))}
     blocks = sum(1 for name, _ in order if not name)
     scenes = len(order) - blocks
-    if block == 1:
-        block_text = f"{blocks:,} test {noun if blocks > 1 else noun.removesuffix('s')}"
-    else:
-        block_text = f"{blocks:,} blocks of {block} consecutive {noun}"
-    if scenes == len(names):
-        text = f"{scenes:,} test {noun}"
+    texts = [f"{scenes:,} test scenes"] if scenes else []
+    if block == 1 and blocks:
+        texts.append(f"{blocks:,} test {noun if blocks > 1 else noun.removesuffix('s')}")
     elif blocks:
-        text = f"{scenes:,} test scenes and {block_text}" if scenes else block_text
+        texts.append(f"{blocks:,} blocks of {block} consecutive {noun}")
+    elif scenes == len(names):
+        texts = [f"{scenes:,} test {noun}"]
     else:
-        text = f"{scenes:,} test scenes ({len(names):,} {noun})"
-    return Units(np.array([order[key] for key in keys], dtype=np.int64), len(order), text)
+        texts = [f"{scenes:,} test scenes ({len(names):,} {noun})"]
+    return Units(np.array([order[key] for key in keys]), len(order), " and ".join(texts))
 
 
 def resampled_sums(
     sums: Sequence[FloatArray], units: Units, resamples: int, seed: int
 ) -> list[FloatArray]:
-    """Return the sums over all images, and over those of units drawn with replacement.
+    """Return per array (images, ...) the sums over all images and over units that were drawn.
 
-    The draws are the same for every array. Memory does not grow with resamples x units.
-
-    Args:
-        sums: arrays (images, ...).
-        units: what is drawn.
-        resamples: how many.
-        seed: of the draw.
-
-    Returns:
-        Per array (1 + resamples, ...), the first row what was measured.
+    Units are drawn with replacement, the same for every array; memory does not grow with resamples
+    x units. Shapes are (1 + resamples, ...), the first row what was measured.
     """
     flat = [units.sums(array).reshape(units.count, -1) for array in sums]
     found = [np.empty((1 + resamples, array.shape[1])) for array in flat]
     rng = np.random.default_rng(seed)
-    for start in range(0, resamples, _CHUNK):
-        rows = min(_CHUNK, resamples - start)
-        drawn = rng.integers(units.count, size=(rows, units.count))
-        cells = (drawn + units.count * np.arange(rows)[:, None]).ravel()
-        weights = np.bincount(cells, minlength=rows * units.count).reshape(rows, -1).astype(float)
+    weights: FloatArray = np.ones((1, units.count))
+    for start in (0, *range(1, resamples + 1, _CHUNK)):
+        if start:
+            rows = min(_CHUNK, resamples + 1 - start)
+            drawn = rng.integers(units.count, size=(rows, units.count))
+            cells = (drawn + units.count * np.arange(rows)[:, None]).ravel()
+            weights = np.bincount(cells, minlength=rows * units.count).reshape(rows, -1) * 1.0
         for array, out in zip(flat, found, strict=True):
-            np.matmul(weights, array, out=out[1 + start : 1 + start + rows])
-    for array, out in zip(flat, found, strict=True):
-        out[0] = array.sum(0)
-    shapes = [(1 + resamples, *array.shape[1:]) for array in sums]
-    return [out.reshape(shape) for out, shape in zip(found, shapes, strict=True)]
+            np.matmul(weights, array, out=out[start : start + len(weights)])
+    return [
+        out.reshape(1 + resamples, *array.shape[1:]) for out, array in zip(found, sums, strict=True)
+    ]
 
 
 def seed_weights(seeds: Sequence[int | None], resamples: int, seed: int) -> FloatArray:
@@ -142,17 +123,8 @@ def seed_weights(seeds: Sequence[int | None], resamples: int, seed: int) -> Floa
     degrees of freedom: the exact interval of a normal mean. Drawing seeds with replacement would
     make intervals that end at the extreme seeds, which for 3 seeds cover 75 %, not 95 %.
 
-    Args:
-        seeds: S of them; the same seeds get the same weights, which pairs methods that share them.
-        resamples: how many.
-        seed: of the draw.
-
-    Returns:
-        (1 + resamples, S) of sum 1 in every row; the first row is 1/S, as are all of one seed.
-
-    Example:
-        >>> seed_weights([0, 1, 2], 4, seed=0).sum(1).round(12).tolist()
-        [1.0, 1.0, 1.0, 1.0, 1.0]
+    The shape is (1 + resamples, S); the first row is 1/S. The same seeds get the same weights,
+    which pairs methods that share them.
     """
     count = len(seeds)
     weights = np.full((1 + resamples, count), 1 / count)
@@ -162,9 +134,6 @@ def seed_weights(seeds: Sequence[int | None], resamples: int, seed: int) -> Floa
         chi2 = rng.chisquare(count - 1, (resamples, 1))
         weights[1:] += (normal - normal.mean(1, keepdims=True)) / np.sqrt(count * chi2)
     return weights
-
-
-# ---- intervals ----
 
 
 def expanded_quantile(units: int) -> float:
@@ -177,26 +146,15 @@ def expanded_quantile(units: int) -> float:
 
     Source: the expanded percentile interval; Hesterberg, "What Teachers Should Know About the
     Bootstrap", The American Statistician 69, 2015, section 5.3.
-
-    Example:
-        >>> round(expanded_quantile(20), 3), round(expanded_quantile(1000), 3)
-        (2.147, 1.963)
     """
     student = float(stats.t.ppf((1 + LEVEL) / 2, units - 1))
     return math.sqrt(units / (units - 1)) * student
 
 
 def percentile_interval(resampled: FloatArray, units: int) -> tuple[float, float] | None:
-    """Return the central 95 % of resampled differences, None where too many are NaN.
+    """Return the central 95 % of resampled differences (n,), None where too many are NaN.
 
-    The tails are a little smaller than 2.5 % where few units were resampled, see
-    `expanded_quantile`.
-
-    Args:
-        resampled: (resamples,) NaN where a resample has no such number.
-        units: scenes or blocks that were resampled; fewer than `MIN_UNITS` give no interval.
-
-    Source: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.
+    The tails are a little smaller than 2.5 % where few units were resampled.
 
     Example:
         >>> low, high = percentile_interval(np.arange(101.0), units=10**6)
@@ -214,22 +172,13 @@ def percentile_interval(resampled: FloatArray, units: int) -> tuple[float, float
 def simultaneous_band(
     estimate: FloatArray, resampled: FloatArray, usable: npt.NDArray[np.bool_], units: int
 ) -> tuple[FloatArray, FloatArray]:
-    """Return a band that holds in all its bins at once with 95 %.
+    """Return the ends (bins,) of a band that holds in all its bins at once with 95 %.
 
         estimate_b -+ c spread_b,  c = 95 % quantile of max_b |resampled_b - estimate_b| / spread_b
 
-    The spread is half the width of the central 68.27 % of the resamples: unlike a standard
-    deviation it exists for Student's t with 1 degree of freedom, which two seeds have.
-
-    Args:
-        estimate: (bins,)
-        resampled: (resamples, bins), NaN where a bin is empty in a resample.
-        usable: (bins,) which bins shall have a band.
-        units: scenes or blocks that were resampled; c grows as `expanded_quantile` does.
-
-    Returns:
-        Lower and upper ends, (bins,); NaN outside ``usable`` and where more than 5 % of the
-        resamples lack the bin.
+    The spread is half the width of the central 68.27 % of the resamples (n, bins): unlike a
+    standard deviation it exists for Student's t with 1 degree of freedom, which two seeds have.
+    There is none outside ``usable``, and where more than 5 % of the resamples lack the bin.
 
     Source: the maximum-t bootstrap; Davison and Hinkley, 1997, section 4.2.4.
     """

@@ -1,14 +1,14 @@
 """Results read for a report: the scores of a folder, and the files of the run they belong to."""
 
 import csv
+import itertools
 import json
 import zipfile
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,27 +17,14 @@ import yaml
 from depthbal.errors import ConfigError
 from depthbal.evaluation import LabelBins, Scores
 from depthbal.priors import GaussianMixture, Histogram
-from depthbal.reports.methods import run_names, seed_of, without_seed
 
 FloatArray = npt.NDArray[np.float64]
 Curves = Mapping[str, tuple[FloatArray, FloatArray]]
-_T = TypeVar("_T")
-_DAMAGE = (yaml.YAMLError, zipfile.BadZipFile, zlib.error, EOFError)
 
 
 @dataclass(frozen=True)
 class Example:
-    """One test image with its truth and prediction.
-
-    Attributes:
-        name: of the image.
-        reason: "best", "median", "worst" or "rare" (most few-shot pixels).
-        rmse: of the image over all its pixels, main read-out, label units.
-        index: place of the image in the test set.
-        image: (height, width, 3) uint8 RGB.
-        truth: (height, width) float32, 0 = no truth.
-        pred: (height, width) float32, main read-out.
-    """
+    """One test image with its truth (0 = none) and prediction, as examples.npz holds them."""
 
     name: str
     reason: str
@@ -59,7 +46,7 @@ class Result:
         path: the folder they are in.
         run: the run folder; the same one, or two above RUN/eval/NAME.
         config: config.yaml as text.
-        settings: config.yaml without the seeds; a run it starts from is replaced by its settings.
+        settings: the same without the seeds; a run it starts from is replaced by its settings.
         seed: of the training, None if unknown.
         record: content of run.json.
         curves: column of metrics.csv -> (steps, values), both (n,) float64.
@@ -91,9 +78,8 @@ class Result:
     @cached_property
     def pooled(self) -> dict[tuple[str, str], FloatArray]:
         """The sums over all images (bins, terms), by subset and read-out."""
-        scores = self.scores
-        keys = [(subset, readout) for subset in scores.subsets for readout in self.readouts]
-        return {key: scores.sums(*key).sum(0) for key in keys}
+        keys = itertools.product(self.scores.subsets, self.readouts)
+        return {key: self.scores.sums(*key).sum(0) for key in keys}
 
     @cached_property
     def counts(self) -> FloatArray:
@@ -112,10 +98,14 @@ class Result:
         return float(self.bins.edges[scored[0]]), float(self.bins.edges[scored[-1] + 1])
 
     @property
+    def items(self) -> str:
+        """What is counted in bins: "pixels", or "samples" where an image has one label."""
+        return "pixels" if (self.counts.sum(1) > 1).any() else "samples"
+
+    @property
     def protocol(self) -> dict[str, Any]:
         """How it was evaluated."""
-        found: dict[str, Any] = self.metrics["protocol"]
-        return found
+        return self.metrics["protocol"]  # type: ignore[no-any-return]
 
     @property
     def posthoc(self) -> bool:
@@ -125,17 +115,15 @@ class Result:
     @property
     def noise_sigma(self) -> float | None:
         """Of balancing afterwards, or of the loss; None where there is not one number."""
-        found = self.scores.given.get("posthoc") or self.scores.given
-        sigma = found.get("noise_sigma")
+        sigma = (self.scores.given.get("posthoc") or self.scores.given).get("noise_sigma")
         return None if sigma is None else float(sigma)
 
     @property
     def method(self) -> str:
         """What two results share if they differ in nothing but the seed: settings, evaluation."""
-        given = self.scores.given
         sigma = self.noise_sigma if self.posthoc else None
-        evaluated = [given.get("checkpoint"), given.get("epochs"), sigma]
-        return json.dumps([self.settings, evaluated], sort_keys=True, default=str)
+        evaluated = [self.scores.given.get(key) for key in ("checkpoint", "epochs")]
+        return json.dumps([self.settings, evaluated, sigma], sort_keys=True, default=str)
 
     @property
     def readouts(self) -> tuple[str, ...]:
@@ -170,6 +158,9 @@ class Result:
         return self.scores.label.unit if self.predicts_label else ""
 
 
+# ---- reading ----
+
+
 def load_results(folders: Sequence[str | Path]) -> list[Result]:
     """Read results for a report.
 
@@ -191,53 +182,48 @@ def load_results(folders: Sequence[str | Path]) -> list[Result]:
             raise ConfigError(f"the run {path} was named twice; name every run once")
     results = [_load(path) for path in paths]
     names = run_names([result.run for result in results])
-    named = [name + _balanced(result) for name, result in zip(names, results, strict=True)]
-    return [
-        replace(result, name=f"{name}, {result.path.name}" if named.count(name) > 1 else name)
-        if result.path != result.run
-        else replace(result, name=name)
-        for name, result in zip(named, results, strict=True)
-    ]
-
-
-def _balanced(result: Result) -> str:
-    return f", balanced afterwards (sigma {result.noise_sigma:g})" if result.posthoc else ""
+    for number, result in enumerate(results):
+        if result.posthoc:
+            names[number] += f", balanced afterwards (sigma {result.noise_sigma:g})"
+    clashing = {name for name in names if names.count(name) > 1}
+    for number, result in enumerate(results):
+        if names[number] in clashing and result.path != result.run:
+            names[number] += f", {result.path.name}"
+    return [replace(result, name=name) for result, name in zip(results, names, strict=True)]
 
 
 def _load(path: Path) -> Result:
     scores = Scores.load(path)
     run = path.parent.parent if path.parent.name == "eval" else path
     gaps: list[str] = []
-    config = run / "config.yaml"
-    settings = _optional(config, _settings, {}, gaps)
-    record = _optional(run / "run.json", _json, {}, gaps)
-    histogram, prior = _optional(run / "prior.json", _prior, (None, None), gaps)
+
+    def optional(file: Path, read: Callable[[Path], Any], otherwise: Any) -> Any:
+        """Read a file that no number needs; a damaged one is said to be left out."""
+        try:
+            return read(file) if file.is_file() else otherwise
+        except (OSError, ValueError, KeyError, yaml.YAMLError, zipfile.BadZipFile) as error:
+            gaps.append(f"{file.name} is damaged and left out ({str(error).splitlines()[0]})")
+            return otherwise
+
+    settings = optional(run / "config.yaml", _settings, {})
+    record = optional(run / "run.json", _json, {})
+    histogram, prior = optional(run / "prior.json", _prior, (None, None))
+    seeds = (settings.get("seed_everything"), record.get("seed"))  # the latter knows a drawn one
     return Result(
         name=run.name,
         scores=scores,
         path=path,
         run=run,
-        config=config.read_text(encoding="utf-8", errors="replace") if config.is_file() else "",
+        config=optional(run / "config.yaml", lambda file: file.read_text(encoding="utf-8"), ""),
         settings=without_seed(settings) or {"run": str(path)},
-        seed=seed_of(settings, record),
+        seed=next((seed for seed in seeds if type(seed) is int), None),
         record=record,
-        curves=_optional(run / "metrics.csv", read_curves, {}, gaps),
+        curves=optional(run / "metrics.csv", read_curves, {}),
         histogram=histogram,
         prior=prior,
-        examples=_optional(path / "examples.npz", _examples, (), gaps),
-        gaps=tuple(gaps),
+        examples=optional(path / "examples.npz", _examples, ()),
+        gaps=tuple(dict.fromkeys(gaps)),
     )
-
-
-def _optional(path: Path, read: Callable[[Path], _T], otherwise: _T, gaps: list[str]) -> _T:
-    """Read a file that no number needs; a damaged one is said to be left out."""
-    if not path.is_file():
-        return otherwise
-    try:
-        return read(path)
-    except (OSError, ValueError, KeyError, TypeError, *_DAMAGE) as error:
-        gaps.append(f"{path.name} is damaged and left out ({str(error).splitlines()[0]})")
-        return otherwise
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -275,10 +261,9 @@ def read_curves(path: Path) -> dict[str, tuple[FloatArray, FloatArray]]:
     points: dict[str, list[tuple[float, float]]] = {}
     with path.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
-            step = float(row["step"])
             for column, text in row.items():
                 if column not in ("step", "epoch") and text:
-                    points.setdefault(column, []).append((step, float(text)))
+                    points.setdefault(column, []).append((float(row["step"]), float(text)))
     tables = {column: np.array(pairs) for column, pairs in points.items()}
     tables = {column: table[np.isfinite(table).all(1)] for column, table in tables.items()}
     return {column: (table[:, 0], table[:, 1]) for column, table in tables.items() if len(table)}
@@ -288,13 +273,103 @@ def _examples(path: Path) -> tuple[Example, ...]:
     with np.load(path, allow_pickle=False) as arrays:
         return tuple(
             Example(
-                name=str(name),
-                reason=str(arrays["reason"][i]),
-                rmse=float(arrays["rmse"][i]),
-                index=int(arrays["index"][i]),
-                image=arrays[f"image_{i:02d}"],
-                truth=arrays[f"truth_{i:02d}"],
-                pred=arrays[f"pred_{i:02d}"],
+                str(name),
+                str(arrays["reason"][i]),
+                float(arrays["rmse"][i]),
+                int(arrays["index"][i]),
+                *(arrays[f"{part}_{i:02d}"] for part in ("image", "truth", "pred")),
             )
             for i, name in enumerate(arrays["name"])
         )
+
+
+# ---- names and repetitions ----
+
+
+class Method(NamedTuple):
+    """Runs that differ in nothing but the seed: places in the list of results, by their seeds."""
+
+    name: str
+    runs: tuple[int, ...]
+    seeds: tuple[int | None, ...]
+
+
+def run_names(paths: Sequence[Path]) -> list[str]:
+    """Return the folders' names, with as much of the parents as tells different ones apart.
+
+    Example:
+        >>> run_names([Path("/a/gai"), Path("/b/gai"), Path("/b/mse"), Path("/b/mse")])
+        ['a/gai', 'b/gai', 'mse', 'mse']
+    """
+    full = [path.resolve() for path in paths]
+    names = {path: path.name or str(path) for path in full}
+    for depth in range(2, max(len(path.parts) for path in full) + 1):
+        clashing = [name for name in names.values() if list(names.values()).count(name) > 1]
+        names |= {p: "/".join(p.parts[-depth:]) for p, name in names.items() if name in clashing}
+    return [names[path] for path in full]
+
+
+def without_seed(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings without ``seed_everything`` and the data's ``seed``.
+
+    Example:
+        >>> one = {"seed_everything": 0, "data": {"init_args": {"seed": 0, "root": "x"}}}
+        >>> without_seed(one)
+        {'data': {'init_args': {'root': 'x'}}}
+    """
+    kept = {name: value for name, value in settings.items() if name != "seed_everything"}
+    if isinstance(kept.get("data"), Mapping):
+        own = kept["data"].get("init_args") or {}
+        arguments = {name: value for name, value in own.items() if name != "seed"}
+        kept["data"] = {**kept["data"], "init_args": arguments}
+    return kept
+
+
+def methods_of(results: Sequence[Result]) -> tuple[Method, ...]:
+    """Return the methods in the order of their first run.
+
+    Runs of the same settings are one method if their seeds are known and differ; else the same
+    training would count several times, and every run is a method of its own.
+    """
+    places: dict[str, list[int]] = {}
+    for i, result in enumerate(results):
+        places.setdefault(result.method, []).append(i)
+    shared = [common_name([results[i].name for i in runs]) for runs in places.values()]
+    methods = []
+    for runs in places.values():
+        known = {results[i].seed for i in runs} - {None}
+        if len(known) < len(runs):
+            methods += [Method(results[i].name, (i,), (results[i].seed,)) for i in runs]
+            continue
+        ordered = sorted(runs, key=lambda i: results[i].seed or 0)
+        names = [results[i].name for i in ordered]
+        name = common_name(names)
+        if shared.count(name) > 1:  # another method's runs have it in common too
+            name = "; ".join(names)
+        methods.append(Method(name, tuple(ordered), tuple(results[i].seed for i in ordered)))
+    return tuple(sorted(methods, key=lambda method: min(method.runs)))
+
+
+def common_name(names: Sequence[str]) -> str:
+    """Return what the names of repetitions have in common.
+
+    Example:
+        >>> common_name(["gai-10", "gai-11"]), common_name(["seed0/gai", "seed1/gai"])
+        ('gai', 'gai')
+        >>> common_name([f"mse-{seed}, balanced afterwards (sigma 1)" for seed in (0, 1)])
+        'mse, balanced afterwards (sigma 1)'
+    """
+    if len(set(names)) == 1:
+        return names[0]
+    parts = [name.partition(", balanced afterwards") for name in names]
+    folders = [folder for folder, *_ in parts]
+    leaves = {folder.rpartition("/")[2] for folder in folders}
+    if len(leaves) == 1:
+        start = leaves.pop()
+    else:
+        columns = itertools.takewhile(lambda c: len(set(c)) == 1, zip(*folders, strict=False))
+        start = "".join(column[0] for column in columns)
+        if any(folder[len(start) : len(start) + 1].isdigit() for folder in folders):
+            start = start.rstrip("0123456789")  # "gai-1" of gai-10 and gai-11
+        start = start.rstrip("-_ /.")
+    return (start or folders[0]) + "".join(parts[0][1:])

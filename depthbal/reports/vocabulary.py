@@ -1,21 +1,18 @@
 """What metrics, subsets, read-outs and labels are called, and numbers as text and short JSON."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from depthbal.evaluation import Label
-
 Better = Literal["lower", "higher", "zero"]
 
 SUBSETS = {"mask": "balanced mask", "all": "all {items}"}
 READOUTS = {"raw": "raw output", "clamped": "clamped to the label range"}
-SIGNIFICANT = 7
-"""Digits of numbers in the page's data: enough to compare with metrics.json, half its size."""
+SIGNIFICANT = 7  # digits in the page's data: enough to compare with metrics.json, half its size
 
 _KNOWN: dict[str, tuple[str, str, Better, str]] = {
     "rmse": ("RMSE", "label", "lower", "root of the mean squared error"),
@@ -30,20 +27,12 @@ _KNOWN: dict[str, tuple[str, str, Better, str]] = {
     "silog": ("SILog", "", "lower", "100 × standard deviation of the log error"),
     "mse": ("MSE", "squared", "lower", "mean squared error"),
 }
+_UNKNOWN: tuple[str, Better, str] = ("label", "lower", "mean of this error")
 
 
 @dataclass(frozen=True)
 class MetricInfo:
-    """How one metric is shown.
-
-    Attributes:
-        key: in metrics.json.
-        name: for people.
-        unit: "" for ratios.
-        digits: decimals.
-        better: which direction is better.
-        meaning: one phrase.
-    """
+    """How one metric is shown: key in metrics.json, name, unit ("" for ratios), decimals, ..."""
 
     key: str
     name: str
@@ -68,11 +57,9 @@ class MetricInfo:
     def best(self, values: Iterable[float | None]) -> float | None:
         """Return the best of some numbers, None where none is known."""
         known = [value for value in values if value is not None]
-        if not known:
-            return None
         if self.better == "zero":
-            return min(known, key=abs)
-        return max(known) if self.better == "higher" else min(known)
+            return min(known, key=abs, default=None)
+        return max(known, default=None) if self.better == "higher" else min(known, default=None)
 
 
 def metric_infos(
@@ -81,67 +68,38 @@ def metric_infos(
     """Return the metrics to show, the main one first, then those that say most.
 
     A metric that is not ours is the mean of an error that was measured elsewhere, in label units.
-
-    Args:
-        names: metrics that the data have.
-        main: the headline's.
-        unit: of the label.
-        scale: the main metric's overall value, which sets the decimals.
+    The main metric's overall value sets the decimals.
 
     Example:
         >>> [(info.title, info.digits) for info in metric_infos(["silog", "epe"], "epe", "px", 7.1)]
         [('epe in px', 2), ('SILog', 1)]
     """
-    present = set(names)
-    order = dict.fromkeys([main, *_KNOWN, *names])
-    digits, found = digits_for(scale or 1.0), []
-    for key in order:
+    present, digits, found = set(names), digits_for(scale or 1.0), []
+    for key in dict.fromkeys([main, *_KNOWN, *names]):
         if key in present:
-            name, kind, better, meaning = _KNOWN.get(
-                key, (key, "label", "lower", "mean of this error")
-            )
+            name, kind, better, meaning = _KNOWN.get(key, (key, *_UNKNOWN))
             shown = {"label": unit, "squared": f"{unit}²"}.get(kind, "")
             own = digits if kind else 1 if key == "silog" else 3
             found.append(MetricInfo(key, name, shown, own, better, meaning))
     return found
 
 
-def metric_name(key: str) -> str:
-    """Return what a metric is called, its key in words where it is not known."""
-    return _KNOWN[key][0] if key in _KNOWN else key.replace("_", " ")
+def curve_name(column: str) -> str:
+    """Return a column of metrics.csv in words, as it is where it follows no known pattern.
 
-
-@dataclass(frozen=True)
-class Words:
-    """The nouns of one report.
-
-    Attributes:
-        label: "depth".
-        unit: "m".
-        items: what is counted in bins: "pixels", or "samples" where an image has one label.
+    Example:
+        >>> curve_name("val/rmse_bins"), curve_name("train/loss_epoch"), curve_name("mine")
+        ('validation RMSE, mean over bins', 'training loss, mean of the epoch', 'mine')
     """
-
-    label: str
-    unit: str
-    items: str
-
-    @classmethod
-    def of(cls, label: Label, counts: npt.NDArray[np.float64]) -> "Words":
-        """Return the nouns of a label, of which an image has one or several (images, bins)."""
-        several = (counts.sum(1) > 1).any()
-        return cls(label.name, label.unit, "pixels" if several else "samples")
-
-    @property
-    def axis(self) -> str:
-        """The label with its unit, for axes."""
-        return f"{self.label} ({self.unit})" if self.unit else self.label
-
-    def subset(self, key: str) -> str:
-        """Name a subset: "balanced mask", "all pixels"."""
-        return SUBSETS.get(key, key).format(items=self.items)
-
-
-# ---- numbers ----
+    part, _, key = column.partition("/")
+    where = {"train": "training", "val": "validation"}.get(part)
+    if where is None or not key:
+        return column
+    endings = {"_bins": ", mean over bins", "_epoch": ", mean of the epoch", "_step": ", steps"}
+    ending = next((end for end in endings if key.endswith(end)), "")
+    key = key.removesuffix(ending)
+    name = _KNOWN[key][0] if key in _KNOWN else key.replace("_", " ")
+    return f"{where} {name}{endings.get(ending, '')}"
 
 
 def fixed(value: float | None, digits: int, sign: bool = False) -> str:
@@ -158,12 +116,7 @@ def fixed(value: float | None, digits: int, sign: bool = False) -> str:
 
 
 def short(value: float) -> str:
-    """Return a number without trailing zeros or binary noise.
-
-    Example:
-        >>> short(0.7999999999999999), short(10.0), short(25000000)
-        ('0.8', '10', '25000000')
-    """
+    """Return a number without trailing zeros or binary noise."""
     return f"{round(value):d}" if value == round(value) else f"{value:.6g}"
 
 
@@ -182,25 +135,21 @@ def digits_for(scale: float) -> int:
 
 
 def jsonable(values: npt.ArrayLike) -> list[Any]:
-    """Return an array as nested lists of rounded numbers, None for what is not finite.
+    """Return an array (n,) as a list of rounded numbers, None for what is not finite.
 
     Example:
         >>> jsonable([1 / 3, float("nan"), 2.0])
         [0.3333333, None, 2]
     """
-    array = np.asarray(values, dtype=np.float64)
-    if array.ndim > 1:
-        return [jsonable(row) for row in array]
-    return [rounded(value) for value in array.tolist()]
+    return [rounded(value) for value in np.asarray(values, dtype=np.float64).tolist()]
 
 
 def rounded(value: float | None) -> float | int | None:
     """Return a number with `SIGNIFICANT` digits; None where it is missing or not finite."""
     if value is None or not math.isfinite(value):
         return None
-    if value == round(value) and abs(value) < 2**53:
-        return round(value)
-    return float(f"{value:.{SIGNIFICANT}g}")
+    whole = value == round(value) and abs(value) < 2**53
+    return round(value) if whole else float(f"{value:.{SIGNIFICANT}g}")
 
 
 def flat(content: Mapping[str, Any], start: str = "") -> dict[str, str]:
@@ -227,7 +176,7 @@ def value_text(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return short(value)
-    if isinstance(value, Sequence) and not isinstance(value, str):
+    if isinstance(value, list):
         if len(value) > 8:
             return f"{len(value)} values, {value_text(value[0])} to {value_text(value[-1])}"
         return ", ".join(value_text(part) for part in value) or "none"

@@ -24,6 +24,7 @@ from depthbal.evaluation import (
     load_balanced_mask,
 )
 from depthbal.evaluation.protocols import EIGEN, MAX_DEPTH, MIN_DEPTH
+from depthbal.evaluation.sums import check_preds
 from depthbal.losses import RegressionLoss
 from depthbal.predictor import Readout
 from depthbal.training.task import READOUTS, Batch, Task
@@ -58,9 +59,9 @@ class DepthTask(Task):
             on the label range), "clamped" or "raw".
         resize: "target" interpolates predictions of another size than the targets; null makes them
             an error.
-        compile: Train and validate with torch.compile of the network, which takes minutes at the
-            first steps: an eighth faster on an H100, no gain measured on CPUs. Where it fails, a
-            log line says why and the training goes on without. Checkpoints are the same.
+        compile: Train with torch.compile of the network, which takes minutes at the first steps:
+            an eighth faster on an H100, no gain measured on CPUs. Where it fails, a log line says
+            why and the training goes on without. Checkpoints are the same.
         **kwargs: As for `Task`.
 
     Raises:
@@ -204,6 +205,8 @@ class DepthTask(Task):
         target = batch["depth"]
         predictor = self.predictor()
         raw = predictor.predict_raw(batch["image"], (target.shape[-2], target.shape[-1]))
+        if self.posthoc is not None:  # which needs all of them, not only those that count
+            check_preds(raw, target, torch.ones_like(target, dtype=torch.bool), batch["name"])
         maps = predictor.read_out(raw, cast(Any, scores.readouts))
         if scores is self.validation:
             scores.update(maps, *self.target(batch), batch["name"], indices=batch["index"])

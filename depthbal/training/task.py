@@ -235,6 +235,8 @@ class Task(pl.LightningModule):
         if not isinstance(data, LabelData):
             return
         self.label = data.label
+        if self.histogram is not None:
+            data.histogram = self.histogram  # shots are those of the training
         if stage == "fit":
             self.input_spec = data.input_spec()
             self.prepare(data)
@@ -243,8 +245,6 @@ class Task(pl.LightningModule):
             if data.val_set is not None:
                 self.validation = self.make_scores(data, "val")
         elif stage == "test":
-            if self.histogram is not None:
-                data.histogram = self.histogram  # shots are those of the training
             self.test_scores = self.make_scores(data, "test")
 
     def prepare(self, data: LabelData) -> None:

@@ -70,6 +70,8 @@ def train(
     if resume is None:
         settings = parse(parser, arguments, config)
         run = _choose_folder(arguments, out, overwrite)
+    elif out or overwrite:
+        raise ConfigError("--resume goes on with a run in place; leave out --out and --overwrite")
     else:
         run = RunFolder(resume)
         settings = parse(parser, _resumable(run, arguments), _read_config(run))

@@ -4,6 +4,7 @@ import csv
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytorch_lightning as pl
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from depthbal.commands import main
 from depthbal.data import RoomsDataModule
+from depthbal.priors import Histogram
 from depthbal.training.train import train
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -59,19 +61,18 @@ class DropoutNet(nn.Module):
         nn.init.constant_(self.layers[-1].bias, depth_m)
 
 
-class KillOnce(pl.Callback):
-    """Kill the process, as the system would, in the middle of an epoch; once."""
+class StopOnce(pl.Callback):
+    """Stop in the middle of the second epoch, once: by Ctrl-C, or killed as by the system."""
 
-    def __init__(self, marker: str, epoch: int = 2, batch: int = 1) -> None:
-        self.marker = Path(marker)
-        self.epoch = epoch
-        self.batch = batch
+    def __init__(self, marker: str, kill: bool = False) -> None:
+        self.marker, self.kill = Path(marker), kill
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
-        here = trainer.current_epoch == self.epoch and batch_idx == self.batch
-        if here and not self.marker.exists():
+        if trainer.current_epoch == 1 and batch_idx == 1 and not self.marker.exists():
             self.marker.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
+            if self.kill:
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise KeyboardInterrupt
 
 
 class Poison(pl.Callback):
@@ -81,14 +82,6 @@ class Poison(pl.Callback):
         if trainer.current_epoch == 1 and batch_idx == trainer.num_training_batches - 1:
             with torch.no_grad():
                 next(pl_module.model.parameters()).fill_(float("nan"))
-
-
-class PressCtrlC(pl.Callback):
-    """Interrupt the second epoch."""
-
-    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
-        if trainer.current_epoch == 1 and batch_idx == 1:
-            raise KeyboardInterrupt
 
 
 def callback(cls: type, **init_args) -> dict:
@@ -172,6 +165,19 @@ def rooms_of_the_test() -> list:
     data = RoomsDataModule(**SIZES)
     data.setup("test")
     return [data.test_set.source.load(index) for index in range(SIZES["n_test"])]
+
+
+def fit_prior(task: pl.LightningModule, histogram: Histogram) -> None:
+    """Give a task the training labels' histogram, as a training does before its first step."""
+    strategy = SimpleNamespace(broadcast=lambda value: value)
+    task._trainer = SimpleNamespace(is_global_zero=True, strategy=strategy)
+    task.fit_prior(SimpleNamespace(train_histogram=lambda: histogram))
+    task._trainer = None
+
+
+def loss_of(task: pl.LightningModule, batch: dict) -> Tensor:
+    """Return the loss of a training step."""
+    return task.training_loss(task.predict(batch), batch)
 
 
 def move_to_pretended_gpu(task: nn.Module) -> None:

@@ -7,13 +7,13 @@ import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from depthbal.training.random_states import RandomStates
 from lightning_fabric.plugins.environments.lightning import find_free_network_port
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from depthbal.losses import GAILoss
 from depthbal.priors import GaussianMixture
-from depthbal.training.random_states import RandomStates
 from depthbal.training.task import DepthTask
 
 IMAGES = 4

@@ -1,131 +1,192 @@
+"""A run scored again: what it gives, where it goes, and balanced afterwards."""
+
 import json
 import math
 import shutil
 
-import cv2
 import numpy as np
 import pytest
 import torch
+from scipy.stats import truncnorm
 
 from depthbal import load_predictor
-from depthbal.data import DepthDataModule, RoomsDataModule
+from depthbal.data.histogram import count_depth
 from depthbal.errors import ConfigError, DataError, RunFolderError
-from depthbal.evaluation import DepthBins, summarise
-from depthbal.priors import Histogram
-from depthbal.training.evaluate import evaluate_run
+from depthbal.evaluation import Scores
+from depthbal.losses import balance_predictions
+from depthbal.training import evaluate_run, open_run
+from depthbal.training.evaluate import posthoc_sigma
 from tests.data.make_files import SMALL, write_nyud2
-from tests.training.helpers import tiny_config, train_tiny
+from tests.training.helpers import (
+    change_checkpoint,
+    checkpoint_of,
+    command,
+    files_of,
+    logged,
+    rooms_of_the_test,
+    tiny_config,
+    train_tiny,
+)
 
 METRICS = {"rmse", "mse", "mae", "abs_rel", "log10", "delta1", "delta2", "delta3", "bias", "count"}
+RANGE = (0.7, 10.0)
 
 
-@pytest.fixture(scope="module")
-def metrics(finished_run):
-    return json.loads((finished_run / "metrics.json").read_text())
+def metrics_of(folder):
+    return json.loads((folder / "metrics.json").read_text())
 
 
-def test_metrics_have_the_documented_structure(metrics):
-    top = {"protocol", "overall", "many", "medium", "few", "bins", "all_pixels"}
-    assert top | {"per_image_mean", "per_bin_mean", "readout"} <= set(metrics)
-    assert {"overall", "many", "medium", "few", "bins"} <= set(metrics["all_pixels"])
+def flat_predictions(run, readout="raw"):
+    """Predictions and depths of all test pixels that count, made one image at a time."""
+    predictor = load_predictor(run)
+    predictor.readout = readout
+    preds, truth = [], []
+    for image, depth in rooms_of_the_test():
+        preds.append(predictor.predict(image)[depth >= 0.7])
+        truth.append(depth[depth >= 0.7])
+    return np.concatenate(preds).astype(np.float64), np.concatenate(truth).astype(np.float64)
+
+
+def rmse(preds, truth):
+    return math.sqrt(np.mean((preds - truth) ** 2))
+
+
+def test_metrics_have_the_documented_structure(finished_run):
+    metrics = metrics_of(finished_run)
+    groups = {"overall", "many", "medium", "few"}
+    assert {"protocol", "bins", "all_pixels", *groups} <= set(metrics)
+    assert {"per_image_mean", "per_bin_mean", "calibration"} <= set(metrics)
+    assert {"bins", *groups} <= set(metrics["all_pixels"])
     assert set(metrics["readout"]) == {"raw", "clamped", "mean"}
-    for group in ("overall", "many", "medium", "few"):
-        assert set(metrics[group]) >= METRICS
+    assert all(set(metrics[group]) >= METRICS for group in groups)
     first = metrics["bins"][0]
     assert {"bin", "from_m", "to_m", "count", "images", "rmse"} <= set(first)
     assert (first["bin"], first["from_m"]) == (7, 0.7)
-    assert metrics["protocol"]["checkpoint"] == "last"
-    assert metrics["protocol"]["name"] == "nyud2_dir"
-    assert metrics["protocol"]["mask"]["seed"] == 0
-    assert metrics["protocol"]["data"]["class"] == "RoomsDataModule"
-
-
-def test_all_pixels_agree_with_predictions_made_one_by_one(finished_run, metrics):
-    data = RoomsDataModule(n_train=12, n_val=4, n_test=4, size=(24, 32), num_workers=0)
-    data.setup("test")
-    predictor = load_predictor(finished_run)
-    errors = []
-    for index in range(4):
-        image, depth = data.test_set.source.load(index)
-        errors.append((predictor.predict(image) - depth)[depth >= 0.7])
-    expected = math.sqrt(np.mean(np.concatenate(errors).astype(np.float64) ** 2))
-    assert metrics["all_pixels"]["overall"]["rmse"] == pytest.approx(expected, rel=1e-4)
-    assert metrics["all_pixels"]["overall"]["count"] == sum(map(len, errors))
-
-
-def test_the_balanced_mask_holds_equally_many_pixels_of_every_bin(metrics):
+    protocol = metrics["protocol"]
+    expected = {"checkpoint": "last", "name": "nyud2_dir", "epochs": 2, "readout": "mean"}
+    assert {key: protocol[key] for key in expected} == expected
+    assert protocol["mask"]["seed"] == 0
+    assert (protocol["data"]["class"], protocol["data"]["images"]) == ("RoomsDataModule", 4)
+    # the balanced mask holds equally many pixels of every bin
     counts = {row["count"] for row in metrics["bins"] if row["count"]}
-    assert counts == {metrics["protocol"]["mask"]["per_bin"]}
+    assert counts == {protocol["mask"]["per_bin"]}
 
 
-def test_sums_per_image_give_the_same_numbers_again(finished_run, metrics):
-    arrays = np.load(finished_run / "per_image.npz", allow_pickle=False)
-    bins = DepthBins(arrays["edges"], arrays["shots"].tolist(), scored=arrays["scored"])
-    assert arrays["sums_mask"].shape[0] == 4
-    again = summarise(arrays["sums_mask"], bins)
-    assert again["few"]["rmse"] == metrics["few"]["rmse"]
-    assert summarise(arrays["sums_all"], bins)["overall"] == metrics["all_pixels"]["overall"]
+def test_numbers_agree_with_predictions_made_one_by_one(finished_run):
+    metrics, predictor = metrics_of(finished_run), load_predictor(finished_run)
+    for readout in ("raw", "mean"):
+        preds, truth = flat_predictions(finished_run, readout)
+        overall = metrics["readout"][readout]["all_pixels"]["overall"]
+        assert overall["rmse"] == pytest.approx(rmse(preds, truth), rel=1e-4)
+        assert overall["count"] == len(truth)
+    # coverage is that of scipy's truncated normal
+    p, truth = flat_predictions(finished_run)
+    sigma = float(predictor.criterion.noise_sigma)
+    ends = (RANGE[0] - p) / sigma, (RANGE[1] - p) / sigma
+    inside = np.abs(truncnorm.cdf(truth, *ends, loc=p, scale=sigma) - 0.5) <= 0.6826895 / 2
+    found = metrics["calibration"]["all"]["overall"]
+    assert found["coverage"] == pytest.approx(inside.mean(), abs=3 / len(truth))
+    # single predictions may differ in the last digit and so move by one bin
+    scores = Scores.load(finished_run)
+    columns = np.histogram(p, [-np.inf, *scores.bins.edges, np.inf])[0]
+    assert np.abs(scores.joint("all", "raw").sum(0) - columns).sum() <= 4
 
 
-def test_shots_come_from_the_training_histogram(finished_run, metrics):
-    histogram = Histogram.load(finished_run / "histogram.json")
-    share = histogram.counts / histogram.counts.sum()
-    expected = (np.flatnonzero(share > 0.0074) + 7).tolist()
-    assert metrics["protocol"]["bins"]["shots"]["many"] == expected
+def test_shots_come_from_the_training_histogram(finished_run):
+    counts = open_run(finished_run).histogram().counts
+    expected = (np.flatnonzero(counts / counts.sum() > 0.0074) + 7).tolist()
+    assert metrics_of(finished_run)["protocol"]["bins"]["shots"]["many"] == expected
 
 
-def test_evaluation_repeats_what_training_wrote_and_never_refits(run, metrics, monkeypatch):
-    monkeypatch.setattr(DepthDataModule, "train_histogram", lambda *_: pytest.fail("refitted"))
+def test_evaluation_repeats_what_training_wrote_and_never_fits(run, monkeypatch):
+    before = metrics_of(run)
+    scores = (run / "scores.npz").read_bytes()
+    monkeypatch.setattr("depthbal.data.datamodule.count_depth", lambda *_: pytest.fail("counted"))
+    assert count_depth is not None
     (run / "metrics.json").unlink()
-    assert evaluate_run(run) == metrics
-    assert json.loads((run / "metrics.json").read_text()) == metrics
+    assert evaluate_run(run) == (before, run)
+    assert metrics_of(run) == before
+    assert (run / "scores.npz").read_bytes() == scores
 
 
-def test_the_best_checkpoint_is_evaluated_on_request(run):
-    best = run / "checkpoints" / "best.ckpt"
-    content = torch.load(best, weights_only=True)
-    for key, value in content["state_dict"].items():
-        if key.startswith("model.") and value.is_floating_point():
-            content["state_dict"][key] = torch.zeros_like(value)
-    torch.save(content, best)
-    result = evaluate_run(run, "best")
-    assert result["protocol"]["checkpoint"] == "best"
+def test_other_checkpoints_and_protocols_have_folders_of_their_own(run, capsys):
+    before = files_of(run)
+    change_checkpoint(run, "best", segmentation_head__0__weight=0, segmentation_head__0__bias=0)
+    before[run / "checkpoints" / "best.ckpt"] = (run / "checkpoints" / "best.ckpt").read_bytes()
+    arguments = ["--checkpoint", "best", "--device", "cpu"]
+    assert command("evaluate", run, *arguments) == 0
+    assert "Balanced mask" in capsys.readouterr().out
+    best = metrics_of(run / "eval" / "best")
+    assert best["protocol"]["checkpoint"] == "best"
     # a network of zeros predicts 0 m
-    assert result["readout"]["raw"]["overall"]["abs_rel"] == pytest.approx(1.0)
+    assert best["readout"]["raw"]["overall"]["abs_rel"] == pytest.approx(1.0)
+    assert command("evaluate", run, *arguments, "--protocol", "eigen") == 0
+    assert "Eigen crop" in capsys.readouterr().out
+    for folder in (run / "eval" / "best", run / "eval" / "eigen_best"):
+        assert {"scores.npz", "examples.npz"} <= {path.name for path in folder.iterdir()}
+        assert len(list((folder / "predictions").glob("*.png"))) == 4
+    assert {path: content for path, content in files_of(run).items() if path in before} == before
 
 
-def test_eigen_scores_whole_images_averaged_over_images(run, metrics):
-    result = evaluate_run(run, protocol="eigen")
-    data = RoomsDataModule(n_train=12, n_val=4, n_test=4, size=(24, 32), num_workers=0)
-    data.setup("test")
+def test_eigen_scores_whole_images_averaged_over_images(run):
+    result, folder = evaluate_run(run, protocol="eigen")
     predictor = load_predictor(run)
-    scores = []
-    for index in range(4):
-        image, depth = data.test_set.source.load(index)
+    errors = []
+    for image, depth in rooms_of_the_test():
         inside = np.zeros_like(depth, dtype=bool)
         inside[2:24, 2:30] = True  # [45:471, 41:601] of 480 x 640, at a twentieth
         inside &= (depth > 1e-3) & (depth < 10)
         preds = np.clip(predictor.predict(image), 1e-3, 10)
-        scores.append(math.sqrt(np.mean((preds - depth)[inside].astype(np.float64) ** 2)))
-    assert result["overall"]["rmse"] == pytest.approx(np.mean(scores), rel=1e-4)
-    assert json.loads((run / "metrics_eigen.json").read_text()) == result
-    assert json.loads((run / "metrics.json").read_text()) == metrics
+        errors.append(rmse(preds[inside].astype(np.float64), depth[inside]))
+    assert result["overall"]["rmse"] == pytest.approx(np.mean(errors), rel=1e-4)
+    assert result["protocol"]["name"] == "eigen"
+    assert folder == run / "eval" / "eigen"
+    assert metrics_of(folder) == result
 
 
-def test_examples_show_image_truth_and_prediction(finished_run):
-    path = sorted((finished_run / "predictions").glob("*.png"))[0]
-    assert cv2.imread(str(path)).shape == (24, 3 * 32, 3)
+def test_a_result_says_the_noise_scale_of_the_weights_that_were_scored(run):
+    for name in ("last", "best"):
+        change_checkpoint(run, name, criterion__noise__log_sigma=math.log(0.5))
+        assert evaluate_run(run, name)[0]["protocol"]["noise_sigma"] == pytest.approx(0.5)
 
 
-def test_a_run_without_best_checkpoint_or_histogram_is_named(run):
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--protocol", "agedb"], "scored by nyud2_dir or eigen, not by 'agedb'"),
+        (["--data.n_tets", "3"], "n_tets"),
+        (["--trainer.max_epochs", "3"], r"only --data\.KEY"),
+        (["--batch_size", "3"], r"only --data\.KEY"),
+        (["--data.batch_size", "-1"], "batch_size"),
+        (["--posthoc", "1"], "GAILoss, which balances already"),
+        (["--posthoc", "auto"], "GAILoss, which balances already"),
+        (["--posthoc", "much"], "SIGMA"),
+    ],
+)
+def test_what_a_run_cannot_be_scored_with_is_one_message(finished_run, options, message, capsys):
+    before = files_of(finished_run)
+    assert command("evaluate", finished_run, "--device", "cpu", *options) == 2
+    error = capsys.readouterr().err
+    assert message.replace("\\", "") in error
+    assert "Traceback" not in error
+    assert files_of(finished_run) == before
+
+
+def test_missing_parts_of_a_run_are_named(run):
     (run / "checkpoints" / "best.ckpt").unlink()
     with pytest.raises(RunFolderError, match="validation split"):
         evaluate_run(run, "best")
-    (run / "histogram.json").unlink()
-    with pytest.raises(RunFolderError, match=r"histogram\.json"):
-        evaluate_run(run)
     with pytest.raises(RunFolderError, match="no run folder"):
         evaluate_run(run / "missing")
+    (run / "prior.json").write_text("{")
+    with pytest.raises(RunFolderError, match=r"prior\.json is damaged"):
+        evaluate_run(run)
+    (run / "config.yaml").write_text("a: [")
+    with pytest.raises(RunFolderError, match=r"config\.yaml is damaged"):
+        evaluate_run(run)
+
+
+# ---- files of the benchmark ----
 
 
 @pytest.fixture(scope="module")
@@ -143,58 +204,41 @@ def nyud2_run(tmp_path_factory, cache_folder):
         return train_tiny(config, folder / "run", "--trainer.max_epochs", "1"), data
 
 
-def test_the_benchmark_is_scored_with_its_official_shots(nyud2_run):
-    metrics = json.loads((nyud2_run[0] / "metrics.json").read_text())
-    shots = metrics["protocol"]["bins"]["shots"]
+def test_the_benchmark_is_scored_with_its_official_shots_and_mask(nyud2_run, tmp_path):
+    shots = metrics_of(nyud2_run[0])["protocol"]["bins"]["shots"]
     assert [len(shots[name]) for name in ("many", "medium", "few")] == [39, 15, 39]
-
-
-def test_the_official_mask_is_used_where_it_lies_beside_the_data(nyud2_run, tmp_path):
     run = shutil.copytree(nyud2_run[0], tmp_path / "run")
     data = shutil.copytree(nyud2_run[1], tmp_path / "root" / "data")
     mask = np.zeros((3, 20, 28), dtype=np.uint8)
     mask[:, 5, 4:24] = 1
     np.save(data / "test_balanced_mask.npy", mask)
-    metrics = evaluate_run(run, data_overrides=["--data.root", str(tmp_path / "root")])
+    metrics, _ = evaluate_run(run, overrides=["--data.root", str(tmp_path / "root")])
     assert metrics["overall"]["count"] == 3 * 20
     assert metrics["protocol"]["mask"]["source"] == "test_balanced_mask.npy"
     assert metrics["protocol"]["data"]["source"] == str(tmp_path / "root")
 
 
-def test_the_best_checkpoint_leaves_the_last_epochs_files_alone(run):
-    names = ("metrics.json", "per_image.npz", "predictions/test_00000.png")
-    before = [(run / name).read_bytes() for name in names]
-    result = evaluate_run(run, "best")
-    evaluate_run(run, "best", "eigen")
-    assert [(run / name).read_bytes() for name in names] == before
-    assert json.loads((run / "metrics_best.json").read_text()) == result
-    for name in ("per_image_best.npz", "metrics_eigen_best.json", "per_image_eigen_best.npz"):
-        assert (run / name).is_file()
-    assert len(list((run / "predictions_best").glob("*.png"))) == 4
-    assert not (run / "metrics_eigen.json").exists()
+# ---- damage ----
 
 
 class Spoilt:
     """A test split whose second pair is damaged beyond what the first look at the data samples."""
 
-    def __init__(self, source, depth):
-        self.source = source
-        self.depth = depth
+    def __init__(self, source, damage):
+        self.source, self.damage = source, damage
+
+    def __getattr__(self, name):
+        return getattr(self.source, name)
 
     def __len__(self):
         return len(self.source)
 
-    def name(self, index):
-        return self.source.name(index)
-
-    def group(self, index):
-        return self.source.group(index)
-
     def load(self, index):
         image, depth = self.source.load(index)
-        return image, self.depth(depth) if index == 1 else depth
+        return image, self.damage(depth) if index == 1 else depth
 
 
+@pytest.mark.parametrize("protocol", ["nyud2_dir", "eigen"])
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -203,17 +247,89 @@ class Spoilt:
         (lambda depth: depth * 1000, "unit"),
     ],
 )
-def test_eigen_refuses_a_damaged_pair_by_name(run, damage, message):
-    data = RoomsDataModule(n_train=12, n_val=4, n_test=4, size=(24, 32), num_workers=0)
-    data.setup("test")
-    data.test_set.source = Spoilt(data.test_set.source, damage)
+def test_a_damaged_pair_is_refused_by_name(finished_run, damage, message, protocol, monkeypatch):
+    from depthbal.data import RoomsDataModule
+
+    whole = RoomsDataModule.test_source
+    monkeypatch.setattr(RoomsDataModule, "test_source", lambda data: Spoilt(whole(data), damage))
+    monkeypatch.setattr("depthbal.data.datamodule.probe_split", lambda *_, **__: None)
     with pytest.raises(DataError, match=f"00001.*{message}"):
-        evaluate_run(run, protocol="eigen", datamodule=data)
+        evaluate_run(finished_run, protocol=protocol)
 
 
-def test_a_run_that_predicts_something_else_is_refused_before_its_data_are_read(run):
-    metrics = json.loads((run / "metrics.json").read_text())
-    metrics["protocol"]["label"] = {"name": "age", "unit": "years"}
-    (run / "metrics.json").write_text(json.dumps(metrics))
-    with pytest.raises(ConfigError, match="predicts age; this tool is for networks of depth"):
-        evaluate_run(run)
+@pytest.mark.parametrize("posthoc", [None, 1.0])
+def test_predictions_that_are_not_finite_name_their_image(mse_run, posthoc, monkeypatch):
+    forward = torch.nn.Module.__call__
+
+    def spoilt(module, *inputs, **options):
+        out = forward(module, *inputs, **options)
+        if type(module).__name__ == "SmpDepth":
+            out[1, 0, 3, 3] = float("nan")
+        return out
+
+    monkeypatch.setattr(torch.nn.Module, "__call__", spoilt)
+    with pytest.raises(DataError, match="rooms/test/00001"):
+        evaluate_run(mse_run, posthoc=posthoc)
+
+
+# ---- balanced afterwards ----
+
+
+def test_scores_are_those_of_the_predictions_balanced_by_hand(mse_run):
+    before = files_of(mse_run)
+    metrics, folder = evaluate_run(mse_run, posthoc=0.8)
+    assert folder == mse_run / "eval" / "posthoc_0.8"
+    assert {path: path.read_bytes() for path in before} == before
+    raw, truth = flat_predictions(mse_run)
+    histogram = open_run(mse_run).histogram()
+    located = balance_predictions(torch.from_numpy(raw), histogram, 0.8)
+    mean = balance_predictions(torch.from_numpy(raw), histogram, 0.8, RANGE)
+    expected = {"mean": mean, "raw": located, "clamped": located.clamp(*RANGE)}
+    for readout, preds in expected.items():
+        found = metrics["readout"][readout]["all_pixels"]["overall"]["rmse"]
+        assert found == pytest.approx(rmse(preds.numpy(), truth), rel=1e-4)
+    # coverage is that of scipy's truncated normal around the balanced location
+    p = located.numpy()
+    ends = (RANGE[0] - p) / 0.8, (RANGE[1] - p) / 0.8
+    inside = np.abs(truncnorm.cdf(truth, *ends, loc=p, scale=0.8) - 0.5) <= 0.6826895 / 2
+    found = metrics["calibration"]["all"]["overall"]
+    assert found["count"] == len(truth)
+    assert found["coverage"] == pytest.approx(inside.mean(), abs=3 / len(truth))
+    assert metrics_of(mse_run)["calibration"] is None
+    # its pictures show the balanced depth
+    plain = mse_run / "predictions" / "test_00000.png"
+    assert plain.read_bytes() != (folder / "predictions" / plain.name).read_bytes()
+
+
+def test_it_stands_beside_the_other_evaluations_and_says_what_it_is(mse_run, capsys):
+    options = ["--protocol=eigen", "--checkpoint=best", "--posthoc=1.25", "--device=cpu"]
+    assert command("evaluate", mse_run, *options) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "balanced afterwards (sigma 1.25)" in printed
+    protocol = metrics_of(mse_run / "eval" / "eigen_best_posthoc_1.25")["protocol"]
+    found = protocol["posthoc"]
+    assert (found["noise_sigma"], found["sigma_from"]) == (1.25, "given")
+    assert "training histogram" in found["prior"]
+    assert protocol["noise_sigma"] == 1.25
+    assert not {"posthoc", "noise_sigma"} & set(metrics_of(mse_run)["protocol"])
+
+
+def test_auto_takes_the_validation_error_of_the_checkpoints_epoch(mse_run, run):
+    errors = {row["epoch"]: float(row["val/rmse"]) for row in logged(mse_run) if row["val/rmse"]}
+    metrics, folder = evaluate_run(mse_run, posthoc="auto")
+    found = metrics["protocol"]["posthoc"]
+    assert found["noise_sigma"] == pytest.approx(errors["1"], rel=5e-3)
+    assert "epoch 1" in found["sigma_from"]
+    assert folder.name == f"posthoc_{found['noise_sigma']:g}"
+    best = str(checkpoint_of(mse_run, "best")["epoch"])
+    sigma, _ = posthoc_sigma(open_run(mse_run), "best", "auto")
+    assert sigma == pytest.approx(errors[best], rel=5e-3)
+    (run / "metrics.csv").unlink()
+    with pytest.raises(ConfigError, match=r"metrics\.csv.*--posthoc SIGMA"):
+        posthoc_sigma(open_run(run), "last", "auto")
+
+
+@pytest.mark.parametrize("sigma", [0.0, -1.0, math.nan, math.inf])
+def test_a_sigma_that_is_not_positive_is_refused(mse_run, sigma):
+    with pytest.raises(ConfigError, match="positive sigma"):
+        evaluate_run(mse_run, posthoc=sigma)

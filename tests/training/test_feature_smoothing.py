@@ -5,6 +5,7 @@ import copy
 import pytest
 import pytorch_lightning as pl
 import torch
+from depthbal.training.regression_task import RegressionTask
 from pytorch_lightning.demos.boring_classes import BoringModel
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
@@ -15,7 +16,6 @@ from depthbal.evaluation import DepthBins
 from depthbal.losses import MSELoss
 from depthbal.losses.label_weights import smoothing_kernel
 from depthbal.training import DepthTask, FeatureSmoothing
-from depthbal.training.regression_task import RegressionTask
 from tests import reference
 from tests.data.make_files import SMALL, write_nyud2
 from tests.training.helpers import (

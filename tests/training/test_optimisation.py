@@ -1,4 +1,4 @@
-"""How updates are computed: fused on GPUs, and never wrongly on a CPU."""
+"""How updates are computed, and which device and precision are chosen."""
 
 from types import SimpleNamespace
 
@@ -7,13 +7,15 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from depthbal.losses import GAILoss
-from depthbal.training.optimisation import suit_device
-from depthbal.training.task import DepthTask
+from depthbal.errors import ConfigError
+from depthbal.losses import GAILoss, MSELoss
+from depthbal.models import ResNetMFF
+from depthbal.training import DepthTask
+from depthbal.training.optimisation import default_precision, suit_device, usable_accelerator
 from tests.training.helpers import (
     DropoutNet,
-    checkpoint_of,
-    exit_code,
+    command,
+    loss_of,
     move_to_pretended_gpu,
     tiny_config,
 )
@@ -124,7 +126,7 @@ def test_a_fused_cpu_optimizer_that_would_update_wrongly_is_refused(tmp_path, ca
     assert wrong > 0.1  # steps are 0.1 long
     config = tiny_config(tmp_path / "tiny.yaml")
     setting = "--model.optimizer.init_args.fused=true"
-    assert exit_code(config, "--out", str(tmp_path / "run"), setting) == 2
+    assert command("train", "--config", config, "--out", tmp_path / "run", setting) == 2
     assert "leave out --model.optimizer.init_args.fused" in " ".join(
         capsys.readouterr().err.split()
     )
@@ -154,14 +156,55 @@ def test_a_state_from_a_gpu_continues_unfused_on_a_cpu():
     torch.testing.assert_close(three_steps(move=True), three_steps(move=False))
 
 
-def test_a_run_from_a_gpu_resumes_on_a_cpu(run):
-    from depthbal.training.train import train
+# ---- device and precision ----
 
-    path = run / "checkpoints" / "last.ckpt"
-    content = checkpoint_of(run)
-    for group in content["optimizer_states"][0]["param_groups"]:
-        group["fused"] = True
-    torch.save(content, path)
-    train(["--resume", str(run), "--trainer.max_epochs", "3"], run / "config.yaml")
-    (optimizer,) = checkpoint_of(run)["optimizer_states"]
-    assert [group["fused"] for group in optimizer["param_groups"]] == [None, None]
+
+def test_a_mac_trains_on_its_cpu_because_mps_has_no_float64(monkeypatch):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert usable_accelerator("auto") == "cpu"
+    with pytest.raises(ConfigError, match="accelerator cpu"):
+        usable_accelerator("mps")
+
+
+def test_others_get_what_they_asked_for(monkeypatch):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert [usable_accelerator(name) for name in ("auto", "cpu", "gpu")] == ["auto", "cpu", "gpu"]
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [({"avx512_bf16": True}, "bf16-mixed"), ({"avx512_bf16": False}, "32-true"), ({}, "32-true")],
+)
+def test_bfloat16_only_where_the_cpu_multiplies_it(monkeypatch, capabilities, expected):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    assert default_precision("cpu") == expected
+
+
+@pytest.mark.parametrize(("native", "expected"), [(True, "bf16-mixed"), (False, "32-true")])
+def test_bfloat16_only_where_the_gpu_multiplies_it_natively(monkeypatch, native, expected):
+    def supported(including_emulation: bool = True) -> bool:
+        return native or including_emulation
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+    assert [default_precision(name) for name in ("auto", "gpu", "cuda")] == [expected] * 3
+
+
+def test_the_folded_network_trains_channels_last_in_bfloat16():
+    torch.manual_seed(0)
+    task = DepthTask(ResNetMFF(), MSELoss(), resize="target")
+    filters = [p for p in task.model.parameters() if p.ndim == 4]
+    batch = {"image": torch.randn(2, 3, 9, 17), "depth": torch.full((2, 1, 6, 10), 3.0)}
+    outputs = []
+    task.model.register_forward_hook(lambda module, images, preds: outputs.append(preds))
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = loss_of(task, batch)
+    loss.backward()
+    assert outputs[0].dtype == torch.bfloat16
+    assert loss.dtype == torch.float32
+    assert all(p.is_contiguous(memory_format=torch.channels_last) for p in filters)
+    # PyTorch's fused optimizers ask for gradients in the parameters' layout
+    assert all(p.grad.is_contiguous(memory_format=torch.channels_last) for p in filters)
+    assert all(p.grad.dtype == torch.float32 for p in filters)

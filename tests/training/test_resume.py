@@ -1,4 +1,5 @@
-import csv
+"""A training that was stopped goes on as if it had not been."""
+
 import json
 import os
 import shutil
@@ -9,90 +10,77 @@ import pytest
 import torch
 import yaml
 
-from depthbal.data import DepthDataModule
-from depthbal.errors import CheckpointError, ConfigError
+from depthbal.errors import CheckpointError, ConfigError, RunFolderError
 from depthbal.models import SmpDepth
-from depthbal.training.precision import default_precision
+from depthbal.training.optimisation import default_precision
 from tests.training.helpers import (
     REPOSITORY,
     SMALL_UNET,
+    STEP_LR,
     TOOLS,
-    KillOnce,
+    StopOnce,
     callback,
     checkpoint_of,
-    exit_code,
+    command,
+    files_of,
+    logged,
+    resume,
     same_weights,
     tiny_config,
     train_tiny,
 )
 
-DROPOUT_NET = {"class_path": "tests.training.helpers.DropoutNet"}
-STEP_LR = {
-    "class_path": "torch.optim.lr_scheduler.StepLR",
-    "init_args": {"step_size": 1, "gamma": 0.5},
-}
 
-
-def command(*arguments: str) -> int:
+def in_a_process(*arguments: object) -> int:
     """Run tools/train.py in a process of its own and return its exit code."""
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
-    line = [sys.executable, str(TOOLS / "train.py"), *arguments]
-    return subprocess.run(line, env=environment, capture_output=True, timeout=120).returncode
+    line = [sys.executable, str(TOOLS / "train.py"), *map(str, arguments)]
+    return subprocess.run(line, env=environment, capture_output=True, timeout=240).returncode
 
 
-def resume(run, *arguments: str) -> None:
-    from depthbal.training.train import train
-
-    train(["--resume", str(run), *arguments], run / "config.yaml")
-
-
-def logged(run) -> list[dict]:
-    with (run / "metrics.csv").open() as file:
-        return list(csv.DictReader(file))
-
-
-@pytest.mark.parametrize(
-    ("schedule", "workers"),
-    [("depthbal.training.schedules.WarmupCosine", 0), (STEP_LR, 2)],
-    ids=["step-wise schedule", "epoch-wise schedule and loader processes"],
-)
-def test_a_killed_run_resumes_to_the_weights_of_the_uninterrupted_one(tmp_path, schedule, workers):
-    marker = tmp_path / "killed"
-    trainer = {"max_epochs": 4, "accelerator": "cpu", "log_every_n_steps": 1}
-    config = tiny_config(
-        tmp_path / "tiny.yaml",
-        trainer={**trainer, **callback(KillOnce, marker=str(marker), epoch=2, batch=1)},
-        model={"model": DROPOUT_NET, "lr_scheduler": schedule},
-    )
-    workers = f"--data.num_workers={workers}"
-    killed, whole = tmp_path / "killed_run", tmp_path / "whole_run"
-    assert command("--config", str(config), "--out", str(killed), workers) == -9
-    assert checkpoint_of(killed)["epoch"] == 1
-    assert command("--resume", str(killed)) == 0
-    train_tiny(config, whole, workers)  # the marker is there: nobody kills this one
-    assert same_weights(killed, whole)
-    assert logged(killed) == logged(whole)
+@pytest.mark.parametrize("kill", [False, True], ids=["Ctrl-C", "kill -9"])
+def test_a_stopped_run_resumes_to_the_weights_of_the_uninterrupted_one(tmp_path, capsys, kill):
+    stop = callback(StopOnce, marker=str(tmp_path / "stopped"), kill=kill)
+    trainer = {"max_epochs": 3, "accelerator": "cpu", "log_every_n_steps": 1, **stop}
+    schedule = STEP_LR if kill else {"class_path": "depthbal.training.schedules.WarmupCosine"}
+    config = tiny_config(tmp_path / "tiny.yaml", trainer=trainer, model={"lr_scheduler": schedule})
+    workers = "--data.num_workers=2" if kill else "--data.num_workers=0"
+    stopped, whole = tmp_path / "stopped_run", tmp_path / "whole_run"
+    line = ["--config", config, "--out", stopped, workers]
+    if kill:
+        assert in_a_process(*line) == -9
+    else:
+        assert command("train", *line) == 130
+        assert f"--resume {stopped}" in capsys.readouterr().err
+    assert checkpoint_of(stopped)["epoch"] == 0
+    assert len(logged(stopped)) > 2  # rows of the cut-off epoch
+    resume(stopped)
+    train_tiny(config, whole, workers)  # the marker is there: nobody stops this one
+    assert same_weights(stopped, whole)
+    assert logged(stopped) == logged(whole)
 
 
 def test_a_run_that_never_finished_an_epoch_starts_again(tmp_path, capsys):
-    marker = tmp_path / "killed"
-    trainer = {"max_epochs": 1, "accelerator": "cpu", "log_every_n_steps": 1}
-    config = tiny_config(
-        tmp_path / "tiny.yaml",
-        trainer={**trainer, **callback(KillOnce, marker=str(marker), epoch=0, batch=2)},
-        model={"model": DROPOUT_NET},
-    )
-    assert command("--config", str(config), "--out", str(tmp_path / "run")) == -9
-    resume(tmp_path / "run")
+    config = tiny_config(tmp_path / "tiny.yaml", trainer={"max_epochs": 1})
+    whole, cut = (train_tiny(config, tmp_path / name) for name in ("whole", "cut"))
+    shutil.rmtree(cut / "checkpoints")  # as a kill in the first epoch leaves it
+    (cut / "metrics.json").unlink()
+    resume(cut)
     assert "from the beginning" in capsys.readouterr().out
-    train_tiny(config, tmp_path / "whole")
-    assert same_weights(tmp_path / "run", tmp_path / "whole")
-    assert logged(tmp_path / "run") == logged(tmp_path / "whole")
+    assert same_weights(cut, whole)
+    assert logged(cut) == logged(whole)
 
 
-def test_more_epochs_may_be_asked_for_on_resume(run):
-    resume(run, "--trainer.max_epochs", "3")
-    assert checkpoint_of(run)["epoch"] == 2
+def test_more_epochs_may_be_asked_for_and_nothing_is_fitted_again(run):
+    means = checkpoint_of(run)["state_dict"]["criterion._prior.means"]
+    prior = (run / "prior.json").read_text()
+    with pytest.warns(UserWarning, match=r"training data are not those.*fingerprint"):
+        resume(run, "--trainer.max_epochs", "3", "--data.n_train", "16")
+    content = checkpoint_of(run)
+    assert content["epoch"] == 2
+    assert content["state_dict"]["criterion._prior.means"].equal(means)
+    assert (run / "prior.json").read_text() == prior
+    assert content["depthbal"]["histogram"] == json.loads(prior)["histogram"]
     epochs = [row["epoch"] for row in logged(run) if row["val/rmse_bins"]]
     assert epochs == ["0", "1", "2"]
     # the longer training is what the folder now describes
@@ -100,13 +88,16 @@ def test_more_epochs_may_be_asked_for_on_resume(run):
         resume(run)
 
 
-def test_resume_never_refits(run, monkeypatch):
-    before = checkpoint_of(run)["state_dict"]["criterion._prior.means"]
-    histogram = (run / "histogram.json").read_text()
-    monkeypatch.setattr(DepthDataModule, "train_histogram", lambda *_: pytest.fail("refitted"))
-    resume(run, "--trainer.max_epochs", "3")
-    assert checkpoint_of(run)["state_dict"]["criterion._prior.means"].equal(before)
-    assert (run / "histogram.json").read_text() == histogram
+def test_a_complete_run_is_left_as_it_is(run):
+    before = files_of(run)
+    for setting in (
+        [],
+        ["--trainer.limit_test_batches=null"],
+        ["--trainer.limit_test_batches=1.0"],
+    ):
+        with pytest.raises(ConfigError, match=r"is complete \(2 of 2 epochs, evaluated\)"):
+            resume(run, *setting)
+    assert files_of(run) == before
 
 
 @pytest.mark.parametrize(
@@ -120,19 +111,37 @@ def test_a_checkpoint_of_another_training_is_refused(run, ours, theirs):
         resume(run)
 
 
-def test_a_truncated_checkpoint_is_named(run, capsys):
+def test_a_resume_that_cannot_start_names_the_checkpoint_and_changes_nothing(run, capsys):
     path = run / "checkpoints" / "last.ckpt"
     path.write_bytes(path.read_bytes()[:1000])
-    assert exit_code(run / "config.yaml", "--resume", str(run)) == 2
+    before = files_of(run)
+    assert command("train", "--resume", run, "--trainer.max_epochs", "3") == 2
     assert str(path) in capsys.readouterr().err
+    assert files_of(run) == before
 
 
-@pytest.mark.parametrize(
-    "setting", ["--out=elsewhere", "--overwrite", "--model.optimizer.lr=1", "--config=other.yaml"]
-)
+def test_what_is_no_run_is_named(finished_run, tmp_path):
+    file = finished_run / "checkpoints" / "last.ckpt"
+    with pytest.raises(RunFolderError, match=rf"is a file; .*holds it: {finished_run}$"):
+        resume(file)
+    with pytest.raises(RunFolderError, match="no run folder"):
+        resume(tmp_path / "nowhere")
+    with pytest.raises(RunFolderError, match="not a run folder"):
+        resume(tmp_path)
+
+
+@pytest.mark.parametrize("setting", ["--model.optimizer.lr=1", "--config=other.yaml"])
 def test_what_a_resumed_training_cannot_change_is_refused(run, setting):
     with pytest.raises(ConfigError, match=setting.split("=")[0]):
         resume(run, setting)
+
+
+@pytest.mark.parametrize("setting", ["--out=elsewhere", "--overwrite"])
+def test_a_resumed_training_stays_where_it_is(run, setting, capsys):
+    before = files_of(run)
+    assert command("train", "--resume", run, "--trainer.max_epochs=3", setting) == 2
+    assert setting.split("=")[0] in capsys.readouterr().err
+    assert files_of(run) == before
 
 
 def test_a_moved_run_is_resumed_where_it_is_and_knows_its_best_epoch(run, tmp_path):
@@ -148,59 +157,50 @@ def test_a_moved_run_is_resumed_where_it_is_and_knows_its_best_epoch(run, tmp_pa
     assert not run.exists()
 
 
-def test_a_resume_that_cannot_start_changes_nothing(run):
-    path = run / "checkpoints" / "last.ckpt"
-    path.write_bytes(path.read_bytes()[:1000])
-    before = {name: (run / name).read_bytes() for name in ("config.yaml", "versions.json")}
-    with pytest.raises(CheckpointError):
-        resume(run, "--trainer.max_epochs", "3")
-    assert {name: (run / name).read_bytes() for name in before} == before
-
-
 def test_resume_needs_no_weight_file_and_still_says_where_training_came_from(tmp_path):
     weights = tmp_path / "encoder.pth"
-    encoder = SmpDepth(**SMALL_UNET["init_args"]).network.encoder
-    torch.save(encoder.state_dict(), weights)
-    config = tiny_config(tmp_path / "tiny.yaml", trainer={"max_epochs": 1})
-    run = train_tiny(config, tmp_path / "run", f"--model.model.init_args.weights={weights}")
+    torch.save(SmpDepth(**SMALL_UNET["init_args"]).network.encoder.state_dict(), weights)
+    config = tiny_config(tmp_path / "tiny.yaml", model={"model": SMALL_UNET})
+    options = ["--trainer.max_epochs=1", f"--model.model.weights={weights}"]
+    run = train_tiny(config, tmp_path / "run", *options)
     weights.unlink()
     resume(run, "--trainer.max_epochs", "2")
     assert checkpoint_of(run)["epoch"] == 1
-    stored = yaml.safe_load((run / "config.yaml").read_text())
-    assert stored["model"]["model"]["init_args"]["weights"] == str(weights)
+    stored = yaml.safe_load((run / "config.yaml").read_text())["model"]["init_args"]
+    assert stored["model"]["init_args"]["weights"] == str(weights)
 
 
-def test_versions_keep_every_session(run):
-    first = json.loads((run / "versions.json").read_text())
-    for epochs in ("3", "4"):
-        resume(run, "--trainer.max_epochs", epochs)
-    versions = json.loads((run / "versions.json").read_text())
-    assert versions["earlier_sessions"][0].items() <= first.items()
-    assert len(versions["earlier_sessions"]) == 2
-    durations = [one["duration_s"] for one in [*versions["earlier_sessions"], versions]]
-    assert versions["total_duration_s"] == pytest.approx(sum(durations), abs=0.11)
-    assert not any("earlier_sessions" in one for one in versions["earlier_sessions"])
-
-
-def test_resume_warns_where_the_training_data_have_changed(run, recwarn):
+def test_every_session_is_kept(run, recwarn):
+    first = json.loads((run / "run.json").read_text())
     resume(run, "--trainer.max_epochs", "3")
+    resume(run, "--trainer.max_epochs", "4")
     assert not any("training data" in str(one.message) for one in recwarn)
-    with pytest.warns(UserWarning, match="training data are not those.*fingerprint"):
-        resume(run, "--trainer.max_epochs", "4", "--data.n_train", "16")
+    record = json.loads((run / "run.json").read_text())
+    sessions = record["earlier_sessions"]
+    assert sessions[0].items() <= first.items()
+    assert len(sessions) == 2
+    assert not any("earlier_sessions" in one for one in sessions)
+    total = sum(one["duration_s"] for one in [*sessions, record])
+    assert record["total_duration_s"] == pytest.approx(total, abs=0.11)
 
 
 def test_the_precision_is_written_down_and_kept_on_resume(run, monkeypatch):
-    stored = yaml.safe_load((run / "config.yaml").read_text())["trainer"]["precision"]
-    assert stored == default_precision("cpu")
-    monkeypatch.setattr("depthbal.training.cli.default_precision", lambda *_: "64-true")
+    def stored():
+        return yaml.safe_load((run / "config.yaml").read_text())["trainer"]["precision"]
+
+    assert stored() == default_precision("cpu")
+    monkeypatch.setattr("depthbal.training.train.default_precision", lambda *_: "64-true")
     resume(run, "--trainer.max_epochs", "3")
-    assert yaml.safe_load((run / "config.yaml").read_text())["trainer"]["precision"] == stored
+    assert stored() == default_precision("cpu")
     weights = checkpoint_of(run)["state_dict"].values()
     assert not any(value.dtype == torch.float64 for value in weights if value.ndim == 4)
 
 
-def test_a_complete_run_is_left_as_it_is(run):
-    before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
-    with pytest.raises(ConfigError, match=r"is complete \(2 of 2 epochs, evaluated\)"):
-        resume(run)
-    assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before
+def test_a_run_from_a_gpu_resumes_on_a_cpu(run):
+    content = checkpoint_of(run)
+    for group in content["optimizer_states"][0]["param_groups"]:
+        group["fused"] = True
+    torch.save(content, run / "checkpoints" / "last.ckpt")
+    resume(run, "--trainer.max_epochs", "3")
+    (optimizer,) = checkpoint_of(run)["optimizer_states"]
+    assert [group["fused"] for group in optimizer["param_groups"]] == [None, None]

@@ -56,7 +56,7 @@ def test_impossible_settings_are_refused(wrong):
 def test_the_schedule_adapts_to_the_epochs_of_the_command_line(tmp_path):
     config = tiny_config(tmp_path / "tiny.yaml")
     for epochs in (1, 3):
-        run = train_tiny(config, tmp_path / str(epochs), "--trainer.max_epochs", str(epochs))
+        run = train_tiny(config, tmp_path / str(epochs), f"--trainer.max_epochs={epochs}")
         (state,) = checkpoint_of(run)["lr_schedulers"]
         assert state["last_epoch"] == 3 * epochs  # 12 images in batches of 4
         weights, _ = state["_last_lr"]

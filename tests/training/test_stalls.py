@@ -20,14 +20,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from depthbal.losses import BNILoss, GAILoss, MSELoss
 from depthbal.losses.kernel.compiled import CompiledSum
 from depthbal.priors import Histogram
-from depthbal.training.finite_loss import FiniteLoss
-from depthbal.training.random_states import RandomStates
-from depthbal.training.task import DepthTask
-from tests.training.helpers import DropoutNet, move_to_pretended_gpu
+from depthbal.training import DepthTask
+from depthbal.training.resuming import FiniteLoss, RandomStates
+from tests.training.helpers import DropoutNet, fit_prior, loss_of, move_to_pretended_gpu
 
 HISTOGRAM = Histogram([1.0, 2.0, 3.0, 4.0], [6, 3, 1])
 EVERY = 5
-CHECKS_FOR_NAN = {"finite_loss.py", "reduction.py", "base.py"}
+CHECKS_FOR_NAN = {"resuming.py", "reduction.py", "base.py"}
 
 
 @pytest.mark.parametrize(
@@ -44,13 +43,12 @@ def test_the_loss_on_a_gpu_reads_no_value(make, monkeypatch):
     # kernels are compiled for values; the eager functions are the same ones
     monkeypatch.setattr(CompiledSum, "__call__", lambda *arguments: None)
     task = DepthTask(DropoutNet(), make())
-    task.initialise(HISTOGRAM)
+    fit_prior(task, HISTOGRAM)
     with FakeTensorMode():
         move_to_pretended_gpu(task)
         image = torch.empty(8, 3, 64, 96, device="cuda")
-        loss = task.compute_loss(
-            {"image": image, "depth": torch.empty(8, 1, 32, 48, device="cuda")}
-        )
+        depth = torch.empty(8, 1, 32, 48, device="cuda")
+        loss = loss_of(task, {"image": image, "depth": depth})
         guard = FiniteLoss()
         guard.on_train_batch_end(None, task, {"loss": loss}, None, 0)
         assert loss.device.type == "cuda"
@@ -147,7 +145,7 @@ def sgd(groups) -> torch.optim.Optimizer:
 def fit(tmp_path, *callbacks: pl.Callback, batches: int = 12, **settings) -> Rows:
     torch.manual_seed(0)
     task = DepthTask(DropoutNet(), GAILoss(n_components=4, noise="learned"), optimizer=sgd)
-    task.initialise(HISTOGRAM)
+    fit_prior(task, HISTOGRAM)
     samples = [
         {"image": torch.randn(3, 8, 8), "depth": 1 + 3 * torch.rand(1, 4, 4)}
         for _ in range(2 * batches)
@@ -202,5 +200,5 @@ def test_a_foreign_loss_asks_once_which_pixels_count():
     task = DepthTask(DropoutNet(), nn.L1Loss())
     batch = {"image": torch.zeros(1, 3, 8, 8), "depth": torch.ones(1, 1, 4, 4)}
     with Reads() as reads:
-        task.compute_loss(batch)
+        loss_of(task, batch)
     assert len(reads.places) <= 2  # one each for preds and target: indexing by a mask

@@ -6,7 +6,10 @@ import pytest
 from rich.console import Console
 
 from depthbal.evaluation import GROUPS
-from depthbal.training.tables import COLUMNS, print_metrics
+from depthbal.training.tables import print_metrics
+
+DEPTH_LABEL = {"name": "depth", "unit": "m"}
+COLUMNS = ("rmse", "mae", "abs_rel", "log10", "delta1", "bias")
 
 
 def printed(metrics):
@@ -18,7 +21,8 @@ def printed(metrics):
 def test_headings_and_numbers_stay_whole_on_a_terminal_of_80_columns():
     row = {**dict.fromkeys(COLUMNS, 12.3456), "bias": -12.3456, "count": 888_888_888}
     shots = dict.fromkeys(GROUPS, row)
-    protocol = {"name": "nyud2_dir", "readout": "clamped", "posthoc": {"noise_sigma": 0.873}}
+    protocol = {"name": "nyud2_dir", "readout": "clamped", "label": DEPTH_LABEL}
+    protocol |= {"posthoc": {"noise_sigma": 0.873}}
     lines = printed({**shots, "all_pixels": shots, "protocol": protocol}).splitlines()
     assert max(map(len, lines)) <= 80
     words = " ".join(lines).split()
@@ -31,7 +35,24 @@ def test_the_mean_of_a_loss_without_noise_is_called_the_raw_output(balanced, tim
     row = {**dict.fromkeys(COLUMNS, 1.0), "count": 1}
     shots = dict.fromkeys(GROUPS, row)
     readout = {"raw": shots, "mean": {**shots, "few": {**row, "rmse": 0.5}} if balanced else shots}
-    protocol = {"name": "nyud2_dir", "readout": "mean"}
+    protocol = {"name": "nyud2_dir", "readout": "mean", "label": DEPTH_LABEL}
     text = printed({**shots, "all_pixels": shots, "readout": readout, "protocol": protocol})
     assert text.count("read-out mean") == 2
     assert text.count("read-out mean (the raw output)") == times
+
+
+def test_labels_without_a_mask_have_one_table_of_their_own_metrics():
+    row = {"rmse": 9.0, "mae": 7.0, "gm": 4.0, "bias": 1.0, "bmae": 8.5, "count": 1234}
+    protocol = {"name": "agedb", "label": {"name": "age", "unit": "years"}, "readout": "mean"}
+    lines = printed({**dict.fromkeys(GROUPS, row), "protocol": protocol}).splitlines()
+    assert lines[0].strip() == "Age in years, read-out mean"
+    heading = next(line for line in lines if "shot" in line).split()
+    assert heading == ["shot", "rmse", "mae", "bmae", "gm", "bias", "samples"]
+    assert sum("8.50" in line for line in lines) == len(GROUPS)
+
+
+def test_errors_that_were_measured_elsewhere_are_shown_by_their_names():
+    row = {"mpjpe": 99.5, "pa_mpjpe": None, "count": 2, "images": 2}
+    protocol = {"name": "3dpw", "label": {"name": "distance", "unit": "mm"}}
+    text = printed({**dict.fromkeys(GROUPS, row), "protocol": protocol})
+    assert all(part in text for part in ("mpjpe", "pa_mpjpe", "99.50", " - "))

@@ -102,11 +102,7 @@ def log_evidence(
     wanted = wanted_derivatives(flat, sigma)
     request = Request(wanted, sigma_of, tolerance, memory_budget_mb)
     mixture = components(prior, preds.device)
-    value: Tensor
-    if torch.compiler.is_compiling():
-        value = _opaque(flat, sigma, *mixture, *wanted, tolerance, memory_budget_mb)[0]
-    else:
-        value = _Stored.apply(flat, sigma, lambda p, s: prepare(p, s, mixture, request)(p))
+    value: Tensor = _stored(flat, sigma, lambda p, s: prepare(p, s, mixture, request)(p))
     return value.view(labels)
 
 
@@ -121,8 +117,15 @@ def stored_evidence(
     if not preds.numel():
         return preds * 0 + sigma * 0
     wanted = wanted_derivatives(preds, sigma)
-    value: Tensor = _Stored.apply(preds.flatten(), sigma, lambda p, s: compute(p, s, wanted))
+    value: Tensor = _stored(preds.flatten(), sigma, lambda p, s: compute(p, s, wanted))
     return value.view(preds.shape)
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def _stored(preds: Tensor, sigma: Tensor, compute: Callable[[Tensor, Tensor], Evidence]) -> Tensor:
+    """Return the evidence with its derivatives stored; a compiled loss breaks its graph here."""
+    value: Tensor = _Stored.apply(preds, sigma, compute)
+    return value
 
 
 def wanted_derivatives(preds: Tensor, sigma: Tensor) -> Wanted:
@@ -183,17 +186,9 @@ def prepare(
 ) -> Prepared:
     """Return the function that gives the evidence of these predictions, in the type of sigma.
 
-    Where there is one noise scale it also takes any part of them.
-
-    Args:
-        preds: (n,) for scalar labels, (n, D) for vectors; of any floating type.
-        sigma: Shape () for one noise scale, (n,) for one per prediction; float32 or float64.
-        mixture: In float64.
-        request: Derivatives, tolerance of the table, memory budget.
-        mask: (n,), True where scalar predictions count; the others are returned anyhow.
-
-    Raises:
-        ValueError: A sigma on the CPU that is not positive.
+    Where there is one noise scale it also takes any part of them. preds are (n,), for vectors
+    (n, D), of any floating type; sigma is () or (n,), float32 or float64; the mixture float64. Of
+    scalar predictions only those in the mask (n,) count, though all are returned.
     """
     require_positive(sigma)
     wanted, budget_mb = request.wanted, request.budget_mb
@@ -292,61 +287,11 @@ class _Stored(torch.autograd.Function):
     @staticmethod
     @first_order
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        return *_chain_rule(ctx, grad), None
-
-
-def _chain_rule(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
-    """Return the gradients of predictions and sigma from that of the evidence."""
-    by_preds, by_sigma = ctx.saved_tensors
-    if by_preds is not None:
-        by_preds = by_preds * (grad if by_preds.ndim == 1 else grad[:, None])
-    if by_sigma is not None:
-        by_sigma = grad * by_sigma
-        if ctx.one_sigma:
-            by_sigma = by_sigma.sum(dtype=torch.float64).to(grad.dtype)
-    return by_preds, by_sigma
-
-
-# For torch.compile the evidence is one operation without an inside: a compiled loss gives the same
-# numbers as an eager one, and no graph break.
-@torch.library.custom_op("depthbal::log_evidence", mutates_args=())
-def _opaque(
-    preds: Tensor,
-    sigma: Tensor,
-    log_weights: Tensor,
-    means: Tensor,
-    variances: Tensor,
-    axes: Tensor | None,
-    want_preds: bool,
-    want_sigma: bool,
-    tolerance: float,
-    memory_budget_mb: float,
-) -> list[Tensor]:
-    request = Request(Wanted(want_preds, want_sigma), None, tolerance, memory_budget_mb)
-    mixture = Components(log_weights, means, variances, axes)
-    evidence = prepare(preds, sigma, mixture, request)(preds)
-    return [preds.new_empty(0) if part is None else part for part in evidence]
-
-
-@_opaque.register_fake
-def _(preds: Tensor, sigma: Tensor, *args: Any) -> list[Tensor]:
-    want_preds, want_sigma = args[4:6]
-    value = preds.new_empty(preds.shape[0])
-    return [
-        value,
-        torch.empty_like(preds if want_preds else value[:0]),
-        torch.empty_like(value if want_sigma else value[:0]),
-    ]
-
-
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
-    want_preds, want_sigma = inputs[6:8]
-    ctx.save_for_backward(output[1] if want_preds else None, output[2] if want_sigma else None)
-    ctx.one_sigma = inputs[1].ndim == 0
-
-
-def _opaque_backward(ctx: Any, grads: list[Tensor]) -> tuple[Tensor | None, ...]:
-    return *_chain_rule(ctx, grads[0]), *(None,) * 8
-
-
-_opaque.register_autograd(_opaque_backward, setup_context=_keep)
+        by_preds, by_sigma = ctx.saved_tensors
+        if by_preds is not None:
+            by_preds = by_preds * (grad if by_preds.ndim == 1 else grad[:, None])
+        if by_sigma is not None:
+            by_sigma = grad * by_sigma
+            if ctx.one_sigma:
+                by_sigma = by_sigma.sum(dtype=torch.float64).to(grad.dtype)
+        return by_preds, by_sigma, None

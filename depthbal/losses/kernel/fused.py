@@ -54,15 +54,8 @@ def balanced_sum(
 ) -> BalancedSum:
     """Return the sum of the balanced loss, differentiable once by predictions and sigma.
 
-    Args:
-        preds: Flat predictions (n,) of any floating type; computed in the type of ``sigma``.
-        target: Labels (n,).
-        mask: (n,), True counts, or None. What it hides may be NaN.
-        sigma: Noise scale, shape (), float32 or float64.
-        prior: p_train of scalar labels.
-        family: The noise.
-        terms: What is summed.
-        request: How to compute the evidence; its ``wanted`` says what will be differentiated.
+    preds, target and mask are flat (n,) and of any floating type, computed in that of sigma (),
+    float32 or float64; what the mask hides may be NaN.
     """
     parts = _BalancedSum.apply(preds, sigma, target, mask, prior, family, terms, request)
     return BalancedSum(*parts)

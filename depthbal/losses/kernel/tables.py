@@ -114,13 +114,8 @@ def build(
 ) -> Table | None:
     """Return a table over [low, high], or None where it would be large or inexact.
 
-    Args:
-        exact: From float64 nodes (n,) to the curves there, (curves, n).
-        low: Smallest argument.
-        high: Largest argument.
-        smoothness: Length over which the curves vary.
-        max_cells: Size beyond which a table does not pay.
-        tolerance: Largest error allowed in the middle of a cell, per curve, shape (curves, 1).
+    ``exact`` maps float64 nodes (n,) to the curves there, (curves, n), which vary over the length
+    ``smoothness``; ``tolerance`` is the largest error in the middle of a cell, (curves, 1).
     """
     if not (0 < smoothness < math.inf and math.isfinite(high - low)):
         return None
@@ -143,14 +138,8 @@ def build_between(
 ) -> PiecewiseTable | None:
     """Return a table over the cells between edges, halved until they keep to the tolerance.
 
-    Args:
-        exact: As for ``build``; it is never asked for an edge.
-        edges: Increasing, float64; the curves are smooth between neighbours.
-        max_cells: Size beyond which a table does not pay.
-        tolerance: Largest error allowed at the points of a cell that are checked, (curves, 1).
-
-    Returns:
-        The table, or None where it would have too many cells or cells that never fit.
+    None where it would have too many cells or cells that never fit. ``exact`` is as for ``build``,
+    smooth between neighbouring edges, and never asked for an edge.
     """
     points = edges.new_tensor(CHEBYSHEV + CHECKS)
     powers = points[:, None] ** torch.arange(4, device=edges.device)

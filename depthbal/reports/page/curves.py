@@ -6,13 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from depthbal.reports.results import Curves, FloatArray, Result
-from depthbal.reports.vocabulary import jsonable, metric_name
+from depthbal.reports.results import FloatArray, Result
+from depthbal.reports.vocabulary import curve_name, jsonable
 
 MAX_POINTS = 400
 """A longer curve is shown by means over equally many consecutive points."""
 
-LABEL_POINTS = 100
 Lines = list[dict[str, Any]]
 
 
@@ -29,8 +28,7 @@ def thinned(steps: FloatArray, values: FloatArray) -> tuple[FloatArray, FloatArr
         return steps, values
     starts = np.arange(0, len(steps), stretch)
     ends = np.append(starts[1:], len(steps))
-    means: FloatArray = np.add.reduceat(values, starts) / (ends - starts)
-    return steps[ends - 1], means
+    return steps[ends - 1], np.add.reduceat(values, starts) / (ends - starts)
 
 
 def learning_curves(results: Sequence[Result]) -> Lines:
@@ -50,25 +48,9 @@ def learning_curves(results: Sequence[Result]) -> Lines:
         if len(steps) > 1 and not name.startswith("lr-") and "noise" not in name
     )
     return [
-        {"name": curve_name(name), "lines": [_line(result.curves, name) for result in results]}
+        {"name": curve_name(name), "lines": [_line(result, name) for result in results]}
         for name in sorted(names, key=rank)
     ]
-
-
-def curve_name(column: str) -> str:
-    """Return a column of metrics.csv in words, as it is where it follows no known pattern.
-
-    Example:
-        >>> curve_name("val/rmse_bins"), curve_name("train/loss_epoch"), curve_name("mine")
-        ('validation RMSE, mean over bins', 'training loss, mean of the epoch', 'mine')
-    """
-    part, _, rest = column.partition("/")
-    where = {"train": "training", "val": "validation"}.get(part)
-    if where is None or not rest:
-        return column
-    endings = {"_bins": ", mean over bins", "_epoch": ", mean of the epoch", "_step": ", steps"}
-    ending = next((end for end in endings if rest.endswith(end)), "")
-    return f"{where} {metric_name(rest.removesuffix(ending))}{endings.get(ending, '')}"
 
 
 def sigma_over_training(results: Sequence[Result]) -> Lines:
@@ -76,7 +58,7 @@ def sigma_over_training(results: Sequence[Result]) -> Lines:
     lines = []
     for number, result in enumerate(results):
         for name in ("sigma", "sigma_near", "sigma_middle", "sigma_far"):
-            line = _line(result.curves, f"train/noise_{name}")
+            line = _line(result, f"train/noise_{name}")
             if line and not result.posthoc:
                 lines.append({"run": number, "name": name.replace("_", " "), **line})
     return lines
@@ -90,27 +72,20 @@ def sigma_over_label(results: Sequence[Result]) -> Lines:
     """
     lines = []
     for number, result in enumerate(results):
-        x, y = _sigma_of_label(result)
-        if len(x) and result.predicts_label:
+        last = {name: float(y[-1]) for name, (_, y) in result.curves.items()}
+        places = [last.get(f"train/noise_sigma_{place}") for place in ("near", "middle", "far")]
+        three = [sigma for sigma in places if sigma is not None]
+        x, y = np.linspace(*result.ends, 2), np.full(2, result.noise_sigma or math.nan)
+        if len(three) == 3 and not result.posthoc:
+            x, y = np.linspace(*result.ends, 3), np.array(three)
+            if "train/noise_a" in last and "train/noise_b" in last:
+                x = np.linspace(*result.ends, 100)
+                softplus = np.logaddexp(0.0, last["train/noise_a"] + last["train/noise_b"] * x)
+                # sigma is monotone in the label, so that the largest end is the cap where it holds
+                y = np.minimum(softplus, max(three))
+        if result.predicts_label and np.isfinite(y).all():
             lines.append({"run": number, "x": jsonable(x), "y": jsonable(y)})
     return lines
-
-
-def _sigma_of_label(result: Result) -> tuple[FloatArray, FloatArray]:
-    low, high = result.ends
-    last = {name: float(values[-1]) for name, (_, values) in result.curves.items()}
-    known = [f"train/noise_sigma_{place}" for place in ("near", "middle", "far")]
-    if not result.posthoc and all(name in last for name in known):
-        three = np.array([last[name] for name in known])
-        if "train/noise_a" in last and "train/noise_b" in last:
-            x = np.linspace(low, high, LABEL_POINTS)
-            softplus = np.logaddexp(0.0, last["train/noise_a"] + last["train/noise_b"] * x)
-            # sigma is monotone in the label, so that the largest end is the cap where it holds
-            return x, np.minimum(softplus, three.max())
-        return np.linspace(low, high, 3), three
-    if result.noise_sigma is None:
-        return np.array([]), np.array([])
-    return np.array([low, high]), np.full(2, result.noise_sigma)
 
 
 def changing(lines: Lines) -> Lines:
@@ -128,23 +103,22 @@ def changing(lines: Lines) -> Lines:
 def constant_sigma(results: Sequence[Result]) -> str:
     """Return a sentence with every sigma that no figure shows, "" where there is none."""
     training, over_label = sigma_over_training(results), sigma_over_label(results)
-    fixed = bool(training) and not changing(training)
-    constant = bool(over_label) and not changing(over_label)
-    if not (fixed or constant):
-        return ""
-    unit = f"\u00a0{results[0].sigma_unit}" if results[0].sigma_unit else ""
+    label, what = results[0].scores.label.name, []
+    if constant := bool(over_label) and not changing(over_label):
+        what.append(f"one number for every {label}")
+    if training and not changing(training):
+        what.append("fixed over training")
+    unit = f"\u00a0{results[0].sigma_unit}".rstrip("\u00a0")
     values = []
     for line in over_label if constant else training:
         place = line.get("name", "").removeprefix("sigma").strip()  # "near" of "sigma near"
         name = results[line["run"]].name + (f", {place}" if place else "")
         values.append(f"{line['y'][-1]:.4g}{unit} for {name}")
-    label = results[0].scores.label.name
-    what = [f"one number for every {label}"] * constant + ["fixed over training"] * fixed
-    return f"Noise scale sigma, {', '.join(what)}: {'; '.join(values)}."
+    return f"Noise scale sigma, {', '.join(what)}: {'; '.join(values)}." if what else ""
 
 
-def _line(curves: Curves, name: str) -> dict[str, Any] | None:
-    if name not in curves:
+def _line(result: Result, name: str) -> dict[str, Any] | None:
+    if name not in result.curves:
         return None
-    x, y = thinned(*curves[name])
+    x, y = thinned(*result.curves[name])
     return {"x": jsonable(x), "y": jsonable(y)}

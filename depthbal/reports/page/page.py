@@ -8,45 +8,28 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from plotly.offline import get_plotlyjs
+from plotly.offline import get_plotlyjs, get_plotlyjs_version
 
 from depthbal.errors import ConfigError
 from depthbal.io import replacing
 from depthbal.reports.page.curves import constant_sigma
 from depthbal.reports.page.payload import payload
-from depthbal.reports.page.pictures import Gallery, gallery
-from depthbal.reports.page.provenance import configs, facts
+from depthbal.reports.page.pictures import gallery
+from depthbal.reports.provenance import facts
+from depthbal.reports.report import Report
 from depthbal.reports.resampling import LEVEL
-from depthbal.reports.tables import Report
 
-STYLES = ("base", "tables", "figures", "narrow", "print")
-SCRIPTS = (
-    "packed",
-    "format",
-    "state",
-    "theme",
-    "layout",
-    "touch",
-    "registry",
-    "bins",
-    "error_figure",
-    "difference_figure",
-    "bias_figure",
-    "distribution_figures",
-    "calibration_figures",
-    "training_figures",
-    "tradeoff_figure",
-    "bin_panel",
-    "controls",
-    "tables",
-    "main",
-)
+STYLES = ("base", "figures")
+SCRIPTS = ("base", "figures", "bins", "bin_figures", "label_figures", "run_figures", "page")
 
 MAX_BYTES = 5_000_000
 """The page stays below, whatever the data."""
 
 QUALITIES = (78, 55, 30)
 """Of the examples; the next one is tried where the page would become too large."""
+
+LEFT_OUT = {"joint": "joint histograms", "curves": "learning curves"}
+"""What goes, one after the other, where that does not suffice."""
 
 
 def write_page(report: Report, out: str | Path) -> None:
@@ -58,36 +41,27 @@ def write_page(report: Report, out: str | Path) -> None:
     Raises:
         ConfigError: more runs than fit.
     """
-    text = _fitting_page(report)
+    plotly, data, gaps = packed(get_plotlyjs()), payload(report), report.gaps
+    attempts = [*((quality, "") for quality in QUALITIES), *((QUALITIES[-1], k) for k in LEFT_OUT)]
+    for quality, part in attempts:
+        if part:
+            data[part] = type(data[part])()
+            reason = f"{len(report.results)} runs would not fit into the page"
+            gaps = [*gaps, f"{LEFT_OUT[part]}: left out, {reason}"]
+        text = _render(report, data, quality, plotly, gaps)
+        if len(text.encode()) < MAX_BYTES:
+            break
+    else:
+        runs = len(report.results)
+        raise ConfigError(
+            f"{runs} runs do not fit into a page of {MAX_BYTES:,} bytes; report fewer"
+        )
     with replacing(Path(out)) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def _fitting_page(report: Report) -> str:
-    """Return the page, with as much as fits into `MAX_BYTES`."""
-    plotly, data, shortened = packed(get_plotlyjs()), payload(report), list[str]()
-    for quality in QUALITIES:
-        text = _render(report, data, gallery(report, quality), plotly, shortened)
-        if len(text.encode()) < MAX_BYTES:
-            return text
-    for part, title in (("joint", "joint histograms"), ("curves", "learning curves")):
-        data[part] = type(data[part])()
-        runs = len(report.results)
-        shortened.append(f"{title}: left out, {runs} runs would not fit into the page")
-        text = _render(report, data, gallery(report, QUALITIES[-1]), plotly, shortened)
-        if len(text.encode()) < MAX_BYTES:
-            return text
-    raise ConfigError(
-        f"{len(report.results)} runs do not fit into a page of {MAX_BYTES:,} bytes; report fewer"
-    )
-
-
 def _render(
-    report: Report,
-    data: dict[str, Any],
-    examples: Gallery | None,
-    plotly: str,
-    shortened: list[str],
+    report: Report, data: dict[str, Any], quality: int, plotly: str, gaps: list[str]
 ) -> str:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("depthbal.reports.page", "assets/templates"),
@@ -96,24 +70,28 @@ def _render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    scripts = "\n".join(read_asset(f"js/{name}.js") for name in SCRIPTS)
+    label = report.first.scores.label.name
+    configs: dict[str, list[str]] = {}
+    for result in report.results:
+        configs.setdefault(result.config, []).append(result.name)
+    scripts = "\n".join(_asset(f"js/{name}.js") for name in SCRIPTS)
     return environment.get_template("page.html").render(
         report=report,
         level=LEVEL,
         data=data,
-        title=f"{report.words.label[:1].upper()}{report.words.label[1:]}, bin by bin",
+        title=f"{label[:1].upper()}{label[1:]}, bin by bin",
         summary=_summary(report),
-        sentences=report.sentences,
-        gaps=report.gaps + shortened,
-        gallery=examples,
+        gaps=gaps,
+        gallery=gallery(report, quality),
         constant_sigma=constant_sigma(report.results),
-        facts=facts(report),
-        configs=configs(report),
-        style="\n".join(read_asset(f"css/{name}.css") for name in STYLES),
+        facts=facts(report.results),
+        configs={text: "; ".join(names) for text, names in configs.items() if text},
+        style="\n".join(_asset(f"css/{name}.css") for name in STYLES),
         script=f'(() => {{\n"use strict";\n\n{scripts}\n}})();\n',
         # NaN and infinity, which JSON has no name for, are an error
         payload=packed(json.dumps(data, allow_nan=False, separators=(",", ":"))),
         plotly=plotly,
+        plotly_version=get_plotlyjs_version(),
     )
 
 
@@ -129,17 +107,11 @@ def _summary(report: Report) -> str:
     return " · ".join(part for part in parts if part)
 
 
-def read_asset(path: str) -> str:
-    """Return a text file of this package's assets."""
-    return files("depthbal.reports.page").joinpath("assets", path).read_text(encoding="utf-8")
-
-
 def packed(text: str) -> str:
-    """Return text compressed as base64: no character in it means anything to html.
-
-    Example:
-        >>> gzip.decompress(base64.b64decode(packed("</script>"))).decode()
-        '</script>'
-    """
+    """Return text compressed as base64: no character in it means anything to html."""
     # without the time of packing, equal content gives equal bytes
     return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode("ascii")
+
+
+def _asset(path: str) -> str:
+    return files("depthbal.reports.page").joinpath("assets", path).read_text(encoding="utf-8")

@@ -8,45 +8,45 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from depthbal.evaluation import GROUPS, metrics_of
-from depthbal.priors import GaussianMixture, Histogram
 from depthbal.reports.binning import MIN_IMAGES, Binning, metric_values, supporting_images
 from depthbal.reports.comparing import STATISTICS
-from depthbal.reports.methods import common_name
 from depthbal.reports.page.curves import (
     changing,
     learning_curves,
     sigma_over_label,
     sigma_over_training,
 )
+from depthbal.reports.report import Report
 from depthbal.reports.resampling import LEVEL
-from depthbal.reports.results import FloatArray, Result
-from depthbal.reports.tables import Report
+from depthbal.reports.results import FloatArray, Result, common_name
 from depthbal.reports.vocabulary import jsonable, rounded
 
-CURVE_POINTS = 400
 JOINT_BINS = 128
 """A joint histogram is shown with at most so many bins along each axis."""
 
 
 def payload(report: Report) -> dict[str, Any]:
     """Return the page's data, JSON-able; parts without data are None or empty."""
-    results, first, words = report.results, report.first, report.words
-    low, high = first.ends
-    readouts = [{"key": key, "name": report.readout_name(key)} for key in report.readouts]
-    runs = [
-        {"name": result.name, "main": result.scores.main, **asdict(style)}
-        for result, style in zip(results, report.styles, strict=True)
-    ]
+    results, first, scores = report.results, report.first, report.first.scores
+    (low, high), label = first.ends, scores.label
+    names = {"label": label.name, "unit": label.unit, "items": report.items, "axis": report.axis}
+    subsets = dict.fromkeys(subset for result in results for subset in result.scores.subsets)
+    readouts = report.readouts if len(report.readouts) > 1 else []
+    found = report.comparison
     return {
-        "label": {**asdict(words), "axis": words.axis, "low": low, "high": high},
+        "label": {**names, "low": low, "high": high},
         "weakBelow": MIN_IMAGES,
-        "runs": runs,
+        "runs": [
+            {"name": result.name, "main": result.scores.main, **style}
+            for result, style in zip(results, report.styles, strict=True)
+        ],
         "metrics": [asdict(info) for info in report.metrics],
         "statistics": {key: report.statistic_name(key) for key in STATISTICS},
-        "subsets": [{"key": key, "name": words.subset(key)} for key in report.subsets],
-        "readouts": readouts if len(readouts) > 1 else [],
+        "subsets": [{"key": key, "name": report.subset_name(key)} for key in subsets],
+        "readouts": [{"key": key, "name": report.readout_name(key)} for key in readouts],
         "binnings": _binnings(report),
         "shotBands": _shot_bands(first),
         "defaults": {"subset": "all", "bin": _worst_bin(report)},
@@ -59,7 +59,11 @@ def payload(report: Report) -> dict[str, Any]:
         "sigmaUnit": first.sigma_unit,
         "sigmaLabel": changing(sigma_over_label(results)),
         "calibration": _calibration(report),
-        **_comparison(report),
+        "methods": [method._asdict() for method in found.methods] if found else [],
+        "bands": _bands(report),
+        "tradeoff": _tradeoff(report) if found else [],
+        "level": LEVEL if found else None,
+        "units": found.units.text if found else "",
     }
 
 
@@ -70,14 +74,12 @@ def bin_table(result: Result, binning: Binning, subset: str, readout: str) -> di
     """Return {metric: (coarse,)} and "count" of a run."""
     terms = result.scores.terms
     sums = binning.members @ result.pooled[subset, readout]
-    values = metric_values(sums, terms)
-    found = {name: values[:, m] for m, name in enumerate(metrics_of(terms))}
-    return {"count": sums[:, terms.index("count")], **found}
+    columns = dict(zip(metrics_of(terms), metric_values(sums, terms).T, strict=True))
+    return {"count": sums[:, terms.index("count")], **columns}
 
 
 def _bin_tables(report: Report) -> dict[str, list[dict[str, Any] | None]]:
     """Return {"binning/subset/read-out": one table per run, None where it has no such numbers}."""
-    keys = dict.fromkeys(key for result in report.results for key in result.pooled)
     return {
         f"{number}/{subset}/{readout}": [
             {k: jsonable(v) for k, v in bin_table(result, binning, subset, readout).items()}
@@ -86,48 +88,52 @@ def _bin_tables(report: Report) -> dict[str, list[dict[str, Any] | None]]:
             for result in report.results
         ]
         for number, binning in enumerate(report.binnings)
-        for subset, readout in keys
+        for subset, readout in dict.fromkeys(key for r in report.results for key in r.pooled)
     }
 
 
 def _binnings(report: Report) -> list[dict[str, Any]]:
-    first = report.first
-    count = first.scores.terms.index("count")
-    counts = {subset: first.scores.sums(subset)[..., count] for subset in first.scores.subsets}
+    first, scores = report.first, report.first.scores
+    column = scores.terms.index("count")
+    counts = {subset: scores.sums(subset)[..., column] for subset in scores.subsets}
     shots = np.array([shot or "" for shot in first.bins.shots])
     found = []
     for binning in report.binnings:
-        widths = binning.high - binning.low
-        members = [set(shots[row > 0].tolist()) for row in binning.members]
+        widths, members = binning.high - binning.low, binning.members
+        uneven = len(widths) > 2 and widths.max() > 2.5 * widths.min() and binning.low[0] > 0
+        names = [set(shots[row > 0].tolist()) for row in members]
         found.append(
             {
                 "name": binning.name,
                 "low": jsonable(binning.low),
                 "high": jsonable(binning.high),
-                # a constant ratio of neighbouring widths is a logarithmic axis
-                "log": len(widths) > 2
-                and bool(widths.max() > 2.5 * widths.min() and binning.low[0] > 0),
-                "images": {
-                    subset: supporting_images(pixels, binning.members).tolist()
-                    for subset, pixels in counts.items()
-                },
-                "shots": [names.pop() if len(names) == 1 else "mixed" for names in members],
-                "training": _shares(first.histogram, binning.low, binning.high),
+                "log": bool(uneven),  # a constant ratio of widths is a logarithmic axis
+                "images": {k: supporting_images(v, members).tolist() for k, v in counts.items()},
+                "shots": [name.pop() if len(name) == 1 else "mixed" for name in names],
+                "training": _shares(first, binning),
             }
         )
     return found
 
 
+def _shares(result: Result, binning: Binning) -> list[Any]:
+    """Return the share of training labels in every bin, in percent, (coarse,)."""
+    if not (histogram := result.histogram):
+        return []
+    below = np.concatenate([[0.0], np.cumsum(histogram.counts)]) / histogram.total
+    low, high = (np.interp(ends, histogram.edges, below) for ends in (binning.low, binning.high))
+    return jsonable(100 * (high - low))
+
+
 def _shot_bands(result: Result) -> list[dict[str, Any]]:
     """Return neighbouring bins of one shot as one band: {"low", "high", "shot"}."""
     bands: list[dict[str, Any]] = []
-    for number, shot in enumerate(result.bins.shots):
-        low, high = (round(float(edge), 9) for edge in result.bins.edges[number : number + 2])
-        if not shot or not result.bins.scored[number]:
-            continue
-        if bands and bands[-1]["shot"] == shot and bands[-1]["high"] == low:
+    edges = [round(float(edge), 9) for edge in result.bins.edges]
+    for number in np.flatnonzero(result.bins.scored):
+        shot, low, high = result.bins.shots[number], edges[number], edges[number + 1]
+        if bands and (bands[-1]["shot"], bands[-1]["high"]) == (shot, low):
             bands[-1]["high"] = high
-        else:
+        elif shot:
             bands.append({"low": low, "high": high, "shot": shot})
     return bands
 
@@ -136,10 +142,8 @@ def _worst_bin(report: Report) -> int:
     """Return the bin of the first binning where the first run errs most, among supported ones."""
     first, binning, info = report.first, report.binnings[0], report.main
     values = bin_table(first, binning, "all", first.scores.main)[info.key]
-    values[binning.thin] = np.nan
-    if not np.isfinite(values).any():
-        return 0
-    return int(np.nanargmin(values) if info.better == "higher" else np.nanargmax(values))
+    values = np.where(binning.thin, np.nan, values) * (-1 if info.better == "higher" else 1)
+    return int(np.nanargmax(values)) if np.isfinite(values).any() else 0
 
 
 # ---- distributions ----
@@ -147,8 +151,7 @@ def _worst_bin(report: Report) -> int:
 
 def _training(result: Result) -> dict[str, Any] | None:
     """Return edges, density in percent per label unit, and the shot of every bin, or None."""
-    histogram = result.histogram
-    if histogram is None or not histogram.total > 0:
+    if not (histogram := result.histogram):
         return None
     shots = [shot or "" for shot in result.bins.shots]
     place = np.searchsorted(result.bins.edges, histogram.centers, side="right") - 1
@@ -159,43 +162,18 @@ def _training(result: Result) -> dict[str, Any] | None:
     }
 
 
-def _shares(histogram: Histogram | None, low: FloatArray, high: FloatArray) -> list[Any]:
-    """Return the share of training labels between low and high, in percent, (bins,)."""
-    if histogram is None or not histogram.total > 0:
-        return []
-    below = np.concatenate([[0.0], np.cumsum(histogram.counts)]) / histogram.total
-    ends = np.interp(high, histogram.edges, below), np.interp(low, histogram.edges, below)
-    return jsonable(100 * (ends[0] - ends[1]))
-
-
 def _priors(results: Sequence[Result], low: float, high: float) -> list[dict[str, Any]]:
     """Return every distinct scalar prior once: its runs, and its density in percent per unit."""
     found: dict[str, dict[str, Any]] = {}
-    x = np.linspace(low, high, CURVE_POINTS)
+    x = np.linspace(low, high, 400)
     for number, result in enumerate(results):
         prior = result.prior
-        if prior is None or prior.event_dim or not bool((prior.variances > 0).all()):
-            continue
-        density = jsonable(100 * mixture_density(prior, x))
-        entry = {"x": jsonable(x), "runs": [], "components": len(prior.weights), "density": density}
-        found.setdefault(repr(density), entry)["runs"].append(number)
+        if prior is not None and not prior.event_dim and bool((prior.variances > 0).all()):
+            density = jsonable(100 * prior.log_density(torch.from_numpy(x)).exp().numpy())
+            one = {"x": jsonable(x), "runs": [], "components": len(prior.weights)}
+            entry = found.setdefault(repr(density), {**one, "density": density})
+            entry["runs"].append(number)
     return list(found.values())
-
-
-def mixture_density(prior: GaussianMixture, x: FloatArray) -> FloatArray:
-    """Return p(x) = sum_k w_k N(x; mu_k, v_k) of a scalar mixture, (n,).
-
-    Example:
-        >>> one = GaussianMixture([1.0], [0.0], [1.0])
-        >>> round(float(mixture_density(one, np.array([0.0]))[0]), 6)
-        0.398942
-    """
-    weights, means, variances = (
-        part.numpy().astype(np.float64) for part in (prior.weights, prior.means, prior.variances)
-    )
-    normal = np.exp(-0.5 * (x[:, None] - means) ** 2 / variances)
-    density: FloatArray = (normal / np.sqrt(2 * math.pi * variances)) @ weights
-    return density
 
 
 def merged_joint(
@@ -204,8 +182,7 @@ def merged_joint(
     """Merge neighbouring bins of a joint histogram (bins, bins + 2) until `JOINT_BINS` are left.
 
     Example:
-        >>> edges = np.arange(301.0)
-        >>> joint, merged = merged_joint(np.ones((300, 302), dtype=np.int64), edges)
+        >>> joint, merged = merged_joint(np.ones((300, 302), dtype=np.int64), np.arange(301.0))
         >>> joint.shape, int(joint.sum()), merged[:2].tolist(), float(merged[-1])
         ((100, 102), 90600, [0.0, 3.0], 300.0)
     """
@@ -223,57 +200,52 @@ def _joint_tables(report: Report) -> dict[str, list[dict[str, Any] | None]]:
     cells that are not empty; "rows": labels per truth bin; "truth", "predicted": percent per label
     unit; "below", "beyond": percent of the predictions that leave the bins' range.
     """
-    tables = {
-        readout: [_joint(result, readout) for result in report.results]
-        for readout in report.readouts
-    }
+    tables = {r: [_joint(result, r) for result in report.results] for r in report.readouts}
     return {readout: found for readout, found in tables.items() if any(found)}
 
 
 def _joint(result: Result, readout: str) -> dict[str, Any] | None:
-    stored = result.scores.joint("all", readout) if readout in result.readouts else None
-    if stored is None or not stored.any():
+    if readout not in result.readouts or not result.scores.joint("all", readout).any():
         return None
-    joint, edges = merged_joint(stored, result.bins.edges)
-    total, widths = joint.sum(), np.diff(edges)
+    joint, edges = merged_joint(result.scores.joint("all", readout), result.bins.edges)
+    truths, shares, widths = joint.sum(1), 100 * joint / joint.sum(), np.diff(edges)
     inner = joint[:, 1:-1]
     rows, columns = np.nonzero(inner)
-    share = inner[rows, columns] / joint.sum(1)[rows]
     return {
         "edges": jsonable(edges),
         "row": rows.tolist(),
         "column": columns.tolist(),
-        "share": [float(f"{value:.3g}") for value in share],
-        "rows": jsonable(joint.sum(1)),
-        "truth": jsonable(100 * joint.sum(1) / total / widths),
-        "predicted": jsonable(100 * inner.sum(0) / total / widths),
-        "below": rounded(100 * float(joint[:, 0].sum() / total)),
-        "beyond": rounded(100 * float(joint[:, -1].sum() / total)),
+        "share": [float(f"{share:.3g}") for share in inner[rows, columns] / truths[rows]],
+        "rows": jsonable(truths),
+        "truth": jsonable(shares.sum(1) / widths),
+        "predicted": jsonable(shares[:, 1:-1].sum(0) / widths),
+        "below": rounded(float(shares[:, 0].sum())),
+        "beyond": rounded(float(shares[:, -1].sum())),
     }
 
 
 def _calibration(report: Report) -> dict[str, Any] | None:
     """Return level, interval, coverage per group and per bin of every run, or None."""
     described = [result.metrics["calibration"] for result in report.results]
-    first = next((found for found in described if found), None)
-    if first is None:
+    if not any(described):
         return None
-    groups = [
-        {
-            group: {"coverage": rounded(row["coverage"]), "count": row["count"]}
-            for group in GROUPS
-            if (row := found["all"][group])["coverage"] is not None
-        }
-        if found and "all" in found
-        else None
-        for found in described
-    ]
+    first = next(found for found in described if found)
+    rows = [found["all"] if found else {} for found in described]
     coverage = [result.scores.coverage("all") for result in report.results]
     return {
         "level": first["level"],
         "interval": first["interval"],
         "subset": "all",
-        "groups": groups,
+        "groups": [
+            {
+                group: {"coverage": rounded(row[group]["coverage"]), "count": row[group]["count"]}
+                for group in GROUPS
+                if row[group]["coverage"] is not None
+            }
+            if row
+            else None
+            for row in rows
+        ],
         "bins": [
             [None if counts is None else _covered(binning.members @ counts) for counts in coverage]
             for binning in report.binnings
@@ -288,22 +260,14 @@ def _covered(counts: FloatArray) -> list[float | int | None]:
 # ---- comparison ----
 
 
-def _comparison(report: Report) -> dict[str, Any]:
-    found = report.comparison
-    if found is None:
-        return {"methods": [], "bands": {}, "tradeoff": [], "level": None, "units": ""}
+def _bands(report: Report) -> dict[str, list[dict[str, Any]]]:
+    """Return {"metric/binning": one band per method other than the first, against the first}."""
     bands: dict[str, list[dict[str, Any]]] = {}
-    for pair in found.pairs:
-        for (metric, binning), band in pair.bands.items() if pair.first == 0 else ():
+    for pair in report.comparison.pairs if report.comparison else ():
+        for (metric, binning), band in pair.bands.items():
             drawn = {name: jsonable(values) for name, values in band._asdict().items()}
             bands.setdefault(f"{metric}/{binning}", []).append({"method": pair.second, **drawn})
-    return {
-        "methods": [asdict(method) for method in found.methods],
-        "bands": bands,
-        "tradeoff": _tradeoff(report),
-        "level": LEVEL,
-        "units": found.units.text,
-    }
+    return bands
 
 
 def _tradeoff(report: Report) -> list[dict[str, Any]]:
@@ -318,16 +282,11 @@ def _tradeoff(report: Report) -> list[dict[str, Any]]:
     for run, (result, key) in enumerate(zip(results, keys, strict=True)):
         family = common_name([r.run.name for r, k in zip(results, keys, strict=True) if k == key])
         numbers = report.numbers((run,), report.main.key, "bins")
-        if numbers["many"] is not None and numbers["few"] is not None:
-            points.append(
-                {
-                    "run": run,
-                    "family": family + (", balanced afterwards" if result.posthoc else ""),
-                    "sigma": rounded(result.noise_sigma),
-                    "many": rounded(numbers["many"]),
-                    "few": rounded(numbers["few"]),
-                }
-            )
+        many, few = rounded(numbers["many"]), rounded(numbers["few"])
+        if many is not None and few is not None:
+            name = family + (", balanced afterwards" if result.posthoc else "")
+            sigma = rounded(result.noise_sigma)
+            points.append({"run": run, "family": name, "sigma": sigma, "many": many, "few": few})
     return points
 
 
