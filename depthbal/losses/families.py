@@ -67,6 +67,9 @@ class NoiseFamily(ABC):
     #: Residual beyond which the energy is linear: farther out a location says no more.
     linear_beyond: float = math.inf
 
+    #: d for an energy of the form h(r) / s^d, whose derivative by s is -d / s times itself.
+    degree: int | None = None
+
     @abstractmethod
     def energy(self, residual: Tensor, sigma: Tensor) -> Tensor:
         """Return -log f up to the normaliser, elementwise."""
@@ -87,9 +90,19 @@ class NoiseFamily(ABC):
     def steepness(self, sigma: float) -> float:
         """Return the largest slope times sigma."""
 
+    def energy_sum(self, residual: Tensor, sigma: Tensor) -> Tensor:
+        """Return the sum of energies of one sigma, in as few passes as there can be."""
+        return self.energy(residual, sigma).sum()
+
+    def add_slope(self, start: Tensor, residual: Tensor, sigma: Tensor, weight: float) -> Tensor:
+        """Return ``start`` plus the weighted slope, in as few passes as there can be."""
+        return start.add(self.slope(residual, sigma), alpha=weight)
+
     def by_sigma(self, residual: Tensor, sigma: Tensor) -> Tensor:
-        """Return the derivative of the energy by sigma: here of a function of residual / sigma."""
-        return -residual * self.slope(residual, sigma) / sigma
+        """Return the derivative of the energy by sigma."""
+        if self.degree is not None:
+            return self.energy(residual, sigma) * (-self.degree / sigma)
+        return -residual * self.slope(residual, sigma) / sigma  # of a function of residual / sigma
 
     def normaliser_by_sigma(self, sigma: Tensor) -> Tensor:
         """Return the derivative of ``log_normaliser``: here that of log sigma and a constant."""
@@ -207,13 +220,23 @@ class NoiseFamily(ABC):
 class GaussianFamily(NoiseFamily):
     """N(0, s^2): Balanced MSE, the loss of the paper, in closed form over any mixture."""
 
+    degree = 2
+
     def energy(self, residual: Tensor, sigma: Tensor) -> Tensor:
         """Return r^2 / (2 s^2)."""
-        return residual.square() * (0.5 / sigma**2)
+        return residual.square() / (2 * sigma**2)
+
+    def energy_sum(self, residual: Tensor, sigma: Tensor) -> Tensor:
+        """Return the sum of r^2, over 2 s^2."""
+        return residual.square().sum() / (2 * sigma**2)
 
     def slope(self, residual: Tensor, sigma: Tensor) -> Tensor:
         """Return r / s^2."""
-        return residual * (1 / sigma**2)
+        return residual / sigma**2
+
+    def add_slope(self, start: Tensor, residual: Tensor, sigma: Tensor, weight: float) -> Tensor:
+        """Return the sum in one pass."""
+        return torch.addcmul(start, residual, weight / sigma**2)
 
     def log_normaliser(self, sigma: Tensor) -> Tensor:
         """Return log s sqrt(2 pi)."""
@@ -261,8 +284,7 @@ class LaplaceFamily(NoiseFamily):
         tensor(-2.6931)
     """
 
-    kinks = (0.0,)
-    linear_beyond = 0.0
+    degree, kinks, linear_beyond = 1, (0.0,), 0.0
 
     def energy(self, residual: Tensor, sigma: Tensor) -> Tensor:
         """Return |r| / b."""
@@ -375,6 +397,8 @@ class HuberFamily(NoiseFamily):
         tensor([0.1250, 2.5000])
     """
 
+    degree = 2
+
     def __init__(self, delta: float) -> None:
         if not (math.isfinite(delta) and delta > 0):
             raise ValueError(f"expected a positive, finite delta in label units, got {delta}")
@@ -389,10 +413,6 @@ class HuberFamily(NoiseFamily):
     def slope(self, residual: Tensor, sigma: Tensor) -> Tensor:
         """Return r / s^2, at most delta / s^2."""
         return residual.clamp(-self.delta, self.delta) * (1 / sigma**2)
-
-    def by_sigma(self, residual: Tensor, sigma: Tensor) -> Tensor:
-        """Return -2 h(r) / s^3: delta is in label units."""
-        return self.energy(residual, sigma) * (-2 / sigma)
 
     def log_normaliser(self, sigma: Tensor) -> Tensor:
         """Return log Z(s): of |r| <= delta, and of the two tails."""
