@@ -12,9 +12,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from depthbal.training.posthoc import posthoc_sigma
 
 from depthbal import load_predictor
-from depthbal.training.posthoc import posthoc_sigma
 from tests.data.make_files import SMALL, noise_image, write_image, write_nyud2
 from tests.training.helpers import TOOLS, tiny_config
 
