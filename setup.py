@@ -33,6 +33,7 @@ EXTRAS_REQUIRE = {
         "pytest>=8.2",
         "pytest-timeout>=2.3",
         "pytest-xdist>=3.6",  # a test process per CPU
+        "setuptools>=77",  # a test builds the wheel
         "hypothesis>=6.100",
         "ruff>=0.14",
         "mypy>=1.13",
@@ -56,7 +57,11 @@ setup(
     python_requires=">=3.11,<3.13",
     package_dir={"": "."},  # a plain path: a folder named depthbal must not hide the package
     packages=find_packages(include=["depthbal", "depthbal.*"]),
-    package_data={"depthbal": ["py.typed"], "depthbal.reports.page": ["assets/*/*"]},
+    package_data={
+        "depthbal": ["py.typed", "configs/*/*.yaml", "configs/*/*/*.yaml"],
+        "depthbal.reports.page": ["assets/*/*"],
+    },
+    entry_points={"console_scripts": ["depthbal = depthbal.commands:main"]},
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS_REQUIRE,
 )

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from depthbal.checkpoint import build_module, find_checkpoint, part_of_state, read_checkpoint
-from depthbal.data.images import read_image, resize_short_side
+from depthbal.data.images import read_image, resize_short_side, resize_square
 from depthbal.errors import CheckpointError, ConfigError, DataError
 from depthbal.evaluation import DEPTH, Label
 from depthbal.losses import BMCLoss, BNILoss, GAILoss, ReweightedLoss
@@ -166,12 +166,14 @@ class Predictor(nn.Module):
         Raises:
             ConfigError: the network gives something else than one map per image.
         """
-        raw: Tensor = self.model(images).float()
-        if raw.ndim != 4 or raw.shape[1] != 1:
+        raw = self.model(images)
+        if not isinstance(raw, Tensor) or raw.ndim != 4 or raw.shape[1] != 1:
+            given = tuple(raw.shape) if isinstance(raw, Tensor) else type(raw).__name__
             raise ConfigError(
                 f"expected a network of depth maps (B, 1, h, w), {type(self.model).__name__} gives "
-                f"{tuple(raw.shape)} for {len(images)} image(s)"
+                f"{given} for {len(images)} image(s)"
             )
+        raw = raw.float()
         if tuple(raw.shape[-2:]) != tuple(size):
             raw = F.interpolate(raw, size=tuple(size), mode="bilinear", align_corners=True)
         return raw
@@ -214,9 +216,7 @@ class Predictor(nn.Module):
         pixels = _checked_image(image)
         size = pixels.shape[0], pixels.shape[1]
         if self.square is not None:
-            batch = torch.tensor(pixels).permute(2, 0, 1)[None]
-            resized = F.interpolate(batch, (self.square,) * 2, mode="bilinear", antialias=True)
-            pixels = resized[0].permute(1, 2, 0).numpy()
+            pixels = resize_square(pixels, self.square)
         elif self.short_side is not None:
             pixels = resize_short_side(pixels, self.short_side, nearest=False)
         return self.normalise(pixels), size
@@ -380,7 +380,7 @@ def balance_map(
             f"the network of {what} was trained with {type(criterion).__name__}, which balances "
             "already; only networks of plain losses such as MSELoss are balanced afterwards"
         )
-    if histogram is None or getattr(criterion, "event_dim", 0):
+    if histogram is None or getattr(criterion, "event_dim", False):
         raise ConfigError(
             f"{what} cannot be balanced afterwards: it holds no histogram of scalar training labels"
         )

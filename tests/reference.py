@@ -271,48 +271,67 @@ def training_posterior_mean(
     return sum(s * c for s, c in zip(shares, centres, strict=True)) / sum(shares)
 
 
-def noise_energy(residual: float, sigma: float, delta: float | None) -> float:
-    """Negative log density, up to a constant, of Laplace (no delta) or Huber noise."""
+def noise_energy(residual: float, sigma: float, kind: str, shape: float | None = None) -> float:
+    """Negative log density, up to a constant, of Laplace, Huber (delta) or Student noise (df)."""
     r = abs(residual)
-    if delta is None:
+    if kind == "laplace":
         return r / sigma
-    return (r * r / 2 if r <= delta else delta * (r - delta / 2)) / sigma**2
+    assert shape is not None
+    if kind == "student":
+        return (shape + 1) / 2 * math.log(1 + r * r / (shape * sigma * sigma))
+    return (r * r / 2 if r <= shape else shape * (r - shape / 2)) / sigma**2
 
 
 def noise_log_evidence(
-    preds: Tensor, weights: Tensor, locations: Tensor, sigma: Tensor, delta: float | None
+    preds: Tensor,
+    weights: Tensor,
+    locations: Tensor,
+    sigma: Tensor,
+    kind: str,
+    shape: float | None = None,
 ) -> Tensor:
-    """Log evidence of Laplace (no delta) or Huber noise over point masses, all pairs at once."""
+    """Log evidence of ``noise_energy`` over point masses, all pairs at once."""
     distance = (preds[..., None] - locations).abs()
     scale = sigma[..., None]
-    if delta is None:
+    if kind == "laplace":
         return torch.logsumexp(weights.log() - distance / scale, dim=-1) - (2 * sigma).log()
-    tail = delta * (distance - delta / 2)
-    energy = torch.where(distance <= delta, distance**2 / 2, tail) / scale**2
-    core = torch.erf(delta / (sigma * math.sqrt(2)))
-    tails = 2 * sigma**2 / delta * torch.exp(-((delta / sigma) ** 2) / 2)
+    assert shape is not None
+    if kind == "student":
+        student = torch.distributions.StudentT(shape, preds[..., None], scale)
+        return torch.logsumexp(weights.log() + student.log_prob(locations), dim=-1)
+    tail = shape * (distance - shape / 2)
+    energy = torch.where(distance <= shape, distance**2 / 2, tail) / scale**2
+    core = torch.erf(shape / (sigma * math.sqrt(2)))
+    tails = 2 * sigma**2 / shape * torch.exp(-((shape / sigma) ** 2) / 2)
     normaliser = sigma * math.sqrt(2 * math.pi) * core + tails
     return torch.logsumexp(weights.log() - energy, dim=-1).sub(normaliser.log())
 
 
 def noise_mean_on_range(
-    location: float, sigma: float, label_range: tuple[float, float], delta: float | None
+    location: float,
+    sigma: float,
+    label_range: tuple[float, float],
+    kind: str,
+    shape: float | None = None,
 ) -> float:
-    """Mean of Laplace (no delta) or Huber noise around a location on a range, by quadrature."""
+    """Mean of ``noise_energy`` around a location on a range, by quadrature."""
     from scipy.integrate import quad
 
     low, high = label_range
     peak = min(max(location, low), high)
-    least = noise_energy(peak - location, sigma, delta)
-    decay = sigma if delta is None else max(sigma, sigma**2 / delta)
-    steps = [s * decay * k for s in (-1, 1) for k in (0.01, 0.1, 0.5, 2, 5, 10, 20, 40)]
-    ends = [location] if delta is None else [location - delta, location, location + delta]
+    least = noise_energy(peak - location, sigma, kind, shape)
+    decay, ends = sigma, [location]
+    if kind == "huber" and shape is not None:
+        decay = max(sigma, sigma**2 / shape)
+        ends = [location - shape, location, location + shape]
+    steps = [s * decay * k for s in (-1, 1) for k in (0.01, 0.1, 0.5, 2, 5, 10, 20, 40, 160, 640)]
     near = sorted({low, high, peak, *ends, *(peak + step for step in steps)})
     cuts = [cut for cut in near if low <= cut <= high]
 
     def integral(power: int) -> float:
         def integrand(y: float) -> float:
-            return (y - peak) ** power * math.exp(least - noise_energy(y - location, sigma, delta))
+            energy = noise_energy(y - location, sigma, kind, shape)
+            return (y - peak) ** power * math.exp(least - energy)
 
         parts = [
             quad(integrand, a, b, epsabs=1e-13, epsrel=1e-12)[0]

@@ -1,7 +1,7 @@
 import pytest
 
-from depthbal.files import replacing
-from depthbal.priors.files import write_json
+from depthbal.io import replacing
+from depthbal.io import write_json
 
 
 def write_half(target, interruption):

@@ -17,7 +17,7 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the slow twin lives in tests/
 
-from depthbal.evaluation import BinnedDepthMetrics, DepthBins, Evaluation, balanced_mask
+from depthbal.evaluation import DepthBins, Scores, balanced_mask
 from tests.reference import plain_evaluation
 
 READOUTS = ("raw", "clamped", "mean")
@@ -65,14 +65,15 @@ def main() -> None:
         return plain_evaluation(*arrays, list(bins.shots))
 
     def metric() -> object:
-        scored = BinnedDepthMetrics(bins)
-        scored.update(preds, target, mask)
+        scored = Scores(bins, ("raw",), "raw")
+        scored.update({"raw": preds}, target, mask)
         return scored.compute()
 
     interval = (maps["mean"] - 1, maps["mean"] + 1)
 
     def evaluation() -> None:
-        Evaluation(bins, READOUTS).update(maps, target, mask, balanced, interval=interval)
+        scored = Scores(bins, READOUTS, subsets=("mask",))
+        scored.update(maps, target, mask, interval=interval, subsets={"mask": balanced})
 
     loops = best_seconds(slow, 2)
     print(f"{platform.processor() or platform.machine()}, {args.threads} thread(s), ", end="")
@@ -82,8 +83,8 @@ def main() -> None:
     print(f"{'':44}{columns[0]:>10}{columns[1]:>16}{columns[2]:>19}")
     print(f"{'plain loops, one read-out':44}{1 / loops[0]:>10.2f}{1 / loops[1]:>16.2f}{1:>19}")
     for name, function, readouts in (
-        ("BinnedDepthMetrics, one read-out", metric, 1),
-        ("Evaluation, 3 read-outs, joint, coverage", evaluation, len(READOUTS)),
+        ("Scores, one read-out, with its numbers", metric, 1),
+        ("Scores, 3 read-outs, mask and all pixels", evaluation, len(READOUTS)),
     ):
         wall, cpu = (seconds / args.images for seconds in best_seconds(function, args.repeats))
         # plain loops score one read-out at a time

@@ -20,10 +20,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from measuring import machine, peak_mib, result_paths, seconds, write_results
 
+from depthbal.commands import run
 from depthbal.losses.label_weights import smoothing_kernel
 from depthbal.models.feature_bins import feature_bins
 from depthbal.models.feature_smoothing import FeatureDistributionSmoothing
-from depthbal.training.tool import run_tool
 from tests import reference
 
 CHANNELS, SIZE = 128, (114, 152)  # of the published network before its last convolution
@@ -137,4 +137,4 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(run_tool(main))
+    raise SystemExit(run(main))

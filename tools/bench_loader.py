@@ -20,7 +20,6 @@ import torch
 from numpy.typing import NDArray
 
 from depthbal.data import NYUD2DataModule
-from depthbal.data.packed.origin import find_origin
 from depthbal.data.packing import pack
 from depthbal.data.rooms import room
 
@@ -123,7 +122,7 @@ def main() -> None:
         if arguments.root is None:
             write_rooms(root, arguments.images)
         file = Path(folder) / "packed.h5"
-        pack(find_origin(root, {}), file)
+        pack(root, file)
         rates_by_source = [measure("files", root, arguments), measure("packed", file, arguments)]
     for name, rate in zip(("files", "packed"), rates_by_source, strict=True):
         print(

@@ -18,11 +18,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from measuring import OPEN, machine, peak_mib, result_paths, seconds, write_results
 
+from depthbal.commands import run
 from depthbal.errors import DepthbalError
 from depthbal.losses import LOSSES, BMCLoss, BNILoss, FocalRLoss, GAILoss
 from depthbal.models import SmpDepth
 from depthbal.priors import GaussianMixture, Histogram
-from depthbal.training.tool import run_tool
 
 SIZES = [4_096, 17_328, 554_496, 9_830_400]
 SIGMA = 1.0
@@ -262,4 +262,4 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(run_tool(main))
+    raise SystemExit(run(main))

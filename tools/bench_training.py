@@ -22,13 +22,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from bench_loader import write_rooms
 from measuring import OPEN, machine, peak_mib, result_paths, seconds, wait, write_results
 
+from depthbal.commands import run
 from depthbal.data import NYUD2DataModule
-from depthbal.data.packed.origin import find_origin
 from depthbal.data.packing import pack
 from depthbal.errors import DepthbalError
 from depthbal.losses import MSELoss
 from depthbal.models import ResNetMFF
-from depthbal.training.tool import run_tool
 
 SIZE = (228, 304)
 MIN_DEPTH = 0.7
@@ -146,7 +145,7 @@ def measure_loader(device: str, options: argparse.Namespace, fastest: Form) -> d
         if root is None:
             write_rooms(Path(folder) / "files", options.images)
             root = Path(folder) / "packed.h5"
-            pack(find_origin(Path(folder) / "files", {}), root)
+            pack(Path(folder) / "files", root)
         module = NYUD2DataModule(
             root,
             batch_size=options.batch_size,
@@ -276,4 +275,4 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(run_tool(main))
+    raise SystemExit(run(main))

@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from measuring import machine, peak_mib, result_paths, wait, write_results
 
 from depthbal.adapters.age import AgeRegressor
+from depthbal.commands import run
 from depthbal.errors import DepthbalError
 from depthbal.losses import (
     BMCLoss,
@@ -37,7 +38,6 @@ from depthbal.losses import (
 from depthbal.models import ResNetMFF, SmpDepth
 from depthbal.priors import GaussianMixture, Histogram
 from depthbal.training.feature_layer import find_layer
-from depthbal.training.tool import run_tool
 
 
 class Setting(NamedTuple):
@@ -287,4 +287,4 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(run_tool(main))
+    raise SystemExit(run(main))

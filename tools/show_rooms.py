@@ -10,7 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from depthbal.data.rooms import room
-from depthbal.data.rooms.source import SPLITS
+from depthbal.data.rooms.datamodule import SPLITS
 
 
 def main() -> None:

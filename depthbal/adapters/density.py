@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from depthbal.errors import ConfigError
 from depthbal.evaluation import SHOTS, Label, LabelBins
-from depthbal.files import replacing
+from depthbal.io import replacing
 from depthbal.priors import GaussianMixture, Histogram
 
 PICTURES = (".png", ".svg", ".pdf")

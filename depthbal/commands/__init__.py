@@ -4,7 +4,7 @@ import errno
 import logging
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 
@@ -60,10 +60,27 @@ def main(name: str | None = None, arguments: Sequence[str] | None = None) -> int
     if name not in COMMANDS:
         print(f"error: there is no command {name!r}\n\n{USAGE}", end="", file=sys.stderr)
         return 2
+    return run(import_module(f"depthbal.commands.{name}").main, given)
+
+
+def run(command: Callable[[Sequence[str]], None], arguments: Sequence[str] | None = None) -> int:
+    """Run something on a command line; errors that the user can mend are one line on stderr.
+
+    Args:
+        command: Gets the command line without the program's name.
+        arguments: The command line; None takes the process's own.
+
+    Returns:
+        0, 2 for what the user can mend, 130 for Ctrl-C.
+
+    Example:
+        >>> run(lambda arguments: None, [])
+        0
+    """
     with warnings.catch_warnings(), own_messages():
         quieten_libraries()
         try:
-            import_module(f"depthbal.commands.{name}").main(given)
+            command(sys.argv[1:] if arguments is None else arguments)
         except DepthbalError as error:
             print(f"error: {_message(error)}", file=sys.stderr)
             return 2

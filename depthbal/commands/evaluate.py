@@ -32,10 +32,9 @@ def main(arguments: Sequence[str]) -> None:
     from rich.console import Console
 
     import depthbal.data as data
-    from depthbal.reports import write_report
+    from depthbal.commands.tables import print_metrics, try_report
     from depthbal.training.evaluate import evaluate_run
     from depthbal.training.optimisation import default_device
-    from depthbal.training.tables import print_metrics
 
     _ = data.FolderDataModule, data.NYUD2DataModule, data.RoomsDataModule
     result, folder = evaluate_run(
@@ -49,9 +48,10 @@ def main(arguments: Sequence[str]) -> None:
     )
     console = Console()
     print_metrics(console, result)
-    report = write_report([folder], folder / "report.html")
+    report = try_report([folder], folder / "report.html")
     console.print(f"Written: {folder / 'metrics.json'}", highlight=False, soft_wrap=True)
-    console.print(f"Report: {report}", highlight=False, soft_wrap=True)
+    if report is not None:
+        console.print(f"Report: {report}", highlight=False, soft_wrap=True)
 
 
 def add_posthoc(parser: argparse.ArgumentParser) -> None:

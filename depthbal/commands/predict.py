@@ -117,7 +117,7 @@ def output_paths(
 def _track(pictures: Sequence[Any]) -> Any:
     from rich.progress import track
 
-    from depthbal.training.callbacks import show_progress
+    from depthbal.io import show_progress
 
     return track(pictures, "Predicting", transient=True, disable=not show_progress())
 

@@ -3,38 +3,27 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 DESCRIPTION = """Pack images and depth into one HDF5 file that data modules read as their root.
 
 SRC is the folder of NYUD2-DIR (with data/nyu2_train.csv and nyu2_test.csv), the original
 nyu_depth_v2_labeled.mat, or a folder of your own (rgb/ and depth/, or train/ and test/ with both).
-Depth of 8 and 16 bit is kept as it is; floating-point depth is rounded to steps of --step.
-An interrupted run is resumed by the same command."""
+Depth of 8 and 16 bit is kept as it is; floating-point depth is rounded to steps of --step."""
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Pack, verify, and say what was written."""
-    known = _parser().parse_args(arguments)
-    from depthbal.data.packed.origin import find_origin  # importing torch takes seconds
-    from depthbal.data.packing import pack
+    """Pack, and say what was written."""
+    parser = _parser()
+    given = vars(parser.parse_args(arguments))
+    source, out, short_side, overwrite = (
+        given.pop(name) for name in ("source", "out", "short_side", "overwrite")
+    )
+    if short_side < 0:
+        parser.error("--short-side: expected a positive number, or 0 to keep the sizes")
+    from depthbal.data.packing import pack  # importing torch takes seconds
 
-    origin = find_origin(known.source, _given(known))
-    if known.short_side < 0:
-        _parser().error("--short-side: expected a positive number, or 0 to keep the sizes")
-    written = pack(origin, known.out, known.short_side or None, known.overwrite)
-    size = known.out.stat().st_size / 1e6
-    state = "written and verified" if written else "is already complete"
-    print(f"{known.out}: {state}, {size:,.0f} MB; use it with --data.root {known.out}")
-
-
-def _given(known: argparse.Namespace) -> dict[str, Any]:
-    """Return the settings of reading that were given on the command line."""
-    names = ("train_csv", "test_csv", "splits", "test_fraction", "rgb", "depth", "scale")
-    given = {name: getattr(known, name) for name in (*names, "invalid", "step")}
-    if known.splits is not None:
-        given["splits"] = str(known.splits.expanduser().resolve())
-    return {name: value for name, value in given.items() if value is not None}
+    pack(source, out, short_side or None, overwrite=overwrite, **given)
+    print(f"{out}: {out.stat().st_size / 1e6:,.0f} MB written; use it with --data.root {out}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -43,18 +32,24 @@ def _parser() -> argparse.ArgumentParser:
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
+        argument_default=argparse.SUPPRESS,
     )
     parser.add_argument("source", type=Path, metavar="SRC")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.h5")
     parser.add_argument(
-        "--short-side", type=int, default=240, help="pixels of the shorter side (0: as stored)"
+        "--short-side",
+        type=int,
+        default=240,
+        help="pixels of the shorter side (240; 0: as stored)",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace what lies at --out")
+    parser.add_argument(
+        "--overwrite", action="store_true", default=False, help="replace the file at --out"
+    )
     lists = parser.add_argument_group("NYUD2-DIR")
     lists.add_argument("--train-csv", help="default: nyu2_train.csv")
     lists.add_argument("--test-csv", help="default: nyu2_test.csv")
     mat = parser.add_argument_group("nyu_depth_v2_labeled.mat")
-    mat.add_argument("--splits", type=Path, help="the official splits.mat")
+    mat.add_argument("--splits", help="the official splits.mat")
     mat.add_argument(
         "--test-fraction", type=float, help="without --splits: share of whole scenes (654 of 1449)"
     )

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from contextlib import suppress
 
 HELP = """\
 usage: depthbal train [--config NAME|FILE] [--out DIR] [--SECTION.KEY VALUE ...]
@@ -11,9 +12,9 @@ Trains the task that the config names, evaluates the last epoch per bin on the t
 the result, and writes a run folder with report.html. Without a config: the embedded rooms, no
 download, a few minutes.
 
-  --config NAME|FILE    a shipped config (rooms/gai, nyud2/gai, age/drawn/vanilla, hmr/synthetic/gai,
-                        ...) or your own; several are laid over each other, `base:` in a file names
-                        the one it is a difference to
+  --config NAME|FILE    a shipped config (rooms/gai, nyud2/gai, age/drawn/vanilla,
+                        hmr/synthetic/gai, ...) or your own; several are laid over each
+                        other; `base:` in a file names the one it is a difference to
   --out DIR             the run folder; default runs/NAME[-N]
   --overwrite           delete a run that is there
   --resume RUN          go on with a run in place, also after a kill
@@ -21,10 +22,10 @@ download, a few minutes.
 
 Settings that people change (anything in a config can be given so):
   --data.root DIR                          where the data are
-  --data FolderDataModule                  own folders rgb/ and depth/ in the place of a config's data
+  --data FolderDataModule                  folders rgb/ and depth/ instead of a config's data
   --data.batch_size N  --data.num_workers N  --data.seed N
-  --model.criterion NAME                   GAILoss BNILoss BMCLoss MSELoss L1Loss HuberLoss SILogLoss
-                                           FocalRLoss ReweightedLoss, or a class path of your own
+  --model.criterion NAME                   GAILoss BNILoss BMCLoss MSELoss L1Loss HuberLoss
+                                           SILogLoss FocalRLoss ReweightedLoss, or a class path
   --model.criterion.init_noise_sigma X     and --model.criterion.noise fixed|learned|depth
   --model.model.weights NAME|FILE|null     what the network starts from
   --model.weights_from RUN                 start from the network of another run, with
@@ -52,9 +53,12 @@ def main(arguments: Sequence[str]) -> None:
     own.add_argument("--overwrite", action="store_true")
     own.add_argument("--resume")
     known, rest = own.parse_known_args(given)
+    from rich.console import Console
+
     # short names of classes are those of imported ones
     import depthbal.data as data
     import depthbal.models as models
+    from depthbal.commands.tables import finish_training
     from depthbal.training import schedules
     from depthbal.training.settings import config_names, make_parser, parse
     from depthbal.training.train import train
@@ -63,12 +67,28 @@ def main(arguments: Sequence[str]) -> None:
     _ = models.ResNetMFF, models.SmpDepth, schedules.WarmupCosine
     if known.resume is None and not config_names(rest):
         rest = ["--config", "rooms/gai", *rest]
-    if rest[-2:] == ["--help", "all"] or "--print_config" in rest:
-        rest = [argument for argument in rest if argument not in ("--help", "all")]
-        wanted = rest if "--print_config" in rest else [*rest, "--help"]
-        parse(make_parser(), wanted)
+    if "--print_config" in rest:
+        parse(make_parser(), rest)
+        return
+    if rest[-2:] == ["--help", "all"]:
+        print_all(rest[:-2])
         return
     if {"-h", "--help"} & set(rest):
         print(HELP, end="")
         return
-    train(rest, known.out, known.overwrite, known.resume)
+    run, result = train(rest, known.out, known.overwrite, known.resume)
+    if result is not None:
+        finish_training(Console(), run.path, result)
+
+
+def print_all(arguments: Sequence[str]) -> None:
+    """Print every setting of trainer, task and data, of the classes that are named."""
+    from depthbal.training.settings import make_parser, parse
+
+    parser = make_parser()
+    parser.print_help()
+    settings = parse(parser, arguments)
+    for key in ("model", "data"):
+        print(f"\n--{key} {settings[key].class_path}:")
+        with suppress(SystemExit):
+            parser.parse_args([f"--{key}.help={settings[key].class_path}"])

@@ -9,19 +9,13 @@ from typing import Any, ClassVar
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from depthbal.data.checks import check_split
 from depthbal.data.dataset import DepthDataset, WholeImages
-from depthbal.data.histogram import (
-    DepthOnly,
-    cached_histogram,
-    count_depth,
-    depth_loader,
-    store_histogram,
-)
+from depthbal.data.histogram import DepthOnly, cached_histogram, count_depth, depth_loader
 from depthbal.data.images import IMAGENET_MEAN, IMAGENET_STD
 from depthbal.data.label_data import LabelData, Split, announce
 from depthbal.data.loader import LateLoader, single_threaded
-from depthbal.data.pairs import PairSource, PairSubset, stored_histogram
-from depthbal.data.probe import probe_split
+from depthbal.data.pairs import PairSource, PairSubset
 from depthbal.data.sampler import ShardSampler
 from depthbal.data.splits import hold_out
 from depthbal.data.transforms import EvalTransform, TrainTransform
@@ -123,17 +117,16 @@ class DepthDataModule(LabelData):
     def setup(self, stage: str | None = None) -> None:
         """Build and check the splits; only the test split for stage "test".
 
-        Every file is checked for being whole and of the right size, the values of every test and
-        validation depth map too (those of training when they are counted, in `train_histogram`),
-        once per set of files.
+        Unit, range and sizes are judged by some pairs of each split; every other pair is checked
+        when it is loaded.
 
         Raises:
-            DataError: files are missing, damaged or plainly wrong; names the first.
+            DataError: files are missing, damaged or plainly wrong; names them.
         """
         if self.test_set is None:
-            test = self.test_source()
-            probe_split(test, self.eval_transform, self.min_depth, "test")
-            self.test_set = DepthDataset(test, self.eval_transform, self.seed)
+            test = DepthDataset(self.test_source(), self.eval_transform, self.seed)
+            check_split(test, self.min_depth, "test")
+            self.test_set = test
         if stage != "test" and self.train_set is None:
             self._setup_training()
 
@@ -144,10 +137,10 @@ class DepthDataModule(LabelData):
             split = hold_out(groups, self.val_fraction, self.seed)
             announce(f"Validation: {split.message}")
             train, val = PairSubset(train, split.kept), PairSubset(train, split.held_out)
-        probe_split(train, self.count_transform, self.min_depth, "training", values=False)
+        check_split(DepthDataset(train, self.count_transform), self.min_depth, "training")
         if val is not None:
-            probe_split(val, self.eval_transform, self.min_depth, "validation")
             self.val_set = DepthDataset(val, self.eval_transform, self.seed)
+            check_split(self.val_set, self.min_depth, "validation")
         self.train_set = DepthDataset(train, self.train_transform, self.seed)
 
     # ---- the training labels' distribution ----
@@ -167,8 +160,7 @@ class DepthDataModule(LabelData):
         """Count the training split's depth after deterministic pre-processing, at `depth_size`.
 
         The first call streams over all training depth; later ones, in other processes too, read
-        the result from the user's cache directory, under `fingerprint`. A packed file brings the
-        counts of common settings with it.
+        the result from the user's cache directory, under `fingerprint`.
 
         Args:
             progress: show a progress bar.
@@ -179,18 +171,15 @@ class DepthDataModule(LabelData):
         if self.histogram is not None:
             return self.histogram
         train = self._require(self.train_set, "training")
-        fingerprint = self.fingerprint()
-        histogram = cached_histogram(fingerprint)
-        if histogram is None:
-            histogram = stored_histogram(train.source, fingerprint)
-        if histogram is None:
+
+        def count() -> Histogram:
             loader = depth_loader(
                 train.source, self.count_transform, _HISTOGRAM_BATCH, self.num_workers
             )
-            histogram = count_depth(loader, self.empty_histogram(), self.min_depth, progress)
-            store_histogram(fingerprint, histogram)
-        self.histogram = histogram
-        return histogram
+            return count_depth(loader, self.empty_histogram(), self.min_depth, progress)
+
+        self.histogram = cached_histogram(self.fingerprint(), count)
+        return self.histogram
 
     def labels(self, split: Split) -> Iterable[Tensor]:
         """Yield the depth maps of a split, (1, h, w) metres with 0 = no depth.

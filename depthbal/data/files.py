@@ -4,13 +4,17 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path, PurePosixPath
+from typing import Any
 
-from depthbal.data.images import read_image
-from depthbal.data.pairs import Depth, Image
+import numpy as np
+
+from depthbal.data.images import read_image, read_raw_depth
+from depthbal.data.pairs import Depth, Image, PairSource
 
 
-class FilePairs:
+class FilePairs(PairSource):
     """Image and depth files, read when asked for.
 
     Args:
@@ -32,7 +36,6 @@ class FilePairs:
         self.pairs = list(pairs)
         self.read_depth = read_depth
         self.reading = reading
-        self._fingerprint: str | None = None
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -45,10 +48,9 @@ class FilePairs:
         """Return the depth map, float32 (H, W) in metres."""
         return self.read_depth(self.root / self.pairs[index][1])
 
-    def files(self, index: int) -> tuple[str, str]:
-        """Return the paths of the image and the depth file."""
-        image, depth = self.pairs[index]
-        return os.path.join(self.root, image), os.path.join(self.root, depth)
+    def stored_dtype(self) -> "np.dtype[Any]":
+        """Return the type of number that the first depth file holds."""
+        return read_raw_depth(self.root / self.pairs[0][1]).dtype
 
     def name(self, index: int) -> str:
         """Return both paths, as they appear under the root."""
@@ -61,21 +63,17 @@ class FilePairs:
 
     def fingerprint(self) -> str:
         """Return a digest of all names, sizes and modification times, and of the reading."""
-        if self._fingerprint is None:
-            flat = (path for pair in self.pairs for path in pair)
-            self._fingerprint = files_digest(self.root, flat, self.reading)
         return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        return files_digest(self.root, (path for pair in self.pairs for path in pair), self.reading)
 
 
 def files_digest(root: Path, paths: Iterable[str], reading: str) -> str:
-    """Return a digest of the names, sizes and modification times of files under `root`.
+    """Return a digest of names, sizes and modification times of files under `root`.
 
-    Every folder is listed once.
-
-    Args:
-        root: the folder that all paths are relative to.
-        paths: with forward slashes; what does not exist counts as missing.
-        reading: what else the content depends on, as text.
+    Every folder is listed once; `reading` is what else the content depends on, as text.
     """
     digest = hashlib.sha256(reading.encode())
     known: dict[str, dict[str, str]] = {}
@@ -96,21 +94,11 @@ def missing_files(root: Path, paths: Iterable[str]) -> Iterator[tuple[int, str]]
     for position, path in enumerate(paths):
         folder, _, name = path.rpartition("/")
         if folder not in known:
-            known[folder] = _names(root / folder)
+            known[folder] = set()
+            with suppress(OSError):
+                known[folder] = set(os.listdir(root / folder))
         if name not in known[folder]:
             yield position, path
-
-
-def first_missing(root: Path, paths: Iterable[str]) -> tuple[int, str] | None:
-    """Return position and path of the first file that does not exist under `root`, else None."""
-    return next(missing_files(root, paths), None)
-
-
-def _names(folder: Path) -> set[str]:
-    try:
-        return set(os.listdir(folder))
-    except OSError:
-        return set()
 
 
 def _states(folder: Path) -> dict[str, str]:

@@ -1,19 +1,18 @@
 """Own data: images and depth maps in folders."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pytorch_lightning.utilities import rank_zero_warn
 
 from depthbal.data.datamodule import DepthDataModule
 from depthbal.data.files import FilePairs
-from depthbal.data.folder_files import folder_pairs, has_split_folders
-from depthbal.data.images import default_scale, read_raw_depth
-from depthbal.data.matching import require_folder
-from depthbal.data.packed.format import is_packed_root
-from depthbal.data.packed.pairs import PackedPairs
-from depthbal.data.packed.root import open_root, splits_in
+from depthbal.data.images import DEPTH_SUFFIXES, IMAGE_SUFFIXES, default_scale, read_depth
+from depthbal.data.matching import match_pairs, require_folder
+from depthbal.data.packed import PackedPairs, is_packed, open_root, packed_splits
 from depthbal.data.pairs import PairSource, PairSubset
 from depthbal.data.splits import Split, hold_out
 from depthbal.errors import ConfigError
@@ -44,7 +43,7 @@ class FolderDataModule(DepthDataModule):
     Depth files are PNG or TIFF of 8 or 16 bit with one channel, or ``.npy`` (H, W), of the same
     size as their image.
 
-    `root` may also be one file that ``tools/prepare_nyud2.py`` packed from such a folder; `rgb`,
+    `root` may also be one file that ``depthbal prepare`` packed from such a folder; `rgb`,
     `depth`, `scale` and `invalid` are then those it was packed with.
 
     Args:
@@ -86,25 +85,17 @@ class FolderDataModule(DepthDataModule):
         self.test_fraction = test_fraction
         self._whole: tuple[FilePairs | PackedPairs, Split] | None = None
 
-    @property
-    def has_split_folders(self) -> bool:
-        """Whether the splits are folders of their own: ROOT/train exists (or did when packed)."""
-        if is_packed_root(self.root):
-            return "train" in splits_in(self.root)
-        return has_split_folders(self.root)
-
     def check_root(self) -> None:
         """Check that the folders of images and depth, or the packed file, are there."""
-        if is_packed_root(self.root):
-            splits_in(self.root)
-            return
-        for split in ("train", "test") if self.has_split_folders else ("",):
-            for option, where in (("rgb", self.rgb), ("depth", self.depth)):
-                require_folder(self.root / split, option, where)
+        splits = self._splits()
+        if not is_packed(self.root):
+            for split in ("train", "test") if "train" in splits else ("",):
+                for option, where in (("rgb", self.rgb), ("depth", self.depth)):
+                    require_folder(self.root / split, option, where)
 
     def train_source(self) -> PairSource:
         """Return the training pairs, validation not yet taken out."""
-        if self.has_split_folders:
+        if "train" in self._splits():
             files = self._source("train")
             self.quantum = self._quantum(files)
             return files
@@ -114,15 +105,11 @@ class FolderDataModule(DepthDataModule):
 
     def val_source(self) -> PairSource | None:
         """Return the pairs of ROOT/val, or None where it does not exist."""
-        if is_packed_root(self.root):
-            return self._source("val") if "val" in splits_in(self.root) else None
-        if self.has_split_folders and (self.root / "val").is_dir():
-            return self._source("val")
-        return None
+        return self._source("val") if {"train", "val"} <= set(self._splits()) else None
 
     def test_source(self) -> PairSource:
         """Return the pairs of ROOT/test, or the share of one set that was held out for testing."""
-        if self.has_split_folders:
+        if "train" in self._splits():
             return self._source("test")
         whole, split = self._split_whole()
         return PairSubset(whole, split.held_out)
@@ -131,35 +118,58 @@ class FolderDataModule(DepthDataModule):
         """Return the root folder or the packed file."""
         return str(self.root.absolute())
 
+    def _splits(self) -> list[str]:
+        """Return the splits that are folders of their own, or were when they were packed."""
+        return packed_splits(self.root) if is_packed(self.root) else split_folders(self.root)
+
     def _split_whole(self) -> tuple[FilePairs | PackedPairs, Split]:
         if self._whole is None:
-            whole = self._source("")
+            whole = self._source("whole")
             groups = [whole.group(index) for index in range(len(whole))]
             self._whole = whole, hold_out(groups, self.test_fraction, self.seed)
         return self._whole
 
     def _source(self, split: str) -> FilePairs | PackedPairs:
-        if is_packed_root(self.root):
-            return self._packed(split or "whole")
-        return folder_pairs(self.root / split, self.rgb, self.depth, self.scale, self.invalid)
-
-    def _packed(self, split: str) -> PackedPairs:
-        given = {
+        settings = {
             "rgb": (self.rgb, "rgb"),
             "depth": (self.depth, "depth"),
             "scale": (self.scale, None),
             "invalid": (list(self.invalid), [0.0]),
         }
-        return open_root(self.root, split, ("folder",), self.count_transform.short_side, given)
+        if is_packed(self.root):
+            short_side = self.count_transform.short_side
+            return open_root(self.root, split, ("folder",), short_side, settings)
+        return folder_pairs(self.root, split, self.rgb, self.depth, self.scale, self.invalid)
 
     def _quantum(self, source: FilePairs | PackedPairs) -> float | None:
         """Return the depth of one level where it is coarse enough to show in the histogram."""
+        dtype = source.stored_dtype()
+        if not np.issubdtype(dtype, np.integer):
+            return None
         if isinstance(source, PackedPairs):
             level = source.scale
         else:
-            first = source.root / source.pairs[0][1]
-            dtype = read_raw_depth(first).dtype
-            if not np.issubdtype(dtype, np.integer):
-                return None
-            level = self.scale if self.scale is not None else default_scale(dtype, str(first))
+            level = self.scale or default_scale(dtype, source.name(0))
         return level if level > _COARSE * self.bin_width else None
+
+
+def split_folders(root: Path) -> list[str]:
+    """Return the splits that are folders of their own; none where ROOT/train does not exist."""
+    if not (root / "train").is_dir():
+        return []
+    return [split for split in ("train", "val", "test") if (root / split).is_dir()]
+
+
+def folder_pairs(
+    root: Path, split: str, rgb: str, depth: str, scale: float | None, invalid: Sequence[float]
+) -> FilePairs:
+    """Return the pairs of a split's folder, or with "whole" of the root; see `FolderDataModule`."""
+    folder = root if split == "whole" else root / split
+    pairs, single = match_pairs(folder, rgb, depth, IMAGE_SUFFIXES, DEPTH_SUFFIXES)
+    if single:
+        rank_zero_warn(
+            f"{folder}: {len(single)} files have no partner and are left out "
+            f"(the first: {single[0]}); {len(pairs)} pairs remain"
+        )
+    reader = partial(read_depth, scale=scale, invalid=tuple(invalid))
+    return FilePairs(folder, pairs, reader, f"scale={scale} invalid={tuple(invalid)}")

@@ -1,17 +1,18 @@
 """The histogram of a training split: one streamed pass over its depth, kept in a cache."""
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from platformdirs import user_cache_path
 from rich.progress import Progress
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from depthbal.data.cache import cache_file, cached
 from depthbal.data.checks import check_depth
 from depthbal.data.loader import LateLoader, single_threaded
-from depthbal.data.pairs import PairSource, load_depth
+from depthbal.data.pairs import PairSource
 from depthbal.data.transforms import EvalTransform
 from depthbal.errors import DataError
 from depthbal.priors import Histogram
@@ -22,12 +23,7 @@ _FAR_SHARE = 0.01  # of the pixels; beyond it, the histogram's last bin is no lo
 
 
 class DepthOnly(Dataset[Tensor]):
-    """The pre-processed depth of every pair, without decoding images where the source allows it.
-
-    Args:
-        source: where the pairs come from.
-        transform: gives the size at which pixels are counted.
-    """
+    """The depth of every pair at the size at which pixels are counted; no image is decoded."""
 
     def __init__(self, source: PairSource, transform: EvalTransform) -> None:
         self.source = source
@@ -37,79 +33,9 @@ class DepthOnly(Dataset[Tensor]):
         return len(self.source)
 
     def __getitem__(self, index: int) -> Tensor:
-        depth = load_depth(self.source, index)
+        depth = self.source.load_depth(index)
         check_depth(depth, self.source.name(index))
         return self.transform.depth(depth)
-
-
-def count_depth(
-    loader: "DataLoader[Tensor]", histogram: Histogram, min_depth: float, progress: bool = True
-) -> Histogram:
-    """Add all depth of at least `min_depth` that a loader delivers to a histogram, in place.
-
-    Args:
-        loader: yields depth float32 of any shape, metres.
-        histogram: where the pixels are counted.
-        min_depth: pixels below it (0 = no depth among them) do not count.
-        progress: show a progress bar.
-
-    Warns:
-        By the logger "depthbal", when more than 1 % of the pixels lie beyond the last edge: they
-        all count in the last bin.
-
-    Raises:
-        DataError: when not a single pixel counted.
-    """
-    limit = float(histogram.edges[-1])
-    last = limit + (histogram.quantum or 0.0) / 2  # a level there is wholly in the last bin
-    pixels, far, farthest = 0, 0, limit
-    with Progress(transient=True, disable=not progress) as bar:
-        task = bar.add_task("Counting training depth", total=len(loader))
-        for depth in loader:
-            valid = depth[depth >= min_depth]
-            histogram.update(valid.clamp(max=last))  # what lies beyond is reported below
-            beyond = valid[valid > limit]
-            pixels, far = pixels + valid.numel(), far + beyond.numel()
-            farthest = max(farthest, float(beyond.max()) if len(beyond) else limit)
-            bar.advance(task)
-    if not histogram.total > 0:
-        raise DataError(
-            f"the training split has no pixel with depth of at least {min_depth:g} m; "
-            "check scale and invalid, or lower min_depth"
-        )
-    if far > _FAR_SHARE * pixels:
-        logger.warning(
-            "%.1f %% of the training pixels with depth lie beyond %g m (the farthest at %.1f m) "
-            "and count in the last bin of the histogram; if such depths matter, raise "
-            "--data.max_depth, --model.max_depth and the criterion's label_range "
-            "(--model.criterion.label_range) together",
-            100 * far / pixels,
-            limit,
-            farthest,
-        )
-    return histogram
-
-
-def cached_histogram(fingerprint: str) -> Histogram | None:
-    """Return the histogram stored under a fingerprint; None where there is none or it is broken."""
-    try:
-        histogram = Histogram.load(_cache_file(fingerprint))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return histogram if histogram.total > 0 else None
-
-
-def store_histogram(fingerprint: str, histogram: Histogram) -> Path | None:
-    """Keep a histogram under a fingerprint, in one atomic step; None where it cannot be written.
-
-    A cache that cannot be written (read-only home, full disk) costs time only, so it is no error.
-    """
-    target = _cache_file(fingerprint)
-    try:
-        histogram.save(target)
-    except OSError:
-        return None
-    return target
 
 
 def depth_loader(
@@ -129,5 +55,50 @@ def _join(depths: list[Tensor]) -> Tensor:
     return torch.cat([depth.flatten() for depth in depths])
 
 
-def _cache_file(fingerprint: str) -> Path:
-    return user_cache_path("depthbal") / "histograms" / f"{fingerprint}.json"
+def count_depth(
+    loader: "DataLoader[Tensor]", histogram: Histogram, min_depth: float, progress: bool = True
+) -> Histogram:
+    """Add all depth of at least `min_depth` metres that a loader delivers to a histogram, in place.
+
+    More than 1 % of the pixels beyond the last edge, where all count in the last bin, is warned of;
+    not a single pixel is a `DataError`.
+    """
+    limit = float(histogram.edges[-1])
+    last = limit + (histogram.quantum or 0.0) / 2  # a level there is wholly in the last bin
+    pixels, far, farthest = 0, 0, limit
+    with Progress(transient=True, disable=not progress) as bar:
+        for depth in bar.track(loader, description="Counting training depth"):
+            valid = depth[depth >= min_depth]
+            histogram.update(valid.clamp(max=last))  # what lies beyond is reported below
+            beyond = valid[valid > limit]
+            pixels, far = pixels + valid.numel(), far + beyond.numel()
+            farthest = max(farthest, float(beyond.max()) if len(beyond) else limit)
+    if not histogram.total > 0:
+        raise DataError(
+            f"the training split has no pixel with depth of at least {min_depth:g} m; "
+            "check scale and invalid, or lower min_depth"
+        )
+    if far > _FAR_SHARE * pixels:
+        logger.warning(
+            "%.1f %% of the training pixels with depth lie beyond %g m (the farthest at %.1f m) "
+            "and count in the last bin of the histogram; if such depths matter, raise "
+            "--data.max_depth, --model.max_depth and the criterion's label_range "
+            "(--model.criterion.label_range) together",
+            100 * far / pixels,
+            limit,
+            farthest,
+        )
+    return histogram
+
+
+def cached_histogram(fingerprint: str, count: Callable[[], Histogram]) -> Histogram:
+    """Return the histogram kept under a fingerprint, else count it and keep it."""
+
+    def load(file: Path) -> Histogram:
+        histogram = Histogram.load(file)
+        if not histogram.total > 0:
+            raise ValueError(f"{file} is empty")
+        return histogram
+
+    file = cache_file("histograms", f"{fingerprint}.json")
+    return cached(file, load, count, lambda path, histogram: histogram.save(path))

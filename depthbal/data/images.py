@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from depthbal.errors import DataError
-from depthbal.files import replacing
+from depthbal.io import replacing
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -25,34 +25,33 @@ Array = TypeVar("Array", bound=NDArray[Any])
 
 # Every complete file of these formats carries this mark near its end; decoders fill a truncated
 # JPEG with grey and report success.
-END_MARKS = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND"}
+_END_MARKS = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND"}
 _TAIL = 65536
 
 
 def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     """Read an image file as uint8 (H, W, 3) RGB, turned upright by its EXIF tag.
 
-    Grey is repeated over the channels, alpha is dropped, 16 bit are reduced to 8.
-
-    Raises:
-        DataError: naming the file, when it is missing, truncated or no image.
+    Grey is repeated over the channels, alpha is dropped, 16 bit are reduced to 8. A file that is
+    missing, truncated or no image is a `DataError` with its path.
     """
-    decoded = cv2.imdecode(_read_bytes(path), cv2.IMREAD_COLOR)
-    if decoded is None:
-        raise DataError(f"{path}: not a readable image; replace the file, or leave it out")
+    decoded = _decode(path, cv2.IMREAD_COLOR)
     return cast(NDArray[np.uint8], cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB))
 
 
 def read_raw_depth(path: str | os.PathLike[str]) -> NDArray[Any]:
-    """Read a depth file as stored: uint8 or uint16 from an image, any real numbers from .npy.
-
-    Returns:
-        Array (H, W) in the file's own units.
-
-    Raises:
-        DataError: naming the file, when it is missing, truncated or not a single channel.
-    """
-    raw = _load_npy(path) if Path(path).suffix.lower() == ".npy" else _decode_depth(path)
+    """Read a depth file as stored, (H, W): 8 or 16 bit from an image, real numbers from .npy."""
+    if Path(path).suffix.lower() == ".npy":
+        try:
+            raw: NDArray[Any] = np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError, BadZipFile) as error:
+            raise DataError(
+                f"{path}: not a readable .npy file ({error}); write it again, or leave it out"
+            ) from error
+        if not isinstance(raw, np.ndarray) or raw.dtype.kind not in "fiu":
+            raise DataError(f"{path}: expected an array of real numbers")
+    else:
+        raw = _decode(path, cv2.IMREAD_UNCHANGED)
     if raw.ndim == 3 and 1 in (raw.shape[0], raw.shape[2]):
         raw = raw[..., 0] if raw.shape[2] == 1 else raw[0]
     if raw.ndim != 2:
@@ -66,24 +65,21 @@ def read_raw_depth(path: str | os.PathLike[str]) -> NDArray[Any]:
 def read_depth(
     path: str | os.PathLike[str], scale: float | None = None, invalid: Sequence[float] = (0,)
 ) -> NDArray[np.float32]:
-    """Read a depth file as float32 (H, W) in metres, 0 = no depth.
-
-    Args:
-        path: PNG or TIFF with 8 or 16 bit, or .npy.
-        scale: metres per unit of the file; None means millimetres for 16-bit images and metres
-            for .npy with floating-point numbers, and is an error for anything else.
-        invalid: values of the file that mean "no depth".
-
-    Raises:
-        DataError: naming the file.
-    """
+    """Read a depth file, PNG or TIFF with 8 or 16 bit or .npy, as float32 (H, W) in metres."""
     return to_metres(read_raw_depth(path), scale, invalid, str(path))
 
 
 def to_metres(
     raw: NDArray[Any], scale: float | None, invalid: Sequence[float], name: str
 ) -> NDArray[np.float32]:
-    """Convert stored depth to float32 metres with 0 = no depth; arguments as in `read_depth`.
+    """Convert stored depth to float32 metres with 0 = no depth.
+
+    Args:
+        raw: (H, W) in the file's own units.
+        scale: metres per unit; None means millimetres for 16-bit images and metres for .npy with
+            floating-point numbers, and is an error for anything else.
+        invalid: values of the file that mean "no depth"; 0 always does.
+        name: what messages call it.
 
     Example:
         >>> to_metres(np.array([[0, 1500, 65535]], dtype=np.uint16), None, (0, 65535), "x").tolist()
@@ -104,11 +100,7 @@ def to_metres(
 
 
 def default_scale(dtype: np.dtype[Any], name: str) -> float:
-    """Return the metres per unit that a type of number stands for by convention.
-
-    Raises:
-        DataError: when there is no convention (8 bit, other integers).
-    """
+    """Return the metres per unit that a type of number stands for by convention."""
     if dtype == np.uint16:
         return MILLIMETRE
     if np.issubdtype(dtype, np.floating):
@@ -120,17 +112,10 @@ def default_scale(dtype: np.dtype[Any], name: str) -> float:
 
 
 def write_depth_png(path: str | os.PathLike[str], depth: NDArray[np.floating[Any]]) -> None:
-    """Write depth in metres as a 16-bit PNG in millimetres, in one atomic step.
+    """Write depth (H, W) in metres as a 16-bit PNG in millimetres, in one atomic step.
 
     Values are rounded to the nearest millimetre and end at 65.535 m; 0, negative and non-finite
-    values become 0 = no depth.
-
-    Args:
-        path: the file to write; missing folders are made.
-        depth: (H, W) metres.
-
-    Raises:
-        DataError: when `depth` is not two-dimensional.
+    values become 0 = no depth. Missing folders are made.
     """
     if depth.ndim != 2:
         raise DataError(f"{path}: expected depth (H, W), got shape {depth.shape}")
@@ -146,12 +131,9 @@ def normalise(
     mean: Sequence[float] = IMAGENET_MEAN,
     std: Sequence[float] = IMAGENET_STD,
 ) -> Tensor:
-    """Return an RGB image as float32 (3, H, W), shifted and scaled by a mean and a spread.
+    """Return an RGB image (H, W, 3) as float32 (3, H, W), shifted and scaled by mean and spread.
 
-    Args:
-        image: uint8 (H, W, 3).
-        mean: of each channel, for values in 0 to 1; default ImageNet's.
-        std: spread of each channel, likewise.
+    Both are of each channel, for values in 0 to 1.
 
     Example:
         >>> black = normalise(np.zeros((1, 1, 3), dtype=np.uint8))
@@ -171,15 +153,6 @@ def resize_short_side(array: Array, short_side: int, nearest: bool) -> Array:
     Images are interpolated bilinearly, and averaged over areas where they shrink to less than
     half, because two samples per pixel would then alias. Depth must be resized with
     ``nearest=True``: any mixture of two depths lies in empty space between two surfaces.
-
-    Args:
-        array: (H, W) or (H, W, C).
-        short_side: pixels of the shorter side afterwards.
-        nearest: take the nearest pixel instead of interpolating.
-
-    Example:
-        >>> resize_short_side(np.zeros((480, 640), dtype=np.float32), 240, nearest=True).shape
-        (240, 320)
     """
     height, width = array.shape[:2]
     short = min(height, width)
@@ -194,33 +167,26 @@ def resize_short_side(array: Array, short_side: int, nearest: bool) -> Array:
     return cast(Array, cv2.resize(array, (new_width, new_height), interpolation=method))
 
 
-def _read_bytes(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
+def resize_square(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Resize an image to size x size pixels by Pillow's bilinear filter, which averages."""
+    if image.shape[:2] == (size, size):
+        return image
+    batch = torch.tensor(image).permute(2, 0, 1)[None]
+    resized = nn.functional.interpolate(batch, (size, size), mode="bilinear", antialias=True)
+    return resized[0].permute(1, 2, 0).numpy()
+
+
+def _decode(path: str | os.PathLike[str], mode: int) -> NDArray[Any]:
     try:
         content = Path(path).read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
-    mark = END_MARKS.get(content[:2])
+    mark = _END_MARKS.get(content[:2])
     if not content:
         raise DataError(f"{path}: the file is empty; fetch it again")
     if mark is not None and content.rfind(mark, max(0, len(content) - _TAIL)) < 0:
         raise DataError(f"{path}: the file is truncated at {len(content)} bytes; fetch it again")
-    return np.frombuffer(content, dtype=np.uint8)
-
-
-def _decode_depth(path: str | os.PathLike[str]) -> NDArray[Any]:
-    decoded = cv2.imdecode(_read_bytes(path), cv2.IMREAD_UNCHANGED)
+    decoded = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), mode)
     if decoded is None:
-        raise DataError(f"{path}: not a readable depth image; replace the file")
+        raise DataError(f"{path}: not a readable image; replace the file, or leave it out")
     return cast(NDArray[Any], decoded)
-
-
-def _load_npy(path: str | os.PathLike[str]) -> NDArray[Any]:
-    try:
-        raw = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError, BadZipFile) as error:
-        raise DataError(
-            f"{path}: not a readable .npy file ({error}); write it again, or leave it out"
-        ) from error
-    if not isinstance(raw, np.ndarray) or raw.dtype.kind not in "fiu":
-        raise DataError(f"{path}: expected an array of real numbers")
-    return raw

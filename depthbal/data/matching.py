@@ -9,7 +9,7 @@ from depthbal.errors import DataError
 
 _CONTENT = {"rgb": "images", "depth": "depth files"}
 _LISTED = 8  # folders that a message names
-_WILDCARD = re.compile(r"\*\*/|\*|\?")
+_WILDCARDS = {"**/": "(?:(.*)/)?", "*": "([^/]*)", "?": "([^/])"}
 
 
 def match_pairs(
@@ -18,21 +18,13 @@ def match_pairs(
     """Pair the files of two folders or patterns by what distinguishes them.
 
     A folder is searched with its subfolders, and two files belong together when their paths inside
-    their folders agree apart from the suffix. With patterns they belong together when the parts
-    that the wildcards stand for agree: ``*_colors.png`` and ``*_depth.png`` by the number in front.
-
-    Args:
-        root: the folder that `rgb` and `depth` are relative to.
-        rgb: folder or pattern (``*``, ``?``, ``**/``) of the images.
-        depth: folder or pattern of the depth files.
-        rgb_suffixes: file name endings that count as images in a folder.
-        depth_suffixes: file name endings that count as depth in a folder.
+    their folders agree apart from the suffix. With patterns (``*``, ``?``, ``**/``) they belong
+    together when the parts that the wildcards stand for agree: ``*_colors.png`` and
+    ``*_depth.png`` by the number in front.
 
     Returns:
-        (image path, depth path) sorted by what they share, and the paths without a partner.
-
-    Raises:
-        DataError: a folder is missing, nothing matches, or two files claim the same partner.
+        (image path, depth path) relative to `root`, sorted by what they share, and the paths
+        without a partner.
     """
     images = _keyed(root, "rgb", rgb, rgb_suffixes)
     depths = _keyed(root, "depth", depth, depth_suffixes)
@@ -40,38 +32,20 @@ def match_pairs(
     if not shared:
         raise DataError(
             f"{root}: {len(images)} images in {rgb!r} and {len(depths)} depth files in {depth!r}, "
-            f"but no name in common (for example {_example(images)} and {_example(depths)}); "
-            "give both the same stem, or patterns such as --data.rgb '*_colors.png' --data.depth "
-            "'*_depth.png'"
+            f"but no name in common (for example {min(images.values())} and "
+            f"{min(depths.values())}); give both the same stem, or patterns such as "
+            "--data.rgb '*_colors.png' --data.depth '*_depth.png'"
         )
     single = [images[key] for key in sorted(images.keys() - depths.keys())]
     single += [depths[key] for key in sorted(depths.keys() - images.keys())]
     return [(images[key], depths[key]) for key in shared], single
 
 
-def is_pattern(text: str) -> bool:
-    """Return whether a setting is a pattern rather than a folder.
-
-    Example:
-        >>> is_pattern("rgb"), is_pattern("scenes/**/*_rgb.png")
-        (False, True)
-    """
-    return any(character in text for character in "*?")
-
-
 def require_folder(root: Path, option: str, where: str) -> str:
-    """Return the folder inside `root` that is searched for a folder or pattern.
-
-    Args:
-        root: the folder that `where` is relative to.
-        option: ``"rgb"`` or ``"depth"``, for the message.
-        where: folder or pattern.
-
-    Raises:
-        DataError: there is no such folder; names those that there are.
-    """
-    where = where.strip("/")
-    start = _fixed_folder(where) if is_pattern(where) else where
+    """Return the folder inside `root` that is searched for a folder or pattern `where`."""
+    start = where.strip("/")
+    if _is_pattern(where):  # the folders before the first wildcard
+        start = re.split(r"[*?]", start)[0].rpartition("/")[0]
     if (root / start).is_dir():
         return start
     if not root.is_dir():
@@ -85,14 +59,14 @@ def require_folder(root: Path, option: str, where: str) -> str:
     )
 
 
+def _is_pattern(where: str) -> bool:
+    return "*" in where or "?" in where
+
+
 def _keyed(root: Path, option: str, where: str, suffixes: Sequence[str]) -> dict[str, str]:
+    """Return the files of a folder or pattern by what their wildcards stand for."""
     start = require_folder(root, option, where)
-    where = where.strip("/")
-    if is_pattern(where):
-        pattern = _regex(where)
-    else:
-        endings = "|".join(re.escape(suffix) for suffix in suffixes)
-        pattern = re.compile(rf"{re.escape(where)}/(.+)(?i:{endings})")
+    pattern = _regex(where.strip("/"), suffixes)
     files: dict[str, str] = {}
     for path in _walk(root, start):
         match = pattern.fullmatch(path)
@@ -110,33 +84,19 @@ def _keyed(root: Path, option: str, where: str, suffixes: Sequence[str]) -> dict
     return files
 
 
-def _regex(pattern: str) -> re.Pattern[str]:
-    """Translate a pattern so that every wildcard is a group: what it stands for is the key."""
-    meanings = {"**/": "(?:(.*)/)?", "*": "([^/]*)", "?": "([^/])"}
-    text, last = "", 0
-    for wildcard in _WILDCARD.finditer(pattern):
-        text += re.escape(pattern[last : wildcard.start()]) + meanings[wildcard.group()]
-        last = wildcard.end()
-    rest = pattern[last:]
+def _regex(where: str, suffixes: Sequence[str]) -> re.Pattern[str]:
+    """Translate so that every wildcard is a group: what the groups match is the key."""
+    if not _is_pattern(where):
+        endings = "|".join(re.escape(suffix) for suffix in suffixes)
+        return re.compile(rf"{re.escape(where)}/(.+)(?i:{endings})")
+    parts = re.split(r"(\*\*/|\*|\?)", where)
+    text = "".join(_WILDCARDS.get(part, re.escape(part)) for part in parts)
     # a pattern that ends in "*" leaves the suffix open, and it must not be part of the key
-    open_end = rest == "" and pattern.endswith("*")
-    return re.compile(text + (r"(?:\.[^./]+)" if open_end else re.escape(rest)))
-
-
-def _fixed_folder(pattern: str) -> str:
-    fixed = pattern[: min(pattern.find(mark) for mark in "*?" if mark in pattern)]
-    return fixed.rpartition("/")[0]
+    return re.compile(text + r"(?:\.[^./]+)" * where.endswith("*"))
 
 
 def _walk(root: Path, start: str) -> Iterator[str]:
     for folder, folders, names in os.walk(root / start, followlinks=True):
         folders.sort()
-        relative = Path(folder).relative_to(root).as_posix()
-        prefix = "" if relative == "." else f"{relative}/"
-        for name in sorted(names):
-            if not name.startswith("."):
-                yield prefix + name
-
-
-def _example(files: dict[str, str]) -> str:
-    return min(files.values())
+        inside = Path(folder).relative_to(root)
+        yield from ((inside / name).as_posix() for name in sorted(names) if name[0] != ".")

@@ -78,9 +78,8 @@ class EpochSampler(DistributedSampler[Any]):
 class ShardSampler(DistributedSampler[Any]):
     """Visit every sample exactly once over all ranks, in order, with equally many per rank.
 
-    Ranks must take equally many steps, so the last round is filled up with `PADDING`, for which
-    `SeededDataset` returns a sample that counts nowhere. (Lightning's own sampler would
-    repeat real samples and count them twice.)
+    Ranks must take equally many steps, so the last round is filled up with `PADDING`, a sample
+    that counts nowhere. (Lightning's own sampler would count real samples twice.)
 
     Example:
         >>> [list(ShardSampler(range(3), num_replicas=2, rank=rank)) for rank in (0, 1)]

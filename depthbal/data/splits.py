@@ -21,19 +21,11 @@ class Split(NamedTuple):
 
 
 def hold_out(groups: Sequence[str], fraction: float, seed: int = 0) -> Split:
-    """Hold out about `fraction` of the samples, whole groups where there are enough of them.
+    """Hold out about `fraction` of the samples, whole groups (scene folders) where there are ten.
 
-    With fewer than `MIN_GROUPS` groups, contiguous blocks of rows spread over the whole order are
-    held out instead, because neighbouring frames mostly show the same scene.
-
-    Args:
-        groups: the group (scene folder) of every sample, in order.
-        fraction: share to hold out, 0 <= fraction < 1; at least one sample unless it is 0.
-        seed: of the choice.
-
-    Raises:
-        ConfigError: a fraction outside [0, 1).
-        DataError: too few samples to leave some on both sides.
+    With fewer groups, contiguous blocks of rows spread over the whole order are held out instead,
+    because neighbouring frames mostly show the same scene. At least one sample is held out, unless
+    the fraction is 0.
 
     Example:
         >>> hold_out(["a"] * 8, 0.25).message

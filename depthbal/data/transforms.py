@@ -22,11 +22,7 @@ import cv2
 # Krizhevsky et al., "ImageNet Classification with Deep CNNs", NIPS 2012, section 4.1.
 _EIGENVALUES = np.array([0.2175, 0.0188, 0.0045])
 _EIGENVECTORS = np.array(
-    [
-        [-0.5675, 0.7192, 0.4009],
-        [-0.5808, -0.0045, -0.8140],
-        [-0.5836, -0.6948, 0.4203],
-    ]
+    [[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]]
 )
 
 Size = tuple[int, int]
@@ -185,13 +181,7 @@ def generators(seed: int) -> tuple[np.random.Generator, random.Random]:
 
 
 def shift_and_flip(size: int, padding: int, flip: float) -> Any:
-    """Return random shifts by up to `padding` pixels, black coming in, and flips; None for neither.
-
-    Args:
-        size: pixels of either side, before and after.
-        padding: width of the black border before a random crop of `size`.
-        flip: probability of a horizontal flip.
-    """
+    """Return random shifts by up to `padding` black pixels, and flips; None for neither."""
     steps: list[Any] = []
     if padding:
         steps += [A.Pad(padding, fill=0), A.RandomCrop(size, size)]
@@ -201,9 +191,7 @@ def shift_and_flip(size: int, padding: int, flip: float) -> Any:
 
 
 def _geometry(flip: float, rotation: float) -> Any:
-    steps = []
-    if flip > 0:
-        steps.append(A.HorizontalFlip(p=flip))
+    steps: list[Any] = [A.HorizontalFlip(p=flip)] if flip > 0 else []
     if rotation > 0:
         rotate = A.Rotate(
             limit=(-rotation, rotation),
@@ -219,9 +207,7 @@ def _geometry(flip: float, rotation: float) -> Any:
 
 
 def _colour(lighting: float, jitter: float) -> Any:
-    steps: list[Any] = []
-    if lighting > 0:
-        steps.append(Lighting(lighting))
+    steps: list[Any] = [Lighting(lighting)] if lighting > 0 else []
     if jitter > 0:
         steps.append(A.ColorJitter(jitter, jitter, jitter, hue=0.0, p=1.0))
     return A.Compose(steps) if steps else None

@@ -1,6 +1,8 @@
 """The one accumulator of errors: sums per sample, bin, read-out and subset, and what follows."""
 
 import json
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -33,6 +35,7 @@ INTERVAL = (
     "is one; p the raw prediction, sigma the noise scale"
 )
 RESULT_FILE = "scores.npz"
+_DAMAGE = (EOFError, zipfile.BadZipFile, zlib.error)  # what NumPy lets through
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -475,7 +478,8 @@ class Scores(Metric):
         }
         result = {**self.result(), **(more or {})}
         with replacing(Path(folder) / RESULT_FILE) as temporary:
-            np.savez_compressed(temporary, about=np.array(json.dumps(about)), **self.table())
+            arrays: Any = {"about": np.array(json.dumps(about)), **self.table()}
+            np.savez_compressed(temporary, **arrays)
         write_json(Path(folder) / "metrics.json", result)
         return result
 
@@ -508,7 +512,7 @@ class Scores(Metric):
             raise RunFolderError(
                 f"{Path(path)} has no {RESULT_FILE}: nothing was evaluated there"
             ) from error
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, *_DAMAGE) as error:
             raise RunFolderError(
                 f"{file} is damaged or was not written by depthbal ({error}); evaluate again"
             ) from error

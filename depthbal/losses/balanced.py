@@ -9,14 +9,12 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from depthbal.losses.base import RegressionLoss
-from depthbal.losses.families.base import GaussianFamily, NoiseFamily
-from depthbal.losses.kernel.evaluate import Request
-from depthbal.losses.kernel.evidence import components, compute_dtype, wanted_derivatives
+from depthbal.losses.base import RegressionLoss, require_one_of
+from depthbal.losses.families import GaussianFamily, NoiseFamily
+from depthbal.losses.kernel.evidence import Request, wanted_derivatives
 from depthbal.losses.kernel.fused import Terms, balanced_sum
-from depthbal.losses.kernel.masking import hide
 from depthbal.losses.noise import NoiseKind, NoiseModule, build_noise, describe_noise
-from depthbal.losses.reduction import Reduction, joint_mean, mean_over_ranks
+from depthbal.losses.reduction import Reduction, compute_dtype, hide, joint_mean, mean_over_ranks
 from depthbal.priors import GaussianMixture
 
 Scale = Literal["mean", "pixel", "none"]
@@ -28,8 +26,28 @@ class BalancedMSELoss(RegressionLoss):
         L = mse_weight |p - y|^2 / (2 s^2) + balance_weight [log E(p) + D log s sqrt(2 pi)]
 
     for labels of dimension D and noise scale s = s(p), which is held fixed inside the integral.
+    Subclasses estimate the prior; another ``family`` replaces the Gaussian density. The arguments
+    are the options that all balanced losses share.
 
-    Subclasses estimate the prior. Another ``family`` replaces the Gaussian density.
+    Args:
+        init_noise_sigma: (Initial) noise scale s in label units.
+        noise: ``"fixed"``; ``"learned"`` (log s is a parameter, bounded to [1e-3, 1e3]);
+            ``"depth"``, a learned s(p) that grows with the prediction (``DepthNoise``); or a
+            ``NoiseModule``.
+        detach_noise: Whether s(p) sends no gradient to the prediction. False makes the loss an
+            honest likelihood, in which predictions can pay with their noise.
+        scale: ``"mean"`` multiplies by the detached mean of 2 s^2, as published, so that the value
+            compares with the squared error; ``"pixel"`` by each label's own, which re-weights
+            labels where s varies (beta-NLL with beta = 1, Seitzer et al., ICLR 2022); ``"none"``
+            leaves the log-likelihood.
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``.
+        event_dim: 0 where every entry is a label, 1 where the vectors along the last axis are.
+        label_range: Ends (lo, hi) of the label range, for the read-out of scalars.
+        tolerance: Largest error of the tabulated evidence in float32; float64 is always exact.
+        mse_weight: Factor of the data term |p - y|^2 / (2 s^2).
+        balance_weight: Factor of the rest. Below ``mse_weight`` it anchors vector labels in
+            directions in which they hardly vary, where the two terms otherwise cancel.
+        memory_budget_mb: Largest memory of the evidence's temporaries.
     """
 
     # Whether ``prior_for`` does without the batch's targets.
@@ -49,11 +67,9 @@ class BalancedMSELoss(RegressionLoss):
         mse_weight: float = 1.0,
         balance_weight: float = 1.0,
         memory_budget_mb: float = 256,
-        family: NoiseFamily | None = None,
     ) -> None:
         super().__init__(label_range=label_range, reduction=reduction, event_dim=event_dim)
-        if scale not in ("mean", "pixel", "none"):
-            raise ValueError(f"expected scale mean, pixel or none, got {scale!r}")
+        require_one_of("scale", scale, ("mean", "pixel", "none"))
         if event_dim and label_range is not None:
             raise ValueError("expected no label_range for vectors: their read-out is preds itself")
         if event_dim and noise == "depth":
@@ -63,22 +79,19 @@ class BalancedMSELoss(RegressionLoss):
                 "expected mse_weight and balance_weight that are not negative and not both 0, got "
                 f"{mse_weight} and {balance_weight}"
             )
-        for name, value in (("tolerance", tolerance), ("memory_budget_mb", memory_budget_mb)):
-            if not value > 0:
-                raise ValueError(f"expected a positive {name}, got {value}")
         self.noise = build_noise(noise, init_noise_sigma)
-        self.family = family or GaussianFamily()
+        self.family: NoiseFamily = GaussianFamily()
+        for name, number in (("tolerance", tolerance), ("memory_budget_mb", memory_budget_mb)):
+            if not number > 0:
+                raise ValueError(f"expected a positive {name}, got {number}")
         self.detach_noise, self.scale, self.tolerance = detach_noise, scale, tolerance
         self.mse_weight, self.balance_weight = mse_weight, balance_weight
         self.memory_budget_mb = memory_budget_mb
-        self.init_args = {
+        self.init_args |= {
             "init_noise_sigma": init_noise_sigma,
             "noise": describe_noise(noise),
             "detach_noise": detach_noise,
             "scale": scale,
-            "reduction": reduction,
-            "event_dim": event_dim,
-            "label_range": label_range,
             "tolerance": tolerance,
             "mse_weight": mse_weight,
             "balance_weight": balance_weight,
@@ -89,10 +102,8 @@ class BalancedMSELoss(RegressionLoss):
     def prior_for(self, target: Tensor, mask: Tensor | None, sigma: Tensor) -> GaussianMixture:
         """Return p_train as known for this batch.
 
-        Args:
-            target: Labels, with the event axis last for vectors; 0 where they do not count.
-            mask: True where a label counts, or None for all of them.
-            sigma: Noise scale, detached, shape () or one per label.
+        Targets have the event axis last for vectors and are 0 where the mask is False; sigma is
+        detached, shape () or one per label.
         """
 
     def reduced(self, preds: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
@@ -106,12 +117,15 @@ class BalancedMSELoss(RegressionLoss):
         if on_cpu:  # on a device it would be another reading of all labels
             self.require_finite(preds, target, mask)
         sigma = sigma.reshape(())
+        if not self.prior_is_stored:
+            target = hide(target.to(sigma.dtype), mask)
         total, counted, bad = balanced_sum(
             preds.reshape(-1),
             target.reshape(-1),
             None if mask is None else mask.reshape(-1),
             sigma,
-            components(self._prior_of_one_sigma(target, mask, sigma.detach()), preds.device),
+            self.prior_for(target, mask, sigma.detach()),
+            self.family,
             Terms(self.mse_weight, self.balance_weight, count_bad=not on_cpu),
             Request(
                 wanted_derivatives(preds, sigma),
@@ -170,22 +184,13 @@ class BalancedMSELoss(RegressionLoss):
 
     @property
     def _is_one_sum(self) -> bool:
-        """Whether the loss is a sum over scalar labels with Gaussian noise of one scale."""
+        """Whether the loss is a sum over scalar labels with noise of one scale."""
         return (
             self.event_dim == 0
             and self.reduction != "none"
             and not self.noise.depends_on_preds
-            and type(self.family) is GaussianFamily
             and type(self).elementwise is BalancedMSELoss.elementwise
         )
-
-    def _prior_of_one_sigma(
-        self, target: Tensor, mask: Tensor | None, sigma: Tensor
-    ) -> GaussianMixture:
-        """Return the prior, with targets made ready for ``prior_for`` where it looks at them."""
-        if not self.prior_is_stored:
-            target = hide(target.to(sigma.dtype), mask)
-        return self.prior_for(target, mask, sigma)
 
     def _sigma(self, preds: Tensor, mask: Tensor | None) -> Tensor:
         """Return the noise scale: shape (), or one per label."""

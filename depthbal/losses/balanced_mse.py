@@ -13,19 +13,25 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
-from depthbal.losses.balanced import BalancedMSELoss, Scale
-from depthbal.losses.families.base import FamilyKind
-from depthbal.losses.families.kinds import build_family
-from depthbal.losses.noise import NoiseKind, NoiseModule
-from depthbal.losses.prior_buffers import PriorBuffers
-from depthbal.losses.reduction import Reduction
+from depthbal.losses.balanced import BalancedMSELoss
+from depthbal.losses.base import require_one_of
+from depthbal.losses.buffers import PriorBuffers
+from depthbal.losses.families import FamilyKind, build_family
 from depthbal.priors import GaussianMixture, Histogram, World, load_prior
 
 PriorSource = GaussianMixture | Histogram | str
 
 
 class _StoredPriorLoss(BalancedMSELoss):
-    """Balanced MSE over a prior that is known before training and saved with the loss."""
+    """Balanced MSE over a prior that is known before training and saved with the loss.
+
+    Args:
+        prior: See the subclasses.
+        relative_to: The world to balance for, where the prior is a histogram: ``"uniform"`` in the
+            label, ``"log_uniform"``, ``"exp_uniform"`` (for labels that are logarithms), or a file
+            that ``Histogram.save`` wrote; see ``Histogram.relative_to``.
+        tau: Share of the balancing: 1 is all of it; 0 is none, which is MSE once it is read out.
+    """
 
     prior_is_stored = True
 
@@ -33,20 +39,17 @@ class _StoredPriorLoss(BalancedMSELoss):
         self,
         prior: PriorSource | None,
         *,
-        relative_to: str,
-        tau: float,
+        relative_to: str = "uniform",
+        tau: float = 1.0,
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        self.relative_to, self.tau = relative_to, tau
-        self.init_args |= {"relative_to": relative_to, "tau": tau}
         if not 0 <= tau <= 1:
             raise ValueError(f"expected tau between 0 (no balancing) and 1 (all of it), got {tau}")
-        if relative_to not in get_args(World) and not str(relative_to).endswith(".json"):
-            raise ValueError(
-                f"expected relative_to {', '.join(get_args(World))} or a .json file that "
-                f"Histogram.save wrote, got {relative_to!r}"
-            )
+        if not str(relative_to).endswith(".json"):  # which Histogram.save wrote
+            require_one_of("relative_to", relative_to, (*get_args(World), "a .json file"))
+        self.relative_to, self.tau = relative_to, tau
+        self.init_args |= {"relative_to": relative_to, "tau": tau}
         self._prior = PriorBuffers(self.event_dim)
         if prior is not None:
             self.set_prior(load_prior(prior) if isinstance(prior, str) else prior)
@@ -128,28 +131,8 @@ class GAILoss(_StoredPriorLoss):
         prior: p_train as a mixture, a histogram to fit one to, a file that either's ``save`` wrote,
             or None: then ``set_prior(histogram)`` or ``load_state_dict`` must give it before use.
         n_components: Components that ``set_prior`` fits to a histogram; 16 for depth in the paper.
-        init_noise_sigma: (Initial) noise scale s in label units.
-        noise: ``"fixed"``; ``"learned"`` (log s is a parameter, bounded to [1e-3, 1e3]);
-            ``"depth"``, a learned s(p) that grows with the prediction (``DepthNoise``); or a
-            ``NoiseModule``.
-        detach_noise: Whether s(p) sends no gradient to the prediction. False makes the loss an
-            honest likelihood, in which predictions can pay with their noise.
-        scale: ``"mean"`` multiplies by the detached mean of 2 s^2, as published, so that the value
-            compares with the squared error; ``"pixel"`` by each label's own, which re-weights
-            labels where s varies (beta-NLL with beta = 1, Seitzer et al., ICLR 2022); ``"none"``
-            leaves the log-likelihood.
-        reduction: ``"mean"``, ``"sum"`` or ``"none"``.
-        event_dim: 0 where every entry is a label, 1 where the vectors along the last axis are.
-        label_range: Ends (lo, hi) of the label range, for the read-out of scalars.
-        tolerance: Largest error of the tabulated evidence in float32; float64 is always exact.
-        mse_weight: Factor of the data term |p - y|^2 / (2 s^2).
-        balance_weight: Factor of the rest. Below ``mse_weight`` it anchors vector labels in
-            directions in which they hardly vary, where the two terms otherwise cancel.
-        memory_budget_mb: Largest memory of the evidence's temporaries.
-        relative_to: The world to balance for, where the prior is a histogram: ``"uniform"`` in the
-            label, ``"log_uniform"``, ``"exp_uniform"`` (for labels that are logarithms), or a file
-            that ``Histogram.save`` wrote; see ``Histogram.relative_to``.
-        tau: Share of the balancing: 1 is all of it; 0 is none, which is MSE once it is read out.
+        options: ``relative_to`` (world to balance for), ``tau`` (share of balancing) and all those
+            of ``BalancedMSELoss``, as keywords.
 
     Shapes: preds and target of one shape, any; the mask of the same, for vectors without the last
     axis. The result is a scalar unless ``reduction`` is ``"none"``. The value can be negative: it
@@ -173,37 +156,10 @@ class GAILoss(_StoredPriorLoss):
         prior: PriorSource | None = None,
         *,
         n_components: int = 16,
-        init_noise_sigma: float = 1.0,
-        noise: NoiseKind | NoiseModule = "fixed",
-        detach_noise: bool = True,
-        scale: Scale = "mean",
-        reduction: Reduction = "mean",
-        event_dim: int = 0,
-        label_range: tuple[float, float] | None = None,
-        tolerance: float = 1e-5,
-        mse_weight: float = 1.0,
-        balance_weight: float = 1.0,
-        memory_budget_mb: float = 256,
-        relative_to: str = "uniform",
-        tau: float = 1.0,
+        **options: Any,
     ) -> None:
         self.n_components = n_components
-        super().__init__(
-            prior,
-            init_noise_sigma=init_noise_sigma,
-            noise=noise,
-            detach_noise=detach_noise,
-            scale=scale,
-            reduction=reduction,
-            event_dim=event_dim,
-            label_range=label_range,
-            tolerance=tolerance,
-            mse_weight=mse_weight,
-            balance_weight=balance_weight,
-            memory_budget_mb=memory_budget_mb,
-            relative_to=relative_to,
-            tau=tau,
-        )
+        super().__init__(prior, **options)
         self.init_args["n_components"] = n_components
 
     def _estimate(self, histogram: Histogram) -> GaussianMixture:
@@ -222,21 +178,12 @@ class BNILoss(_StoredPriorLoss):
         prior: Histogram of training labels, the bins as a mixture of point masses, a file that
             either's ``save`` wrote, or None (see ``GAILoss``).
         family: Density f of the noise: ``"gaussian"``; ``"laplace"`` for balanced L1, with scale
-            s; ``"huber"`` for balanced Huber. The latter two go beyond the paper, by its Theorem 1.
+            s; ``"huber"`` for balanced Huber; ``"student"`` for Student's t, which gives up on
+            wrong labels. The latter three go beyond the paper, by its Theorem 1.
         huber_delta: Error at which Huber's loss becomes linear, label units.
-        init_noise_sigma: See ``GAILoss``.
-        noise: See ``GAILoss``.
-        detach_noise: See ``GAILoss``.
-        scale: See ``GAILoss``.
-        reduction: See ``GAILoss``.
-        event_dim: See ``GAILoss``.
-        label_range: See ``GAILoss``.
-        tolerance: See ``GAILoss``.
-        mse_weight: See ``GAILoss``.
-        balance_weight: See ``GAILoss``.
-        memory_budget_mb: See ``GAILoss``.
-        relative_to: See ``GAILoss``.
-        tau: See ``GAILoss``.
+        student_df: Degrees of freedom of Student's t: the fewer, the sooner it gives up.
+        options: ``relative_to`` and ``tau`` as for ``GAILoss``, and all options of
+            ``BalancedMSELoss``, as keywords.
 
     Source: Ren et al., CVPR 2022 (BNI: numerical integration over histogram bins).
 
@@ -253,38 +200,12 @@ class BNILoss(_StoredPriorLoss):
         *,
         family: FamilyKind = "gaussian",
         huber_delta: float = 1.0,
-        init_noise_sigma: float = 1.0,
-        noise: NoiseKind | NoiseModule = "fixed",
-        detach_noise: bool = True,
-        scale: Scale = "mean",
-        reduction: Reduction = "mean",
-        event_dim: int = 0,
-        label_range: tuple[float, float] | None = None,
-        tolerance: float = 1e-5,
-        mse_weight: float = 1.0,
-        balance_weight: float = 1.0,
-        memory_budget_mb: float = 256,
-        relative_to: str = "uniform",
-        tau: float = 1.0,
+        student_df: float = 3.0,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            prior,
-            family=build_family(family, huber_delta),
-            init_noise_sigma=init_noise_sigma,
-            noise=noise,
-            detach_noise=detach_noise,
-            scale=scale,
-            reduction=reduction,
-            event_dim=event_dim,
-            label_range=label_range,
-            tolerance=tolerance,
-            mse_weight=mse_weight,
-            balance_weight=balance_weight,
-            memory_budget_mb=memory_budget_mb,
-            relative_to=relative_to,
-            tau=tau,
-        )
-        self.init_args |= {"family": family, "huber_delta": huber_delta}
+        super().__init__(prior, **options)
+        self.family = build_family(family, huber_delta, student_df)
+        self.init_args |= {"family": family, "huber_delta": huber_delta, "student_df": student_df}
 
     def _estimate(self, histogram: Histogram) -> GaussianMixture:
         return GaussianMixture.from_histogram(histogram)

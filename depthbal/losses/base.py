@@ -7,16 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from depthbal.losses.kernel.evidence import compute_dtype
-from depthbal.losses.kernel.masking import hide
-from depthbal.losses.reduction import (
-    Reduction,
-    all_finite,
-    count_non_finite,
-    entry_mask,
-    reduce,
-    require_matching,
-)
+from depthbal.losses.reduction import Reduction, all_finite, compute_dtype, hide, reduce
 from depthbal.priors import GaussianMixture, Histogram
 
 # A device's counter of bad values is read this often, because reading it stalls the device.
@@ -33,9 +24,12 @@ class RegressionLoss(nn.Module, ABC):
     Predictions and targets have one shape, are floating point, and are compared in float32 or wider
     whatever autocast says. Entries where ``mask`` is False may hold anything, NaN included.
 
+    ``init_args`` holds the JSON-able arguments that make the same loss again; a prior is part of
+    the state dict instead.
+
     Args:
-        label_range: Ends (lo, hi) of the label range in label units, for the read-out.
         reduction: ``"mean"`` over valid labels, ``"sum"`` or ``"none"``.
+        label_range: Ends (lo, hi) of the label range in label units, for the read-out.
         event_dim: 0 where every entry is a label, 1 where the vectors along the last axis are.
     """
 
@@ -45,18 +39,20 @@ class RegressionLoss(nn.Module, ABC):
     def __init__(
         self,
         *,
-        label_range: tuple[float, float] | None = None,
         reduction: Reduction = "mean",
+        label_range: tuple[float, float] | None = None,
         event_dim: int = 0,
     ) -> None:
         super().__init__()
         if event_dim not in (0, 1):
             raise ValueError(f"expected event_dim 0 (scalars) or 1 (vectors), got {event_dim!r}")
-        if reduction not in ("mean", "sum", "none"):
-            raise ValueError(f"expected reduction mean, sum or none, got {reduction!r}")
-        self.label_range = None if label_range is None else _checked_range(label_range)
+        require_one_of("reduction", reduction, ("mean", "sum", "none"))
         self.reduction: Reduction = reduction
+        self.label_range = None if label_range is None else _checked_range(label_range)
         self.event_dim = event_dim
+        self.init_args = {"reduction": reduction, "label_range": label_range}
+        if event_dim:
+            self.init_args["event_dim"] = event_dim
         self._calls = 0
         # No buffer: DistributedDataParallel would overwrite it with the first rank's.
         self._bad_values: Tensor | None = None
@@ -78,7 +74,7 @@ class RegressionLoss(nn.Module, ABC):
             ValueError: Shapes that differ, integer labels, NaN or infinite values that count (on
                 other devices than the CPU reported within 50 calls, so that no step stalls).
         """
-        require_matching(preds, target, mask, self.event_dim)
+        _require_matching(preds, target, mask, self.event_dim)
         with torch.autocast(preds.device.type, enabled=False):
             return self.reduced(preds, target.detach(), mask)
 
@@ -86,7 +82,7 @@ class RegressionLoss(nn.Module, ABC):
         """Return the reduced loss of tensors that match, of any floating type, not yet finite."""
         preds = preds.to(compute_dtype(preds))
         target = target.to(preds.dtype)
-        entries = entry_mask(mask, self.event_dim)
+        entries = mask[..., None] if mask is not None and self.event_dim else mask
         self.require_finite(preds, target, entries)
         preds, target = hide(preds, entries), hide(target, entries)
         return reduce(self.elementwise(preds, target, mask), mask, self.reduction)
@@ -108,8 +104,7 @@ class RegressionLoss(nn.Module, ABC):
         Raises:
             ValueError: They are not finite or do not increase.
         """
-        self.label_range = _checked_range(label_range)
-        self.init_args["label_range"] = self.label_range
+        self.label_range = self.init_args["label_range"] = _checked_range(label_range)
 
     def noise_parameters(self) -> list[nn.Parameter]:
         """Return the parameters of the noise scale; they want no weight decay and no schedule."""
@@ -127,30 +122,32 @@ class RegressionLoss(nn.Module, ABC):
             counts = None if entries is None else entries.expand_as(preds).reshape(-1)
             if all_finite(preds.reshape(-1), target.reshape(-1), counts):
                 return
-        bad = count_non_finite(preds, entries) + count_non_finite(target, entries)
-        self.report_bad(bad)
+        bad = torch.stack([~torch.isfinite(values) for values in (preds, target)])
+        self.report_bad((bad if entries is None else bad & entries).sum())
 
     def report_bad(self, bad: Tensor) -> None:
         """Raise an error for values that count and are NaN or infinite, of which there are ``bad``.
 
         Their number is read at once on a CPU and every 50 calls elsewhere, because it would stall.
         """
-        if bad.device.type == "cpu":
-            self._raise_if_bad(int(bad))
-            return
-        self._bad_values = bad if self._bad_values is None else self._bad_values + bad
-        self._calls += 1
-        if self._calls % DEVICE_CHECK_INTERVAL == 0:
-            counted, self._bad_values = int(self._bad_values), None
-            self._raise_if_bad(counted)
-
-    @staticmethod
-    def _raise_if_bad(bad: int) -> None:
-        if bad:
+        if bad.device.type != "cpu":
+            bad = bad if self._bad_values is None else self._bad_values + bad
+            self._calls += 1
+            due = self._calls % DEVICE_CHECK_INTERVAL == 0
+            self._bad_values = None if due else bad
+            if not due:
+                return
+        if int(bad):
             raise NonFiniteError(
-                f"{bad} NaN or infinite predictions or targets count under the mask: check the "
-                "learning rate and the labels, or mask them out"
+                f"{int(bad)} NaN or infinite predictions or targets count under the mask: check "
+                "the learning rate and the labels, or mask them out"
             )
+
+
+def require_one_of(name: str, value: str, known: tuple[str, ...]) -> None:
+    """Raise a ValueError unless the value is known."""
+    if value not in known:
+        raise ValueError(f"expected {name} {', '.join(known[:-1])} or {known[-1]}, got {value!r}")
 
 
 def _checked_range(label_range: tuple[float, float]) -> tuple[float, float]:
@@ -160,3 +157,27 @@ def _checked_range(label_range: tuple[float, float]) -> tuple[float, float]:
             f"expected label_range (lo, hi), both finite and lo < hi, got {label_range}"
         )
     return label_range[0], label_range[1]
+
+
+def _require_matching(preds: Tensor, target: Tensor, mask: Tensor | None, event_dim: int) -> None:
+    """Raise a ValueError unless shapes agree exactly and the types can be compared."""
+    if preds.shape != target.shape:
+        raise ValueError(
+            f"preds {tuple(preds.shape)} and target {tuple(target.shape)} differ; "
+            "nothing is broadcast: reshape or resize one"
+        )
+    for name, tensor in (("preds", preds), ("target", target)):
+        if not tensor.is_floating_point():
+            raise ValueError(f"expected {name} in floating point, got {tensor.dtype}: use .float()")
+    if preds.ndim < event_dim:
+        raise ValueError("expected vectors along the last axis (event_dim=1), got single numbers")
+    if mask is None:
+        return
+    labels = preds.shape[: preds.ndim - event_dim]
+    if mask.shape != labels:
+        raise ValueError(
+            f"mask {tuple(mask.shape)} and preds {tuple(preds.shape)} differ: expected a mask of "
+            f"shape {tuple(labels)}, one entry per label"
+        )
+    if mask.dtype != torch.bool:
+        raise ValueError(f"expected a boolean mask where True counts, got {mask.dtype}")

@@ -1,19 +1,21 @@
-"""Losses that do not balance, with the signature of those that do: the plain errors."""
+"""Losses that do not balance, with the signature of those that do."""
 
+import math
+from typing import Literal
+
+import torch
 from torch import Tensor
 from torch.nn import functional
 
-from depthbal.losses.base import RegressionLoss
-from depthbal.losses.reduction import Reduction
+from depthbal.losses.base import RegressionLoss, require_one_of
+from depthbal.losses.reduction import Reduction, mean_over_ranks
+
+ErrorKind = Literal["squared", "absolute"]
+Activation = Literal["sigmoid", "tanh"]
 
 
 class MSELoss(RegressionLoss):
-    """Mean squared error over the entries that count.
-
-    Args:
-        reduction: ``"mean"``, ``"sum"`` or ``"none"``.
-        label_range: Ends (lo, hi) of the label range, used only to clamp predictions.
-        event_dim: 1 sums over the coordinates of the vectors along the last axis.
+    """Mean squared error over the entries that count; arguments are those of ``RegressionLoss``.
 
     Example:
         >>> import torch
@@ -21,52 +23,19 @@ class MSELoss(RegressionLoss):
         tensor(1.)
     """
 
-    def __init__(
-        self,
-        *,
-        reduction: Reduction = "mean",
-        label_range: tuple[float, float] | None = None,
-        event_dim: int = 0,
-    ) -> None:
-        super().__init__(label_range=label_range, reduction=reduction, event_dim=event_dim)
-        self.init_args = {
-            "reduction": reduction,
-            "label_range": label_range,
-            "event_dim": event_dim,
-        }
-
     def elementwise(self, preds: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
         """Return |p - y|^2 of every label."""
         return self.per_label((preds - target) ** 2)
 
 
 class L1Loss(RegressionLoss):
-    """Mean absolute error over the entries that count.
-
-    Args:
-        reduction: ``"mean"``, ``"sum"`` or ``"none"``.
-        label_range: Ends (lo, hi) of the label range, used only to clamp predictions.
-        event_dim: 1 sums over the coordinates of the vectors along the last axis.
+    """Mean absolute error over the entries that count; arguments are those of ``RegressionLoss``.
 
     Example:
         >>> import torch
         >>> L1Loss()(torch.tensor([-3.0, 9.0]), torch.zeros(2), torch.tensor([True, False]))
         tensor(3.)
     """
-
-    def __init__(
-        self,
-        *,
-        reduction: Reduction = "mean",
-        label_range: tuple[float, float] | None = None,
-        event_dim: int = 0,
-    ) -> None:
-        super().__init__(label_range=label_range, reduction=reduction, event_dim=event_dim)
-        self.init_args = {
-            "reduction": reduction,
-            "label_range": label_range,
-            "event_dim": event_dim,
-        }
 
     def elementwise(self, preds: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
         """Return |p - y| of every label."""
@@ -80,9 +49,9 @@ class HuberLoss(RegressionLoss):
 
     Args:
         delta: Error at which the loss becomes linear, > 0, label units.
-        reduction: ``"mean"``, ``"sum"`` or ``"none"``.
-        label_range: Ends (lo, hi) of the label range, used only to clamp predictions.
-        event_dim: 1 sums over the coordinates of the vectors along the last axis.
+        reduction: See ``RegressionLoss``.
+        label_range: See ``RegressionLoss``.
+        event_dim: See ``RegressionLoss``.
 
     Source: Huber, Robust Estimation of a Location Parameter, 1964.
 
@@ -100,18 +69,134 @@ class HuberLoss(RegressionLoss):
         label_range: tuple[float, float] | None = None,
         event_dim: int = 0,
     ) -> None:
-        super().__init__(label_range=label_range, reduction=reduction, event_dim=event_dim)
+        super().__init__(reduction=reduction, label_range=label_range, event_dim=event_dim)
         if not delta > 0:
             raise ValueError(f"expected a positive delta in label units, got {delta}")
         self.delta = delta
-        self.init_args = {
-            "delta": delta,
-            "reduction": reduction,
-            "label_range": label_range,
-            "event_dim": event_dim,
-        }
+        self.init_args["delta"] = delta
 
     def elementwise(self, preds: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
         """Return Huber's loss of every label."""
         entries = functional.huber_loss(preds, target, reduction="none", delta=self.delta)
         return self.per_label(entries)
+
+
+class FocalRLoss(RegressionLoss):
+    """Focal-R: the regression form of the focal loss, which plays down what is already easy.
+
+        error * f(e)^gamma,  e = |p - y|,  f = 2 sigmoid(beta e) - 1  or  tanh(beta e)
+
+    The factor goes from 0 for a perfect prediction to 1 for a hopeless one. It knows nothing of
+    label frequencies. Gradients flow through the factor, as published.
+
+    Args:
+        error: ``"absolute"`` for |p - y|, ``"squared"`` for (p - y)^2.
+        activation: ``"sigmoid"`` or ``"tanh"``; the sigmoid at beta is tanh at beta / 2.
+        beta: Steepness > 0 in 1 / label units.
+        gamma: Exponent >= 0; 0 leaves the plain error.
+        reduction: See ``RegressionLoss``.
+        label_range: See ``RegressionLoss``.
+
+    Source: Yang et al., Delving into Deep Imbalanced Regression, ICML 2021 (Focal-R).
+
+    Example:
+        >>> loss = FocalRLoss(error="squared", activation="tanh", reduction="none")
+        >>> loss(torch.tensor([0.0, 5.0]), torch.zeros(2))  # 25 tanh(1)
+        tensor([ 0.0000, 19.0399])
+    """
+
+    def __init__(
+        self,
+        *,
+        error: ErrorKind = "absolute",
+        activation: Activation = "sigmoid",
+        beta: float = 0.2,
+        gamma: float = 1.0,
+        reduction: Reduction = "mean",
+        label_range: tuple[float, float] | None = None,
+    ) -> None:
+        super().__init__(reduction=reduction, label_range=label_range)
+        require_one_of("error", error, ("squared", "absolute"))
+        require_one_of("activation", activation, ("sigmoid", "tanh"))
+        if not (beta > 0 and gamma >= 0):
+            raise ValueError(f"expected beta > 0 and gamma >= 0, got {beta} and {gamma}")
+        self.error, self.activation, self.beta, self.gamma = error, activation, beta, gamma
+        self.init_args |= {"error": error, "activation": activation, "beta": beta, "gamma": gamma}
+
+    def elementwise(self, preds: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
+        """Return the focused error of every entry."""
+        distance = (preds - target).abs()
+        error = distance if self.error == "absolute" else distance**2
+        # 2 sigmoid(x) - 1 = tanh(x / 2), which keeps its digits for small errors.
+        steepness = self.beta / 2 if self.activation == "sigmoid" else self.beta
+        focus = torch.tanh(steepness * distance)
+        # The slope of focus^gamma is infinite at 0 for gamma < 1; the error there is 0 anyway.
+        focus = torch.where(focus > 0, focus, torch.ones_like(focus))
+        return error * focus**self.gamma
+
+
+class SILogLoss(RegressionLoss):
+    """Scale-invariant log error, pooled over all entries of the batch that count.
+
+        mean(d^2) - lambda mean(d)^2,  d = log p - log y
+
+    It is the mean of (1 - lambda) d^2 + lambda (d - m)^2 with m = mean(d), which is how it is
+    computed: every term is non-negative, and with m held fixed the gradient is the exact one. Under
+    torch.distributed m is the mean over all ranks while gradients are recorded.
+
+    Below ``floor`` the logarithm continues along its tangent, so that zero or negative predictions
+    of a linear output give a finite loss and a gradient that leads back, which a clamp would not.
+
+    Args:
+        scale_invariance: Lambda in [0, 1]; 0 is the squared log error, 1 ignores the scale.
+        floor: Label below which the logarithm of a prediction becomes linear, > 0, label units.
+        reduction: See ``RegressionLoss``.
+        label_range: See ``RegressionLoss``.
+
+    Raises:
+        ValueError: Targets that count and are not positive (on the CPU; elsewhere, where reading
+            them would stall every step, the loss becomes infinite or NaN).
+
+    Source: Eigen et al., Depth Map Prediction from a Single Image, NeurIPS 2014, equation 4 with
+    lambda = 0.5, pooled over the batch instead of per image.
+
+    Example:
+        >>> preds, target = torch.tensor([2.0, 6.0]), torch.tensor([1.0, 3.0])
+        >>> SILogLoss(scale_invariance=1.0)(preds, target)  # twice too far everywhere
+        tensor(0.)
+        >>> SILogLoss(scale_invariance=0.0)(preds, target)  # log(2)^2
+        tensor(0.4805)
+    """
+
+    def __init__(
+        self,
+        scale_invariance: float = 0.5,
+        *,
+        floor: float = 0.01,
+        reduction: Reduction = "mean",
+        label_range: tuple[float, float] | None = None,
+    ) -> None:
+        super().__init__(reduction=reduction, label_range=label_range)
+        if not 0 <= scale_invariance <= 1:
+            raise ValueError(f"expected scale_invariance in [0, 1], got {scale_invariance}")
+        if not floor > 0:
+            raise ValueError(f"expected a positive floor in label units, got {floor}")
+        self.scale_invariance, self.floor = scale_invariance, floor
+        self.init_args |= {"scale_invariance": scale_invariance, "floor": floor}
+
+    def elementwise(self, preds: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
+        """Return (1 - lambda) d^2 + lambda (d - m)^2 of every entry."""
+        if mask is not None:
+            preds = torch.where(mask, preds, torch.ones_like(preds))
+            target = torch.where(mask, target, torch.ones_like(target))
+        if target.device.type == "cpu" and (target <= 0).any():
+            raise ValueError(
+                f"{int((target <= 0).sum())} targets that count are not positive and have no "
+                "logarithm: mask them out"
+            )
+        tangent = math.log(self.floor) + preds / self.floor - 1
+        log = torch.where(preds >= self.floor, preds.clamp(min=self.floor).log(), tangent)
+        difference = log - target.log()
+        centre = mean_over_ranks(difference, mask, difference)
+        weight = self.scale_invariance
+        return (1 - weight) * difference**2 + weight * (difference - centre) ** 2

@@ -1,22 +1,29 @@
 """Balanced MSE over the batch itself: BMC."""
 
-import dataclasses
 import math
 import warnings
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from depthbal.losses.balanced import BalancedMSELoss, Scale
-from depthbal.losses.batch.gathering import ranks_to_gather
-from depthbal.losses.batch.groups import join_groups, single_targets
-from depthbal.losses.batch.memory import LabelMemory
-from depthbal.losses.batch.prior import Grouping, Method, batch_prior
-from depthbal.losses.families.base import FamilyKind
-from depthbal.losses.families.kinds import build_family
-from depthbal.losses.families.point_masses import without_spread
-from depthbal.losses.noise import NoiseKind, NoiseModule
-from depthbal.losses.reduction import Reduction
+from depthbal.losses.balanced import BalancedMSELoss
+from depthbal.losses.base import require_one_of
+from depthbal.losses.batch import (
+    Grouping,
+    LabelMemory,
+    Method,
+    batch_prior,
+    ranks_to_gather,
+    single_targets,
+)
+from depthbal.losses.families import (
+    FamilyKind,
+    GaussianFamily,
+    LaplaceFamily,
+    build_family,
+    without_spread,
+)
 from depthbal.priors import GaussianMixture
 
 
@@ -32,10 +39,9 @@ class BMCLoss(BalancedMSELoss):
     Args:
         method: How targets become groups. ``"exact"``: each its own. ``"grouped"``: equal ones
             (equal vectors) merged, which changes nothing; 8-bit depth has at most 256.
-            ``"binned"``: scalars merged into narrow bins by count, mean and variance, for Gaussian
-            and Huber noise. ``"auto"``: binned in float32 where there are more than 512 scalars,
-            otherwise grouped; in float64 binned, within 1e-9, only where the distinct targets are
-            too many to be summed. The evidence of Laplace noise is quick for any number of targets.
+            ``"binned"``: scalars merged into narrow bins by count, mean and variance. ``"auto"``:
+            binned in float32 where there are more than 512 scalars, otherwise grouped; in float64
+            binned, within 1e-9, only where the distinct targets are too many to be summed.
         memory: The weight of past batches in the prior, in batches, or None for this batch alone. A
             small batch holds no far targets; with ``memory=20`` the prior is that of the last 20 or
             so as well, as a running histogram over ``label_range``. It learns while the loss is in
@@ -45,22 +51,14 @@ class BMCLoss(BalancedMSELoss):
             gradients are recorded. All ranks must then call the loss equally often.
         family: See ``BNILoss``.
         huber_delta: See ``BNILoss``.
-        init_noise_sigma: See ``GAILoss``.
-        noise: See ``GAILoss``.
-        detach_noise: See ``GAILoss``.
-        scale: See ``GAILoss``.
-        reduction: See ``GAILoss``.
-        event_dim: See ``GAILoss``.
-        label_range: See ``GAILoss``.
-        tolerance: Largest error of log E in float32: of its table, and of the bins. Bins keep to it
-            for predictions with a target within 6 sigma, and relative to log E up to 1,000 sigma.
-        mse_weight: See ``GAILoss``.
-        balance_weight: See ``GAILoss``.
-        memory_budget_mb: See ``GAILoss``.
+        student_df: See ``BNILoss``.
+        options: All options of ``BalancedMSELoss``, as keywords. Its ``tolerance`` is the largest
+            error of log E in float32: of its table, and of the bins. Bins keep to it for
+            predictions with a target within 6 sigma, and relative to log E up to 1,000 sigma.
 
     Raises:
-        ValueError: Bins for vectors or Laplace noise; a memory without
-            ``label_range``; in use more than 2e10 pairs of a prediction and a group.
+        ValueError: Bins for vectors; a memory without ``label_range``; in use more than 2e10 pairs
+            of a prediction and a group.
 
     A batch with fewer than two distinct targets says nothing about the label distribution: the
     gradient vanishes, and a warning, once, recommends ``GAILoss``.
@@ -83,52 +81,27 @@ class BMCLoss(BalancedMSELoss):
         gather: bool = True,
         family: FamilyKind = "gaussian",
         huber_delta: float = 1.0,
-        init_noise_sigma: float = 1.0,
-        noise: NoiseKind | NoiseModule = "fixed",
-        detach_noise: bool = True,
-        scale: Scale = "mean",
-        reduction: Reduction = "mean",
-        event_dim: int = 0,
-        label_range: tuple[float, float] | None = None,
-        tolerance: float = 1e-5,
-        mse_weight: float = 1.0,
-        balance_weight: float = 1.0,
-        memory_budget_mb: float = 256,
+        student_df: float = 3.0,
+        **options: Any,
     ) -> None:
-        super().__init__(
-            family=build_family(family, huber_delta),
-            init_noise_sigma=init_noise_sigma,
-            noise=noise,
-            detach_noise=detach_noise,
-            scale=scale,
-            reduction=reduction,
-            event_dim=event_dim,
-            label_range=label_range,
-            tolerance=tolerance,
-            mse_weight=mse_weight,
-            balance_weight=balance_weight,
-            memory_budget_mb=memory_budget_mb,
-        )
-        _require_method(method, family, event_dim)
+        super().__init__(**options)
+        self.family = build_family(family, huber_delta, student_df)
+        require_one_of("method", method, ("auto", "exact", "grouped", "binned"))
+        if method == "binned" and self.event_dim:
+            raise ValueError(
+                "expected method auto, exact or grouped for vectors (event_dim=1): "
+                "binned merges scalars"
+            )
         self.method: Method = method
         self.gather = gather
-        # Other families' evidence is that of point masses: a group with a variance becomes two.
-        self.splits_groups = family == "huber" or (family == "laplace" and memory is not None)
-        self.grouping = Grouping(
-            method=method,
-            tolerance=tolerance,
-            event_dim=event_dim,
-            bins=family != "laplace" and not event_dim,
-            smooth=family == "gaussian",
-            pair_budget=family != "laplace" or self.noise.depends_on_preds,
-        )
-        self.memory = None if memory is None else _build_memory(memory, label_range, event_dim)
+        self.memory = None if memory is None else self._build_memory(memory)
         self.init_args |= {
             "method": method,
             "memory": memory,
             "gather": gather,
             "family": family,
             "huber_delta": huber_delta,
+            "student_df": student_df,
         }
         self._warned = False
         self._recording = False
@@ -143,22 +116,39 @@ class BMCLoss(BalancedMSELoss):
     def prior_for(self, target: Tensor, mask: Tensor | None, sigma: Tensor) -> GaussianMixture:
         """Return the targets of this batch, of all ranks and of the memory as a mixture."""
         over_ranks = self.gather and self._recording and ranks_to_gather() > 1
-        grouping = dataclasses.replace(self.grouping, over_ranks=over_ranks)
-        groups, extent = batch_prior(target, mask, sigma, grouping)
-        if extent.counted and not extent.distinct and (self.memory is None or self.memory.is_empty):
+        groups, extent = batch_prior(
+            target,
+            mask,
+            sigma,
+            Grouping(
+                method=self.method,
+                tolerance=self.tolerance,
+                event_dim=self.event_dim,
+                family=self.family,
+                over_ranks=over_ranks,
+                one_sigma=not self.noise.depends_on_preds,
+            ),
+        )
+        one_target = extent.counted and not extent.low < extent.high
+        if one_target and (self.memory is None or self.memory.is_empty):
             self._warn()
         if self.memory is not None:
             batch, past = groups, self.memory.groups()
             if self.training and self._recording and extent.counted:
                 self.memory.update(batch)
-            groups = join_groups(batch, past)
+            groups = batch.joined(past)
         if not len(groups.counts):
             # No label counts. Any prior serves, and the loss still takes part in the ranks' sums.
             groups = single_targets(
                 target.new_zeros(target.shape[-1:] if self.event_dim else ())[None]
             )
         mixture = groups.mixture()
-        return without_spread(mixture) if self.splits_groups else mixture
+        if isinstance(self.family, GaussianFamily):
+            return mixture
+        if isinstance(self.family, LaplaceFamily):  # whose bins are too narrow to have a variance
+            no_spread = torch.zeros_like(mixture.means)
+            return GaussianMixture.unchecked(mixture.weights, mixture.means, no_spread)
+        return without_spread(mixture)  # their evidence is that of point masses
 
     def _warn(self) -> None:
         if not self._warned:
@@ -169,31 +159,15 @@ class BMCLoss(BalancedMSELoss):
                 stacklevel=2,
             )
 
-
-def _require_method(method: Method, family: FamilyKind, event_dim: int) -> None:
-    if method not in ("auto", "exact", "grouped", "binned"):
-        raise ValueError(f"expected method auto, exact, grouped or binned, got {method!r}")
-    if method == "binned" and event_dim:
-        raise ValueError(
-            "expected method auto, exact or grouped for vectors (event_dim=1): "
-            "binned merges scalars"
-        )
-    if method == "binned" and family == "laplace":
-        raise ValueError(
-            "expected method auto, exact or grouped for family laplace: its evidence has a kink at "
-            "every target, and costs no more for all of them"
-        )
-
-
-def _build_memory(
-    memory: float, label_range: tuple[float, float] | None, event_dim: int
-) -> LabelMemory:
-    if event_dim:
-        raise ValueError("expected memory=None for vectors (event_dim=1): it is a histogram")
-    if label_range is None:
-        raise ValueError(
-            f"expected label_range=(lo, hi) with memory={memory}: the histogram's ends"
-        )
-    if isinstance(memory, bool) or not 0 < memory < math.inf:
-        raise ValueError(f"expected memory as a positive number of batches or None, got {memory}")
-    return LabelMemory(label_range, memory)
+    def _build_memory(self, memory: float) -> LabelMemory:
+        if self.event_dim:
+            raise ValueError("expected memory=None for vectors (event_dim=1): it is a histogram")
+        if self.label_range is None:
+            raise ValueError(
+                f"expected label_range=(lo, hi) with memory={memory}: the histogram's ends"
+            )
+        if isinstance(memory, bool) or not 0 < memory < math.inf:
+            raise ValueError(
+                f"expected memory as a positive number of batches or None, got {memory}"
+            )
+        return LabelMemory(self.label_range, memory)

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from depthbal.losses.balanced import BalancedMSELoss
-from depthbal.losses.families.base import GaussianFamily
-from depthbal.losses.kernel import tabulated
-from depthbal.losses.readout import FAR, TABULATE_LOCATIONS
+from depthbal.losses.families import GaussianFamily
+from depthbal.losses.readout import FAR, require_increasing, tabulated_on_range
+from depthbal.losses.reduction import compute_dtype
 
 LEVEL = math.erf(math.sqrt(0.5))
 """Probability of a normal within one standard deviation of its mean: 0.6827."""
@@ -51,32 +51,29 @@ def central_interval(
         >>> central_interval(torch.tensor([5.0]), 1.0, None)
         (tensor([4.]), tensor([6.]))
     """
-    if label_range is not None and not label_range[0] < label_range[1]:
-        raise ValueError(f"expected label_range (lo, hi) with lo < hi, got {label_range}")
     preds = preds.detach()
-    dtype = torch.float64 if preds.dtype == torch.float64 else torch.float32
+    dtype = compute_dtype(preds)
     sigma = torch.as_tensor(noise_sigma, device=preds.device).detach().double()
     if label_range is None:
         return (preds - sigma).to(dtype), (preds + sigma).to(dtype)
-    many = dtype == torch.float32 and preds.numel() >= TABULATE_LOCATIONS
-    if many and sigma.numel() == 1 and preds.device.type == "cpu":
-        ends = _by_table(preds.to(dtype).flatten(), sigma.reshape(()), label_range)
-        if ends is not None:
-            return ends[0].view(preds.shape), ends[1].view(preds.shape)
-    lower, upper = _ends(preds.double(), sigma, label_range)
+    ends = require_increasing(label_range)
+    tails = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
+
+    def exact(location: Tensor, scale: Tensor) -> Tensor:
+        return torch.stack([truncated_normal_quantile(location, scale, ends, q) for q in tails])
+
+    both = None
+    if dtype == torch.float32 and sigma.numel() == 1:
+        one, locations = sigma.reshape(()), preds.to(dtype)
+        both = tabulated_on_range(lambda p: exact(p, one), locations, float(one), ends, TOLERANCE)
+    lower, upper = exact(preds.double(), sigma) if both is None else both
     return lower.to(dtype), upper.to(dtype)
 
 
 def interval_of_loss(criterion: object, preds: Tensor) -> tuple[Tensor, Tensor] | None:
     """Return ``central_interval`` with a loss's own sigma and label range.
 
-    Args:
-        criterion: Any loss.
-        preds: What the network predicts, any shape, label units.
-
-    Returns:
-        Lower and upper ends; None for a loss without sigma, of vectors, or with another family of
-        noise than the normal.
+    None for a loss without sigma, of vectors, or with another family of noise than the normal.
 
     Example:
         >>> from depthbal.losses import BMCLoss, MSELoss
@@ -87,39 +84,9 @@ def interval_of_loss(criterion: object, preds: Tensor) -> tuple[Tensor, Tensor] 
     """
     if not isinstance(criterion, BalancedMSELoss) or criterion.event_dim:
         return None
-    if type(criterion.family) is not GaussianFamily:
+    if not isinstance(criterion.family, GaussianFamily):
         return None
     return central_interval(preds, criterion.noise(preds.detach()), criterion.label_range)
-
-
-def _by_table(
-    locations: Tensor, sigma: Tensor, label_range: tuple[float, float]
-) -> list[Tensor] | None:
-    """Return the ends for flat locations by interpolation, or None where no table is exact."""
-    first, last = torch.stack(locations.aminmax()).tolist()
-    width = label_range[1] - label_range[0]
-    table = tabulated.build(
-        lambda nodes: torch.stack(_ends(nodes, sigma, label_range)),
-        first,
-        last,
-        float(sigma) * max(1.0, float(sigma) / width),
-        locations.numel() // 4,
-        torch.full((2, 1), TOLERANCE * width, dtype=torch.float64),
-    )
-    if table is None:
-        return None
-    return [end.clamp_(*label_range) for end in tabulated.interpolate(table, locations)]
-
-
-def _ends(
-    location: Tensor, sigma: Tensor, label_range: tuple[float, float]
-) -> tuple[Tensor, Tensor]:
-    """Return both ends for float64 locations in closed form."""
-    tail = (1 - LEVEL) / 2
-    return (
-        truncated_normal_quantile(location, sigma, label_range, tail),
-        truncated_normal_quantile(location, sigma, label_range, 1 - tail),
-    )
 
 
 def truncated_normal_quantile(
@@ -131,12 +98,6 @@ def truncated_normal_quantile(
 
     with Q the upper tail of the standard normal, a and b the standardised ends and q the
     probability, solved for z in the logarithm, where no tail underflows.
-
-    Args:
-        location: Any shape, float64, label units.
-        sigma: Positive, one element or the same shape, float64.
-        label_range: (lo, hi), label units.
-        probability: Between 0 and 1.
     """
     low, high = label_range
     middle, half = (low + high) / 2, (high - low) / 2
@@ -148,7 +109,9 @@ def truncated_normal_quantile(
     a, width = (-half - below) / sigma, 2 * half / sigma
     share = -torch.expm1(_log_tail_ratio(a, width))  # 1 - Q(b) / Q(a)
     fall = torch.log1p(-q * share)  # ln Q(z) / Q(a)
-    distance = below + sigma * torch.where(a > 0, _far_tail(a, fall), _near_tail(a, fall))
+    # z >= a with ln Q(z) / Q(a) = fall
+    near = -torch.special.ndtri((torch.special.log_ndtr(-a) + fall).exp())
+    distance = below + sigma * torch.where(a > 0, _far_tail(a, fall), near)
     # Far outside, where a sum loses its digits, the density on the range is exponential.
     distance = torch.where(a > FAR, -half - sigma * fall / a.clamp(min=FAR), distance)
     # On ranges far narrower than sigma it is flat.
@@ -164,12 +127,6 @@ def _log_tail_ratio(a: Tensor, width: Tensor) -> Tensor:
     outside = scaled.log() - width * (near + width / 2)
     inside = torch.special.log_ndtr(-a - width) - torch.special.log_ndtr(-a)
     return torch.where(a > 0, outside, inside)
-
-
-def _near_tail(a: Tensor, fall: Tensor) -> Tensor:
-    """Return z >= a with ln Q(z) / Q(a) = fall, for a <= 0."""
-    z: Tensor = -torch.special.ndtri((torch.special.log_ndtr(-a) + fall).exp())
-    return z
 
 
 def _far_tail(a: Tensor, fall: Tensor) -> Tensor:

@@ -88,13 +88,6 @@ def smoothing_kernel(kind: Smoothing, size: int = 5, sigma: float = 2.0) -> Floa
     The published code makes its Gaussian by filtering a unit impulse of ``size`` entries whose ends
     are mirrored, which folds the tails back: (.86, .94, 1, .94, .86) relative to the centre for
     size 5 and sigma 2, instead of the (.61, .88, 1, .88, .61) of the formula used here.
-
-    Raises:
-        ValueError: An unknown kind, an even size, or a sigma that is not positive.
-
-    Example:
-        >>> (smoothing_kernel("triangular") * 9).round(6).tolist()
-        [1.0, 2.0, 3.0, 2.0, 1.0]
     """
     if size < 1 or size % 2 == 0:
         raise ValueError(f"expected an odd kernel_size, got {size}")
@@ -115,21 +108,7 @@ def smoothing_kernel(kind: Smoothing, size: int = 5, sigma: float = 2.0) -> Floa
 
 
 def weight_per_label(labels: Tensor, edges: Tensor, weights: Tensor) -> Tensor:
-    """Return the weight of every label's bin, elementwise.
-
-    Args:
-        labels: Labels of any shape, float32 or float64.
-        edges: Increasing bin edges in float64, shape (B + 1,), on the labels' device.
-        weights: Weight per bin, shape (B,), on the labels' device.
-
-    Returns:
-        Weights of the labels' shape and dtype.
-
-    Example:
-        >>> edges = torch.tensor([0.0, 1.0, 2.0]).double()
-        >>> weight_per_label(torch.tensor([0.5, 1.0, 9.0]), edges, torch.tensor([1.0, 5.0]))
-        tensor([1., 5., 5.])
-    """
+    """Return the weight (B,) of every label's bin, elementwise; see ``bin_per_label``."""
     return weights.to(labels.dtype)[bin_per_label(labels, edges)]
 
 
@@ -138,17 +117,7 @@ def bin_per_label(labels: Tensor, edges: Tensor) -> Tensor:
 
     Labels are binned exactly as ``Histogram.update`` bins them: a label on an edge belongs to the
     bin above it, labels beyond the ends to the end bins.
-
-    Args:
-        labels: Labels of any shape, float32 or float64.
-        edges: Increasing bin edges in float64, shape (B + 1,), on the labels' device.
-
-    Returns:
-        int64 of the labels' shape, in [0, B).
-
-    Example:
-        >>> bin_per_label(torch.tensor([-3.0, 1.0, 9.0]), torch.tensor([0.0, 1.0, 2.0]).double())
-        tensor([0, 1, 1])
+    edges (B + 1,) are float64 and on the labels' device; the result is int64 in [0, B).
     """
     interior = edges[1:-1].to(labels.dtype)
     # An edge that was rounded down would take in the float32 label just below it.

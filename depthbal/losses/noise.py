@@ -186,16 +186,7 @@ NOISES: dict[str, type[NoiseModule]] = {
 def build_noise(
     noise: NoiseKind | NoiseModule | dict[str, Any] | None, noise_sigma: float
 ) -> NoiseModule:
-    """Return the noise that a loss's argument stands for.
-
-    Args:
-        noise: A kind, a module, or what ``describe_noise`` returned.
-        noise_sigma: (Initial) sigma of a kind, label units; a module has its own.
-
-    Example:
-        >>> build_noise("fixed", 0.5)(torch.zeros(3)).item()
-        0.5
-    """
+    """Return the noise that a kind, a module, or what ``describe_noise`` returned stands for."""
     if isinstance(noise, NoiseModule):
         return noise
     if noise is None:

@@ -9,28 +9,22 @@ flattens the training posterior faster than p moves it: beyond some p, m falls b
 label, and labels above its maximum have no location at all. Their gradient pushes p up for ever.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from depthbal.losses.mean_table import training_mean
+from depthbal.losses.kernel.evidence import SigmaOf
+from depthbal.losses.mean_table import MeanTable
 from depthbal.losses.noise import DepthNoise, NoiseModule
+from depthbal.losses.readout import require_increasing
 from depthbal.priors import GaussianMixture, Histogram
-
-SigmaOf = Callable[[Tensor], Tensor]
 
 # m approaches the largest of point masses only asymptotically: what counts as reaching it is this
 # share of the label range, about a bin of the depth benchmark (0.1 of 9.3 m).
 REACH_SHARE = 0.01
 # A fall of m by less than this share of the range is rounding; nobody could measure it.
 FALL_SHARE = 1e-6
-# The label range is checked at so many points, and so is every piece beyond it.
-NODES = 1024
-# Beyond the range the pieces double. With a constant sigma point masses are reached at about
-# sigma^2 / their distance, so that 30 doublings serve any sigma below 10^4 ranges.
-DOUBLINGS = 30
 BISECTIONS = 20
 
 
@@ -60,8 +54,8 @@ def check_noise(
 ) -> NoiseCheck:
     """Check that every label has a location under a noise scale.
 
-    m(p) = p + sigma(p)^2 d log E / dp (partial, at fixed sigma) is tabulated over the label range
-    and, in pieces that double, beyond it, until it reaches the labels at the ends or falls.
+    m(p) is tabulated over the label range and beyond it, until it reaches the labels at the ends or
+    falls.
 
     Args:
         sigma_of: From locations (n,) to sigma > 0, () or (n,), label units; a noise module is one.
@@ -78,30 +72,17 @@ def check_noise(
         >>> check_noise(lambda p: 0.5 * p, labels, (0.1, 4.0)).passes
         False
     """
-    low, high = label_range
-    if not low < high:
-        raise ValueError(f"expected label_range (lo, hi) with lo < hi, got {label_range}")
+    low, high = require_increasing(label_range)
     mixture = GaussianMixture.from_histogram(prior) if isinstance(prior, Histogram) else prior
     if mixture.event_dim:
         raise ValueError(f"expected a prior of scalar labels, got {tuple(mixture.means.shape)}")
-    mixture = GaussianMixture.unchecked(
-        *(part.detach().cpu() for part in (mixture.weights, mixture.means, mixture.variances))
-    )
-
-    def mean(locations: Tensor) -> Tensor:
-        sigma = torch.as_tensor(sigma_of(locations), dtype=torch.float64).detach()
-        return training_mean(locations, mixture, sigma)
-
+    reach, fall = REACH_SHARE * (high - low), FALL_SHARE * (high - low)
     smallest, largest = _ends(mixture, label_range)
-    width = high - low
-    reach, fall = REACH_SHARE * width, FALL_SHARE * width
-    inside = mean(torch.linspace(low, high, NODES, dtype=torch.float64))
-    end, fallen = _climb(inside, fall)
-    highest = end if fallen else _follow(mean, high, width, end, largest - reach, fall)
-    below = float(inside[0])
-    lowest = -_follow(lambda p: -mean(-p), -low, width, -below, -smallest - reach, fall)
+    table = MeanTable(mixture, lambda p: sigma_of(p).detach(), label_range, fall / 2)
+    highest, fallen_at = table.climb(1, largest - reach, fall)
+    lowest, _ = table.climb(-1, smallest + reach, fall)
     reaches = lowest <= smallest + reach and highest >= largest - reach
-    return NoiseCheck(not fallen, reaches, max(lowest, smallest), min(highest, largest))
+    return NoiseCheck(fallen_at > high, reaches, max(lowest, smallest), min(highest, largest))
 
 
 def project_slope(
@@ -112,20 +93,8 @@ def project_slope(
     The largest share of b that passes ``check_noise`` is found by bisection; b = 0 is a constant
     sigma, which passes. The intercept a stays.
 
-    Args:
-        noise: Its slope is changed in place where it fails.
-        prior: As for ``check_noise``.
-        label_range: As for ``check_noise``.
-
     Returns:
         What was wrong and what b is now, or None where nothing had to be changed.
-
-    Example:
-        >>> labels = Histogram([0.0, 1.0, 2.0, 3.0, 4.0], [60, 30, 9, 1])
-        >>> noise = DepthNoise(0.1, slope=0.5, max_sigma=100.0)
-        >>> message = project_slope(noise, labels, (0.1, 4.0))
-        >>> check_noise(noise, labels, (0.1, 4.0)).passes
-        True
     """
     sigma_of = _on_cpu(noise)
     check = check_noise(sigma_of, prior, label_range)
@@ -164,15 +133,6 @@ def guard_noise(
 
     Returns:
         What to tell the user, or None.
-
-    Example:
-        >>> from depthbal.losses import BMCLoss
-        >>> labels = Histogram([0.0, 1.0, 2.0, 3.0, 4.0], [60, 30, 9, 1])
-        >>> loss = BMCLoss(noise=DepthNoise(0.1, slope=0.5, max_sigma=100.0))
-        >>> guard_noise(loss, labels, (0.1, 4.0))[:28]
-        'the noise slope b = 0.5 was '
-        >>> guard_noise(loss, labels, (0.1, 4.0)) is None
-        True
     """
     noise = getattr(criterion, "noise", None)
     prior = getattr(criterion, "prior", None) or histogram
@@ -193,12 +153,7 @@ def guard_noise(
 
 
 def describe_failure(check: NoiseCheck) -> str:
-    """Say which labels have no location.
-
-    Example:
-        >>> describe_failure(NoiseCheck(True, False, 0.7, 8.94))
-        'only labels from 0.70 to 8.94 can be predicted'
-    """
+    """Say which labels have no location."""
     if not check.increasing:
         return "the predicted label does not grow with the network's output"
     return f"only labels from {check.lowest:.2f} to {check.highest:.2f} can be predicted"
@@ -223,25 +178,3 @@ def _ends(prior: GaussianMixture, label_range: tuple[float, float]) -> tuple[flo
         return low, high
     bottom, top = (float(end) for end in prior.means[present].aminmax())
     return max(low, bottom), min(high, top)
-
-
-def _climb(means: Tensor, fall: float) -> tuple[float, bool]:
-    """Return the largest mean before the first fall, and whether there is a fall."""
-    highest = means.cummax(0).values
-    falls = (highest - means > fall).nonzero()
-    return (float(highest[falls[0, 0]]), True) if len(falls) else (float(highest[-1]), False)
-
-
-def _follow(
-    mean: SigmaOf, start: float, width: float, known: float, goal: float, fall: float
-) -> float:
-    """Return how far m climbs beyond ``start``, until it reaches the goal or falls."""
-    for _ in range(DOUBLINGS):
-        if known >= goal:
-            break
-        piece = mean(torch.linspace(start, start + width, NODES, dtype=torch.float64))
-        end, fallen = _climb(torch.cat([piece.new_tensor([known]), piece]), fall)
-        known, start, width = end, start + width, 2 * width
-        if fallen:
-            break
-    return known

@@ -5,9 +5,9 @@ import math
 import torch
 from torch import Tensor
 
-from depthbal.losses.kernel.evidence import compute_dtype
 from depthbal.losses.mean_table import MeanTable
-from depthbal.losses.readout import truncated_normal_mean
+from depthbal.losses.readout import require_increasing, truncated_normal_mean
+from depthbal.losses.reduction import compute_dtype
 from depthbal.priors import GaussianMixture, Histogram
 
 # Point masses bound m(p): predictions this share of the label range from an end, or beyond it, are
@@ -70,22 +70,9 @@ def balance_predictions(
 class BalanceMap:
     """The map of ``balance_predictions`` for one prior and one sigma, for any number of batches.
 
-        p = m^-1(prediction),   m(p) = p + sigma^2 d log E(p) / dp
-
     The table of m is built once, when the first predictions need it; predictions beyond those of
     earlier batches add a piece at its end. What a prediction is sent to does not depend on the
-    batches before it.
-
-    Args:
-        prior: Distribution of the training labels; a histogram is its bins' centres, as for BNI.
-        noise_sigma: Noise scale sigma > 0 in label units, one element.
-        label_range: Ends (lo, hi) of the label range in label units, or None for the location p.
-
-    Raises:
-        ValueError: A sigma that is not positive or has several elements, a prior that is one single
-            label or of vectors, a range that is not increasing.
-
-    Source: as ``balance_predictions``.
+    batches before it. Arguments and errors are those of ``balance_predictions``.
 
     Example:
         >>> balance = BalanceMap(GaussianMixture([1.0], [2.0], [3.0]), 1.0, (0.0, 10.0))
@@ -101,31 +88,25 @@ class BalanceMap:
         noise_sigma: Tensor | float,
         label_range: tuple[float, float] | None = None,
     ) -> None:
-        self.noise_sigma = _checked_sigma(noise_sigma)
-        if label_range is not None and not label_range[0] < label_range[1]:
-            raise ValueError(f"expected label_range (lo, hi) with lo < hi, got {label_range}")
-        self.label_range = label_range
+        sigma = torch.as_tensor(noise_sigma, dtype=torch.float64)
+        if sigma.numel() != 1:
+            raise ValueError(
+                f"expected noise_sigma with one element, got shape {tuple(sigma.shape)}"
+            )
+        if not (sigma > 0 and torch.isfinite(sigma)):
+            raise ValueError(f"expected a positive noise_sigma in label units, got {noise_sigma}")
+        self.noise_sigma = float(sigma)
+        self.label_range = None if label_range is None else require_increasing(label_range)
         mixture = GaussianMixture.from_histogram(prior) if isinstance(prior, Histogram) else prior
         self.reachable = _reachable(mixture)
         self._table = MeanTable(mixture, self.noise_sigma)
 
     def locations(self, preds: Tensor) -> Tensor:
-        """Return the locations p of predictions of E_train[y | x], any shape, label units, finite.
-
-        Returns:
-            p of the shape of ``preds``, float64 for float64, else float32; detached.
-
-        Raises:
-            ValueError: NaN or infinite predictions.
-        """
+        """Return the locations p of predictions of E_train[y | x], before any read-out."""
         return self._locate(preds).to(compute_dtype(preds))
 
     def __call__(self, preds: Tensor) -> Tensor:
-        """Return the balanced predictions: the locations, read out on the label range if any.
-
-        Args:
-            preds: As for ``locations``; shapes, types and errors are its.
-        """
+        """Return the balanced predictions: the locations, read out on the label range if any."""
         locations = self._locate(preds)
         if self.label_range is None:
             return locations.to(compute_dtype(preds))
@@ -147,15 +128,6 @@ class BalanceMap:
         bottom, top = self.reachable
         margin = UNREACHABLE_SHARE * (top - bottom) if math.isfinite(top) else 0.0
         return self._table.invert(preds.double().clamp(bottom + margin, top - margin))
-
-
-def _checked_sigma(noise_sigma: Tensor | float) -> float:
-    sigma = torch.as_tensor(noise_sigma, dtype=torch.float64)
-    if sigma.numel() != 1:
-        raise ValueError(f"expected noise_sigma with one element, got shape {tuple(sigma.shape)}")
-    if not (sigma > 0 and torch.isfinite(sigma)):
-        raise ValueError(f"expected a positive noise_sigma in label units, got {noise_sigma}")
-    return float(sigma)
 
 
 def _reachable(prior: GaussianMixture) -> tuple[float, float]:

@@ -5,9 +5,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from depthbal.losses.base import RegressionLoss
-from depthbal.losses.double_buffers import DoubleBuffers
-from depthbal.losses.focal_r import ErrorKind
+from depthbal.losses.base import RegressionLoss, require_one_of
+from depthbal.losses.baselines import ErrorKind
+from depthbal.losses.buffers import DoubleBuffers
 from depthbal.losses.label_weights import Smoothing, Weighting, label_weights, weight_per_label
 from depthbal.losses.reduction import Reduction
 from depthbal.priors import GaussianMixture, Histogram
@@ -32,8 +32,8 @@ class ReweightedLoss(RegressionLoss):
         smoothing: Kernel of LDS: ``"gaussian"``, ``"triangular"``, ``"laplace"``; None for none.
         kernel_size: Bins under the kernel, odd.
         kernel_sigma: Width of the kernel in bins.
-        reduction: ``"mean"``, ``"sum"`` or ``"none"``.
-        label_range: Ends (lo, hi) of the label range, used only to clamp predictions.
+        reduction: See ``RegressionLoss``.
+        label_range: See ``RegressionLoss``.
 
     Labels beyond the histogram count as its end bins; bins without training labels weigh as much as
     the rarest one with labels.
@@ -59,9 +59,8 @@ class ReweightedLoss(RegressionLoss):
         reduction: Reduction = "mean",
         label_range: tuple[float, float] | None = None,
     ) -> None:
-        super().__init__(label_range=label_range, reduction=reduction)
-        if error not in ("squared", "absolute"):
-            raise ValueError(f"expected error squared or absolute, got {error!r}")
+        super().__init__(reduction=reduction, label_range=label_range)
+        require_one_of("error", error, ("squared", "absolute"))
         self.error = error
         self._weights_of = partial(
             label_weights,
@@ -71,14 +70,9 @@ class ReweightedLoss(RegressionLoss):
             kernel_size=kernel_size,
             kernel_sigma=kernel_sigma,
         )
+        self.init_args |= {"error": error, **self._weights_of.keywords}
         # Wrong arguments are reported now and not when the histogram comes.
         self._weights_of(Histogram([0.0, 1.0], [1.0]))
-        self.init_args = {
-            "error": error,
-            **self._weights_of.keywords,
-            "reduction": reduction,
-            "label_range": label_range,
-        }
         self._prior = DoubleBuffers("edges", "counts", "weights")
         if prior is not None:
             self.set_prior(Histogram.load(prior) if isinstance(prior, str) else prior)
@@ -106,12 +100,8 @@ class ReweightedLoss(RegressionLoss):
             raise ValueError(
                 f"expected a Histogram to weight its bins, got a {type(prior).__name__}"
             )
-        arrays = {
-            "edges": prior.edges,
-            "counts": prior.counts,
-            "weights": self._weights_of(prior),
-        }
-        self._prior.set(**{name: torch.from_numpy(array) for name, array in arrays.items()})
+        arrays = (prior.edges, prior.counts, self._weights_of(prior))
+        self._prior.set(*(torch.from_numpy(array) for array in arrays))
 
     def elementwise(self, preds: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
         """Return the weighted error of every entry."""

@@ -4,14 +4,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from depthbal.models.official import load_official_checkpoint
-    from depthbal.models.resnet_mff import ResNetMFF
+    from depthbal.models.resnet_mff import ResNetMFF, load_official_checkpoint
     from depthbal.models.smp import SmpDepth
 
 _HOMES = {
     "ResNetMFF": "resnet_mff",
     "SmpDepth": "smp",
-    "load_official_checkpoint": "official",
+    "load_official_checkpoint": "resnet_mff",
 }
 __all__ = [
     "ResNetMFF",

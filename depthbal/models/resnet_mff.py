@@ -1,14 +1,20 @@
 """The network of the published NYUD2-DIR results: ResNet-50 with multi-scale feature fusion."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torchvision.models import ResNet50_Weights, resnet50
 
-from depthbal.models.downloads import torchvision_state_dict
-from depthbal.models.up_projection import UpProjection
-from depthbal.models.weights import is_weight_file, load_encoder_file, load_exactly
+from depthbal.models.folding import Form, InterpolationMatrices, enlarged_convs
+from depthbal.models.official import read_official_checkpoint
+from depthbal.models.weights import (
+    is_weight_file,
+    load_encoder_file,
+    load_exactly,
+    torchvision_weights,
+)
 
 PUBLISHED_SUFFIX = ".pth.tar"
 Features = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -40,6 +46,38 @@ class ResNetEncoder(nn.Module):
         second = self.layer2(first)
         third = self.layer3(second)
         return first, second, third, self.layer4(third)
+
+
+class UpProjection(nn.Module):
+    """Upsample bilinearly and project: `relu(bn1_2(conv1_2(relu(bn1(conv1(u))))) + bn2(conv2(u)))`.
+
+    `u` is the input at the wanted size (bilinear, align_corners=False); `conv1` and `conv2` are
+    5x5, `conv1_2` is 3x3, none has a bias. Parameter names are those of the published network.
+    The 5x5 convolutions of `u` are computed without `u` where that costs less, unless `folded` is
+    False (see `enlarged_convs`); values and gradients are the same but for rounding.
+
+    Source: Laina et al., "Deeper Depth Prediction with Fully Convolutional Residual Networks",
+    3DV 2016; in this form in Hu et al., WACV 2019.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, folded: bool = True) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 5, padding=2, bias=False)
+        self.bn1 = nn.BatchNorm2d(out_channels)
+        self.conv1_2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
+        self.bn1_2 = nn.BatchNorm2d(out_channels)
+        self.conv2 = nn.Conv2d(in_channels, out_channels, 5, padding=2, bias=False)
+        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.folded = folded
+        self._matrices = InterpolationMatrices(taps=5)
+
+    def forward(self, features: Tensor, size: tuple[int, int]) -> Tensor:
+        """Return the projection (B, out_channels, H, W) of (B, in_channels, h, w), size (H, W)."""
+        weights = (self.conv1.weight, self.conv2.weight)
+        form: Form | None = None if self.folded else "plain"
+        first, second = enlarged_convs(features, weights, size, self._matrices, form)
+        projected = self.bn1_2(self.conv1_2(torch.relu(self.bn1(first))))
+        return torch.relu(projected + self.bn2(second))
 
 
 class UpProjectionDecoder(nn.Module):
@@ -145,26 +183,22 @@ class ResNetMFF(nn.Module):
         self.D = UpProjectionDecoder(folded)
         self.MFF = FeatureFusion(folded)
         self.R = Refinement()
-        self._trained = False
-        if weights is not None and weights.lower().endswith(PUBLISHED_SUFFIX):
-            self._load_published(weights)
-        elif weights is not None:
-            self._load_encoder(weights)
-
-    def _load_published(self, path: str) -> None:
-        from depthbal.models import official  # which builds this class
-
-        state = official.official_state_dict(official.read_official_checkpoint(path), path)
-        load_exactly(self, state, f"{path} into the published network (ResNetMFF)")
-        self._trained = True
-
-    def _load_encoder(self, weights: str) -> None:
-        if is_weight_file(weights):
-            load_encoder_file(self.E, weights)
+        self._trained = weights is not None and weights.lower().endswith(PUBLISHED_SUFFIX)
+        if weights is None:
             return
-        name = "IMAGENET1K_V1" if weights == "imagenet" else weights
-        state = torchvision_state_dict(ResNet50_Weights, name)
-        self.E.load_state_dict({k: v for k, v in state.items() if not k.startswith("fc.")})
+        if self._trained:
+            self.load_published(weights, read_official_checkpoint(weights))
+        elif is_weight_file(weights):
+            load_encoder_file(self.E, weights)
+        else:
+            name = "IMAGENET1K_V1" if weights == "imagenet" else weights
+            state = torchvision_weights(ResNet50_Weights, name)
+            self.E.load_state_dict({k: v for k, v in state.items() if not k.startswith("fc.")})
+
+    def load_published(self, path: str | Path, content: dict[str, Any]) -> None:
+        """Take the weights of a published checkpoint, as `read_official_checkpoint` returns it."""
+        what = f"{path} into the published ResNet-50 network (ResNetMFF)"
+        load_exactly(self, content["state_dict"], what)
 
     def initialise_bias(self, depth_m: float) -> None:
         """Let an untrained network predict about `depth_m` metres; a trained one stays as it is."""
@@ -180,3 +214,38 @@ class ResNetMFF(nn.Module):
         decoded = self.D(features, size)
         fused = self.MFF(features, size)
         return self.R(torch.cat((decoded, fused), dim=1))  # type: ignore[no-any-return]
+
+
+def load_official_checkpoint(path: str | Path) -> ResNetMFF:
+    """Return the network of a published NYUD2-DIR checkpoint (.pth.tar), in evaluation mode.
+
+    Every weight is accounted for. Names may carry DataParallel's `module.`; the `R.FDS.` buffers
+    of models trained with feature distribution smoothing are left out. The file is read without
+    running code from it.
+
+    Source: checkpoints of Yang et al., ICML 2021, and Ren et al., CVPR 2022.
+
+    Args:
+        path: the file.
+
+    Shape:
+        of the network: (B, 3, 228, 304), normalised -> metres (B, 1, 114, 152), read raw
+
+    Raises:
+        ConfigError: there is no such file.
+        CheckpointError: it is damaged, asks for code, or is another network's (lists what is
+            missing, unexpected or of another shape).
+
+    Example:
+        >>> import tempfile, torch
+        >>> from depthbal.models import ResNetMFF, load_official_checkpoint
+        >>> weights = {f"module.{k}": v for k, v in ResNetMFF().state_dict().items()}
+        >>> file = tempfile.NamedTemporaryFile(suffix=".pth.tar")
+        >>> torch.save({"epoch": 9, "state_dict": weights}, file.name)
+        >>> model = load_official_checkpoint(file.name)
+        >>> torch.equal(model.R.conv2.bias, weights["module.R.conv2.bias"])
+        True
+    """
+    model = ResNetMFF()
+    model.load_published(path, read_official_checkpoint(path))
+    return model.eval()

@@ -11,8 +11,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from depthbal.errors import ConfigError
-from depthbal.models.downloads import downloading, hub_source, timm_source, unknown_name
-from depthbal.models.weights import is_weight_file, load_encoder_file
+from depthbal.models.weights import (
+    downloading,
+    is_weight_file,
+    load_encoder_file,
+    timm_name,
+    unknown_name,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +38,8 @@ class SmpDepth(nn.Module):
         arch: one of smp's architectures: `"unet"`, `"fpn"`, `"deeplabv3plus"`, ...
         encoder: one of smp's encoders, or `"tu-NAME"` for one of timm's.
         weights: of the encoder: None (random), a name smp knows for it (such as `"imagenet"`; for
-            `tu-` encoders that is the name of timm's default), or the path of a state dict (.pth,
-            .pt, .safetensors) as torchvision or smp save it.
+            `tu-` encoders that is timm's default, and any of its tags), or the path of a state
+            dict (.pth, .pt, .safetensors) as torchvision or smp save it.
         output_scale: output size over input size, in (0, 1].
         arch_args: further arguments of the smp architecture, such as `decoder_channels`.
 
@@ -114,18 +119,20 @@ def build_network(arch: str, encoder: str, weights: str | None, arch_args: dict[
     architectures = sorted(smp.MODEL_ARCHITECTURES_MAPPING)
     if arch.lower() not in architectures:
         raise unknown_name("architecture", arch, architectures)
-    if not _encoder_exists(encoder):
-        known = smp.encoders.get_encoder_names()
-        known += [f"tu-{name}" for name in timm.list_models()] if encoder[:3] == "tu-" else []
-        raise unknown_name("encoder", encoder, known)
+    of_timm = encoder.startswith("tu-")
+    if of_timm and not timm.is_model(encoder.removeprefix("tu-").split(".")[0]):
+        raise unknown_name("encoder", encoder, [f"tu-{name}" for name in timm.list_models()])
+    if not of_timm and encoder not in smp.encoders.encoders:
+        raise unknown_name("encoder", encoder, smp.encoders.get_encoder_names())
     _check_arguments(arch, encoder, arch_args)
     if weights is None or is_weight_file(weights):
         network = _create(arch, encoder, None, arch_args)
         if weights is not None:
             load_encoder_file(network.encoder, weights)
         return network
-    url, cached = _published(encoder, weights)
-    with downloading(weights, url, cached):
+    with downloading(weights):
+        if of_timm:  # smp then expects a switch, the name says which weights
+            return _create(arch, timm_name(encoder, weights), True, arch_args)
         return _create(arch, encoder, weights, arch_args)
 
 
@@ -142,35 +149,21 @@ def _check_arguments(arch: str, encoder: str, arch_args: dict[str, Any]) -> None
             raise unknown_name(f"argument of {arch}", name, known)
 
 
-def _create(arch: str, encoder: str, weights: str | None, arch_args: dict[str, Any]) -> Any:
+def _create(arch: str, encoder: str, weights: str | bool | None, arch_args: dict[str, Any]) -> Any:
     """Call smp, whose complaints about arguments come in several types."""
-    # for timm's encoders smp expects a switch, because their name already says which weights
-    named: str | bool | None = True if weights and encoder.startswith("tu-") else weights
     try:
         return smp.create_model(
-            arch, encoder_name=encoder, encoder_weights=named, in_channels=3, classes=1, **arch_args
+            arch,
+            encoder_name=encoder,
+            encoder_weights=weights,
+            in_channels=3,
+            classes=1,
+            **arch_args,
         )
     except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise ConfigError(
             f"smp cannot build {arch!r} with encoder {encoder!r} and arguments {arch_args}: {error}"
         ) from error
-
-
-def _encoder_exists(encoder: str) -> bool:
-    """Return whether smp, or timm behind it, has this encoder."""
-    if encoder.startswith("tu-"):
-        return bool(timm.is_model(encoder.removeprefix("tu-").split(".")[0]))
-    return encoder in smp.encoders.encoders
-
-
-def _published(encoder: str, weights: str) -> tuple[str, bool]:
-    """Return where the weights of that name are, and whether they are on this machine already."""
-    if encoder.startswith("tu-"):
-        return timm_source(encoder.removeprefix("tu-"), weights)
-    settings = smp.encoders.encoders[encoder]["pretrained_settings"]
-    if weights not in settings:
-        raise unknown_name(f"weights for {encoder}", weights, list(settings))
-    return hub_source(settings[weights]["repo_id"], settings[weights]["revision"])
 
 
 def _required_multiple(network: Any) -> int:

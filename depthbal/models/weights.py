@@ -1,11 +1,14 @@
-"""Parameters from a local file into a network, with every key accounted for."""
+"""Parameters from a local file, or by a published name, into a network; every key accounted for."""
 
 import logging
 import pickle
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -20,51 +23,118 @@ HEADS = ("fc", "_fc", "classifier", "head", "last_linear", "decoder", "segmentat
 """First names of the parameters an encoder does not have; a whole network's file may hold them."""
 
 
+CORES = ("core", "_core")  # of NumPy 1 and 2
+NUMPY_NUMBERS: list[Any] = [
+    np.dtype,
+    *{type(np.dtype(code)) for code in np.typecodes["AllInteger"] + "?efd"},
+    *((np.float64().__reduce__()[0], f"numpy.{core}.multiarray.scalar") for core in CORES),
+]
+"""What PyTorch may make while it reads a file besides tensors and plain values: NumPy's numbers,
+which training codes leave beside the weights."""
+
+
+# ---- published names ----
+
+
+def unknown_name(kind: str, name: str, known: Sequence[str]) -> ConfigError:
+    """Return the error for a misspelt name, with the nearest known ones.
+
+    Example:
+        >>> print(unknown_name("encoder", "resnet51", ["resnet50", "vgg16"]))
+        no encoder 'resnet51'; did you mean resnet50?
+    """
+    near = get_close_matches(name, known, n=5, cutoff=0.5)
+    if near:
+        return ConfigError(f"no {kind} {name!r}; did you mean {', '.join(near)}?")
+    return ConfigError(f"no {kind} {name!r}; known: {first_few(list(known), 20)}")
+
+
+@contextmanager
+def downloading(weights: str) -> Iterator[None]:
+    """Name the two other ways where a library cannot get the weights of a name."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except Exception as error:  # of whichever library: no network, no such name, no space
+        raise ConfigError(
+            f"weights {weights!r} cannot be had ({_reason(error)}); give the path of an encoder "
+            "state dict (.pth, .pt, .safetensors) as weights, or weights=None to start from random "
+            "ones"
+        ) from error
+
+
+def torchvision_weights(published: Any, name: str) -> dict[str, Tensor]:
+    """Return the parameters that torchvision publishes, such as of `ResNet50_Weights`, by name."""
+    if name not in published.__members__:
+        raise unknown_name("weights", name, list(published.__members__))
+    with downloading(name):
+        return dict(published[name].get_state_dict(progress=True, check_hash=True))
+
+
+def timm_name(network: str, weights: str) -> str:
+    """Return the name under which timm knows a network with weights, "imagenet" being its default.
+
+    Example:
+        >>> timm_name("resnet18", "imagenet"), timm_name("resnet18", "a1_in1k")
+        ('resnet18', 'resnet18.a1_in1k')
+    """
+    return network if weights == "imagenet" else f"{network.partition('.')[0]}.{weights}"
+
+
+# ---- files ----
+
+
 def is_weight_file(weights: str) -> bool:
     """Return whether `weights` means a path rather than the name of published weights.
 
     Example:
-        >>> from depthbal.models.weights import is_weight_file
         >>> is_weight_file("encoder.pth"), is_weight_file("imagenet")
         (True, False)
     """
     return weights.lower().endswith(SUFFIXES) or Path(weights).is_file()
 
 
-def read_state_dict(path: str | Path) -> dict[str, Tensor]:
-    """Read the parameters in a .pth, .pt or .safetensors file, running no code from it.
-
-    Args:
-        path: the file; parameters may lie under `state_dict`, `model_state_dict` or `model`.
+def read_weight_file(path: str | Path) -> Any:
+    """Return what a .pth, .pt or .safetensors file holds: tensors, plain values, NumPy's numbers.
 
     Raises:
         ConfigError: there is no such file.
-        CheckpointError: it is truncated, needs code to open, or holds no parameters.
+        CheckpointError: it is damaged, or would need code to open, of which none is run.
     """
     path = Path(path)
     if not path.is_file():
         raise ConfigError(f"no weight file at {path}; give an existing file, or weights=None")
-    content: Any = None
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
-            content = load_file(path)
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+            return load_file(path)
+        with torch.serialization.safe_globals(NUMPY_NUMBERS):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:  # torch's own text advises to open it all the same
         raise CheckpointError(
-            f"{path} is damaged or holds more than tensors and plain values, which are not opened "
-            "because they can run code; save the encoder's state_dict() alone"
+            f"{path} is damaged, no file of weights, or holds more than tensors and numbers; it is "
+            "not opened, because that could run code; save the state_dict() alone"
         ) from error
     except Exception as error:  # each format reports damage in its own way
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise CheckpointError(f"cannot read weights from {path}: {reason}") from error
-    return _parameters_of(content, path)
+        raise CheckpointError(
+            f"{path} is damaged or no file of weights: {_reason(error)}"
+        ) from error
 
 
-def _parameters_of(content: Any, path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a state dict, unwrapped."""
+def _reason(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def read_state_dict(path: str | Path) -> dict[str, Tensor]:
+    """Read the parameters in a file, under `state_dict`, `model_state_dict` or `model` or plainly.
+
+    Raises:
+        ConfigError: there is no such file.
+        CheckpointError: it cannot be read, or holds no parameters.
+    """
+    content = read_weight_file(path)
     for wrapper in WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
@@ -80,32 +150,15 @@ def _parameters_of(content: Any, path: Path) -> dict[str, Tensor]:
 
 
 def load_encoder_file(encoder: nn.Module, path: str | Path) -> None:
-    """Fill `encoder` from a file whose keys may carry a prefix such as `module.` or `encoder.`.
+    """Fill an encoder from a file whose keys may carry a prefix such as `module.` or `encoder.`.
 
     The prefix is the one under which most names and shapes agree. Every parameter of the encoder
     must be in the file; of the file, only classifier and decoder parameters may be left over, and
-    a log line names them.
-
-    Args:
-        encoder: the network to fill, changed only when everything fits.
-        path: see `read_state_dict`.
+    a log line names them. The encoder is changed only when everything fits.
 
     Raises:
         ConfigError: there is no such file.
         CheckpointError: it cannot be read, or belongs to another network (lists the differences).
-
-    Example:
-        >>> import tempfile, torch
-        >>> from pathlib import Path
-        >>> from torch import nn
-        >>> from depthbal.models.weights import load_encoder_file
-        >>> encoder = nn.Linear(2, 1)
-        >>> state = {"module.weight": torch.ones(1, 2), "module.bias": torch.zeros(1)}
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     torch.save(state, Path(folder) / "encoder.pth")
-        ...     load_encoder_file(encoder, Path(folder) / "encoder.pth")
-        >>> encoder.weight.tolist()
-        [[1.0, 1.0]]
     """
     found = read_state_dict(path)
     wanted = encoder.state_dict()
@@ -160,19 +213,12 @@ def load_exactly(module: nn.Module, state: Mapping[str, Tensor], what: str) -> N
     """Load `state` into `module`, which stays as it was unless all names and shapes agree.
 
     Batch-norm step counters (`num_batches_tracked`) may be absent, as in files from before they
-    existed.
-
-    Args:
-        module: the network to fill.
-        state: parameters and buffers by name.
-        what: the two ends, for the message, such as `"last.ckpt into SmpDepth"`.
+    existed. `what` names the two ends for the message, such as "last.ckpt into SmpDepth".
 
     Raises:
         CheckpointError: lists the first missing, unexpected and differently shaped ones.
 
     Example:
-        >>> from torch import nn
-        >>> from depthbal.models.weights import load_exactly
         >>> load_exactly(nn.Linear(2, 1), {"weight": nn.Linear(2, 1).weight}, "a file into Linear")
         Traceback (most recent call last):
         ...
@@ -204,7 +250,6 @@ def first_few(names: list[str], limit: int = 5) -> str:
     """Return up to `limit` names in one line, and how many more there are.
 
     Example:
-        >>> from depthbal.models.weights import first_few
         >>> first_few(["a", "b", "c"], limit=2)
         'a, b and 1 more'
     """

@@ -6,22 +6,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, Self
 
-from depthbal.files import replacing
-
-
-def write_json(path: str | os.PathLike[str], content: Any) -> None:
-    """Write ``content`` as JSON through a temporary file, so that a killed run leaves no half file.
-
-    Args:
-        path: Target file; missing folders are made.
-        content: Anything JSON can hold; NaN and infinity are refused.
-
-    Raises:
-        ValueError: ``content`` holds NaN or infinity.
-    """
-    text = json.dumps(content, indent=1, allow_nan=False)
-    with replacing(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+from depthbal.io import write_json
 
 
 class Stored(ABC):
@@ -51,32 +36,25 @@ class Stored(ABC):
         Raises:
             ValueError: There is no such file, or it holds something else.
         """
-        content = _read_kind(path, cls.__name__)
+        kind = cls.__name__
+        content = _read(path, kind)
+        if content.get("kind") != kind:
+            found = content.get("kind")
+            raise ValueError(
+                f"expected a {kind} in {path}, found {found!r}; write it with {kind}.save"
+            )
         try:
             return cls.from_dict(content)
         except KeyError as error:
-            raise ValueError(f"the {cls.__name__} in {path} lacks {error}") from error
+            raise ValueError(f"the {kind} in {path} lacks {error}") from error
         except (TypeError, ValueError) as error:
-            raise ValueError(f"the {cls.__name__} in {path} is not valid: {error}") from error
+            raise ValueError(f"the {kind} in {path} is not valid: {error}") from error
 
 
 def kind_of(path: str | os.PathLike[str]) -> str | None:
-    """Return what a JSON file says it is, None where it does not.
-
-    Raises:
-        ValueError: There is no such file, or it is no JSON.
-    """
+    """Return what a JSON file says it is, None where it does not; a ValueError without one."""
     kind = _read(path, "prior").get("kind")
     return kind if isinstance(kind, str) else None
-
-
-def _read_kind(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
-    """Read a JSON object that says ``"kind": kind``."""
-    content = _read(path, kind)
-    found = content.get("kind")
-    if found != kind:
-        raise ValueError(f"expected a {kind} in {path}, found {found!r}; write it with {kind}.save")
-    return content
 
 
 def _read(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:

@@ -1,45 +1,78 @@
-"""Fitting Gaussian mixtures to histograms and samples."""
+"""Fitting Gaussian mixtures to histograms, by weighted EM, and to samples."""
 
 import logging
-from typing import Literal, get_args
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.special import log_ndtr
 
-from depthbal.priors.binned_em import ScalarMixture, fit_bins
 from depthbal.priors.histogram import Histogram
-from depthbal.priors.refinement import Evidence, FitReport, refine
 
 logger = logging.getLogger(__name__)
 
-LARGEST_ERROR = 0.05  # of the log-evidence; a fit that misses it is refined, then reported
+LARGEST_ERROR = 0.05  # of the log-evidence; a fit that misses it is reported
+CELLS_PER_COMPONENT = 32
+MAX_STEPS = 500
+TOLERANCE = 1e-7  # of the mean log-likelihood per label
+TEMPER = 0.15  # of the densities that share out the first components: tails get theirs
+UNDERFLOW = 1e-30  # share of every cell that a component keeps, so that none ends without mass
 
 CovarianceType = Literal["full", "diag"]
 FloatArray = npt.NDArray[np.float64]
+ScalarMixture = tuple[FloatArray, FloatArray, FloatArray]  # weights, means, variances: (K,) each
+
+
+@dataclass(frozen=True)
+class FitReport:
+    """How well a mixture stands for the histogram that it was fitted to.
+
+    Attributes:
+        noise_sigma: Noise scale of the evidences that are compared, label units.
+        largest_error: Largest |log E_mixture - log E_histogram| for predictions between the
+            smallest and the largest label.
+        at: The prediction where it lies, label units.
+    """
+
+    noise_sigma: float
+    largest_error: float
+    at: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-able description."""
+        return asdict(self)
 
 
 def fit_histogram(
     histogram: Histogram, n_components: int, floor: float | None, noise_sigma: float
 ) -> tuple[ScalarMixture, FitReport]:
-    """Return a mixture whose evidence follows the histogram's, and how closely it does.
+    """Return the mixture of largest likelihood, means increasing, and how close its evidence is.
 
-    Raises:
-        ValueError: No mass, or a noise scale or floor that is not positive.
+    Expectation maximisation (Dempster, Laird and Rubin, 1977) with weighted data: a cell of mass
+    g, centre x and width h contributes g (x - mu_k)^2 + g h^2 / 12 to the spread of component k.
+    It needs no samples and no random start: the components begin at quantiles of the tempered
+    histogram, so that the tail, which has little mass but half of the label range, gets some.
     """
     histogram.require_mass()
     if not (noise_sigma > 0 and np.isfinite(noise_sigma)):
         raise ValueError(f"expected a positive, finite noise_sigma, got {noise_sigma}")
     if floor is None:
         floor = float(histogram.widths[histogram.counts > 0].min()) ** 2 / 12
-    mixture = fit_bins(histogram, n_components, _positive(floor))
-    evidence = Evidence.of(histogram, noise_sigma)
-    report = evidence.report(mixture, refined=False)
-    if report.largest_error > LARGEST_ERROR:
-        refined = refine(mixture, evidence, floor)
-        if refined is not mixture:
-            mixture, report = refined, evidence.report(refined, refined=True)
+    cells = _cells(histogram, CELLS_PER_COMPONENT * n_components)
+    mixture = _start(histogram, n_components, _positive(floor))
+    previous = -np.inf
+    for _ in range(MAX_STEPS):
+        mixture, likelihood = _step(mixture, *cells, floor)
+        if likelihood - previous < TOLERANCE:
+            break
+        previous = likelihood
+    weights, means, variances = mixture
+    order = np.argsort(means)
+    mixture = weights[order] / weights.sum(), means[order], variances[order]
+    report = _compare(mixture, histogram, noise_sigma)
     if report.largest_error > LARGEST_ERROR:
         logger.warning(
             "a mixture of %d components misses the log-evidence of its histogram by up to %.2g "
@@ -50,6 +83,78 @@ def fit_histogram(
     return mixture, report
 
 
+def _cells(histogram: Histogram, at_least: int) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Cut the occupied bins into equal cells: their mass, centres and variance inside, (N,)."""
+    occupied = histogram.counts > 0
+    pieces = -(-at_least // int(occupied.sum()))
+    width = histogram.widths[occupied, None] / pieces
+    centers = histogram.edges[:-1][occupied, None] + width * (np.arange(pieces) + 0.5)
+    mass = histogram.counts[occupied, None] / histogram.total / pieces
+    return (
+        np.broadcast_to(mass, centers.shape).ravel(),
+        centers.ravel(),
+        np.broadcast_to(width**2 / 12, centers.shape).ravel(),
+    )
+
+
+def _start(histogram: Histogram, n_components: int, floor: float) -> ScalarMixture:
+    """Cut the label range into slabs of equal tempered mass, one component each."""
+    density = histogram.counts / histogram.widths
+    tempered = np.where(density > 0, (density / density.max()) ** TEMPER, 0.0)
+    shares = Histogram(histogram.edges, tempered * histogram.widths)
+    slabs = shares.quantiles(np.arange(n_components + 1) / n_components)
+    below = np.concatenate([[0.0], np.cumsum(histogram.counts) / histogram.total])
+    weights = np.diff(np.interp(slabs, histogram.edges, below)) + UNDERFLOW
+    return weights, (slabs[1:] + slabs[:-1]) / 2, np.maximum(np.diff(slabs) ** 2 / 12, floor)
+
+
+def _step(
+    mixture: ScalarMixture, mass: FloatArray, centers: FloatArray, blur: FloatArray, floor: float
+) -> tuple[ScalarMixture, float]:
+    """Return the mixture after one step of EM, and the log-likelihood before it."""
+    weights, means, variances = mixture
+    squared = (centers[:, None] - means) ** 2 + blur[:, None]
+    log_joint = np.log(weights / np.sqrt(2 * np.pi * variances)) - squared / (2 * variances)
+    largest = log_joint.max(axis=1, keepdims=True)
+    joint = np.exp(log_joint - largest)
+    density = joint.sum(axis=1, keepdims=True)
+    likelihood = float(mass @ (largest + np.log(density))[:, 0])
+    shares = (joint / density + UNDERFLOW) * mass[:, None]
+    weights = shares.sum(axis=0)
+    means = centers @ shares / weights
+    squared = (centers[:, None] - means) ** 2 + blur[:, None]
+    variances = np.maximum((squared * shares).sum(axis=0) / weights, floor)
+    return (weights, means, variances), likelihood
+
+
+def _compare(mixture: ScalarMixture, histogram: Histogram, noise_sigma: float) -> FitReport:
+    """Compare log E with that of labels spread evenly within their bins.
+
+    log E(p) = log sum_b q_b [Phi((r_b - p) / sigma) - Phi((l_b - p) / sigma)]
+    """
+    occupied = histogram.counts > 0
+    left, right = (
+        torch.from_numpy(side[occupied]) for side in (histogram.edges[:-1], histogram.edges[1:])
+    )
+    low, high = float(left[0]), float(right[-1])
+    points = int(np.clip(8 * (high - low) / noise_sigma, 256, 2048))  # 8 per sigma
+    places = torch.linspace(low, high, points, dtype=torch.float64)[:, None]
+    below, above = (left - places) / noise_sigma, (right - places) / noise_sigma
+    # Phi is flat far above 0: there the same difference is taken in the lower tail.
+    flip = below > 0
+    lower, upper = torch.where(flip, -above, below), torch.where(flip, -below, above)
+    log_upper = log_ndtr(upper)
+    log_mass = log_upper + torch.log(-torch.expm1(log_ndtr(lower) - log_upper))
+    density = torch.from_numpy(histogram.densities[occupied])
+    expected = torch.logsumexp(density.log() + log_mass, dim=1)
+    weights, means, variances = (torch.from_numpy(part) for part in mixture)
+    blurred = variances + noise_sigma**2
+    log_normal = -0.5 * ((places - means) ** 2 / blurred + (2 * np.pi * blurred).log())
+    errors = torch.logsumexp(weights.log() + log_normal, dim=1) - expected
+    worst = int(errors.abs().argmax())
+    return FitReport(noise_sigma, float(errors[worst].abs()), float(places[worst]))
+
+
 def fit_samples(
     data: npt.ArrayLike | Tensor,
     n_components: int,
@@ -57,12 +162,7 @@ def fit_samples(
     floor: float | None,
     seed: int,
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return weights, means and (co)variances, no variance along any axis below the floor.
-
-    Raises:
-        ValueError: Samples that are neither (N,) nor (N, D) or not finite, fewer distinct samples
-            than components, or a floor that is not positive.
-    """
+    """Return weights, means and (co)variances, no variance along any axis below the floor."""
     from sklearn.mixture import GaussianMixture as Estimator
 
     if covariance_type not in get_args(CovarianceType):
@@ -87,7 +187,7 @@ def fit_samples(
     estimator.fit(centred)
     order = np.argsort(estimator.means_[:, 0])
     weights, means = estimator.weights_[order], estimator.means_[order]
-    covariances = raise_to_floor(estimator.covariances_[order], floor)
+    covariances = _raised(estimator.covariances_[order], floor)
     if samples.ndim == 1:
         return weights, means[:, 0] + offset, covariances[:, 0]
     return weights, means + offset, covariances
@@ -120,7 +220,7 @@ def _positive(floor: float) -> float:
     return floor
 
 
-def raise_to_floor(covariances: FloatArray, floor: float) -> FloatArray:
+def _raised(covariances: FloatArray, floor: float) -> FloatArray:
     """Raise variances (K, D), or the eigenvalues of covariances (K, D, D), to the floor."""
     if covariances.ndim == 2:
         return np.maximum(covariances, floor)

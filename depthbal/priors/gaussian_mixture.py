@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from depthbal.priors.files import Stored
-from depthbal.priors.fitting import CovarianceType, fit_histogram, fit_samples
+from depthbal.priors.fitting import CovarianceType, FitReport, fit_histogram, fit_samples
 from depthbal.priors.histogram import Histogram
-from depthbal.priors.refinement import FitReport
 from depthbal.priors.relative import require_tau
 
 
@@ -107,9 +106,7 @@ class GaussianMixture(Stored):
 
             max |log E_mixture(p) - log E_histogram(p)|,  p between the extreme labels
 
-        Above 0.05 the mixture is refined for this noise scale, with a mean error over the labels
-        of at most 0.05 (or that of the fit before); the result stands in ``fit_report``, and one
-        that still misses 0.05 is logged as a warning.
+        It stands in ``fit_report``, and one above 0.05 is logged as a warning: BNI is exact there.
 
         Args:
             data: A Histogram, scalar samples (N,) or vectors (N, D).
@@ -242,7 +239,8 @@ class GaussianMixture(Stored):
         """Return the mixture that ``to_dict`` described."""
         mixture = cls(content["weights"], content["means"], content["variances"])
         if content.get("fit_report") is not None:
-            mixture.fit_report = FitReport(**content["fit_report"])
+            names = ("noise_sigma", "largest_error", "at")  # older files hold more
+            mixture.fit_report = FitReport(*(content["fit_report"][name] for name in names))
         return mixture
 
 

@@ -133,11 +133,7 @@ class Histogram(Stored):
         )
 
     def merge(self, other: "Histogram") -> Self:
-        """Add the counts of a histogram with the same edges.
-
-        Raises:
-            ValueError: The edges differ.
-        """
+        """Add the counts of a histogram with the same edges; others are a ValueError."""
         close = 1e-6 * float(self.widths.min())
         if self.edges.shape != other.edges.shape or not np.allclose(
             self.edges, other.edges, rtol=0, atol=close
@@ -158,11 +154,7 @@ class Histogram(Stored):
 
     @property
     def densities(self) -> FloatArray:
-        """Share of the mass per label unit in every bin, shape (B,).
-
-        Raises:
-            ValueError: The histogram is empty.
-        """
+        """Share of the mass per label unit in every bin, shape (B,)."""
         self.require_mass()
         return np.asarray(self.counts / self.total / self.widths)
 
@@ -173,11 +165,7 @@ class Histogram(Stored):
 
     @property
     def mean(self) -> float:
-        """Mean label, from the bin centres.
-
-        Raises:
-            ValueError: The histogram is empty.
-        """
+        """Mean label, from the bin centres."""
         self.require_mass()
         return float(self.counts @ self.centers / self.total)
 
@@ -256,7 +244,15 @@ class Histogram(Stored):
         if isinstance(target, str) and target in WORLDS:
             world = cast(World, target)
         else:
-            chosen = target if isinstance(target, Histogram) else _load_target(target)
+            chosen = target
+            if not isinstance(chosen, Histogram):
+                try:
+                    chosen = Histogram.load(chosen)
+                except ValueError as error:
+                    names = ", ".join(f'"{name}"' for name in WORLDS)
+                    raise ValueError(
+                        f"expected target {names}, a Histogram or its file, got {target!r}: {error}"
+                    ) from error
             chosen.require_mass()
             world = chosen.edges, chosen.counts
         mass = relative_mass(self.edges, self.counts, world, tau)
@@ -281,17 +277,6 @@ def _as_float64(values: npt.ArrayLike | torch.Tensor) -> FloatArray:
     if isinstance(values, torch.Tensor):
         values = values.detach().to("cpu", torch.float64).numpy()
     return np.asarray(values, dtype=np.float64)
-
-
-def _load_target(path: str | os.PathLike[str]) -> Histogram:
-    """Read the histogram of a target world."""
-    try:
-        return Histogram.load(path)
-    except ValueError as error:
-        names = ", ".join(f'"{name}"' for name in WORLDS)
-        raise ValueError(
-            f"expected target {names}, a Histogram or its file, got {str(path)!r}: {error}"
-        ) from error
 
 
 def _spread_below(values: FloatArray, edges: FloatArray, quantum: float) -> FloatArray:

@@ -21,14 +21,7 @@ def relative_mass(
 ) -> FloatArray:
     """Return the mass of (p_train / p_target)^tau in every bin, p_train constant within bins.
 
-    Args:
-        edges: Bin edges, shape (B + 1,).
-        counts: Training mass per bin, shape (B,).
-        target: A named world, or the edges (C + 1,) and counts (C,) of a histogram.
-        tau: Exponent in [0, 1].
-
-    Raises:
-        ValueError: A ratio that is zero, negative or infinite, or tau outside [0, 1].
+    The target is a named world, or the edges and counts of a histogram.
     """
     require_tau(tau)
     occupied = counts > 0

@@ -1,50 +1,116 @@
-"""All methods against each other on the same test images."""
+"""All methods against each other on the same test images, with intervals over scenes and seeds."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from depthbal.errors import ConfigError
 from depthbal.evaluation import GROUPS, metrics_of
-from depthbal.reports.comparison import (
-    BinDifferences,
-    Comparison,
-    Difference,
-    Method,
-    Pair,
-    Statistic,
-)
-from depthbal.reports.intervals import LEVEL, percentile_interval, simultaneous_band
-from depthbal.reports.methods import methods_of
+from depthbal.reports.binning import Binning, binnings, metric_values
 from depthbal.reports.protocols import comparable
-from depthbal.reports.rebinning import Binning, binnings
-from depthbal.reports.resampled_numbers import BinKey, GroupKey, Numbers, Plan, method_numbers
-from depthbal.reports.resampling import MIN_UNITS, Units, units_of
-from depthbal.reports.results import RunResult
-from depthbal.reports.sentences import pair_sentence, resampling_notes
-from depthbal.reports.tradeoff import tradeoff_points
+from depthbal.reports.resampling import (
+    MIN_UNITS,
+    Units,
+    percentile_interval,
+    resampled_sums,
+    seed_weights,
+    simultaneous_band,
+    units_of,
+)
+from depthbal.reports.results import FloatArray, Method, Result, methods_of
 
-BoolArray = npt.NDArray[np.bool_]
+Statistic = Literal["bins", "pooled"]
+"""How a group's number is averaged.
 
+"bins": mean over the non-empty bins, all pixels: no draw of a mask is in it.
+"pooled": the numbers of metrics.json: over the balanced mask's pixels, or over all samples where
+there is no mask, or the mean over images where the protocol says so.
+"""
+STATISTICS: tuple[Statistic, ...] = ("bins", "pooled")
 RESAMPLES = 2000
 
 
+class Difference(NamedTuple):
+    """A metric of one group of bins, second minus first; None where the group has no pixels.
+
+    The ends low and high of the 95 % interval are None where there is none.
+    """
+
+    first: float | None = None
+    second: float | None = None
+    estimate: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+class Band(NamedTuple):
+    """A metric in every bin (coarse,), second minus first, and a band that holds in all at once.
+
+    NaN for empty bins, and where there is no band (too few images or scenes).
+    """
+
+    estimate: FloatArray
+    low: FloatArray
+    high: FloatArray
+
+
+class Pair(NamedTuple):
+    """A method, by its place in `Comparison.methods`, against the first one.
+
+    ``differences`` by (metric, group, statistic), group "overall", "many", "medium" or "few";
+    ``bands`` by (metric, number of the binning), over all pixels.
+    """
+
+    second: int
+    differences: Mapping[tuple[str, str, Statistic], Difference]
+    bands: Mapping[tuple[str, int], Band]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All methods against each other, on the same images.
+
+    Attributes:
+        results: with the bins of the first.
+        methods: the first is the baseline.
+        metrics: that were compared, the main one first.
+        pairs: of every other method with it.
+        binnings: those of `Pair.bands`.
+        units: what was drawn.
+        resamples, seed: how many, and of which draw.
+        empty: (resamples, bins) where a bin that has pixels was empty and left out.
+        notes: what a reader must know about the protocols, in words.
+    """
+
+    results: Sequence[Result]
+    methods: tuple[Method, ...]
+    metrics: tuple[str, ...]
+    pairs: tuple[Pair, ...]
+    binnings: tuple[Binning, ...]
+    units: Units
+    resamples: int
+    seed: int
+    empty: npt.NDArray[np.bool_]
+    notes: tuple[str, ...]
+
+
 def compare(
-    results: Sequence[RunResult], resamples: int = RESAMPLES, seed: int = 0
+    results: Sequence[Result], resamples: int = RESAMPLES, seed: int = 0
 ) -> Comparison | None:
     """Compare results on the same test images; None for a single one.
 
     Runs that differ in nothing but the seed are one method: the mean of their metrics. The first
-    result's method is the baseline; all methods are compared with all. Two statistics stand side by
+    result's method is the baseline of the others. Two statistics stand side by
     side for every metric and shot: the mean over the non-empty bins of all pixels, in which there
-    is no draw of a mask, and the pooled number of metrics.json, over the balanced mask's pixels (or
-    all samples where there is no mask).
+    is no draw of a mask, and the headline of metrics.json.
 
-    Intervals are percentiles over resamples of the test scenes (then of the images in them), the
-    same resamples for every run, and over seeds where a method has several; see `image_weights` and
-    `seed_weights`. A bin that is empty in a resample is left out of its mean and counted.
+    Intervals are percentiles over resamples of the test scenes, the same resamples for every run,
+    and over seeds where a method has several. A bin that is empty in a resample is left out of its
+    mean and counted.
 
     Args:
         results: from `load_results`.
@@ -54,114 +120,106 @@ def compare(
     Raises:
         ConfigError: fewer than 100 resamples, or results of different protocols.
     """
-    if resamples < 100:
-        raise ConfigError(f"expected at least 100 resamples for intervals, got {resamples}")
-    if seed < 0:
-        raise ConfigError(f"expected a seed of at least 0, got {seed}")
+    if resamples < 100 or seed < 0:
+        raise ConfigError(
+            "expected at least 100 resamples for intervals and a seed of at least 0, got "
+            f"{resamples} and {seed}"
+        )
     if len(results) < 2:
         return None
     alike, notes = comparable(results)
-    methods = methods_of(alike)
-    units = units_of(_scenes(alike), _noun(alike[0]))
-    plan = Plan(compared_metrics(alike), binnings(alike[0]), units, resamples, seed)
-    measured, resampled = [], []
+    first, methods = alike[0], methods_of(alike)
+    columns = zip(*(result.scores.groups for result in alike), strict=True)
+    scenes = [next((group for group in column if group), "") for column in columns]
+    units = units_of(scenes, "images" if first.items == "pixels" else first.items)
+    shown, metrics = binnings(first), compared_metrics(alike)
+    numbers = []
     for method in methods:
-        one, many, counts = method_numbers(method, alike, plan)
-        measured.append(one)
-        resampled.append(many)
-    has_pixels = alike[0].counts.sum(0) > 0
-    empty = np.where(has_pixels, (counts == 0).sum(0), 0)
-    usable = _supported(alike[0], plan.binnings, units)
+        weights = seed_weights(method.seeds, resamples, seed)
+        parts = []
+        for place, run in enumerate(method.runs):
+            sums = resampled_sums(_image_sums(alike[run]), units, resamples, seed)
+            found = _numbers(sums, alike[run], metrics, shown)
+            parts.append([array * weights[:, place, None, None] for array in found])
+        numbers.append([sum(arrays[1:], start=arrays[0]) for arrays in zip(*parts, strict=True)])
+    drawn = sums[0][..., alike[run].scores.terms.index("count")]  # the same for all
+    counts = units.sums(first.counts)
+    usable = [~b.thin & ((counts @ b.members.T > 0).sum(0) >= MIN_UNITS) for b in shown]
     pairs = [
-        _pair(first, second, methods, (measured, resampled), usable, plan, alike)
-        for first, second in itertools.combinations(range(len(methods)), 2)
+        _pair(place, numbers, metrics, usable, units.count) for place in range(1, len(methods))
     ]
-    several = any(len(method.runs) > 1 for method in methods)
+    empty = (drawn[1:] == 0) & (drawn[0] > 0)
     return Comparison(
-        methods=methods,
-        metrics=plan.metrics,
-        pairs=tuple(pairs),
-        binnings=plan.binnings,
-        tradeoff=tradeoff_points(alike, methods),
-        resamples=resamples,
-        seed=seed,
-        level=LEVEL,
-        units=units.text,
-        scenes=units.count,
-        empty=empty,
-        notes=(*notes, *resampling_notes(plan, empty, (counts == 0)[:, has_pixels], several)),
+        alike, methods, metrics, tuple(pairs), shown, units, resamples, seed, empty, notes
     )
 
 
-def compared_metrics(results: Sequence[RunResult]) -> tuple[str, ...]:
+def compared_metrics(results: Sequence[Result]) -> tuple[str, ...]:
     """Return the metrics to compare that all results have, the main one first."""
-    everywhere = [set(metrics_of(result.terms)) for result in results]
-    order = (results[0].main_metric, *metrics_of(results[0].terms))
-    return tuple(
-        name for name in dict.fromkeys(order) if all(name in known for known in everywhere)
-    )
+    known = [metrics_of(result.scores.terms) for result in results]
+    order = dict.fromkeys((results[0].scores.main_metric, *known[0]))
+    return tuple(name for name in order if all(name in names for names in known))
 
 
-def _scenes(results: Sequence[RunResult]) -> list[str]:
-    """Return the scene of every image, from any result that knows it."""
-    columns = zip(*(result.groups for result in results), strict=True)
-    return [next((group for group in column if group), "") for column in columns]
+def _image_sums(result: Result) -> list[FloatArray]:
+    """Return what adds up over images: (images, bins, terms), and the headline's groups.
+
+    These are (images, groups, terms); or, for means over images, (images, groups, metrics + 1) each
+    image's metrics and whether it has the group.
+    """
+    scores = result.scores
+    everywhere = scores.sums("all")
+    headline = everywhere if scores.headline == "all" else scores.sums()
+    grouped = np.einsum("gb,ibt->igt", scores.bins.groups().numpy(), headline)
+    if scores.averaging == "images":
+        known = grouped[..., [scores.terms.index("count")]] > 0
+        values = np.where(known, metric_values(grouped, scores.terms), 0.0)
+        grouped = np.concatenate([values, known], axis=-1)
+    return [everywhere, grouped]
 
 
-def _noun(result: RunResult) -> str:
-    return "images" if (result.counts.sum(1) > 1).any() else "samples"
-
-
-def _supported(result: RunResult, found: Sequence[Binning], units: Units) -> dict[str, BoolArray]:
-    """Return per binning the bins that enough images and enough scenes support."""
-    usable = {}
-    for binning in found:
-        pixels = result.counts @ binning.members.T > 0
-        scenes = np.zeros((units.count, pixels.shape[1]), dtype=bool)
-        np.logical_or.at(scenes, units.of_image, pixels)
-        usable[binning.name] = ~binning.thin & (scenes.sum(0) >= MIN_UNITS)
-    return usable
+def _numbers(
+    sums: Sequence[FloatArray], result: Result, metrics: Sequence[str], shown: Sequence[Binning]
+) -> list[FloatArray]:
+    """Return per statistic (n, groups, metrics), then per binning (n, coarse, metrics)."""
+    everywhere, grouped = sums
+    scores = result.scores
+    fine = metric_values(everywhere, scores.terms)
+    members = scores.bins.groups().numpy()
+    with np.errstate(invalid="ignore"):
+        # a group's mean over the bins that are not empty
+        of_bins = (members @ np.nan_to_num(fine)) / (members @ np.isfinite(fine))
+        if scores.averaging == "images":
+            headline = grouped[..., :-1] / grouped[..., -1:]
+        else:
+            headline = metric_values(grouped, scores.terms)
+    found = [metric_values(binning.members @ everywhere, scores.terms) for binning in shown]
+    wanted = [metrics_of(scores.terms).index(name) for name in metrics]
+    return [array[..., wanted] for array in (of_bins, headline, *found)]
 
 
 def _pair(
-    first: int,
-    second: int,
-    methods: Sequence[Method],
-    numbers: tuple[Sequence[Numbers], Sequence[Numbers]],
-    usable: dict[str, BoolArray],
-    plan: Plan,
-    results: Sequence[RunResult],
-) -> Pair:
-    measured, resampled = ([side[first], side[second]] for side in numbers)
-    statistics: tuple[Statistic, ...] = ("bins", "pooled")
-    keys: list[GroupKey] = list(itertools.product(plan.metrics, GROUPS, statistics))
-    differences = {key: _difference(key, measured, resampled, plan.units.count) for key in keys}
-    bins = {
-        key: _bin_differences(key, measured, resampled, usable[key[1]], plan.units.count)
-        for key in resampled[0].bins
-    }
-    sentence = pair_sentence(methods[first], methods[second], differences, plan, results)
-    return Pair(first, second, differences, bins, sentence)
-
-
-def _difference(
-    key: GroupKey, measured: Sequence[Numbers], resampled: Sequence[Numbers], units: int
-) -> Difference:
-    one, two = (float(side.groups[key][0]) for side in measured)
-    if np.isnan(one) or np.isnan(two):
-        return Difference(None, None, None, None, None)
-    drawn = resampled[1].groups[key] - resampled[0].groups[key]
-    low, high = (percentile_interval(drawn, units) if units >= MIN_UNITS else None) or (None, None)
-    return Difference(one, two, two - one, low, high)
-
-
-def _bin_differences(
-    key: BinKey,
-    measured: Sequence[Numbers],
-    resampled: Sequence[Numbers],
-    usable: BoolArray,
+    place: int,
+    numbers: Sequence[Sequence[FloatArray]],
+    metrics: Sequence[str],
+    usable: Sequence[npt.NDArray[np.bool_]],
     units: int,
-) -> BinDifferences:
-    estimate = measured[1].bins[key][0] - measured[0].bins[key][0]
-    drawn = resampled[1].bins[key] - resampled[0].bins[key]
-    return BinDifferences(estimate, *simultaneous_band(estimate, drawn, usable, units))
+) -> Pair:
+    differences: dict[tuple[str, str, Statistic], Difference] = {}
+    keys = itertools.product(enumerate(metrics), enumerate(GROUPS), enumerate(STATISTICS))
+    for (m, metric), (g, group), (s, statistic) in keys:
+        first, second = (numbers[n][s][:, g, m] for n in (0, place))
+        change = second - first
+        found = Difference()
+        if np.isfinite(change[0]):
+            ends = percentile_interval(change[1:], units) or (None, None)
+            found = Difference(float(first[0]), float(second[0]), float(change[0]), *ends)
+        differences[metric, group, statistic] = found
+    bands = {}
+    for number, supported in enumerate(usable):
+        one, two = (numbers[n][len(STATISTICS) + number] for n in (0, place))
+        for m, metric in enumerate(metrics):
+            apart = two[..., m] - one[..., m]
+            band = simultaneous_band(apart[0], apart[1:], supported, units)
+            bands[metric, number] = Band(apart[0], *band)
+    return Pair(place, differences, bands)

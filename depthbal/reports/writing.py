@@ -1,35 +1,39 @@
-"""The report of runs as files."""
+"""The report of results as files: the html page, and the same numbers as markdown."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
-from depthbal.errors import ConfigError
-from depthbal.files import replacing
+from depthbal.errors import ConfigError, RunFolderError
+from depthbal.io import replacing
 from depthbal.reports.comparing import RESAMPLES, compare
-from depthbal.reports.loading import CheckpointName, load_results
-from depthbal.reports.markdown import markdown
-from depthbal.reports.marks import HTML_MARK, MARKDOWN_MARK, require_replaceable
-from depthbal.reports.protocols import comparable
+from depthbal.reports.provenance import facts
+from depthbal.reports.report import Report
+from depthbal.reports.resampling import LEVEL
+from depthbal.reports.results import load_results
+
+# by these reports are told from files that are not ours
+HTML_MARK = '<meta name="generator" content="depthbal">'
+MARKDOWN_MARK = "<!-- depthbal report -->"
 
 
 def write_report(
-    runs: Sequence[str | Path],
+    folders: Sequence[str | Path],
     out: str | Path,
     *,
-    checkpoint: CheckpointName = "last",
     resamples: int = RESAMPLES,
     seed: int = 0,
     overwrite: bool = False,
 ) -> Path:
-    """Write report.html, and report.md beside it, of one or several runs.
+    """Write report.html, and report.md beside it, of one or several results.
 
-    Evaluations of balancing a run afterwards are reported with it. Several results are compared,
-    the first one is the baseline.
+    Several results are compared, the first one is the baseline.
 
     Args:
-        runs: run folders that were evaluated.
+        folders: run folders that were evaluated, their evaluations RUN/eval/NAME, or folders with
+            the scores.npz of anybody's predictions; see `load_results`.
         out: the html file; the markdown file has the same name with .md.
-        checkpoint: whose evaluation.
         resamples: of the comparison's intervals.
         seed: of the resampling.
         overwrite: whether files that are no reports may be replaced; reports always are.
@@ -38,21 +42,98 @@ def write_report(
         The html file.
 
     Raises:
-        ConfigError: no run, a run twice, runs of different protocols, or a name that is not .html.
-        RunFolderError: a run that is incomplete or damaged, or a file there that is no report.
+        ConfigError: no folder, one twice, results of different protocols, or a name that is not
+            .html.
+        RunFolderError: a folder without scores.npz, or a file there that is no report.
     """
     page = Path(out)
     if page.suffix.lower() not in (".html", ".htm"):
         raise ConfigError(f"expected --out to end with .html, got {page}")
     text = page.with_suffix(".md")
-    require_replaceable(page, HTML_MARK, overwrite)
-    require_replaceable(text, MARKDOWN_MARK, overwrite)
-    results = load_results(runs, checkpoint)
+    for path, mark in ((page, HTML_MARK), (text, MARKDOWN_MARK)):
+        _require_replaceable(path, mark, overwrite)
+    results = load_results(folders)
     comparison = compare(results, resamples, seed)
-    results, _ = comparable(results)
+    report = Report(comparison.results if comparison else results, comparison)
     from depthbal.reports.page import write_page  # fonts, scripts and figures only where wanted
 
-    write_page(results, comparison, page)
+    write_page(report, page)
     with replacing(text) as temporary:
-        temporary.write_text(markdown(results, comparison), encoding="utf-8")
+        temporary.write_text(markdown(report), encoding="utf-8")
     return page
+
+
+def _require_replaceable(path: Path, mark: str, overwrite: bool) -> None:
+    """Check, without touching anything, that a report may be written to ``path``."""
+    if path.is_dir():
+        raise RunFolderError(f"{path} is a folder; name a file, such as {path / 'report.html'}")
+    if path.exists() and not overwrite:
+        with path.open("rb") as file:
+            ours = mark.encode() in file.read(1 << 16)
+        if not ours:
+            raise RunFolderError(
+                f"{path} is not a report of depthbal; choose another file with --out, or replace "
+                "it with --overwrite"
+            )
+
+
+# ---- markdown ----
+
+
+def markdown(report: Report) -> str:
+    """Return the report as markdown: the tables of the page's answer, sentences, protocol."""
+    parts = [f"# {literal(' · '.join(result.name for result in report.results))}", report.lead]
+    for table in report.tables:
+        how = report.statistic_name(table["statistic"])
+        title = f"{table['metric'].title}, {how}"
+        if report.comparison:
+            title += f"; difference to the first row [{100 * LEVEL:.0f} % interval]"
+        rows = [[row["name"], *map(_cell, row["cells"])] for row in table["rows"]]
+        parts += [f"{title}:", markdown_table(["run", *table["groups"]], rows)]
+    seeds = [
+        f"{method.name}: mean of {'; '.join(report.results[run].name for run in method.runs)}."
+        for method in report.methods
+        if len(method.runs) > 1
+    ]
+    sections = {"Comparison": [*seeds, *report.sentences, *report.notes], "Missing": report.gaps}
+    for title, runs, rows in facts(report.results):
+        sections[title] = [
+            f"{name}: {values[0]}"
+            if len(set(values)) == 1
+            else f"{name}: {'; '.join(f'{v} for {run}' for v, run in zip(values, runs, strict=True))}"
+            for name, values in rows
+        ]
+    for title, lines in sections.items():
+        if lines:
+            parts += [f"## {title}", "\n".join(f"- {literal(line)}" for line in lines)]
+    without_tags = [re.sub(r"<(?=[A-Za-z/!?])", "&lt;", part) for part in parts]
+    return "\n\n".join([MARKDOWN_MARK, *without_tags]) + "\n"
+
+
+def literal(text: str) -> str:
+    """Return text that is shown as it is: names of runs may hold anything.
+
+    Example:
+        >>> print(literal("gai*_2 of *mse* in run_1"))
+        gai\\*\\_2 of \\*mse\\* in run_1
+    """
+    special = r"[\\`*\[\]~]|(?<![^\W_])_|_(?![^\W_])|&(?=#?\w+;)|(?<!\S)#"
+    return re.sub(special, r"\\\g<0>", " ".join(text.split()))
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a markdown table, numbers to the right of the first column, which is text.
+
+    Example:
+        >>> print(markdown_table(["run", "few"], [["a|b", "1.0"]]))
+        | run | few |
+        |---|---:|
+        | a\\|b | 1.0 |
+    """
+    cells = [[literal(cell).replace("|", "\\|") for cell in row] for row in (header, *rows)]
+    first, *others = ["| " + " | ".join(row) + " |" for row in cells]
+    return "\n".join([first, "|---|" + "---:|" * (len(header) - 1), *others])
+
+
+def _cell(cell: dict[str, Any]) -> str:
+    return f"{cell['value']} {cell['change']} {cell.get('interval', '')}".rstrip()

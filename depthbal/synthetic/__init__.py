@@ -1,33 +1,19 @@
 """Table 1 of the Balanced MSE paper: regression problems whose answer is known."""
 
-from depthbal.synthetic.benchmark import Cell, run_benchmark, solve, summary
-from depthbal.synthetic.columns import (
-    COLUMNS,
-    NONLINEAR_COLUMNS,
-    Column,
-    expected_vanilla_error,
-    parse_column,
-)
-from depthbal.synthetic.data import SyntheticData, draw_data
-from depthbal.synthetic.fits import Fit
-from depthbal.synthetic.methods import METHODS, TABLE_METHODS, Method, Settings, find_method
-from depthbal.synthetic.published import TABLE_1
+from depthbal.synthetic.benchmark import TABLE_1, Cell, run_benchmark, summary
+from depthbal.synthetic.methods import METHODS, TABLE_METHODS, Method, Settings
+from depthbal.synthetic.problems import COLUMNS, draw_data, parse_column
+from depthbal.synthetic.solver import solve
 
 __all__ = [
     "COLUMNS",
     "METHODS",
-    "NONLINEAR_COLUMNS",
     "TABLE_1",
     "TABLE_METHODS",
     "Cell",
-    "Column",
-    "Fit",
     "Method",
     "Settings",
-    "SyntheticData",
     "draw_data",
-    "expected_vanilla_error",
-    "find_method",
     "parse_column",
     "run_benchmark",
     "solve",

@@ -1,24 +1,41 @@
-"""Columns times methods, over seeds: medians and quartiles of the test error."""
+"""Columns times methods, over seeds: the table, beside the paper's."""
 
+import itertools
+import json
 import multiprocessing
 import statistics
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from typing import Any, Literal, NamedTuple, get_args
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from rich.console import Console
+from rich.markdown import Markdown
 
 from depthbal.errors import ConfigError
-from depthbal.synthetic.columns import Column, parse_column
-from depthbal.synthetic.data import SyntheticData, draw_data
-from depthbal.synthetic.exact import solve_exactly
-from depthbal.synthetic.fits import Fit
-from depthbal.synthetic.methods import Method, Settings, find_method
-from depthbal.synthetic.sgd import train
+from depthbal.synthetic.methods import METHODS, SCALAR_METHODS, Settings
+from depthbal.synthetic.problems import COLUMNS, draw_data, parse_column
+from depthbal.synthetic.solver import solve
 
-Solver = Literal["exact", "sgd"]
+# Test MSE by method and column (Ren et al., Balanced MSE, CVPR 2022, Table 1): single draws.
+TABLE_1 = {
+    method: dict(zip(COLUMNS, row, strict=True))
+    for method, row in {
+        "vanilla": (5.521, 3.275, 1.936, 18.61, 13.14, 6.038, 5.522, 3.809, 2.570),
+        "reweight": (1.399, 0.336, 0.092, 4.676, 1.336, 0.128, 3.310, 1.758, 1.001),
+        "gai": (0.031, 0.001, 0.001, 0.001, 0.002, 0.004, 0.122, 0.031, 0.011),
+        "bmc": (0.043, 0.004, 0.000, 0.002, 0.000, 0.000, 0.126, 0.033, 0.011),
+        "gai_learned": (0.089, 0.008, 0.005, 0.130, 0.082, 0.023, 0.184, 0.021, 0.006),
+        "bmc_learned": (0.141, 0.060, 0.030, 0.122, 0.104, 0.034, 0.142, 0.025, 0.011),
+    }.items()
+}
+LEGEND = """Median over seeds [quartiles]. *: the noise scale is given, not learned.
+Paper: Ren et al., CVPR 2022, Table 1, a single draw."""
+
+# {column: {method: entry}}
+Content = dict[str, dict[str, dict[str, Any]]]
 
 
 class Cell(NamedTuple):
@@ -27,7 +44,7 @@ class Cell(NamedTuple):
     column: str
     method: str
     errors: tuple[float, ...] = ()
-    noise_sigma: tuple[float, ...] | None = None
+    noise_sigma: tuple[float, ...] = ()
     iterations: int = 0
     notes: tuple[str, ...] = ()
 
@@ -36,9 +53,7 @@ def run_benchmark(
     columns: Sequence[str],
     methods: Sequence[str],
     seeds: Sequence[int],
-    solver: Solver = "exact",
     settings: Settings | None = None,
-    epochs: int | None = None,
     workers: int = 1,
 ) -> Iterator[Cell]:
     """Yield the cells of the table, column by column.
@@ -47,9 +62,7 @@ def run_benchmark(
         columns: Names, see ``parse_column``.
         methods: Names, see ``METHODS``.
         seeds: One data set each.
-        solver: ``"exact"``, or ``"sgd"`` for the supplement's recipe.
         settings: Batch size, components, noise scale.
-        epochs: Of ``"sgd"``, in place of the recipe's.
         workers: Processes, each of one thread, that share the columns; 1 for this process alone.
 
     Raises:
@@ -61,93 +74,50 @@ def run_benchmark(
         >>> 1.8 < summary(cell.errors)["median"] < 2.4
         True
     """
-    chosen = [parse_column(name) for name in columns]
-    found = tuple(methods)
-    for name in found:
-        find_method(name)
-    if solver not in get_args(Solver):
-        raise ConfigError(f"expected a solver of {', '.join(get_args(Solver))}, got {solver!r}")
+    dims = {name: parse_column(name).dim for name in columns}
+    for name in methods:
+        if name not in METHODS:
+            raise ConfigError(f"expected a method of {', '.join(METHODS)}, got {name!r}")
     for what, listed in (("column", columns), ("method", methods), ("seed", seeds)):
         if not listed or len(set(listed)) < len(listed):
             raise ConfigError(f"expected at least 1 {what} and none twice, got {list(listed)}")
     if workers < 1:
         raise ConfigError(f"expected at least 1 worker, got {workers}")
-    job = _Job(found, tuple(seeds), solver, settings or Settings(), epochs)
-    return job.spread(columns, workers) if workers > 1 else job.cells(chosen)
+    return _run(dims, workers, methods, seeds, settings or Settings())
 
 
-class _Job(NamedTuple):
-    """What is to be done with every column."""
-
-    methods: tuple[str, ...]
-    seeds: tuple[int, ...]
-    solver: Solver
-    settings: Settings
-    epochs: int | None
-
-    def cells(self, columns: Sequence[Column]) -> Iterator[Cell]:
-        """Yield the cells of columns one after the other."""
-        for column in columns:
-            data = draw_data(column, self.seeds)
-            for name in self.methods:
-                yield self.cell(data, name)
-
-    def cell(self, data: SyntheticData, name: str) -> Cell:
-        """Return one cell."""
-        method, column = find_method(name), data.column
-        if method.scalars and column.dim > 1:
-            return Cell(column.name, name, notes=("left out: for scalar labels only",))
-        fit = solve(data, method, self.solver, self.settings, self.epochs)
-        errors = tuple(data.test_errors(fit.test_preds).tolist())
-        sigma = None if fit.noise_sigma is None else tuple(fit.noise_sigma.tolist())
-        return Cell(column.name, name, errors, sigma, fit.iterations, fit.notes)
-
-    def spread(self, columns: Sequence[str], workers: int) -> Iterator[Cell]:
-        """Yield the cells of columns that processes share, in order."""
+def _run(dims: dict[str, int], workers: int, *rest: Any) -> Iterator[Cell]:
+    """Yield the cells of columns of some dimensions, which processes share."""
+    if workers == 1:
+        for name in dims:
+            yield from _cells(name, *rest)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(
+        workers, context, initializer=torch.set_num_threads, initargs=(1,)
+    ) as pool:
         # Vectors take longest: begun first, they do not keep one process busy at the end.
-        order = sorted(columns, key=lambda name: -parse_column(name).dim)
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(
-            workers, context, initializer=torch.set_num_threads, initargs=(1,)
-        ) as pool:
-            futures = {name: pool.submit(_column_cells, self, name) for name in order}
-            for name in columns:
-                yield from futures[name].result()
+        order = sorted(dims, key=lambda name: -dims[name])
+        futures = {name: pool.submit(_cells, name, *rest) for name in order}
+        for name in dims:
+            yield from futures[name].result()
 
 
-def _column_cells(job: _Job, name: str) -> list[Cell]:
-    return list(job.cells([parse_column(name)]))
-
-
-def solve(
-    data: SyntheticData,
-    method: Method,
-    solver: Solver = "exact",
-    settings: Settings | None = None,
-    epochs: int | None = None,
-) -> Fit:
-    """Return a method's regressors for all seeds of a column, and what is done afterwards.
-
-    Args:
-        data: Of a column.
-        method: What to minimise.
-        solver: ``"exact"`` or ``"sgd"``.
-        settings: Batch size, components, noise scale.
-        epochs: Of ``"sgd"``, in place of the recipe's.
-    """
-    settings = settings or Settings()
-    if solver == "exact":
-        fit = solve_exactly(data, method, settings)
-    else:
-        fit = train(data, method, settings, epochs=epochs)
-    if method.afterwards is None:
-        return fit
-    after = method.afterwards
-    preds: list[Tensor] = [
-        after(preds, data.column, seed, settings)
-        for seed, preds in zip(data.seeds, fit.test_preds, strict=True)
-    ]
-    return fit._replace(test_preds=torch.stack(preds))
+def _cells(
+    name: str, methods: Sequence[str], seeds: Sequence[int], settings: Settings
+) -> list[Cell]:
+    """Return the cells of one column."""
+    data = draw_data(parse_column(name), seeds)
+    cells = []
+    for method in methods:
+        if method in SCALAR_METHODS and data.column.dim > 1:
+            cells.append(Cell(name, method, notes=("left out: for scalar labels only",)))
+            continue
+        fit = solve(data, METHODS[method], settings)
+        errors = tuple(data.test_errors(fit.test_preds).tolist())
+        sigma = () if fit.noise_sigma is None else tuple(fit.noise_sigma.tolist())
+        cells.append(Cell(name, method, errors, sigma, fit.iterations, fit.notes))
+    return cells
 
 
 def summary(values: Sequence[float]) -> dict[str, Any]:
@@ -160,3 +130,73 @@ def summary(values: Sequence[float]) -> dict[str, Any]:
     first, third = (float(np.quantile(values, share)) for share in (0.25, 0.75))
     median = statistics.median(values)
     return {"median": median, "q1": first, "q3": third, "values": list(values)}
+
+
+def write_table(cells: Sequence[Cell], about: dict[str, Any], folder: Path) -> None:
+    """Write table.json, table.md, and details.json with seeds, settings and machine."""
+    details: Content = {cell.column: {} for cell in cells}
+    for cell in cells:
+        entry: dict[str, Any] = {"iterations": cell.iterations, "notes": cell.notes}
+        if cell.noise_sigma:
+            entry["noise_sigma"] = summary(cell.noise_sigma)
+        details[cell.column][cell.method] = entry
+    files = {
+        "table.json": json.dumps(_content(cells), indent=1),
+        "details.json": json.dumps({**about, "columns": details}, indent=1),
+        "table.md": "\n".join([*_lines(cells, quartiles=True), "", LEGEND, *_notes(cells)]),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (folder / name).write_text(text + "\n", encoding="utf-8")
+
+
+def print_table(console: Console, cells: Sequence[Cell]) -> None:
+    """Print the medians above the paper's numbers, a block per distribution."""
+    for _, block in itertools.groupby(cells, lambda cell: cell.column.rpartition("_")[0]):
+        console.print(Markdown("\n".join(_lines(list(block)))))
+    console.print(*_notes(cells), sep="\n")
+
+
+def _lines(cells: Sequence[Cell], quartiles: bool = False) -> list[str]:
+    """Return the table in Markdown: medians, quartiles in brackets, the paper's draw below."""
+    content = _content(cells)
+
+    def entry(found: dict[str, Any] | None) -> str:
+        if found is None:
+            return "-"
+        median, q1, q3 = (short(found[key]) for key in ("median", "q1", "q3"))
+        return f"{median} [{q1}, {q3}]" if quartiles else median
+
+    rows = [["test MSE", *content], ["---"] * (len(content) + 1)]
+    for method in dict.fromkeys(cell.method for cell in cells):
+        title = METHODS[method].title
+        rows.append([title, *(entry(of_column.get(method)) for of_column in content.values())])
+        published = TABLE_1.get(method, {})
+        if published.keys() & content:
+            papers = [short(published[name]) if name in published else "" for name in content]
+            rows.append([f"{title}, paper", *papers])
+    return [f"| {' | '.join(row)} |" for row in rows]
+
+
+def _content(cells: Sequence[Cell]) -> Content:
+    content: Content = {cell.column: {} for cell in cells}
+    for cell in cells:
+        if cell.errors:
+            content[cell.column][cell.method] = summary(cell.errors)
+    return content
+
+
+def _notes(cells: Sequence[Cell]) -> list[str]:
+    return [f"{c.column}, {METHODS[c.method].title}: {note}" for c in cells for note in c.notes]
+
+
+def short(value: float) -> str:
+    """Return a number with three digits that count, and at most four after the point.
+
+    Example:
+        >>> short(17.886), short(0.0176), short(0.00141), short(123.4)
+        ('17.9', '.0176', '.0014', '123')
+    """
+    digits = next((d for d, size in ((4, 0.1), (3, 1), (2, 10), (1, 100)) if abs(value) < size), 0)
+    text = f"{value:.{digits}f}"
+    return text[1:] if text.startswith("0.") else text

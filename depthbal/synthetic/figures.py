@@ -2,27 +2,23 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from depthbal.files import replacing
-from depthbal.synthetic.benchmark import Cell, solve
-from depthbal.synthetic.columns import LEVELS, NOISE_SIGMA, parse_column
-from depthbal.synthetic.data import SyntheticData, draw_data
-from depthbal.synthetic.methods import METHODS, find_method
-from depthbal.synthetic.studies import (
-    SKEWNESS_SWEEPS,
-    Curves,
-    over_batch_size,
-    over_components,
-    over_skewness,
+from depthbal.synthetic.benchmark import Cell, run_benchmark, summary
+from depthbal.synthetic.methods import METHODS, TABLE_METHODS, Settings
+from depthbal.synthetic.problems import (
+    LEVELS,
+    NOISE_SIGMA,
+    SyntheticData,
+    draw_data,
+    parse_column,
 )
+from depthbal.synthetic.solver import solve
 
-FITTED = ("vanilla", "reweight", "gai", "bmc", "gai_learned", "bmc_learned")
-SWEPT = ("vanilla", "reweight", "gai", "bmc")
 # Markers set apart what colours alone would not.
 STYLES = {
     "vanilla": ("#666666", "o"),
@@ -32,194 +28,138 @@ STYLES = {
     "gai_learned": ("#56b4e9", "<"),
     "bmc_learned": ("#cc79a7", ">"),
 }
-FIT_COLUMNS = ("normal_high", "exponential_high", "tan_low")
-NETWORK_SEEDS = 2  # at most, of non-linear tasks, which take seconds per seed
-STUDY_SEEDS = 6  # at most: studies solve dozens of columns
+FIT_COLUMNS = ("normal_high", "exponential_high")
+MOST_SEEDS = 6  # of the figures that are solved here, dozens of columns
+
+# Panels of the test error over a quantity: title, axis, methods, and what is solved by its values.
+Sweep = tuple[str, str, tuple[str, ...], dict[float, tuple[str, Settings]]]
 
 
-def write_figures(cells: Sequence[Cell], seeds: Sequence[int], folder: Path) -> list[Path]:
-    """Write all figures and return their paths.
+def _over_skewness(kind: str, label: str, *values: float) -> Sweep:
+    cases = {value: (f"{kind}_{value:g}", Settings()) for value in values}
+    return kind, label, ("vanilla", "reweight", "gai", "bmc"), cases
+
+
+def _over_settings(column: str, label: str, method: str, field: str, *values: int) -> Sweep:
+    cases = {float(value): (column, Settings(**{field: value})) for value in values}
+    return column, label, (method, f"{method}_learned"), cases
+
+
+SWEEPS = (
+    _over_skewness("normal", "standard deviation", 0.4, 0.5, 0.75, 1, 1.5),
+    _over_skewness("exponential", "rate", 0.5, 1, 1.5, 2, 2.5),
+    _over_skewness("mvn", "factor of the covariance", 0.16, 0.25, 0.5625, 1),
+    _over_settings("normal_moderate", "labels in a batch", "bmc", "batch_size", 16, 64, 256, 1024),
+    _over_settings("exponential_high", "components", "gai", "n_components", 1, 2, 4, 8, 16, 64),
+)
+
+
+def write_figures(cells: Sequence[Cell], seeds: Sequence[int], folder: Path) -> None:
+    """Write all figures.
 
     fits_COLUMN.png and seeds_COLUMN.png: fitted functions with data, oracle and label histogram,
-    for one seed and for all; densities.png: of two-dimensional labels; skewness.png: the error
-    over it; sigma.png: learned noise scales, where there are any; sizes.png: BMC's batch size and
-    GAI's components against the error. All but sigma.png are solved exactly here.
-
-    Args:
-        cells: Of the benchmark, for sigma.png.
-        seeds: Of the benchmark; studies take the first six.
-        folder: Where to.
+    for one seed and for several; densities.png: of two-dimensional labels; sweeps.png: the error
+    over the skewness, BMC's batch size and GAI's components; sigma.png: learned noise scales, where
+    the cells have any. All but sigma.png are solved here.
     """
-    few = list(seeds)[:STUDY_SEEDS]
-    written = []
-
-    def save(figure: Figure, name: str) -> None:
-        path = folder / f"{name}.png"
-        with replacing(path) as temporary:
-            figure.savefig(temporary, dpi=120, format="png")
-        written.append(path)
-
-    for name in FIT_COLUMNS:
-        column = parse_column(name)
-        data = draw_data(column, few if column.link is None else few[:NETWORK_SEEDS])
-        fits = {method: solve(data, find_method(method)).test_preds for method in FITTED}
-        save(draw_fits(data, fits, [0]), f"fits_{name}")
-        save(draw_fits(data, fits, range(len(data.seeds))), f"seeds_{name}")
-    save(draw_densities(seeds[0]), "densities")
-    save(
-        draw_skewness({kind: over_skewness(kind, SWEPT, few) for kind in SKEWNESS_SWEEPS}),
-        "skewness",
-    )
+    few = list(seeds)[:MOST_SEEDS]
+    figures = {"densities": _draw_densities(seeds[0]), "sweeps": draw_sweeps(few)}
+    for column in FIT_COLUMNS:
+        data = draw_data(parse_column(column), few)
+        fits = {name: solve(data, method).test_preds for name, method in TABLE_METHODS.items()}
+        figures[f"fits_{column}"] = _draw_fits(data, fits, [0])
+        figures[f"seeds_{column}"] = _draw_fits(data, fits, range(len(few)))
     if any(cell.noise_sigma for cell in cells):
-        save(draw_sigma(cells), "sigma")
-    sizes = over_batch_size("normal_moderate", few), over_components("exponential_high", few)
-    save(draw_sizes(*sizes), "sizes")
-    return written
+        figures["sigma"] = draw_sigma(cells)
+    for name, figure in figures.items():
+        figure.savefig(folder / f"{name}.png", dpi=120)
 
 
-def draw_fits(data: SyntheticData, fits: dict[str, Tensor], shown: Sequence[int]) -> Figure:
-    """Return one panel per method: training labels, fitted functions, oracle, label histogram.
-
-    Args:
-        data: Of a column with labels of one dimension.
-        fits: Predictions (S, m, 1) by method.
-        shown: Which of the seeds; the data shown are the first one's.
-    """
+def _draw_fits(data: SyntheticData, fits: dict[str, Tensor], shown: Sequence[int]) -> Figure:
+    """Return a panel per method: the first seed's labels and histogram, oracle, the seeds' fits."""
     figure = Figure(figsize=(10, 6.4), layout="constrained")
     panels = figure.subplots(2, 3, sharex=True, sharey=True)
-    low, high = data.column.label_range
-    first = shown[0]
-    counted = data.counted[first]
-    inputs, labels = data.inputs[first, counted, 0], data.labels[first, counted, 0]
-    for axes, (method, preds) in zip(panels.flat, fits.items(), strict=False):
+    one = len(shown) == 1
+    counted = data.counted[0]
+    inputs, labels = data.inputs[0, counted, 0], data.labels[0, counted, 0]
+    for axes, (method, preds) in zip(panels.flat, fits.items(), strict=True):
         axes.scatter(inputs, labels, s=4, color="#bbbbbb", linewidths=0, label="training labels")
-        test_inputs, test_labels = data.test_inputs[first, :, 0], data.test_labels[:, 0]
-        axes.plot(test_inputs, test_labels, "k--", lw=1.2, zorder=3, label="oracle")
-        colour = STYLES[method][0]
+        axes.plot(data.test_inputs[0], data.test_labels, "k--", lw=1.2, zorder=3, label="oracle")
         for index in shown:
-            line = {"color": colour, "lw": 2.0 if len(shown) == 1 else 0.8}
-            label = "fit" if index == first else None
-            axes.plot(data.test_inputs[index, :, 0], preds[index, :, 0], label=label, **line)
-        errors = data.test_errors(preds)[list(shown)]
-        what = "test MSE" if len(shown) == 1 else "median test MSE"
-        axes.set_title(f"{METHODS[method].title}: {what} {errors.quantile(0.5):.3g}", fontsize=10)
-        _beside(axes, labels, (low, high))
-    span = high - low
-    panels[0, 0].set_ylim(low - 0.15 * span, high + 0.15 * span)
-    ends = torch.cat([data.test_inputs[first, :, 0], inputs])
-    margin = 0.05 * float(ends.max() - ends.min())
-    panels[0, 0].set_xlim(float(ends.min()) - margin, float(ends.max()) + margin)
+            line = {"color": STYLES[method][0], "lw": 2.0 if one else 0.8}
+            label = None if index else "fit"
+            axes.plot(data.test_inputs[index], preds[index], label=label, **line)
+        error = data.test_errors(preds)[list(shown)].quantile(0.5)
+        what = "test MSE" if one else "median test MSE"
+        axes.set_title(f"{METHODS[method].title}: {what} {error:.3g}", fontsize=10)
+        inset = axes.inset_axes((0.86, 0.0, 0.14, 1.0), sharey=axes)
+        ends = data.column.label_range
+        inset.hist(labels, bins=40, range=ends, orientation="horizontal", color="#999999")
+        inset.invert_xaxis()
+        inset.axis("off")
+    low, high = data.column.label_range
+    panels[0, 0].set_ylim(low - 0.15 * (high - low), high + 0.15 * (high - low))
     panels[0, 0].legend(fontsize="x-small", loc="upper left")
     figure.supxlabel("input x")
     figure.supylabel("label y")
-    seeds = "one seed" if len(shown) == 1 else f"{len(shown)} seeds"
+    seeds = "one seed" if one else f"{len(shown)} seeds"
     figure.suptitle(f"{data.column.name}, {seeds}; at the right the training labels' histogram")
     return figure
 
 
-def _beside(axes: Axes, labels: Tensor, label_range: tuple[float, float]) -> None:
-    """Draw the histogram of the labels along the right edge."""
-    inset = axes.inset_axes((0.86, 0.0, 0.14, 1.0), sharey=axes)
-    inset.hist(labels, bins=40, range=label_range, orientation="horizontal", color="#999999")
-    inset.invert_xaxis()
-    inset.axis("off")
-
-
-def draw_densities(seed: int) -> Figure:
+def _draw_densities(seed: int) -> Figure:
     """Return the two-dimensional training labels, and the range that is tested."""
     figure = Figure(figsize=(10, 3.6), layout="constrained")
     panels = figure.subplots(1, 3, sharex=True, sharey=True)
-    for axes, level in zip(panels, LEVELS, strict=True):
+    for axes, level in zip(panels, LEVELS["mvn"], strict=True):
         data = draw_data(parse_column(f"mvn_{level}"), [seed])
-        ends = data.column.label_range
-        line = torch.linspace(*ends, 121, dtype=torch.float64)
+        line = torch.linspace(*data.column.label_range, 121, dtype=torch.float64)
         grid = torch.stack(torch.meshgrid(line, line, indexing="xy"), -1)
-        density = data.column.labels.log_prob(grid).exp()
+        density = data.column.log_prob(grid).exp()
         image = axes.pcolormesh(line, line, density, cmap="Blues", shading="auto", rasterized=True)
-        axes.scatter(*data.labels[0].T, s=2, color="#d55e00", linewidths=0, alpha=0.35)
+        first, second = data.labels[0].T
+        axes.scatter(first, second, s=2, color="#d55e00", linewidths=0, alpha=0.35)
         figure.colorbar(image, ax=axes, shrink=0.9)
-        axes.set_title(f"mvn_{level}", fontsize=10)
-        axes.set_aspect("equal")
-        axes.set_xlabel("label, first coordinate")
-    panels[0].set_ylabel("second coordinate")
+        axes.set(title=data.column.name, aspect="equal")
+    figure.supxlabel("label, first coordinate")
+    figure.supylabel("second coordinate")
     figure.suptitle("Density of the training labels and 1,024 draws; test labels fill the square")
     return figure
 
 
-def draw_skewness(curves: dict[str, Curves]) -> Figure:
-    """Return the errors over the skewness, a panel per kind of labels."""
-    figure = Figure(figsize=(11, 3.8), layout="constrained")
-    panels = figure.subplots(1, len(curves), sharey=True)
-    units = {
-        "normal": "standard deviation (smaller: more skewed)",
-        "exponential": "rate (larger: more skewed)",
-        "mvn": "factor of the covariance (smaller: more skewed)",
-    }
-    for axes, (kind, of_kind) in zip(panels, curves.items(), strict=True):
-        draw_curves(axes, of_kind)
-        axes.set_xlabel(units[kind])
-        axes.set_title(kind, fontsize=10)
-    panels[0].set_ylabel("test MSE, median and quartiles")
-    panels[0].legend(fontsize="x-small")
-    return figure
-
-
-def draw_curves(axes: Axes, curves: Curves) -> None:
-    """Draw medians as lines and quartiles as bands, on a logarithmic axis."""
-    for method, of_method in curves.items():
-        colour, marker = STYLES[method]
-        values = list(of_method)
-        first, median, third = zip(*of_method.values(), strict=True)
-        axes.plot(values, median, marker=marker, ms=4, color=colour, label=METHODS[method].title)
-        axes.fill_between(values, first, third, color=colour, alpha=0.2, linewidth=0)
-    axes.set_yscale("log")
-    axes.grid(alpha=0.3)
-
-
 def draw_sigma(cells: Sequence[Cell]) -> Figure:
-    """Return the learned noise scales of every seed, per column and method."""
+    """Return the learned noise scales over the seeds, per column and method."""
     learned = [cell for cell in cells if cell.noise_sigma]
-    columns = list(dict.fromkeys(cell.column for cell in learned))
-    methods = list(dict.fromkeys(cell.method for cell in learned))
-    figure = Figure(figsize=(max(5.0, 1.1 * len(columns) + 1.5), 4), layout="constrained")
+    figure = Figure(figsize=(3 + 0.5 * len(learned), 4.5), layout="constrained")
     axes = figure.subplots()
-    for cell in learned:
-        sigmas = torch.tensor(cell.noise_sigma)
-        shift = 0.3 * (methods.index(cell.method) - (len(methods) - 1) / 2)
-        place = columns.index(cell.column) + shift
-        colour, marker = STYLES.get(cell.method, ("#009e73", "D"))
-        spread = 0.1 * torch.linspace(-1, 1, len(sigmas)) if len(sigmas) > 1 else torch.zeros(1)
-        label = METHODS[cell.method].title if cell.column == columns[0] else None
-        axes.plot(place + spread, sigmas, marker, ms=3, alpha=0.6, color=colour, label=label)
-        axes.hlines(sigmas.quantile(0.5), place - 0.13, place + 0.13, color="black", lw=1.5)
+    names = [f"{cell.column}, {METHODS[cell.method].title}" for cell in learned]
+    axes.boxplot([cell.noise_sigma for cell in learned], whis=(0, 100), tick_labels=names)
     axes.axhline(NOISE_SIGMA, color="black", linestyle="--", lw=1)
-    axes.set_xticks(range(len(columns)), [name.replace("_", "\n") for name in columns])
-    axes.set_yscale("log")
-    ticks = [0.7, 1.0, 1.5, 2.0]
-    axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
-    axes.minorticks_off()
-    axes.set_ylabel("learned sigma; bar: median, dashed: truth")
-    axes.legend(fontsize="small")
+    axes.tick_params(axis="x", rotation=90)
+    axes.set_ylabel("learned sigma; dashed: truth")
     return figure
 
 
-def draw_sizes(batch_sizes: Curves, components: Curves) -> Figure:
-    """Return BMC's error over its batch size beside GAI's over its components."""
-    figure = Figure(figsize=(9, 3.8), layout="constrained")
-    panels = figure.subplots(1, 2)
-    captions = (
-        ("BMC, normal_moderate", "labels in a batch"),
-        ("GAI, exponential_high", "components"),
-    )
-    for axes, curves, (title, unit) in zip(
-        panels, (batch_sizes, components), captions, strict=True
-    ):
-        draw_curves(axes, curves)
+def draw_sweeps(seeds: Sequence[int], sweeps: Sequence[Sweep] = SWEEPS) -> Figure:
+    """Return medians of the test error as lines and quartiles as bands, a panel per sweep."""
+    figure = Figure(figsize=(1 + 3.2 * len(sweeps), 3.8), layout="constrained")
+    panels = figure.subplots(1, len(sweeps), squeeze=False)[0]
+    for axes, (title, label, methods, cases) in zip(panels, sweeps, strict=True):
+        found: dict[str, list[dict[str, Any]]] = {method: [] for method in methods}
+        for column, settings in cases.values():
+            for cell in run_benchmark([column], methods, seeds, settings):
+                found[cell.method].append(summary(cell.errors))
+        values = list(cases)
+        for method, errors in found.items():
+            colour, marker = STYLES[method]
+            first, median, third = ([of[key] for of in errors] for key in ("q1", "median", "q3"))
+            title_of = METHODS[method].title
+            axes.plot(values, median, marker=marker, ms=4, color=colour, label=title_of)
+            axes.fill_between(values, first, third, color=colour, alpha=0.2, linewidth=0)
+        axes.set(title=title, xlabel=label, yscale="log")
         axes.set_xscale("log", base=2)
-        ticks = list(next(iter(curves.values())))
-        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-        axes.set_title(title, fontsize=10)
-        axes.set_xlabel(unit)
-        axes.legend(fontsize="small")
-    panels[0].set_ylabel("test MSE, median and quartiles")
+        axes.set_xticks(values, [f"{value:g}" for value in values])
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize="x-small")
+    figure.supylabel("test MSE, median and quartiles")
     return figure

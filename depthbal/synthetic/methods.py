@@ -1,8 +1,7 @@
 """The methods of the benchmark: which loss of the package each one minimises, and how."""
 
-import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -20,13 +19,10 @@ from depthbal.losses import (
     balance_predictions,
     truncated_normal_mean,
 )
-from depthbal.losses.reduction import Reduction
 from depthbal.priors import Histogram
-from depthbal.synthetic.columns import NOISE_SIGMA, Column
-from depthbal.synthetic.data import SyntheticData
+from depthbal.synthetic.problems import NOISE_SIGMA, Column
 
 BIN_WIDTH = 0.1  # of the histograms of BNI and of re-weighting
-BATCH_SIZE = 256
 
 
 @dataclass(frozen=True)
@@ -37,7 +33,7 @@ class Settings:
     number; noise_sigma: of the losses whose noise scale is fixed.
     """
 
-    batch_size: int = BATCH_SIZE
+    batch_size: int = 256
     n_components: int | None = None
     noise_sigma: float = NOISE_SIGMA
 
@@ -52,43 +48,28 @@ class Settings:
 
 @dataclass(frozen=True)
 class Task:
-    """One seed's data, as a loss is built for it.
+    """What a loss is built from: one seed's labels (n, D) that count, and the noise scale."""
 
-    data: of all seeds; index: of the seed; noise: the noise scale; reduction, scale: of the loss.
-    """
-
-    data: SyntheticData
-    index: int
+    column: Column
+    seed: int
+    labels: Tensor
     settings: Settings
     noise: NoiseModule
-    reduction: Reduction = "mean"
-    scale: str = "mean"
-
-    @property
-    def column(self) -> Column:
-        """The column of the data."""
-        return self.data.column
-
-    @property
-    def seed(self) -> int:
-        """The seed of the data."""
-        return self.data.seeds[self.index]
 
     @property
     def plain(self) -> dict[str, Any]:
-        """Arguments of the plain losses."""
-        return {"reduction": self.reduction, "event_dim": int(self.column.dim > 1)}
+        """Arguments of the plain losses: solvers want sums over labels."""
+        return {"reduction": "sum", "event_dim": int(self.column.dim > 1)}
 
     @property
     def balanced(self) -> dict[str, Any]:
-        """Arguments of the balanced losses."""
-        return {**self.plain, "scale": self.scale, "noise": self.noise}
+        """Arguments of the balanced losses: solvers want the likelihood itself."""
+        return {**self.plain, "scale": "none", "noise": self.noise}
 
     @property
     def histogram(self) -> Histogram:
-        """The training labels that count, in bins over the range."""
-        counted = self.data.labels[self.index, self.data.counted[self.index], 0]
-        return Histogram.regular(*self.column.label_range, BIN_WIDTH).update(counted)
+        """The labels in bins over the range."""
+        return Histogram.regular(*self.column.label_range, BIN_WIDTH).update(self.labels[:, 0])
 
 
 @dataclass(frozen=True)
@@ -96,27 +77,29 @@ class Method:
     """A row of the table.
 
     title: for people; build: the loss for one seed; learned: whether the noise scale is learned;
-    batched: whether the loss sees batches, its prior being theirs; weighted: whether labels weigh
-    1 / p_train; convex: whether the loss is convex in (p / s^2, 1 / s^2); scalars: whether it is
-    for labels of one dimension only; afterwards: what becomes of the predictions
-    (m, D) of a seed.
+    batched: whether the loss sees batches, its prior being theirs; afterwards: what becomes of the
+    predictions (m, D) of a seed.
     """
 
     title: str
     build: Callable[[Task], RegressionLoss]
     learned: bool = False
     batched: bool = False
-    weighted: bool = False
-    convex: bool = True
-    scalars: bool = False
-    afterwards: Callable[[Tensor, Column, int, Settings], Tensor] | None = None
+    afterwards: Callable[[Tensor, Task], Tensor] | None = None
 
-    def label_weights(self, data: SyntheticData) -> Tensor | None:
-        """Return the labels' weights (S, n), of mean 1 over those that count, or None."""
-        if not self.weighted:
-            return None
-        weights = (-data.column.labels.log_prob(data.labels)).exp() * data.counted
-        return weights * (data.counted.sum(1) / weights.sum(1))[:, None]
+
+class InverseDensityLoss(MSELoss):
+    """The squared error with weights 1 / p_train(y) of mean 1, p_train being the true one."""
+
+    def __init__(self, column: Column, **options: Any) -> None:
+        super().__init__(**options)
+        self.column = column
+
+    def elementwise(self, preds: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
+        """Return the weighted squared error per label."""
+        log_prob = self.column.log_prob(target if self.event_dim else target[..., None])
+        weights = (-log_prob).softmax(0) * log_prob.numel()
+        return super().elementwise(preds, target, mask) * weights
 
 
 def _vanilla(task: Task) -> RegressionLoss:
@@ -124,17 +107,15 @@ def _vanilla(task: Task) -> RegressionLoss:
 
 
 def _gai(task: Task) -> RegressionLoss:
-    prior = task.column.labels.prior(task.seed, task.settings.n_components)
-    return GAILoss(prior, **task.balanced)
+    return GAILoss(task.column.prior(task.seed, task.settings.n_components), **task.balanced)
 
 
 def _gai_depth(task: Task) -> RegressionLoss:
-    noise = DepthNoise(task.settings.noise_sigma)
-    return _gai(dataclasses.replace(task, noise=noise))
+    return _gai(replace(task, noise=DepthNoise(task.settings.noise_sigma)))
 
 
-def _bmc(**options: Any) -> Callable[[Task], RegressionLoss]:
-    return lambda task: BMCLoss(**options, **task.balanced)
+def _bmc(task: Task) -> RegressionLoss:
+    return BMCLoss(**task.balanced)
 
 
 def _bni(**options: Any) -> Callable[[Task], RegressionLoss]:
@@ -142,64 +123,38 @@ def _bni(**options: Any) -> Callable[[Task], RegressionLoss]:
 
 
 def _reweighted(**options: Any) -> Callable[[Task], RegressionLoss]:
-    return lambda task: ReweightedLoss(task.histogram, reduction=task.reduction, **options)
+    return lambda task: ReweightedLoss(task.histogram, reduction="sum", **options)
 
 
-def _balanced_afterwards(preds: Tensor, column: Column, seed: int, settings: Settings) -> Tensor:
-    prior = column.labels.prior(seed, settings.n_components)
-    return balance_predictions(preds, prior, settings.noise_sigma)
+def _balanced_afterwards(preds: Tensor, task: Task) -> Tensor:
+    prior = task.column.prior(task.seed, task.settings.n_components)
+    return balance_predictions(preds, prior, task.settings.noise_sigma)
 
 
-def _read_out(preds: Tensor, column: Column, seed: int, settings: Settings) -> Tensor:
-    return truncated_normal_mean(preds, settings.noise_sigma, column.label_range)
+def _read_out(preds: Tensor, task: Task) -> Tensor:
+    return truncated_normal_mean(preds, task.settings.noise_sigma, task.column.label_range)
 
 
-METHODS: dict[str, Method] = {
+# Rows of the paper's table; *: the noise scale is given.
+TABLE_METHODS = {
     "vanilla": Method("Vanilla", _vanilla),
-    "reweight": Method("Reweight", _vanilla, weighted=True),
+    "reweight": Method("Reweight", lambda task: InverseDensityLoss(task.column, **task.plain)),
     "gai": Method("GAI*", _gai),
-    "bmc": Method("BMC*", _bmc(), batched=True),
+    "bmc": Method("BMC*", _bmc, batched=True),
     "gai_learned": Method("GAI", _gai, learned=True),
-    "bmc_learned": Method("BMC", _bmc(), learned=True, batched=True),
-    "bni": Method("BNI*", _bni(), scalars=True),
-    "bni_learned": Method("BNI", _bni(), learned=True, scalars=True),
-    "posthoc": Method("Post-hoc*", _vanilla, scalars=True, afterwards=_balanced_afterwards),
-    "gai_readout": Method("GAI*, read out", _gai, scalars=True, afterwards=_read_out),
-    "bni_half": Method("BNI*, tau 1/2", _bni(tau=0.5), scalars=True),
-    "bni_laplace": Method("BNI*, Laplace", _bni(family="laplace"), convex=False, scalars=True),
-    "bni_huber": Method("BNI*, Huber", _bni(family="huber"), convex=False, scalars=True),
-    "gai_depth": Method("GAI, sigma(p)", _gai_depth, convex=False, scalars=True),
-    "reweight_bins": Method("Reweight, bins", _reweighted(), scalars=True),
-    "reweight_lds": Method("Reweight, LDS", _reweighted(smoothing="gaussian"), scalars=True),
-    "reweight_sqrt": Method(
-        "Reweight, square root", _reweighted(weighting="sqrt_inverse"), scalars=True
-    ),
+    "bmc_learned": Method("BMC", _bmc, learned=True, batched=True),
 }
-TABLE_METHODS = list(METHODS)[:6]
-
-
-def find_method(name: str) -> Method:
-    """Return a method by name.
-
-    Raises:
-        ConfigError: There is none of this name.
-
-    Example:
-        >>> find_method("gai").title
-        'GAI*'
-    """
-    if name not in METHODS:
-        raise ConfigError(f"expected a method of {', '.join(METHODS)}, got {name!r}")
-    return METHODS[name]
-
-
-def batches(data: SyntheticData, method: Method, settings: Settings) -> list[slice]:
-    """Return the rows that a loss sees together: a fixed partition, or all of them.
-
-    The last batch of a partition takes a remainder too small to be balanced by itself.
-    """
-    count, size = data.labels.shape[1], settings.batch_size
-    if not method.batched or count < 2 * size:
-        return [slice(0, count)]
-    starts = list(range(0, count - size + 1, size))
-    return [slice(a, b) for a, b in zip(starts, [*starts[1:], count], strict=True)]
+SCALAR_METHODS = {
+    "bni": Method("BNI*", _bni()),
+    "bni_learned": Method("BNI", _bni(), learned=True),
+    "posthoc": Method("Post-hoc*", _vanilla, afterwards=_balanced_afterwards),
+    "gai_readout": Method("GAI*, read out", _gai, afterwards=_read_out),
+    "bni_half": Method("BNI*, tau 1/2", _bni(tau=0.5)),
+    "bni_laplace": Method("BNI*, Laplace", _bni(family="laplace")),
+    "bni_huber": Method("BNI*, Huber", _bni(family="huber")),
+    "gai_depth": Method("GAI, sigma(p)", _gai_depth),
+    "reweight_bins": Method("Reweight, bins", _reweighted()),
+    "reweight_lds": Method("Reweight, LDS", _reweighted(smoothing="gaussian")),
+    "reweight_sqrt": Method("Reweight, square root", _reweighted(weighting="sqrt_inverse")),
+}
+METHODS = TABLE_METHODS | SCALAR_METHODS

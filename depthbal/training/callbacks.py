@@ -1,12 +1,12 @@
 """The callbacks that every training gets."""
 
-import sys
 import time
 from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, RichProgressBar
 
+from depthbal.io import show_progress
 from depthbal.training.noise import depth_noise, save_noise_picture
 from depthbal.training.resuming import FiniteLoss, RandomStates
 from depthbal.training.runs import CheckpointName, RunFolder, save_prior
@@ -36,11 +36,6 @@ def run_callbacks(run: RunFolder, task: type[Task], with_bar: bool) -> list[pl.C
 def evaluation_callbacks() -> list[pl.Callback]:
     """Return those of a test: a progress bar where one makes sense."""
     return [RichProgressBar()] if show_progress() else []
-
-
-def show_progress() -> bool:
-    """Whether a moving progress bar makes sense: not in a log file."""
-    return sys.stderr.isatty() and sys.stdout.isatty()
 
 
 class SaveCheckpoint(ModelCheckpoint):

@@ -13,7 +13,8 @@ from depthbal.errors import ConfigError
 from depthbal.evaluation import nyud2
 from depthbal.io import replacing, write_json
 from depthbal.losses import LOSSES, RegressionLoss
-from depthbal.models.official import build_official, read_official_checkpoint
+from depthbal.models import ResNetMFF
+from depthbal.models.official import read_official_checkpoint
 from depthbal.predictor import Readout
 from depthbal.priors import Histogram
 from depthbal.training.depth import DepthTask
@@ -86,19 +87,20 @@ def convert_checkpoint(
     histogram = published_histogram()
     loss = _build_criterion(criterion, dict(criterion_args or {}), histogram)
     content = read_official_checkpoint(file)
-    model = build_official(content, file)
+    model = ResNetMFF()
+    model.load_published(file, content)
     task = DepthTask(model, loss, readout=readout)
     data = NYUD2DataModule(Path(root).absolute())
     task.input_spec, task.histogram = data.input_spec(), histogram
     epoch = content.get("epoch")
+    entry = task.describe()
     checkpoint = {
-        "depthbal": task.describe(),
+        "depthbal": entry,
         "state_dict": task.state_dict(),
         # the index of the last epoch that was trained, as published and as Lightning counts
-        "epoch": epoch if isinstance(epoch, int) else -1,
+        "epoch": int(epoch) if isinstance(epoch, int | np.integer) else -1,
         "converted_from": Path(file).name,
     }
-    entry = checkpoint["depthbal"]
     sections = {
         "seed_everything": 0,
         "model": {
@@ -138,6 +140,8 @@ def _plain_facts(content: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the file says beside its weights, as far as JSON can hold it."""
 
     def plain(value: Any) -> Any:
+        if isinstance(value, np.generic):
+            value = value.item()
         if isinstance(value, Mapping):
             return {str(key): plain(inner) for key, inner in value.items()}
         if isinstance(value, list | tuple):

@@ -14,6 +14,7 @@ from torch.optim import AdamW
 from depthbal.data import DepthDataModule
 from depthbal.errors import ConfigError
 from depthbal.evaluation import (
+    GROUPS,
     TERMS,
     BalancedMask,
     DepthBins,
@@ -75,6 +76,7 @@ class DepthTask(Task):
         torch.Size([])
     """
 
+    study_metrics = tuple(f"all_pixels.per_bin_mean.{group}.rmse" for group in GROUPS)
     protocols = ("nyud2_dir", "eigen")
 
     def __init__(

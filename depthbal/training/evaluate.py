@@ -62,7 +62,7 @@ def evaluate_run(
             raise ConfigError(f"unknown option {flag}; of a run only --data.KEY can be changed")
     run = open_run(path, overrides)
     task = run.task(checkpoint)
-    names = [] if checkpoint == "last" else [checkpoint]
+    names: list[str] = [] if checkpoint == "last" else [checkpoint]
     if protocol not in (None, *task.protocols):
         raise ConfigError(
             f"{run.path} is scored by {' or '.join(task.protocols)}, not by {protocol!r}"

@@ -42,7 +42,7 @@ def save_examples(task: Task, data: LabelData, folder: Path) -> None:
     }
     whole = task.protocol == "eigen"
     split = data.whole_images().dataset if whole else data.test_set  # type: ignore[attr-defined]
-    predictor = task.predictor()
+    predictor = task.predictor().eval()  # Lightning has put the training mode back
     for number, example in enumerate(chosen):
         sample = split[example.index]
         image, target = sample["image"][None].to(task.device), sample["depth"][None]

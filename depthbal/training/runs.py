@@ -295,7 +295,7 @@ def save_prior(run: RunFolder, task: Task) -> None:
     prior = getattr(task.criterion, "prior", None)
     content = {
         "histogram": None if task.histogram is None else task.histogram.to_dict(),
-        "prior": prior.to_dict() if hasattr(prior, "to_dict") else None,
+        "prior": prior.to_dict() if prior is not None and hasattr(prior, "to_dict") else None,
     }
     write_json(run.prior, content)
 

@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
+from pydoc import locate
 from typing import Any
 
 import yaml
@@ -66,11 +67,40 @@ def build(parser: ArgumentParser, settings: Namespace, section: str) -> Any:
         ConfigError: a value is refused.
     """
     try:
-        return parser.instantiate(Namespace({section: settings[section]}))[section]
+        chosen = Namespace(**{section: settings[section]})  # type: ignore[no-untyped-call]
+        return parser.instantiate(chosen)[section]
     except (ValueError, TypeError, ImportError, MisconfigurationException) as error:
         if isinstance(error, DepthbalError):
             raise
         raise ConfigError(explain(str(error))) from error
+
+
+def task_class(settings: Namespace) -> type[Task]:
+    """Return the class of the task that settings name."""
+    found: type[Task] = locate(settings.model.class_path)  # type: ignore[assignment]
+    return found
+
+
+def differences(parser: ArgumentParser, stored: Path, wanted: Namespace) -> list[str]:
+    """Return in which settings a run's config.yaml is not what is wanted, one text each."""
+    ran = dict(_flat(yaml.safe_load(stored.read_text(encoding="utf-8"))))
+    asked = dict(_flat(plain(parser, wanted)))
+    # settled by the machine where it was left open
+    left = {"trainer.precision"} if asked.get("trainer.precision") is None else set()
+    left |= {"trainer.accelerator"} if asked.get("trainer.accelerator") == "auto" else set()
+    return [
+        f"{name} {ran.get(name)}, not {asked.get(name)}"
+        for name in sorted({*ran, *asked} - left)
+        if ran.get(name) != asked.get(name)
+    ]
+
+
+def _flat(settings: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    """Return nested settings as pairs of dotted name and value."""
+    if not isinstance(settings, Mapping) or not settings:
+        return [(prefix, settings)]
+    dotted = f"{prefix}." if prefix else ""
+    return [pair for key in settings for pair in _flat(settings[key], f"{dotted}{key}")]
 
 
 def plain(parser: ArgumentParser, settings: Namespace) -> dict[str, Any]:
@@ -92,7 +122,13 @@ def plain(parser: ArgumentParser, settings: Namespace) -> dict[str, Any]:
 
 def explain(message: str) -> str:
     """Return a message of jsonargparse with every line of it once, without its inner life."""
-    noise = ("Does not validate against", "Subtypes: ", "Errors:", "Given value", "Expected a path")
+    noise: tuple[str, ...] = (
+        "Does not validate against",
+        "Subtypes: ",
+        "Errors:",
+        "Given value",
+        "Expected a path",
+    )
     noise += ("Expected a <class 'NoneType'>",)
     lines: list[str] = []
     for line in message.splitlines():
@@ -124,7 +160,7 @@ def find_config(name: str) -> Path:
 
 
 def read_config(name: str | Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """Return a config with what it is a difference to: its ``base:``, relative to itself.
+    """Return a config with what it is a difference to: its ``base:``, beside it or shipped.
 
     Raises:
         ConfigError: a file is missing or no YAML, or bases go round in a circle.
@@ -141,7 +177,10 @@ def read_config(name: str | Path, above: tuple[Path, ...] = ()) -> dict[str, Any
     base = content.pop("base", None)
     if base is None:
         return content
-    return lay_over(read_config(path.parent / str(base), (*above, path.resolve())), content)
+    beside = path.parent / str(base)
+    return lay_over(
+        read_config(beside if beside.is_file() else str(base), (*above, path.resolve())), content
+    )
 
 
 def lay_over(base: Mapping[str, Any], difference: Mapping[str, Any]) -> dict[str, Any]:
@@ -156,9 +195,9 @@ def lay_over(base: Mapping[str, Any], difference: Mapping[str, Any]) -> dict[str
     out = dict(base)
     for key, value in difference.items():
         old = out.get(key)
-        both = isinstance(old, Mapping) and isinstance(value, Mapping)
-        if both and value.get("class_path", old.get("class_path")) == old.get("class_path"):
-            value = lay_over(old, value)
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            cls = old.get("class_path")
+            value = lay_over(old, value) if value.get("class_path", cls) == cls else value
         out[key] = value
     return out
 

@@ -22,13 +22,14 @@ from depthbal.checkpoint import (
 )
 from depthbal.data.label_data import LabelData
 from depthbal.errors import CheckpointError, ConfigError
-from depthbal.evaluation import DEPTH, LABEL_TERMS, Label, Scores
+from depthbal.evaluation import DEPTH, GROUPS, LABEL_TERMS, Label, Scores
 from depthbal.losses import NonFiniteError, RegressionLoss
 from depthbal.losses.noise_guard import guard_noise
 from depthbal.losses.posthoc import BalanceMap
 from depthbal.models.weights import load_exactly
 from depthbal.predictor import Predictor, Readout
 from depthbal.priors import Histogram
+from depthbal.training.frozen import first_process_first, use_features
 from depthbal.training.noise import depth_noise, noise_facts, noise_values
 from depthbal.training.optimisation import hold_noise_lr, parameter_groups, suit_device
 from depthbal.training.resuming import TrainingError, diverged_message
@@ -83,6 +84,12 @@ class Task(pl.LightningModule):
     """The same for people, in the line of an epoch."""
     main_metric: ClassVar[str] = "rmse"
     """What reports open with."""
+    balanced: ClassVar[tuple[str, ...]] = ()
+    """Metrics that also get their mean over the bins, such as mae: bmae."""
+    study_metrics: ClassVar[tuple[str, ...]] = tuple(
+        f"per_bin_mean.{group}.rmse" for group in GROUPS
+    )
+    """What a study's table shows, as paths in metrics.json."""
     protocols: ClassVar[tuple[str, ...]] = ("default",)
     """Ways in which a test split can be scored; the first one unless it is said otherwise."""
 
@@ -157,7 +164,7 @@ class Task(pl.LightningModule):
         self.histogram = Histogram.from_dict(self.trainer.strategy.broadcast(mine))
         if isinstance(self.criterion, RegressionLoss) and self.criterion.needs_prior:
             self.criterion.set_prior(self.histogram)
-        if hasattr(self.model, "initialise_bias"):
+        if hasattr(self.model, "initialise_bias") and (self.weights_from is None or self.reset):
             cast(Any, self.model).initialise_bias(self.histogram.mean)
 
     def training_loss(self, raw: Tensor, batch: Batch) -> Tensor:
@@ -168,6 +175,9 @@ class Task(pl.LightningModule):
     def make_scores(self, data: LabelData, split: Literal["val", "test"]) -> Scores:
         """Return the empty scores of a split: every read-out for the test, one for validation."""
         facts = self.facts(data) if split == "test" else {}
+        if self.balanced:
+            pairs = ", ".join(f"b{name} of {name}" for name in self.balanced)
+            facts["balanced"] = f"means over the bins with test samples: {pairs}"
         readouts = READOUTS if split == "test" else (self.readout,)
         return Scores(
             data.bins(),
@@ -176,6 +186,7 @@ class Task(pl.LightningModule):
             terms=LABEL_TERMS,
             label=data.label,
             main_metric=self.main_metric,
+            balanced=self.balanced,
             protocol=facts,
         )
 
@@ -241,8 +252,6 @@ class Task(pl.LightningModule):
         if self.weights_from is not None and not self.starts_from_checkpoint:
             self.take_weights(self.weights_from)
         if self.cache_features:
-            from depthbal.training.frozen import first_process_first, use_features
-
             with first_process_first(self.trainer):
                 use_features(
                     data, self.model.get_submodule("backbone"), self.trainer.strategy.root_device
@@ -466,6 +475,9 @@ class Task(pl.LightningModule):
             )
         if found["histogram"] is not None:
             self.histogram = Histogram.from_dict(found["histogram"])
+        for name in self.freeze_parts:  # features are computed before the engine loads the weights
+            own_part = part_of_state(checkpoint["state_dict"], f"model.{name}.")
+            load_exactly(self.model.get_submodule(name), own_part, f"{name} of the checkpoint")
 
 
 def masked_loss(criterion: nn.Module, preds: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:

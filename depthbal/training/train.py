@@ -4,7 +4,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,12 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from lightning_utilities.core.rank_zero import rank_zero_only
 from pytorch_lightning import Trainer, seed_everything
 from pytorch_lightning.callbacks import ProgressBar
-from rich.console import Console
 
 from depthbal.checkpoint import read_checkpoint
 from depthbal.data.label_data import LabelData
-from depthbal.errors import ConfigError, DepthbalError
-from depthbal.io import replacing, write_json
-from depthbal.training.callbacks import run_callbacks, show_progress
+from depthbal.errors import ConfigError
+from depthbal.io import replacing, show_progress, write_json
+from depthbal.training.callbacks import run_callbacks
 from depthbal.training.evaluate import save_evaluation
 from depthbal.training.optimisation import default_precision, usable_accelerator
 from depthbal.training.resuming import AtomicCheckpointIO, RunLogger, drop_rows_from
@@ -37,7 +36,6 @@ from depthbal.training.runs import (
     with_duration,
 )
 from depthbal.training.settings import build, config_names, make_parser, parse, plain
-from depthbal.training.tables import duration_text, print_metrics
 from depthbal.training.task import Task
 
 RUN_VARIABLE = "DEPTHBAL_RUN"  # tells processes that Lightning starts which folder the first took
@@ -48,9 +46,9 @@ def train(
     out: str | None = None,
     overwrite: bool = False,
     resume: str | None = None,
-    show: bool = True,
-) -> RunFolder:
-    """Train, evaluate the last epoch, print the result, and return the run folder.
+    config: Mapping[str, Any] | None = None,
+) -> tuple[RunFolder, dict[str, Any] | None]:
+    """Train, evaluate the last epoch, and write both into a run folder.
 
     Args:
         arguments: ``--config NAME`` and any setting as ``--section.key VALUE``; with ``resume``
@@ -58,7 +56,11 @@ def train(
         out: The run folder; None takes a new one in ``runs``, named by the config.
         overwrite: Whether a run that is there may be deleted first.
         resume: A run folder to go on with, in place.
-        show: Print the result.
+        config: The content of a config, below all others.
+
+    Returns:
+        The run folder, and the content of its metrics.json: None of a development run, and in
+        every process but the first.
 
     Raises:
         DepthbalError: Whatever the user can mend: settings, data, an existing run folder.
@@ -66,7 +68,7 @@ def train(
     started = time.monotonic()
     parser = make_parser()
     if resume is None:
-        settings = parse(parser, arguments)
+        settings = parse(parser, arguments, config)
         run = _choose_folder(arguments, out, overwrite)
     elif out or overwrite:
         raise ConfigError("--resume goes on with a run in place; leave out --out and --overwrite")
@@ -91,27 +93,17 @@ def train(
         record["data"] = data.describe()
         _claim(run, parser, settings, record, overwrite, resume is not None, step)
     _fit(trainer, task, data, None if step is None else run.checkpoint("last"))
-    if settings.trainer.fast_dev_run:
-        return run  # a development run leaves no checkpoint to evaluate
-    task.test_facts = {"checkpoint": "last", "epochs": _epochs(run)}
-    trainer.test(task, datamodule=data, verbose=False)
-    if trainer.is_global_zero:
-        result = save_evaluation(task, data, run.path)
-        seconds = time.monotonic() - started
-        write_json(run.record, with_duration(run.read_record(), seconds))
-        report = _write_report(run)
-        if show:
-            console = Console()
-            print_metrics(console, result)
-            console.print(
-                f"Training and evaluation took {duration_text(seconds)}.", highlight=False
-            )
-            if report is not None:
-                console.print(f"Report: {report}", highlight=False, soft_wrap=True)
-            console.print(f"Run folder: {run.path}", highlight=False, soft_wrap=True)
+    result = None
+    if not settings.trainer.fast_dev_run:  # a development run leaves no checkpoint to evaluate
+        task.test_facts = {"checkpoint": "last", "epochs": _epochs(run)}
+        trainer.test(task, datamodule=data, verbose=False)
+        if trainer.is_global_zero:
+            result = save_evaluation(task, data, run.path)
+            seconds = time.monotonic() - started
+            write_json(run.record, with_duration(run.read_record(), seconds))
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
-    return run
+    return run, result
 
 
 # ---- settings and objects ----
@@ -161,7 +153,7 @@ def _build(parser: ArgumentParser, settings: Namespace, run: RunFolder) -> tuple
     """Make data and task; the data first, before a network's weights are downloaded."""
     data: LabelData = build(parser, settings, "data")
     data.check_root()
-    network = (settings.model.init_args.get("model") or Namespace()).get("init_args") or {}
+    network = (settings.model.init_args.get("model") or {}).get("init_args") or {}
     if run.checkpoint("last").is_file() and "weights" in network:
         settings = settings.clone()  # the checkpoint brings them
         settings.model.init_args.model.init_args.weights = None
@@ -278,18 +270,6 @@ def _fit(trainer: Trainer, task: Task, data: LabelData, checkpoint: Path | None)
         path = trainer.default_root_dir
         print(f"stopped; continue with: depthbal train --resume {path}", file=sys.stderr)
         raise KeyboardInterrupt from error
-
-
-def _write_report(run: RunFolder) -> Path | None:
-    """Write the run's report; a report that cannot be written spoils no training."""
-    try:
-        from depthbal.reports import write_report
-
-        return write_report([run.path], run.report)
-    except Exception as error:  # whatever it is, the training's result stands
-        kind = "" if isinstance(error, DepthbalError | OSError) else f"{type(error).__name__}: "
-        warnings.warn(f"no report was written: {kind}{error}", stacklevel=2)
-        return None
 
 
 def _epochs(run: RunFolder) -> int:

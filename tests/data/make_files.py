@@ -6,6 +6,8 @@ import cv2
 import h5py
 import numpy as np
 
+from depthbal.data import PairSource
+
 
 def ramp_depth(height: int, width: int, index: int = 0) -> np.ndarray:
     """Depth in metres that grows from 1 m to about 9 m to the right, shifted a little by index."""
@@ -73,7 +75,7 @@ SMALL = {
 }
 
 
-class ArraySource:
+class ArraySource(PairSource):
     """Pairs held in memory."""
 
     def __init__(self, pairs, groups=None):

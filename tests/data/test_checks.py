@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 
-from depthbal.data.checks import check_pair
+from depthbal.data import DepthDataset, EvalTransform
+from depthbal.data.checks import check_pair, check_split
 from depthbal.errors import DataError
-from tests.data.make_files import grey_image, ramp_depth
+from tests.data.make_files import array_source, grey_image, ramp_depth
 
 
 def test_a_sound_pair_passes_even_without_any_depth():
@@ -54,3 +55,29 @@ def test_one_plausible_pixel_or_a_few_odd_ones_do_not_accuse_the_unit():
     covered = np.zeros((20, 20), dtype=np.float32)
     covered[0, :3] = 0.05
     check_pair(grey_image(20, 20), covered, "a")
+
+
+def test_a_split_is_judged_by_pairs_spread_over_it_and_the_others_when_they_are_loaded():
+    source = array_source(100)
+    split = DepthDataset(source, EvalTransform(24, (20, 28)))
+    check_split(split, 0.7, "test")
+    image, depth = source.pairs[50]
+    source.pairs[50] = (image, -depth)
+    check_split(split, 0.7, "test")  # none of the pairs that are looked at
+    with pytest.raises(DataError, match="array 50: smallest depth is"):
+        split[50]
+    source.pairs[40:60] = [source.pairs[50]] * 20
+    with pytest.raises(DataError, match=r"array 4\d: smallest depth is"):
+        check_split(split, 0.7, "test")
+
+
+def test_a_split_whose_only_valid_pixel_is_in_a_pair_not_looked_at_is_not_accused():
+    source = array_source(100)
+    blank = np.zeros((24, 32), np.float32)
+    pairs = [(image, blank) for image, _ in source.pairs]
+    pairs[50] = source.pairs[50]
+    source.pairs = pairs
+    check_split(DepthDataset(source, EvalTransform(24, (20, 28))), 0.7, "test")
+    source.pairs[50] = pairs[0]
+    with pytest.raises(DataError, match="the test split has no pixel with depth"):
+        check_split(DepthDataset(source, EvalTransform(24, (20, 28))), 0.7, "test")

@@ -13,7 +13,7 @@ from depthbal.data import (
     FolderDataModule,
     NYUD2DataModule,
 )
-from depthbal.data.split_module import automatic_workers
+from depthbal.data.label_data import automatic_workers
 from depthbal.errors import ConfigError
 from tests.data.make_files import SMALL, write_nyud2
 

@@ -2,7 +2,7 @@ import time
 
 import pytest
 
-from depthbal.data.pairs_csv import read_pairs_csv
+from depthbal.data.nyud2 import read_pairs_csv
 from depthbal.errors import DataError
 
 
@@ -46,12 +46,15 @@ def test_a_path_that_leaves_the_data_folder_is_refused(data, path):
         read(data, f"data/train/s1/1.jpg,{path}\n")
 
 
-def test_a_missing_file_is_named_with_its_row_counted_as_an_editor_does(data):
+def test_missing_files_are_counted_and_the_first_named_with_their_rows_as_an_editor_shows(data):
     text = "data/train/s1/1.jpg,data/train/s1/1.png\n\ndata/train/s2/1.jpg,data/train/s2/7.png\n"
-    with pytest.raises(DataError, match=r"list\.csv, row 3: .*train/s2/7\.png does not exist"):
+    words = r"1 of 4 files do not exist in .* \(row 3: train/s2/7\.png\); complete the download"
+    with pytest.raises(DataError, match=words):
         read(data, text)
-    with pytest.raises(DataError, match=r"row 1: .*nowhere/1\.jpg does not exist"):
-        read(data, "data/nowhere/1.jpg,data/train/s1/1.png\n")
+    rows = [f"data/nowhere/{n}.jpg,data/train/s1/1.png" for n in range(5)]
+    words = r"5 of 10 files .*\(row 1: nowhere/0\.jpg, .*row 3: nowhere/2\.jpg, \.\.\.\)"
+    with pytest.raises(DataError, match=words):
+        read(data, "\n".join(rows))
 
 
 @pytest.mark.parametrize("text", ["", "\n\n", ",\n"])

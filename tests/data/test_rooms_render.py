@@ -3,13 +3,10 @@
 import numpy as np
 import pytest
 
-from depthbal.data.rooms.camera import Camera
-from depthbal.data.rooms.render import render
-from depthbal.data.rooms.scene import Light, Material, Scene
-from depthbal.data.rooms.shade import illumination, lit
-from depthbal.data.rooms.shapes import BOX, SPHERE, Solid
-from depthbal.data.rooms.textures import PATTERNS, joints, scatter, square_wave
-from depthbal.data.rooms.trace import Surface
+from depthbal.data.rooms.render import Surface, illumination, lit, render
+from depthbal.data.rooms.shapes import BOX, SPHERE, Camera, Solid
+from depthbal.data.rooms.stage import Light, Material, Scene
+from depthbal.data.rooms.textures import PATTERNS, scatter
 
 WALL = Solid(BOX, (0.0, 0.0, 6.0), (8.0, 8.0, 1.0), 0)
 CAMERA = Camera(60, 80, 80.0, (0.0, 0.0, 0.0))
@@ -67,22 +64,6 @@ def test_every_pattern_averages_what_a_pixel_covers(name: str) -> None:
     assert (tone > 0).all()
     assert far_share.mean() == pytest.approx(share.mean(), abs=0.02)
     assert far_tone.mean() == pytest.approx(tone.mean(), abs=0.03)
-
-
-def test_the_square_wave_is_the_average_over_its_width() -> None:
-    x, width = np.linspace(0, 4, 41), 0.7
-    fine = (np.arange(2000) + 0.5) / 2000 - 0.5
-    sampled = 1 - 2 * (np.floor(x[:, None] + fine * width) % 2)
-    np.testing.assert_allclose(square_wave(x, np.full(41, width)), sampled.mean(1), atol=2e-3)
-
-
-def test_joints_are_lines_at_every_multiple_of_the_period() -> None:
-    x, width = np.linspace(-1, 1, 201), 0.02
-    fine = ((np.arange(2000) + 0.5) / 2000 - 0.5) * width
-    at = x[:, None] + fine
-    sampled = np.abs(at - np.round(at / 0.3) * 0.3) < 0.005
-    found = joints(x, 0.3, 0.01, np.full(201, width))
-    np.testing.assert_allclose(found, sampled.mean(1), atol=2e-3)
 
 
 def test_scattered_numbers_are_uniform_and_uncorrelated_between_neighbours() -> None:

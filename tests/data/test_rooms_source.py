@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from depthbal.data.pairs import PairSource
 from depthbal.data.rooms import RoomsSource, room, rooms_source
-from depthbal.data.rooms import cache as rooms_cache
-from depthbal.data.rooms.source import SPLITS, key_of
+from depthbal.data.rooms import datamodule as rooms_datamodule
+from depthbal.data.rooms.datamodule import SPLITS
 
 SMALL = (24, 32)
 DIGEST = (
@@ -29,16 +28,8 @@ def train() -> RoomsSource:
 
 @pytest.fixture
 def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(rooms_cache, "user_cache_path", lambda name: tmp_path / name)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     return tmp_path / "depthbal" / "rooms"
-
-
-def test_a_picture_depends_on_its_seed_split_and_number_only() -> None:
-    first = room(0, "train", 7, SMALL)
-    room(0, "train", 8, SMALL)
-    again = room(0, "train", 7, SMALL)
-    np.testing.assert_array_equal(first[0], again[0])
-    np.testing.assert_array_equal(first[1], again[1])
 
 
 def test_another_process_renders_the_same_bytes() -> None:
@@ -122,29 +113,18 @@ def test_pictures_are_neither_black_nor_burnt_out(train: RoomsSource) -> None:
     assert np.mean(train.images.reshape(480, -1).std(axis=1) > 10) > 0.97  # something is there
 
 
-def test_the_source_is_a_pair_source_of_single_scenes() -> None:
-    source = rooms_source("val", 2, size=SMALL, progress=False, cache=False)
-    assert isinstance(source, PairSource)
-    image, depth = source.load(1)
-    assert (image.shape, image.dtype) == ((24, 32, 3), np.uint8)
-    assert (depth.shape, depth.dtype) == ((24, 32), np.float32)
-    np.testing.assert_array_equal(depth, source.load_depth(1))
-    assert source.name(1) == "rooms/val/00001"
-    assert source.group(0) != source.group(1)
-
-
 def test_fingerprints_differ_in_everything_that_changes_the_pictures() -> None:
-    base = (0, "train", 4, SMALL)
-    others = [(1, "train", 4, SMALL), (0, "val", 4, SMALL), (0, "train", 5, SMALL)]
-    others.append((0, "train", 4, (32, 24)))
-    assert len({key_of(*key) for key in [base, *others]}) == 5  # type: ignore[arg-type]
+    base = {"split": "train", "count": 2, "seed": 0, "size": SMALL}
+    changes = ({}, {"seed": 1}, {"split": "val"}, {"count": 3}, {"size": (32, 24)})
+    sources = [rooms_source(**base | one, progress=False, cache=False) for one in changes]
+    assert len({source.fingerprint() for source in sources}) == 5
 
 
 def test_the_second_call_reads_what_the_first_one_wrote(
     cache_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = rooms_source("test", 2, size=SMALL, progress=False)
-    monkeypatch.setattr(rooms_cache, "room", None)  # rendering again would fail
+    monkeypatch.setattr(rooms_datamodule, "room", pytest.fail)  # rendering again would fail
     second = rooms_source("test", 2, size=SMALL, progress=False)
     np.testing.assert_array_equal(first.images, second.images)
     np.testing.assert_array_equal(first.depths, second.depths)
@@ -162,11 +142,3 @@ def test_a_damaged_cache_file_is_rendered_again(cache_folder: Path, damage: str)
     again = rooms_source("test", 2, size=SMALL, progress=False)
     np.testing.assert_array_equal(first.images, again.images)
     np.testing.assert_array_equal(first.depths, again.depths)
-
-
-def test_a_cache_that_cannot_be_written_is_no_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "file").write_text("not a folder")
-    monkeypatch.setattr(rooms_cache, "user_cache_path", lambda name: tmp_path / "file" / name)
-    assert len(rooms_source("test", 1, size=SMALL, progress=False)) == 1

@@ -6,7 +6,7 @@ import torch
 from scipy.stats import truncnorm
 
 from depthbal.losses import BMCLoss, GAILoss, MSELoss, truncated_normal_mean
-from depthbal.losses.kernel import tabulated
+from depthbal.losses.kernel import tables
 
 RANGE = (0.7, 10.0)
 
@@ -105,8 +105,8 @@ def test_a_loss_reads_out_with_its_sigma_and_range(dtype):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_many_locations_are_read_from_a_table_within_1e_6_of_the_range(sigma, dtype, monkeypatch):
     built = []
-    build = tabulated.build
-    monkeypatch.setattr(tabulated, "build", lambda *a: built.append(build(*a)) or built[-1])
+    build = tables.build
+    monkeypatch.setattr(tables, "build", lambda *a: built.append(build(*a)) or built[-1])
     spread = 6 * sigma * max(1, sigma / 9.3)
     preds = torch.linspace(0.7 - spread, 10 + spread, 2 * 75_001).view(2, -1).to(dtype)
     got = truncated_normal_mean(preds, sigma, RANGE)

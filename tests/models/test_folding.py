@@ -10,7 +10,7 @@ from depthbal.models.folding import (
     enlarged_convs,
     interpolation_matrix,
 )
-from depthbal.models.up_projection import UpProjection
+from depthbal.models.resnet_mff import UpProjection
 
 FORMS = ["plain", "rows", "full"]
 SIZES = [

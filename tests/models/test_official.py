@@ -101,40 +101,36 @@ def test_numpy_objects_that_are_no_numbers_are_refused(tmp_path):
     for number, value in enumerate([np.array([1.0]), np.str_("text"), np.datetime64("2020-01-01")]):
         path = tmp_path / f"{number}.pth.tar"
         torch.save({"state_dict": {"module.a": torch.ones(2)}, "metric": value}, path)
-        with pytest.raises(CheckpointError, match=r"could run code|no checkpoint"):
+        with pytest.raises(CheckpointError, match="could run code"):
             load_official_checkpoint(path)
 
 
-@pytest.mark.parametrize("kept", [100, 20_000, 0.5, -300])
-def test_a_truncated_file_is_refused(tmp_path, file, kept):
+@pytest.mark.parametrize("kept", [0, 100, 20_000, 0.5, -300, b"no checkpoint", b"PK\x03\x04 torn"])
+def test_a_truncated_file_and_one_of_something_else_are_refused(tmp_path, file, kept):
     content = file.read_bytes()
     kept = int(kept * len(content)) if isinstance(kept, float) else kept
-    (tmp_path / "cut.pth.tar").write_bytes(content[:kept])
-    with pytest.raises(CheckpointError, match=r"cut\.pth\.tar"):
+    (tmp_path / "cut.pth.tar").write_bytes(kept if isinstance(kept, bytes) else content[:kept])
+    with pytest.raises(CheckpointError, match=r"cut\.pth\.tar.*no file of weights"):
+        load_official_checkpoint(tmp_path / "cut.pth.tar")
+    with zipfile.ZipFile(tmp_path / "cut.pth.tar", "w") as archive:
+        archive.writestr("data.txt", "text")
+    with pytest.raises(CheckpointError, match=r"cut\.pth\.tar.*no file of weights"):
         load_official_checkpoint(tmp_path / "cut.pth.tar")
 
 
 @pytest.mark.parametrize(
-    "content", [[1, 2], {}, {"epoch": 3}, {"state_dict": 3}, {"model": {"a": torch.zeros(1)}}]
+    ("content", "message"),
+    [
+        ([1, 2], "'state_dict'"),
+        ({"state_dict": 3}, "'state_dict'"),
+        ({"model": {"a": torch.zeros(1)}}, "'state_dict'"),
+        ({"depthbal": {}, "state_dict": {}}, "load_predictor"),
+    ],
 )
-def test_a_foreign_file_is_refused(tmp_path, content):
+def test_a_foreign_file_and_our_own_are_refused(tmp_path, content, message):
     torch.save(content, tmp_path / "foreign.pth.tar")
-    with pytest.raises(CheckpointError, match="'state_dict'"):
+    with pytest.raises(CheckpointError, match=message):
         load_official_checkpoint(tmp_path / "foreign.pth.tar")
-
-
-@pytest.mark.parametrize("content", [b"", b"no checkpoint", b"PK\x03\x04 torn"])
-def test_a_file_of_something_else_is_refused(tmp_path, content):
-    (tmp_path / "some.pth.tar").write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"some\.pth\.tar"):
-        load_official_checkpoint(tmp_path / "some.pth.tar")
-
-
-def test_an_archive_of_something_else_is_refused(tmp_path):
-    with zipfile.ZipFile(tmp_path / "some.pth.tar", "w") as archive:
-        archive.writestr("data.txt", "text")
-    with pytest.raises(CheckpointError, match="no checkpoint"):
-        load_official_checkpoint(tmp_path / "some.pth.tar")
 
 
 def test_another_encoder_is_refused_with_what_is_missing_and_unexpected(tmp_path, donor):
@@ -160,12 +156,6 @@ def test_one_weight_less_or_more_is_refused_by_name(tmp_path, donor):
     message = r"1 missing \(D\.up2\.conv1\.weight\); 1 unexpected \(D\.up5\.conv1\.weight\)"
     with pytest.raises(CheckpointError, match=message):
         load_official_checkpoint(tmp_path / "edited.pth.tar")
-
-
-def test_our_own_checkpoint_is_sent_to_its_own_reader(tmp_path):
-    torch.save({"depthbal": {}, "state_dict": {}}, tmp_path / "last.ckpt")
-    with pytest.raises(CheckpointError, match="load_predictor"):
-        load_official_checkpoint(tmp_path / "last.ckpt")
 
 
 def test_a_missing_file_is_named(tmp_path):

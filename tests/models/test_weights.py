@@ -1,9 +1,15 @@
+import subprocess
+import sys
+import urllib.error
+
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
 from depthbal.errors import CheckpointError, ConfigError
+from depthbal.models import ResNetMFF, SmpDepth
 from depthbal.models.weights import load_encoder_file, load_exactly, read_state_dict
 
 
@@ -50,7 +56,7 @@ def test_a_prefix_is_taken_off(tmp_path, donor, encoder, prefix, suffix):
 
 @pytest.mark.parametrize("wrapper", ["state_dict", "model_state_dict", "model"])
 def test_a_training_file_is_unwrapped(tmp_path, donor, encoder, wrapper):
-    torch.save({wrapper: donor.state_dict(), "epoch": 7}, tmp_path / "weights.pth")
+    torch.save({wrapper: donor.state_dict(), "error": np.float64(7)}, tmp_path / "weights.pth")
     load_encoder_file(encoder, tmp_path / "weights.pth")
     assert_same_state(encoder.state_dict(), donor.state_dict())
 
@@ -120,7 +126,7 @@ def test_no_code_from_a_file_is_run(tmp_path):
             return (open, (str(tmp_path / "sprung"), "w"))
 
     torch.save({"conv.weight": Trap()}, tmp_path / "weights.pth")
-    with pytest.raises(CheckpointError, match="can run code"):
+    with pytest.raises(CheckpointError, match="could run code"):
         read_state_dict(tmp_path / "weights.pth")
     assert not (tmp_path / "sprung").exists()
 
@@ -130,3 +136,37 @@ def test_a_file_without_parameters_is_refused(tmp_path, content):
     torch.save(content, tmp_path / "weights.pth")
     with pytest.raises(CheckpointError, match="dictionary of tensors"):
         read_state_dict(tmp_path / "weights.pth")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ResNetMFF(weights="imagenet"),
+        lambda: SmpDepth(encoder="mobilenet_v2", weights="imagenet"),
+        lambda: SmpDepth(encoder="tu-resnet18", weights="imagenet"),
+    ],
+    ids=["torchvision", "smp", "timm"],
+)
+def test_without_a_network_the_librarys_error_and_the_two_other_ways_are_named(
+    make, monkeypatch, tmp_path
+):
+    def refuse(*args, **kwargs):
+        raise urllib.error.URLError("no route to host")
+
+    monkeypatch.setattr("torch.hub.urlopen", refuse)
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    message = r"(?i)'imagenet.*\(.*(no route|your connection).*\).*path of an encoder.*weights=None"
+    with pytest.raises(ConfigError, match=message):
+        make()
+
+
+def test_importing_the_package_loads_no_network_library():
+    code = (
+        "import sys, depthbal.models\n"
+        "heavy = {'torchvision', 'timm', 'segmentation_models_pytorch', 'huggingface_hub'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -7,10 +7,10 @@ import torch
 
 from depthbal.errors import ConfigError
 from depthbal.evaluation import TERMS, DepthBins, Label, LabelBins, binned_sums
-from depthbal.reports.comparing import compare
-from depthbal.reports.resampling import image_weights, units_of
+from depthbal.reports import compare
+from depthbal.reports.resampling import resampled_sums, units_of
 from tests.reference import resampled_mean_over_bins
-from tests.reports.in_memory import result_of
+from tests.reports.made import report_of, result_of
 
 SHOTS = ["many"] * 4 + ["medium"] * 2 + ["few"] * 4
 BINS = LabelBins(np.arange(11.0), SHOTS)
@@ -40,9 +40,8 @@ def test_the_same_predictions_differ_by_exactly_nothing():
     pair = compared(sums, sums.copy()).pairs[0]
     for difference in pair.differences.values():
         assert (difference.estimate, difference.low, difference.high) == (0, 0, 0)
-    for bins in pair.bins.values():
+    for bins in pair.bands.values():
         assert (bins.estimate == 0).all()
-    assert "the same" in pair.sentence
 
 
 def test_a_constant_shift_is_found_exactly_and_without_uncertainty():
@@ -52,7 +51,7 @@ def test_a_constant_shift_is_found_exactly_and_without_uncertainty():
     for difference in pair.differences.values():
         assert difference.estimate == pytest.approx(0.25, abs=1e-12)
         assert (difference.low, difference.high) == pytest.approx((0.25, 0.25), abs=1e-12)
-    for bins in pair.bins.values():
+    for bins in pair.bands.values():
         assert bins.estimate == pytest.approx(np.full(len(bins.estimate), 0.25), abs=1e-12)
 
 
@@ -74,7 +73,7 @@ def test_intervals_are_percentiles_of_a_plain_loop_over_resamples():
     second[..., 1] *= np.random.default_rng(5).uniform(0.5, 1.5, second.shape[:2])
     groups = [str(i // 2) for i in range(40)]
     comparison = compared(first, second, groups=groups)
-    weights = np.concatenate(list(image_weights(units_of(groups), 200, 0)))
+    weights = resampled_sums([np.eye(40)], units_of(groups), 200, 0)[0][1:]
     terms, few = ["count", "loss"], [6, 7, 8, 9]
     one, two = (resampled_mean_over_bins(s, terms, "loss", weights, few) for s in (first, second))
     drawn = np.subtract(two, one)
@@ -84,9 +83,8 @@ def test_intervals_are_percentiles_of_a_plain_loop_over_resamples():
     assert 0.005 <= below[0] <= 0.025  # 20 scenes: 1.6 % in each tail
     assert 0.975 <= below[1] <= 0.995
     counts = np.einsum("ri,ib->rb", weights, first[..., 0])
-    assert comparison.empty.tolist() == (counts == 0).sum(0).tolist()
+    assert comparison.empty.tolist() == (counts == 0).tolist()
     assert comparison.empty.any()
-    assert any("left out" in note for note in comparison.notes)
 
 
 def test_the_mask_has_its_own_numbers_and_no_part_in_the_mean_over_bins():
@@ -109,8 +107,7 @@ def test_a_bin_without_pixels_is_no_zero():
     sums[:, 9] = 0
     worse = with_losses(sums, lambda loss, pixels: loss + pixels)
     pair = compared(sums, worse).pairs[0]
-    name = next(key for _, key in pair.bins)
-    assert np.isnan(pair.bins["loss", name].estimate[9])
+    assert np.isnan(pair.bands["loss", 0].estimate[9])
     assert pair.differences["loss", "few", "bins"].estimate == pytest.approx(1.0)
     sums[:, 6:] = 0
     none = compared(sums, sums).pairs[0].differences["loss", "few", "bins"]
@@ -127,31 +124,26 @@ def test_bins_of_few_images_have_no_band():
     groups = [str(i) for i in range(200)]
     comparison = compared(sums, noisy, groups=groups)
     binning = comparison.binnings[0]
-    band = comparison.pairs[0].bins["loss", binning.name]
+    band = comparison.pairs[0].bands["loss", 0]
     assert binning.thin.tolist() == [False] * 9 + [True]
     assert np.isfinite(band.low).tolist() == [True] * 9 + [False]
     assert np.isfinite(band.estimate).all()
 
 
-def test_too_few_scenes_give_no_interval_and_say_so():
-    sums = made_sums()
+@pytest.mark.parametrize("scenes", [4, 19, 20])
+def test_few_scenes_are_said_to_make_narrow_intervals_and_too_few_give_none(scenes):
+    sums, groups = made_sums(), [str(i % scenes) for i in range(60)]
     worse = with_losses(sums, lambda loss, pixels: loss + pixels)
-    comparison = compared(sums, worse, groups=[str(i % 4) for i in range(60)])
-    difference = comparison.pairs[0].differences["loss", "overall", "bins"]
+    runs = [result_of(s, BINS, name=name, groups=groups) for s, name in ((sums, "a"), (worse, "b"))]
+    report = report_of(*runs)
+    difference = report.comparison.pairs[0].differences["loss", "overall", "bins"]
     assert difference.estimate == pytest.approx(1.0)
-    assert (difference.low, difference.high) == (None, None)
-    assert "4 test scenes (60 images) are too few" in comparison.notes[-1]
-    assert "no interval" in comparison.pairs[0].sentence
-    assert "This holds only on 4 test scenes (60 images)" in comparison.pairs[0].sentence
-
-
-@pytest.mark.parametrize(("scenes", "said"), [(19, True), (20, False)])
-def test_few_scenes_are_said_to_make_narrow_intervals(scenes, said):
-    groups = [str(i % scenes) for i in range(60)]
-    sums = made_sums()
-    comparison = compared(sums, with_losses(sums, lambda loss, _: 2 * loss), groups=groups)
-    found = any("may hold less often" in note for note in comparison.notes)
-    assert found == said
+    assert (difference.low is None) == (scenes == 4)
+    if scenes == 4:
+        assert "4 test scenes (60 images) are too few" in report.notes[-1]
+        assert "no interval" in report.sentences[0]
+        assert "This holds only on 4 test scenes (60 images)" in report.sentences[0]
+    assert any("may hold less often" in note for note in report.notes) == (scenes == 19)
 
 
 def several_seeds(*counts):
@@ -175,20 +167,22 @@ def test_seeds_of_one_method_are_averaged_and_widen_the_interval():
     assert paired.estimate == pytest.approx(1.0)
     # seed by seed the difference is the same: the shared seeds' variation cancels
     assert (paired.low, paired.high) == pytest.approx((1.0, 1.0))
-    assert "and 3 seeds." in pair.sentence
-    unpaired = compare(several_seeds(3, 2), resamples=400).pairs[0]
-    difference = unpaired.differences["loss", "overall", "bins"]
+    assert "and 3 seeds." in report_of(*several_seeds(3, 3)).sentences[0]
+    unpaired = report_of(*several_seeds(3, 2), resamples=400)
+    difference = unpaired.comparison.pairs[0].differences["loss", "overall", "bins"]
     assert difference.estimate == pytest.approx(1.0 - 0.05)
     assert difference.low < 0.6  # Student's t of 2 seeds 0.1 apart: 0.05 x 12.7
-    assert "2 against 3 seeds" in unpaired.sentence
+    assert "2 against 3 seeds" in unpaired.sentences[0]
 
 
 def test_one_seed_claims_nothing_about_a_method():
-    runs = several_seeds(1, 1)
-    assert "nothing is claimed about the methods" in compare(runs, 200).pairs[0].sentence
-    assert "these two trained networks" in compare(runs, 200).pairs[0].sentence
-    mixed = compare(several_seeds(3, 1), 200).pairs[0].sentence
+    (sentence,) = report_of(*several_seeds(1, 1)).sentences
+    assert "nothing is claimed about the methods" in sentence
+    assert "these two trained networks" in sentence
+    (mixed,) = report_of(*several_seeds(3, 1)).sentences
     assert "3 seeds of m0; m1-0 is one trained network" in mixed
+    (same,) = report_of(*[result_of(made_sums(), BINS, name=name) for name in "ab"]).sentences
+    assert "the same" in same
 
 
 def test_the_same_seed_twice_is_not_two_seeds():
@@ -196,21 +190,40 @@ def test_the_same_seed_twice_is_not_two_seeds():
     assert [method.name for method in compare(runs, 200).methods] == ["a", "b"]
 
 
-def test_all_methods_are_compared_and_the_first_is_the_baseline():
+def test_every_method_is_compared_with_the_first():
     comparison = compare(several_seeds(1, 1, 2), resamples=200)
-    assert [(pair.first, pair.second) for pair in comparison.pairs] == [(0, 1), (0, 2), (1, 2)]
+    assert [pair.second for pair in comparison.pairs] == [1, 2]
     assert compare(several_seeds(1)) is None
     assert compare(several_seeds(2)).pairs == ()
 
 
 def test_results_are_stable_for_a_seed_and_move_with_it():
-    runs = several_seeds(1, 1)
     noise = np.random.default_rng(0).normal(size=(60, 10))
-    runs[1].sums["all", "raw"][..., 1] += noise * runs[1].sums["all", "raw"][..., 0]
+    sums = made_sums()
+    runs = [
+        result_of(s, BINS, name=str(i))
+        for i, s in enumerate((sums, with_losses(sums, lambda loss, n: loss + noise * n)))
+    ]
     key = ("loss", "overall", "bins")
     found = [compare(runs, 200, seed=s).pairs[0].differences[key] for s in (0, 0, 1)]
     assert found[0] == found[1]
     assert found[0].low != found[2].low
+
+
+def test_means_over_images_are_compared_as_means_over_images():
+    sums = [made_sums(0), made_sums(1)]
+    for one in sums:
+        one[..., 0] = sums[0][..., 0]
+        one[..., 1] = one[..., 0] * np.random.default_rng(int(one.sum())).random((60, 10))
+    runs = [result_of(s, BINS, name=str(i), averaging="images") for i, s in enumerate(sums)]
+    report = report_of(*runs)
+    found = report.comparison.pairs[0].differences["loss", "few", "pooled"]
+    few = [s[:, 6:].sum(1) for s in sums]
+    means = [(s[s[:, 0] > 0, 1] / s[s[:, 0] > 0, 0]).mean() for s in few]
+    assert (found.first, found.second) == pytest.approx(tuple(means))
+    assert found.low < found.estimate < found.high
+    assert report.statistic_name("pooled") == "mean over images"
+    assert runs[0].metrics["few"]["loss"] == pytest.approx(means[0])
 
 
 def test_ages_are_compared_in_years_over_samples():
@@ -233,11 +246,12 @@ def test_ages_are_compared_in_years_over_samples():
                 groups=[str(j) for j in range(400)],
             )
         )
-    comparison = compare(runs, 200)
+    report = report_of(*runs)
+    comparison = report.comparison
     assert comparison.metrics == ("mae", "rmse", "mse", "gm", "bias")
-    assert comparison.units == "400 test samples"
-    assert "MAE as the mean over the bins of age, all samples" in comparison.pairs[0].sentence
-    assert "years" in comparison.pairs[0].sentence
+    assert comparison.units.text == "400 test samples"
+    assert "MAE as the mean over the bins of age, all samples" in report.sentences[0]
+    assert "years" in report.sentences[0]
     assert [b.name for b in comparison.binnings] == ["1 year", "2 years", "5 years"]
 
 
@@ -260,7 +274,7 @@ def test_ten_thousand_images_take_seconds_and_little_memory():
         runs.append(
             result_of(sums, bins, [TERMS[k] for k in terms], name=str(i), main_metric="rmse")
         )
-    size = runs[0].sums["all", "raw"].nbytes
+    size = runs[0].scores.sums("all").nbytes
     tracemalloc.start()
     start = time.process_time()
     compare(runs, resamples=1000)

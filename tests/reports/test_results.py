@@ -1,40 +1,194 @@
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+import yaml
 
-from depthbal.evaluation import LabelBins
+from depthbal.errors import ConfigError, RunFolderError
+from depthbal.evaluation import LABEL_TERMS, LabelBins, Scores
 from depthbal.losses import GAILoss, MSELoss
 from depthbal.predictor import Predictor
 from depthbal.priors import GaussianMixture
-from tests.reports.in_memory import read_as_mean, result_of
+from depthbal.reports import load_results
+from depthbal.reports.results import common_name, methods_of, run_names
+from tests.reports.made import add_examples, change_json, make_run, read_as_mean, result_of
 
 
-def made_up():
-    return result_of(np.ones((3, 1, 2)), LabelBins([0.0, 1.0]))
+def test_a_run_and_its_evaluations_are_results_of_their_own(tmp_path):
+    run = make_run(tmp_path / "mse", posthoc=(10.0, 0.5))
+    shutil.copytree(run / "eval" / "posthoc_0.5", run / "eval" / "posthoc_0.5_best")
+    folders = [run, *(run / "eval" / f"posthoc_{name}" for name in ("0.5", "10", "0.5_best"))]
+    results = load_results(folders)
+    assert [result.name for result in results] == [
+        "mse",
+        "mse, balanced afterwards (sigma 0.5), posthoc_0.5",
+        "mse, balanced afterwards (sigma 10)",
+        "mse, balanced afterwards (sigma 0.5), posthoc_0.5_best",
+    ]
+    assert [result.noise_sigma for result in results] == [None, 0.5, 10.0, 0.5]
+    assert [result.posthoc for result in results] == [False, True, True, True]
+    assert len({result.method for result in results[:3]}) == 3
+    assert all(result.run == run and result.histogram for result in results)
 
 
-def test_a_mean_that_differs_from_the_raw_output_is_a_posterior_mean():
-    assert read_as_mean(made_up(), 0.5).readout == "posterior mean"
-    assert made_up().readout == "raw"
+def test_a_result_holds_what_the_files_say(tmp_path):
+    run = make_run(tmp_path / "gai", sigma=0.75, seed=4, interval=True)
+    add_examples(run)
+    (result,) = load_results([run])
+    stored = Scores.load(run)
+    assert np.array_equal(result.pooled["mask", "raw"], stored.sums("mask", "raw").sum(0))
+    assert np.array_equal(result.counts, stored.sums("all")[..., 0])
+    assert result.metrics == stored.result()
+    assert result.readouts == ("clamped", "raw")
+    assert (result.seed, result.noise_sigma) == (4, 0.75)
+    assert result.curves["train/loss_step"][1].tolist() == [1.5, 0.5]
+    assert result.curves["val/rmse"][0].tolist() == [9.0]  # the NaN is left out
+    assert result.histogram.total == 55
+    assert result.prior.means.tolist() == [2.0, 5.0]
+    assert [example.reason for example in result.examples] == ["best", "worst", "rare"]
+    assert result.examples[0].image.shape == (6, 8, 3)
+    assert result.gaps == ()
 
 
-def test_a_mean_without_a_noise_scale_is_called_the_raw_output():
-    assert read_as_mean(made_up()).readout == "mean (no noise scale: the raw output)"
+def test_scores_alone_are_a_result(tmp_path):
+    scores = Scores(LabelBins([0, 1, 2], ["many", "few"]), ("own",), "own", terms=LABEL_TERMS)
+    scores.update({"own": torch.tensor([0.4, 1.2])}, torch.tensor([0.5, 1.5]))
+    for name in "ab":
+        scores.save(tmp_path / name)
+    results = load_results([tmp_path / "a", tmp_path / "b"])
+    assert [(r.name, r.seed, r.config, r.examples, r.gaps) for r in results] == [
+        (name, None, "", (), ()) for name in "ab"
+    ]
+    assert results[0].method != results[1].method  # nothing is known of their settings
 
 
 @pytest.mark.parametrize(
-    "noisy",
+    "name", ["prior.json", "metrics.csv", "run.json", "config.yaml", "examples.npz"]
+)
+def test_a_damaged_file_that_no_number_needs_is_left_out_and_said(tmp_path, name):
+    run = make_run(tmp_path / "run")
+    (run / name).write_bytes(b"PK\x03\x04[{: \xff")
+    (result,) = load_results([run])
+    assert len(result.gaps) == 1
+    assert f"{name} is damaged and left out" in result.gaps[0]
+
+
+def test_a_folder_without_scores_is_refused(tmp_path):
+    run = make_run(tmp_path / "run")
+    (run / "scores.npz").unlink()
+    for folder in (run, tmp_path / "nowhere"):
+        with pytest.raises(RunFolderError, match=r"has no scores\.npz: nothing was evaluated"):
+            load_results([folder])
+
+
+def test_damaged_or_pickled_scores_are_refused_by_name(tmp_path):
+    run = make_run(tmp_path / "run")
+    content = (run / "scores.npz").read_bytes()
+    np.savez_compressed(tmp_path / "foreign.npz", about=np.array([{"a": 1}], dtype=object))
+    for damaged in (b"", content[:100], content[:4000], (tmp_path / "foreign.npz").read_bytes()):
+        (run / "scores.npz").write_bytes(damaged)
+        with pytest.raises(RunFolderError, match=r"scores\.npz is damaged"):
+            load_results([run])
+
+
+def test_names_that_clash_are_told_apart_and_a_run_is_named_once(tmp_path):
+    runs = [make_run(tmp_path / parent / "gai") for parent in ("a", "b")]
+    assert [result.name for result in load_results(runs)] == ["a/gai", "b/gai"]
+    with pytest.raises(ConfigError, match="named twice"):
+        load_results([runs[0], runs[0] / ".." / "gai"])
+    with pytest.raises(ConfigError, match="one or more"):
+        load_results([])
+    paths = [tmp_path / part for part in ("x/1/gai", "y/1/gai", "y/2/gai", "mse")]
+    assert run_names(paths) == ["x/1/gai", "y/1/gai", "2/gai", "mse"]
+
+
+def test_repetitions_share_their_method_and_other_settings_do_not(tmp_path):
+    kinds = {"s0": {"seed": 0}, "s1": {"seed": 1}, "lr": {"lr": 0.5}, "gai": {"sigma": 1.0}}
+    runs = [make_run(tmp_path / name, **kind) for name, kind in kinds.items()]
+    first, second, *others = load_results(runs)
+    assert first.method == second.method
+    assert (first.seed, second.seed) == (0, 1)
+    assert len({first.method, *(other.method for other in others)}) == 3
+
+
+@pytest.mark.parametrize("file", ["", "checkpoints/best.ckpt"])
+def test_repetitions_that_start_from_other_repetitions_are_one_method(tmp_path, file):
+    runs = []
+    for seed, lr in enumerate((0.1, 0.1, 0.7)):
+        base = make_run(tmp_path / f"base-{seed}", seed=seed, lr=lr)
+        runs.append(make_run(tmp_path / f"head-{seed}", seed=seed, weights=str(base / file)))
+    first, second, other = load_results(runs)
+    assert first.method == second.method
+    assert first.method != other.method
+    assert str(tmp_path / "base-0") in first.config
+
+
+def test_a_drawn_seed_is_that_of_run_json(tmp_path):
+    for given, expected in ((True, 77), (0, 0), (False, None)):
+        run = make_run(tmp_path / f"{given}")
+        settings = yaml.safe_load((run / "config.yaml").read_text()) | {"seed_everything": given}
+        (run / "config.yaml").write_text(yaml.safe_dump(settings))
+        known = 77 if expected is not None else None
+        change_json(run / "run.json", lambda record, known=known: record.update(seed=known))
+        assert load_results([run])[0].seed == expected
+
+
+def named_runs(*named):
+    sums, bins = np.ones((3, 2, 2)), LabelBins([0.0, 1.0, 2.0])
+    return [result_of(sums, bins, name=name, method=m, seed=s) for name, m, s in named]
+
+
+def test_methods_come_in_the_order_of_their_first_runs_with_seeds_in_order():
+    found = methods_of(named_runs(("b-2", "b", 2), ("a", "a", 0), ("b-1", "b", 1)))
+    assert [(m.name, m.runs, m.seeds) for m in found] == [("b", (2, 0), (1, 2)), ("a", (1,), (0,))]
+
+
+def test_methods_never_share_a_name():
+    named = ("gai-0", "a", 0), ("gai-1", "a", 1), ("gai-2", "b", 2), ("gai-3", "b", 3)
+    assert [m.name for m in methods_of(named_runs(*named))] == ["gai-0; gai-1", "gai-2; gai-3"]
+    named = ("gai-0", "a", 0), ("gai-1", "a", 1), ("gai", "b", 0)
+    assert [m.name for m in methods_of(named_runs(*named))] == ["gai-0; gai-1", "gai"]
+
+
+def test_runs_of_unknown_or_equal_seed_stay_apart():
+    assert len(methods_of(named_runs(("a", "m", None), ("b", "m", 1)))) == 2
+    assert len(methods_of(named_runs(("a", "m", 1), ("b", "m", 1), ("c", "m", 2)))) == 3
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
     [
-        {"noise_sigma": 1.0},
-        {"posthoc": True},
-        {"metrics": {"calibration": {"level": 0.6827}}},
-        {"curves": {"train/noise_sigma_near": (np.ones(1), np.ones(1))}},
+        (["gai-0", "gai-1"], "gai"),
+        (["gai-9", "gai-10"], "gai"),
+        (["gai_s1.5-0", "gai_s1.5-1"], "gai_s1.5"),
+        (["0/gai", "1/gai"], "gai"),
+        (["x", "y"], "x"),
     ],
 )
-def test_a_loss_with_noise_is_never_said_to_have_none(noisy):
-    assert replace(read_as_mean(made_up()), **noisy).readout == "mean (the raw output)"
+def test_the_common_name_leaves_out_what_tells_seeds_apart(names, expected):
+    assert common_name(names) == expected
+
+
+def test_a_loss_without_noise_has_no_posterior_mean_and_one_with_noise_is_not_said_to_have_none():
+    made_up = result_of(np.ones((3, 1, 2)), LabelBins([0.0, 1.0]))
+    assert made_up.readout == "raw"
+    assert read_as_mean(made_up, 0.5).readout == "posterior mean"
+    plain = read_as_mean(made_up)
+    assert plain.readout == "mean (no noise scale: the raw output)"
+    noisy = read_as_mean(
+        result_of(np.ones((3, 1, 2)), LabelBins([0.0, 1.0]), coverage=np.ones((1, 2)))
+    )
+    for result in (
+        noisy,
+        replace(plain, curves={"train/noise_sigma_near": (np.ones(1), np.ones(1))}),
+        *(
+            read_as_mean(result_of(np.ones((3, 1, 2)), LabelBins([0.0, 1.0]), protocol=facts))
+            for facts in ({"noise_sigma": 1.0}, {"posthoc": {"noise_sigma": 1.0}})
+        ),
+    ):
+        assert result.readout == "mean (the raw output)"
 
 
 def test_the_words_are_those_of_what_the_predictor_does():

@@ -1,87 +1,92 @@
-"""Images with one scalar label each: data set and the common part of the data modules."""
+"""Images with one scalar label each, and the csv form in which the age benchmarks are published."""
 
-import hashlib
+import copy
+import csv
 import json
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from depthbal.adapters.age.images import MEAN, STD, ImageTransform
 from depthbal.data.dataset import SeededDataset
-from depthbal.data.pairs import Image
+from depthbal.data.files import files_digest, missing_files
+from depthbal.data.images import normalise, read_image, resize_square
+from depthbal.data.label_data import LabelData, Split
 from depthbal.data.sampler import PADDING
-from depthbal.data.split_module import SplitDataModule
-from depthbal.errors import ConfigError, DataError
-from depthbal.evaluation import LabelBins
+from depthbal.data.transforms import generators, shift_and_flip
+from depthbal.errors import DataError
+from depthbal.evaluation import Label, LabelBins
+from depthbal.models.weights import first_few
 from depthbal.priors import Histogram
 
-SplitName = Literal["train", "val", "test"]
-SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
-MANY_ABOVE, FEW_BELOW = 100, 20  # training labels per bin, as published
-_MOST_BINS = 10_000
+MEAN = STD = (0.5, 0.5, 0.5)
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
-class LabelledImages(Protocol):
-    """The images of a split and their labels, float64 (N,)."""
+class LabelledImages(SeededDataset[dict[str, Any]]):
+    """Images pre-processed as published, or their features; padding has the label NaN.
 
-    labels: NDArray[np.float64]
-
-    def image(self, index: int) -> Image:
-        """Return one image, uint8 (H, W, 3) RGB."""
-        ...
-
-    def name(self, index: int) -> str:
-        """Return what an error message or a result table calls this image."""
-        ...
-
-    def fingerprint(self) -> str:
-        """Return a hex digest that changes when images or labels do."""
-        ...
-
-
-class LabelledDataset(SeededDataset[dict[str, Any]]):
-    """Load and pre-process labelled images; padding has the label NaN.
-
-    Samples have ``image`` (3, S, S), normalised, or ``features`` (D,) in its place where they are
-    known; ``label`` () and ``index``.
-
-    Args:
-        source: the images and labels.
-        transform: pre-processing of one image.
-        seed: of the augmentation.
+    Square by Pillow's bilinear filter; in training a random crop after a black border, and
+    horizontal flips (Yang et al., "Delving into Deep Imbalanced Regression", ICML 2021). `images`
+    are files or uint8 (H, W, 3) RGB; `content` is a digest of them and the labels; names that are
+    `grouped` are what is resampled together.
     """
 
-    def __init__(self, source: LabelledImages, transform: ImageTransform, seed: int = 0) -> None:
-        super().__init__(seed)
-        self.source = source
-        self.transform = transform
-        self.features: Tensor | None = None  # (N, D) float32
+    features: Tensor | None = None  # (N, D) in place of the images, see depthbal.training.frozen
+
+    def __init__(
+        self,
+        data: "LabelledData",
+        split: Split,
+        images: Any,
+        names: Sequence[str],
+        content: str,
+        grouped: bool = False,
+    ) -> None:
+        super().__init__(data.seed)
+        self.images, self.names, self.content, self.grouped = images, names, content, grouped
+        self.labels = torch.cat([*data.labels(split)]).float()
+        self.size, train = data.image_size, split == "train"
+        self.augment = shift_and_flip(self.size, data.padding, data.flip) if train else None
 
     def __len__(self) -> int:
-        return len(self.source.labels)
+        return len(self.labels)
 
     def sample(self, index: int, seed: int) -> dict[str, Any]:
-        """Return the image at an index, pre-processed, or its features."""
-        label = torch.tensor(self.source.labels[index], dtype=torch.float32)
+        """Return an image, float32 (3, size, size) in [-1, 1], or its features, and its label."""
+        name = self.names[index]
+        group = name if self.grouped else ""
+        about = {"label": self.labels[index], "index": index, "name": name, "group": group}
         if self.features is not None:
-            return {"features": self.features[index], "label": label, "index": index}
-        pixels = self.transform(self.source.image(index), seed)
-        return {"image": pixels, "label": label, "index": index}
+            return {"features": self.features[index], **about}
+        image = self.images[index]
+        image = resize_square(read_image(image) if isinstance(image, Path) else image, self.size)
+        if self.augment is not None:
+            self.augment.set_random_state(*generators(seed))
+            image = self.augment(image=image)["image"]
+        return {"image": normalise(image, MEAN, STD), **about}
 
     def padding(self) -> dict[str, Any]:
         """Return the first sample without its label."""
         return {**self[0], "label": torch.tensor(float("nan")), "index": PADDING}
 
+    def plain(self) -> Self:
+        """Return the same images without augmentation."""
+        other = copy.copy(self)
+        other.augment = other.features = None
+        return other
 
-class LabelDataModule(SplitDataModule[LabelledDataset]):
-    """Feed images with a scalar label each; subclasses say where they come from (`source`).
+    def fingerprint(self) -> str:
+        """Return a digest of labels and images, and their size."""
+        return f"{self.content[:32]} {self.size}"
 
-    Batches are dictionaries: ``image`` float32 (B, 3, S, S) in [-1, 1]; ``label`` float32 (B,);
-    ``index`` (B,), -1 with the label NaN for padding, which counts nowhere.
+
+class LabelledData(LabelData):
+    """Feed images with a scalar label each; a subclass gives `dataset` and `labels`.
 
     Args:
         batch_size: samples per batch and process.
@@ -93,10 +98,6 @@ class LabelDataModule(SplitDataModule[LabelledDataset]):
         label: name of the label.
         unit: of the label.
         bin_width: width of the bins, in units of the label; bins are centred on its multiples.
-
-    Raises:
-        ConfigError: values outside their range.
-        DataError: in `setup`, when files are missing or their content is plainly wrong.
     """
 
     def __init__(
@@ -113,105 +114,118 @@ class LabelDataModule(SplitDataModule[LabelledDataset]):
         bin_width: float = 1.0,
     ) -> None:
         super().__init__(batch_size, num_workers, seed)
-        if not bin_width > 0:
-            raise ConfigError(f"expected a positive --data.bin_width, got {bin_width:g}")
-        self.label, self.unit, self.bin_width = label, unit, bin_width
-        self.train_transform = ImageTransform(image_size, padding, flip)
-        self.eval_transform = ImageTransform(image_size)
-
-    # ---- what a subclass says ----
-
-    def source(self, split: SplitName) -> LabelledImages | None:
-        """Return the images of a split, or None for a validation split that does not exist."""
-        raise NotImplementedError
-
-    def labels(self, split: SplitName) -> NDArray[np.float64]:
-        """Return the labels of a split, float64 (N,), without touching its images."""
-        raise NotImplementedError
-
-    # ---- splits ----
-
-    def setup(self, stage: str | None = None) -> None:
-        """Build and check the splits; only the test split for stage "test".
-
-        Raises:
-            DataError: images are missing or unreadable, or a split is empty.
-        """
-        if self.test_set is None:
-            self.test_set = self._dataset("test", self.eval_transform)
-        if stage != "test" and self.train_set is None:
-            self.val_set = self._dataset("val", self.eval_transform)
-            self.train_set = self._dataset("train", self.train_transform)
-
-    def _dataset(self, split: SplitName, transform: ImageTransform) -> LabelledDataset | None:
-        source = self.source(split)
-        return None if source is None else LabelledDataset(source, transform, self.seed)
-
-    # ---- labels ----
+        self.label = Label(label, unit)
+        self.image_size, self.padding, self.flip = image_size, padding, flip
+        self.bin_width = bin_width
 
     def train_histogram(self) -> Histogram:
         """Return the training labels' counts in bins over their own range."""
-        labels = self.labels("train")
-        return Histogram(self._edges([labels])).update(labels)
-
-    def label_range(self) -> tuple[float, float]:
-        """Return the ends of the training labels' bins."""
-        edges = self._edges([self.labels("train")])
-        return float(edges[0]), float(edges[-1])
+        if self.histogram is None:
+            self.histogram = self._count("train")
+        return self.histogram
 
     def bins(self) -> LabelBins:
-        """Return bins over the labels of all splits, with shots by the number of training labels.
+        """Return bins over the labels of all splits, and the published shots."""
+        counted = self._count(*SPLITS)
+        return LabelBins.from_counts(counted.edges, counted.counts, many_above=100, few_below=20)
 
-        Many-shot bins hold more than 100 training labels, few-shot bins fewer than 20.
-        """
-        edges = self._edges([self.labels(split) for split in SPLITS])
-        counts = Histogram(edges).update(self.labels("train")).counts
-        return LabelBins.from_counts(edges, counts, MANY_ABOVE, FEW_BELOW)
+    def _count(self, *splits: Split) -> Histogram:
+        """Return the training labels' counts in bins over the range of some splits."""
+        labels = torch.cat([part for split in splits for part in self.labels(split)])
+        units = np.floor(labels.double().numpy() / self.bin_width + 0.5)
+        if units.max() - units.min() > 10_000:
+            ends = f"{labels.min():g} to {labels.max():g}"
+            raise DataError(f"labels from {ends} need another --data.bin_width")
+        counted = Histogram((np.arange(units.min(), units.max() + 2) - 0.5) * self.bin_width)
+        for part in self.labels("train"):
+            counted.update(part)
+        return counted
 
-    def _edges(self, labels: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
-        units = np.floor(np.concatenate(labels) / self.bin_width + 0.5)
-        low, high = units.min(), units.max()
-        if high - low >= _MOST_BINS:
-            raise DataError(
-                f"labels from {low * self.bin_width:g} to {high * self.bin_width:g} need "
-                f"{high - low + 1:.0f} bins of width {self.bin_width:g}; mend labels that "
-                "are far off, or give a larger --data.bin_width"
-            )
-        edges: NDArray[np.float64] = (np.arange(low, high + 2) - 0.5) * self.bin_width
-        return edges
-
-    # ---- what others ask ----
-
-    def fingerprint(self) -> str:
-        """Return a hex digest of the training images and of the bins."""
-        train = self._require(self.train_set, "training").source.fingerprint()
-        return hashlib.sha256(json.dumps([1, train, self.bin_width]).encode()).hexdigest()[:32]
-
-    def source_name(self) -> str:
-        """Return where the images come from, for people."""
-        return type(self).__name__
-
-    def describe(self) -> dict[str, Any]:
-        """Return, JSON-able, what the data are: class, source, sizes, counts, fingerprint."""
-        sets = {"train": self.train_set, "val": self.val_set, "test": self.test_set}
-        return {
-            "class": type(self).__name__,
-            "source": self.source_name(),
-            "images": {split: None if data is None else len(data) for split, data in sets.items()},
-            "image_size": self.eval_transform.size,
-            "label": self.label,
-            "unit": self.unit,
-            "bin_width": self.bin_width,
-            "label_range": list(self.label_range()),
-            "seed": self.seed,
-            "fingerprint": None if self.train_set is None else self.fingerprint(),
-        }
+    def fingerprint(self) -> str | None:
+        """Return a digest of the training images."""
+        return None if self.train_set is None else str(self.train_set.fingerprint())
 
     def input_spec(self) -> dict[str, Any]:
         """Return how an image must be prepared for a network trained on these data."""
-        return {
-            "short_side": None,  # what the engine knows of any image: not resized by its short side
-            "size": self.eval_transform.size,
-            "mean": list(MEAN),
-            "std": list(STD),
-        }
+        return {"short_side": None, "size": self.image_size, "mean": [*MEAN], "std": [*STD]}
+
+
+class AgeDataModule(LabelledData):
+    """Read images and labels by a csv file with a header, such as ``age,path,split``.
+
+    This is the form of the published IMDB-WIKI-DIR and AgeDB-DIR benchmarks. Any label will do,
+    whole or real, in a column of any name. Other columns are ignored, and rows may repeat.
+
+    Args:
+        root: the folder that the paths in the csv file are relative to.
+        csv: the csv file, relative to `root` or absolute.
+        label: the column that holds the label, and the label's name.
+        **kwargs: as for `LabelledData`.
+
+    Raises:
+        DataError: naming the file: unusable rows, missing images; on access, unreadable ones.
+
+    Example:
+        >>> AgeDataModule("faces", "agedb.csv").csv.as_posix()
+        'faces/agedb.csv'
+    """
+
+    def __init__(self, root: str | Path, csv: str | Path, *, label: str = "age", **kwargs: Any):
+        super().__init__(label=label, **kwargs)
+        self.root = Path(root).expanduser()
+        self.csv = self.root / Path(csv).expanduser()
+
+    def labels(self, split: Split) -> list[Tensor]:
+        """Return the labels of a split in one tensor, (N,) float64."""
+        rows = [float(row[0]) for row in self.rows if row[2] == split]
+        return [torch.tensor(rows, dtype=torch.float64)]
+
+    def dataset(self, split: Split) -> LabelledImages | None:
+        """Return the images of a split, those of training augmented; None without rows."""
+        paths = [row[1] for row in self.rows if row[2] == split]
+        if not paths:
+            return None
+        self._require_images(paths)
+        content = files_digest(self.root, paths, json.dumps(self.labels(split)[0].tolist()))
+        return LabelledImages(self, split, [self.root / path for path in paths], paths, content)
+
+    def check_root(self) -> None:
+        """Check the whole csv file, and that the images are there, without reading any."""
+        self._require_images([row[1] for row in self.rows])
+
+    @cached_property
+    def rows(self) -> list[list[str]]:
+        """Label, image path and split of every row of the csv file."""
+        wanted = (self.label.name, "path", "split")
+        try:
+            with self.csv.open(encoding="utf-8-sig", newline="") as lines:
+                reader = csv.DictReader(lines, skipinitialspace=True)
+                reader.fieldnames = [name.strip() for name in reader.fieldnames or []]
+                rows = [[(row.get(name) or "").strip() for name in wanted] for row in reader]
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise DataError(f"{self.csv} is no readable csv file (--data.csv): {error}") from error
+        faulty = [f"row {n}: {','.join(row)}" for n, row in enumerate(rows, 2) if not _usable(*row)]
+        if faulty:
+            raise DataError(
+                f"{self.csv}: {len(faulty)} of {len(rows)} rows are unusable, {first_few(faulty)}: "
+                f"expected a finite number as {self.label.name} (another column: --data.label), a "
+                f"path, and train, val or test as split; the columns are {reader.fieldnames}"
+            )
+        if lacking := {"train", "test"} - {row[2] for row in rows}:
+            raise DataError(f"{self.csv}: no row has {' or '.join(lacking)} in the column 'split'")
+        return rows
+
+    def _require_images(self, paths: list[str]) -> None:
+        if missing := [path for _, path in missing_files(self.root, paths)]:
+            raise DataError(
+                f"{len(missing)} of {len(paths)} images are not in {self.root.absolute()}: "
+                f"{first_few(missing)}; give --data.root the folder that the column 'path' of "
+                f"{self.csv} is relative to, complete it, or remove the rows"
+            )
+
+
+def _usable(label: str, path: str, split: str) -> bool:
+    try:
+        return bool(np.isfinite(float(label)) and path and split in SPLITS)
+    except ValueError:
+        return False

@@ -1,37 +1,41 @@
-"""The SMPL body: from pose and shape to vertices and joints."""
+"""The SMPL body, from pose and shape to vertices and joints, and the errors of recovered bodies."""
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import roma
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from depthbal.adapters.hmr.skinning import blend_skin, world_transforms
-from depthbal.adapters.hmr.smpl_files import read_smpl
+from depthbal.adapters.hmr.files import BETAS, JOINTS, Array, read_arrays, read_smpl
+from depthbal.adapters.hmr.network import read_mean, rot6d_to_rotmat
 
+GroundTruth = Literal["gendered", "neutral"]
+ERRORS = ("mpjpe", "pa_mpjpe", "mpvpe")
 H36M_TO_J14 = (6, 5, 4, 1, 2, 3, 16, 15, 14, 11, 12, 13, 8, 10)
 """The 14 of the 17 Human3.6M joints that errors are measured on (SPIN, MMHuman3D)."""
 
 
+def rotmats_of(pose: Tensor) -> Tensor:
+    """Return rotation matrices (B, 24, 3, 3) of axis-angle poses (B, 72) in radians."""
+    return roma.rotvec_to_rotmat(pose.reshape(len(pose), JOINTS, 3))  # type: ignore[no-any-return]
+
+
 class BodyModel(nn.Module):
-    """Poses an SMPL body.
+    """Poses an SMPL body of the arrays of `read_smpl`.
 
     The template is changed by shape, then by pose (the entries of each rotation but the root's,
-    less the identity), and skinned about the joints of the shaped body.
-
-    Source: Loper et al., SMPL, SIGGRAPH Asia 2015.
-
-    Args:
-        arrays: of `read_smpl` or `synthetic_smpl`.
-        dtype: of the computation.
+    less the identity), and each vertex moves by the weighted mean of what the joints of the shaped
+    body would do with it: x_v = sum_k weights_vk (R_k v + t_k - R_k j_k), with
+    R_k = R_parent rotmat_k and t_k = t_parent + R_parent (j_k - j_parent) down the tree.
+    Source: Loper et al., SMPL, SIGGRAPH Asia 2015, equations 2 to 4.
 
     Shape:
         rotmats (B, 24, 3, 3), betas (B, 10) -> vertices (B, V, 3), metres
 
     Example:
-        >>> from depthbal.adapters.hmr.smpl_files import synthetic_smpl
+        >>> from depthbal.adapters.hmr.synthetic import synthetic_smpl
         >>> body = BodyModel(synthetic_smpl())
         >>> vertices = body(torch.eye(3).expand(1, 24, 3, 3), torch.zeros(1, 10))
         >>> torch.allclose(vertices[0], body.v_template, atol=1e-6)
@@ -44,47 +48,141 @@ class BodyModel(nn.Module):
     J_regressor: Tensor
     weights: Tensor
 
-    def __init__(
-        self, arrays: Mapping[str, NDArray[Any]], dtype: torch.dtype = torch.float32
-    ) -> None:
+    def __init__(self, arrays: Mapping[str, Array]) -> None:
         super().__init__()
         for name in ("v_template", "shapedirs", "posedirs", "J_regressor", "weights"):
-            array = torch.as_tensor(arrays[name].astype(float), dtype=dtype)
-            self.register_buffer(name, array[:, :, :10] if name == "shapedirs" else array, False)
-        self.parents = [-1, *(int(parent) for parent in arrays["kintree_table"][0, 1:])]
+            # not for checkpoints: SMPL's licence forbids passing the arrays on
+            self.register_buffer(name, torch.tensor(arrays[name]).float(), persistent=False)
+        self.shapedirs = self.shapedirs[:, :, :BETAS]
+        self.parents = [int(parent) for parent in arrays["kintree_table"][0, 1:]]
 
     def forward(self, rotmats: Tensor, betas: Tensor) -> Tensor:
         """Return the vertices (B, V, 3) in metres."""
-        if rotmats.shape[1:] != (24, 3, 3) or betas.shape != (len(rotmats), 10):
-            raise ValueError(
-                f"expected rotmats (B, 24, 3, 3) and betas (B, 10), got {tuple(rotmats.shape)} "
-                f"and {tuple(betas.shape)}"
-            )
         shaped = self.v_template + torch.einsum("vcs,bs->bvc", self.shapedirs, betas)
         bends = rotmats[:, 1:] - torch.eye(3, dtype=rotmats.dtype, device=rotmats.device)
         posed = shaped + torch.einsum("vcp,bp->bvc", self.posedirs, bends.flatten(1))
-        rotations, shifts = world_transforms(rotmats, self.J_regressor @ shaped, self.parents)
-        return blend_skin(posed, rotations, shifts, self.weights)
+        joints = self.J_regressor @ shaped
+        turns, places = [rotmats[:, 0]], [joints[:, 0]]
+        for joint, parent in enumerate(self.parents, start=1):
+            limb = joints[:, joint] - joints[:, parent]
+            places.append(places[parent] + _turn(turns[parent], limb))
+            turns.append(turns[parent] @ rotmats[:, joint])
+        rotations = torch.stack(turns, dim=1)
+        shifts = torch.stack(places, dim=1) - _turn(rotations, joints)
+        mean_rotations = torch.einsum("vj,bjkl->bvkl", self.weights, rotations)
+        return _turn(mean_rotations, posed) + self.weights @ shifts
 
 
-def load_body(path: str | Path, dtype: torch.dtype = torch.float32) -> BodyModel:
-    """Return the body model of a file.
+def _turn(rotation: Tensor, point: Tensor) -> Tensor:
+    return (rotation @ point.unsqueeze(-1)).squeeze(-1)
 
-    Raises:
-        DataError: as `read_smpl`.
+
+def mpjpe(preds: Tensor, target: Tensor) -> Tensor:
+    """Return the mean position error (B,) in mm, mean_j |preds_j - target_j|, nothing aligned.
+
+    Of joints (B, J, 3) relative to the pelvis, in metres. Of vertices (B, V, 3) as the body model
+    gives them it is the MPVPE: MMHuman3D's `pve`, which is not centred on the pelvis either.
+
+    Example:
+        >>> mpjpe(torch.zeros(1, 14, 3), torch.full((1, 14, 3), 0.3)).round(decimals=2)
+        tensor([519.6200])
     """
-    return BodyModel(read_smpl(path), dtype)
+    if preds.shape != target.shape:
+        raise ValueError(f"preds {tuple(preds.shape)} and target {tuple(target.shape)} differ")
+    distances: Tensor = torch.linalg.vector_norm(preds - target, dim=-1)
+    return 1000 * distances.mean(dim=-1)
 
 
-def evaluation_joints(vertices: Tensor, regressor: Tensor) -> Tensor:
-    """Return the 14 joints (B, 14, 3) that errors are measured on, relative to the pelvis.
+def pa_mpjpe(preds: Tensor, target: Tensor) -> Tensor:
+    """Return `mpjpe` (B,) after the similarity transform (no reflection) that fits each sample.
 
-    Args:
-        vertices: (B, V, 3), metres.
-        regressor: (17, V), Human3.6M's joints as weighted means of vertices; the first is the
-            pelvis.
+    It minimises the squared distances, solved in float64. A prediction whose joints all coincide
+    has no scale: it is moved onto the target's centre.
+    Source: Umeyama, PAMI 1991; SPIN's `utils/pose_utils.py`.
 
-    Source: SPIN's `eval.py`.
+    Example:
+        >>> target = torch.randn(2, 14, 3, generator=torch.Generator().manual_seed(0))
+        >>> pa_mpjpe(3 * target + 1, target).round(decimals=3)
+        tensor([0., 0.], dtype=torch.float64)
     """
-    joints = regressor @ vertices
-    return joints[:, H36M_TO_J14, :] - joints[:, :1]
+    preds, target = preds.double(), target.double()
+    rotation, _, scale = roma.rigid_points_registration(preds, target, compute_scaling=True)
+    centred = preds - preds.mean(dim=1, keepdim=True)
+    # 0 / 0 where all joints coincide; any scale gives the same points
+    turned = scale.nan_to_num()[:, None, None] * centred @ rotation.mT
+    return mpjpe(turned + target.mean(dim=1, keepdim=True), target)
+
+
+def geodesic_distance(rotmats: Tensor, mean_rotmats: Tensor) -> Tensor:
+    """Return the mean angle of the joints (B, 24, 3, 3) to the mean pose (24, 3, 3), radians (B,).
+
+    It is the distance that the paper names (supplement, figure 3), which does not say whether the
+    angles are summed or averaged: a factor of 24. Near pi it is known to 3e-4 in float32.
+    """
+    angles: Tensor = roma.rotmat_geodesic_distance(rotmats, mean_rotmats)
+    return angles.mean(dim=-1)
+
+
+class Meshes(nn.Module):
+    """The body models of a folder of SPIN's files, and what is measured with them.
+
+    With "gendered" ground truth a true body of known gender is posed with that gender's model, with
+    "neutral" all with the neutral one. Predictions are neutral, except that the error of the
+    vertices takes the model of the truth (MMHuman3D).
+    """
+
+    mean_rotmats: Tensor
+    mean_vertices: Tensor
+    regressor: Tensor
+
+    def __init__(self, root: Path, ground_truth: GroundTruth = "neutral") -> None:
+        super().__init__()
+        names = ("NEUTRAL", "MALE", "FEMALE")[: 3 if ground_truth == "gendered" else 1]
+        files = [root / "smpl" / f"SMPL_{name}.npz" for name in names]
+        files = [file if file.is_file() else file.with_suffix(".pkl") for file in files]
+        sizes: dict[str, Any] = {}  # all have as many vertices
+        bodies = [BodyModel(read_smpl(file, sizes)) for file in files]
+        # numbered as genders are, with 1 added: -1 unknown, 0 male, 1 female
+        self.bodies, self.neutral = nn.ModuleList(bodies), bodies[0]
+        mean = read_mean(root)
+        rotmats = rot6d_to_rotmat(mean["pose"].reshape(-1, 6))
+        vertices = self.neutral(rotmats[None], mean["shape"][None])[0]
+        found = read_arrays(root / "J_regressor_h36m.npy", sizes, regressor=(17, "V"))
+        self.register_buffer("mean_rotmats", rotmats)
+        self.register_buffer("mean_vertices", vertices)
+        self.register_buffer("regressor", torch.tensor(found["regressor"]).float())
+
+    def joints(self, vertices: Tensor) -> Tensor:
+        """Return the 14 joints (B, 14, 3) that errors are measured on, seen from the pelvis."""
+        joints = self.regressor @ vertices
+        return joints[:, H36M_TO_J14, :] - joints[:, :1]
+
+    def of_gender(self, rotmats: Tensor, betas: Tensor, gender: Tensor) -> Tensor:
+        """Return vertices (B, V, 3) by the model of each one's gender (B,), in metres."""
+        vertices: Tensor = self.neutral(rotmats, betas)
+        for number, body in enumerate(list(self.bodies)[1:]):
+            chosen = gender == number
+            vertices[chosen] = body(rotmats[chosen], betas[chosen])
+        return vertices
+
+    def distance(self, vertices: Tensor) -> Tensor:
+        """Return the mean distance of vertices (B, V, 3) to the mean body's, (B,) float64 in mm.
+
+        Nothing is aligned: turning the whole body away is distance too. This is the distance of
+        the released evaluation (MMHuman3D's `ihmr` metric), to the neutral body in the mean pose.
+        """
+        return mpjpe(vertices, self.mean_vertices.expand_as(vertices)).double()
+
+    def forward(
+        self, preds: tuple[Tensor, Tensor], target: tuple[Tensor, Tensor], gender: Tensor
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Return errors in mm of (rotmats, betas), and both distances of the true bodies, (B,)."""
+        vertices = self.of_gender(*target, gender)
+        joints, true_joints = self.joints(self.neutral(*preds)), self.joints(vertices)
+        errors = {
+            "mpjpe": mpjpe(joints, true_joints).double(),
+            "pa_mpjpe": pa_mpjpe(joints, true_joints),
+            "mpvpe": mpjpe(self.of_gender(*preds, gender), vertices).double(),
+        }
+        geodesic = geodesic_distance(target[0], self.mean_rotmats).double()
+        return errors, {"vertex": self.distance(vertices), "geodesic": geodesic}

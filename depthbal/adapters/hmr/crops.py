@@ -1,72 +1,45 @@
 """SPIN's image crops and their random changes in training, poses included."""
 
-from dataclasses import dataclass
-from typing import Self
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
 from depthbal.data.images import IMAGENET_MEAN, IMAGENET_STD
 
 SIZE = 224
-PIXELS_PER_SCALE = 200.0
-FLIPPED_JOINTS = (
+FLIPPED_JOINTS = [
     *(0, 2, 1, 3, 5, 4, 6, 8, 7, 9, 11, 10),
     *(12, 14, 13, 15, 17, 16, 19, 18, 21, 20, 23, 22),
-)
+]
 """The joint of the mirrored body that each SMPL joint becomes."""
 
 
-@dataclass(frozen=True)
-class Augmentation:
-    """One random change of a training sample.
-
-    Args:
-        flip: Mirror left and right.
-        channels: Factor of the red, green and blue channel.
-        rotation: Degrees; a positive angle turns the picture counter-clockwise.
-        scale: Factor of the box's side.
-    """
+class Change(NamedTuple):
+    """A change of a training sample: mirrored, factors of the channels, turn in degrees, zoom."""
 
     flip: bool = False
-    channels: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    channels: tuple[float, ...] = (1.0, 1.0, 1.0)
     rotation: float = 0.0
     scale: float = 1.0
 
-    @classmethod
-    def draw(cls, generator: np.random.Generator) -> Self:
-        """Draw as published.
 
-        Flip with probability .5; channels uniform in [.6, 1.4]; rotation N(0, 30) within 60
-        degrees, none with probability .6; scale N(1, .25) within [.75, 1.25].
-
-        Source: SPIN, datasets/base_dataset.py.
-        """
-        channels = generator.uniform(0.6, 1.4, 3)
-        rotation = float(np.clip(generator.normal(0.0, 30.0), -60.0, 60.0))
-        return cls(
-            flip=bool(generator.uniform() <= 0.5),
-            channels=(float(channels[0]), float(channels[1]), float(channels[2])),
-            rotation=0.0 if generator.uniform() <= 0.6 else rotation,
-            scale=float(np.clip(generator.normal(1.0, 0.25), 0.75, 1.25)),
-        )
+def draw_change(generator: np.random.Generator) -> Change:
+    """Draw a change as published (SPIN, datasets/base_dataset.py)."""
+    channels = tuple(generator.uniform(0.6, 1.4, 3).tolist())
+    rotation = float(np.clip(generator.normal(0.0, 30.0), -60.0, 60.0))
+    flip = bool(generator.uniform() <= 0.5)
+    rotation = 0.0 if generator.uniform() <= 0.6 else rotation
+    return Change(flip, channels, rotation, float(np.clip(generator.normal(1, 0.25), 0.75, 1.25)))
 
 
-def crop_corners(center: npt.NDArray[np.float64], scale: float) -> npt.NDArray[np.int64]:
-    """Return the upper left and lower right corner ((x, y), (x, y)) of a person's box in pixels.
-
-    The box is centred on ``center``, its side is 200 scale pixels, and its corners are cut to whole
-    pixels towards 0, as published.
-
-    Example:
-        >>> crop_corners(np.array([100.4, 50.0]), 0.505).tolist()
-        [[49, 0], [150, 100]]
-    """
-    side = PIXELS_PER_SCALE * scale
+def crop_corners(center: NDArray[np.float64], scale: float) -> NDArray[np.int64]:
+    """Return the corners ((x, y), (x, y)) of a box of 200 scale pixels, cut to whole ones."""
+    side = 200.0 * scale
     to_crop = np.eye(3)
     to_crop[0, 0] = to_crop[1, 1] = SIZE / side
     to_crop[:2, 2] = SIZE * (0.5 - np.asarray(center, dtype=np.float64) / side)
@@ -76,26 +49,16 @@ def crop_corners(center: npt.NDArray[np.float64], scale: float) -> npt.NDArray[n
 
 
 def crop_image(
-    image: npt.NDArray[np.uint8],
-    center: npt.NDArray[np.float64],
+    image: NDArray[np.uint8],
+    center: NDArray[np.float64],
     scale: float,
-    change: Augmentation | None = None,
+    change: Change = Change(),  # noqa: B008 - a tuple, which nobody can change
 ) -> Tensor:
-    """Return the normalised crop of a person, (3, 224, 224) float32.
+    """Return the normalised crop (3, 224, 224) of a person in an RGB image (H, W, 3), else black.
 
-    What lies outside the image is black; a box too small to hold a pixel holds one. Corners and
-    padding are SPIN's, and the bilinear filter, which widens when it shrinks, is of the kind of
-    Pillow's, which scipy.misc.imresize used for SPIN. Its values are not SPIN's: imresize and
-    imrotate stretched every crop's darkest and brightest value to 0 and 255, as they did with all
-    arrays of floats, and here contrast stays as it is in the picture.
-
-    Args:
-        image: (H, W, 3) RGB.
-        center: (x, y) of the box in pixels.
-        scale: Side of the box in units of 200 pixels.
-        change: Random change in training, or None.
+    Corners, padding and the kind of filter, which widens when it shrinks, are SPIN's; contrast
+    stays that of the picture, where scipy.misc stretched every crop to 0 and 255.
     """
-    change = change or Augmentation()
     upper, lower = crop_corners(center, scale * change.scale)
     lower = np.maximum(lower, upper + 1)
     side = int(lower[1] - upper[1])
@@ -112,35 +75,14 @@ def crop_image(
         window = window[:, ::-1]
     pixels = torch.from_numpy(np.ascontiguousarray(window.transpose(2, 0, 1)))[None].float()
     pixels = functional.interpolate(pixels, (SIZE, SIZE), mode="bilinear", antialias=True)[0]
-    pixels = (pixels.round() * torch.tensor(change.channels)[:, None, None]).clamp(0, 255) / 255
-    mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
-    return (pixels - mean[:, None, None]) / std[:, None, None]
+    channels, mean, std = (
+        torch.tensor(values)[:, None, None]
+        for values in (change.channels, IMAGENET_MEAN, IMAGENET_STD)
+    )
+    return ((pixels.round() * channels).clamp(0, 255) / 255 - mean) / std
 
 
-def change_pose(pose: npt.NDArray[np.float32], change: Augmentation) -> npt.NDArray[np.float32]:
-    """Return the pose (72,) of the body in the changed picture.
-
-    Turning the picture turns the root about the viewing axis; mirroring it swaps left and right
-    joints and negates the second and third number of every rotation vector.
-
-    Example:
-        >>> mirrored = change_pose(np.arange(72, dtype=np.float32), Augmentation(flip=True))
-        >>> mirrored[:6].tolist()  # the left hip is what was the right one
-        [0.0, -1.0, -2.0, 6.0, -7.0, -8.0]
-    """
-    joints = pose.reshape(24, 3).astype(np.float64)
-    if change.rotation:
-        angle = np.deg2rad(-change.rotation)
-        turn = cv2.Rodrigues(np.array([0.0, 0.0, angle]))[0]
-        joints[0] = cv2.Rodrigues(turn @ cv2.Rodrigues(joints[0])[0])[0][:, 0]
-    if change.flip:
-        joints = joints[list(FLIPPED_JOINTS)] * [1.0, -1.0, -1.0]
-    return joints.reshape(72).astype(np.float32)
-
-
-def _window(
-    image: npt.NDArray[np.uint8], upper: npt.NDArray[np.int64], lower: npt.NDArray[np.int64]
-) -> npt.NDArray[np.uint8]:
+def _window(image: NDArray[np.uint8], upper: Any, lower: Any) -> NDArray[np.uint8]:
     """Cut [upper, lower) out of an image; outside it is black."""
     height, width = image.shape[:2]
     window = np.zeros((lower[1] - upper[1], lower[0] - upper[0], 3), dtype=np.uint8)
@@ -149,3 +91,14 @@ def _window(
         part = image[top:bottom, left:right]
         window[top - upper[1] : bottom - upper[1], left - upper[0] : right - upper[0]] = part
     return window
+
+
+def change_pose(pose: NDArray[np.float32], change: Change) -> NDArray[np.float32]:
+    """Return the pose (72,) of the body in the changed picture: turned at the root, mirrored."""
+    joints = pose.reshape(24, 3).astype(np.float64)
+    if change.rotation:
+        turn = cv2.Rodrigues(np.array([0.0, 0.0, np.deg2rad(-change.rotation)]))[0]
+        joints[0] = cv2.Rodrigues(turn @ cv2.Rodrigues(joints[0])[0])[0][:, 0]
+    if change.flip:
+        joints = joints[FLIPPED_JOINTS] * [1.0, -1.0, -1.0]
+    return joints.reshape(72).astype(np.float32)

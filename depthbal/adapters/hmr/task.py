@@ -1,30 +1,40 @@
-"""Training SPIN's regressor with a regression loss on rotation matrices."""
+"""Training SPIN's regressor with a regression loss on rotation matrices, and scoring its bodies."""
 
-from typing import ClassVar
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
+from pytorch_lightning.cli import OptimizerCallable
 from torch import Tensor, nn
 from torch.optim import Adam
 
-from depthbal.adapters.hmr.datamodule import HmrDataModule
-from depthbal.adapters.hmr.network import SpinNetwork
-from depthbal.adapters.hmr.rotations import rotmats_of
-from depthbal.adapters.hmr.validation import PoseValidation
-from depthbal.errors import ConfigError
+from depthbal.adapters.hmr.balanced import balanced_errors
+from depthbal.adapters.hmr.body import ERRORS, Meshes, rotmats_of
+from depthbal.adapters.hmr.files import TEST
+from depthbal.adapters.hmr.network import read_mean
+from depthbal.data.files import missing_files
+from depthbal.data.sampler import PADDING
+from depthbal.errors import ConfigError, DataError
+from depthbal.evaluation import Scores
 from depthbal.losses import MSELoss, RegressionLoss
-from depthbal.predictor import Readout
-from depthbal.priors import GaussianMixture, Histogram
-from depthbal.training.frozen_features import first_process_first
-from depthbal.training.regression_task import Batch, RegressionTask
+from depthbal.priors import GaussianMixture
+from depthbal.training.task import Batch, Task
 
 ENTRIES = 216
 """Of the 24 rotation matrices of a pose, the vector that the loss sees."""
+UNITS = {"vertex": "mm", "geodesic": "radians, mean over 24 joints"}
+FACTS = {
+    "predictions": "by the neutral model, for mpvpe by that of the truth, as released",
+    "joints": "14 of Human3.6M's regressor, relative to the pelvis",
+    "distance": "mean vertex distance to the neutral body in the mean pose, nothing aligned",
+    "balanced": "all: mean over the non-empty of 100 equal parts of the test set's range of "
+    "the distance; tail10, tail5: mean over the farthest 10 and 5 % of the samples",
+}
 
 
-class HmrTask(RegressionTask):
-    """Train the regressor of a `SpinNetwork` on features or pictures.
+class HmrTask(Task):
+    """Train the regressor of a `SpinNetwork` on features or pictures; a backbone is frozen.
 
         pose_weight L(rotation matrices) / 216 + betas_weight mean |betas error|^2
 
@@ -36,124 +46,150 @@ class HmrTask(RegressionTask):
         model: The network.
         criterion: A loss for vectors (event_dim 1): GAILoss, BMCLoss or MSELoss.
         optimizer: Optimizer with its arguments, without parameters.
-        lr_scheduler: Schedule with its arguments, or null for a constant learning rate.
-        noise_lr: Learning rate of a learned noise scale.
-        readout: Kept for the checkpoint; vectors are read as they are.
         pose_weight: Of the pose's loss per matrix entry.
         betas_weight: Of the squared error of the shape per coefficient; SPIN: .001 of the pose's.
         prior_rows: Rows drawn for fitting a mixture prior.
         prior_floor: Smallest variance of its components along any matrix entry; null takes the
             core's, 1e-6 of the labels' mean variance.
+        **kwargs: lr_scheduler, noise_lr and weights_from of `Task`.
 
     Raises:
         ConfigError: A criterion for scalars.
     """
 
-    selection_metric: ClassVar[str] = "val/angle_regions"
-    selection_title: ClassVar[str] = "validation angle over regions"
-    validation: PoseValidation
-    model: SpinNetwork
+    selection_metric = "val/mpjpe_bins"
+    selection_title = "validation MPJPE over regions"
+    main_metric = "mpjpe"
+    study_metrics = (
+        "overall.mpjpe",
+        *(f"balanced.vertex.mpjpe.{part}" for part in ("all", "tail10", "tail5")),
+    )
+    model: Any
 
     def __init__(
         self,
         model: nn.Module,
         criterion: RegressionLoss | nn.Module,
         optimizer: OptimizerCallable = Adam,
-        lr_scheduler: LRSchedulerCallable | None = None,
-        noise_lr: float = 1e-2,
-        readout: Readout = "raw",
         pose_weight: float = 1.0,
         betas_weight: float = 1e-3,
         prior_rows: int = 20_000,
         prior_floor: float | None = 1e-2,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(model, criterion, optimizer, lr_scheduler, noise_lr, readout)
+        frozen = () if getattr(model, "backbone", None) is None else ("backbone",)
+        super().__init__(model, criterion, optimizer, readout="raw", freeze=frozen, **kwargs)
         if getattr(criterion, "event_dim", 1) != 1:
-            raise ConfigError("poses are vectors: give --model.criterion.init_args.event_dim 1")
+            raise ConfigError("poses are vectors: give --model.criterion.event_dim 1")
         self.pose_weight, self.betas_weight = pose_weight, betas_weight
         self.prior_rows, self.prior_floor = prior_rows, prior_floor
         self.betas_loss = MSELoss(event_dim=1)
-        self.validation = PoseValidation()
+        # in a list, and so no part of the task: DDP would send the bodies at every step
+        self.meshes: list[Meshes] = []
 
-    # ---- before training ----
+    def check_data(self, data: Any) -> None:
+        """Check that there are bodies, and features of the right width or all of the pictures."""
+        self.meshes, network = [data.meshes], self.model
+        known = network.weights or self.weights_from or self.starts_from_checkpoint
+        for images in (data.train_set, data.test_set):
+            found = None if images.features is None else images.features.shape[1]
+            if found is None and not (network.backbone is not None and known):
+                raise ConfigError(
+                    f"{data.root}/features lacks those of some data set, and the backbone that "
+                    "computes them needs --model.model.weights, SPIN's model_checkpoint.pt"
+                )
+            if found not in (None, network.features):
+                raise ConfigError(f"{data.root}/features: set --model.model.features {found}")
+            files = images.people["file"].tolist() if found is None else []
+            if missing := [path for _, path in missing_files(Path(), files)]:
+                names = ", ".join(missing[:5])
+                raise DataError(f"{len(missing)} of {len(files)} pictures are missing: {names}")
 
-    def check_data(self, data: HmrDataModule) -> None:
-        """Check that the folder has what training and evaluation take.
+    def prepare(self, data: Any) -> None:
+        """Have features of the pictures computed once, unless they change in every epoch."""
+        self.cache_features = data.train_set.features is None and not data.augment
+        super().prepare(data)
 
-        Raises:
-            ConfigError: Features of another width.
-            DataError: Neither features nor all pictures, or no bodies to score the test set with.
-        """
-        data.check_inputs(self.model.backbone, self.model.features)
-        data.measure()
-
-    def setup(self, stage: str) -> None:
-        """Have the features computed, by the first process alone, and go on as any training."""
-        data = getattr(self.trainer, "datamodule", None)
-        if stage == "fit" and data is not None:
-            self.check_data(data)
-            with first_process_first(self.trainer):
-                data.use_backbone(self.model.backbone, self.trainer.strategy.root_device)
-            self.validation.mean_rotmats.copy_(data.mean_params().rotmats)
-        super().setup(stage)
-
-    def initialise(self, histogram: Histogram) -> None:
+    def fit_prior(self, data: Any) -> None:
         """Fit the loss's prior to the training poses, and start the regressor at the mean pose."""
-        self.histogram = histogram
-        data: HmrDataModule = self.trainer.datamodule  # type: ignore[attr-defined]
-        self.model.start_from(data.mean_params())
+        if not self.model.keep_head:
+            self.model.head.start_from(read_mean(data.root))
         if isinstance(self.criterion, RegressionLoss) and self.criterion.needs_prior:
             components = getattr(self.criterion, "n_components", 16)
-            self.criterion.set_prior(
-                fit_pose_prior(data, components, self.prior_rows, self.prior_floor)
-            )
+            prior = fit_pose_prior(data, components, self.prior_rows, self.prior_floor)
+            self.criterion.set_prior(prior)
+        super().fit_prior(data)
 
     def label_range(self) -> tuple[float, float]:
         """Return the range of a rotation matrix's entries."""
         return -1.0, 1.0
 
-    # ---- steps ----
-
-    def targets(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+    def target(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """Return the rotation matrices as vectors (B, 216), and which of them count."""
         return rotmats_of(batch["pose"]).flatten(1), batch["valid"]
 
-    def compute_loss(self, batch: Batch) -> Tensor:
-        """Return the loss of a batch of `PeopleDataset`'s samples; 0 where no body counts."""
-        preds = self.model(batch["input"])
-        target, valid = self.targets(batch)
-        pose: Tensor = self.criterion(preds.rotmats.flatten(1), target, valid)
-        shape: Tensor = self.betas_loss(preds.betas, batch["betas"], valid)
-        shape = shape / preds.betas.shape[1]
+    def training_loss(self, raw: Any, batch: Batch) -> Tensor:
+        """Return the loss of a batch; 0 where no body counts."""
+        target, valid = self.target(batch)
+        pose: Tensor = self.criterion(raw.rotmats.flatten(1), target, valid)
+        shape: Tensor = self.betas_loss(raw.betas, batch["betas"], valid) / raw.betas.shape[1]
         return self.pose_weight * pose / ENTRIES + self.betas_weight * shape
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Compare the predicted pose of the rows with a body."""
-        valid = batch["valid"]
-        preds = self.model(batch["input"][valid])
-        self.validation.update(preds.rotmats, rotmats_of(batch["pose"][valid]))
+    def make_scores(self, data: Any, split: Literal["val", "test"]) -> Scores:
+        """Return the empty scores of the errors over the distance to the mean pose."""
+        self.meshes = [data.meshes]
+        gender = data.test_set.people["gender"]
+        known = (gender >= 0).sum() if data.ground_truth == "gendered" else 0
+        truth = f"{data.ground_truth}: {known} of {len(gender)} bodies by the model of their gender"
+        return Scores(
+            data.bins(),
+            ("",),
+            "",
+            terms=("count", *ERRORS),
+            label=data.label,
+            main_metric=self.main_metric,
+            columns=tuple(UNITS),
+            protocol={"name": TEST, **self.facts(data), "ground_truth": truth, **FACTS},
+        )
+
+    def score(self, batch: Batch, scores: Scores) -> None:
+        """Add the errors of a batch, of the people with a body."""
+        preds: Any = self.predict(batch)
+        truth, meshes = (rotmats_of(batch["pose"]), batch["betas"]), self.meshes[0].to(self.device)
+        errors, distances = meshes(preds[:2], truth, batch["gender"])
+        counted = batch["index"].masked_fill(~batch["valid"], PADDING)
+        far = distances["vertex"]
+        scores.update_errors(errors, far, batch["name"], batch["group"], distances, counted)
+
+    def validation_metrics(self, result: dict[str, Any]) -> dict[str, float | None]:
+        """Return the MPJPE, as the mean over regions and plain."""
+        of_regions = result["per_bin_mean"]["overall"]["mpjpe"]
+        return {self.selection_metric: of_regions, "val/mpjpe": result["overall"]["mpjpe"]}
+
+    def result(self, scores: Scores) -> dict[str, Any]:
+        """Return the balanced errors by both distances."""
+        sums = scores.sums().sum(axis=1)
+        errors = {name: sums[:, scores.terms.index(name)] for name in ERRORS}
+        found = {
+            name: {"unit": unit, **balanced_errors(errors, scores.column(name), scores.groups)}
+            for name, unit in UNITS.items()
+        }
+        return {"balanced": found}
 
 
 def fit_pose_prior(
-    data: HmrDataModule, components: int = 16, rows: int = 20_000, floor: float | None = None
+    data: Any, components: int = 16, rows: int = 20_000, floor: float | None = None
 ) -> GaussianMixture:
     """Return a diagonal mixture of the rotation matrices (216,) that the training draws.
 
-    Args:
-        data: Set up for training.
-        components: K.
-        rows: How many rows are drawn for it, in the mixture's shares, with a body.
-        floor: Smallest variance; see `GaussianMixture.fit`.
-
     Source: Ren et al., CVPR 2022, supplement 2.4 (K = 16; the covariances' form is not told).
     """
-    assert data.train_set is not None
     people = data.train_set.people
-    weights = data.train_weights().numpy() * people.valid
+    weights = data.train_weights().numpy() * people["valid"]
     # evenly spaced along the shares: as many of each row as chance would draw on average
     shares = np.cumsum(weights) / weights.sum()
     drawn = np.searchsorted(shares, (np.arange(rows) + 0.5) / rows)
-    poses = rotmats_of(torch.from_numpy(people.pose[drawn])).flatten(1)
+    poses = rotmats_of(torch.from_numpy(people["pose"][drawn])).flatten(1)
     return GaussianMixture.fit(
         poses, components, covariance_type="diag", variance_floor=floor, seed=data.seed
     )

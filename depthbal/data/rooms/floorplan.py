@@ -2,19 +2,17 @@
 
 from dataclasses import dataclass
 from math import pi
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
-from depthbal.data.rooms.shapes import Solid
-from depthbal.data.rooms.stage import Stage, block
+from depthbal.data.rooms.stage import Light, Stage
 
 Side: TypeAlias = Literal["front", "right", "left", "back"]
-SIDES: tuple[Side, ...] = ("front", "right", "left", "back")
-YAW = {"front": 0.0, "right": pi / 2, "left": -pi / 2, "back": pi}
-"""How furniture turns to have its back to each side."""
+Run: TypeAlias = tuple[float, float]
+# how furniture turns to have its back to each side
+YAW: dict[Side, float] = {"front": 0.0, "right": pi / 2, "left": -pi / 2, "back": pi}
+# the wall that two rooms share has another name in each
 OPPOSITE: dict[Side, Side] = {"front": "back", "back": "front", "left": "right", "right": "left"}
-"""The wall that two rooms share has another name in each."""
-WALL = 0.12
-"""Thickness of a wall, metres."""
+WALL = 0.12  # thickness of a wall, metres
 
 
 @dataclass(frozen=True)
@@ -27,7 +25,7 @@ class Room:
     front: float
     height: float
 
-    def run(self, side: Side) -> tuple[float, float]:
+    def run(self, side: Side) -> Run:
         """Return where a wall begins and ends: x for front and back, z for left and right."""
         across = side in ("front", "back")
         return (self.left, self.right) if across else (self.back, self.front)
@@ -49,8 +47,7 @@ class Room:
         return Room(self.left - WALL - far, self.left - WALL, low, high, self.height)
 
 
-@dataclass(frozen=True)
-class Opening:
+class Opening(NamedTuple):
     """A doorway in a wall from `start` to `end` metres along it, as high as `top`."""
 
     start: float
@@ -63,10 +60,10 @@ def build(stage: Stage, room: Room, openings: dict[Side, Opening], skip: Side | 
     wall, floor, ceiling = _wall_look(stage), _floor_look(stage), _ceiling_look(stage)
     x, z = (room.left + room.right) / 2, (room.back + room.front) / 2
     width, length = room.right - room.left + 2 * WALL, room.front - room.back + 2 * WALL
-    _fixed(stage, block(x, -0.1, z, width, 0.1, length, floor))
-    _fixed(stage, block(x, room.height, z, width, 0.1, length, ceiling))
+    stage.wall(x, -0.1, z, width, 0.1, length, floor)
+    stage.wall(x, room.height, z, width, 0.1, length, ceiling)
     accent = _wall_look(stage) if stage.chance(0.3) else wall
-    for side in SIDES:
+    for side in YAW:
         if side != skip:
             _wall(stage, room, side, openings.get(side), accent if side == "front" else wall)
 
@@ -76,11 +73,7 @@ def _wall(stage: Stage, room: Room, side: Side, opening: Opening | None, look: i
     start, end = room.run(side)
     pieces = [(start - WALL, end + WALL, 0.0)]
     if opening is not None:
-        pieces = [
-            (start - WALL, opening.start, 0.0),
-            (opening.end, end + WALL, 0.0),
-            (opening.start, opening.end, opening.top),
-        ]
+        pieces = [(start - WALL, opening.start, 0.0), (opening.end, end + WALL, 0.0), opening]
     skirting = stage.material("plain", stage.wood() if stage.chance(0.5) else (0.7, 0.7, 0.68))
     for low, high, bottom in pieces:
         if high - low > 0.01:
@@ -94,26 +87,20 @@ def _wall(stage: Stage, room: Room, side: Side, opening: Opening | None, look: i
 
 
 def _on_wall(
-    stage: Stage,
-    room: Room,
-    side: Side,
-    run: tuple[float, float],
-    rise: tuple[float, float],
-    off: tuple[float, float],
-    look: int,
+    stage: Stage, room: Room, side: Side, run: Run, rise: Run, off: Run, look: int
 ) -> None:
     """Put a box on a wall: along it, up it, and off it (negative: inside the wall), in metres."""
     x, z = room.on_wall(side, (run[0] + run[1]) / 2, (off[0] + off[1]) / 2)
     width, depth = run[1] - run[0], off[1] - off[0]
     if side in ("left", "right"):
         width, depth = depth, width
-    _fixed(stage, block(x, rise[0], z, width, rise[1] - rise[0], depth, look))
+    stage.wall(x, rise[0], z, width, rise[1] - rise[0], depth, look)
 
 
 def decorate(stage: Stage, room: Room, side: Side, opening: Opening | None) -> None:
     """Hang a window, a picture or a closed door on a wall that has room for it."""
     start, end = room.run(side)
-    kind = stage.choose("window", "window", "picture", "picture", "door", "nothing")
+    kind = stage.choose("window window picture picture door nothing")
     width = {"window": stage.between(0.7, 2.0), "picture": stage.between(0.4, 1.1)}.get(kind, 0.85)
     at = stage.between(start + 0.2, max(end - 0.2 - width, start + 0.2))
     blocked = opening is not None and at < opening.end + 0.1 and at + width > opening.start - 0.1
@@ -121,7 +108,12 @@ def decorate(stage: Stage, room: Room, side: Side, opening: Opening | None) -> N
         return
     low, high = {"window": (0.9, 2.1), "door": (0.0, 2.0)}.get(kind, (1.2, 1.2 + width * 0.75))
     high = min(high, room.height - 0.1)
-    look = _hanging(stage, kind)
+    if kind == "window":
+        look = stage.material("plain", (0.8, 0.9, 1.0), glow=stage.between(0.8, 3.5))
+    elif kind == "door":
+        look = stage.material("plain", stage.wood() if stage.chance(0.5) else (0.65, 0.65, 0.62))
+    else:
+        look = stage.material("picture", stage.shade(0.1, 0.6, 0.8), stage.shade(0.1, 0.6, 0.8))
     frame = stage.material("plain", stage.wood() if stage.chance(0.4) else (0.75, 0.75, 0.75))
     edge = 0.04
     _on_wall(stage, room, side, (at, at + width), (low, high), (0.0, 0.02), frame)
@@ -132,14 +124,6 @@ def decorate(stage: Stage, room: Room, side: Side, opening: Opening | None) -> N
         _on_wall(stage, room, side, (middle - 0.02, middle + 0.02), (low, high), (0.0, 0.04), frame)
 
 
-def _hanging(stage: Stage, kind: str) -> int:
-    if kind == "window":
-        return stage.material("plain", (0.8, 0.9, 1.0), glow=stage.between(0.8, 3.5))
-    if kind == "door":
-        return stage.material("plain", stage.wood() if stage.chance(0.5) else (0.65, 0.65, 0.62))
-    return stage.material("picture", stage.shade(0.1, 0.6, 0.8), stage.shade(0.1, 0.6, 0.8))
-
-
 def light_up(stage: Stage, room: Room, lamps: int, strength: float = 1.0) -> None:
     """Hang lamps under a room's ceiling; each is seen as a bright panel."""
     area = (room.right - room.left) * (room.front - room.back)
@@ -148,31 +132,24 @@ def light_up(stage: Stage, room: Room, lamps: int, strength: float = 1.0) -> Non
         z = stage.between(room.back + 0.4 * (room.front - room.back), room.front - 0.4)
         tint = stage.between(0.0, 0.35)
         power = strength * stage.between(0.5, 1.5) * (0.5 + 0.25 * area) / lamps
-        colour = (power, power * (1 - tint / 3), power * (1 - tint))
         glow = stage.material("plain", (1.0, 1.0 - tint / 3, 1.0 - tint), glow=4.0)
         side = stage.between(0.15, 0.3)
-        _fixed(stage, block(x, room.height - 0.06, z, 2 * side, 0.05, side, glow))
-        stage.add_light((x, room.height - 0.12, z), colour)
-
-
-def _fixed(stage: Stage, solid: Solid) -> None:
-    stage.solids.append(solid._replace(shadows=False))
+        stage.wall(x, room.height - 0.06, z, 2 * side, 0.05, side, glow)
+        colour = (power, power * (1 - tint / 3), power * (1 - tint))
+        stage.lights.append(Light((x, room.height - 0.12, z), colour))
 
 
 def _wall_look(stage: Stage) -> int:
-    pattern = stage.choose(
-        "plaster", "bricks", "stripes", "stripes", "tiles", "small_tiles", "checker", "checker"
-    )
+    pattern = stage.choose("plaster bricks stripes stripes tiles small_tiles checker checker")
     if pattern == "bricks":
         return stage.material(pattern, (stage.between(0.25, 0.5), 0.16, 0.1), (0.5, 0.48, 0.45))
-    colour = stage.shade(0.35, 0.8, 0.3)
+    r, g, b = stage.shade(0.35, 0.8, 0.3)
     darker = stage.between(0.5, 0.8)
-    accent = (colour[0] * darker, colour[1] * darker, colour[2] * darker)
-    return stage.material(pattern, colour, accent)
+    return stage.material(pattern, (r, g, b), (r * darker, g * darker, b * darker))
 
 
 def _floor_look(stage: Stage) -> int:
-    pattern = stage.choose("planks", "planks", "planks", "tiles", "tiles", "checker", "carpet")
+    pattern = stage.choose("planks planks planks tiles tiles checker carpet")
     if pattern == "planks":
         return stage.material(pattern, stage.wood(), (0.02, 0.015, 0.01))
     if pattern == "checker":
@@ -181,5 +158,5 @@ def _floor_look(stage: Stage) -> int:
 
 
 def _ceiling_look(stage: Stage) -> int:
-    pattern = stage.choose("plain", "plain", "plaster", "tiles")
+    pattern = stage.choose("plain plain plaster tiles")
     return stage.material(pattern, stage.shade(0.6, 0.85, 0.05), (0.4, 0.4, 0.4))

@@ -1,12 +1,12 @@
 """A random view into a furnished room, a corridor or a hall."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 from math import atan, cos, exp, radians, sin
 
 import numpy as np
 
-from depthbal.data.rooms.camera import Camera
+from depthbal.data.rooms import furniture
 from depthbal.data.rooms.floorplan import (
     OPPOSITE,
     YAW,
@@ -17,70 +17,50 @@ from depthbal.data.rooms.floorplan import (
     decorate,
     light_up,
 )
-from depthbal.data.rooms.furniture import BY_WALL, IN_ROOM, Piece, column, floor_lamp, pillar
-from depthbal.data.rooms.scene import Scene
-from depthbal.data.rooms.stage import Stage, placed
+from depthbal.data.rooms.furniture import Maker, Piece
+from depthbal.data.rooms.shapes import Camera
+from depthbal.data.rooms.stage import Light, Scene, Stage
 
-HEIGHT = (1.0, 1.7)
-"""Height of the camera above the floor, metres."""
-PITCH = (-6.0, 26.0)
-"""Turn of the camera downwards, degrees."""
-ROLL = 3.0
-"""Largest turn about the optical axis, degrees."""
-FOCAL = (0.81, 0.89)
-"""Focal length as a share of the image's width (fields of view of 59 to 63 degrees)."""
-REACH = (9.0, 11.0)
-"""Range of the depth of the deepest corner where a room would be deeper than that, metres; what
-little lies beyond 10 m has no depth."""
-NEAREST = 0.74
-"""No wall or furniture is placed nearer than this, metres of depth."""
+# depth of the deepest corner where a room would be deeper than that, metres; what little lies
+# beyond 10 m has no depth
+_REACH = (9.0, 11.0)
+_NEAREST = 0.74  # no wall or furniture is placed nearer than this, metres of depth
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How a kind of scene is drawn: a share of all scenes and ranges in metres and degrees.
+    """How a kind of scene is drawn, in metres and degrees."""
 
-    Args:
-        share: share of all scenes.
-        length: median and spread (of the logarithm) of the way to the wall in front.
-        limits: least and largest length.
-        side: range of the distance of the walls left and right of the camera.
-        yaw: largest turn of the camera sideways.
-        furniture: range of the number of pieces tried per square metre of floor.
-        doorway: share of scenes with a second room behind the front wall.
-        posts: share of scenes with pillars or columns.
-    """
-
-    share: float
-    length: tuple[float, float]
-    limits: tuple[float, float]
-    side: tuple[float, float]
-    yaw: float
-    furniture: tuple[float, float]
-    doorway: float
-    posts: float
+    share: float  # of all scenes
+    length: tuple[float, float]  # median and spread (of the logarithm) of the way to the front wall
+    limits: tuple[float, float]  # least and largest length
+    side: tuple[float, float]  # range of the distance of the walls left and right of the camera
+    yaw: float  # largest turn of the camera sideways
+    furniture: tuple[float, float]  # range of the pieces tried per square metre of floor
+    doorway: float  # share of scenes with a second room behind the front wall
+    posts: float  # share of scenes with pillars or columns
 
 
-PLANS = {
-    "room": Plan(0.76, (3.45, 0.38), (1.3, 9.0), (0.5, 2.8), 45.0, (0.35, 1.1), 0.22, 0.06),
-    "corridor": Plan(0.09, (6.0, 0.5), (2.0, 14.0), (0.5, 1.1), 10.0, (0.1, 0.4), 0.35, 0.15),
-    "hall": Plan(0.15, (6.2, 0.45), (3.5, 14.0), (1.5, 5.0), 40.0, (0.15, 0.45), 0.25, 0.6),
-}
-"""The kinds of scenes; together they give depths distributed about as in NYU Depth V2."""
+_ROOM = Plan(0.76, (3.45, 0.38), (1.3, 9.0), (0.5, 2.8), 45.0, (0.35, 1.1), 0.22, 0.06)
+_CORRIDOR = Plan(0.09, (6.0, 0.5), (2.0, 14.0), (0.5, 1.1), 10.0, (0.1, 0.4), 0.35, 0.15)
+_HALL = Plan(0.15, (6.2, 0.45), (3.5, 14.0), (1.5, 5.0), 40.0, (0.15, 0.45), 0.25, 0.6)
 
 
 def random_scene(rng: np.random.Generator, size: tuple[int, int]) -> Scene:
-    """Return a scene drawn with `rng` and seen by a camera with (height, width) pixels."""
+    """Return a scene drawn with `rng` and seen by a camera with (height, width) pixels.
+
+    The kinds of scenes together give depths distributed about as in NYU Depth V2.
+    """
     stage = Stage(rng)
-    draw, plan = float(rng.random()), PLANS["room"]
-    for candidate in PLANS.values():
+    draw, plan = float(rng.random()), _ROOM
+    for candidate in (_ROOM, _CORRIDOR, _HALL):
         plan, draw = candidate, draw - candidate.share
         if draw < 0:
             break
     camera = _camera(stage, plan, size)
     room = _room(stage, plan, camera)
-    stage.taken.append((0.0, 0.0, 1.0 if plan is PLANS["room"] else 1.2))
-    _rooms(stage, plan, room, camera)
+    stage.taken.append((0.0, 0.0, 1.0 if plan is _ROOM else 1.2))
+    _build(stage, plan, room, camera)
     _furnish(stage, room, plan)
     if stage.chance(plan.posts):
         _posts(stage, room)
@@ -97,15 +77,15 @@ def random_scene(rng: np.random.Generator, size: tuple[int, int]) -> Scene:
 
 def _camera(stage: Stage, plan: Plan, size: tuple[int, int]) -> Camera:
     height, width = size
-    pitch = min(max(float(stage.rng.normal(9.0, 8.0)), PITCH[0]), PITCH[1])
+    pitch = min(max(float(stage.rng.normal(9.0, 8.0)), -6.0), 26.0)
     return Camera(
         height=height,
         width=width,
-        focal=width * stage.between(*FOCAL),
-        position=(0.0, stage.between(*HEIGHT), 0.0),
+        focal=width * stage.between(0.81, 0.89),  # fields of view of 59 to 63 degrees
+        position=(0.0, stage.between(1.0, 1.7), 0.0),
         yaw=radians(stage.between(-plan.yaw, plan.yaw)),
         pitch=radians(pitch),
-        roll=radians(stage.between(-ROLL, ROLL)),
+        roll=radians(stage.between(-3.0, 3.0)),
     )
 
 
@@ -117,11 +97,11 @@ def _room(stage: Stage, plan: Plan, camera: Camera) -> Room:
     sides = []
     for sign in (1, -1):  # right, left: the outermost ray must not meet the wall too early
         turn = half_view + sign * camera.yaw
-        near = NEAREST * sin(turn) / cos(half_view) if turn > 0 else 0.0
+        near = _NEAREST * sin(turn) / cos(half_view) if turn > 0 else 0.0
         sides.append(max(stage.between(*plan.side), near, 0.4))
-    rise = stage.between(2.4, 2.9) if plan is not PLANS["hall"] else stage.between(2.7, 3.6)
+    rise = stage.between(2.7, 3.6) if plan is _HALL else stage.between(2.4, 2.9)
     room = Room(-sides[1], sides[0], -0.5, length, rise)
-    reach = stage.between(*REACH)
+    reach = stage.between(*_REACH)
     while _reach(camera, room) > reach:
         room = Room(room.left * 0.99, room.right * 0.99, room.back, room.front * 0.99, room.height)
     return room
@@ -129,16 +109,11 @@ def _room(stage: Stage, plan: Plan, camera: Camera) -> Room:
 
 def _reach(camera: Camera, room: Room) -> float:
     """Return the depth of a room's deepest corner."""
-    corners = [
-        (x, y, z)
-        for x in (room.left, room.right)
-        for y in (0.0, room.height)
-        for z in (room.back, room.front)
-    ]
-    return float(camera.depth_of(np.array(corners)).max())
+    corners = product((room.left, room.right), (0.0, room.height), (room.back, room.front))
+    return float(camera.depth_of(np.array(list(corners))).max())
 
 
-def _rooms(stage: Stage, plan: Plan, room: Room, camera: Camera) -> None:
+def _build(stage: Stage, plan: Plan, room: Room, camera: Camera) -> None:
     """Build the room, perhaps with a doorway to another one, and light both."""
     openings: dict[Side, Opening] = {}
     light_up(stage, room, int(stage.between(1, 3.99)))
@@ -165,7 +140,7 @@ def _next_room(
     begin = stage.between(start + 0.1, end - 0.1 - width)
     opening = Opening(begin, begin + width, min(stage.between(1.95, 2.3), room.height - 0.05))
     low, high = begin - stage.between(0.2, 1.5), begin + width + stage.between(0.2, 1.5)
-    far, reach = stage.between(1.5, 8.0), stage.between(*REACH)
+    far, reach = stage.between(1.5, 8.0), stage.between(*_REACH)
     while far > 1.0:
         behind = room.neighbour(side, low, high, far)
         if _reach(camera, behind) < reach:
@@ -187,37 +162,37 @@ def _furnish(stage: Stage, room: Room, plan: Plan) -> None:
     count = min(max(round(area * stage.between(*plan.furniture)), 4), 16)
     sides: tuple[Side, ...] = ("front", "right", "left")
     for _ in range(count):
-        if plan is PLANS["corridor"] or stage.chance(0.6):
+        if plan is _CORRIDOR or stage.chance(0.6):
             _against_wall(stage, room, sides[int(stage.rng.random() * 3)])
-        else:
-            piece = _pick(stage, IN_ROOM)(stage)
-            radius = max(piece.width, piece.depth) / 2
-            x = stage.between(room.left + radius, room.right - radius)
-            z = stage.between(0.8, room.front - radius)
-            if room.left + radius < room.right - radius and z + radius < room.front:
-                _put(stage, piece, x, z, stage.between(-3.14, 3.14))
+            continue
+        piece = _pick(stage, furniture.IN_ROOM)(stage)
+        radius = max(piece.width, piece.depth) / 2
+        x = stage.between(room.left + radius, room.right - radius)
+        z = stage.between(0.8, room.front - radius)
+        if room.left + radius < room.right - radius and z + radius < room.front:
+            _put(stage, piece, x, z, stage.between(-3.14, 3.14))
 
 
 def _against_wall(stage: Stage, room: Room, side: Side) -> None:
-    maker = _pick(stage, BY_WALL)
+    maker = _pick(stage, furniture.BY_WALL)
     piece = maker(stage)
     start, end = room.run(side)
     low, high = start + piece.width / 2 + 0.02, end - piece.width / 2 - 0.02
     if low < high:
         x, z = room.on_wall(side, stage.between(low, high), piece.depth / 2 + 0.03)
-        if _put(stage, piece, x, z, YAW[side]) and maker is floor_lamp:
-            stage.add_light((x, 1.7, z), (0.8, 0.7, 0.5))
+        if _put(stage, piece, x, z, YAW[side]) and maker is furniture.floor_lamp:
+            stage.lights.append(Light((x, 1.7, z), (0.8, 0.7, 0.5)))
 
 
 def _posts(stage: Stage, room: Room) -> None:
     """Put a few equal posts about the room."""
-    piece = _pick(stage, (column, pillar))(stage)
+    piece = _pick(stage, (furniture.column, furniture.pillar))(stage)
     for _ in range(int(stage.between(1, 5.99))):
         x = stage.between(room.left + 0.3, max(room.right - 0.3, room.left + 0.4))
         _put(stage, piece, x, stage.between(1.4, max(room.front - 0.3, 1.5)), 0.0)
 
 
-def _pick(stage: Stage, makers: tuple[Callable[[Stage], Piece], ...]) -> Callable[[Stage], Piece]:
+def _pick(stage: Stage, makers: tuple[Maker, ...]) -> Maker:
     return makers[int(stage.rng.random() * len(makers))]
 
 
@@ -226,8 +201,10 @@ def _put(stage: Stage, piece: Piece, x: float, z: float, yaw: float) -> bool:
     radius = 0.5 * (piece.width * piece.depth) ** 0.5  # of the square of equal area
     away = 0.5 * (piece.width**2 + piece.depth**2) ** 0.5 - radius
     at_camera = (x * x + z * z) ** 0.5 < stage.taken[0][2] + radius + away
-    if at_camera or not stage.free(x, z, radius):
+    if at_camera or any(
+        (x - a) ** 2 + (z - b) ** 2 <= (radius + r) ** 2 for a, b, r in stage.taken
+    ):
         return False
     stage.taken.append((x, z, radius))
-    stage.solids.extend(placed(solid, x, z, yaw) for solid in piece.solids)
+    stage.solids.extend(solid.placed(x, z, yaw) for solid in piece.solids)
     return True

@@ -1,51 +1,48 @@
-"""A scene under construction: materials are made, solids are put in place, nothing overlaps."""
+"""A scene, and a scene under construction: nothing overlaps, chance decides everything."""
 
 from dataclasses import dataclass, field
-from math import cos, sin
+from typing import NamedTuple
 
 import numpy as np
 
-from depthbal.data.rooms.camera import Vector
-from depthbal.data.rooms.scene import Light, Material
-from depthbal.data.rooms.shapes import BOX, CYLINDER, SPHERE, Solid
+from depthbal.data.rooms.shapes import Camera, Solid, Vector, block
 
 
-def block(
-    x: float, y: float, z: float, width: float, height: float, depth: float, material: int
-) -> Solid:
-    """Return a box whose underside's middle is at (x, y, z), all in metres."""
-    return Solid(BOX, (x, y + height / 2, z), (width / 2, height / 2, depth / 2), material)
+class Material(NamedTuple):
+    """How a surface looks: a pattern by name (see `textures.PATTERNS`) in two linear colours.
+
+    `glow` is light that the surface sends out itself, as a factor of its colour.
+    """
+
+    pattern: str
+    colour: Vector
+    accent: Vector = (0.0, 0.0, 0.0)
+    glow: float = 0.0
 
 
-def pole(x: float, y: float, z: float, radius: float, height: float, material: int) -> Solid:
-    """Return an upright cylinder whose underside's middle is at (x, y, z), all in metres."""
-    return Solid(CYLINDER, (x, y + height / 2, z), (radius, height / 2, radius), material)
+class Light(NamedTuple):
+    """A small lamp; what it gives to a surface falls off with the square of the distance."""
+
+    position: Vector
+    power: Vector
 
 
-def ball(x: float, y: float, z: float, radius: float, material: int) -> Solid:
-    """Return a sphere with its centre at (x, y, z), all in metres."""
-    return Solid(SPHERE, (x, y, z), (radius, radius, radius), material)
+@dataclass(frozen=True)
+class Scene:
+    """A complete description of one picture; the camera must be outside all solids."""
 
-
-def placed(solid: Solid, x: float, z: float, yaw: float) -> Solid:
-    """Return a solid of a piece of furniture, turned by yaw and moved to (x, z) on the floor."""
-    c, s = cos(yaw), sin(yaw)
-    own_x, y, own_z = solid.centre
-    centre = (x + c * own_x + s * own_z, y, z + c * own_z - s * own_x)
-    return solid._replace(centre=centre, yaw=solid.yaw + yaw)
+    camera: Camera
+    solids: tuple[Solid, ...]
+    materials: tuple[Material, ...]
+    lights: tuple[Light, ...]  # the first one also casts shadows
+    ambient: float = 0.3  # light from everywhere
+    brightness: float = 0.45  # typical grey value that the exposure aims at, 0 to 1
+    noise: float = 0.01  # standard deviation of the sensor's at mid-grey, 0 to 1
 
 
 @dataclass
 class Stage:
-    """Collects a scene; `rng` decides everything that is left to chance.
-
-    Args:
-        rng: source of randomness.
-        solids: what stands there so far.
-        materials: what the solids are made of.
-        lights: lamps so far.
-        taken: circles (x, z, radius) on the floor where nothing else may stand.
-    """
+    """Collects a scene; `taken` are circles (x, z, radius) on the floor where nothing may stand."""
 
     rng: np.random.Generator
     solids: list[Solid] = field(default_factory=list)
@@ -61,9 +58,10 @@ class Stage:
         """Return True in the given share of the cases."""
         return float(self.rng.random()) < share
 
-    def choose(self, *names: str) -> str:
-        """Return one of the names, each as likely."""
-        return names[int(self.rng.random() * len(names))]
+    def choose(self, names: str) -> str:
+        """Return one of the names in a text, each as likely."""
+        among = names.split()
+        return among[int(self.rng.random() * len(among))]
 
     def material(
         self, pattern: str, colour: Vector, accent: Vector = (0.0, 0.0, 0.0), glow: float = 0.0
@@ -83,10 +81,8 @@ class Stage:
         level = self.between(0.08, 0.5)
         return level, level * self.between(0.55, 0.8), level * self.between(0.25, 0.5)
 
-    def add_light(self, position: Vector, power: Vector) -> None:
-        """Add a lamp."""
-        self.lights.append(Light(position, power))
-
-    def free(self, x: float, z: float, radius: float) -> bool:
-        """Return whether a circle on the floor touches nothing that was taken before."""
-        return all((x - a) ** 2 + (z - b) ** 2 > (radius + r) ** 2 for a, b, r in self.taken)
+    def wall(
+        self, x: float, y: float, z: float, width: float, height: float, depth: float, look: int
+    ) -> None:
+        """Add a part of the building, a `block` that casts no shadow."""
+        self.solids.append(block(x, y, z, width, height, depth, look)._replace(shadows=False))

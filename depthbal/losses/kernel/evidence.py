@@ -5,18 +5,44 @@
 is the logarithm of the integral of N(y; p, sigma^2 I) p_train(y) over y for a training distribution
 that is a mixture (Ren et al., CVPR 2022, Theorem 1). Its derivatives are soft-max moments, so the
 forward pass computes them and the backward pass is a multiplication: memory is O(predictions),
-whatever the number of components.
+whatever the number of components. Flat predictions are computed by table, compiled, or as the
+eager sum; see ``choose_route``.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from depthbal.losses.kernel.evaluate import Request, SigmaOf, evaluate
-from depthbal.losses.kernel.exact import Components, Wanted
-from depthbal.losses.kernel.first_order import first_order
+from depthbal.losses.kernel import tables
+from depthbal.losses.kernel.compiled import CompiledSum
+from depthbal.losses.kernel.exact import EVERYTHING, Components, Evidence, Wanted, exact_evidence
+from depthbal.losses.reduction import CACHE_LABELS, chunks, compute_dtype, first_order, hide
 from depthbal.priors import GaussianMixture
+
+SigmaOf = Callable[[Tensor], Tensor]
+Prepared = Callable[[Tensor], Evidence]
+Route = Literal["table", "compiled", "sum"]
+
+# Below this number of pairs (prediction, component) the exact sum is faster than anything prepared.
+TABULATE_PAIRS = 2**20
+# Building a table reads its range back. A GPU must not wait for that in every step, except where
+# the sum itself takes longer than the wait.
+DEVICE_TABLE_PAIRS = 2**28
+# Where torch.compile keeps the whole sum of a prediction in registers.
+COMPILING_DEVICES = ("cuda", "xpu")
+
+_compiled_sum = CompiledSum()
+
+
+class Request(NamedTuple):
+    """What is asked of the evidence besides predictions, noise scale and prior."""
+
+    wanted: Wanted = EVERYTHING
+    sigma_of: SigmaOf | None = None
+    tolerance: float = 1e-5
+    budget_mb: float = 256
 
 
 def log_evidence(
@@ -71,22 +97,35 @@ def log_evidence(
         raise ValueError(f"expected a positive memory_budget_mb, got {memory_budget_mb}")
     preds = preds.to(compute_dtype(preds))
     labels = _labels_shape(preds, prior)
-    sigma = flat_sigma(noise_sigma, preds, labels)
+    sigma = _flat_sigma(noise_sigma, preds, labels)
     flat = preds.reshape(-1, *preds.shape[len(labels) :])
-    mixture = components(prior, preds.device)
     wanted = wanted_derivatives(flat, sigma)
     request = Request(wanted, sigma_of, tolerance, memory_budget_mb)
-    value: Tensor
-    if torch.compiler.is_compiling():
-        value = _opaque(flat, sigma, *mixture, *wanted, tolerance, memory_budget_mb)[0]
-    else:
-        value = _LogEvidence.apply(flat, sigma, mixture, request)
+    mixture = components(prior, preds.device)
+    value: Tensor = _stored(flat, sigma, lambda p, s: prepare(p, s, mixture, request)(p))
     return value.view(labels)
 
 
-def compute_dtype(preds: Tensor) -> torch.dtype:
-    """Return float64 for float64 predictions and float32 for everything narrower."""
-    return torch.float64 if preds.dtype == torch.float64 else torch.float32
+def stored_evidence(
+    preds: Tensor,
+    noise_sigma: Tensor | float,
+    compute: Callable[[Tensor, Tensor, Wanted], Evidence],
+) -> Tensor:
+    """Return the value of ``compute``, of flat scalars and sigma, with its derivatives stored."""
+    preds = preds.to(compute_dtype(preds))
+    sigma = _flat_sigma(noise_sigma, preds, preds.shape)
+    if not preds.numel():
+        return preds * 0 + sigma * 0
+    wanted = wanted_derivatives(preds, sigma)
+    value: Tensor = _stored(preds.flatten(), sigma, lambda p, s: compute(p, s, wanted))
+    return value.view(preds.shape)
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def _stored(preds: Tensor, sigma: Tensor, compute: Callable[[Tensor, Tensor], Evidence]) -> Tensor:
+    """Return the evidence with its derivatives stored; a compiled loss breaks its graph here."""
+    value: Tensor = _Stored.apply(preds, sigma, compute)
+    return value
 
 
 def wanted_derivatives(preds: Tensor, sigma: Tensor) -> Wanted:
@@ -114,7 +153,7 @@ def _labels_shape(preds: Tensor, prior: GaussianMixture) -> torch.Size:
     return preds.shape[:-1]
 
 
-def flat_sigma(noise_sigma: Tensor | float, preds: Tensor, labels: torch.Size) -> Tensor:
+def _flat_sigma(noise_sigma: Tensor | float, preds: Tensor, labels: torch.Size) -> Tensor:
     """Return sigma in the type of ``preds``, of shape () or flat with one per label."""
     if not isinstance(noise_sigma, Tensor):
         # Filled in on the device: copying one number there would stall it.
@@ -131,14 +170,116 @@ def flat_sigma(noise_sigma: Tensor | float, preds: Tensor, labels: torch.Size) -
     return sigma.flatten()
 
 
-class _LogEvidence(torch.autograd.Function):
+def require_positive(sigma: Tensor) -> None:
+    """Raise a ValueError for a sigma on the CPU that is not positive; elsewhere it would stall."""
+    if sigma.device.type == "cpu" and not bool((sigma > 0).all()):
+        smallest = sigma.min() if sigma.numel() else sigma
+        raise ValueError(f"expected a positive noise_sigma in label units, got {smallest}")
+
+
+def prepare(
+    preds: Tensor,
+    sigma: Tensor,
+    mixture: Components,
+    request: Request,
+    mask: Tensor | None = None,
+) -> Prepared:
+    """Return the function that gives the evidence of these predictions, in the type of sigma.
+
+    Where there is one noise scale it also takes any part of them. preds are (n,), for vectors
+    (n, D), of any floating type; sigma is () or (n,), float32 or float64; the mixture float64. Of
+    scalar predictions only those in the mask (n,) count, though all are returned.
+    """
+    require_positive(sigma)
+    wanted, budget_mb = request.wanted, request.budget_mb
+    route = choose_route(preds, sigma, mixture, request)
+    table = _table(preds, sigma, mixture, request, mask) if route == "table" else None
+    if table is not None:
+        return lambda part: from_curves(tables.interpolate(table, part, budget_mb), wanted)
+    rounded = mixture.to(sigma)
+
+    def evidence(part: Tensor) -> Evidence:
+        result = _compiled_sum(part, sigma, rounded, wanted) if route == "compiled" else None
+        return result or exact_evidence(part, sigma, rounded, wanted, budget_mb)
+
+    return evidence
+
+
+def from_curves(curves: list[Tensor], wanted: Wanted) -> Evidence:
+    """Return interpolated curves, of which there are those that are wanted, as evidence."""
+    value, *rest = curves
+    return Evidence(
+        value,
+        rest.pop(0) if wanted.by_preds else None,
+        rest.pop(0) if wanted.by_sigma else None,
+    )
+
+
+def choose_route(preds: Tensor, sigma: Tensor, mixture: Components, request: Request) -> Route:
+    """Return how the evidence is best computed here."""
+    pairs = preds.shape[0] * mixture.log_weights.numel()
+    if preds.ndim > 1 or preds.dtype == torch.float64 or pairs < TABULATE_PAIRS:
+        return "sum"
+    on_cpu = preds.device.type == "cpu"
+    smooth = sigma.ndim == 0 or request.sigma_of is not None
+    if smooth and (on_cpu or pairs >= DEVICE_TABLE_PAIRS):
+        return "table"
+    return "compiled" if preds.device.type in COMPILING_DEVICES else "sum"
+
+
+def _table(
+    preds: Tensor, sigma: Tensor, mixture: Components, request: Request, mask: Tensor | None
+) -> tables.Table | None:
+    """Return a table of the evidence over the predictions, or None where none is exact enough."""
+    wanted, sigma_of = request.wanted, request.sigma_of
+
+    def exact(nodes: Tensor) -> Tensor:
+        noise = sigma.double() if sigma_of is None else sigma_of(nodes).double()
+        curves = exact_evidence(nodes, noise, mixture, wanted, request.budget_mb)
+        return torch.stack([curve for curve in curves if curve is not None])
+
+    width = (mixture.variances.min() + sigma.min().double() ** 2).sqrt()
+    inside = mixture.log_weights.exp() @ mixture.means
+    ends = extent(preds, mask, sigma, inside)
+    low, high, smoothness = torch.cat([ends, width[None]]).tolist()
+    errors = table_errors(sigma, request)
+    return tables.build(exact, low, high, smoothness, preds.numel() // 4, errors)
+
+
+def table_errors(sigma: Tensor, request: Request) -> Tensor:
+    """Return the errors that each curve may have, (curves, 1).
+
+    Times the largest sigma, the derivatives are pure numbers like the logarithm itself.
+    """
+    largest = sigma.max().double()
+    sizes = torch.stack([torch.ones_like(largest)] + [largest] * sum(request.wanted))
+    return request.tolerance / sizes[:, None]
+
+
+def extent(preds: Tensor, mask: Tensor | None, sigma: Tensor, inside: Tensor) -> Tensor:
+    """Return ends of a range that holds the predictions that count, (2,) in float64.
+
+    ``inside`` stands for those that do not.
+    """
+    if mask is None:
+        return torch.stack(preds.aminmax()).double()
+    inside = inside.to(sigma)
+    ends = [
+        torch.stack(hide(part.to(sigma.dtype) - inside, counts).aminmax())
+        for part, counts in chunks(CACHE_LABELS, preds, mask)
+    ]
+    low, high = (inside + torch.stack(ends)).double().unbind(1)
+    return torch.stack([low.min(), high.max()])
+
+
+class _Stored(torch.autograd.Function):
     """Forward stores the derivatives that will be needed; backward multiplies."""
 
     @staticmethod
     def forward(  # type: ignore[override]
-        ctx: Any, preds: Tensor, sigma: Tensor, mixture: Components, request: Request
+        ctx: Any, preds: Tensor, sigma: Tensor, compute: Callable[[Tensor, Tensor], Evidence]
     ) -> Tensor:
-        evidence = evaluate(preds, sigma, mixture, request)
+        evidence = compute(preds, sigma)
         ctx.save_for_backward(evidence.by_preds, evidence.by_sigma)
         ctx.one_sigma = sigma.ndim == 0
         return evidence.value
@@ -147,62 +288,10 @@ class _LogEvidence(torch.autograd.Function):
     @first_order
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         by_preds, by_sigma = ctx.saved_tensors
-        return *chain_rule(grad, by_preds, by_sigma, ctx.one_sigma), None, None
-
-
-def chain_rule(
-    grad: Tensor, by_preds: Tensor | None, by_sigma: Tensor | None, one_sigma: bool
-) -> tuple[Tensor | None, Tensor | None]:
-    """Return the gradients of predictions and sigma from that of the evidence."""
-    if by_preds is not None:
-        by_preds = by_preds * (grad if by_preds.ndim == 1 else grad[:, None])
-    if by_sigma is not None:
-        by_sigma = grad * by_sigma
-        if one_sigma:
-            by_sigma = by_sigma.sum(dtype=torch.float64).to(grad.dtype)
-    return by_preds, by_sigma
-
-
-# For torch.compile the evidence is one operation without an inside: a compiled loss gives the same
-# numbers as an eager one, and no graph break.
-@torch.library.custom_op("depthbal::log_evidence", mutates_args=())
-def _opaque(
-    preds: Tensor,
-    sigma: Tensor,
-    log_weights: Tensor,
-    means: Tensor,
-    variances: Tensor,
-    axes: Tensor | None,
-    want_preds: bool,
-    want_sigma: bool,
-    tolerance: float,
-    memory_budget_mb: float,
-) -> list[Tensor]:
-    request = Request(Wanted(want_preds, want_sigma), None, tolerance, memory_budget_mb)
-    evidence = evaluate(preds, sigma, Components(log_weights, means, variances, axes), request)
-    return [preds.new_empty(0) if part is None else part for part in evidence]
-
-
-@_opaque.register_fake
-def _(preds: Tensor, sigma: Tensor, *args: Any) -> list[Tensor]:
-    want_preds, want_sigma = args[4:6]
-    value = preds.new_empty(preds.shape[0])
-    return [
-        value,
-        torch.empty_like(preds if want_preds else value[:0]),
-        torch.empty_like(value if want_sigma else value[:0]),
-    ]
-
-
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
-    want_preds, want_sigma = inputs[6:8]
-    ctx.save_for_backward(output[1] if want_preds else None, output[2] if want_sigma else None)
-    ctx.one_sigma = inputs[1].ndim == 0
-
-
-def _opaque_backward(ctx: Any, grads: list[Tensor]) -> tuple[Tensor | None, ...]:
-    by_preds, by_sigma = ctx.saved_tensors
-    return *chain_rule(grads[0], by_preds, by_sigma, ctx.one_sigma), *(None,) * 8
-
-
-_opaque.register_autograd(_opaque_backward, setup_context=_keep)
+        if by_preds is not None:
+            by_preds = by_preds * (grad if by_preds.ndim == 1 else grad[:, None])
+        if by_sigma is not None:
+            by_sigma = grad * by_sigma
+            if ctx.one_sigma:
+                by_sigma = by_sigma.sum(dtype=torch.float64).to(grad.dtype)
+        return by_preds, by_sigma, None

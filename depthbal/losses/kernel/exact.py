@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -70,17 +70,15 @@ def exact_evidence(
     mixture: Components,
     wanted: Wanted = EVERYTHING,
     budget_mb: float = 256,
+    compute: Callable[[Tensor, Tensor, "Components", Wanted], Evidence] | None = None,
 ) -> Evidence:
     """Return log sum_k w_k N(p; mu_k, Sigma_k + sigma^2 I) and its derivatives.
 
-    Args:
-        preds: (n,) for scalar labels, (n, D) for vectors.
-        sigma: Shape () for one noise scale, (n,) for one per prediction.
-        mixture: In the type and on the device of ``preds``.
-        wanted: Derivatives to compute.
-        budget_mb: Ceiling on the temporaries, MiB.
+    preds is (n,) for scalar labels, (n, D) for vectors; sigma () or (n,); the mixture of their type
+    and device; ``budget_mb`` the ceiling on the temporaries; ``compute`` gives a block of another
+    noise density than the normal.
     """
-    compute = scalars if preds.ndim == 1 else _vectors
+    compute = compute or (scalars if preds.ndim == 1 else _vectors)
     value = preds.new_empty(preds.shape[0])
     by_preds = torch.empty_like(preds) if wanted.by_preds else None
     by_sigma = torch.empty_like(value) if wanted.by_sigma else None
@@ -98,13 +96,7 @@ def exact_evidence(
 
 
 def block_shape(preds: Tensor, mixture: Components, budget_mb: float) -> tuple[int, int]:
-    """Return how many predictions and components fit into one block.
-
-    Example:
-        >>> mixture = Components(*torch.zeros(3, 16))
-        >>> block_shape(torch.zeros(10**6), mixture, 1.0)  # 1 MiB / 10 temporaries / 4 B / 16
-        (1638, 16)
-    """
+    """Return how many predictions and components fit into one block."""
     numbers = int(budget_mb * MIB) // (TEMPORARIES * preds.element_size())
     if preds.device.type == "cpu":
         numbers = min(numbers, CACHE_NUMBERS)
@@ -121,7 +113,7 @@ def scalars(preds: Tensor, sigma: Tensor, mixture: Components, wanted: Wanted) -
     distance = mixture.means - preds[:, None]
     pull = distance * precision
     log_scale = mixture.log_weights - 0.5 * torch.log(2 * math.pi * total)
-    shares = _Shares(log_scale - 0.5 * distance * pull)
+    shares = Shares(log_scale - 0.5 * distance * pull)
     return Evidence(
         shares.log_sum,
         shares.mean(pull) if wanted.by_preds else None,
@@ -137,21 +129,18 @@ def _vectors(preds: Tensor, sigma: Tensor, mixture: Components, wanted: Wanted) 
         distance = torch.einsum("nkd,kde->nke", distance, mixture.axes)
     pull = distance * precision
     log_scale = mixture.log_weights - 0.5 * torch.log(2 * math.pi * total).sum(-1)
-    shares = _Shares(log_scale - 0.5 * (distance * pull).sum(-1))
+    shares = Shares(log_scale - 0.5 * (distance * pull).sum(-1))
     by_preds = by_sigma = None
     if wanted.by_sigma:
         by_sigma = sigma * shares.mean((pull**2 - precision).sum(-1))
     if wanted.by_preds:
-        by_preds = shares.mean(_from_axes(pull, mixture.axes))
+        if mixture.axes is not None:
+            pull = torch.einsum("nke,kde->nkd", pull, mixture.axes)
+        by_preds = shares.mean(pull)
     return Evidence(shares.log_sum, by_preds, by_sigma)
 
 
-def _from_axes(pull: Tensor, axes: Tensor | None) -> Tensor:
-    """Return vectors (n, K, D) in the coordinates of the labels."""
-    return pull if axes is None else torch.einsum("nke,kde->nkd", pull, axes)
-
-
-class _Shares:
+class Shares:
     """The logarithm of a sum over components, and means weighted by the components' shares.
 
     Where all terms are exp(-inf), in a block without weight, the means are 0 and not NaN.
@@ -177,7 +166,7 @@ def _merge(one: Evidence, other: Evidence) -> Evidence:
 
     The sums add up, and a derivative is the mean of the parts' derivatives weighted by the sums.
     """
-    shares = _Shares(torch.stack([one.value, other.value], dim=1))
+    shares = Shares(torch.stack([one.value, other.value], dim=1))
 
     def mean(first: Tensor | None, second: Tensor | None) -> Tensor | None:
         if first is None or second is None:

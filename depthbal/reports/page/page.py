@@ -1,26 +1,26 @@
-"""Write the report as one html file."""
+"""Write the report as one html file: templates, styles, scripts and plotly packed into it."""
 
-from collections.abc import Sequence
+import base64
+import gzip
+import json
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import jinja2
+from plotly.offline import get_plotlyjs, get_plotlyjs_version
+
 from depthbal.errors import ConfigError
-from depthbal.files import replacing
-from depthbal.reports.comparison import Comparison
-from depthbal.reports.page import answer, provenance
-from depthbal.reports.page.assets import (
-    environment,
-    packed_json,
-    packed_plotly,
-    script,
-    style_sheet,
-)
+from depthbal.io import replacing
+from depthbal.reports.page.curves import constant_sigma
 from depthbal.reports.page.payload import payload
-from depthbal.reports.page.pictures import Gallery, gallery
-from depthbal.reports.page.training_lines import constant_sigma
-from depthbal.reports.page.view import View, make_view, statistic_name
-from depthbal.reports.rebinning import binnings
-from depthbal.reports.results import RunResult
+from depthbal.reports.page.pictures import gallery
+from depthbal.reports.provenance import facts
+from depthbal.reports.report import Report
+from depthbal.reports.resampling import LEVEL
+
+STYLES = ("base", "figures")
+SCRIPTS = ("base", "figures", "bins", "bin_figures", "label_figures", "run_figures", "page")
 
 MAX_BYTES = 5_000_000
 """The page stays below, whatever the data."""
@@ -28,94 +28,90 @@ MAX_BYTES = 5_000_000
 QUALITIES = (78, 55, 30)
 """Of the examples; the next one is tried where the page would become too large."""
 
+LEFT_OUT = {"joint": "joint histograms", "curves": "learning curves"}
+"""What goes, one after the other, where that does not suffice."""
 
-def write_page(
-    results: Sequence[RunResult], comparison: Comparison | None, out: str | Path
-) -> None:
+
+def write_page(report: Report, out: str | Path) -> None:
     """Write the report of one or several runs as one self-contained html page.
 
     The page needs no network and stays below `MAX_BYTES`: examples are compressed more, and then
     joint histograms and learning curves are left out with a note, where it would not.
 
-    Args:
-        results: the runs; the first is the reference of all differences.
-        comparison: of these runs, or None for a single one.
-        out: the html file, written complete or not at all.
-
     Raises:
-        ValueError: no result.
         ConfigError: more runs than fit.
     """
-    if not results:
-        raise ValueError("expected at least one result to report")
-    shown = comparison.binnings if comparison is not None else binnings(results[0])
-    view = make_view(results, comparison, shown)
-    text = _fitting_page(view)
+    plotly, data, gaps = packed(get_plotlyjs()), payload(report), report.gaps
+    attempts = [*((quality, "") for quality in QUALITIES), *((QUALITIES[-1], k) for k in LEFT_OUT)]
+    for quality, part in attempts:
+        if part:
+            data[part] = type(data[part])()
+            reason = f"{len(report.results)} runs would not fit into the page"
+            gaps = [*gaps, f"{LEFT_OUT[part]}: left out, {reason}"]
+        text = _render(report, data, quality, plotly, gaps)
+        if len(text.encode()) < MAX_BYTES:
+            break
+    else:
+        runs = len(report.results)
+        raise ConfigError(
+            f"{runs} runs do not fit into a page of {MAX_BYTES:,} bytes; report fewer"
+        )
     with replacing(Path(out)) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def _fitting_page(view: View) -> str:
-    """Return the page, with as much as fits into `MAX_BYTES`."""
-    plotly = packed_plotly()
-    data = payload(view)
-    shortened: list[str] = []
-    for quality in QUALITIES:
-        text = _render(view, data, gallery(view, quality), plotly, shortened)
-        if len(text.encode()) < MAX_BYTES:
-            return text
-    for part, title in (("joint", "joint histograms"), ("curves", "learning curves")):
-        data[part] = type(data[part])()
-        shortened.append(f"{title}: left out, {len(view.results)} runs would not fit into the page")
-        text = _render(view, data, gallery(view, QUALITIES[-1]), plotly, shortened)
-        if len(text.encode()) < MAX_BYTES:
-            return text
-    raise ConfigError(
-        f"{len(view.results)} runs do not fit into a page of {MAX_BYTES:,} bytes; report fewer"
-    )
-
-
 def _render(
-    view: View, data: dict[str, Any], examples: Gallery | None, plotly: str, shortened: list[str]
+    report: Report, data: dict[str, Any], quality: int, plotly: str, gaps: list[str]
 ) -> str:
-    tables = answer.answer_tables(view)
-    template = environment().get_template("page.html")
-    return template.render(
-        view=view,
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("depthbal.reports.page", "assets/templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    label = report.first.scores.label.name
+    configs: dict[str, list[str]] = {}
+    for result in report.results:
+        configs.setdefault(result.config, []).append(result.name)
+    scripts = "\n".join(_asset(f"js/{name}.js") for name in SCRIPTS)
+    return environment.get_template("page.html").render(
+        report=report,
+        level=LEVEL,
         data=data,
-        title=_title(view),
-        summary=_summary(view),
-        tables=tables,
-        lead=answer.lead(view),
-        sentences=answer.sentences(view),
-        statistic_name=lambda statistic: statistic_name(view, statistic),
-        notes=list(view.comparison.notes) if view.comparison is not None else [],
-        gaps=[*provenance.gaps(view), *shortened],
-        gallery=examples,
-        constant_sigma=constant_sigma(view.results),
-        facts=provenance.facts(view),
-        configs=provenance.configs(view),
-        style=style_sheet(),
-        script=script(),
-        payload=packed_json(data),
+        title=f"{label[:1].upper()}{label[1:]}, bin by bin",
+        summary=_summary(report),
+        gaps=gaps,
+        gallery=gallery(report, quality),
+        constant_sigma=constant_sigma(report.results),
+        facts=facts(report.results),
+        configs={text: "; ".join(names) for text, names in configs.items() if text},
+        style="\n".join(_asset(f"css/{name}.css") for name in STYLES),
+        script=f'(() => {{\n"use strict";\n\n{scripts}\n}})();\n',
+        # NaN and infinity, which JSON has no name for, are an error
+        payload=packed(json.dumps(data, allow_nan=False, separators=(",", ":"))),
         plotly=plotly,
+        plotly_version=get_plotlyjs_version(),
     )
 
 
-def _title(view: View) -> str:
-    label = view.words.label
-    return f"{label[:1].upper()}{label[1:]}, bin by bin"
-
-
-def _summary(view: View) -> str:
-    first = view.results[0]
-    runs = len(view.results)
-    protocol = first.metrics["protocol"]
-    source = (protocol.get("data") or {}).get("source")
+def _summary(report: Report) -> str:
+    first, runs = report.first, len(report.results)
+    source = (first.protocol.get("data") or {}).get("source")
     parts = [
         first.name if runs == 1 else f"{runs} evaluations, differences against {first.name}",
-        f"{len(first.names):,} test images",
+        f"{len(first.scores.names):,} test images",
         str(source) if source else "",
         f"{int(first.bins.scored.sum())} bins",
     ]
     return " · ".join(part for part in parts if part)
+
+
+def packed(text: str) -> str:
+    """Return text compressed as base64: no character in it means anything to html."""
+    # without the time of packing, equal content gives equal bytes
+    return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode("ascii")
+
+
+def _asset(path: str) -> str:
+    return files("depthbal.reports.page").joinpath("assets", path).read_text(encoding="utf-8")

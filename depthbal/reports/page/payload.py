@@ -1,137 +1,301 @@
 """All numbers that the page's figures show, computed here and only drawn there."""
 
-from collections.abc import Mapping
+import json
+import math
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import torch
 
-from depthbal.reports.comparison import Comparison, Statistic
-from depthbal.reports.page.bin_numbers import bin_shots, bin_tables
-from depthbal.reports.page.calibration import calibration_data
-from depthbal.reports.page.differences import band_data, method_data, tradeoff_data
-from depthbal.reports.page.distributions import (
-    joint_tables,
-    priors,
-    training_histogram,
-    training_shares,
-)
-from depthbal.reports.page.numbers import jsonable
-from depthbal.reports.page.training_lines import (
+from depthbal.evaluation import GROUPS, metrics_of
+from depthbal.reports.binning import MIN_IMAGES, Binning, metric_values, supporting_images
+from depthbal.reports.comparing import STATISTICS
+from depthbal.reports.page.curves import (
     changing,
     learning_curves,
     sigma_over_label,
     sigma_over_training,
 )
-from depthbal.reports.page.view import View, readout_name, statistic_name
-from depthbal.reports.rebinning import MIN_IMAGES, Binning, supporting_images
-from depthbal.reports.results import FloatArray, RunResult
+from depthbal.reports.report import Report
+from depthbal.reports.resampling import LEVEL
+from depthbal.reports.results import FloatArray, Result, common_name
+from depthbal.reports.vocabulary import jsonable, rounded
 
-STATISTICS: tuple[Statistic, ...] = ("bins", "pooled")
+JOINT_BINS = 128
+"""A joint histogram is shown with at most so many bins along each axis."""
 
 
-def payload(view: View) -> dict[str, Any]:
-    """Return the page's data, JSON-able; parts without data are None or empty.
-
-    Args:
-        view: of the results.
-    """
-    first = view.results[0]
-    scored = np.flatnonzero(first.bins.scored)
-    low, high = first.bins.edges[scored[0]], first.bins.edges[scored[-1] + 1]
-    everywhere = "all" if "all" in view.subsets else view.subsets[0]
-    several = len(view.readouts) > 1
+def payload(report: Report) -> dict[str, Any]:
+    """Return the page's data, JSON-able; parts without data are None or empty."""
+    results, first, scores = report.results, report.first, report.first.scores
+    (low, high), label = first.ends, scores.label
+    names = {"label": label.name, "unit": label.unit, "items": report.items, "axis": report.axis}
+    subsets = dict.fromkeys(subset for result in results for subset in result.scores.subsets)
+    readouts = report.readouts if len(report.readouts) > 1 else []
+    found = report.comparison
     return {
-        "label": {**asdict(view.words), "axis": view.words.axis, "low": low, "high": high},
+        "label": {**names, "low": low, "high": high},
         "weakBelow": MIN_IMAGES,
-        "runs": _runs(view),
-        "metrics": [asdict(info) for info in view.metrics],
-        "statistics": {key: statistic_name(view, key) for key in STATISTICS},
-        "subsets": [{"key": key, "name": view.words.subset(key)} for key in view.subsets],
-        "readouts": [{"key": key, "name": readout_name(view, key)} for key in view.readouts]
-        if several
-        else [],
-        "binnings": _binnings(view),
+        "runs": [
+            {"name": result.name, "main": result.scores.main, **style}
+            for result, style in zip(results, report.styles, strict=True)
+        ],
+        "metrics": [asdict(info) for info in report.metrics],
+        "statistics": {key: report.statistic_name(key) for key in STATISTICS},
+        "subsets": [{"key": key, "name": report.subset_name(key)} for key in subsets],
+        "readouts": [{"key": key, "name": report.readout_name(key)} for key in readouts],
+        "binnings": _binnings(report),
         "shotBands": _shot_bands(first),
-        "defaults": {"subset": everywhere, "bin": _worst_bin(view, everywhere)},
-        "bins": bin_tables(view.results, view.binnings, [info.key for info in view.metrics]),
-        "training": training_histogram(first, first.bins.edges),
-        "priors": priors(view.results, float(low), float(high)),
-        "joint": joint_tables(view.results, everywhere, view.readouts),
-        "curves": learning_curves(view.results),
-        "sigmaTraining": changing(sigma_over_training(view.results)),
+        "defaults": {"subset": "all", "bin": _worst_bin(report)},
+        "bins": _bin_tables(report),
+        "training": _training(first),
+        "priors": _priors(results, low, high),
+        "joint": _joint_tables(report),
+        "curves": learning_curves(results),
+        "sigmaTraining": changing(sigma_over_training(results)),
         "sigmaUnit": first.sigma_unit,
-        "sigmaLabel": changing(sigma_over_label(view.results)),
-        "calibration": calibration_data(view.results, view.binnings, everywhere),
-        **_comparison(view.comparison),
+        "sigmaLabel": changing(sigma_over_label(results)),
+        "calibration": _calibration(report),
+        "methods": [method._asdict() for method in found.methods] if found else [],
+        "bands": _bands(report),
+        "tradeoff": _tradeoff(report) if found else [],
+        "level": LEVEL if found else None,
+        "units": found.units.text if found else "",
     }
 
 
-def _runs(view: View) -> list[dict[str, Any]]:
-    return [
-        {"name": result.name, "main": result.main, **asdict(style)}
-        for result, style in zip(view.results, view.styles, strict=True)
-    ]
+# ---- per bin ----
 
 
-def _binnings(view: View) -> list[dict[str, Any]]:
-    first = view.results[0]
-    column = first.terms.index("count")
-    counts = {subset: first.sums[subset, first.main][..., column] for subset in first.subsets}
-    return [_binning(first, binning, counts) for binning in view.binnings]
+def bin_table(result: Result, binning: Binning, subset: str, readout: str) -> dict[str, FloatArray]:
+    """Return {metric: (coarse,)} and "count" of a run."""
+    terms = result.scores.terms
+    sums = binning.members @ result.pooled[subset, readout]
+    columns = dict(zip(metrics_of(terms), metric_values(sums, terms).T, strict=True))
+    return {"count": sums[:, terms.index("count")], **columns}
 
 
-def _binning(
-    first: RunResult, binning: Binning, counts: Mapping[str, FloatArray]
-) -> dict[str, Any]:
-    widths = binning.high - binning.low
+def _bin_tables(report: Report) -> dict[str, list[dict[str, Any] | None]]:
+    """Return {"binning/subset/read-out": one table per run, None where it has no such numbers}."""
     return {
-        "name": binning.name,
-        "low": jsonable(binning.low),
-        "high": jsonable(binning.high),
-        # a constant ratio of neighbouring widths is a logarithmic axis
-        "log": bool(len(widths) > 2 and widths.max() > 2.5 * widths.min() and binning.low[0] > 0),
-        "images": {
-            subset: supporting_images(pixels, binning.members).tolist()
-            for subset, pixels in counts.items()
-        },
-        "shots": bin_shots(first, binning),
-        "training": training_shares(first.histogram, binning.low, binning.high),
+        f"{number}/{subset}/{readout}": [
+            {k: jsonable(v) for k, v in bin_table(result, binning, subset, readout).items()}
+            if (subset, readout) in result.pooled
+            else None
+            for result in report.results
+        ]
+        for number, binning in enumerate(report.binnings)
+        for subset, readout in dict.fromkeys(key for r in report.results for key in r.pooled)
     }
 
 
-def _shot_bands(result: RunResult) -> list[dict[str, Any]]:
+def _binnings(report: Report) -> list[dict[str, Any]]:
+    first, scores = report.first, report.first.scores
+    column = scores.terms.index("count")
+    counts = {subset: scores.sums(subset)[..., column] for subset in scores.subsets}
+    shots = np.array([shot or "" for shot in first.bins.shots])
+    found = []
+    for binning in report.binnings:
+        widths, members = binning.high - binning.low, binning.members
+        uneven = len(widths) > 2 and widths.max() > 2.5 * widths.min() and binning.low[0] > 0
+        names = [set(shots[row > 0].tolist()) for row in members]
+        found.append(
+            {
+                "name": binning.name,
+                "low": jsonable(binning.low),
+                "high": jsonable(binning.high),
+                "log": bool(uneven),  # a constant ratio of widths is a logarithmic axis
+                "images": {k: supporting_images(v, members).tolist() for k, v in counts.items()},
+                "shots": [name.pop() if len(name) == 1 else "mixed" for name in names],
+                "training": _shares(first, binning),
+            }
+        )
+    return found
+
+
+def _shares(result: Result, binning: Binning) -> list[Any]:
+    """Return the share of training labels in every bin, in percent, (coarse,)."""
+    if not (histogram := result.histogram):
+        return []
+    below = np.concatenate([[0.0], np.cumsum(histogram.counts)]) / histogram.total
+    low, high = (np.interp(ends, histogram.edges, below) for ends in (binning.low, binning.high))
+    return jsonable(100 * (high - low))
+
+
+def _shot_bands(result: Result) -> list[dict[str, Any]]:
     """Return neighbouring bins of one shot as one band: {"low", "high", "shot"}."""
     bands: list[dict[str, Any]] = []
-    for number, shot in enumerate(result.bins.shots):
-        low, high = (round(float(edge), 9) for edge in result.bins.edges[number : number + 2])
-        if not shot or not result.bins.scored[number]:
-            continue
-        if bands and bands[-1]["shot"] == shot and bands[-1]["high"] == low:
+    edges = [round(float(edge), 9) for edge in result.bins.edges]
+    for number in np.flatnonzero(result.bins.scored):
+        shot, low, high = result.bins.shots[number], edges[number], edges[number + 1]
+        if bands and (bands[-1]["shot"], bands[-1]["high"]) == (shot, low):
             bands[-1]["high"] = high
-        else:
+        elif shot:
             bands.append({"low": low, "high": high, "shot": shot})
     return bands
 
 
-def _worst_bin(view: View, subset: str) -> int:
+def _worst_bin(report: Report) -> int:
     """Return the bin of the first binning where the first run errs most, among supported ones."""
-    first, binning, info = view.results[0], view.binnings[0], view.main
-    table = bin_tables([first], [binning], [info.key])[f"0/{subset}/{first.main}"][0] or {}
-    values = np.array([np.nan if v is None else v for v in table.get(info.key, [])], dtype=float)
-    values[binning.thin] = np.nan
-    if not np.isfinite(values).any():
-        return 0
-    return int(np.nanargmin(values) if info.better == "higher" else np.nanargmax(values))
+    first, binning, info = report.first, report.binnings[0], report.main
+    values = bin_table(first, binning, "all", first.scores.main)[info.key]
+    values = np.where(binning.thin, np.nan, values) * (-1 if info.better == "higher" else 1)
+    return int(np.nanargmax(values)) if np.isfinite(values).any() else 0
 
 
-def _comparison(comparison: Comparison | None) -> dict[str, Any]:
-    if comparison is None:
-        return {"methods": [], "bands": {}, "tradeoff": [], "level": None, "units": ""}
+# ---- distributions ----
+
+
+def _training(result: Result) -> dict[str, Any] | None:
+    """Return edges, density in percent per label unit, and the shot of every bin, or None."""
+    if not (histogram := result.histogram):
+        return None
+    shots = [shot or "" for shot in result.bins.shots]
+    place = np.searchsorted(result.bins.edges, histogram.centers, side="right") - 1
     return {
-        "methods": method_data(comparison),
-        "bands": band_data(comparison),
-        "tradeoff": tradeoff_data(comparison),
-        "level": comparison.level,
-        "units": comparison.units,
+        "edges": jsonable(histogram.edges),
+        "density": jsonable(100 * histogram.densities),
+        "shots": [shots[p] if 0 <= p < len(shots) else "" for p in place],
     }
+
+
+def _priors(results: Sequence[Result], low: float, high: float) -> list[dict[str, Any]]:
+    """Return every distinct scalar prior once: its runs, and its density in percent per unit."""
+    found: dict[str, dict[str, Any]] = {}
+    x = np.linspace(low, high, 400)
+    for number, result in enumerate(results):
+        prior = result.prior
+        if prior is not None and not prior.event_dim and bool((prior.variances > 0).all()):
+            density = jsonable(100 * prior.log_density(torch.from_numpy(x)).exp().numpy())
+            one = {"x": jsonable(x), "runs": [], "components": len(prior.weights)}
+            entry = found.setdefault(repr(density), {**one, "density": density})
+            entry["runs"].append(number)
+    return list(found.values())
+
+
+def merged_joint(
+    joint: npt.NDArray[np.int64], edges: FloatArray
+) -> tuple[npt.NDArray[np.int64], FloatArray]:
+    """Merge neighbouring bins of a joint histogram (bins, bins + 2) until `JOINT_BINS` are left.
+
+    Example:
+        >>> joint, merged = merged_joint(np.ones((300, 302), dtype=np.int64), np.arange(301.0))
+        >>> joint.shape, int(joint.sum()), merged[:2].tolist(), float(merged[-1])
+        ((100, 102), 90600, [0.0, 3.0], 300.0)
+    """
+    bins = len(edges) - 1
+    starts = np.arange(0, bins, math.ceil(bins / JOINT_BINS))
+    rows = np.add.reduceat(joint, starts, axis=0)
+    inner = np.add.reduceat(rows[:, 1:-1], starts, axis=1)
+    return np.hstack([rows[:, :1], inner, rows[:, -1:]]), np.append(edges[starts], edges[-1])
+
+
+def _joint_tables(report: Report) -> dict[str, list[dict[str, Any] | None]]:
+    """Return {read-out: per run its joint histogram and both margins, or None}.
+
+    "row", "column", "share": truth bin, predicted bin and share of the truth bin's labels, of all
+    cells that are not empty; "rows": labels per truth bin; "truth", "predicted": percent per label
+    unit; "below", "beyond": percent of the predictions that leave the bins' range.
+    """
+    tables = {r: [_joint(result, r) for result in report.results] for r in report.readouts}
+    return {readout: found for readout, found in tables.items() if any(found)}
+
+
+def _joint(result: Result, readout: str) -> dict[str, Any] | None:
+    if readout not in result.readouts or not result.scores.joint("all", readout).any():
+        return None
+    joint, edges = merged_joint(result.scores.joint("all", readout), result.bins.edges)
+    truths, shares, widths = joint.sum(1), 100 * joint / joint.sum(), np.diff(edges)
+    inner = joint[:, 1:-1]
+    rows, columns = np.nonzero(inner)
+    return {
+        "edges": jsonable(edges),
+        "row": rows.tolist(),
+        "column": columns.tolist(),
+        "share": [float(f"{share:.3g}") for share in inner[rows, columns] / truths[rows]],
+        "rows": jsonable(truths),
+        "truth": jsonable(shares.sum(1) / widths),
+        "predicted": jsonable(shares[:, 1:-1].sum(0) / widths),
+        "below": rounded(float(shares[:, 0].sum())),
+        "beyond": rounded(float(shares[:, -1].sum())),
+    }
+
+
+def _calibration(report: Report) -> dict[str, Any] | None:
+    """Return level, interval, coverage per group and per bin of every run, or None."""
+    described = [result.metrics["calibration"] for result in report.results]
+    if not any(described):
+        return None
+    first = next(found for found in described if found)
+    rows = [found["all"] if found else {} for found in described]
+    coverage = [result.scores.coverage("all") for result in report.results]
+    return {
+        "level": first["level"],
+        "interval": first["interval"],
+        "subset": "all",
+        "groups": [
+            {
+                group: {"coverage": rounded(row[group]["coverage"]), "count": row[group]["count"]}
+                for group in GROUPS
+                if row[group]["coverage"] is not None
+            }
+            if row
+            else None
+            for row in rows
+        ],
+        "bins": [
+            [None if counts is None else _covered(binning.members @ counts) for counts in coverage]
+            for binning in report.binnings
+        ],
+    }
+
+
+def _covered(counts: FloatArray) -> list[float | int | None]:
+    return [rounded(float(inside / of)) if of > 0 else None for inside, of in counts]
+
+
+# ---- comparison ----
+
+
+def _bands(report: Report) -> dict[str, list[dict[str, Any]]]:
+    """Return {"metric/binning": one band per method other than the first, against the first}."""
+    bands: dict[str, list[dict[str, Any]]] = {}
+    for pair in report.comparison.pairs if report.comparison else ():
+        for (metric, binning), band in pair.bands.items():
+            drawn = {name: jsonable(values) for name, values in band._asdict().items()}
+            bands.setdefault(f"{metric}/{binning}", []).append({"method": pair.second, **drawn})
+    return bands
+
+
+def _tradeoff(report: Report) -> list[dict[str, Any]]:
+    """Return every run's many-shot and few-shot error, where it has both, and its family.
+
+    Runs whose settings differ in sigma and seed only are one family, which a line joins, as are
+    the results of one method balanced afterwards with several sigmas.
+    """
+    results = report.results
+    keys = [(_without_sigma(result.settings), result.posthoc) for result in results]
+    points = []
+    for run, (result, key) in enumerate(zip(results, keys, strict=True)):
+        family = common_name([r.run.name for r, k in zip(results, keys, strict=True) if k == key])
+        numbers = report.numbers((run,), report.main.key, "bins")
+        many, few = rounded(numbers["many"]), rounded(numbers["few"])
+        if many is not None and few is not None:
+            name = family + (", balanced afterwards" if result.posthoc else "")
+            sigma = rounded(result.noise_sigma)
+            points.append({"run": run, "family": name, "sigma": sigma, "many": many, "few": few})
+    return points
+
+
+def _without_sigma(settings: Any) -> str:
+    """Return nested settings as text, without the noise's start value."""
+
+    def kept(value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {k: kept(v) for k, v in value.items() if k != "init_noise_sigma"}
+
+    return json.dumps(kept(settings), sort_keys=True, default=str)

@@ -7,37 +7,14 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from numpy.typing import NDArray
 
-from depthbal.adapters.age.application import AGE
-from depthbal.adapters.age.data import LabelDataModule, SplitName
+from depthbal.adapters.age.data import LabelledData, LabelledImages
 from depthbal.training.train import train
 
-CONFIGS = Path(__file__).resolve().parents[3] / "configs" / "age"
+NETWORK = ["--model.model.library=timm", "--model.model.backbone=test_resnet"]
 
 
-class GreyImages:
-    """Pictures of noise about a grey that stands for the age, a few years off."""
-
-    def __init__(self, labels: NDArray[np.float64], seed: int) -> None:
-        rng = np.random.default_rng(seed)
-        looks_like = labels + 4 * rng.standard_normal(len(labels))
-        noise = 8 * rng.standard_normal((len(labels), 32, 32, 3))
-        grey = 2 * looks_like[:, None, None, None] + 40 + noise
-        self.labels = labels
-        self.images = grey.clip(0, 255).astype(np.uint8)
-
-    def image(self, index: int) -> NDArray[np.uint8]:
-        return self.images[index]
-
-    def name(self, index: int) -> str:
-        return f"grey/{index}"
-
-    def fingerprint(self) -> str:
-        return hashlib.sha256(self.images.tobytes() + self.labels.tobytes()).hexdigest()
-
-
-class GreyAges(LabelDataModule):
+class GreyAges(LabelledData):
     """Ages 20 to 59, many young ones; validation and test have as many of each age."""
 
     def __init__(
@@ -53,39 +30,63 @@ class GreyAges(LabelDataModule):
         )
         self.picture_seed, self.peak = picture_seed, peak
 
-    def labels(self, split: SplitName) -> NDArray[np.float64]:
-        ages = np.arange(20.0, 60.0)
-        counts = np.ceil(self.peak * np.exp((20 - ages) / 8)) if split == "train" else 1 + 0 * ages
-        return np.repeat(ages, counts.astype(int))
+    def labels(self, split):
+        ages = torch.arange(20.0, 60.0, dtype=torch.float64)
+        counts = torch.ceil(self.peak * torch.exp((20 - ages) / 8))
+        return [ages.repeat_interleave(counts.long() if split == "train" else 1)]
 
-    def source(self, split: SplitName) -> GreyImages:
-        number = ["train", "val", "test"].index(split)
-        return GreyImages(self.labels(split), 3 * self.picture_seed + number)
+    def dataset(self, split):
+        labels = self.labels(split)[0]
+        rng = np.random.default_rng((self.picture_seed, len(split)))
+        looks_like = labels.numpy() + 4 * rng.standard_normal(len(labels))
+        noise = 8 * rng.standard_normal((len(labels), 32, 32, 3))
+        images = (2 * looks_like[:, None, None, None] + 40 + noise).clip(0, 255).astype(np.uint8)
+        names = [f"grey/{index}" for index in range(len(labels))]
+        content = hashlib.sha256(images.tobytes()).hexdigest()
+        return LabelledImages(self, split, images, names, content)
 
 
-def tiny_config(path: Path, **sections: dict[str, Any]) -> Path:
-    """Write a config that trains in seconds; sections are merged into it."""
-    config: dict[str, Any] = {
+class OddAges(GreyAges):
+    """As many validation images as two processes cannot share evenly: one batch is padded."""
+
+    def labels(self, split):
+        (labels,) = super().labels(split)
+        return [labels if split == "train" else labels[:-1]]
+
+
+def tiny_config(path: Path, **data: Any) -> Path:
+    """Write a config that trains in seconds."""
+    config = {
         "trainer": {"max_epochs": 1, "accelerator": "cpu", "devices": 1, "precision": "32-true"},
         "model": {
-            "model": {
-                "class_path": "AgeRegressor",
-                "init_args": {"library": "timm", "backbone": "test_resnet"},
+            "class_path": "depthbal.adapters.age.AgeTask",
+            "init_args": {
+                "model": {
+                    "class_path": "depthbal.adapters.age.AgeRegressor",
+                    "init_args": {"library": "timm", "backbone": "test_resnet"},
+                },
+                "criterion": {"class_path": "depthbal.losses.L1Loss"},
+                "optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.002}},
             },
-            "criterion": {"class_path": "L1Loss"},
-            "optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.002}},
         },
-        "data": {"class_path": f"{__name__}.GreyAges"},
+        "data": {"class_path": f"{__name__}.GreyAges", **data},
     }
-    for section, content in sections.items():
-        config[section] = {**config.get(section, {}), **content}
     path.write_text(yaml.safe_dump(config), encoding="utf-8")
     return path
 
 
-def train_age(*arguments: str | Path) -> Path:
+def train_age(out: Path, *arguments: object) -> Path:
     """Train in this process; errors come as exceptions. Returns the run folder."""
-    return train([str(argument) for argument in arguments], CONFIGS / "vanilla.yaml", AGE).path
+    run, _ = train([str(argument) for argument in arguments], out=str(out))
+    return run.path
+
+
+def retrain(out: Path, base: Path, *arguments: object, config: str = "age/rrt_gai") -> Path:
+    """Re-train the head of a tiny run by a shipped config."""
+    data = ["--data", f"{__name__}.GreyAges", "--trainer.accelerator=cpu"]
+    more = ["--trainer.precision=32-true", "--trainer.max_epochs=3", *NETWORK]
+    arguments = (*data, *more, f"--model.weights_from={base}", *arguments)
+    return train_age(out, "--config", config, *arguments)
 
 
 def weights_of(run: Path) -> dict[str, torch.Tensor]:

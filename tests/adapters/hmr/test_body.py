@@ -1,4 +1,4 @@
-"""The body model against smplx, hand-made poses and plain loops."""
+"""Bodies against smplx and plain loops; errors against NumPy, SciPy and their invariances."""
 
 import contextlib
 import io
@@ -8,35 +8,43 @@ import numpy as np
 import pytest
 import scipy.sparse
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import minimize
+from scipy.spatial.transform import Rotation
 
-from depthbal.adapters.hmr.body import H36M_TO_J14, BodyModel, evaluation_joints, load_body
-from depthbal.adapters.hmr.rotations import rotmats_of
-from depthbal.adapters.hmr.skinning import world_transforms
-from depthbal.adapters.hmr.smpl_files import PARENTS, synthetic_h36m_regressor, synthetic_smpl
+from depthbal.adapters.hmr import BodyModel, mpjpe, pa_mpjpe
+from depthbal.adapters.hmr.body import Meshes, geodesic_distance, rotmats_of
+from depthbal.adapters.hmr.files import read_smpl
+from depthbal.adapters.hmr.synthetic import PARENTS, synthetic_smpl
+from depthbal.errors import DataError
 
 
-def _draw(samples, seed=0):
+def draw(samples, seed=0):
     generator = torch.Generator().manual_seed(seed)
     pose = torch.randn(samples, 72, dtype=torch.float64, generator=generator)
     betas = 2 * torch.randn(samples, 10, dtype=torch.float64, generator=generator)
     return rotmats_of(pose), betas
 
 
-@pytest.mark.parametrize(
-    # smplx rounds a file's float64 to float32 before it computes in float64
-    ("stored", "tolerance"),
-    [(np.float64, 1e-6), (np.float32, 1e-12)],
-)
-def test_vertices_equal_smplx_on_the_same_file(tmp_path, stored, tolerance):
+def test_axis_angle_gives_scipys_matrices_and_no_rotation_a_finite_gradient():
+    poses = np.random.default_rng(0).normal(size=(5, 72))
+    expected = Rotation.from_rotvec(poses.reshape(-1, 3)).as_matrix().reshape(5, 24, 3, 3)
+    np.testing.assert_allclose(rotmats_of(torch.from_numpy(poses)).numpy(), expected, atol=1e-12)
+    still = torch.zeros(1, 72, requires_grad=True)
+    rotmats_of(still)[0, 0, 1, 0].backward()  # r21 of a small turn about z is its angle
+    assert still.grad[0, :4].tolist() == [0.0, 0.0, 1.0, 0.0]
+
+
+def test_vertices_equal_smplx_on_the_same_file(tmp_path):
     smplx = pytest.importorskip(
         "smplx",
         reason="smplx (non-commercial licence) is not installed: pip install depthbal[smpl]",
     )
-    arrays = {
-        key: array.astype(stored) if array.dtype.kind == "f" else array
-        for key, array in synthetic_smpl(vertices=64).items()
-    }
-    arrays["J_regressor"] = scipy.sparse.csc_matrix(arrays["J_regressor"])
+    arrays = synthetic_smpl(vertices=64)
+    arrays |= {"J_regressor": scipy.sparse.csc_matrix(arrays["J_regressor"])}
+    arrays |= {"f": np.arange(63, dtype=np.uint32).reshape(-1, 3)}
+    arrays |= {"kintree_table": arrays["kintree_table"].astype(np.uint32)}  # as published
     path = tmp_path / "SMPL_NEUTRAL.pkl"
     path.write_bytes(pickle.dumps(arrays, protocol=2))
     with contextlib.redirect_stdout(io.StringIO()):
@@ -47,19 +55,21 @@ def test_vertices_equal_smplx_on_the_same_file(tmp_path, stored, tolerance):
             # the published body's extra points are not in a small one
             vertex_ids={name: k for k, name in enumerate(smplx.vertex_ids.vertex_ids["smplh"])},
         )
-    rotmats, betas = _draw(5)
+    rotmats, betas = draw(5)
     expected = theirs(
         betas=betas, body_pose=rotmats[:, 1:], global_orient=rotmats[:, :1], pose2rot=False
     )
-    body = load_body(path, torch.float64)
-    torch.testing.assert_close(body(rotmats, betas), expected.vertices, atol=tolerance, rtol=0)
+    # smplx rounds a file's float64 to float32 as well, before it computes in float64
+    body = BodyModel(read_smpl(path, {})).double()
+    torch.testing.assert_close(body(rotmats, betas), expected.vertices, atol=1e-6, rtol=0)
 
 
 def test_vertices_equal_plain_loops_with_weights_that_do_not_sum_to_one():
     arrays = synthetic_smpl(vertices=25, seed=2)
     arrays["weights"] = np.random.default_rng(0).random((25, 24))
-    rotmats, betas = _draw(2)
-    found = BodyModel(arrays, torch.float64)(rotmats, betas).numpy()
+    arrays = {key: array.astype(np.float32).astype(float) for key, array in arrays.items()}
+    rotmats, betas = draw(2)
+    found = BodyModel(arrays).double()(rotmats, betas).numpy()
     for rotmat, beta, vertices in zip(rotmats.numpy(), betas.numpy(), found, strict=True):
         shaped = arrays["v_template"] + arrays["shapedirs"] @ beta
         joints = arrays["J_regressor"] @ shaped
@@ -78,54 +88,132 @@ def test_vertices_equal_plain_loops_with_weights_that_do_not_sum_to_one():
             np.testing.assert_allclose(vertices[v], moved, atol=1e-12)
 
 
-def test_turning_the_root_turns_the_whole_body_about_the_pelvis():
-    arrays = synthetic_smpl()
-    body = BodyModel(arrays, torch.float64)
-    rotmats, betas = _draw(3)
-    turn = _draw(1, seed=9)[0][0, 0]
-    turned = rotmats.clone()
-    turned[:, 0] = turn @ rotmats[:, 0]
-    shaped = body.v_template + torch.einsum("vcs,bs->bvc", body.shapedirs, betas)
-    pelvis = (body.J_regressor @ shaped)[:, :1]
-    expected = (body(rotmats, betas) - pelvis) @ turn.T + pelvis
-    torch.testing.assert_close(body(turned, betas), expected)
-
-
-def test_a_quarter_turn_of_a_chain_puts_its_end_where_it_belongs():
-    joints = torch.tensor([[[0.0, 0, 0], [1, 0, 0], [2, 0, 0]]])
-    quarter = torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
-    rotmats = torch.stack([torch.eye(3), quarter, quarter])[None]
-    rotations, shifts = world_transforms(rotmats, joints, [-1, 0, 1])
-    # the second limb points up from (1, 0, 0); what lay ahead of the last joint now lies behind it
-    points = torch.tensor([[0.5, 0, 0], [2.0, 0, 0], [3.0, 0, 0]])
-    moved = (rotations[0] @ points[:, :, None]).squeeze(-1) + shifts[0]
-    torch.testing.assert_close(moved, torch.tensor([[0.5, 0, 0], [1.0, 1, 0], [0.0, 1, 0]]))
-
-
-def test_gradients_of_pose_and_shape_are_those_of_finite_differences():
-    body = BodyModel(synthetic_smpl(vertices=24), torch.float64)
-    rotmats, betas = _draw(1)
+def test_a_body_has_finite_differences_for_gradients_and_stays_out_of_checkpoints():
+    body = BodyModel(synthetic_smpl(vertices=24)).double()
+    rotmats, betas = draw(1)
     inputs = (rotmats.requires_grad_(), betas.requires_grad_())
     assert torch.autograd.gradcheck(body, inputs, fast_mode=True)
-
-
-def test_a_body_keeps_its_file_out_of_checkpoints_and_names_wrong_shapes():
-    body = BodyModel(synthetic_smpl())
     assert body.state_dict() == {}  # SMPL's licence forbids passing the arrays on
-    with pytest.raises(ValueError, match=r"rotmats \(B, 24, 3, 3\).*got \(2, 24, 6\)"):
-        body(torch.zeros(2, 24, 6), torch.zeros(2, 10))
+    wide = synthetic_smpl(vertices=24)
+    wide["shapedirs"] = np.concatenate([wide["shapedirs"], np.ones((24, 3, 290))], axis=2)
+    torch.testing.assert_close(BodyModel(wide).double()(rotmats, betas), body(rotmats, betas))
 
 
-def test_evaluation_joints_are_fourteen_seen_from_the_pelvis():
-    arrays = synthetic_smpl(vertices=30)
-    regressor = synthetic_h36m_regressor(arrays)
-    vertices = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 30, 3)))
-    found = evaluation_joints(vertices, torch.from_numpy(regressor))
+def test_evaluation_joints_are_fourteen_seen_from_the_pelvis(root):
+    meshes = Meshes(root).double()
+    vertices = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 64, 3)))
+    found = meshes.joints(vertices)
     assert found.shape == (2, 14, 3)
     for sample in range(2):
-        places = [
-            sum(w * x for w, x in zip(row, vertices[sample], strict=True)) for row in regressor
-        ]
+        places = meshes.regressor @ vertices[sample]
         for k, joint in enumerate([6, 5, 4, 1, 2, 3, 16, 15, 14, 11, 12, 13, 8, 10]):
             torch.testing.assert_close(found[sample, k], places[joint] - places[0])
-    assert sorted(set(range(17)) - set(H36M_TO_J14)) == [0, 7, 9]  # pelvis, torso, nose
+
+
+def test_true_bodies_have_no_error_but_that_of_neutral_joints_for_a_gendered_truth(root):
+    (rotmats, betas), gender = draw(6), torch.tensor([0, 1, -1, 0, 1, -1])
+    bodies = rotmats.float(), betas.float()
+    errors, distances = Meshes(root, "gendered")(bodies, bodies, gender)
+    # predictions are neutral for the joints, and of the truth's gender for the vertices
+    assert (errors["mpjpe"] > 1).tolist() == (gender >= 0).tolist()
+    assert errors["mpvpe"].max() < 1e-3
+    same, neutral = Meshes(root, "neutral")(bodies, bodies, gender)
+    assert max(error.max() for error in same.values()) < 1e-3
+    assert (distances["vertex"] == neutral["vertex"]).tolist() == (gender < 0).tolist()
+    vertices = Meshes(root).neutral(*bodies) - Meshes(root).mean_vertices
+    expected = 1000 * vertices.norm(dim=-1).mean(dim=1).double()
+    torch.testing.assert_close(neutral["vertex"], expected)
+
+
+def test_bodies_and_regressor_of_other_sizes_are_named(root):
+    np.savez(root / "smpl" / "SMPL_MALE.npz", **synthetic_smpl(70))
+    with pytest.raises(DataError, match=r"SMPL_MALE\.npz: 'v_template' has shape \(70, 3\), exp"):
+        Meshes(root, "gendered")
+    np.save(root / "J_regressor_h36m.npy", np.zeros((17, 65)))
+    with pytest.raises(DataError, match=r"h36m\.npy: 'regressor'.*\(17, 65\), exp.*\(17, 64\)"):
+        Meshes(root)
+    (root / "smpl" / "SMPL_NEUTRAL.npz").unlink()
+    with pytest.raises(DataError, match=r"no .*SMPL_NEUTRAL\.pkl"):
+        Meshes(root)
+
+
+# ---- errors ----
+
+
+def points(samples, count=14, seed=0):
+    return torch.from_numpy(np.random.default_rng(seed).normal(size=(samples, count, 3)))
+
+
+def aligned_error(pred, target):
+    """One sample's Procrustes error in mm, by Umeyama's formula with NumPy's SVD."""
+    p, t = pred - pred.mean(0), target - target.mean(0)
+    u, s, vt = np.linalg.svd(p.T @ t)
+    sign = np.diag([1.0, 1.0, np.sign(np.linalg.det(vt.T @ u.T))])
+    scale = (s * np.diag(sign)).sum() / (p**2).sum()
+    return 1000 * np.linalg.norm(scale * p @ (vt.T @ sign @ u.T).T - t, axis=1).mean()
+
+
+def test_mpjpe_is_the_mean_distance_in_millimetres():
+    preds, target = points(3, 5), points(3, 5, seed=1)
+    expected = [
+        1000 * sum(float((p - t).square().sum().sqrt()) for p, t in zip(a, b, strict=True)) / 5
+        for a, b in zip(preds, target, strict=True)
+    ]
+    np.testing.assert_allclose(mpjpe(preds, target).numpy(), expected)
+    with pytest.raises(ValueError, match=r"\(1, 14, 3\) and target \(1, 17, 3\)"):
+        mpjpe(torch.zeros(1, 14, 3), torch.zeros(1, 17, 3))
+
+
+def test_pa_mpjpe_equals_umeyamas_formula_reflections_included():
+    target = points(40)
+    preds = target + 0.3 * points(40, seed=1)
+    preds[::2, :, 0] *= -1  # the best orthogonal matrix would be a reflection
+    expected = [aligned_error(p, t) for p, t in zip(preds.numpy(), target.numpy(), strict=True)]
+    np.testing.assert_allclose(pa_mpjpe(preds, target).numpy(), expected, rtol=1e-9)
+    torch.testing.assert_close(
+        pa_mpjpe(preds.float(), target.float()), pa_mpjpe(preds, target), rtol=1e-5, atol=0
+    )
+    alike = 1000 * (target - target.mean(dim=1, keepdim=True)).norm(dim=-1).mean(dim=1)
+    torch.testing.assert_close(pa_mpjpe(torch.ones(40, 14, 3), target), alike)  # no extent
+
+
+def test_no_similarity_transform_has_a_smaller_squared_error_than_the_alignment():
+    pred, target = points(1)[0].numpy(), points(1, seed=1)[0].numpy()
+
+    def moved(x):
+        return np.exp(x[6]) * Rotation.from_rotvec(x[:3]).apply(pred) + x[3:6]
+
+    starts = np.random.default_rng(0).normal(size=(8, 7))
+    found = (minimize(lambda x: ((moved(x) - target) ** 2).sum(), start) for start in starts)
+    best = min(found, key=lambda result: result.fun)
+    expected = 1000 * np.linalg.norm(moved(best.x) - target, axis=1).mean()
+    aligned = pa_mpjpe(torch.from_numpy(pred)[None], torch.from_numpy(target)[None])
+    assert aligned.item() == pytest.approx(expected, rel=1e-4)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10**6), scale=st.floats(0.01, 100), shift=st.floats(-10, 10))
+def test_pa_mpjpe_does_not_change_under_similarity_transforms(seed, scale, shift):
+    target, preds = points(2, 9, seed), points(2, 9, seed + 1)
+    turn = torch.from_numpy(Rotation.random(random_state=seed).as_matrix())
+    moved = scale * preds @ turn.T + shift
+    torch.testing.assert_close(pa_mpjpe(moved, target), pa_mpjpe(preds, target), rtol=1e-6, atol=0)
+    same = pa_mpjpe(scale * target @ turn.T + shift, target)
+    torch.testing.assert_close(same, torch.zeros_like(same), atol=1e-6, rtol=0)
+
+
+def test_geodesic_distance_is_the_mean_angle_over_joints():
+    turns, mean = Rotation.random(48, random_state=0), Rotation.random(24, random_state=1)
+    matrices = torch.from_numpy(turns.as_matrix()).reshape(2, 24, 3, 3)
+    found = geodesic_distance(matrices, torch.from_numpy(mean.as_matrix()))
+    for sample in range(2):
+        angles = [(turns[24 * sample + j].inv() * mean[j]).magnitude() for j in range(24)]
+        assert found[sample].item() == pytest.approx(sum(angles) / 24)
+
+
+@pytest.mark.parametrize("angle", [0.0, 1e-5, 3.0, np.pi])
+def test_geodesic_distance_holds_at_both_ends_in_float32(angle):
+    turned = torch.from_numpy(Rotation.from_rotvec([0.0, angle, 0.0]).as_matrix()).float()
+    tolerance = 1e-9 + 1e-5 * angle if angle < 3.1 else 3e-3
+    found = geodesic_distance(turned.expand(1, 24, 3, 3), torch.eye(3).expand(24, 3, 3))
+    assert found.item() == pytest.approx(angle, abs=tolerance)

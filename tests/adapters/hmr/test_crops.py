@@ -4,15 +4,16 @@ import numpy as np
 import pytest
 import torch
 
+from depthbal.adapters.hmr.body import rotmats_of
 from depthbal.adapters.hmr.crops import (
     FLIPPED_JOINTS,
-    Augmentation,
+    Change,
     change_pose,
     crop_corners,
     crop_image,
+    draw_change,
 )
-from depthbal.adapters.hmr.rotations import rotmats_of
-from depthbal.adapters.hmr.smpl_files import PARENTS
+from depthbal.adapters.hmr.synthetic import PARENTS
 from depthbal.data.images import IMAGENET_MEAN, IMAGENET_STD
 
 
@@ -59,16 +60,16 @@ def test_a_large_box_is_averaged_rather_than_picked_from() -> None:
 def test_mirroring_reverses_the_columns_and_channels_are_multiplied_up_to_white() -> None:
     image, center = picture(), np.array([160.3, 150.3])
     plain = levels(crop_image(image, center, 1.12))
-    mirrored = levels(crop_image(image, center, 1.12, Augmentation(flip=True)))
+    mirrored = levels(crop_image(image, center, 1.12, Change(flip=True)))
     np.testing.assert_allclose(mirrored, plain[:, ::-1], atol=1e-3)
-    tinted = levels(crop_image(image, center, 1.12, Augmentation(channels=(1.4, 1.0, 0.6))))
+    tinted = levels(crop_image(image, center, 1.12, Change(channels=(1.4, 1.0, 0.6))))
     np.testing.assert_allclose(tinted, np.clip(plain.round() * [1.4, 1.0, 0.6], 0, 255), atol=1e-3)
 
 
 def test_a_quarter_turn_of_the_picture_is_counter_clockwise() -> None:
     image, center = picture(600, 600), np.array([300.3, 300.3])
     plain = levels(crop_image(image, center, 1.12))
-    turned = levels(crop_image(image, center, 1.12, Augmentation(rotation=90.0)))
+    turned = levels(crop_image(image, center, 1.12, Change(rotation=90.0)))
     np.testing.assert_allclose(turned, np.rot90(plain), atol=1.5)
 
 
@@ -92,7 +93,7 @@ def chain(pose: np.ndarray) -> torch.Tensor:
 
 def test_the_pose_of_the_mirrored_picture_is_the_mirrored_body() -> None:
     pose = np.random.default_rng(2).normal(scale=0.5, size=72).astype(np.float32)
-    mirrored = chain(change_pose(pose, Augmentation(flip=True)))
+    mirrored = chain(change_pose(pose, Change(flip=True)))
     expected = chain(pose)[list(FLIPPED_JOINTS)] * torch.tensor([-1.0, 1.0, 1.0])
     torch.testing.assert_close(mirrored, expected, atol=1e-5, rtol=0)
 
@@ -100,14 +101,14 @@ def test_the_pose_of_the_mirrored_picture_is_the_mirrored_body() -> None:
 def test_the_pose_of_the_turned_picture_is_the_body_turned_as_the_picture() -> None:
     # image coordinates point right and down, so counter-clockwise on the screen takes x to -y
     pose = np.random.default_rng(3).normal(scale=0.5, size=72).astype(np.float32)
-    turned = chain(change_pose(pose, Augmentation(rotation=90.0)))
+    turned = chain(change_pose(pose, Change(rotation=90.0)))
     x, y, z = chain(pose).unbind(1)
     torch.testing.assert_close(turned, torch.stack([y, -x, z], 1), atol=1e-5, rtol=0)
 
 
 def test_changes_are_drawn_as_published() -> None:
     generator = np.random.default_rng(0)
-    drawn = [Augmentation.draw(generator) for _ in range(4000)]
+    drawn = [draw_change(generator) for _ in range(4000)]
     rotation = np.array([change.rotation for change in drawn])
     scale = np.array([change.scale for change in drawn])
     channels = np.array([change.channels for change in drawn])

@@ -1,65 +1,182 @@
-"""SPIN for re-training: what a checkpoint brings, and where the regressor starts."""
+"""SPIN's network against a plain re-computation; every key of its checkpoint is accounted for."""
 
-from pathlib import Path
+import math
 
+import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
+from torch.nn import functional
+from torchvision.models import resnet50
 
-from depthbal.adapters.hmr.backbone import ResNet50Features
-from depthbal.adapters.hmr.head import SpinHead, zero_mean_params
-from depthbal.adapters.hmr.network import SpinNetwork
-from depthbal.errors import CheckpointError, ConfigError
+from depthbal.adapters.hmr import SpinNetwork
+from depthbal.adapters.hmr.network import SpinHead, read_mean, rot6d_to_rotmat
+from depthbal.errors import CheckpointError, ConfigError, DataError
+
+NAMES = {
+    *(f"{layer}.{part}" for layer in ("fc1", "fc2", "decpose", "decshape", "deccam")
+      for part in ("weight", "bias")),
+    "init_pose", "init_shape", "init_cam",
+}  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def published() -> tuple[ResNet50Features, SpinHead]:
+def test_names_and_sizes_are_spins(published):
+    head = published.head
+    assert set(head.state_dict()) == NAMES
+    # 3 469 469 in all and 318 entries of the backbone, measured on SPIN's own model
+    assert sum(value.numel() for value in head.parameters()) == 3_469_469
+    assert sum(value.numel() for value in head.decpose.parameters()) == 147_600
+    assert len(published.backbone.state_dict()) == 318
+    reference = resnet50(weights=None).eval()
+    reference.fc = torch.nn.Identity()
+    reference.load_state_dict(published.backbone.state_dict())
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(published.backbone(images), reference(images))
+
+
+@pytest.mark.parametrize(
+    ("vector", "numbers"),
+    [([0.0, 0, 0], [1.0, 0, 0, 1, 0, 0]), ([torch.pi, 0, 0], [1.0, 0, 0, -1, 0, 0])],
+)
+def test_six_numbers_are_interleaved_as_spin_publishes_them(vector, numbers):
+    rotmat = torch.from_numpy(Rotation.from_rotvec(vector).as_matrix()).float()
+    torch.testing.assert_close(rot6d_to_rotmat(torch.tensor(numbers)), rotmat, atol=1e-6, rtol=0)
+
+
+def test_any_six_numbers_become_a_rotation_that_keeps_the_first_column():
+    numbers = torch.randn(50, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    rotmats = rot6d_to_rotmat(numbers)
+    eye = torch.eye(3, dtype=torch.float64).expand(50, 3, 3)
+    torch.testing.assert_close(rotmats @ rotmats.mT, eye)
+    torch.testing.assert_close(torch.linalg.det(rotmats), torch.ones(50, dtype=torch.float64))
+    first = numbers[:, [0, 2, 4]]
+    torch.testing.assert_close(rotmats[:, :, 0], first / first.norm(dim=1, keepdim=True))
+    torch.testing.assert_close(rot6d_to_rotmat(rotmats[:, :, :2].flatten(1)), rotmats)
+
+
+def recomputed(state, features, masks=None):
+    """Recompute SPIN's models/hmr.py from nothing but its named parameters."""
+    pose, shape, cam = (
+        torch.cat([state[f"init_{name}"]] * len(features)) for name in ("pose", "shape", "cam")
+    )
+    for step in range(3):
+        hidden = torch.cat([features, pose, shape, cam], 1)
+        for layer, name in enumerate(("fc1", "fc2")):
+            hidden = functional.linear(hidden, state[f"{name}.weight"], state[f"{name}.bias"])
+            if masks is not None:
+                hidden = hidden * masks[2 * step + layer]
+        pose = pose + hidden @ state["decpose.weight"].T + state["decpose.bias"]
+        shape = shape + hidden @ state["decshape.weight"].T + state["decshape.bias"]
+        cam = cam + hidden @ state["deccam.weight"].T + state["deccam.bias"]
+    return rot6d_to_rotmat(pose.reshape(-1, 24, 6)), shape, cam
+
+
+@pytest.mark.parametrize("features", [2048, 32])
+def test_output_equals_the_published_structure_dropout_included(features):
     torch.manual_seed(0)
-    head = SpinHead()
-    torch.nn.init.normal_(head.init_cam)
-    return ResNet50Features().eval(), head.eval()
+    head = SpinHead(features).double().eval()
+    # large decoders and a start, so that each of the three iterations matters
+    for layer in (head.decpose, head.decshape, head.deccam):
+        torch.nn.init.normal_(layer.weight, std=0.05)
+    head.start_from({"shape": torch.randn(10), "cam": torch.randn(3)})
+    inputs = torch.randn(3, features, dtype=torch.float64)
+    torch.testing.assert_close(tuple(head(inputs)), recomputed(head.state_dict(), inputs))
+    torch.manual_seed(5)
+    found = head.train()(inputs)
+    torch.manual_seed(5)
+    ones = torch.ones(3, 1024, dtype=torch.float64)
+    masks = [functional.dropout(ones, 0.5) for _ in range(2 * 3)]
+    torch.testing.assert_close(tuple(found), recomputed(head.state_dict(), inputs, masks))
 
 
-@pytest.fixture
-def checkpoint(tmp_path: Path, published: tuple[ResNet50Features, SpinHead]) -> str:
-    path = tmp_path / "model_checkpoint.pt"
-    state = {name: value for part in published for name, value in part.state_dict().items()}
-    torch.save({"model": state, "epoch": 3}, path)
-    return str(path)
+def test_a_new_head_starts_at_the_rest_pose():
+    rotmats, betas, cam = SpinHead(2048).eval()(torch.zeros(2, 2048))
+    torch.testing.assert_close(rotmats, torch.eye(3).expand(2, 24, 3, 3), atol=0.15, rtol=0)
+    assert betas.abs().max() < 0.2
+    torch.testing.assert_close(cam, torch.tensor([[0.9, 0, 0]] * 2), atol=0.15, rtol=0)
+    # xavier: uniform within gain sqrt(6 / (in + out))
+    limit = 0.01 * math.sqrt(6 / (1024 + 144))
+    assert limit * 0.99 < SpinHead(2048).decpose.weight.abs().max() <= limit
 
 
-def test_a_kept_regressor_predicts_as_the_checkpoint_does(
-    checkpoint: str, published: tuple[ResNet50Features, SpinHead]
-) -> None:
-    backbone, head = published
-    network = SpinNetwork(checkpoint, keep_head=True).eval()
-    network.start_from(zero_mean_params())  # which a kept regressor does not heed
+def test_mean_params_are_read_as_float32_and_checked(tmp_path):
+    path = tmp_path / "smpl_mean_params.npz"
+    arrays = {"pose": np.arange(144.0), "shape": np.zeros(10), "cam": np.array([0.9, 0, 0])}
+    np.savez(path, **arrays)
+    mean = read_mean(tmp_path)
+    assert mean["pose"].tolist() == list(range(144))
+    assert {value.dtype for value in mean.values()} == {torch.float32}
+    np.savez(path, **{**arrays, "pose": np.zeros((24, 6))})
+    with pytest.raises(DataError, match=r"params\.npz: 'pose' has shape \(24, 6\), exp.* \(144"):
+        read_mean(tmp_path)
+
+
+# ---- checkpoints ----
+
+
+def renamed(state, head_prefix, backbone_prefix):
+    return {(head_prefix if k in NAMES else backbone_prefix) + k: v for k, v in state.items()}
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda s: {"model": s, "optimizer": {"state": {}}, "epoch": 3, "dataset_perm": [2, 0, 1]},
+        lambda s: renamed(s, "module.", "module."),
+        lambda s: {"state_dict": renamed(s, "head.", "backbone.")},
+        lambda s: {k: v for k, v in s.items() if not k.endswith("num_batches_tracked")},
+    ],
+    ids=["spin", "data parallel", "mmhuman3d", "old torch"],
+)
+def test_all_forms_of_checkpoints_predict_as_spin(tmp_path, published, spin_state, form):
+    torch.save(form(spin_state), tmp_path / "model_checkpoint.pt")
+    network = SpinNetwork(str(tmp_path / "model_checkpoint.pt"), keep_head=True).eval()
     images = torch.randn(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        for found, expected in zip(network(images), head(backbone(images)), strict=True):
-            torch.testing.assert_close(found, expected)
+        assert all(map(torch.equal, network(images), published(images)))
 
 
-def test_a_new_regressor_leaves_the_checkpoints_and_starts_at_the_mean(
-    checkpoint: str, published: tuple[ResNet50Features, SpinHead]
-) -> None:
+def test_a_new_regressor_leaves_that_of_the_checkpoint(checkpoint, published):
     network = SpinNetwork(checkpoint)
-    assert not torch.equal(network.head.fc1.weight, published[1].fc1.weight)
-    network.start_from(zero_mean_params())
-    torch.testing.assert_close(network.head.init_cam[0], zero_mean_params().cam)
-    assert not any(p.requires_grad for p in network.backbone.parameters())  # type: ignore[union-attr]
-    assert not network.train().backbone.bn1.training  # type: ignore[union-attr]
+    assert not torch.equal(network.head.fc1.weight, published.head.fc1.weight)
+    assert torch.equal(network.backbone.bn1.running_mean, published.backbone.bn1.running_mean)
+    assert SpinNetwork(**network.init_args).load_state_dict(network.state_dict())
 
 
-def test_contradictions_and_pictures_without_a_backbone_name_the_setting(
-    tmp_path: Path, published: tuple[ResNet50Features, SpinHead]
-) -> None:
-    with pytest.raises(ConfigError, match="keep_head needs weights"):
-        SpinNetwork(keep_head=True)
-    with pytest.raises(ConfigError, match="2048 features, got features=64"):
-        SpinNetwork("somewhere.pt", features=64)
-    with pytest.raises(ConfigError, match="pictures need weights"):
-        SpinNetwork(features=64)(torch.zeros(1, 3, 224, 224))
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: s.pop("layer1.0.conv1.weight"), r"1 missing \(layer1\.0\.conv1\.weight\)"),
+        (lambda s: s.pop("deccam.bias"), r"1 missing \(deccam\.bias\)"),
+        (lambda s: s.update(strange=torch.zeros(1)), r"1 unexpected \(strange\)"),
+        (
+            lambda s: s.update({"decpose.weight": torch.zeros(72, 1024)}),
+            r"decpose\.weight \(72, 1024\) instead of \(144, 1024\)",
+        ),
+        (lambda s: s.update({"module.fc1.bias": torch.zeros(1024)}), "under two names"),
+        (lambda s: s.update(note="text"), "no tensors under note"),
+    ],
+)
+def test_other_keys_and_shapes_are_errors_that_name_file_and_key(
+    tmp_path, spin_state, change, message
+):
+    state = dict(spin_state)
+    change(state)
+    path = tmp_path / "model_checkpoint.pt"
+    torch.save({"model": state}, path)
+    with pytest.raises(CheckpointError, match=message) as caught:
+        SpinNetwork(str(path))
+    assert str(path) in str(caught.value)
+
+
+def test_a_file_without_a_regressor_and_settings_that_contradict_are_named(tmp_path, spin_state):
     path = tmp_path / "spin_official_nofc.pth"
-    torch.save(published[0].state_dict(), path)
-    with pytest.raises(CheckpointError, match="no regressor"):
+    torch.save({k: v for k, v in spin_state.items() if k not in NAMES}, path)
+    assert torch.equal(SpinNetwork(str(path)).backbone.conv1.weight, spin_state["conv1.weight"])
+    with pytest.raises(CheckpointError, match=r"nofc\.pth holds no regressor"):
         SpinNetwork(str(path), keep_head=True)
+    with pytest.raises(ConfigError, match="features have no backbone"):
+        SpinNetwork(str(path), features=64)
+    with pytest.raises(ConfigError, match=r"no weight file at .*absent\.pt"):
+        SpinNetwork(str(tmp_path / "absent.pt"))

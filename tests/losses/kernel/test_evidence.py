@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 
 from depthbal.losses import log_evidence
-from depthbal.losses.kernel import tabulated
+from depthbal.losses.kernel import tables
 from depthbal.priors import GaussianMixture
 
 PRIOR = GaussianMixture([0.5, 0.3, 0.15, 0.05], [1.5, 2.5, 5.0, 9.0], [0.3, 0.2, 1.0, 0.4])
@@ -90,8 +90,8 @@ def test_the_table_is_within_its_tolerance_of_float64(prior, sigma):
 
 def test_the_table_is_used_for_many_predictions_and_refused_for_few(monkeypatch):
     calls = []
-    build = tabulated.build
-    monkeypatch.setattr(tabulated, "build", lambda *a: calls.append(build(*a)) or calls[-1])
+    build = tables.build
+    monkeypatch.setattr(tables, "build", lambda *a: calls.append(build(*a)) or calls[-1])
     log_evidence(torch.rand(300_000), PRIOR, 1.0)
     assert calls.pop() is not None
     log_evidence(torch.rand(1000), PRIOR, 1.0)
@@ -104,7 +104,7 @@ def test_the_table_is_used_for_many_predictions_and_refused_for_few(monkeypatch)
 
 
 def test_the_table_gives_way_where_it_misses_the_tolerance(monkeypatch):
-    monkeypatch.setattr(tabulated, "NODES_PER_SMOOTHNESS", 0.5)
+    monkeypatch.setattr(tables, "NODES_PER_SMOOTHNESS", 0.5)
     preds = torch.rand(300_000) * 10
     value = log_evidence(preds, POINTS, 0.3)
     expected = naive(preds.double(), POINTS, torch.tensor(0.3, dtype=torch.float64))
@@ -174,8 +174,8 @@ def test_a_sigma_that_follows_the_prediction_can_be_tabulated(monkeypatch):
         return 0.2 + 0.1 * torch.nn.functional.softplus(preds)
 
     built = []
-    build = tabulated.build
-    monkeypatch.setattr(tabulated, "build", lambda *a: built.append(build(*a)) or built[-1])
+    build = tables.build
+    monkeypatch.setattr(tables, "build", lambda *a: built.append(build(*a)) or built[-1])
     preds = torch.rand(300_000) * 10
     value = log_evidence(preds, PRIOR, sigma_of(preds), sigma_of=sigma_of)
     assert built[-1] is not None

@@ -1,16 +1,13 @@
 """The balanced loss as one sum: the numbers of the general way, in the memory of plain MSE."""
 
-import shutil
-
 import pytest
 import torch
 from measuring import peak_mib
 
 from depthbal.losses import BMCLoss, BNILoss, GAILoss
-from depthbal.losses.kernel import evaluate, fused, tabulated
-from depthbal.losses.kernel.compiled import CompiledFunction
-from depthbal.losses.kernel.evaluate import Request
-from depthbal.losses.kernel.exact import Components
+from depthbal.losses.families import GaussianFamily
+from depthbal.losses.kernel import fused, tables
+from depthbal.losses.kernel.evidence import Request
 from depthbal.priors import GaussianMixture, Histogram
 
 PRIOR = GaussianMixture([0.5, 0.3, 0.15, 0.05], [1.5, 2.5, 5.0, 9.0], [0.3, 0.2, 1.0, 0.4])
@@ -34,10 +31,18 @@ class GeneralBMC(BMCLoss):
         return super().elementwise(preds, target, mask)
 
 
+def of_family(name):
+    return (
+        lambda **kwargs: BNILoss(BINS, family=name, **kwargs),
+        lambda **kwargs: GeneralBNI(BINS, family=name, **kwargs),
+    )
+
+
 PAIRS = {
     "gai": (lambda **kwargs: GAILoss(PRIOR, **kwargs), lambda **kw: GeneralGAI(PRIOR, **kw)),
     "bni": (lambda **kwargs: BNILoss(BINS, **kwargs), lambda **kw: GeneralBNI(BINS, **kw)),
     "bmc": (BMCLoss, GeneralBMC),
+    **{name: of_family(name) for name in ("laplace", "huber", "student")},
 }
 
 
@@ -180,10 +185,9 @@ def test_on_devices_bad_labels_are_counted_on_the_way():
     preds, target, mask = batch(507, torch.float32)
     mask[5:9] = True
     preds[5:7], target[8] = torch.nan, torch.inf
-    mixture = Components(PRIOR.weights.log(), PRIOR.means, PRIOR.variances)
     terms = fused.Terms(count_bad=True)
-    one = torch.tensor(1.0)
-    parts = fused.balanced_sum(preds, target, mask, one, mixture, terms, Request())
+    one, noise = torch.tensor(1.0), GaussianFamily()
+    parts = fused.balanced_sum(preds, target, mask, one, PRIOR, noise, terms, Request())
     assert parts.bad == 3
     assert parts.counted == mask.sum()
 
@@ -199,8 +203,8 @@ def test_nothing_is_read_back_from_a_device():
 
 def test_what_the_mask_hides_does_not_widen_the_table(monkeypatch):
     ranges = []
-    build = tabulated.build
-    monkeypatch.setattr(tabulated, "build", lambda *a: ranges.append(a[1:3]) or build(*a))
+    build = tables.build
+    monkeypatch.setattr(tables, "build", lambda *a: ranges.append(a[1:3]) or build(*a))
     preds, target, mask = batch(TABULATED, torch.float32)
     GAILoss(PRIOR)(preds, target, mask)
     counted = preds[mask]
@@ -229,40 +233,3 @@ def test_only_the_gradient_of_the_predictions_is_stored():
     ):
         GAILoss(PRIOR, noise="learned")(leaf, target, mask)
     assert sum(saved) < 507 + 10
-
-
-@pytest.mark.skipif(
-    not any(shutil.which(name) for name in ("c++", "g++", "clang++")),
-    reason="torch.compile needs a C++ compiler on a CPU",
-)
-def test_compiled_chunks_equal_eager_ones(monkeypatch):
-    torch._dynamo.reset()
-    losses = [GAILoss(PRIOR, noise="learned"), GAILoss(PRIOR)]
-    inputs = [batch(labels, torch.float32) for labels in (1001, 57)]
-    expected = [value_and_gradients(loss, *part) for loss in losses for part in inputs]
-    fresh = CompiledFunction(fused._chunk_of_compiler, "the balanced loss")
-    monkeypatch.setattr(fused, "_compiled_terms", fresh)
-    monkeypatch.setattr(fused, "COMPILING_DEVICES", ("cpu",))
-    monkeypatch.setattr(fused, "COMPILED_LABELS", 0)
-    monkeypatch.setattr(evaluate, "choose_route", lambda *_: "compiled")
-    got = [value_and_gradients(loss, *part) for loss in losses for part in inputs]
-    assert not fresh.failed
-    for one, other in zip(got, expected, strict=True):
-        assert_same_numbers(one, other, 1e-5)
-
-
-def test_where_nothing_compiles_the_eager_chunks_serve(monkeypatch, caplog):
-    def broken(*_, **__):
-        raise RuntimeError("no compiler here")
-
-    inputs = batch(507, torch.float32)
-    expected = value_and_gradients(GAILoss(PRIOR), *inputs)
-    monkeypatch.setattr(torch, "compile", broken)
-    monkeypatch.setattr(
-        fused, "_compiled_terms", CompiledFunction(fused._chunk_of_compiler, "the balanced loss")
-    )
-    monkeypatch.setattr(fused, "COMPILING_DEVICES", ("cpu",))
-    monkeypatch.setattr(fused, "COMPILED_LABELS", 0)
-    for _ in range(2):
-        assert_same_numbers(value_and_gradients(GAILoss(PRIOR), *inputs), expected, 0.0)
-    assert [record.message.count("no compiler here") for record in caplog.records] == [1]

@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from depthbal.losses.kernel.masking import hide
-from depthbal.losses.reduction import double_sum
+from depthbal.losses.reduction import double_sum, hide
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])

@@ -1,22 +1,21 @@
-"""A browser, and runs, trained once, whose pages the tests open in it."""
+"""A browser, and a run whose page the tests open in it."""
 
 import pytest
 
-from depthbal.reports.comparing import compare
-from depthbal.reports.loading import load_results
+from depthbal.evaluation import DepthBins
+from depthbal.reports import load_results
 from depthbal.reports.page import write_page
+from tests.reports.made import add_examples, depth_result, make_run, report_of
 from tests.reports.page.browser import require_browser, started_browser
-from tests.reports.page.made_up import depth_result
-from tests.training.helpers import tiny_config, train_tiny
 
 
 @pytest.fixture(scope="session")
-def trained_run(tmp_path_factory):
-    """Return the folder of a really trained tiny run."""
-    folder = tmp_path_factory.mktemp("page_run")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
-        return train_tiny(tiny_config(folder / "tiny.yaml"), folder / "gai")
+def whole_run(tmp_path_factory):
+    """Return a run folder with every file, scored in the benchmark's bins."""
+    path = tmp_path_factory.mktemp("page_run") / "gai"
+    make_run(path, sigma=1.0, bins=DepthBins.nyud2(), interval=True)
+    add_examples(path)
+    return path
 
 
 @pytest.fixture(scope="session")
@@ -27,9 +26,9 @@ def driver(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def trained_page(trained_run, tmp_path_factory):
-    path = tmp_path_factory.mktemp("trained") / "report.html"
-    write_page(load_results([trained_run]), None, path)
+def whole_page(whole_run, tmp_path_factory):
+    path = tmp_path_factory.mktemp("whole") / "report.html"
+    write_page(report_of(*load_results([whole_run])), path)
     return path
 
 
@@ -37,5 +36,5 @@ def trained_page(trained_run, tmp_path_factory):
 def pair_page(tmp_path_factory):
     path = tmp_path_factory.mktemp("pair") / "report.html"
     runs = depth_result("<b>first</b> & co"), depth_result("second", noise=0.1)
-    write_page(runs, compare(runs, resamples=100), path)
+    write_page(report_of(*runs), path)
     return path

@@ -6,15 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from depthbal.reports.comparing import compare
 from depthbal.reports.page import write_page
+from tests.reports.made import age_result, depth_result, pose_result, report_of
 from tests.reports.page.browser import Page, wait_until
-from tests.reports.page.made_up import age_result, depth_result, pose_result
 
 
-def test_a_clicked_bin_shows_the_numbers_of_metrics_json(driver, trained_page, trained_run):
-    metrics = json.loads((trained_run / "metrics.json").read_text(encoding="utf-8"))
-    page = Page(driver, trained_page)
+def test_a_clicked_bin_shows_the_numbers_of_metrics_json(driver, whole_page, whole_run):
+    metrics = json.loads((whole_run / "metrics.json").read_text(encoding="utf-8"))
+    page = Page(driver, whole_page)
     page.click_label("error", 2.35)  # the middle of the bin from 2.3 m
     panel = page.element("#bin-panel")
     wait_until(lambda: float(panel.get_attribute("data-from")) == 2.3)
@@ -33,9 +32,9 @@ def test_a_clicked_bin_shows_the_numbers_of_metrics_json(driver, trained_page, t
     assert page.complaints() == []
 
 
-def test_the_metric_selector_draws_the_numbers_of_metrics_json(driver, trained_page, trained_run):
-    metrics = json.loads((trained_run / "metrics.json").read_text(encoding="utf-8"))
-    page = Page(driver, trained_page)
+def test_the_metric_selector_draws_the_numbers_of_metrics_json(driver, whole_page, whole_run):
+    metrics = json.loads((whole_run / "metrics.json").read_text(encoding="utf-8"))
+    page = Page(driver, whole_page)
     page.draw("error")
     for metric, title in (("delta1", "δ < 1.25"), ("abs_rel", "AbsRel"), ("rmse", "RMSE (m)")):
         page.choose("metric", metric)
@@ -54,9 +53,9 @@ def test_the_metric_selector_draws_the_numbers_of_metrics_json(driver, trained_p
     assert page.complaints() == []
 
 
-def test_the_first_table_shows_the_headline_of_metrics_json(driver, trained_page, trained_run):
-    metrics = json.loads((trained_run / "metrics.json").read_text(encoding="utf-8"))
-    page = Page(driver, trained_page)
+def test_the_first_table_shows_the_headline_of_metrics_json(driver, whole_page, whole_run):
+    metrics = json.loads((whole_run / "metrics.json").read_text(encoding="utf-8"))
+    page = Page(driver, whole_page)
     shown = [cell.text for cell in page.elements("#answer-rmse-bins td .value")]
     bins = metrics["all_pixels"]["per_bin_mean"]
     assert shown == [f"{bins[g]['rmse']:.3f}" for g in ("overall", "many", "medium", "few")]
@@ -92,7 +91,7 @@ def test_every_figure_of_a_comparison_draws_and_nothing_is_wider_than_a_phone(dr
 
 def test_a_label_of_many_words_fits_a_phone(driver, tmp_path):
     runs = pose_result("one"), pose_result("two", 50.0)
-    write_page(runs, compare(runs, resamples=100), tmp_path / "poses.html")
+    write_page(report_of(*runs), tmp_path / "poses.html")
     page = Page(driver, tmp_path / "poses.html")
     page.size(390)
     page.draw_all()
@@ -101,7 +100,7 @@ def test_a_label_of_many_words_fits_a_phone(driver, tmp_path):
 
 def test_five_runs_with_long_names_fit_a_phone(driver, tmp_path):
     runs = [depth_result(f"{'a_long_name_without_a_break_' * 3}{k}") for k in range(5)]
-    write_page(runs, compare(runs, resamples=100), tmp_path / "five.html")
+    write_page(report_of(*runs), tmp_path / "five.html")
     page = Page(driver, tmp_path / "five.html")
     page.size(390)
     page.draw_all()
@@ -184,7 +183,7 @@ def test_downloads_hold_the_full_numbers(driver, pair_page, tmp_path):
 
 def test_ages_without_mask_and_pictures_draw_without_complaint(driver, tmp_path):
     result = replace(age_result(), gaps=("no example pictures",))
-    write_page([result], None, tmp_path / "ages.html")
+    write_page(report_of(result), tmp_path / "ages.html")
     page = Page(driver, tmp_path / "ages.html")
     page.draw_all()
     assert not page.element("#select-subset").is_displayed()

@@ -5,15 +5,21 @@ from itertools import groupby
 
 import pytest
 
-from depthbal.reports.comparing import compare
 from depthbal.reports.page import write_page
+from tests.reports.made import (
+    age_result,
+    depth_result,
+    report_of,
+    sums_of,
+    unmasked,
+    with_sums,
+)
 from tests.reports.page.browser import Page, wait_until
-from tests.reports.page.made_up import age_result, depth_result, unmasked
 
 
 def test_bins_are_greyed_by_the_images_of_the_chosen_subset(driver, tmp_path):
     runs = [unmasked(depth_result(name, noise=n), 1, 33) for name, n in (("a", 0.3), ("b", 0.1))]
-    write_page(runs, compare(runs, resamples=100), tmp_path / "mask.html")
+    write_page(report_of(*runs), tmp_path / "mask.html")
     page = Page(driver, tmp_path / "mask.html")
 
     def greyed(figure):
@@ -27,7 +33,7 @@ def test_bins_are_greyed_by_the_images_of_the_chosen_subset(driver, tmp_path):
     head = "<b>1–2 m</b>, many-shot, "
     assert greyed("error") == [[[4, 5]], head + "40 images (all pixels)"]
     page.choose("subset", "mask")
-    masked = (runs[0].sums["mask", "raw"][:, 1, 0] > 0).sum()
+    masked = (sums_of(runs[0], "mask")[:, 1, 0] > 0).sum()
     few = f"{masked} images (balanced mask), fewer than 20"
     assert greyed("error") == greyed("bias") == [[[1, 2], [4, 5]], head + few]
     # whose pixels are all, whatever is chosen
@@ -52,10 +58,11 @@ def test_the_difference_follows_the_metric_or_says_that_it_cannot(driver, pair_p
         assert drawn == pytest.approx(expected, rel=1e-5, abs=1e-6), metric
         name = page.element("#bin-table thead th.chosen").text
         assert title.removeprefix("Δ ").split(", ")[0] == name
-    comparison = compare([replace(run, name=n) for n, run in zip("ab", runs, strict=True)], 100)
-    known = {key: band for key, band in comparison.pairs[0].bins.items() if key[0] == "rmse"}
-    lacking = replace(comparison, pairs=(replace(comparison.pairs[0], bins=known),))
-    write_page(runs, lacking, tmp_path / "lacking.html")
+    report = report_of(*(replace(run, name=n) for n, run in zip("ab", runs, strict=True)))
+    (pair,) = report.comparison.pairs
+    known = {key: band for key, band in pair.bands.items() if key[0] == "rmse"}
+    lacking = replace(report.comparison, pairs=(pair._replace(bands=known),))
+    write_page(replace(report, comparison=lacking), tmp_path / "lacking.html")
     page = Page(driver, tmp_path / "lacking.html")
     plot = page.draw("difference")
     page.choose("metric", "mae")
@@ -100,7 +107,7 @@ def test_on_a_wide_screen_a_label_stands_beside_what_is_touched(driver, pair_pag
 
 
 def test_without_a_training_histogram_the_shots_do_not_cover_the_axis(driver, tmp_path):
-    write_page([age_result()], None, tmp_path / "ages.html")
+    write_page(report_of(age_result()), tmp_path / "ages.html")
     page = Page(driver, tmp_path / "ages.html")
     plot = page.draw("error")
     strip, ticks = page.run(
@@ -116,9 +123,9 @@ def test_without_a_training_histogram_the_shots_do_not_cover_the_axis(driver, tm
 
 def test_bands_cover_the_bins_that_have_one_and_nothing_else(driver, tmp_path):
     runs = [emptied(depth_result("one"), 1), emptied(depth_result("two", noise=0.1), 1)]
-    comparison = compare(runs, resamples=100)
-    band = comparison.pairs[0].bins["rmse", comparison.binnings[0].name]
-    write_page(runs, comparison, tmp_path / "gap.html")
+    report = report_of(*runs)
+    band = report.comparison.pairs[0].bands["rmse", 0]
+    write_page(report, tmp_path / "gap.html")
     page = Page(driver, tmp_path / "gap.html")
     x, y = page.run(
         "const [band] = arguments[0].data.filter((trace) => trace.fill);return [band.x, band.y]",
@@ -142,9 +149,9 @@ def has_place(corner):
 
 def emptied(result, empty):
     """Return a result whose bin has no pixels."""
-    sums = {key: values.copy() for key, values in result.sums.items()}
-    for values in sums.values():
-        values[:, empty] = 0
-    counts = sums["all", "raw"][..., result.terms.index("count")]
-    pooled = {key: values.sum(0) for key, values in sums.items()}
-    return replace(result, sums=sums, counts=counts, pooled=pooled)
+
+    def change(sums, _):
+        sums[:, empty] = 0
+        return sums
+
+    return with_sums(result, change)

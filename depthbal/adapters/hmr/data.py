@@ -1,0 +1,251 @@
+"""SPIN's data sets as a data module: which rows, how they are mixed, features or pictures."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from depthbal.adapters.hmr import files
+from depthbal.adapters.hmr.body import GroundTruth, Meshes, rotmats_of
+from depthbal.adapters.hmr.crops import SIZE, Change, change_pose, crop_image, draw_change
+from depthbal.adapters.hmr.files import SOURCES, STEMS, TEST, Array, FitsKind, People
+from depthbal.data.dataset import SeededDataset
+from depthbal.data.files import files_digest
+from depthbal.data.images import IMAGENET_MEAN, IMAGENET_STD, read_image
+from depthbal.data.label_data import LabelData, Split, announce
+from depthbal.data.sampler import PADDING, EpochSampler
+from depthbal.data.splits import hold_out
+from depthbal.errors import ConfigError, DataError
+from depthbal.evaluation import Label, LabelBins
+from depthbal.priors import Histogram
+
+SPIN = {"h36m": 0.3, "mpi_inf_3dhp": 0.1}
+"""SPIN, datasets/mixed_dataset.py: the others share the rest in proportion to their sizes."""
+MANY, FEW = 0.0074, 0.00285
+"""Shares of the training bodies above which a region is many-shot, below which few-shot."""
+
+
+class PeopleDataset(SeededDataset[dict[str, Any]]):
+    """Samples of people, changed at random or not: an "image" or its "features", and the body."""
+
+    def __init__(
+        self, people: People, seed: int = 0, augment: bool = False, features: Any = None
+    ) -> None:
+        super().__init__(seed)
+        self.people, self.augment, self.features = people, augment, features
+
+    def __len__(self) -> int:
+        return len(self.people["file"])
+
+    def sample(self, index: int, seed: int) -> dict[str, Any]:
+        """Return a sample; the picture is read only where there are no features."""
+        row: dict[str, Any] = {key: column[index] for key, column in self.people.items()}
+        file = str(row.pop("file"))
+        if self.features is not None:
+            row["features"] = np.array(self.features[index], np.float32)
+        else:
+            change = draw_change(np.random.default_rng(seed)) if self.augment else Change()
+            row["image"] = crop_image(read_image(file), row["center"], row["scale"], change)
+            row["pose"] = change_pose(row["pose"], change)
+        # the folder is that of the video that a picture is a frame of
+        return {**row, "index": index, "name": file, "group": Path(file).parent.name}
+
+    def padding(self) -> dict[str, Any]:
+        """Return a sample that counts nowhere."""
+        return {**self.sample(0, 0), "valid": np.False_, "index": PADDING}
+
+    def plain(self) -> "PeopleDataset":
+        """Return the same people in pictures as they are."""
+        return PeopleDataset(self.people)
+
+    def fingerprint(self) -> str:
+        """Return a digest of all that the plain images depend on."""
+        return files_digest(Path(), self.people["file"].tolist(), _digest(self.people))
+
+
+class MixedSampler(EpochSampler):
+    """Draw rows with replacement in proportion to their weights, by (seed, epoch) alone.
+
+    The first number of an address is that of the draw and not of the epoch, so that a row drawn
+    twice is changed differently.
+    """
+
+    def __init__(self, weights: Tensor, samples: int, seed: int = 0) -> None:
+        super().__init__(range(samples), seed=seed)
+        self.weights = weights
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        """Yield this rank's (draw, row)."""
+        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + self.epoch) % 2**63)
+        drawn = torch.multinomial(self.weights, self.total_size, True, generator=generator)
+        numbered = enumerate(drawn.tolist(), start=self.epoch * self.total_size)
+        return iter(list(numbered)[self.rank :: self.num_replicas])
+
+
+def mixing_ratios(sizes: Mapping[str, int], mixing: Mapping[str, float] = SPIN) -> dict[str, float]:
+    """Return the share of every data set in the training samples; those without share the rest."""
+    rest, wild = 1 - sum(mixing.values()), sum(sizes[name] for name in sizes if name not in mixing)
+    shares = {name: mixing.get(name) or rest * size / wild for name, size in sizes.items()}
+    return {name: share / sum(shares.values()) for name, share in shares.items()}
+
+
+class HmrDataModule(LabelData):
+    """Feed people of SPIN's data sets to training, validation and test.
+
+    Training rows are drawn with replacement in the mixture's shares, as many per epoch as the
+    largest data set has. Only rows with a body (known, or a fit that counts) are learned from.
+
+    Args:
+        root: SPIN's ``data`` folder; where files are missing, the error says where they come from.
+        datasets: Training data sets; null takes all that are there and have a body.
+        fits: "static" or "final" fits for pictures without a known body.
+        mixing: Shares of data sets in the training, over the sum of those that are there; data sets
+            that are not named share the rest by their sizes. Null: SPIN's .3 h36m, .1 mpi_inf_3dhp.
+        augment: Change crops and poses at random as published, and run the backbone in every step;
+            otherwise features are computed once, or read where ``features`` has those of all sets.
+        ground_truth: Test bodies of the person's gender, as published for 3DPW, or "neutral".
+        batch_size: Samples per batch and process.
+        num_workers: Loader processes; -1 chooses one per CPU up to 8.
+        seed: Of draws, changes and the validation split.
+        val_fraction: Share of every data set held out for validation; 0 for none.
+
+    Raises:
+        ConfigError: An unknown data set.
+        DataError: In `setup`, when files are missing or wrong.
+    """
+
+    label = Label("distance to the mean pose", "mm")
+
+    def __init__(
+        self,
+        root: str,
+        datasets: list[str] | None = None,
+        fits: FitsKind = "static",
+        mixing: dict[str, float] | None = None,
+        augment: bool = False,
+        ground_truth: GroundTruth = "gendered",
+        batch_size: int = 128,
+        num_workers: int = -1,
+        seed: int = 0,
+        val_fraction: float = 0.05,
+    ) -> None:
+        super().__init__(batch_size, num_workers, seed)
+        given = {*(datasets or ()), *(mixing or ())}
+        if datasets == [] or not given <= {*STEMS} - {TEST}:
+            raise ConfigError(f"expected data sets among {', '.join(STEMS)}, got {sorted(given)}")
+        self.root, self.datasets, self.fits = Path(root), datasets, fits
+        self.mixing = SPIN if mixing is None else mixing
+        self.augment, self.ground_truth, self.val_fraction = augment, ground_truth, val_fraction
+
+    @cached_property
+    def meshes(self) -> Meshes:
+        """What predictions are scored with."""
+        return Meshes(self.root, self.ground_truth)
+
+    def dataset(self, split: Split) -> PeopleDataset | None:
+        """Return the people of a split."""
+        if split == "test":
+            people = files.read_people(self.root, TEST)
+            if not people["valid"].all():
+                raise DataError(
+                    f"{self.root}/{TEST}_test.npz must hold pose and shape of every row"
+                )
+            return PeopleDataset(people, features=self._features({TEST: len(people["file"])}))
+        return None if split == "val" and not self.val_fraction else self.training[split == "val"]
+
+    @cached_property
+    def training(self) -> list[PeopleDataset]:
+        """The people to train on and those held out, with their data sets end to end."""
+        there = [name for name in STEMS if files.rows_file(self.root, name).is_file()]
+        wanted = self.datasets or [name for name in there if name != TEST]
+        sets = {name: files.read_people(self.root, name, self.fits) for name in wanted}
+        sets = {name: people for name, people in sets.items() if people["valid"].any()}
+        if not sets or set(self.datasets or ()) - set(sets):
+            raise DataError(
+                f"{self.root} has no body for any picture of {' or '.join(wanted)}: no pose in its "
+                f"rows, no {self.fits} fits. What is needed, and from where:{SOURCES}"
+            )
+        sizes = {name: len(people["file"]) for name, people in sets.items()}
+        self.ratios = mixing_ratios(sizes, self.mixing)
+        announce(f"Training data: {', '.join(f'{k} {v:.2f}' for k, v in self.ratios.items())}")
+        splits = [hold_out([name] * n, self.val_fraction, self.seed) for name, n in sizes.items()]
+        self.kept = {name: len(split.kept) for name, split in zip(sizes, splits, strict=True)}
+        keys = next(iter(sets.values()))
+        people = {key: np.concatenate([one[key] for one in sets.values()]) for key in keys}
+        features = None if self.augment else self._features(sizes)
+        starts, found = np.cumsum([0, *sizes.values()]), []
+        for held_out in (0, 1):
+            parts = zip(starts, [split[held_out] for split in splits], strict=False)
+            rows = np.concatenate([start + np.array(part, np.int64) for start, part in parts])
+            chosen = {key: column[rows] for key, column in people.items()}
+            own = None if features is None else features[rows]
+            found.append(PeopleDataset(chosen, self.seed, self.augment and not held_out, own))
+        return found
+
+    def _features(self, sizes: Mapping[str, int]) -> Array | None:
+        """Return the features of data sets end to end where all of them have a file."""
+        paths = {self.root / "features" / f"{STEMS[name]}.npy": n for name, n in sizes.items()}
+        if not all(path.is_file() for path in paths):
+            return None
+        found = [files.read_arrays(path, {}, features=(n, "F")) for path, n in paths.items()]
+        return np.concatenate([arrays["features"] for arrays in found])
+
+    def train_weights(self) -> Tensor:
+        """Return the probability of every training row, (rows,) float64."""
+        shares = [np.full(size, self.ratios[name] / size) for name, size in self.kept.items()]
+        return torch.from_numpy(np.concatenate(shares))
+
+    def train_dataloader(self) -> "DataLoader[Any]":
+        """Return the loader of the mixture."""
+        sampler = MixedSampler(self.train_weights(), max(self.kept.values()), self.seed)
+        return self._loader(self.train_set, sampler)
+
+    @torch.inference_mode()
+    def labels(self, split: Split) -> list[Tensor]:
+        """Return the distances of the neutral bodies that count to the mean body, mm."""
+        people, meshes = getattr(self, f"{split}_set").people, self.meshes
+        columns = [torch.from_numpy(people[key][people["valid"]]) for key in ("pose", "betas")]
+        chunks = zip(*(torch.split(column, 256) for column in columns), strict=True)
+        return [meshes.distance(meshes.neutral(rotmats_of(pose), betas)) for pose, betas in chunks]
+
+    def train_histogram(self) -> Histogram:
+        """Count the training bodies in 100 regions, the same ones whichever bodies are held out."""
+        if self.histogram is None:
+            train = torch.cat(self.labels("train"))
+            every = [train, *(self.labels("val") if self.val_set is not None else [])]
+            edges = np.linspace(0.0, max(1e-6, *(float(far.max()) for far in every)), 101)
+            self.histogram = Histogram(edges).update(train)
+        return self.histogram
+
+    def bins(self) -> LabelBins:
+        """Return the regions with their shots."""
+        histogram = self.train_histogram()
+        shares = histogram.counts / histogram.total
+        rule = f"many above {MANY:.3%} of all training bodies, few below {FEW:.3%}"
+        return LabelBins.from_counts(histogram.edges, shares, MANY, FEW, shot_rule=rule)
+
+    def input_spec(self) -> dict[str, Any]:
+        """Return how a person's crop must be prepared."""
+        return {"short_side": None, "size": SIZE, "mean": IMAGENET_MEAN, "std": IMAGENET_STD}
+
+    def fingerprint(self) -> str:
+        """Return a digest of the bodies that are trained on and of their mixture."""
+        mixture = {"ratios": np.array([*self.ratios.values()])}
+        return _digest({**self.training[0].people, **mixture})
+
+    def describe(self) -> dict[str, Any]:
+        """Return, JSON-able, what the data are."""
+        own = {"source": str(self.root), "ground_truth": self.ground_truth}
+        return {**super().describe(), **own}
+
+
+def _digest(people: People) -> str:
+    """Return a digest of all columns but the place of the pictures."""
+    columns = [column.tobytes() for key, column in people.items() if key != "file"]
+    return hashlib.sha256(b"".join(columns)).hexdigest()[:32]

@@ -1,0 +1,166 @@
+"""``depthbal export``: a run as one file for another runtime."""
+
+import argparse
+import warnings
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from depthbal.commands.evaluate import add_posthoc
+from depthbal.errors import ConfigError, DepthbalError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from depthbal.predictor import Predictor
+
+COMPARED = 4
+ONNX_NEEDS = ("onnx", "onnxscript", "onnxruntime")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Write a run as one file and print its difference from PyTorch."""
+    parser = argparse.ArgumentParser(
+        prog="depthbal export",
+        description="Write a trained depth network with normalisation and read-out as one file, "
+        "which is compared with PyTorch before it is kept.",
+        epilog="Example: depthbal export runs/rooms-gai --format onnx",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("run", type=Path, help="run folder")
+    add("--format", choices=("onnx", "torch"), default="onnx")
+    add(
+        "--out",
+        type=Path,
+        help="file; default: model.onnx or model.pt2 in the run, for other than its defaults "
+        "model_best.onnx, model_posthoc_SIGMA.onnx, model_raw.onnx and the like",
+    )
+    add("--size", type=int, nargs=2, metavar=("H", "W"), help="pixels; default: the test images'")
+    add("--image", type=Path, nargs="+", help="to compare on; default: test images of the run")
+    add("--readout", choices=("raw", "clamped", "mean"), help="default: the run's")
+    add("--checkpoint", choices=("last", "best"), default="last")
+    add("--overwrite", action="store_true", help="replace an existing file")
+    add_posthoc(parser)
+    known = parser.parse_args(arguments)
+    missing = [package for package in ONNX_NEEDS if find_spec(package) is None]
+    if known.format == "onnx" and missing:
+        raise ConfigError(
+            f"--format onnx needs {', '.join(missing)}; install them with "
+            'pip install "depthbal[export]", or use --format torch'
+        )
+    _export(known)
+
+
+def _export(known: argparse.Namespace) -> None:
+    from depthbal.commands.predict import open_predictor
+    from depthbal.export import ENDINGS, export_predictor
+    from depthbal.io import require_free
+    from depthbal.training.runs import RunFolder
+
+    run = RunFolder(known.run)
+    run.require_run()
+    if known.out is not None:
+        require_free(known.out, known.overwrite)
+    predictor = open_predictor(run.path, known.checkpoint, "cpu", known.posthoc)
+    if predictor.label.name != "depth":
+        raise ConfigError(
+            f"{run.path} predicts {predictor.label.name}; only networks of depth are exported"
+        )
+    names = [] if known.checkpoint == "last" else [known.checkpoint]
+    if predictor.posthoc is not None:
+        names.append(f"posthoc_{predictor.posthoc.noise_sigma:.12g}")
+    other = [] if known.readout in (None, predictor.readout) else [known.readout]
+    predictor.readout = known.readout or predictor.readout
+    path = known.out or run.path / f"{'_'.join(['model', *names, *other])}{ENDINGS[known.format]}"
+    require_free(path, known.overwrite)
+    protocol = _protocol(run.evaluation(*names), predictor.readout)
+    images = _images(known, predictor, protocol)
+    largest, mean = export_predictor(predictor, known.format, path, images, protocol)
+    count, height, width, _ = images.shape
+    print(f"Written: {path} ({path.stat().st_size / 2**20:.1f} MiB)")
+    print(f"image uint8 (batch, {height}, {width}, 3) RGB -> depth (batch, {height}, {width}) m")
+    what = "given" if known.image else "test"
+    print(
+        f"Largest difference from PyTorch {largest:.2g} m, mean {mean:.2g} m, on {count} {what} "
+        "images"
+    )
+
+
+def _protocol(folder: Path, readout: str) -> dict[str, Any]:
+    """Return how the network was measured, with the read-out's numbers; empty where it was not."""
+    from depthbal.evaluation.scores import RESULT_FILE, Scores
+
+    if not (folder / RESULT_FILE).is_file():
+        return {}
+    result = Scores.load(folder).result()
+    protocol = {key: value for key, value in result["protocol"].items() if key != "bins"}
+    own = readout == protocol["readout"]
+    # without numbers of its own a read-out gets none: those of another would not be true of it
+    measured = result if own else result.get("readout", {}).get(readout)
+    return {**protocol, "readout": readout, "overall": measured and measured["overall"]}
+
+
+def _images(
+    known: argparse.Namespace, predictor: "Predictor", protocol: dict[str, Any]
+) -> "NDArray[np.uint8]":
+    """Return the images to compare on; the protocol gives no numbers at another size than theirs.
+
+    A network shows other depths at another scale of the picture than the one it was tested at.
+    """
+    import cv2
+    import numpy as np
+
+    from depthbal.data.images import read_image
+
+    if known.image:
+        images = [read_image(path) for path in known.image]
+        tested = tuple(protocol.get("data", {}).get("crop_size") or ())
+    else:
+        images = _test_images(known.run, predictor)
+        tested = images[0].shape[:2]
+    height, width = known.size or images[0].shape[:2]
+    if height < 1 or width < 1:
+        raise ConfigError(f"expected --size of positive height and width, got {height} {width}")
+    if tested and tested != (height, width):
+        protocol |= {"overall": None} if protocol else {}
+        way_out = "leave --size out for the tested size"
+        if (side := predictor.short_side) is not None:
+            way_out = (
+                f"give --size with a short side of {side} and shrink pictures to that first, as "
+                "load_predictor(RUN).predict does"
+            )
+        warnings.warn(
+            f"the file is for images of {height} x {width} pixels, the run was tested on "
+            f"{tested[0]} x {tested[1]}: its metadata give no numbers (protocol.overall is null). "
+            f"A network's depth changes with the scale of the picture; {way_out}",
+            stacklevel=2,
+        )
+    resized = [cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA) for image in images]
+    return np.stack(resized).astype(np.uint8, copy=False)
+
+
+def _test_images(run: Path, predictor: "Predictor") -> "list[NDArray[np.uint8]]":
+    """Return some test images as the network sees them, before they are normalised."""
+    import numpy as np
+    import torch
+
+    from depthbal.training.runs import open_run
+
+    try:
+        data = open_run(run).data
+        data.prepare_data()
+        data.setup("test")
+    except DepthbalError as error:
+        raise ConfigError(
+            f"the run's test images are not to be had ({error}); compare on others with --image "
+            "FILE, best with --size H W of the run's images"
+        ) from error
+    test = data.test_set
+    images = []
+    for place in np.linspace(0, len(test) - 1, min(COMPARED, len(test)), dtype=int).tolist():
+        pixels = (test[place]["image"] * predictor.std + predictor.mean).clamp(0, 1) * 255
+        images.append(pixels.permute(1, 2, 0).round().to(torch.uint8).numpy())
+    return images

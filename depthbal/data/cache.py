@@ -1,0 +1,42 @@
+"""The user's cache directory: it holds what can be made again, and may be deleted at any time."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+from zipfile import BadZipFile
+
+from platformdirs import user_cache_path
+
+from depthbal.io import replacing
+
+Kept = TypeVar("Kept")
+
+
+def cache_file(*parts: str) -> Path:
+    """Return the place of a file in the cache; its name must say all that its content depends on.
+
+    Example:
+        >>> cache_file("histograms", "0f3a.json").parts[-3:]
+        ('depthbal', 'histograms', '0f3a.json')
+    """
+    return user_cache_path("depthbal").joinpath(*parts)
+
+
+def cached(
+    file: Path,
+    load: Callable[[Path], Kept],
+    make: Callable[[], Kept],
+    save: Callable[[Path, Kept], Any],
+) -> Kept:
+    """Return what a file holds; where it is missing, damaged or foreign, make it and keep it.
+
+    `load` says with a ValueError that the file is not what is wanted. A cache that cannot be
+    written (read-only home, full disk) costs time only and is no error.
+    """
+    with suppress(OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile):
+        return load(file)
+    made = make()
+    with suppress(OSError), replacing(file) as temporary:
+        save(temporary, made)
+    return made

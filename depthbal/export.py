@@ -1,0 +1,260 @@
+"""Trained depth networks as files for other runtimes: ONNX and torch.export, read-out included."""
+
+import json
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import depthbal
+from depthbal.errors import ConfigError
+from depthbal.io import replacing
+from depthbal.predictor import Predictor
+
+Format = Literal["onnx", "torch"]
+Images = NDArray[np.uint8]
+Size = tuple[int, int]
+
+ENDINGS: dict[Format, str] = {"onnx": ".onnx", "torch": ".pt2"}
+METADATA = "depthbal.json"  # the name of the extra file in a torch.export archive
+OPSET = 20
+TOLERANCE_M = 0.01
+
+NODES = tuple(2**power + 1 for power in range(9, 18))
+SHIFT = 1e-4  # label ranges; networks are less exact than that
+FAR = 1e4  # label ranges from the centre; a read-out of labels changes no more beyond
+
+
+def export_predictor(
+    predictor: Predictor, form: Format, path: Path, images: Images, protocol: Mapping[str, Any]
+) -> tuple[float, float]:
+    """Write a predictor, on the CPU, as one file that is compared with it on images.
+
+    The file takes uint8 RGB `image` (batch, height, width, 3) and gives `depth` (batch, height,
+    width), float32 metres: normalisation and read-out are inside. Its metadata, `protocol` of the
+    network's evaluation among them, are entries of ONNX (JSON where they are no text), or
+    depthbal.json in an archive of torch.export.
+
+    Args:
+        predictor: the network with its read-out.
+        form: `"onnx"` or `"torch"`.
+        path: the file; replaced only by one that was compared.
+        images: uint8 RGB (images, height, width, 3); their size becomes the file's.
+        protocol: JSON-able.
+
+    Returns:
+        The largest and the mean difference of the file from PyTorch, in metres.
+
+    Raises:
+        ConfigError: the network cannot be exported, gives no depth maps, or the file differs from
+            it by more than 1 cm.
+    """
+    size = images.shape[1], images.shape[2]
+    batch = torch.cat([predictor.eval().normalise(image) for image in images])
+    maps = predictor.predict_maps(batch, size, (predictor.readout,))  # refuses what gives no maps
+    graph = DepthGraph(predictor, size)
+    with replacing(path) as temporary:
+        _write(graph, form, temporary, describe(predictor, size, protocol))
+        found = torch.from_numpy(open_graph(form, temporary)(images))
+        apart = (found - maps[predictor.readout].squeeze(1)).abs().double()
+        if not apart.max() <= TOLERANCE_M:
+            raise ConfigError(
+                f"the exported {form} graph differs from PyTorch by up to {apart.max():.3g} m, "
+                f"more than {TOLERANCE_M:g} m; nothing was written"
+            )
+    return float(apart.max()), float(apart.mean())
+
+
+def describe(predictor: Predictor, size: Size, protocol: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the metadata of an exported file, JSON-able."""
+    label_range, posthoc = predictor.label_range, predictor.posthoc
+    return {
+        "producer": f"depthbal {depthbal.__version__}",
+        "input": "image: uint8 (batch, height, width, 3), RGB",
+        "output": "depth: float32 (batch, height, width)",
+        "unit": "m",
+        "height": size[0],
+        "width": size[1],
+        "short_side": predictor.short_side,
+        "mean": predictor.mean.flatten().tolist(),
+        "std": predictor.std.flatten().tolist(),
+        "readout": predictor.readout,
+        "label_range": None if label_range is None else list(label_range),
+        "posthoc_noise_sigma_m": None if posthoc is None else posthoc.noise_sigma,
+        "protocol": dict(protocol),
+    }
+
+
+def open_graph(form: Format, path: Path) -> Callable[[Images], NDArray[np.float32]]:
+    """Return a function that runs a written file on uint8 RGB images (B, height, width, 3)."""
+    if form == "torch":
+        with path.open("rb") as file:
+            module = torch.export.load(file).module()
+        return torch.no_grad()(lambda images: module(torch.from_numpy(images)).numpy())
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return lambda images: session.run(["depth"], {"image": images})[0]  # type: ignore[no-any-return]
+
+
+def _write(graph: "DepthGraph", form: Format, path: Path, metadata: Mapping[str, Any]) -> None:
+    """Write a graph for any number of images at a time."""
+    # two images: a batch of one would be taken for a fixed size
+    image = torch.zeros(2, *graph.size, 3, dtype=torch.uint8)
+    shapes = {"image": {0: torch.export.Dim.DYNAMIC}}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the exporters, about their own workings
+            program = torch.export.export(graph, (image,), dynamic_shapes=shapes, strict=False)
+            if form == "onnx":
+                _write_onnx(program, path, metadata)
+                return
+            extra = {METADATA: json.dumps(metadata, indent=2)}
+            with path.open("wb") as file:  # a path would have to end in .pt2
+                torch.export.save(program, file, extra_files=extra)
+    except Exception as error:  # the exporters raise what they like, with pages of advice
+        deepest: BaseException = error
+        while deepest.__cause__ is not None:
+            deepest = deepest.__cause__
+        reason = (str(deepest).strip() or type(deepest).__name__).splitlines()[0].strip()
+        way_out = "try --format torch" if form == "onnx" else "use the run in Python"
+        network = type(graph.network).__name__
+        raise ConfigError(f"{network} cannot be exported as {form}: {reason}; {way_out}") from error
+
+
+def _write_onnx(program: Any, path: Path, metadata: Mapping[str, Any]) -> None:
+    written = torch.onnx.export(
+        program,
+        input_names=["image"],
+        output_names=["depth"],
+        dynamic_shapes={"image": {0: "batch"}},  # the program's own name of it is "s40" or the like
+        opset_version=OPSET,
+        dynamo=True,
+        verbose=False,
+    )
+    assert written is not None
+    for key, value in metadata.items():
+        text = value if isinstance(value, str) else json.dumps(value)
+        written.model.metadata_props[key] = text
+    written.save(path, external_data=False)
+
+
+class DepthGraph(nn.Module):
+    """What is exported: normalisation, network, enlargement and read-out in plain operations."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, predictor: Predictor, size: Size) -> None:
+        super().__init__()
+        self.network = predictor.model
+        self.size = size
+        self.register_buffer("mean", predictor.mean.clone())
+        self.register_buffer("std", predictor.std.clone())
+        self.readout = _plain_readout(predictor)
+        self.eval()
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return depth (B, height, width) in metres of uint8 RGB images (B, height, width, 3)."""
+        pixels = image.permute(0, 3, 1, 2).float() / 255
+        raw = self.network((pixels - self.mean) / self.std).float()
+        if tuple(raw.shape[-2:]) != self.size:
+            raw = F.interpolate(raw, size=self.size, mode="bilinear", align_corners=True)
+        return self.readout(raw).squeeze(1)  # type: ignore[no-any-return]
+
+
+@torch.no_grad()
+def _plain_readout(predictor: Predictor) -> nn.Module:
+    """Return the predictor's own read-out in operations that every runtime has."""
+
+    def function(preds: Tensor) -> Tensor:
+        return predictor.read_out(preds, (predictor.readout,))[predictor.readout]
+
+    low, high = predictor.label_range or (0.0, 1.0)
+    around = torch.linspace(2 * low - high, 2 * high - low, 301)
+    found = function(around)
+    if torch.equal(found, around):
+        return nn.Identity()
+    if predictor.label_range is None:
+        raise ConfigError(
+            f"the read-out {predictor.readout!r} needs a label range, and the run has none; "
+            "export with --readout raw"
+        )
+    if torch.equal(found, around.clamp(low, high)):
+        return nn.Hardtanh(low, high)
+    return ReadoutTable(function, (low, high))
+
+
+class ReadoutTable(nn.Module):
+    """An increasing function of one variable, interpolated linearly between nodes.
+
+        u = asinh((p - c) / w),   f(p) ~ linear in u between f at equally spaced u
+
+    The nodes are dense within the label range (lo, hi), of centre c and half width w, and thin out
+    exponentially beyond it, where a read-out flattens. They are doubled until the interpolation
+    agrees with the function midway between all of them to `tolerance`, in label units. Where a
+    network is balanced afterwards the function is arbitrarily steep near the ends of the labels;
+    there it is enough that the interpolation lies between the function at the ten-thousandth part
+    of the range below and above.
+
+    Raises:
+        ConfigError: the function does not increase, or is not finite.
+
+    Example:
+        >>> table = ReadoutTable(torch.sigmoid, (-4.0, 4.0))
+        >>> p = torch.tensor([-1e9, 0.3, 2.0, 1e9])
+        >>> bool(torch.allclose(table(p), torch.sigmoid(p), atol=1e-4))
+        True
+    """
+
+    values: Tensor
+
+    def __init__(
+        self,
+        function: Callable[[Tensor], Tensor],
+        label_range: tuple[float, float],
+        tolerance: float = 1e-4,
+    ) -> None:
+        super().__init__()
+        low, high = label_range
+        self.center, self.half_width = (low + high) / 2, (high - low) / 2
+        self.reach = float(torch.asinh(torch.tensor(2 * FAR, dtype=torch.float64)))
+        attempts = [(nodes, 0.0) for nodes in NODES] + [(NODES[-1], SHIFT * (high - low))]
+        for nodes, shift in attempts:
+            values, error = self._tabulate(function, nodes, shift)
+            if error <= tolerance:
+                break
+        if not error <= tolerance or (values.diff() < -tolerance).any():
+            raise ConfigError(
+                f"the read-out cannot be put into a table: {nodes} nodes leave a difference of "
+                f"{error:.2g}, wanted {tolerance:.2g}; export with --readout clamped or raw"
+            )
+        self.register_buffer("values", values.float())
+
+    def _tabulate(
+        self, function: Callable[[Tensor], Tensor], nodes: int, shift: float
+    ) -> tuple[Tensor, float]:
+        """Return the function at nodes equally spaced in u, and how far the middles are off."""
+        u = torch.linspace(-self.reach, self.reach, 2 * nodes - 1, dtype=torch.float64)
+        places = self.center + self.half_width * torch.sinh(u)
+        values, middle = function(places[::2]).double(), places[1::2]
+        between = (values[1:] + values[:-1]) / 2
+        above = between - function(middle + shift).double()
+        below = function(middle - shift).double() - between
+        return values, float(torch.maximum(above, below).clamp(min=0).max())
+
+    def forward(self, preds: Tensor) -> Tensor:
+        """Return the read-out of predictions of any shape, float32."""
+        last = self.values.shape[0] - 1
+        u = torch.asinh((preds.float() - self.center) / self.half_width)
+        place = ((u + self.reach) * (last / (2 * self.reach))).clamp(0.0, float(last))
+        below = place.floor().clamp(max=float(last - 1))
+        index = below.long()
+        left, right = self.values[index], self.values[index + 1]
+        return left + (place - below) * (right - left)

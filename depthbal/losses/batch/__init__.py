@@ -1,1 +1,0 @@
-"""The batch's own targets as a prior: grouped, binned, remembered, gathered over ranks."""

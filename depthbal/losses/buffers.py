@@ -1,0 +1,100 @@
+"""Tensors of a loss that may be unset, restore into an unset loss, and are never rounded."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from depthbal.priors import FitReport, GaussianMixture
+
+
+class DoubleBuffers(nn.Module):
+    """A few named tensors in float64, all set together, saved and moved with their loss."""
+
+    def __init__(self, *names: str) -> None:
+        super().__init__()
+        self.names = names
+        for name in names:
+            self.register_buffer(name, None)
+
+    def set(self, *tensors: Tensor) -> None:
+        """Replace all tensors, keeping the device of those before."""
+        device = None if self.is_unset else self.get(self.names[0]).device
+        for name, tensor in zip(self.names, tensors, strict=True):
+            setattr(self, name, tensor.detach().to(device, torch.float64, copy=True))
+
+    @property
+    def is_unset(self) -> bool:
+        """Whether nothing has been set or loaded."""
+        return self._buffers[self.names[0]] is None
+
+    def get(self, name: str) -> Tensor:
+        """Return a tensor; unset it is a ValueError."""
+        tensor = self._buffers[name]
+        if tensor is None:
+            raise ValueError("no prior is set: call set_prior(histogram) or load a state dict")
+        return tensor
+
+    def _apply(self, fn: Any, recurse: bool = True) -> "DoubleBuffers":
+        """Move with the module, but keep double precision: these are a handful of numbers."""
+        before = {name: self._buffers[name] for name in self.names}
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, buffer in before.items():
+            moved = self._buffers[name]
+            if buffer is not None and moved is not None and moved.dtype != buffer.dtype:
+                self._buffers[name] = buffer.to(moved.device)
+        return self
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        """Make room for tensors of the saved size, so that unset ones can be restored."""
+        for name in self.names:
+            saved = state_dict.get(prefix + name)
+            if saved is not None:
+                current = self._buffers[name]
+                device = saved.device if current is None else current.device
+                self._buffers[name] = torch.empty(saved.shape, dtype=torch.float64, device=device)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+class PriorBuffers(DoubleBuffers):
+    """A Gaussian mixture of labels of one dimension, held as buffers."""
+
+    def __init__(self, event_dim: int) -> None:
+        super().__init__("weights", "means", "variances")
+        self.event_dim = event_dim
+        self._mixture: GaussianMixture | None = None  # kept: it decomposes its covariances once
+        self._fit_report: FitReport | None = None
+
+    def set_mixture(self, mixture: GaussianMixture) -> None:
+        """Replace the mixture."""
+        self.set(mixture.weights, mixture.means, mixture.variances)
+        self._mixture, self._fit_report = None, mixture.fit_report
+
+    @property
+    def mixture(self) -> GaussianMixture:
+        """The mixture, on the buffers' device; unset it is a ValueError."""
+        if self._mixture is None:
+            self._mixture = GaussianMixture.unchecked(*(self.get(name) for name in self.names))
+            self._mixture.fit_report = self._fit_report
+        return self._mixture
+
+    def _apply(self, fn: Any, recurse: bool = True) -> "PriorBuffers":
+        self._mixture = None
+        super()._apply(fn, recurse)
+        return self
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        means = state_dict.get(f"{prefix}means")
+        if means is not None and means.ndim - 1 != self.event_dim:
+            errors: list[str] = args[-1]
+            errors.append(
+                f"the prior was saved for event_dim={means.ndim - 1}, this loss has "
+                f"event_dim={self.event_dim}"
+            )
+            return
+        self._mixture = self._fit_report = None
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

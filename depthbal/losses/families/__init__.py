@@ -1,1 +1,0 @@
-"""Noise families: the densities over which a loss can be balanced."""

@@ -1,0 +1,105 @@
+"""Coarser bins as unions of fine ones."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from depthbal.evaluation.terms import scores
+from depthbal.reports.results import FloatArray, Result
+
+MIN_IMAGES = 20
+"""A bin supported by fewer images than this is flagged: its numbers rest on too little."""
+
+# Coarse bins wanted over the label range; the width is the nearest of 1, 2, 5 times a power of 10.
+_COARSE, _COARSER, _LOG = 20, 10, 12
+
+
+@dataclass(frozen=True)
+class Binning:
+    """Bins of a figure: each is a union of neighbouring scored bins of the evaluation.
+
+    Attributes:
+        name: for people: "0.1 m", "0.5 m", "log-spaced (edges on 0.1 m)".
+        low, high: (coarse,) ends of every bin, label units; the last takes everything beyond.
+        members: (coarse, bins) 1 where the fine bin belongs to the coarse one; sums over coarse
+            bins are ``members @ pooled``.
+        thin: (coarse,) whether fewer than `MIN_IMAGES` test images have a pixel in the bin.
+    """
+
+    name: str
+    low: FloatArray
+    high: FloatArray
+    members: FloatArray
+    thin: npt.NDArray[np.bool_]
+
+
+def binnings(result: Result) -> tuple[Binning, ...]:
+    """Return the evaluation's own bins, and two coarser ones that suit the label.
+
+    Depth (any label with relative errors): about 20 equal bins, and log-spaced ones. Other labels:
+    about 20 and about 10 equal bins, such as 1, 5 and 10 years. Widths are 1, 2 or 5 times a power
+    of 10, and every edge is moved to the nearest edge of the fine bins.
+    """
+    edges, unit = result.bins.edges, result.scores.label.unit
+    scored, (low, high) = np.flatnonzero(result.bins.scored), result.ends
+    width = float(np.median(np.diff(edges)[scored]))
+    fine = _width_name(width, unit)
+    cuts: dict[str, FloatArray] = {fine: edges[scored[1:]]}
+    relative = "relative" in result.scores.terms and low > 0
+    for wanted in (_COARSE,) if relative else (_COARSE, _COARSER):
+        coarse = nice_width((high - low) / wanted)
+        if coarse > 1.5 * width:
+            cut = np.arange(math.ceil(low / coarse), math.ceil(high / coarse)) * coarse
+            cuts[_width_name(coarse, unit)] = cut.astype(np.float64)
+    if relative:
+        cuts[f"log-spaced (edges on {fine})"] = np.geomspace(low, high, _LOG + 1)[1:-1]
+    return tuple(cut_bins(result, name, cut) for name, cut in cuts.items())
+
+
+def cut_bins(result: Result, name: str, cut: FloatArray) -> Binning:
+    """Return the scored bins joined between cuts, each moved to the nearest fine edge."""
+    scored, edges = np.flatnonzero(result.bins.scored), result.bins.edges
+    nearest = np.sort(np.abs(edges[None] - cut[:, None]).argmin(1))
+    group = np.searchsorted(nearest, scored, side="right")
+    values, start, which = np.unique(group, return_index=True, return_inverse=True)
+    members = np.zeros((len(values), len(result.bins)))
+    members[which, scored] = 1.0
+    last = np.append(start[1:], len(scored)) - 1
+    thin = supporting_images(result.counts, members) < MIN_IMAGES
+    return Binning(name, edges[scored[start]], edges[scored[last] + 1], members, thin)
+
+
+def supporting_images(counts: FloatArray, members: FloatArray) -> npt.NDArray[np.int64]:
+    """Return how many images (images, bins) have a counted pixel in every coarse bin, (coarse,)."""
+    return np.asarray((counts @ members.T > 0).sum(0), dtype=np.int64)
+
+
+def nice_width(width: float) -> float:
+    """Return the nearest of 1, 2 and 5 times a power of 10, by ratio.
+
+    Example:
+        >>> [nice_width(width) for width in (0.465, 6.0, 12.0, 38.0)]
+        [0.5, 5.0, 10.0, 50.0]
+    """
+    exponent = math.floor(math.log10(width))
+    candidates = [float(f"{digit}e{exponent + more}") for more in (0, 1) for digit in "125"]
+    return min(candidates, key=lambda candidate: abs(math.log(candidate / width)))
+
+
+def metric_values(sums: FloatArray, terms: Sequence[str]) -> FloatArray:
+    """Return (..., metrics) of (..., terms) sums, in the order of `metrics_of`; NaN without pixels.
+
+    Example:
+        >>> metric_values(np.array([[4.0, 36.0], [0.0, 0.0]]), ["count", "squared"])[:, 0]
+        array([ 3., nan])
+    """
+    return scores(torch.from_numpy(np.ascontiguousarray(sums)), terms).numpy()  # type: ignore[no-any-return]
+
+
+def _width_name(width: float, unit: str) -> str:
+    one = f"{width:.3g}" == "1" and len(unit) > 2  # 1 year, but 1 s
+    return f"{width:.3g} {unit.removesuffix('s') if one else unit}"

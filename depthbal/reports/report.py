@@ -1,0 +1,329 @@
+"""What page and markdown share: nouns, metrics, how runs are drawn, the answer and its words."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from depthbal.evaluation import GROUPS, metrics_of
+from depthbal.reports.binning import Binning, binnings
+from depthbal.reports.comparing import STATISTICS, Comparison, Difference, Pair, Statistic
+from depthbal.reports.resampling import FEW_UNITS, LEVEL, MAX_LOST, MIN_UNITS
+from depthbal.reports.results import Method, Result
+from depthbal.reports.vocabulary import READOUTS, SUBSETS, MetricInfo, fixed, metric_infos
+
+STRIP_WIDTH = 100
+"""Of the drawn intervals' coordinates; they stretch with their cell."""
+
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
+COLOURS = 8
+"""As many as the style sheet has (--run-0, ...)."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """One result, or several of one protocol with their comparison.
+
+    Attributes:
+        results: the first is the reference, which gives bins, label and protocol.
+        comparison: of them, or None for a single one.
+    """
+
+    results: Sequence[Result]
+    comparison: Comparison | None = None
+
+    @property
+    def first(self) -> Result:
+        """The reference."""
+        return self.results[0]
+
+    @property
+    def axis(self) -> str:
+        """The label with its unit, for axes."""
+        name, unit, *_ = self.first.scores.label
+        return f"{name} ({unit})" if unit else name
+
+    @cached_property
+    def items(self) -> str:
+        """What is counted: "pixels" or "samples"."""
+        return self.first.items
+
+    def subset_name(self, key: str) -> str:
+        """Name a subset: "balanced mask", "all pixels"."""
+        return SUBSETS.get(key, key).format(items=self.items)
+
+    @cached_property
+    def metrics(self) -> list[MetricInfo]:
+        """The metrics shown, the main one first."""
+        names = dict.fromkeys(n for result in self.results for n in metrics_of(result.scores.terms))
+        scores = self.first.scores
+        scale = self.first.metrics["overall"].get(scores.main_metric)
+        return metric_infos(names, scores.main_metric, scores.label.unit, scale)
+
+    @property
+    def main(self) -> MetricInfo:
+        """The headline's metric."""
+        return self.metrics[0]
+
+    @cached_property
+    def binnings(self) -> Sequence[Binning]:
+        """Those of the figures."""
+        return self.comparison.binnings if self.comparison else binnings(self.first)
+
+    @property
+    def methods(self) -> Sequence[Method]:
+        """The rows of the answer."""
+        alone = Method(self.first.name, (0,), (self.first.seed,))
+        return self.comparison.methods if self.comparison else [alone]
+
+    @property
+    def readouts(self) -> list[str]:
+        """Every read-out that a run has."""
+        return list(dict.fromkeys(r for result in self.results for r in result.readouts))
+
+    @cached_property
+    def styles(self) -> list[dict[str, Any]]:
+        """Colour and dash of every run.
+
+        Runs that differ in their seed only look alike; what was balanced afterwards has the colour
+        of its run, and other dashes.
+        """
+        trained = {str(r.run): r.method for r in self.results if not r.posthoc}
+        origins = [trained.get(str(result.run), result.method) for result in self.results]
+        numbers = {origin: number for number, origin in enumerate(dict.fromkeys(origins))}
+        evaluations: dict[str, dict[str, int]] = {}
+        styles = []
+        for result, origin in zip(self.results, origins, strict=True):
+            found = evaluations.setdefault(origin, {})
+            turn = found.setdefault(result.method, len(found)) + numbers[origin] // COLOURS
+            # the grey of the first one says "reference", which needs another
+            colour = 1 if len(numbers) == 1 else numbers[origin] % COLOURS
+            styles.append({"colour": colour, "dash": DASHES[turn % len(DASHES)]})
+        return styles
+
+    def readout_name(self, key: str) -> str:
+        """Name a read-out of all runs; losses without a noise scale have no posterior mean."""
+        if key != "mean":
+            return READOUTS.get(key, key)
+        names = {result.mean_name for result in self.results if key in result.readouts}
+        several = "posterior mean (raw output without a noise scale)"
+        return names.pop() if len(names) == 1 else several
+
+    def statistic_name(self, statistic: Statistic) -> str:
+        """Say how a group's number is averaged."""
+        scores = self.first.scores
+        if statistic == "bins":
+            return f"mean over the bins of {scores.label.name}, {self.subset_name('all')}"
+        if scores.averaging == "images":
+            return "mean over images"
+        return f"pooled over {self.items}, {self.subset_name(scores.headline)}"
+
+    # ---- the answer ----
+
+    def numbers(
+        self, runs: Sequence[int], metric: str, statistic: Statistic
+    ) -> dict[str, float | None]:
+        """Return the number of every group, the mean over runs."""
+        found: dict[str, float | None] = {}
+        for group in GROUPS:
+            values = []
+            for run in runs:
+                block = self.results[run].metrics
+                if statistic == "bins":
+                    block = block.get("all_pixels", block)["per_bin_mean"]
+                values.append(block[group].get(metric))
+            known = [value for value in values if value is not None]
+            found[group] = sum(known) / len(known) if len(known) == len(runs) else None
+        return found
+
+    @property
+    def tables(self) -> list[dict[str, Any]]:
+        """One table per metric and statistic, the main metric's mean over bins first."""
+        known = [info for info in self.metrics if info.key != "mse"]
+        if self.comparison:
+            known = [info for info in known if info.key in self.comparison.metrics]
+        return [self._table(info, statistic) for info in known for statistic in STATISTICS]
+
+    def _table(self, info: MetricInfo, statistic: Statistic) -> dict[str, Any]:
+        """Return the table of a metric, with each method's differences to the first one."""
+        methods = self.methods
+        rows = [self.numbers(method.runs, info.key, statistic) for method in methods]
+        groups = [group for group in GROUPS if any(row[group] is not None for row in rows)]
+        best = {group: info.best(row[group] for row in rows) for group in groups}
+        changes = [dict.fromkeys(groups, Difference()) for _ in rows]
+        for pair in self.comparison.pairs if self.comparison else ():
+            changes[pair.second] = {g: pair.differences[info.key, g, statistic] for g in groups}
+        reach = max(
+            abs(x) for row in changes for d in row.values() for x in (*d[2:], 0) if x is not None
+        )
+        return {
+            "key": f"{info.key}-{statistic}",
+            "metric": info,
+            "statistic": statistic,
+            "groups": groups,
+            "rows": [
+                {
+                    "name": method.name,
+                    "seeds": len(method.runs),
+                    **self.styles[method.runs[0]],
+                    "cells": [
+                        {
+                            "value": info.fixed(row[group]),
+                            "exact": row[group],
+                            "best": len(rows) > 1 and row[group] in ({best[group]} - {None}),
+                            **_change(change[group], info, reach),
+                        }
+                        for group in groups
+                    ],
+                }
+                for method, row, change in zip(methods, rows, changes, strict=True)
+            ],
+        }
+
+    # ---- words ----
+
+    @property
+    def lead(self) -> str:
+        """The first sentence: how much worse rare labels are, or who does best where."""
+        info, how = self.main, self.statistic_name("bins")
+        rows = [self.numbers(method.runs, info.key, "bins") for method in self.methods]
+        if self.comparison is None:
+            many, few = rows[0]["many"], rows[0]["few"]
+            if not (many and few):
+                return f"{info.name} is {info.text(rows[0]['overall'])} ({how})."
+            return (
+                f"{info.name} is {info.text(few)} where training labels are few, "
+                f"{fixed(few / many, 1)} times the {info.text(many)} where they are many ({how})."
+            )
+        won: dict[str, list[str]] = {}
+        for group in ("overall", "many", "few"):
+            if (best := info.best(row[group] for row in rows)) is not None:
+                number = next(n for n, row in enumerate(rows) if row[group] == best)
+                place = group if group == "overall" else f"where training labels are {group}"
+                name = self.methods[number].name
+                won.setdefault(name, []).append(f"{place} ({info.text(best)})")
+        parts = [
+            f"{name} {' and '.join([', '.join(words[:-1]), words[-1]] if words[1:] else words)}"
+            for name, words in won.items()
+        ]
+        extreme = "highest" if info.better == "higher" else "lowest"
+        return (
+            f"The {extreme} {info.name} on these {len(self.first.scores.names):,} test images: "
+            f"{'; '.join(parts)}. {how.capitalize()}."
+        )
+
+    @property
+    def sentences(self) -> list[str]:
+        """What the comparison found, main metric, and over what it holds."""
+        info, label, sentences = self.main, self.first.scores.label.name, []
+        for pair in self.comparison.pairs if self.comparison else ():
+            names = f"{self.methods[pair.second].name} against {self.methods[0].name}"
+            differences = [(group, pair.differences[info.key, group, "bins"]) for group in GROUPS]
+            if found := [_clause(g, d, info) for g, d in differences if d.estimate is not None]:
+                what = f"{info.name} as the mean over the bins of {label}, all {self.items}"
+                sentences.append(f"{names}, {what}: {'; '.join(found)}. {self._scope(pair)}")
+            else:
+                sentences.append(f"{names}: no scored bin has {self.items}.")
+        return sentences
+
+    def _scope(self, pair: Pair) -> str:
+        """Say over which scenes and seeds a difference holds."""
+        assert self.comparison is not None
+        units, pairs = self.comparison.units, (self.methods[0], self.methods[pair.second])
+        over = f"This holds {'over' if units.count >= MIN_UNITS else 'only on'} {units.text} and"
+        single, several = [], []
+        for method in pairs:
+            (several if len(method.runs) > 1 else single).append(method)
+        if not several:
+            one, two = (self.results[method.runs[0]].run for method in single)
+            networks = "these two trained networks; with one seed each"
+            if one == two:
+                networks = "this one trained network, read out in two ways; with one seed"
+            return f"{over} for {networks} nothing is claimed about the methods."
+        if single:
+            return (
+                f"{over} {len(several[0].runs)} seeds of {several[0].name}; {single[0].name} is "
+                "one trained network, so nothing is claimed about its method."
+            )
+        seeds = [len(method.runs) for method in pairs]
+        number = str(seeds[0]) if seeds[0] == seeds[1] else f"{seeds[1]} against {seeds[0]}"
+        return f"{over} {number} seeds."
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader must know about protocols and resampling."""
+        found = self.comparison
+        if found is None:
+            return []
+        units, resamples, notes = found.units, found.resamples, list(found.notes)
+        if units.count < MIN_UNITS:
+            few = f"{units.text} are too few to draw from, {MIN_UNITS} are needed"
+            return [*notes, f"No intervals: {few}."]
+        notes.append(
+            f"Intervals: central {100 * LEVEL:.0f} % of {resamples:,} resamples of {units.text} "
+            f"(seed {found.seed}), a little wider where these are few; every interval on its own, "
+            "not corrected for their number. Bands over bins hold in all their bins at once."
+        )
+        if units.count < FEW_UNITS:
+            notes.append(
+                f"{units.text} are few: the intervals, above all those of means over bins, may "
+                "hold less often than they say."
+            )
+        if any(len(method.runs) > 1 for method in found.methods):
+            notes.append(
+                "Where a method has several seeds, intervals allow for the variation between them "
+                "by Student's t; methods of the same seeds are compared seed by seed."
+            )
+        if found.empty.any():
+            times = found.empty.sum(0)
+            worst, some = int(times.argmax()), int(found.empty.any(1).sum())
+            notes.append(
+                f"In {some:,} of {resamples:,} resamples at least one bin was empty and left out "
+                f"of the mean over bins; most often bin {worst}, {int(times[worst]):,} times. A "
+                f"number that more than {100 * MAX_LOST:.0f} % of the resamples lack has no "
+                "interval."
+            )
+        return notes
+
+    @property
+    def gaps(self) -> list[str]:
+        """What is missing, each with its run where there are several."""
+        several = len(self.results) > 1
+        return [f"{r.name}: {gap}" if several else gap for r in self.results for gap in r.gaps]
+
+
+def _clause(group: str, difference: Difference, info: MetricInfo) -> str:
+    first, second, change, low, high = difference
+    unit = f" {info.unit}" if info.unit else ""
+    text = f"{info.fixed(second)} instead of {info.fixed(first)}{unit}: {info.fixed(change, True)}"
+    shot = group if group == "overall" else f"{group}-shot"
+    if low is None or high is None:
+        return f"{shot} {text}, no interval"
+    verdict = "higher" if low > 0 else "lower" if high < 0 else "no difference found"
+    verdict = "the same" if low == high == 0 else verdict
+    ends = f"{info.fixed(low, True)} to {info.fixed(high, True)}"
+    return f"{shot} {verdict} ({text}, {100 * LEVEL:.0f} % interval {ends})"
+
+
+def _change(difference: Difference, info: MetricInfo, reach: float) -> dict[str, Any]:
+    """Return a cell's difference as text, its verdict, and its interval as text and drawing.
+
+    A change is better or worse where the interval leaves 0 out; that of a bias never is, as it does
+    not tell how near to 0 it ends. The largest distance from 0 is one scale for the table.
+    """
+    *_, change, low, high = difference
+    if change is None:
+        return {"change": ""}
+    verdict, interval = "open", ""
+    if low is not None and high is not None:
+        interval = f"[{info.fixed(low, True)}, {info.fixed(high, True)}]"
+        if not low <= 0 <= high and info.better != "zero":
+            verdict = "better" if (low > 0) == (info.better == "higher") else "worse"
+    ends = {"low": low, "high": high, "estimate": change, "zero": 0.0}
+    strip = {
+        end: None if value is None else round(STRIP_WIDTH * (0.5 + 0.48 * value / reach), 2)
+        for end, value in ends.items()
+        if reach
+    }
+    texts = {"change": info.fixed(change, True), "verdict": verdict, "interval": interval}
+    return {**texts, "strip": strip}

@@ -1,0 +1,183 @@
+"""What metrics, subsets, read-outs and labels are called, and numbers as text and short JSON."""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Better = Literal["lower", "higher", "zero"]
+
+SUBSETS = {"mask": "balanced mask", "all": "all {items}"}
+READOUTS = {"raw": "raw output", "clamped": "clamped to the label range"}
+SIGNIFICANT = 7  # digits in the page's data: enough to compare with metrics.json, half its size
+
+_KNOWN: dict[str, tuple[str, str, Better, str]] = {
+    "rmse": ("RMSE", "label", "lower", "root of the mean squared error"),
+    "mae": ("MAE", "label", "lower", "mean absolute error"),
+    "gm": ("GM", "label", "lower", "geometric mean of the absolute errors"),
+    "bias": ("Bias", "label", "zero", "mean of prediction minus truth"),
+    "abs_rel": ("AbsRel", "", "lower", "mean of absolute error over truth"),
+    "delta1": ("δ < 1.25", "", "higher", "share within a factor of 1.25"),
+    "delta2": ("δ < 1.25²", "", "higher", "share within a factor of 1.25²"),
+    "delta3": ("δ < 1.25³", "", "higher", "share within a factor of 1.25³"),
+    "log10": ("log10", "", "lower", "mean absolute difference of the decimal logarithms"),
+    "silog": ("SILog", "", "lower", "100 × standard deviation of the log error"),
+    "mse": ("MSE", "squared", "lower", "mean squared error"),
+}
+_UNKNOWN: tuple[str, Better, str] = ("label", "lower", "mean of this error")
+
+
+@dataclass(frozen=True)
+class MetricInfo:
+    """How one metric is shown: key in metrics.json, name, unit ("" for ratios), decimals, ..."""
+
+    key: str
+    name: str
+    unit: str
+    digits: int
+    better: Better
+    meaning: str
+
+    @property
+    def title(self) -> str:
+        """The name with its unit: "RMSE in m"."""
+        return f"{self.name} in {self.unit}" if self.unit else self.name
+
+    def fixed(self, value: float | None, sign: bool = False) -> str:
+        """Return a number as text."""
+        return fixed(value, self.digits, sign)
+
+    def text(self, value: float | None) -> str:
+        """Return a number with its unit."""
+        return f"{self.fixed(value)}{f' {self.unit}' if self.unit else ''}"
+
+    def best(self, values: Iterable[float | None]) -> float | None:
+        """Return the best of some numbers, None where none is known."""
+        known = [value for value in values if value is not None]
+        if self.better == "zero":
+            return min(known, key=abs, default=None)
+        return max(known, default=None) if self.better == "higher" else min(known, default=None)
+
+
+def metric_infos(
+    names: Iterable[str], main: str, unit: str, scale: float | None
+) -> list[MetricInfo]:
+    """Return the metrics to show, the main one first, then those that say most.
+
+    A metric that is not ours is the mean of an error that was measured elsewhere, in label units.
+    The main metric's overall value sets the decimals.
+
+    Example:
+        >>> [(info.title, info.digits) for info in metric_infos(["silog", "epe"], "epe", "px", 7.1)]
+        [('epe in px', 2), ('SILog', 1)]
+    """
+    present, digits, found = set(names), digits_for(scale or 1.0), []
+    for key in dict.fromkeys([main, *_KNOWN, *names]):
+        if key in present:
+            name, kind, better, meaning = _KNOWN.get(key, (key, *_UNKNOWN))
+            shown = {"label": unit, "squared": f"{unit}²"}.get(kind, "")
+            own = digits if kind else 1 if key == "silog" else 3
+            found.append(MetricInfo(key, name, shown, own, better, meaning))
+    return found
+
+
+def curve_name(column: str) -> str:
+    """Return a column of metrics.csv in words, as it is where it follows no known pattern.
+
+    Example:
+        >>> curve_name("val/rmse_bins"), curve_name("train/loss_epoch"), curve_name("mine")
+        ('validation RMSE, mean over bins', 'training loss, mean of the epoch', 'mine')
+    """
+    part, _, key = column.partition("/")
+    where = {"train": "training", "val": "validation"}.get(part)
+    if where is None or not key:
+        return column
+    endings = {"_bins": ", mean over bins", "_epoch": ", mean of the epoch", "_step": ", steps"}
+    ending = next((end for end in endings if key.endswith(end)), "")
+    key = key.removesuffix(ending)
+    name = _KNOWN[key][0] if key in _KNOWN else key.replace("_", " ")
+    return f"{where} {name}{endings.get(ending, '')}"
+
+
+def fixed(value: float | None, digits: int, sign: bool = False) -> str:
+    """Return a number with a true minus sign, "–" where there is none.
+
+    Example:
+        >>> fixed(-1.2345, 2), fixed(0.5, 1, sign=True), fixed(None, 2), fixed(-0.001, 2, sign=True)
+        ('−1.23', '+0.5', '–', '0.00')
+    """
+    if value is None or not math.isfinite(value):
+        return "–"
+    text = f"{value:+.{digits}f}" if sign else f"{value:.{digits}f}"
+    return (text if float(text) else text.lstrip("+-")).replace("-", "−")
+
+
+def short(value: float) -> str:
+    """Return a number without trailing zeros or binary noise."""
+    return f"{round(value):d}" if value == round(value) else f"{value:.6g}"
+
+
+def digits_for(scale: float) -> int:
+    """Return how many decimals errors of this size are shown with: three figures or so.
+
+    Example:
+        >>> [digits_for(scale) for scale in (0.02, 0.3, 1.26, 7.1, 88.0)]
+        [4, 3, 3, 2, 1]
+    """
+    if not (scale > 0 and math.isfinite(scale)):
+        return 3
+    if scale >= 5:
+        return 2 if scale < 50 else 1
+    return 3 if scale >= 0.1 else min(9, 2 - math.floor(math.log10(scale)))
+
+
+def jsonable(values: npt.ArrayLike) -> list[Any]:
+    """Return an array (n,) as a list of rounded numbers, None for what is not finite.
+
+    Example:
+        >>> jsonable([1 / 3, float("nan"), 2.0])
+        [0.3333333, None, 2]
+    """
+    return [rounded(value) for value in np.asarray(values, dtype=np.float64).tolist()]
+
+
+def rounded(value: float | None) -> float | int | None:
+    """Return a number with `SIGNIFICANT` digits; None where it is missing or not finite."""
+    if value is None or not math.isfinite(value):
+        return None
+    whole = value == round(value) and abs(value) < 2**53
+    return round(value) if whole else float(f"{value:.{SIGNIFICANT}g}")
+
+
+def flat(content: Mapping[str, Any], start: str = "") -> dict[str, str]:
+    """Return nested settings as one level, values as text; long lists by their length and ends.
+
+    Example:
+        >>> flat({"mask": {"seed": 0}, "edges": list(range(101)), "size": [72, 96], "none": None})
+        {'mask.seed': '0', 'edges': '101 values, 0 to 100', 'size': '72, 96', 'none': '–'}
+    """
+    found: dict[str, str] = {}
+    for key, value in content.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{start}{key}.")
+        else:
+            found[f"{start}{key}"] = value_text(value)
+    return found
+
+
+def value_text(value: Any) -> str:
+    """Return a setting as text."""
+    if value is None or value == "":
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return short(value)
+    if isinstance(value, list):
+        if len(value) > 8:
+            return f"{len(value)} values, {value_text(value[0])} to {value_text(value[-1])}"
+        return ", ".join(value_text(part) for part in value) or "none"
+    return str(value)

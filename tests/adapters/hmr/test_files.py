@@ -1,0 +1,292 @@
+"""SPIN's files: pickles run nothing, what keys mean, and what is refused by file and key."""
+
+import base64
+import copyreg
+import os
+import pickle
+import zlib
+
+import numpy as np
+import pytest
+import scipy.sparse
+
+from depthbal.adapters.hmr.files import STEMS, read_arrays, read_fits, read_people, read_smpl
+from depthbal.adapters.hmr.synthetic import synthetic_smpl
+from depthbal.errors import DataError
+
+VALUES = np.arange(6.0).reshape(2, 3) / 2
+
+WRITTEN_BY_PYTHON_2 = """
+eNqlVVuT1EQUTiazF8K67OJ6QUVBBYOXEREVFXdXES9ERl1swQu2Sad3O+VMMqc7kdmHVOHDIvMv+Qk++qYnSWeYzrJV
+W0WqOp1Kus/5zne+/nK3U4DtEYelKXSYYvFot6dGgVS8h69cHHQYZDIeu+Cc+wu6Bcx5ZE0EirIgSZOYBQO6nUpcA/P3
+yTxVIhhxWPA7vnOPLA6D8UjGSQaL/gXSjYIsgCMsyYeYhKWS94b5IIsDKYNdl0rO0kRlMmeZC269yk2i+isc9a09Yod/
+b8GS59v+3J5eEGW7I+7CE6Szfcm3fBsXLHu+Q+zL/X7/2n94VTffysIJ8azqerBRz//o+V89W5v11N3MwpKRARwTrniY
+eaXOLDBZfFEnWz0w2ZqNoTo6cvNcBpbpHThuBH5SB17FXdbMjmZkYR6SDhOwxpio2RPuFeHCU9iSpwt4xiNL2KY/OK1b
+B89OyFEaxTLbpX/iCzjBKA3zGMlOKHUVR4afuw3PE3sc7G3BC6RL40zCyT5ZoREf8SRSNE3KRwUvFvASBquiRzzB4Kcm
+uM/Af7rEX3ZcLE/Iecu4DkM2VtfN+DiDl4kzCBW8guwrBq+29KiYi2OqxzNY/NkCXvPIQpxEMeMKPAPWuRla7RlarSmt
+4oix4XW9YXkqlQbtgxbqppoSvUBxC634eUQyQirfMOK+WcbtVkBWmuQOjrmmt04Y78Bbxp5eucepxLbdiO3tSmzrjxDb
+Uhl2426ND0U2j+rNhwmcN2K+87BP99t9OkylZEHy+oBfaIQoeSojjmd8x92qv7nwLjbmYgHvecQORCnR9wv4oC3RSxNx
+QqAIP9Qi/Eic7AsU28em2C7vE9snjy+2xYTfqetY9x2/cw82WuA2NbhPqxLWOeL7TOO7YuL7fFLGyxMV7yQ8gqsG1C8q
+qFUP86aHXx5oGIvlo6X7p/iAswy+egTPN6pPLnyNzF4rwJ/S/E0B19s09+tKsIBvdQHfmQV8v4/grcckmCxQlQVZruAG
+cZBp+AEpMlERze+PHunG0VjBTayBHBtJvs2l5JH+jdwqif9J4/7ZxP3LRNxClNi8X8VNA/9tfdpKm27+Cb8dyPopq+UM
+jp67eq4PKFMSaNuPJPqRnPrR79iCoIDQE6YNsZYN7f8ntGwo2mdDh6F9xoaEaT9cW8mq9onOjPXkvf8BzNg0FQ==
+"""
+"""By cPickle of Python 2.7, NumPy 1.16, SciPy 1.2 and chumpy 0.67: VALUES in every form."""
+
+
+def read(path, *keys):
+    return read_arrays(path, {}, keys, **{key: (f"{key} 0", f"{key} 1") for key in keys})
+
+
+def test_a_pickle_of_python_2_with_chumpy_and_sparse_matrices_is_read(tmp_path):
+    path = tmp_path / "SMPL_OLD.pkl"
+    path.write_bytes(zlib.decompress(base64.b64decode(WRITTEN_BY_PYTHON_2)))
+    arrays = read(path, "ch", "csc", "csr", "coo", "column", "select", "reshape", "absent")
+    for key in ("ch", "csc", "csr", "coo", "column"):
+        np.testing.assert_array_equal(arrays[key], VALUES, err_msg=key)
+    np.testing.assert_array_equal(arrays["select"], VALUES[:, :2])
+    np.testing.assert_array_equal(arrays["reshape"], VALUES.reshape(3, 2))
+    assert "absent" not in arrays
+    assert read_arrays(path, {}, unsigned=(2,))["unsigned"].tolist() == [4294967295, 0]
+    path.write_bytes(path.read_bytes()[:300])
+    with pytest.raises(DataError, match=r"cannot read .*SMPL_OLD\.pkl"):
+        read(path, "ch")
+
+
+def test_texts_beyond_ascii_in_the_oldest_format_of_python_2_are_read(tmp_path):
+    path = tmp_path / "body.pkl"
+    data = "".join(f"\\x{byte:02x}" for byte in np.array([-1.5, 2.25], "<f8").tobytes()).encode()
+    path.write_bytes(
+        b"(dS'author'\nS'M\\x9axller'\nsS'a'\ncnumpy.core.multiarray\n_reconstruct\n"
+        b"(cnumpy\nndarray\n(I0\ntS'b'\ntR(I1\n(I2\nt"
+        b"cnumpy\ndtype\n(S'f8'\nI0\nI1\ntR(I3\nS'<'\nNNNI-1\nI-1\nI0\ntb"
+        b"I00\nS'" + data + b"'\ntbs."
+    )
+    assert read_arrays(path, {}, a=(2,))["a"].tolist() == [-1.5, 2.25]
+
+
+@pytest.mark.parametrize("protocol", range(6))
+@pytest.mark.parametrize("room", ["core", "_core"])
+def test_every_pickle_format_of_numpy_1_and_2_is_read(tmp_path, protocol, room):
+    content = {
+        "dense": VALUES.astype(np.float32),
+        "column": np.asfortranarray(VALUES),
+        "csc": scipy.sparse.csc_matrix(VALUES),
+        "csr": scipy.sparse.csr_array(VALUES),
+        "coo": scipy.sparse.coo_matrix(VALUES),
+    }
+    text = pickle.dumps(content, protocol)
+    if protocol < 4:  # later formats give the length of each name
+        text = text.replace(b"numpy._core.", f"numpy.{room}.".encode())
+    (tmp_path / "new.pkl").write_bytes(text)
+    arrays = read(tmp_path / "new.pkl", *content)
+    for key in content:
+        np.testing.assert_array_equal(arrays[key], VALUES, err_msg=key)
+    assert arrays["dense"].dtype == np.float32
+
+
+class _Runs:
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.mark.parametrize(
+    ("bad", "name"),
+    [
+        (lambda folder: _Runs(os.system, f"touch {folder}/run"), "posix.system"),
+        (lambda folder: _Runs(eval, f"open('{folder}/run', 'w')"), "builtins.eval"),
+        (lambda folder: _Runs(np.load, f"{folder}/run"), "load"),
+        (lambda folder: scipy.sparse.dok_matrix(VALUES), "dok_matrix"),
+    ],
+)
+@pytest.mark.parametrize("protocol", [0, 2, 5])
+def test_anything_that_could_run_code_is_refused_and_not_run(tmp_path, bad, name, protocol):
+    path = tmp_path / "SMPL_NEUTRAL.pkl"
+    path.write_bytes(pickle.dumps({"v_template": bad(tmp_path)}, protocol))
+    with pytest.raises(DataError, match=rf"SMPL_NEUTRAL\.pkl: it asks for .*{name.split('.')[-1]}"):
+        read(path, "v_template")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("named", ["chumpy.utils.row", "numpy.core.multiarray.fromfile"])
+def test_other_names_of_allowed_packages_are_refused_too(tmp_path, named):
+    path = tmp_path / "body.pkl"
+    module, _, name = named.rpartition(".")
+    path.write_bytes(f"\x80\x02}}U\x01ac{module}\n{name}\n)Rs.".encode("latin1"))
+    with pytest.raises(DataError, match=f"asks for {named}"):
+        read(path, "a")
+
+
+@pytest.mark.parametrize("code", [b"\x82\xf0", b"\x83\xf0\x00", b"\x84\xf0\x00\x00\x00"])
+def test_a_class_that_python_keeps_from_an_earlier_pickle_is_refused_too(tmp_path, code):
+    path = tmp_path / "body.pkl"
+    call = b"(S'touch " + str(tmp_path / "run").encode() + b"'\ntR"
+    copyreg.add_extension("os", "system", 240)
+    try:
+        pickle.loads(b"\x80\x02" + code + b".")  # now in the cache that find_class does not see
+        path.write_bytes(b"\x80\x02}U\x01a" + code + call + b"s.")
+        with pytest.raises(DataError, match=r"body\.pkl: it asks for os\.system"):
+            read(path, "a")
+    finally:
+        copyreg.remove_extension("os", "system", 240)
+    assert not (tmp_path / "run").exists()
+
+
+def outside(layout):
+    matrix = getattr(scipy.sparse, f"{layout}_matrix")(VALUES)
+    (matrix.col if layout == "coo" else matrix.indices)[0] = -1
+    return matrix
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(outside(layout) for layout in ("csc", "csr", "coo")),
+        np.array([[{}, None]], dtype=object),
+        np.zeros((2, 1), dtype=[("x", "f8")]),
+        np.array([["text"]]),
+        scipy.sparse.csc_matrix,  # the class itself, without any content
+        np.full((2, 3), np.nan),
+    ],
+)
+def test_what_holds_no_finite_numbers_is_refused(tmp_path, content):
+    path = tmp_path / "body.pkl"
+    path.write_bytes(pickle.dumps({"weights": content, "other": VALUES}))
+    assert read(path, "other")["other"].shape == (2, 3)  # nobody asked for the bad one
+    with pytest.raises(DataError, match=r"body\.pkl"):
+        read(path, "weights")
+
+
+def write_body(path, arrays):
+    if path.suffix == ".npz":
+        np.savez(path, **arrays)
+    else:
+        sparse = {**arrays, "J_regressor": scipy.sparse.csc_matrix(arrays["J_regressor"])}
+        path.write_bytes(pickle.dumps({**sparse, "bs_type": "lrotmin"}, protocol=2))
+    return path
+
+
+@pytest.mark.parametrize("name", ["SMPL_NEUTRAL.pkl", "body.npz"])
+def test_both_kinds_of_body_file_hold_the_same_and_name_what_does_not_fit(tmp_path, name):
+    body = synthetic_smpl(vertices=30, seed=3)
+    path, sizes = tmp_path / name, {}
+    arrays = read_smpl(write_body(path, body), sizes)
+    assert sizes["V"] == 30
+    for key in body:
+        np.testing.assert_array_equal(arrays[key], body[key], err_msg=key)
+    for key, wrong in {
+        "weights": body["weights"][:29],
+        "posedirs": body["posedirs"][..., :206],
+        "v_template": np.nan * body["v_template"],
+    }.items():
+        with pytest.raises(DataError, match=rf"{name}: '{key}'"):
+            read_smpl(write_body(path, {**body, key: wrong}), {})
+    with pytest.raises(DataError, match=rf"{name}: 'v_template' has shape \(30, 3\), exp.*\(31, 3"):
+        read_smpl(write_body(path, body), {"V": 31})
+    del body["weights"]
+    with pytest.raises(DataError, match=r"lacks the keys \['weights'\]"):
+        read_smpl(write_body(path, body), {})
+
+
+# ---- people ----
+
+BODIES = {"pose": np.full((3, 72), 0.5), "shape": np.full((3, 10), 2.0)}
+
+
+def people(folder, fits=None, kind="static", **changes):
+    """Write three rows of COCO, and fits; read them."""
+    arrays = {
+        "imgname": np.array(["a.jpg", "b.jpg", "c.jpg"]),
+        "center": np.array([[10.0, 20.0], [30.0, 40.0], [50.0, 60.0]]),
+        "scale": np.array([0.5, 1.0, 1.5]),
+        "part": np.zeros((3, 24, 3)),
+        **changes,
+    }
+    for name in ("dataset_extras", "static_fits", "spin_fits"):
+        (folder / name).mkdir(exist_ok=True)
+    kept = {key: array for key, array in arrays.items() if array is not None}
+    np.savez(folder / "dataset_extras" / "coco_2014_train.npz", **kept)
+    if isinstance(fits, dict):
+        np.savez(folder / "spin_fits" / "coco.npz", **fits)
+    elif fits is not None:
+        np.save(folder / "static_fits" / "coco_fits.npy", fits)
+    return read_people(folder, "coco", kind)
+
+
+def test_what_is_known_of_a_body_depends_on_the_keys(tmp_path):
+    nothing = people(tmp_path)
+    assert not nothing["valid"].any()
+    assert nothing["gender"].tolist() == [-1, -1, -1]
+    assert nothing["file"][0] == str(tmp_path / "images" / "coco" / "a.jpg")
+    known = people(tmp_path, **BODIES, imgname=np.array([b"a", b"b", b"c"]))
+    assert known["valid"].all()
+    assert (known["betas"] == 2).all()
+    some = {"has_smpl": np.array([1.0, 0, 1]), "gender": np.array(["m", "f", "m"])}
+    rows = people(tmp_path, **BODIES, **some)
+    assert rows["valid"].tolist() == [True, False, True]
+    assert rows["gender"].tolist() == [0, 1, 0]
+
+
+def test_known_bodies_come_first_fits_second_and_rows_with_neither_do_not_count(tmp_path):
+    fits = {"pose": np.ones((3, 72)), "betas": np.zeros((3, 10)), "valid_fit": [0, 1, 0]}
+    rows = people(tmp_path, fits, "final", **BODIES, has_smpl=np.array([1.0, 0, 0]))
+    assert rows["valid"].tolist() == [True, True, False]
+    assert rows["pose"][:, 0].tolist() == [0.5, 1, 1]
+    assert rows["betas"][:, 0].tolist() == [2, 0, 0]
+
+
+def test_static_fits_all_count_and_a_shape_beyond_three_becomes_the_mean_shape(tmp_path):
+    table = np.random.default_rng(0).uniform(-1, 1, size=(3, 82))
+    table[1, 75] = -3.5
+    table[2, 3] = 40.0  # a single fit may have run away
+    rows = people(tmp_path, table)
+    assert rows["valid"].all()
+    np.testing.assert_allclose(rows["pose"], table[:, :72], rtol=1e-6)
+    np.testing.assert_allclose(rows["betas"][[0, 2]], table[[0, 2], 72:], rtol=1e-6)
+    assert (rows["betas"][1] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"scale": None}, "scale"),
+        ({"imgname": None}, "imgname"),
+        ({"center": np.zeros((2, 2))}, "center"),
+        ({"scale": np.array([1.0, np.nan, 1.0])}, "scale"),
+        ({"scale": np.array([1.0, 0.0, 1.0])}, "scale"),
+        ({"imgname": np.array([{"a": 1}, None, 3])}, "coco_2014_train"),
+        ({"pose": np.zeros((3, 72))}, "both 'pose' and 'shape'"),
+        ({**BODIES, "pose": np.zeros((3, 66))}, "pose"),
+        ({**BODIES, "has_smpl": np.ones(2)}, "has_smpl"),
+        ({"gender": np.array(["m", "f", "x"])}, "gender"),
+        ({**BODIES, "pose": np.full((3, 72), 90.0)}, "half of the poses .*radians"),
+        ({"fits": np.zeros((5, 82))}, r"coco_fits\.npy.*\(5, 82\), expected \(3, 82\)"),
+        ({"fits": np.full((3, 82), np.nan)}, "finite"),
+        ({"fits": np.full((3, 82), 90.0)}, "radians"),
+    ],
+)
+def test_what_does_not_fit_is_named_with_its_file_and_key(tmp_path, changes, message):
+    with pytest.raises(DataError, match=message):
+        people(tmp_path, **changes)
+
+
+def test_missing_and_damaged_files_are_named_with_what_is_needed(tmp_path):
+    with pytest.raises(DataError, match=r"no .*coco_2014_train\.npz\. What is needed.*"):
+        read_people(tmp_path, "coco")
+    with pytest.raises(DataError, match=r"smplify\.is\.tue\.mpg\.de") as caught:
+        read_fits(tmp_path / "lsp_fits.npy", 3)
+    assert all(stem.removesuffix("_test") in str(caught.value) for stem in STEMS.values())
+    people(tmp_path)
+    path = tmp_path / "dataset_extras" / "coco_2014_train.npz"
+    content = bytearray(path.read_bytes())
+    start = content.index(b"center.npy")
+    content[content.index(b"NUMPY", start) + 130] ^= 0xFF  # its checksum no longer fits
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"cannot read .*coco_2014_train\.npz: .*center"):
+        read_people(tmp_path, "coco")
+    (tmp_path / "bad.npy").write_bytes(b"no array")
+    with pytest.raises(DataError, match=r"cannot read .*bad\.npy"):
+        read_fits(tmp_path / "bad.npy", 3)

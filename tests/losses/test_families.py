@@ -1,0 +1,477 @@
+"""Laplace, Huber and Student noise: the evidence, the balanced loss over it, and the read-out."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.integrate import quad
+
+from depthbal.losses import BNILoss, log_evidence, truncated_normal_mean
+from depthbal.losses.families import (
+    HuberFamily,
+    LaplaceFamily,
+    NoiseFamily,
+    StudentFamily,
+    build_family,
+    point_masses,
+    without_spread,
+)
+from depthbal.losses.kernel import exact, tables
+from depthbal.priors import GaussianMixture, Histogram
+from tests.reference import noise_energy, noise_log_evidence, noise_mean_on_range
+
+COUNTS = [50, 30, 12, 5, 2, 1, 0, 3]
+BINS = GaussianMixture.from_histogram(Histogram([float(edge) for edge in range(9)], COUNTS))
+RANGE = (0.7, 10.0)
+SHAPES = [
+    ("laplace", None),
+    *(("huber", delta) for delta in (0.01, 0.2, 1.0, 30.0)),
+    *(("student", df) for df in (0.5, 3.0, 40.0)),
+]
+every_family = pytest.mark.parametrize(("kind", "shape"), SHAPES)
+typical = pytest.mark.parametrize(
+    ("kind", "shape"), [("laplace", None), ("huber", 0.9), ("student", 3.0)]
+)
+
+
+def family_of(kind: str, shape: float | None) -> NoiseFamily:
+    return build_family(kind, shape or 1.0, shape or 1.0)
+
+
+def random_masses(count: int, spread: float = 10.0) -> GaussianMixture:
+    generator = torch.Generator().manual_seed(count)
+    weights = torch.rand(count, generator=generator, dtype=torch.float64) ** 4 + 1e-6
+    means = torch.rand(count, generator=generator, dtype=torch.float64) * spread
+    return GaussianMixture(weights, means, torch.zeros(count))
+
+
+def gradients(function, preds: torch.Tensor, sigma: torch.Tensor):
+    preds, sigma = preds.clone().requires_grad_(), sigma.clone().requires_grad_()
+    value = function(preds, sigma)
+    # One weight per entry, of either sign, so that the sums cannot hide a wrong entry.
+    signs = torch.where(torch.arange(value.numel()) % 3 == 0, -1.0, 2.0).view_as(value)
+    return value.detach(), *torch.autograd.grad((value * signs).sum(), (preds, sigma))
+
+
+def brute_force(prior: GaussianMixture, kind: str, shape: float | None):
+    return lambda p, s: noise_log_evidence(p, prior.weights, prior.means, s, kind, shape)
+
+
+@pytest.fixture
+def built(monkeypatch) -> list:
+    tables_built: list = []
+    build = tables.build_between
+    monkeypatch.setattr(
+        tables, "build_between", lambda *a: tables_built.append(build(*a)) or tables_built[-1]
+    )
+    return tables_built
+
+
+@every_family
+@pytest.mark.parametrize("sigma", [1e-2, 0.5, 2.0, 100.0])
+def test_the_density_integrates_to_1_and_is_that_of_the_slow_twin(kind, shape, sigma):
+    family, scale = family_of(kind, shape), torch.tensor(sigma, dtype=torch.float64)
+    residuals = torch.linspace(-9, 9, 101, dtype=torch.float64)
+    energies = [noise_energy(r, sigma, kind, shape) for r in residuals.tolist()]
+    torch.testing.assert_close(family.energy(residuals, scale), torch.tensor(energies).double())
+
+    def density(log_r: float) -> float:
+        r = math.exp(log_r)
+        return r * family.log_density(torch.tensor(r, dtype=torch.float64), scale).exp().item()
+
+    # A Student's t with half a degree of freedom has a tail that reaches far indeed.
+    ends = [math.log(sigma) + step for step in (-40, -10, -4, -2, 0, 2, 4, 8, 16, 32, 64)]
+    half = sum(quad(density, a, b, limit=200)[0] for a, b in itertools.pairwise(ends))
+    assert 2 * half == pytest.approx(1, abs=1e-6)
+
+
+@every_family
+@pytest.mark.parametrize("sigma", [1e-3, 0.3, 100.0])
+@pytest.mark.parametrize("count", [1, 8, 65, 777])
+def test_value_and_gradients_equal_all_pairs_in_float64(kind, shape, sigma, count):
+    prior, family = random_masses(count), family_of(kind, shape)
+    preds = torch.linspace(-3, 14, 507, dtype=torch.float64).view(3, 169)
+    scale = torch.tensor(sigma, dtype=torch.float64)
+    fast = gradients(lambda p, s: family.log_evidence(p, prior, s), preds, scale)
+    slow = gradients(brute_force(prior, kind, shape), preds, scale)
+    for got, expected in zip(fast, slow, strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-9)
+
+
+@typical
+@pytest.mark.parametrize("p", [-0.5, 0.4, 1.3])
+def test_many_narrow_bins_tend_to_the_integral_over_the_density(kind, shape, p):
+    # p_train(y) = 2 y on [0, 1] in 4,000 bins.
+    edges = [k / 4000 for k in range(4001)]
+    prior = GaussianMixture.from_histogram(Histogram(edges, [2 * k + 1 for k in range(4000)]))
+    sigma, family = 0.3, family_of(kind, shape)
+    scale = torch.tensor(sigma, dtype=torch.float64)
+
+    def integrand(y: float) -> float:
+        return 2 * y * family.log_density(torch.tensor(y - p).double(), scale).exp().item()
+
+    integral, _ = quad(integrand, 0, 1, points=[q for q in (p, p - 0.9, p + 0.9) if 0 < q < 1])
+    value = family.log_evidence(torch.tensor(p, dtype=torch.float64), prior, scale)
+    assert value.item() == pytest.approx(math.log(integral), abs=1e-6)
+
+
+@typical
+@pytest.mark.parametrize("per_label", [False, True])
+def test_gradcheck_of_the_balanced_loss(kind, shape, per_label):
+    family = family_of(kind, shape)
+    target = torch.tensor([0.4, 2.6, 7.7], dtype=torch.float64)
+    preds = torch.tensor([1.1, 2.2, 9.1], dtype=torch.float64, requires_grad=True)
+    sizes = (3,) if per_label else ()
+    sigma = torch.full(sizes, 0.8, dtype=torch.float64, requires_grad=True)
+
+    def loss(p, s):
+        return -family.log_density(p - target, s) + family.log_evidence(p, BINS, s)
+
+    assert torch.autograd.gradcheck(loss, (preds, sigma))
+
+
+@typical
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_the_masked_loss_and_its_gradients_equal_the_slow_twin(kind, shape, dtype):
+    generator = torch.Generator().manual_seed(0)
+    target = 8 * torch.rand(3, 83, generator=generator, dtype=torch.float64).to(dtype)
+    preds = (target + torch.randn(3, 83, generator=generator)).to(dtype)
+    mask = torch.rand(3, 83, generator=generator) < 0.6
+    options = {"huber_delta": shape, "student_df": shape} if shape else {}
+    loss = BNILoss(
+        BINS, family=kind, noise="learned", init_noise_sigma=0.8, scale="none", **options
+    )
+    leaf = torch.where(mask, preds, torch.nan).requires_grad_()
+    value = loss.double()(leaf, target, mask)
+    value.backward()
+    wide, labels = preds[mask].double().requires_grad_(), target[mask].double()
+    log_sigma = loss.noise_sigma.log().requires_grad_()
+    sigma = log_sigma.exp().expand_as(wide)
+    one = torch.ones(1, dtype=torch.float64)
+    data = torch.stack(
+        [
+            noise_log_evidence(p[None], one, y[None], s[None], kind, shape)[0]
+            for p, y, s in zip(wide, labels, sigma, strict=True)
+        ]
+    )
+    expected = (brute_force(BINS, kind, shape)(wide, sigma) - data).mean()
+    expected.backward()
+    rtol = 1e-9 if dtype == torch.float64 else 2e-5
+    torch.testing.assert_close(value.double(), expected, rtol=rtol, atol=rtol)
+    coarse = max(rtol, 2 * torch.finfo(dtype).eps) if dtype == torch.bfloat16 else rtol
+    torch.testing.assert_close(leaf.grad[mask].double(), wide.grad, rtol=coarse, atol=rtol)
+    torch.testing.assert_close(
+        loss.noise.log_sigma.grad.double(), log_sigma.grad, rtol=10 * rtol, atol=10 * rtol
+    )
+    assert (leaf.grad[~mask] == 0).all()
+
+
+@pytest.mark.parametrize("sigma", [0.05, 1.0, 10.0])
+@pytest.mark.parametrize(
+    ("family", "tolerance"), [(HuberFamily(1000.0), 1e-9), (StudentFamily(1e10), 2e-6)]
+)
+def test_a_large_delta_or_many_degrees_of_freedom_are_gaussian_noise(sigma, family, tolerance):
+    preds = torch.linspace(-3, 12, 101, dtype=torch.float64)
+    scale = torch.tensor(sigma, dtype=torch.float64)
+    got = gradients(lambda p, s: family.log_evidence(p, BINS, s), preds, scale)
+    expected = gradients(lambda p, s: log_evidence(p, BINS, s), preds, scale)
+    for ours, theirs in zip(got, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=10 * tolerance)
+    means = family.readout(preds, scale, (0.0, 8.0))
+    gaussian = truncated_normal_mean(preds, sigma, (0.0, 8.0))
+    torch.testing.assert_close(means, gaussian, rtol=0, atol=max(1e-8, tolerance))
+
+
+def test_a_small_delta_is_laplace_noise_of_scale_sigma_squared_over_delta():
+    b, delta = torch.tensor(0.7, dtype=torch.float64), 1e-6
+    preds = torch.linspace(-3, 12, 101, dtype=torch.float64)
+    huber, sigma = HuberFamily(delta), (b * delta).sqrt()
+    expected = LaplaceFamily().log_evidence(preds, BINS, b)
+    torch.testing.assert_close(huber.log_evidence(preds, BINS, sigma), expected, rtol=0, atol=1e-5)
+    means = LaplaceFamily().readout(preds, b, (0.0, 8.0))
+    torch.testing.assert_close(huber.readout(preds, sigma, (0.0, 8.0)), means, rtol=0, atol=1e-5)
+
+
+# 0.05 beside bins of 1 m: between the bins hardly any mass counts but the two next to p.
+@pytest.mark.parametrize(
+    ("prior", "sigma", "kind", "shape"),
+    [
+        (BINS, 0.05, "huber", 0.1),
+        (BINS, 1.0, "huber", 0.5),
+        (BINS, 1.0, "huber", 3.0),
+        (BINS, 10.0, "huber", 1.0),
+        (random_masses(100), 0.3, "huber", 0.3),
+        (random_masses(100), 1.0, "huber", 2.0),
+        (BINS, 0.05, "student", 3.0),
+        (BINS, 1.0, "student", 1.0),
+        (BINS, 10.0, "student", 3.0),
+        (random_masses(100), 0.3, "student", 30.0),
+    ],
+)
+def test_the_table_is_within_its_tolerance_of_float64(
+    prior, sigma, kind, shape, built, monkeypatch
+):
+    monkeypatch.setattr("depthbal.losses.families.TABULATE_PAIRS", 1)
+    torch.manual_seed(0)
+    preds, family = torch.rand(2, 30_001) * 14 - 2, family_of(kind, shape)
+    scale = torch.tensor(sigma)
+    value, by_preds, by_sigma = gradients(
+        lambda p, s: family.log_evidence(p, prior, s), preds, scale
+    )
+    assert built[-1] is not None
+    expected = gradients(brute_force(prior, kind, shape), preds.double(), scale.double())
+    signs = torch.where(torch.arange(preds.numel()) % 3 == 0, -1.0, 2.0).view_as(preds)
+    assert ((value - expected[0]).abs() / expected[0].abs().clamp(min=1)).max() < 1.1e-5
+    slope_error = ((by_preds - expected[1]) / signs * sigma).abs()
+    assert (slope_error / (expected[1] * sigma).abs().clamp(min=1)).max() < 1.1e-5
+    assert by_sigma.item() == pytest.approx(expected[2].item(), rel=1e-5)
+
+
+@typical
+def test_a_scale_that_follows_the_prediction_is_tabulated(kind, shape, built):
+    def sigma_of(preds: torch.Tensor) -> torch.Tensor:
+        return (0.2 + 0.1 * preds.abs()).clamp(max=0.85)
+
+    torch.manual_seed(0)
+    preds, family = torch.rand(150_000) * 10 - 1, family_of(kind, shape)
+    got = gradients(
+        lambda p, s: family.log_evidence(p, BINS, s, sigma_of=sigma_of), preds, sigma_of(preds)
+    )
+    assert built[-1] is not None
+    wide = preds.double()
+    expected = gradients(brute_force(BINS, kind, shape), wide, sigma_of(wide))
+    for ours, theirs in zip(got, expected, strict=True):
+        torch.testing.assert_close(ours.double(), theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_few_predictions_and_wide_ones_are_summed_and_finite(built):
+    family = HuberFamily(1.0)
+    family.log_evidence(torch.rand(1000) * 8, BINS, 1.0)
+    assert not built
+    preds = ((torch.rand(300_000) * 2 - 1) * 1e6).requires_grad_()
+    value = HuberFamily(0.1).log_evidence(preds, BINS, 1e-3)
+    value.sum().backward()
+    assert torch.isfinite(value).all()
+    assert torch.isfinite(preds.grad).all()
+
+
+def test_the_table_gives_way_where_it_would_be_large(built):
+    prior, preds = random_masses(2000), torch.rand(3000) * 10
+    value = HuberFamily(0.2).log_evidence(preds, prior, 0.05)
+    assert not any(built)
+    scale = torch.tensor(0.05, dtype=torch.float64)
+    expected = brute_force(prior, "huber", 0.2)(preds.double(), scale)
+    torch.testing.assert_close(value.double(), expected, rtol=1e-5, atol=1e-4)
+
+
+def test_laplace_in_float32_is_float64_rounded_whatever_the_number_of_labels():
+    prior, b = random_masses(300), torch.tensor(0.05)
+    preds = torch.rand(20_001) * 14 - 2
+    got = gradients(lambda p, s: LaplaceFamily().log_evidence(p, prior, s), preds, b)
+    expected = gradients(brute_force(prior, "laplace", None), preds.double(), b.double())
+    assert got[0].dtype == torch.float32
+    torch.testing.assert_close(got[0].double(), expected[0], rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(got[1].double(), expected[1], rtol=1e-6, atol=2e-5)
+    assert got[2].item() == pytest.approx(expected[2].item(), rel=1e-5)
+
+
+def test_laplace_predictions_100_scales_outside_keep_every_digit():
+    prior, b = random_masses(300), 0.01
+    preds = torch.tensor([-1000 * b, -100 * b, 10 + 100 * b, 10 + 1000 * b], dtype=torch.float64)
+    scale = torch.tensor(b, dtype=torch.float64)
+    fast = gradients(lambda p, s: LaplaceFamily().log_evidence(p, prior, s), preds, scale)
+    slow = gradients(brute_force(prior, "laplace", None), preds, scale)
+    for got, expected in zip(fast, slow, strict=True):
+        torch.testing.assert_close(got, expected, rtol=1e-11, atol=1e-11)
+    far = LaplaceFamily().log_evidence(preds.float() * 1e5, prior, 1e-3)
+    assert torch.isfinite(far).all()
+
+
+@every_family
+def test_empty_and_equal_masses_do_not_matter(kind, shape):
+    prior = GaussianMixture(
+        [0.0, 0.2, 0.3, 0.0, 0.5, 0.0], [-9.0, 2.0, 2.0, 5.0, 1.0, 99.0], [0.0] * 6
+    )
+    plain = GaussianMixture([0.5, 0.5], [1.0, 2.0], [0.0, 0.0])
+    preds = torch.tensor([-20.0, 1.0, 1.5, 2.0, 7.0, 300.0], dtype=torch.float64)
+    scale, family = torch.tensor(0.01, dtype=torch.float64), family_of(kind, shape)
+    got = gradients(lambda p, s: family.log_evidence(p, prior, s), preds, scale)
+    expected = gradients(brute_force(plain, kind, shape), preds, scale)
+    for ours, theirs in zip(got, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("p", [0.0, 3.0])
+def test_a_single_label_has_no_gradient_where_it_is_predicted(p):
+    preds = torch.tensor([p], requires_grad=True)
+    LaplaceFamily().log_evidence(preds, GaussianMixture([1.0], [p], [0.0]), 1.0).sum().backward()
+    assert preds.grad.item() == 0
+
+
+@typical
+def test_compiled_equals_eager(kind, shape):
+    family = family_of(kind, shape)
+
+    def value(preds, sigma):
+        return family.log_evidence(preds, BINS, sigma)
+
+    preds, sigma = torch.rand(503) * 10 - 1, torch.tensor(0.7)
+    compiled = torch.compile(value, backend="aot_eager")
+    for got, expected in zip(
+        gradients(compiled, preds, sigma), gradients(value, preds, sigma), strict=True
+    ):
+        torch.testing.assert_close(got, expected, rtol=0, atol=0)
+
+
+def test_narrow_bins_of_labels_stand_for_them_by_two_masses_each():
+    labels = torch.sort(random_masses(5000).means).values.view(250, 20)
+    bins = GaussianMixture(torch.ones(250), labels.mean(1), labels.var(1, correction=0))
+    each = GaussianMixture(torch.ones(5000), labels.flatten(), torch.zeros(5000))
+    preds = torch.linspace(-1, 11, 501, dtype=torch.float64)
+    sigma, family = torch.tensor(1.0, dtype=torch.float64), HuberFamily(0.8)
+    expected = gradients(brute_force(each, "huber", 0.8), preds, sigma)
+    split = without_spread(bins)
+    got = gradients(lambda p, s: family.log_evidence(p, split, s), preds, sigma)
+    assert (got[0] - expected[0]).abs().max() < 1e-5
+    assert (got[1] - expected[1]).abs().max() < 1e-4
+    merged = GaussianMixture(bins.weights, bins.means, torch.zeros(250))
+    assert (family.log_evidence(preds, merged, sigma) - expected[0]).abs().max() > 2e-5
+    assert len(without_spread(merged).weights) == 250
+
+
+@typical
+@pytest.mark.parametrize("budget", [1e-6, 1e-2, 1e6])
+@pytest.mark.parametrize("per_label", [False, True])
+def test_the_memory_budget_does_not_change_the_result(kind, shape, budget, per_label, monkeypatch):
+    monkeypatch.setattr(exact, "CACHE_NUMBERS", 10**9)
+    preds = torch.linspace(-1, 9, 507, dtype=torch.float64)
+    sigma = torch.linspace(0.1, 2, 507).double() if per_label else torch.tensor(0.5).double()
+    family = family_of(kind, shape)
+    value = family.log_evidence(preds, BINS, sigma, memory_budget_mb=budget)
+    expected = brute_force(BINS, kind, shape)(preds, sigma)
+    torch.testing.assert_close(value, expected, rtol=1e-12, atol=1e-12)
+
+
+@typical
+def test_memory_does_not_grow_with_the_number_of_masses(kind, shape):
+    preds = (torch.rand(20_000) * 10).requires_grad_()
+    saved: list[int] = []
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        saved.append(tensor.numel())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        family_of(kind, shape).log_evidence(preds, random_masses(500), 1.0).sum()
+    assert sum(saved) <= 4 * preds.numel()
+
+
+@typical
+@given(sizes=st.lists(st.integers(0, 5), min_size=0, max_size=4))
+@settings(max_examples=20, deadline=None)
+def test_any_shape_is_elementwise(kind, shape, sizes):
+    preds, family = torch.rand(sizes, dtype=torch.float64) * 8, family_of(kind, shape)
+    value = family.log_evidence(preds, BINS, 0.6)
+    assert value.shape == preds.shape
+    for p, v in zip(preds.flatten(), value.flatten(), strict=True):
+        torch.testing.assert_close(family.log_evidence(p, BINS, 0.6), v)
+
+
+@typical
+def test_vectors_spread_components_and_wrong_scales_are_errors(kind, shape):
+    family, sigma = family_of(kind, shape), torch.tensor(1.0)
+    plane = GaussianMixture([1.0], [[0.0, 0.0]], [[0.0, 0.0]])
+    with pytest.raises(ValueError, match="only the gaussian family balances vectors"):
+        family.log_evidence(torch.zeros(3, 2), plane, sigma)
+    with pytest.raises(ValueError, match="family='gaussian'"):
+        family.log_evidence(torch.zeros(3), GaussianMixture([1.0], [0.0], [1.0]), sigma)
+    with pytest.raises(ValueError, match="positive noise_sigma"):
+        family.log_evidence(torch.zeros(3), BINS, -sigma)
+    with pytest.raises(ValueError, match="one per label"):
+        family.log_evidence(torch.zeros(3, 1), BINS, torch.ones(3))
+    with pytest.raises(ValueError, match="lo < hi"):
+        family.readout(torch.zeros(1), sigma, (1.0, 1.0))
+
+
+@pytest.mark.parametrize("shape", [0.0, -1.0, math.inf, math.nan])
+@pytest.mark.parametrize("family", [HuberFamily, StudentFamily])
+def test_a_shape_that_is_not_positive_and_finite_is_an_error(family, shape):
+    with pytest.raises(ValueError, match="positive, finite"):
+        family(shape)
+
+
+@every_family
+@pytest.mark.parametrize("sigma", [1e-3, 0.05, 1.0, 100.0])
+def test_the_readout_equals_quadrature(kind, shape, sigma):
+    family, scale = family_of(kind, shape), torch.tensor(sigma, dtype=torch.float64)
+    for p in (-50.0, 0.3, 0.7, 0.9, 5.0, 9.99, 10.2, 1000.0):
+        expected = noise_mean_on_range(p, sigma, RANGE, kind, shape)
+        got = family.readout(torch.tensor(p, dtype=torch.float64), scale, RANGE)
+        assert got.item() == pytest.approx(expected, abs=1e-8), p
+
+
+@pytest.mark.parametrize("sigma", [1e-3, 0.1, 1.0, 1e3])
+@pytest.mark.parametrize(
+    ("kind", "shape"), [("laplace", None), ("huber", 1e-3), ("huber", 1.0), ("huber", 1e4)]
+)
+def test_the_readout_grows_with_the_location_and_stays_in_the_range(kind, shape, sigma):
+    family, scale = family_of(kind, shape), torch.tensor(sigma, dtype=torch.float64)
+    preds = torch.linspace(-30, 40, 10_001, dtype=torch.float64)
+    means = family.readout(preds, scale, RANGE)
+    assert (means.diff() >= -1e-9).all()
+    assert ((means >= 0.7) & (means <= 10)).all()
+    per_label = family.readout(preds, scale.expand_as(preds), RANGE)
+    torch.testing.assert_close(per_label, means)
+    far = family.readout(torch.tensor([-1e30, 1e30]), scale, RANGE)
+    assert torch.isfinite(far).all()
+
+
+@typical
+@pytest.mark.parametrize("sigma", [0.02, 1.0, 50.0])
+def test_many_locations_are_read_out_by_a_table_within_its_tolerance(kind, shape, sigma, built):
+    family, scale = family_of(kind, shape), torch.tensor(sigma)
+    preds = torch.rand(70_001, generator=torch.Generator().manual_seed(0)) * 14 - 2
+    means = family.readout(preds, scale, RANGE)
+    assert built[-1] is not None
+    expected = family.readout(preds[::50].double(), scale.double(), RANGE)
+    assert means.dtype == torch.float32
+    assert (means[::50] - expected).abs().max() < 1e-6 * (RANGE[1] - RANGE[0])
+
+
+@pytest.mark.parametrize("observed", [0.6, 2.5, 5.5, 7.4])
+@pytest.mark.parametrize(("kind", "shape"), [("laplace", None), ("huber", 1.2), ("student", 5.0)])
+def test_the_balanced_loss_with_readout_recovers_the_balanced_posterior_mean(kind, shape, observed):
+    """Labels on [0, 8], nine tenths of them near; a picture shows the label plus noise. The best
+    prediction p minimises the expected loss under p_train(y | observed)."""
+    sigma, low, high, bins = 0.8, 0.0, 8.0, 800
+    centers = (torch.arange(bins, dtype=torch.float64) + 0.5) * (high - low) / bins + low
+    density = 9 * torch.exp(-centers) + 0.1
+    prior = GaussianMixture(density, centers, torch.zeros(bins))
+    family, scale = family_of(kind, shape), torch.tensor(sigma, dtype=torch.float64)
+    posterior = density * family.log_density(centers - observed, scale).exp()
+    posterior = posterior / posterior.sum()
+    grid = torch.linspace(low - 2, high + 2, 1201, dtype=torch.float64)
+    data = -family.log_density(grid[:, None] - centers, scale) @ posterior
+    best = grid[(data + family.log_evidence(grid, prior, scale)).argmin()]
+    truth = noise_mean_on_range(observed, sigma, (low, high), kind, shape)
+    # Beyond the ends Laplace noise has many such locations, which all read out alike.
+    assert family.readout(best, scale, (low, high)).item() == pytest.approx(truth, abs=0.015)
+    unbalanced = centers[(posterior.cumsum(0) < 0.5).sum()]  # what plain L1 learns, the median
+    assert abs(unbalanced.item() - truth) > 0.05
+
+
+def test_a_wrong_label_pulls_less_under_student_noise_the_farther_it_is():
+    family, one = StudentFamily(3.0), torch.tensor(1.0)
+    slopes = family.slope(torch.tensor([1.0, 3.0**0.5, 5.0, 50.0]), one)
+    assert slopes.argmax() == 1
+    assert slopes[3] < 0.1
+
+
+def test_masses_are_sorted():
+    prior = GaussianMixture([0.4, 0.6], [3.0, 1.0], [0.0, 0.0])
+    masses = point_masses(prior, torch.device("cpu"))
+    assert masses.means.tolist() == [1.0, 3.0]
+    assert masses.log_weights.exp().tolist() == pytest.approx([0.6, 0.4])

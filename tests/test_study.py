@@ -1,0 +1,113 @@
+"""Studies: configs x seeds x varied settings, gone on with, compared and reported."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from depthbal.commands import main
+
+TINY = ["trainer.max_epochs=1", "trainer.accelerator=cpu", "data.size=[24,32]", "data.n_train=8"]
+TINY += ["data.n_val=4", "data.n_test=4", "data.batch_size=4"]
+RMSE = "all_pixels.per_bin_mean.overall.rmse"
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.delenv("DEPTHBAL_RUN", raising=False)
+        yield
+
+
+@pytest.fixture(scope="module")
+def studied(cache, tmp_path_factory):
+    out = tmp_path_factory.mktemp("studies") / "study"
+    assert study(out, "--seeds", "0", "1", "--posthoc", "1") == 0
+    return out
+
+
+def study(out: Path, *more: str) -> int:
+    configs = ["--configs", "rooms/mse", "rooms/gai"]
+    return main("study", [*configs, *more, "--settings", *TINY, "--out", str(out)])
+
+
+def table(out: Path) -> dict:
+    return json.loads((out / "table.json").read_text())
+
+
+def test_a_study_holds_runs_medians_and_one_report(studied):
+    rows = table(studied)
+    assert list(rows) == ["mse", "mse balanced afterwards, sigma 1", "gai"]
+    assert rows["gai"]["runs"] == [str(studied / "gai-0"), str(studied / "gai-1")]
+    for name in ("mse", "gai"):
+        values = [
+            json.loads((studied / f"{name}-{seed}" / "metrics.json").read_text())["all_pixels"][
+                "per_bin_mean"
+            ]["overall"]["rmse"]
+            for seed in (0, 1)
+        ]
+        assert rows[name][RMSE]["values"] == values
+        assert rows[name][RMSE]["median"] == pytest.approx(sum(values) / 2)
+    assert len(set(rows["gai"][RMSE]["values"])) == 2  # the seeds differ
+    assert "| gai | 2 |" in (studied / "table.md").read_text()
+    assert (studied / "report.html").stat().st_size > 1e5
+
+
+def test_finished_runs_are_read_and_one_that_was_cut_off_goes_on(studied, tmp_path, capsys):
+    out = tmp_path / "study"
+    shutil.copytree(studied, out)
+    for name in ("metrics.json", "scores.npz"):
+        (out / "gai-1" / name).unlink()
+    before = table(studied)["gai"][RMSE]["values"]
+    assert study(out, "--seeds", "0", "1") == 0
+    shown = capsys.readouterr().out
+    assert shown.count("is finished") == 3
+    assert table(out)["gai"][RMSE]["values"] == pytest.approx(before)
+
+
+def test_other_settings_for_a_run_that_is_there_are_refused(studied, capsys):
+    arguments = ["--configs", "rooms/mse", "--settings", *TINY, "data.batch_size=2"]
+    assert main("study", [*arguments, "--out", str(studied)]) == 2
+    assert "data.init_args.batch_size 4, not 2" in capsys.readouterr().err
+
+
+def test_a_varied_setting_is_in_the_names_and_fixed_configs_are_not_varied(cache, tmp_path):
+    key = "model.criterion.init_noise_sigma"
+    more = ["--vary", key, "0.5", "2", "--fixed", "mse", "--metrics", "few.rmse"]
+    assert study(tmp_path / "study", *more) == 0
+    rows = table(tmp_path / "study")
+    assert list(rows) == ["mse", "gai-init_noise_sigma-0.5", "gai-init_noise_sigma-2"]
+    config = tmp_path / "study" / "gai-init_noise_sigma-2-0" / "config.yaml"
+    criterion = yaml.safe_load(config.read_text())["model"]["init_args"]["criterion"]
+    assert criterion["init_args"]["init_noise_sigma"] == 2
+
+
+def test_a_failing_run_is_reported_at_the_end_and_the_others_are_done(cache, tmp_path, capsys):
+    bad = tmp_path / "bad.yaml"
+    bad.write_text(
+        yaml.safe_dump({"base": "rooms/mse", "model": {"init_args": {"max_depth": 80.0}}})
+    )
+    configs = ["--configs", str(bad), "rooms/mse"]
+    out = tmp_path / "study"
+    assert main("study", [*configs, "--settings", *TINY, "--out", str(out)]) == 2
+    assert "contradict" in capsys.readouterr().err
+    assert list(table(out)) == ["mse"]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"configs": ["rooms/gai"]}, "needs --out"),
+        ({"out": "x"}, "needs --configs"),
+        ({"configs": ["rooms/gai"], "out": "x", "seed": 1}, "unknown keys seed"),
+        ({"configs": ["rooms/nope"], "out": "x"}, "no config file"),
+    ],
+)
+def test_a_wrong_study_is_refused_before_any_training(cache, tmp_path, capsys, content, said):
+    file = tmp_path / "study.yaml"
+    file.write_text(yaml.safe_dump(content))
+    assert main("study", [str(file)]) == 2
+    assert said in capsys.readouterr().err
