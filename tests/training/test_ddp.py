@@ -1,4 +1,4 @@
-"""Two processes train, score and write what one does on the joined batches."""
+"""Two processes train, smooth features, score and write what one does on the joined batches."""
 
 import json
 import os
@@ -77,7 +77,9 @@ def test_two_processes_train_and_score_as_one_on_the_joined_batch(tmp_path, cach
     # a large step, so that a wrong weight between the processes would show
     sgd = {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.05}}
     model = {"model": {"class_path": f"{__name__}.Flat"}, "criterion": GAI, "optimizer": sgd}
-    config = tiny_config(tmp_path / "tiny.yaml", data=data, model={**model, "lr_scheduler": None})
+    smoothing = {"callbacks": [{"class_path": "depthbal.training.FeatureSmoothing"}]}
+    sections = {"data": data, "model": {**model, "lr_scheduler": None}, "trainer": smoothing}
+    config = tiny_config(tmp_path / "tiny.yaml", **sections)
     alone, together = train_tiny(config, tmp_path / "alone"), tmp_path / "together"
     arguments = (find_free_network_port(), str(config), str(together), str(cache_folder))
     mp.spawn(train_rank, args=arguments, nprocs=2)
@@ -85,6 +87,10 @@ def test_two_processes_train_and_score_as_one_on_the_joined_batch(tmp_path, cach
     assert "criterion.noise.log_sigma" in one
     for name, value in one.items():
         torch.testing.assert_close(two[name], value, rtol=1e-4, atol=1e-5, msg=name)
+    one, two = (checkpoint_of(run)["callbacks"]["FeatureSmoothing"] for run in (alone, together))
+    assert one["passes"].max() == 2
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, rtol=1e-3, atol=1e-5, msg=name)
     first, second = (Scores.load(run) for run in (alone, together))
     assert second.names == first.names == [f"rooms/test/{index:05d}" for index in range(5)]
     np.testing.assert_allclose(second.sums("all"), first.sums("all"), rtol=1e-3, atol=1e-3)
