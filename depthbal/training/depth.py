@@ -147,8 +147,8 @@ class DepthTask(Task):
 
     def _predict_compiled(self, images: Tensor) -> Tensor:
         """Call the network through torch.compile; where that fails, say so once and go on."""
-        if self._compiled is None:  # parameters stay the model's own, checkpoints know no compiler
-            self._compiled = cast(Callable[[Tensor], Tensor], torch.compile(self.model))
+        if self._compiled is None:  # a function: a module would double the checkpoint's entries
+            self._compiled = torch.compile(self.model.forward)
         try:
             return self._compiled(images)
         except torch.OutOfMemoryError:

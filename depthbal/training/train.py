@@ -102,6 +102,7 @@ def train(
             seconds = time.monotonic() - started
             write_json(run.record, with_duration(run.read_record(), seconds))
     if dist.is_available() and dist.is_initialized():
+        dist.barrier()  # gloo aborts a process whose partner has left
         dist.destroy_process_group()
     return run, result
 

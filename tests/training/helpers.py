@@ -114,13 +114,13 @@ def tiny_config(path: Path, **sections: dict) -> Path:
 
 def train_tiny(config: Path, out: Path, *overrides: str, overwrite: bool = False) -> Path:
     """Train in this process; errors come as exceptions."""
-    train(["--config", str(config), *overrides], str(out), overwrite, show=False)
+    train(["--config", str(config), *overrides], str(out), overwrite)
     return out
 
 
 def resume(run: Path, *overrides: str) -> None:
     """Go on with a run in this process."""
-    train(list(overrides), resume=str(run), show=False)
+    train(list(overrides), resume=str(run))
 
 
 def command(name: str, *arguments: object) -> int:

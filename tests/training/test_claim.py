@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_tools import ROOMS, tool
+from tests.training.helpers import command
 
 SMALL = [
     "--seed_everything=0",
@@ -29,8 +29,8 @@ def scores(tmp_path_factory):
         patch.delenv("DEPTHBAL_RUN", raising=False)
         for name in ("mse", "gai"):
             run = folder / name
-            config = str(ROOMS / f"{name}.yaml")
-            assert tool("train.py", "--config", config, "--out", str(run), *SMALL) == 0
+            line = ["--config", f"rooms/{name}", "--out", run]
+            assert command("train", *line, *SMALL) == 0
             metrics = json.loads(Path(run, "metrics.json").read_text())
             means = metrics["all_pixels"]["per_bin_mean"]
             found[name] = {group: means[group]["rmse"] for group in ("overall", "many", "few")}

@@ -1,106 +1,106 @@
-"""Two processes train one step to the same parameters as one on the joined batch."""
+"""Two processes train, smooth features, score and write what one does on the joined batches."""
 
+import json
 import os
 from pathlib import Path
 
-import pytorch_lightning as pl
+import numpy as np
+import pytest
 import torch
-import torch.distributed as dist
 import torch.multiprocessing as mp
-from depthbal.training.random_states import RandomStates
 from lightning_fabric.plugins.environments.lightning import find_free_network_port
-from torch import nn
-from torch.utils.data import DataLoader, Dataset
+from lightning_utilities.core.rank_zero import rank_zero_only
 
-from depthbal.losses import GAILoss
-from depthbal.priors import GaussianMixture
-from depthbal.training.task import DepthTask
-
-IMAGES = 4
+from depthbal.data import RoomsDataModule
+from depthbal.evaluation import GROUPS, Scores
+from tests.training.helpers import GAI, checkpoint_of, logged, tiny_config, train_tiny
 
 
-class Sgd:
-    """A large step, so that a wrong weight between the processes would show."""
+class Unequal:
+    """Rooms whose share of valid pixels grows from image to image."""
 
-    def __call__(self, parameters) -> torch.optim.Optimizer:
-        return torch.optim.SGD(parameters, lr=0.1)
+    def __init__(self, source) -> None:
+        self.source = source
 
-
-class UnequalMasks(Dataset):
-    """Images whose share of valid pixels grows from 1/8 to all."""
-
-    def __init__(self) -> None:
-        generator = torch.Generator().manual_seed(0)
-        self.images = torch.randn(IMAGES, 3, 8, 8, generator=generator)
-        self.depth = 1 + 8 * torch.rand(IMAGES, 1, 8, 8, generator=generator)
-        for index, rows in enumerate((1, 3, 5, 8)):
-            self.depth[index, :, rows:] = 0
+    def __getattr__(self, name):
+        return getattr(self.source, name)
 
     def __len__(self) -> int:
-        return IMAGES
+        return len(self.source)
 
-    def __getitem__(self, index: int) -> dict:
-        return {"image": self.images[index], "depth": self.depth[index]}
-
-
-def fresh_task() -> DepthTask:
-    torch.manual_seed(0)
-    network = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 1, 1))
-    prior = GaussianMixture([0.7, 0.3], [2.0, 6.0], [0.5, 2.0])
-    return DepthTask(network, GAILoss(prior, noise="learned"), optimizer=Sgd())
+    def load(self, index: int):
+        image, depth = self.source.load(index)
+        depth = depth.copy()
+        depth[: 18 - 6 * (index % 4)] = 0
+        return image, depth
 
 
-def train_one_step(devices: int = 1) -> dict[str, torch.Tensor]:
-    task = fresh_task()
-    loader = DataLoader(UnequalMasks(), batch_size=IMAGES // devices)
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        devices=devices,
-        strategy="ddp" if devices > 1 else "auto",
-        max_steps=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=[RandomStates()],
-    )
-    trainer.fit(task, loader)
-    return {name: value.detach().clone() for name, value in task.named_parameters()}
+class UnequalRooms(RoomsDataModule):
+    """Rooms with holes in the depth of every split."""
+
+    def train_source(self):
+        return Unequal(super().train_source())
+
+    def test_source(self):
+        return Unequal(super().test_source())
 
 
-def train_rank(rank: int, port: int, out: str) -> None:
+class Flat(torch.nn.Module):
+    """A network without statistics of the batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = torch.nn.Sequential(
+            torch.nn.Conv2d(3, 8, 3, stride=2, padding=1),
+            torch.nn.ReLU(),
+            torch.nn.Conv2d(8, 1, 1),
+        )
+
+    def forward(self, images):
+        return self.layers(images)
+
+
+def train_rank(rank: int, port: int, config: str, out: str, cache: str) -> None:
     """One of two processes that a launcher such as torchrun has started."""
     torch.set_num_threads(1)
-    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "XDG_CACHE_HOME": cache}
     ranks = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
     os.environ.update(address | ranks | {"TORCHELASTIC_RUN_ID": "test"})
-    parameters = train_one_step(devices=2)
-    if rank == 0:
-        torch.save(parameters, out)
-    # gloo's threads abort an interpreter that ends while they still wait for the other process
-    dist.barrier()
-    dist.destroy_process_group()
+    rank_zero_only.rank = rank  # Lightning looks when it is imported, which it is here already
+    two = ["--trainer.devices=2", "--trainer.strategy=ddp", "--data.batch_size=2"]
+    train_tiny(Path(config), Path(out), *two)
 
 
-def train_together(out: Path) -> dict[str, torch.Tensor]:
-    mp.spawn(train_rank, args=(find_free_network_port(), str(out)), nprocs=2)
-    return torch.load(out, weights_only=True)
-
-
-def naive_step() -> dict[str, torch.Tensor]:
-    """The step of the mean over processes of each one's own masked mean: what must not happen."""
-    task, data = fresh_task(), UnequalMasks()
-    for rank in (0, 1):  # a distributed sampler deals the images out in turn
-        batch = {"image": data.images[rank::2], "depth": data.depth[rank::2]}
-        (task.compute_loss(batch) / 2).backward()
-    task.configure_optimizers().step()
-    return dict(task.named_parameters())
-
-
-def test_two_processes_equal_one_on_the_joined_batch(tmp_path):
-    alone, together, naive = train_one_step(), train_together(tmp_path / "rank0.pt"), naive_step()
-    assert "criterion.noise.log_sigma" in alone
-    assert alone.keys() == together.keys()
-    for name, value in alone.items():
-        torch.testing.assert_close(together[name], value, rtol=1e-5, atol=1e-6, msg=name)
-    assert not torch.allclose(naive["model.0.weight"], alone["model.0.weight"], atol=1e-4)
+def test_two_processes_train_and_score_as_one_on_the_joined_batch(tmp_path, cache_folder):
+    sizes = {"n_train": 8, "n_val": 3, "n_test": 5, "size": [24, 32], "num_workers": 0}
+    data = {"class_path": f"{__name__}.UnequalRooms", "init_args": {**sizes, "batch_size": 4}}
+    # a large step, so that a wrong weight between the processes would show
+    sgd = {"class_path": "torch.optim.SGD", "init_args": {"lr": 0.05}}
+    model = {"model": {"class_path": f"{__name__}.Flat"}, "criterion": GAI, "optimizer": sgd}
+    smoothing = {"callbacks": [{"class_path": "depthbal.training.FeatureSmoothing"}]}
+    sections = {"data": data, "model": {**model, "lr_scheduler": None}, "trainer": smoothing}
+    config = tiny_config(tmp_path / "tiny.yaml", **sections)
+    alone, together = train_tiny(config, tmp_path / "alone"), tmp_path / "together"
+    arguments = (find_free_network_port(), str(config), str(together), str(cache_folder))
+    mp.spawn(train_rank, args=arguments, nprocs=2)
+    one, two = (checkpoint_of(run)["state_dict"] for run in (alone, together))
+    assert "criterion.noise.log_sigma" in one
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, rtol=1e-4, atol=1e-5, msg=name)
+    one, two = (checkpoint_of(run)["callbacks"]["FeatureSmoothing"] for run in (alone, together))
+    assert one["passes"].max() == 2
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, rtol=1e-3, atol=1e-5, msg=name)
+    first, second = (Scores.load(run) for run in (alone, together))
+    assert second.names == first.names == [f"rooms/test/{index:05d}" for index in range(5)]
+    np.testing.assert_allclose(second.sums("all"), first.sums("all"), rtol=1e-3, atol=1e-3)
+    found, expected = (json.loads((run / "metrics.json").read_text()) for run in (together, alone))
+    for shot in GROUPS:
+        for block, other in ((found, expected), (found["all_pixels"], expected["all_pixels"])):
+            assert block[shot]["count"] == other[shot]["count"] > 0
+            assert block[shot]["rmse"] == pytest.approx(other[shot]["rmse"], rel=1e-4)
+    curves = [
+        [float(row["val/rmse_bins"]) for row in logged(run) if row["val/rmse_bins"]]
+        for run in (alone, together)
+    ]
+    np.testing.assert_allclose(curves[1], curves[0], rtol=1e-4)

@@ -1,3 +1,9 @@
+"""The depth task: what counts, what a loss gets, groups of parameters, compiling."""
+
+import copy
+import functools
+import math
+
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -6,8 +12,17 @@ from torch import nn
 from depthbal.errors import ConfigError
 from depthbal.losses import BMCLoss, BNILoss, GAILoss, MSELoss
 from depthbal.priors import Histogram
-from depthbal.training.task import DepthTask
-from tests.training.helpers import DropoutNet, checkpoint_of, tiny_config, train_tiny
+from depthbal.training import DepthTask
+from tests.training.helpers import (
+    STEP_LR,
+    DropoutNet,
+    checkpoint_of,
+    fit_prior,
+    loss_of,
+    same_weights,
+    tiny_config,
+    train_tiny,
+)
 
 HISTOGRAM = Histogram([1.0, 2.0, 3.0, 4.0], [6, 3, 1])
 
@@ -26,16 +41,16 @@ def constant_network(value: float) -> nn.Module:
 @pytest.mark.parametrize("criterion", [MSELoss, nn.MSELoss, GAILoss, BMCLoss, BNILoss])
 def test_depth_below_the_limit_counts_for_no_loss(criterion):
     task = DepthTask(constant_network(2.0), criterion(), min_depth=0.7)
-    task.initialise(HISTOGRAM)
+    fit_prior(task, HISTOGRAM)
     valid = torch.tensor([[[[1.0, 2.0, 3.5]]]])
     beside = torch.tensor([[[[1.0, 2.0, 3.5, 0.0, 0.69, 0.1]]]])
-    torch.testing.assert_close(task.compute_loss(batch(beside)), task.compute_loss(batch(valid)))
+    torch.testing.assert_close(loss_of(task, batch(beside)), loss_of(task, batch(valid)))
 
 
 @pytest.mark.parametrize("criterion", [MSELoss(), nn.SmoothL1Loss()])
 def test_a_batch_without_valid_depth_has_loss_zero_and_a_gradient(criterion):
     task = DepthTask(constant_network(2.0), criterion)
-    loss = task.compute_loss(batch(torch.zeros(1, 1, 2, 2)))
+    loss = loss_of(task, batch(torch.zeros(1, 1, 2, 2)))
     loss.backward()
     assert loss.item() == 0
     assert task.model.bias.grad.item() == 0
@@ -43,44 +58,53 @@ def test_a_batch_without_valid_depth_has_loss_zero_and_a_gradient(criterion):
 
 def test_a_foreign_loss_gets_the_valid_pixels():
     task = DepthTask(constant_network(2.0), nn.L1Loss())
-    loss = task.compute_loss(batch(torch.tensor([[[[0.0, 5.0, 3.0]]]])))
+    loss = loss_of(task, batch(torch.tensor([[[[0.0, 5.0, 3.0]]]])))
     assert loss.item() == pytest.approx((3.0 + 1.0) / 2)
 
 
-def test_predictions_of_another_size_are_an_error_that_names_both_and_the_way_out():
+def test_predictions_of_another_size_are_an_error_or_brought_to_the_targets():
     task = DepthTask(nn.Conv2d(3, 1, 2, stride=2), MSELoss())
     with pytest.raises(ConfigError, match=r"\(1, 1, 4, 4\) and target \(1, 1, 8, 8\).*resize"):
-        task.compute_loss(batch(torch.ones(1, 1, 8, 8)))
-
-
-def test_resize_brings_predictions_to_the_targets():
-    class Ramp(nn.Module):
-        def forward(self, images):
-            return torch.tensor([[[[0.0, 1.0, 2.0]]]]).expand(len(images), 1, 1, 3)
-
-    task = DepthTask(Ramp(), MSELoss(), min_depth=-1.0, resize="target")
+        loss_of(task, batch(torch.ones(1, 1, 8, 8)))
+    task = DepthTask(constant_network(0.0), MSELoss(), min_depth=-1.0, resize="target")
+    raw = torch.tensor([[[[0.0, 1.0, 2.0]]]])
     truth = torch.tensor([[[[0.0, 0.5, 1.0, 1.5, 2.0]]]])  # linear: corners stay corners
-    assert task.compute_loss(batch(truth)).item() == pytest.approx(0.0, abs=1e-12)
+    assert task.training_loss(raw, batch(truth)).item() == pytest.approx(0.0, abs=1e-12)
 
 
-def test_the_bias_starts_at_the_mean_depth_for_every_loss():
+def test_the_bias_starts_at_the_mean_depth_and_a_given_prior_is_kept():
     for criterion in (MSELoss(), GAILoss(n_components=2)):
         task = DepthTask(DropoutNet(), criterion)
-        task.initialise(HISTOGRAM)
+        fit_prior(task, HISTOGRAM)
         expected = (6 * 1.5 + 3 * 2.5 + 1 * 3.5) / 10
         assert task.model.layers[-1].bias.item() == pytest.approx(expected)
-
-
-def test_a_given_prior_is_kept():
-    given = Histogram([1.0, 2.0, 3.0], [1, 1])
-    task = DepthTask(DropoutNet(), BNILoss(given))
-    task.initialise(HISTOGRAM)
+    task = DepthTask(DropoutNet(), BNILoss(Histogram([1.0, 2.0, 3.0], [1, 1])))
+    fit_prior(task, HISTOGRAM)
     assert task.criterion.prior.weights.tolist() == [0.5, 0.5]
 
 
-def test_sigma_is_in_its_own_group_without_decay():
+def test_the_selection_metric_is_the_mean_over_half_metre_bins_of_rmse():
+    generator = torch.Generator().manual_seed(0)
+    target = 10 * torch.rand(3, 1, 6, 7, generator=generator)
+    preds = target + torch.randn(3, 1, 6, 7, generator=generator)
+    task = DepthTask(DropoutNet(), MSELoss())
+    scores = task.make_scores(None, "val")
+    scores.update({task.readout: preds}, target, target >= 0.7)
+    errors: dict[int, list[float]] = {}
+    for p, y in zip(preds.flatten().tolist(), target.flatten().tolist(), strict=True):
+        if y >= 0.7:
+            errors.setdefault(int(y / 0.5), []).append((p - y) ** 2)
+    expected = sum(math.sqrt(sum(e) / len(e)) for e in errors.values()) / len(errors)
+    found = task.validation_metrics(scores.compute())
+    assert found["val/rmse_bins"] == pytest.approx(expected, rel=1e-6)
+    assert set(found) == {"val/rmse_bins", "val/rmse", "val/abs_rel", "val/delta1"}
+
+
+def test_sigma_is_in_its_own_group_without_decay_and_frozen_parameters_in_none():
+    network = DropoutNet()
+    network.layers[0].requires_grad_(False)
     task = DepthTask(
-        DropoutNet(),
+        network,
         GAILoss(noise="learned"),
         optimizer=lambda groups: torch.optim.AdamW(groups, lr=1e-3, weight_decay=0.1),
         noise_lr=0.02,
@@ -89,33 +113,18 @@ def test_sigma_is_in_its_own_group_without_decay():
     assert noise["params"] == task.criterion.noise_parameters()
     assert (noise["lr"], noise["weight_decay"]) == (0.02, 0.0)
     assert (weights["lr"], weights["weight_decay"]) == (1e-3, 0.1)
-    assert len(weights["params"]) == len(list(task.model.parameters()))
-
-
-def test_a_fixed_sigma_has_no_group():
-    task = DepthTask(DropoutNet(), GAILoss())
-    assert [group["name"] for group in task.configure_optimizers().param_groups] == ["weights"]
+    assert len(weights["params"]) == len(list(network.parameters())) - 2
+    fixed = DepthTask(DropoutNet(), GAILoss())
+    assert [group["name"] for group in fixed.configure_optimizers().param_groups] == ["weights"]
 
 
 def test_the_schedule_leaves_sigma_alone(tmp_path):
-    halving = {
-        "class_path": "torch.optim.lr_scheduler.StepLR",
-        "init_args": {"step_size": 1, "gamma": 0.5},
-    }
-    config = tiny_config(tmp_path / "tiny.yaml", model={"lr_scheduler": halving})
-    run = train_tiny(config, tmp_path / "run")
-    content = checkpoint_of(run)
+    config = tiny_config(tmp_path / "tiny.yaml", model={"lr_scheduler": STEP_LR})
+    content = checkpoint_of(train_tiny(config, tmp_path / "run"))
     weights, noise = content["optimizer_states"][0]["param_groups"]
     assert weights["lr"] == pytest.approx(0.01 / 4)
     assert noise["lr"] == pytest.approx(0.01)
     assert content["state_dict"]["criterion.noise.log_sigma"].item() != 0  # it has learned
-
-
-def test_frozen_parameters_are_left_out():
-    network = DropoutNet()
-    network.layers[0].requires_grad_(False)
-    (group,) = DepthTask(network, MSELoss()).configure_optimizers().param_groups
-    assert len(group["params"]) == len(list(network.parameters())) - 2
 
 
 def test_the_task_trains_with_a_plain_trainer_and_loader(tmp_path):
@@ -133,3 +142,82 @@ def test_the_task_trains_with_a_plain_trainer_and_loader(tmp_path):
     )
     trainer.fit(task, torch.utils.data.DataLoader(samples, batch_size=2))
     assert not torch.equal(task.model.layers[-1].weight, before)
+
+
+# ---- compiling changes nothing but the speed, failing to compile nothing at all ----
+
+
+def use_compiler(monkeypatch, backend):
+    torch.compiler.reset()
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=backend))
+
+
+@pytest.fixture
+def graphs(monkeypatch):
+    """Compile into graphs that run as they are, and count them."""
+    compiled = []
+
+    def backend(graph, inputs):
+        compiled.append(graph)
+        return graph.forward
+
+    use_compiler(monkeypatch, backend)
+    yield compiled
+    torch.compiler.reset()
+
+
+@pytest.fixture
+def no_compiler(monkeypatch):
+    def backend(graph, inputs):
+        raise RuntimeError("no compiler on this machine\nand more")
+
+    use_compiler(monkeypatch, backend)
+    yield
+    torch.compiler.reset()
+
+
+def loss_and_gradients(task: DepthTask) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    torch.manual_seed(1)
+    depth = 1 + 8 * torch.rand(2, 1, 4, 4)
+    loss = loss_of(task, {"image": torch.randn(2, 3, 8, 8), "depth": depth})
+    loss.backward()
+    return loss.detach(), [parameter.grad for parameter in task.parameters()]
+
+
+def test_the_compiled_network_is_the_plain_one(graphs):
+    network = DropoutNet()
+    plain = DepthTask(copy.deepcopy(network), MSELoss())
+    expected = loss_and_gradients(plain)
+    assert not graphs  # nothing is compiled unless asked
+    task = DepthTask(network, MSELoss(), compile=True)
+    torch.testing.assert_close(loss_and_gradients(task), expected)
+    assert len(graphs) > 0
+    assert list(task.state_dict()) == list(plain.state_dict())
+
+
+def test_without_a_compiler_training_is_the_plain_one_and_says_why_once(
+    no_compiler, caplog, tmp_path
+):
+    config = tiny_config(tmp_path / "tiny.yaml")
+    plain = train_tiny(config, tmp_path / "plain")
+    fallen_back = train_tiny(config, tmp_path / "compiled", "--model.compile", "true")
+    assert same_weights(plain, fallen_back)
+    messages = [r.getMessage() for r in caplog.records if "could not be compiled" in r.message]
+    assert len(messages) == 1
+    assert "no compiler on this machine" in messages[0]
+    assert "\n" not in messages[0]
+
+
+def test_neither_the_networks_error_nor_too_little_memory_is_the_compilers(graphs, caplog):
+    task = DepthTask(nn.Conv2d(3, 1, 1), MSELoss(), compile=True)
+    with pytest.raises(RuntimeError, match="channels"):
+        task.predict({"image": torch.zeros(1, 2, 4, 4)})
+
+    def full(images):
+        raise torch.OutOfMemoryError("the GPU is full")
+
+    task._compiled = full
+    with pytest.raises(torch.OutOfMemoryError):
+        task.predict({"image": torch.zeros(1, 3, 4, 4)})
+    assert task.compile_network
+    assert "compiled" not in caplog.text

@@ -215,9 +215,8 @@ def test_data_that_take_a_path_are_looked_for_before_the_network_is_built(tmp_pa
 
 @pytest.mark.parametrize("root", ["nowhere", "nowhere.h5", "."])
 @pytest.mark.parametrize("config", ["nyud2/gai", "nyuv2_labelled/gai"])
-def test_a_wrong_root_is_named_before_weights_are_downloaded(tmp_path, monkeypatch, config, root):
-    name = "depthbal.models.resnet_mff.torchvision_state_dict"
-    monkeypatch.setattr(name, lambda *_: pytest.fail("weights were asked for"))
+def test_a_wrong_root_is_named_before_a_network_is_built(tmp_path, monkeypatch, config, root):
+    monkeypatch.setattr(torch.nn.Conv2d, "__init__", lambda *_, **__: pytest.fail("built"))
     with pytest.raises(DataError, match=str(tmp_path / root)):
         train_tiny(Path(config), tmp_path / "run", "--data.root", str(tmp_path / root))
     assert not (tmp_path / "run").exists()
@@ -260,14 +259,15 @@ def test_a_diverged_training_stops_and_keeps_the_checkpoint(tmp_path, capsys):
     assert all(torch.isfinite(value).all() for value in content["state_dict"].values())
 
 
-def test_a_report_that_cannot_be_written_spoils_no_training(config, tmp_path, monkeypatch):
-    def broken(*_):
+def test_a_report_that_cannot_be_written_spoils_no_training(config, tmp_path, monkeypatch, capsys):
+    def broken(*_, **__):
         raise RunFolderError("no space for pictures")
 
-    monkeypatch.setattr("depthbal.reports.write_report", broken)
-    with pytest.warns(UserWarning, match="no space for pictures"):
-        run = train_tiny(config, tmp_path / "run", "--trainer.max_epochs=1")
-    assert (run / "metrics.json").is_file()
+    monkeypatch.setattr("depthbal.commands.tables.write_report", broken)
+    line = ["--config", config, "--out", tmp_path / "run", "--trainer.max_epochs=1"]
+    assert command("train", *line) == 0
+    assert "no space for pictures" in capsys.readouterr().err
+    assert (tmp_path / "run" / "metrics.json").is_file()
 
 
 # ---- the network of another run ----

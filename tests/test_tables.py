@@ -3,10 +3,10 @@
 import io
 
 import pytest
-from depthbal.training.tables import print_metrics
 from rich.console import Console
 
 from depthbal.evaluation import GROUPS
+from depthbal.commands.tables import print_metrics
 
 DEPTH_LABEL = {"name": "depth", "unit": "m"}
 COLUMNS = ("rmse", "mae", "abs_rel", "log10", "delta1", "bias")

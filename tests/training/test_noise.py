@@ -1,0 +1,126 @@
+"""A noise scale that follows the prediction: in numbers, as a picture, guarded while it learns."""
+
+import math
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from depthbal.losses import BMCLoss, BNILoss, GAILoss, MSELoss
+from depthbal.losses.noise import DepthNoise, NoiseModule
+from depthbal.losses.noise_guard import check_noise
+from depthbal.priors import Histogram
+from depthbal.training import DepthTask, open_run
+from depthbal.training.noise import depth_noise, noise_facts, noise_values, save_noise_picture
+from tests.training.helpers import (
+    DropoutNet,
+    change_checkpoint,
+    checkpoint_of,
+    fit_prior,
+    logged,
+    resume,
+    tiny_config,
+    train_tiny,
+)
+
+RANGE = (0.7, 10.0)
+EDGES = np.linspace(*RANGE, 94)
+LONG_TAIL = Histogram(EDGES, 1e6 * np.exp(-(EDGES[:-1] + EDGES[1:]) / 3))
+
+
+class Proportional(NoiseModule):
+    """A noise of the user's own, under which far labels have no location."""
+
+    depends_on_preds = True
+
+    def forward(self, preds):
+        return (0.25 * preds).clamp(min=1e-3)
+
+
+def steep() -> DepthNoise:
+    """A noise that starts steeper than every depth can be predicted with."""
+    return DepthNoise(0.1, slope=0.5, max_sigma=100.0)
+
+
+@pytest.fixture
+def config(tmp_path):
+    arguments = {"noise_sigma": 0.1, "slope": 0.5, "max_sigma": 100.0}
+    noise = {"class_path": "depthbal.losses.noise.DepthNoise", "init_args": arguments}
+    options = {"init_noise_sigma": 0.1, "label_range": list(RANGE), "noise": noise}
+    criterion = {"class_path": "depthbal.losses.BMCLoss", "init_args": options}
+    return tiny_config(tmp_path / "tiny.yaml", model={"criterion": criterion})
+
+
+def test_the_values_are_the_formulas():
+    values = noise_values(DepthNoise(0.5, slope=0.2, max_sigma=1.5), RANGE)
+    a = math.log(math.expm1(0.5))
+    near, middle = (math.log1p(math.exp(a + 0.2 * p)) for p in (0.7, 5.35))
+    expected = {"sigma_near": near, "sigma_middle": middle, "sigma_far": 1.5, "a": a, "b": 0.2}
+    assert values == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("criterion", [MSELoss(), torch.nn.L1Loss(), GAILoss(noise="learned")])
+def test_one_sigma_for_all_is_no_depth_noise(criterion):
+    assert depth_noise(criterion) is None
+
+
+def test_the_picture_is_written_with_and_without_the_histogram(tmp_path):
+    for name, histogram in (("with", LONG_TAIL), ("without", None)):
+        save_noise_picture(tmp_path / f"{name}.png", Proportional(), RANGE, histogram)
+    both = [cv2.imread(str(tmp_path / f"{name}.png")) for name in ("with", "without")]
+    assert both[0].shape == both[1].shape
+    assert (both[0] != both[1]).any()
+    curve = (both[1] == (0x52, 0x4E, 0xC4)).all(axis=2)  # BGR
+    heights = [np.flatnonzero(column).mean() for column in curve.T if column.any()]
+    assert heights[-1] < heights[0] - 20  # sigma grows to the right
+
+
+def test_training_projects_logs_draws_saves_and_resumes_the_noise(config, tmp_path, caplog):
+    run = train_tiny(config, tmp_path / "run", "--trainer.max_epochs=1")
+    assert "b = 0.5 was reduced" in caplog.text
+    noise, state = steep(), checkpoint_of(run)["state_dict"]
+    for name in ("intercept", "slope"):
+        getattr(noise, name).data.copy_(state[f"criterion.noise.{name}"])
+    assert check_noise(noise, open_run(run).histogram(), RANGE).passes
+    (last,) = [row for row in logged(run) if row["train/noise_b"]]
+    expected = noise_values(noise, RANGE)
+    assert set(expected) == {"sigma_near", "sigma_middle", "sigma_far", "a", "b"}
+    for name, value in expected.items():
+        assert float(last[f"train/noise_{name}"]) == pytest.approx(value, rel=1e-5)
+    assert cv2.imread(str(run / "noise.png")) is not None
+    # a resumed training guards with the run's histogram
+    (run / "noise.png").unlink()
+    change_checkpoint(run, criterion__noise__slope=0.5)
+    resume(run, "--trainer.max_epochs=2")
+    assert checkpoint_of(run)["state_dict"]["criterion.noise.slope"] < 0.45
+    assert (run / "noise.png").is_file()
+
+
+def test_one_sigma_is_logged_and_leaves_no_picture(finished_run):
+    assert not (finished_run / "noise.png").exists()
+    assert any(row["train/noise_sigma"] for row in logged(finished_run))
+
+
+def test_a_noise_that_fails_the_same_way_is_reported_once(caplog):
+    task = DepthTask(DropoutNet(), BNILoss(noise=Proportional()))
+    fit_prior(task, LONG_TAIL)
+    for _ in range(3):
+        task.guard_noise()
+    assert caplog.text.count("Proportional") == 1
+
+
+def test_the_loss_without_label_range_is_guarded_over_the_tasks_depths():
+    task = DepthTask(DropoutNet(), BMCLoss(noise=steep()), min_depth=0.7, max_depth=10.0)
+    fit_prior(task, LONG_TAIL)
+    assert task.label_range() == RANGE
+    task.guard_noise()
+    assert task.criterion.noise.slope.item() < 0.45
+
+
+def test_noise_that_follows_the_prediction_and_vectors_of_scales_are_no_one_number():
+    assert noise_facts(BMCLoss(noise="depth")) == {}
+    assert noise_facts(SimpleNamespace(noise_sigma=torch.ones(3))) == {}
+    assert noise_facts(nn.L1Loss()) == noise_facts(None) == {}
