@@ -10,15 +10,8 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 
 from depthbal.losses import BNILoss, log_evidence, truncated_normal_mean
-from depthbal.losses.families import (
-    HuberFamily,
-    LaplaceFamily,
-    NoiseFamily,
-    StudentFamily,
-    build_family,
-    point_masses,
-    without_spread,
-)
+from depthbal.losses.families import HuberFamily, LaplaceFamily, StudentFamily, build_family
+from depthbal.losses.family import NoiseFamily, point_masses, without_spread
 from depthbal.losses.kernel import exact, tables
 from depthbal.priors import GaussianMixture, Histogram
 from tests.reference import noise_energy, noise_log_evidence, noise_mean_on_range
@@ -214,7 +207,7 @@ def test_a_small_delta_is_laplace_noise_of_scale_sigma_squared_over_delta():
 def test_the_table_is_within_its_tolerance_of_float64(
     prior, sigma, kind, shape, built, monkeypatch
 ):
-    monkeypatch.setattr("depthbal.losses.families.TABULATE_PAIRS", 1)
+    monkeypatch.setattr("depthbal.losses.family.TABULATE_PAIRS", 1)
     torch.manual_seed(0)
     preds, family = torch.rand(2, 30_001) * 14 - 2, family_of(kind, shape)
     scale = torch.tensor(sigma)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from depthbal.losses.families import NoiseFamily
+from depthbal.losses.family import NoiseFamily
 from depthbal.losses.kernel.evidence import Request
 from depthbal.losses.reduction import CACHE_LABELS, DEVICE_LABELS, chunks, first_order, hide
 from depthbal.priors import GaussianMixture
