@@ -118,10 +118,10 @@ class EpochLines(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Print loss, validation and time."""
+        values = trainer.callback_metrics  # in every process: it is their mean
         if not trainer.is_global_zero:
             return
         shown = {"train/loss_epoch": "loss", self.task.selection_metric: self.task.selection_title}
-        values = trainer.callback_metrics
         parts = [
             f"{label} {float(values[key]):.3f}" for key, label in shown.items() if key in values
         ]
