@@ -1,7 +1,7 @@
 """SPIN's data sets as a data module: which rows, how they are mixed, features or pictures."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from depthbal.data.dataset import SeededDataset
 from depthbal.data.files import files_digest
 from depthbal.data.images import IMAGENET_MEAN, IMAGENET_STD, read_image
 from depthbal.data.label_data import LabelData, Split, announce
-from depthbal.data.sampler import PADDING, EpochSampler
+from depthbal.data.sampler import PADDING, WeightedSampler
 from depthbal.data.splits import hold_out
 from depthbal.errors import ConfigError, DataError
 from depthbal.evaluation import Label, LabelBins
@@ -68,21 +68,6 @@ class PeopleDataset(SeededDataset[dict[str, Any]]):
     def fingerprint(self) -> str:
         """Return a digest of all that the plain images depend on."""
         return files_digest(Path(), self.people["file"].tolist(), _digest(self.people))
-
-
-class MixedSampler(EpochSampler):
-    """Draw rows with replacement in proportion to their weights, by (seed, epoch) alone."""
-
-    def __init__(self, weights: Tensor, samples: int, seed: int = 0) -> None:
-        super().__init__(range(samples), seed=seed)
-        self.weights = weights
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        """Yield this rank's (draw, row): a row that is drawn twice is changed differently."""
-        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + self.epoch) % 2**63)
-        drawn = torch.multinomial(self.weights, self.total_size, True, generator=generator)
-        numbered = enumerate(drawn.tolist(), start=self.epoch * self.total_size)
-        return iter(list(numbered)[self.rank :: self.num_replicas])
 
 
 def mixing_ratios(sizes: Mapping[str, int], mixing: Mapping[str, float] = SPIN) -> dict[str, float]:
@@ -194,7 +179,7 @@ class HmrDataModule(LabelData):
     def train_dataloader(self) -> "DataLoader[Any]":
         """Return the loader of the mixture."""
         weights = torch.from_numpy(self.train_set.people["weight"])
-        return self._loader(self.train_set, MixedSampler(weights, self.samples, self.seed))
+        return self._loader(self.train_set, WeightedSampler(weights, self.samples, self.seed))
 
     @torch.inference_mode()
     def labels(self, split: Split) -> list[Tensor]:

@@ -9,13 +9,13 @@ from pytorch_lightning.cli import OptimizerCallable
 from torch import Tensor, nn
 from torch.optim import Adam
 
-from depthbal.adapters.hmr.body import ERRORS, Meshes, balanced_errors, rotmats_of
+from depthbal.adapters.hmr.body import ERRORS, Meshes, rotmats_of
 from depthbal.adapters.hmr.files import TEST
 from depthbal.adapters.hmr.network import read_mean
 from depthbal.data.files import missing_files
 from depthbal.data.sampler import PADDING
 from depthbal.errors import ConfigError, DataError
-from depthbal.evaluation import Scores
+from depthbal.evaluation import Scores, balanced_errors
 from depthbal.losses import MSELoss, RegressionLoss
 from depthbal.priors import GaussianMixture
 from depthbal.training.task import Batch, Task

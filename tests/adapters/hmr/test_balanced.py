@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from depthbal.adapters.hmr.body import balanced_errors
+from depthbal.evaluation import balanced_errors
 
 
 def brute_force(errors, distances, bins, tails):
