@@ -67,10 +67,7 @@ def _turn(rotation: Tensor, point: Tensor) -> Tensor:
 
 
 def mpjpe(preds: Tensor, target: Tensor) -> Tensor:
-    """Return the mean distance (B,) in mm of joints seen from the pelvis (B, J, 3), in metres.
-
-    Of vertices as they are it is the MPVPE (MMHuman3D's `pve`, which is not centred either).
-    """
+    """Return the mean distance (B,) in mm of joints or vertices (B, P, 3) in metres, as they are."""
     if preds.shape != target.shape:
         raise ValueError(f"preds {tuple(preds.shape)} and target {tuple(target.shape)} differ")
     distances: Tensor = torch.linalg.vector_norm(preds - target, dim=-1)
@@ -78,10 +75,7 @@ def mpjpe(preds: Tensor, target: Tensor) -> Tensor:
 
 
 def pa_mpjpe(preds: Tensor, target: Tensor) -> Tensor:
-    """Return `mpjpe` (B,) after the similarity transform (no reflection) that fits each sample.
-
-    Source: Umeyama, PAMI 1991; SPIN's `utils/pose_utils.py`.
-    """
+    """Return `mpjpe` (B,) after the similarity (no reflection) that fits best (Umeyama, 1991)."""
     preds, target = preds.double(), target.double()
     rotation, _, scale = roma.rigid_points_registration(preds, target, compute_scaling=True)
     centred = preds - preds.mean(dim=1, keepdim=True)
@@ -136,10 +130,7 @@ class Meshes(nn.Module):
         return vertices
 
     def distance(self, vertices: Tensor) -> Tensor:
-        """Return the mean distance of vertices (B, V, 3) to the mean body's, (B,) float64 in mm.
-
-        Nothing is aligned: it is the distance of the released evaluation (MMHuman3D's `ihmr`).
-        """
+        """Return the mean distance of vertices (B, V, 3) to the mean body's, (B,) in mm (`ihmr`)."""
         return mpjpe(vertices, self.mean_vertices.expand_as(vertices)).double()
 
     def forward(

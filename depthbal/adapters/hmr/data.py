@@ -92,13 +92,10 @@ class HmrDataModule(LabelData):
         augment: Change crops and poses at random as published, and run the backbone in every step;
             otherwise features are computed once, or read where ``features`` has those of all sets.
         ground_truth: Test bodies of the person's gender, as published for 3DPW, or "neutral".
-        batch_size: Samples per batch and process.
-        num_workers: Loader processes; -1 chooses one per CPU up to 8.
-        seed: Of draws, changes and the validation split.
+        batch_size: As num_workers and seed (of draws, changes and the split), of `LabelData`.
         val_fraction: Share of every data set held out for validation; 0 for none.
 
     Raises:
-        ConfigError: An unknown data set.
         DataError: In `setup`, when files are missing or wrong.
     """
 

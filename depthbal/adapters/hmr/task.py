@@ -42,15 +42,11 @@ class HmrTask(Task):
     Args:
         model: The network.
         criterion: A loss for vectors (event_dim 1): GAILoss, BMCLoss or MSELoss.
-        optimizer: Optimizer with its arguments, without parameters.
         pose_weight: Of the pose's loss per matrix entry.
         betas_weight: Of the squared error of the shape per coefficient; SPIN: .001 of the pose's.
         prior_rows: Rows drawn for fitting a mixture prior.
         prior_floor: Smallest variance of its components; null: 1e-6 of the labels' mean variance.
-        **kwargs: lr_scheduler, noise_lr and weights_from of `Task`.
-
-    Raises:
-        ConfigError: A criterion for scalars.
+        **kwargs: Of `Task`: optimizer, lr_scheduler, noise_lr and weights_from.
     """
 
     selection_metric = "val/mpjpe_bins"
