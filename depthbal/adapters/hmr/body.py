@@ -67,7 +67,7 @@ def _turn(rotation: Tensor, point: Tensor) -> Tensor:
 
 
 def mpjpe(preds: Tensor, target: Tensor) -> Tensor:
-    """Return the mean distance (B,) in mm of joints or vertices (B, P, 3) in metres, as they are."""
+    """Return the mean distance (B,) in mm of joints or vertices (B, P, 3) in metres."""
     if preds.shape != target.shape:
         raise ValueError(f"preds {tuple(preds.shape)} and target {tuple(target.shape)} differ")
     distances: Tensor = torch.linalg.vector_norm(preds - target, dim=-1)
@@ -130,7 +130,7 @@ class Meshes(nn.Module):
         return vertices
 
     def distance(self, vertices: Tensor) -> Tensor:
-        """Return the mean distance of vertices (B, V, 3) to the mean body's, (B,) in mm (`ihmr`)."""
+        """Return the mean distance of vertices (B, V, 3) to the mean body's, (B,) in mm."""
         return mpjpe(vertices, self.mean_vertices.expand_as(vertices)).double()
 
     def forward(
