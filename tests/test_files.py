@@ -1,7 +1,6 @@
 import pytest
 
-from depthbal.io import replacing
-from depthbal.io import write_json
+from depthbal.io import replacing, write_json
 
 
 def write_half(target, interruption):

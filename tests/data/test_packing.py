@@ -1,6 +1,5 @@
 """Packing is done in one piece or not at all, and overwrites nothing unasked."""
 
-
 import numpy as np
 import pytest
 

@@ -87,7 +87,9 @@ def test_another_seed_is_another_order_of_the_same_pictures() -> None:
 
 
 def test_the_defaults_are_those_of_the_embedded_configs() -> None:
-    config = yaml.safe_load((ROOT / "depthbal/configs/rooms/base.yaml").read_text())["data"]["init_args"]
+    config = yaml.safe_load((ROOT / "depthbal/configs/rooms/base.yaml").read_text())["data"][
+        "init_args"
+    ]
     assert RoomsDataModule().counts == {"train": config["n_train"], "val": 80, "test": 160}
 
 
