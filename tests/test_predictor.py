@@ -10,9 +10,17 @@ from torch import nn
 
 import depthbal
 from depthbal import Predictor, load_predictor
+from depthbal.checkpoint import FORMAT, describe_module
 from depthbal.data.images import IMAGENET_MEAN, IMAGENET_STD, normalise, read_image
 from depthbal.errors import CheckpointError, ConfigError, DataError, RunFolderError
-from depthbal.losses import BMCLoss, BNILoss, GAILoss, MSELoss, truncated_normal_mean
+from depthbal.losses import (
+    BMCLoss,
+    BNILoss,
+    GAILoss,
+    MSELoss,
+    balance_predictions,
+    truncated_normal_mean,
+)
 from depthbal.losses.posthoc import BalanceMap
 from depthbal.models import SmpDepth
 from depthbal.priors import GaussianMixture, Histogram
@@ -21,6 +29,8 @@ RANGE = (0.7, 10.0)
 SPEC = {"short_side": 48, "mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD)}
 UNCHANGED = {"short_side": None, "mean": [0.0] * 3, "std": [1.0] * 3}
 MIXTURE = GaussianMixture([0.75, 0.25], [2.0, 6.0], [1.0, 4.0])
+CONV = ("in_channels", "out_channels", "kernel_size")
+HISTOGRAM = Histogram([0.7, 2.0, 5.0, 10.0], [8, 1, 1])
 SMALL = {"encoder": "mobilenet_v2", "arch_args": {"decoder_channels": [16, 8, 8, 8, 8]}}
 
 
@@ -49,13 +59,15 @@ def checkpoint_of(network, loss, readout="mean", **changes):
     state = {f"model.{name}": value for name, value in network.state_dict().items()}
     state |= {f"criterion.{name}": value for name, value in loss.state_dict().items()}
     entry = {
-        "format": 1,
-        "version": "0.1.0",
-        "model": {"name": type(network).__name__, "init_args": getattr(network, "init_args", None)},
-        "criterion": {"name": type(loss).__name__, "init_args": loss.init_args},
+        "format": FORMAT,
+        "version": depthbal.__version__,
+        "model": describe_module(network),
+        "criterion": describe_module(loss),
         "input": SPEC,
         "readout": readout,
+        "label": ["depth", "m"],
         "label_range": list(RANGE),
+        "histogram": HISTOGRAM.to_dict(),
     }
     return {"depthbal": {**entry, **changes}, "state_dict": state, "epoch": 3}
 
@@ -215,7 +227,7 @@ def test_an_incomplete_input_spec_is_refused():
     [
         GAILoss(MIXTURE, label_range=RANGE, init_noise_sigma=0.7, noise="learned"),
         GAILoss(MIXTURE, label_range=RANGE, init_noise_sigma=1.3),
-        BNILoss(Histogram([0.0, 1.0, 2.0, 3.0], [8, 1, 1]), label_range=RANGE),
+        BNILoss(HISTOGRAM, label_range=RANGE),
         BMCLoss(label_range=RANGE),
         MSELoss(label_range=RANGE),
     ],
@@ -257,65 +269,101 @@ def test_a_checkpoint_opens_where_its_weight_file_is_gone(tmp_path, model, monke
     assert load_predictor(run).model.init_args["weights"] is None
 
 
-def foreign_checkpoint(criterion):
-    described = {"name": "torch.nn.modules.conv.Conv2d", "init_args": None}
-    torch.manual_seed(3)
-    return checkpoint_of(nn.Conv2d(3, 1, 1), criterion, model=described)
-
-
-def test_a_model_of_another_library_must_be_handed_over(tmp_path, image):
-    run = save_run(tmp_path, foreign_checkpoint(MSELoss()))
-    with pytest.raises(CheckpointError, match=r"Conv2d.*load_predictor\(path, model=\.\.\.\)"):
-        load_predictor(run)
-    predictor = load_predictor(run, model=nn.Conv2d(3, 1, 1))
-    saved = foreign_checkpoint(MSELoss())["state_dict"]["model.weight"]
-    assert torch.equal(predictor.model.weight, saved)
-
-
-def test_a_loss_of_another_library_must_be_handed_over(tmp_path, model):
-    described = {"name": "elsewhere.CauchyLoss", "init_args": None}
-    content = checkpoint_of(model, MSELoss(), criterion=described)
+def test_modules_of_other_libraries_must_be_handed_over_but_for_torchs(tmp_path):
+    content = checkpoint_of(Shrinking(), nn.L1Loss())
     run = save_run(tmp_path, content)
-    with pytest.raises(CheckpointError, match=r"CauchyLoss.*load_predictor\(path, criterion="):
+    with pytest.raises(CheckpointError, match=r"model of .*Shrinking.*pass classes=\[Shrinking\]"):
         load_predictor(run)
-    assert isinstance(load_predictor(run, criterion=nn.L1Loss()).criterion, nn.L1Loss)
-
-
-def test_the_wrong_model_is_refused_and_left_as_it_was(tmp_path, model):
-    run = save_run(tmp_path, checkpoint_of(model, MSELoss()))
-    other = nn.Conv2d(3, 1, 1)
-    before = other.weight.clone()
-    with pytest.raises(CheckpointError, match=r"Conv2d: 2 missing \(weight, bias\).*unexpected"):
-        load_predictor(run, model=other)
-    assert torch.equal(other.weight, before)
-
-
-def test_the_wrong_criterion_is_refused_and_nothing_is_filled(tmp_path):
-    run = save_run(tmp_path, foreign_checkpoint(GAILoss(MIXTURE, init_noise_sigma=2.0)))
-    network, criterion = nn.Conv2d(3, 1, 1), GAILoss(init_noise_sigma=0.5, noise="learned")
-    before = network.weight.clone()
-    with pytest.raises(CheckpointError, match=r"criterion GAILoss.*log_sigma"):
-        load_predictor(run, model=network, criterion=criterion)
-    assert torch.equal(network.weight, before)
-    assert criterion.needs_prior
-
-
-def test_another_registered_model_than_its_parameters_is_refused(tmp_path, model):
-    described = {"name": "SmpDepth", "init_args": {"arch": "fpn", "encoder": "mobilenet_v2"}}
-    run = save_run(tmp_path, checkpoint_of(model, MSELoss(), model=described))
-    with pytest.raises(CheckpointError, match=r"into the model SmpDepth: .*missing.*unexpected"):
-        load_predictor(run)
+    predictor = load_predictor(run, classes=[Shrinking])
+    assert isinstance(predictor.model, Shrinking)
+    assert isinstance(predictor.criterion, nn.L1Loss)
+    described = {"class_path": "elsewhere.CauchyLoss", "init_args": {}}
+    run = save_run(
+        tmp_path, {**content, "depthbal": {**content["depthbal"], "criterion": described}}
+    )
+    with pytest.raises(CheckpointError, match=r"criterion of .*CauchyLoss.*pass classes="):
+        load_predictor(run, classes=[Shrinking])
 
 
 @pytest.mark.parametrize(
-    ("name", "init_args"),
-    [("SmpDepth", {"depth": 3}), ("NoSuchModel", {}), ("SmpDepth", {"arch": "unett"})],
+    ("described", "message"),
+    [
+        ({"class_path": "depthbal.models.SmpDepth", "init_args": {"depth": 3}}, "cannot be made"),
+        ({"class_path": "depthbal.models.SmpDepth", "init_args": {"arch": "unett"}}, "unett"),
+        ({"class_path": "depthbal.models.NoSuchModel", "init_args": {}}, "not a class of depthbal"),
+        ({"class_path": "depthbal.gone.Model", "init_args": {}}, "not a class of depthbal"),
+        ({"class_path": "depthbal.priors.Histogram", "init_args": {}}, "not a class of depthbal"),
+        (
+            {"class_path": "depthbal.models.SmpDepth", "init_args": {"encoder": "mobilenet_v2"}},
+            r"SmpDepth: .*decoder",
+        ),
+        (
+            {"class_path": "torch.nn.Conv2d", "init_args": dict.fromkeys(CONV, 1)},
+            r"Conv2d: 2 missing \(weight, bias\).*unexpected",
+        ),
+    ],
 )
-def test_a_model_that_cannot_be_made_is_a_checkpoint_error(tmp_path, model, name, init_args):
-    described = {"name": name, "init_args": init_args}
+def test_a_model_that_is_not_that_of_the_weights_is_a_checkpoint_error(
+    tmp_path, model, described, message
+):
     run = save_run(tmp_path, checkpoint_of(model, MSELoss(), model=described))
-    with pytest.raises(CheckpointError, match=r"the model of .* cannot be made"):
+    with pytest.raises(CheckpointError, match=message):
         load_predictor(run)
+
+
+def test_a_loss_that_is_not_that_of_the_weights_is_a_checkpoint_error(tmp_path, model):
+    content = checkpoint_of(model, GAILoss(MIXTURE, init_noise_sigma=2.0))
+    content["depthbal"]["criterion"]["init_args"]["noise"] = "learned"
+    with pytest.raises(CheckpointError, match=r"into the criterion.*log_sigma"):
+        load_predictor(save_run(tmp_path, content))
+
+
+NAMES = ["os.system", "subprocess.Popen", "antigravity.Model", "depthbal.__main__.Model"]
+
+
+@pytest.mark.parametrize("name", [*NAMES, "depthbal.models.weights.os.system", "colorsys.YIQ"])
+def test_no_module_that_a_checkpoint_names_is_imported(tmp_path, model, name):
+    described = {"class_path": name, "init_args": {"command": "touch sprung"}}
+    run = save_run(tmp_path, checkpoint_of(model, MSELoss(), model=described))
+    load_predictor(save_run(tmp_path / "warm", checkpoint_of(model, MSELoss())))
+    before = set(sys.modules)
+    for module in ("antigravity", "colorsys"):
+        sys.modules.pop(module, None)
+    with pytest.raises(CheckpointError, match="not a class of depthbal"):
+        load_predictor(run)
+    assert not {"antigravity", "colorsys"} & set(sys.modules)
+    assert all(module.startswith("depthbal") for module in set(sys.modules) - before)
+
+
+def test_predictions_are_balanced_afterwards_with_the_checkpoints_histogram(tmp_path, model, image):
+    run = save_run(tmp_path, checkpoint_of(model, MSELoss(label_range=RANGE)))
+    plain, balanced = load_predictor(run), load_predictor(run, posthoc_sigma=0.8)
+    plain.readout = "raw"
+    raw = torch.from_numpy(plain.predict(image)).double()
+    expected = balance_predictions(raw, HISTOGRAM, 0.8, RANGE)
+    np.testing.assert_allclose(balanced.predict(image), expected, rtol=1e-5, atol=1e-5)
+    without = save_run(tmp_path, checkpoint_of(model, MSELoss(), histogram=None))
+    with pytest.raises(ConfigError, match="holds no histogram"):
+        load_predictor(without, posthoc_sigma=0.8)
+    other = save_run(tmp_path, checkpoint_of(model, BMCLoss()))
+    with pytest.raises(ConfigError, match="BMCLoss, which balances already"):
+        load_predictor(other, posthoc_sigma=0.8)
+
+
+class Scalar(nn.Module):
+    """The mean of the red channel, in hundreds."""
+
+    def forward(self, images):
+        return 100 * images[:, 0].mean((1, 2))
+
+
+def test_networks_of_one_label_predict_it_with_its_interval():
+    criterion = BMCLoss(label_range=(0.0, 100.0), init_noise_sigma=5.0)
+    predictor = Predictor(Scalar(), criterion, {**UNCHANGED, "size": 8}, "raw")
+    value, (low, high) = predictor.predict_with_interval(np.full((4, 6, 3), 102, dtype=np.uint8))
+    assert (value.shape, low.shape, high.shape) == ((), (), ())
+    assert value == pytest.approx(40.0, abs=1e-4)
+    assert (high - value, value - low) == pytest.approx((5.0, 5.0), abs=0.01)
 
 
 def test_a_truncated_checkpoint_is_refused(tmp_path, model):
@@ -362,8 +410,8 @@ def test_the_package_offers_the_predictor_by_name():
     assert depthbal.Predictor is Predictor
 
 
-def test_a_network_that_gives_no_maps_is_named(image):
+def test_a_network_that_gives_no_maps_is_named():
     network = nn.Sequential(nn.Conv2d(3, 1, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     spec = {"short_side": None, "mean": [0.5] * 3, "std": [0.2] * 3}
     with pytest.raises(ConfigError, match=r"depth maps .* Sequential gives \(1, 1\)"):
-        Predictor(network, None, spec).predict(image)
+        Predictor(network, None, spec).predict_raw(torch.zeros(1, 3, 8, 8), (8, 8))
