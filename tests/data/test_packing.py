@@ -33,7 +33,10 @@ def pack_it(source, out, **settings):
 
 @pytest.mark.parametrize(
     ("name", "stop", "error"),
-    [("check_pair", KeyboardInterrupt(), KeyboardInterrupt), ("_create", OSError("No space"), DataError)],
+    [
+        ("check_pair", KeyboardInterrupt(), KeyboardInterrupt),
+        ("_create", OSError("No space"), DataError),
+    ],
 )
 def test_a_packing_that_is_cut_off_leaves_what_was_there(
     source, tmp_path, monkeypatch, name, stop, error
@@ -45,7 +48,7 @@ def test_a_packing_that_is_cut_off_leaves_what_was_there(
     pack_it(source, out)
     before = out.read_bytes()
     monkeypatch.setattr(packing, name, cut_off)
-    with pytest.raises(error, match=str(stop)):
+    with pytest.raises(error, match=str(stop) or None):
         pack_it(source, out, overwrite=True)
     assert out.read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.h5", "src"]

@@ -129,6 +129,17 @@ def test_the_state_comes_back_with_its_tables():
     assert set(fds.state_dict()) == {"edges", "passes", "mean", "variance"}
 
 
+def test_the_backward_pass_keeps_no_number_per_feature():
+    fds, _ = smoothing_after(1)
+    features, labels = batch(1)
+    index = feature_bins(labels, None, fds.edges, (5, 7))
+    saved = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t) or t, lambda t: t):
+        fds(features.requires_grad_(), index)
+    kept = sum(tensor.numel() for tensor in saved if tensor.is_floating_point())
+    assert kept == fds.scale.numel() < features.numel()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

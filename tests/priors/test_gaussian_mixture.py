@@ -17,6 +17,13 @@ def test_log_density_equals_scipy():
     np.testing.assert_allclose(mixture.log_density(torch.from_numpy(values)), expected)
 
 
+@pytest.mark.parametrize(("sigma", "bound"), [(0.5, 0.02), (1.0, 0.003)])
+def test_sixteen_components_have_the_evidence_of_their_histogram(sigma, bound):
+    mixture = GaussianMixture.fit(LONG_TAIL, noise_sigma=sigma)
+    assert len(mixture.weights) == 16
+    assert mixture.fit_report.largest_error < bound
+
+
 def test_the_fit_does_not_depend_on_the_scale_of_the_counts():
     few = GaussianMixture.fit(LONG_TAIL)
     many = GaussianMixture.fit(Histogram(EDGES, LONG_TAIL.counts * 1e3))
@@ -50,12 +57,14 @@ def test_a_histogram_becomes_point_masses_at_its_occupied_bins():
         mixture.log_density(torch.zeros(1))
 
 
-def test_save_and_load_are_exact(tmp_path):
+def test_fits_repeat_and_save_and_load_are_exact(tmp_path):
     mixture = GaussianMixture.fit(LONG_TAIL)
     mixture.save(tmp_path / "prior.json")
     loaded = GaussianMixture.load(tmp_path / "prior.json")
+    again = GaussianMixture.fit(LONG_TAIL)
     for name in ("weights", "means", "variances"):
         assert torch.equal(getattr(loaded, name), getattr(mixture, name))
+        assert torch.equal(getattr(again, name), getattr(mixture, name))
 
 
 @pytest.mark.parametrize(
