@@ -202,7 +202,10 @@ AGAIN = r".*pack it again: depthbal prepare SOURCE --out .*out\.h5 --overwrite"
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (lambda file: file.write_bytes(file.read_bytes()[:-1000]), ": .*damaged .*truncated file" + AGAIN),
+        (
+            lambda file: file.write_bytes(file.read_bytes()[:-1000]),
+            ": .*damaged .*truncated file" + AGAIN,
+        ),
         (lambda file: file.write_bytes(b""), ": no packed file" + AGAIN),
         (lambda file: file.write_text("kitchen"), ": no packed file" + AGAIN),
         (garble, ": .*damaged .*utf-8" + AGAIN),
