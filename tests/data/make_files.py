@@ -53,6 +53,36 @@ def write_nyud2(
     return data
 
 
+def metres(size: tuple[int, int], index: int) -> np.ndarray:
+    return ramp_depth(*size, index % 5)
+
+
+def millimetres(size: tuple[int, int], index: int) -> np.ndarray:
+    return np.rint(metres(size, index) * 1000).astype(np.uint16)
+
+
+def levels(size: tuple[int, int], index: int) -> np.ndarray:
+    """Depth in steps of 0.05 m."""
+    return np.rint(metres(size, index) * 20).astype(np.uint8)
+
+
+def write_folder(
+    root: Path, count: int = 20, depth=millimetres, per_scene: int = 0, sizes=((24, 32),)
+) -> Path:
+    """Write rgb/*.jpg and depth/*.png (.npy of floating point), in subfolders per scene."""
+    for index in range(count):
+        size = sizes[index % len(sizes)]
+        stem = f"s{index // per_scene:02d}/{index:03d}" if per_scene else f"{index:03d}"
+        write_image(root / "rgb" / f"{stem}.jpg", noise_image(*size, index))
+        path, array = root / "depth" / stem, depth(size, index)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if array.dtype.kind == "f":
+            np.save(f"{path}.npy", array)
+        else:
+            write_image(path.with_suffix(".png"), array)
+    return root
+
+
 def write_labelled_mat(path: Path, images: np.ndarray, depths: np.ndarray, scenes=None) -> None:
     """Write images (N, H, W, 3) and depths (N, H, W) as MATLAB 7.3 stores them: columns first."""
     with h5py.File(path, "w", userblock_size=512) as file:
@@ -73,6 +103,13 @@ SMALL = {
     "num_workers": 0,
     "batch_size": 4,
 }
+
+
+def set_up(kind: type, root: Path, **settings):
+    """Return a data module that is ready for training."""
+    module = kind(root, **{**SMALL, **settings})
+    module.setup("fit")
+    return module
 
 
 class ArraySource(PairSource):

@@ -7,12 +7,7 @@ from jsonargparse import ArgumentParser
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 
-from depthbal.data import (
-    DepthDataModule,
-    EpochSampler,
-    FolderDataModule,
-    NYUD2DataModule,
-)
+from depthbal.data import DepthDataModule, EpochSampler, FolderDataModule, NYUD2DataModule
 from depthbal.data.label_data import automatic_workers
 from depthbal.errors import ConfigError
 from tests.data.make_files import SMALL, write_nyud2
@@ -87,23 +82,16 @@ def test_a_resumed_run_sees_what_the_uninterrupted_run_saw(root, tmp_path, worke
     whole = Recorder()
     trainer_of(tmp_path / "a", 4).fit(whole, NYUD2DataModule(root, **settings))
     keep = ModelCheckpoint(tmp_path / "b", save_last=True)
-    first = Recorder()
-    trainer_of(tmp_path / "b", 2, callbacks=[keep], enable_checkpointing=True).fit(
-        first, NYUD2DataModule(root, **settings)
-    )
-    second = Recorder()
-    trainer_of(tmp_path / "c", 4).fit(
-        second, NYUD2DataModule(root, **settings), ckpt_path=tmp_path / "b" / "last.ckpt"
-    )
+    first, second = Recorder(), Recorder()
+    interrupted = trainer_of(tmp_path / "b", 2, callbacks=[keep], enable_checkpointing=True)
+    interrupted.fit(first, NYUD2DataModule(root, **settings))
+    module, last = NYUD2DataModule(root, **settings), tmp_path / "b" / "last.ckpt"
+    trainer_of(tmp_path / "c", 4).fit(second, module, ckpt_path=last)
     assert sorted(second.seen) == [2, 3]
     assert {**first.seen, **second.seen} == whole.seen
     assert torch.equal(second.weight, whole.weight)
-
-
-def test_testing_visits_every_sample_once_in_order(root, tmp_path):
-    model = Recorder()
-    trainer_of(tmp_path, 1).test(model, NYUD2DataModule(root, **SMALL), verbose=False)
-    assert model.tested == list(range(5))
+    trainer_of(tmp_path, 1).test(second, NYUD2DataModule(root, **settings), verbose=False)
+    assert second.tested == list(range(5))
 
 
 @pytest.mark.parametrize(
@@ -120,66 +108,35 @@ def test_only_a_last_batch_of_one_sample_is_left_out(root, batch_size, batches, 
     assert ("leaves out 1 of 22" in caplog.text) == bool(left_out)
 
 
-def test_batches_have_the_documented_shapes_and_types(root):
-    module = NYUD2DataModule(root, **SMALL)
-    module.setup()
-    train, val, test = (
-        next(iter(loader))
-        for loader in (module.train_dataloader(), module.val_dataloader(), module.test_dataloader())
-    )
-    assert train["image"].shape == (4, 3, 20, 28)
-    assert train["depth"].shape == (4, 1, 10, 14)
-    for batch in (val, test):
-        assert batch["depth"].shape[1:] == (1, 20, 28)
-    assert train["image"].dtype == train["depth"].dtype == torch.float32
-    assert train["index"].dtype == torch.int64
-
-
-def test_setup_is_done_once(root):
-    module = NYUD2DataModule(root, **SMALL)
-    module.setup("test")
-    test = module.test_set
-    module.setup("fit")
-    train = module.train_set
-    module.setup("fit")
-    assert module.test_set is test
-    assert module.train_set is train
-
-
-def test_using_a_split_before_setup_says_so(root):
+def test_batches_and_description_are_as_documented(root):
     module = NYUD2DataModule(root, **SMALL)
     for use in (module.train_dataloader, module.test_dataloader, module.train_histogram):
         with pytest.raises(ConfigError, match=r"call setup\(\) first"):
             use()
-
-
-def test_the_description_is_json_able_and_complete(root):
-    module = NYUD2DataModule(root, **SMALL)
     module.setup()
+    loaders = (module.train_dataloader(), module.val_dataloader(), module.test_dataloader())
+    train, val, test = (next(iter(loader)) for loader in loaders)
+    assert train["image"].shape == (4, 3, 20, 28)
+    assert train["depth"].shape == (4, 1, 10, 14)
+    assert val["depth"].shape[1:] == test["depth"].shape[1:] == (1, 20, 28)
+    assert train["image"].dtype == train["depth"].dtype == torch.float32
+    assert train["index"].dtype == torch.int64
     described = json.loads(json.dumps(module.describe()))
     assert described["class"] == "NYUD2DataModule"
     assert described["images"] == {"train": 20, "val": 2, "test": 5}
     assert described["source"] == str(root)
     assert described["fingerprint"] == module.fingerprint()
-    assert module.input_spec()["short_side"] == 24
-    json.dumps(module.input_spec())
+    assert json.loads(json.dumps(module.input_spec()))["short_side"] == 24
 
 
-@pytest.mark.parametrize("name", ["NYUD2DataModule", "FolderDataModule"])
-def test_the_command_line_knows_all_arguments_of_the_common_part(name):
+@pytest.mark.parametrize("kind", [NYUD2DataModule, FolderDataModule])
+def test_the_command_line_knows_all_arguments_of_the_common_part(kind):
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(DepthDataModule, "data")
-    parsed = parser.parse_args(
-        [
-            f"--data=depthbal.data.{name}",
-            "--data.root=/data",
-            "--data.crop_size=[114,152]",
-            "--data.depth_size=null",
-            "--data.val_fraction=0",
-        ]
-    )
-    module = parser.instantiate_classes(parsed).data
-    assert type(module) in (NYUD2DataModule, FolderDataModule)
+    arguments = ("root=/data", "crop_size=[114,152]", "depth_size=null", "val_fraction=0")
+    options = [f"--data=depthbal.data.{kind.__name__}", *(f"--data.{a}" for a in arguments)]
+    module = parser.instantiate_classes(parser.parse_args(options)).data
+    assert type(module) is kind
     assert module.count_transform.crop_size == (114, 152)
     assert module.count_transform.depth_size is None
     assert module.val_fraction == 0

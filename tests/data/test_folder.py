@@ -1,33 +1,70 @@
-import cv2
+import re
+
 import numpy as np
 import pytest
 
 from depthbal.data import FolderDataModule
+from depthbal.data.matching import match_pairs
 from depthbal.errors import ConfigError, DataError
-from tests.data.make_files import SMALL, noise_image, ramp_depth, write_image
+from tests.data.make_files import (
+    SMALL,
+    levels,
+    metres,
+    millimetres,
+    set_up,
+    write_folder,
+)
 
 
-def write_depth(path, depth, kind):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if kind == "npy":
-        np.save(path.with_suffix(".npy"), depth)
-    elif kind == "uint16":
-        assert cv2.imwrite(str(path), np.rint(depth * 1000).astype(np.uint16))
-    else:
-        assert cv2.imwrite(str(path), np.rint(depth * 20).astype(np.uint8))
+def match(root, rgb="rgb", depth="depth"):
+    return match_pairs(root, rgb, depth, (".jpg", ".png"), (".png", ".npy"))
 
 
-def write_set(root, count=20, scenes=1, kind="uint16"):
-    for index in range(count):
-        stem = f"s{index % scenes}/{index:03d}" if scenes > 1 else f"{index:03d}"
-        write_image(root / "rgb" / f"{stem}.jpg", noise_image(24, 32, index))
-        write_depth(root / "depth" / f"{stem}.png", ramp_depth(24, 32, index % 5), kind)
+def tree(root, files):
+    for file in files.split():
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        (root / file).touch()
 
 
-def module_of(root, **kwargs):
-    module = FolderDataModule(root, **{**SMALL, **kwargs})
-    module.setup("fit")
-    return module
+@pytest.mark.parametrize(
+    ("rgb", "depth", "pairs", "single"),
+    [
+        ("rgb", "depth", "rgb/a/1.jpg depth/a/1.png rgb/b/1.PNG depth/b/1.npy", ""),
+        ("rgb", "depth", "rgb/1.50.jpg depth/1.50.png rgb/1.51.jpg depth/1.51.png", ""),
+        ("rgb", "depth", "rgb/1.jpg depth/1.png", "rgb/2.jpg depth/3.png"),
+        ("*_colors.png", "*_depth.png", "1_colors.png 1_depth.png 2_colors.png 2_depth.png", ""),
+        ("**/*_rgb.png", "**/*_d.png", "1_rgb.png 1_d.png t/u/1_rgb.png t/u/1_d.png", ""),
+        ("s/*/rgb/*.jpg", "s/*/d/*.png", "s/a/rgb/1.jpg s/a/d/1.png", "s/b/rgb/1.jpg"),
+        ("color/*", "range/frame*", "color/7.jpg range/frame7.npy", ""),
+    ],
+)
+def test_files_are_paired_by_what_folder_or_wildcards_leave_open(
+    tmp_path, rgb, depth, pairs, single
+):
+    tree(tmp_path, f"{pairs} {single}")
+    files = pairs.split()
+    expected = list(zip(files[::2], files[1::2], strict=True)), single.split()
+    assert match(tmp_path, rgb, depth) == expected
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ("rgb/1.jpg depth/readme.txt", "no file matches 'depth' (endings: .png, .npy); give --da"),
+        ("images/1.jpg depth/1.png .git/x", "rgb is not a folder: rgb is 'rgb', "),
+        ("images/1.jpg depth/1.png .git/x", " are depth, images; give --data.rgb the folder"),
+        ("rgb/1_colors.jpg depth/1_depth.png", "1_colors.jpg and depth/1_depth"),
+        ("rgb/1.jpg rgb/1.png depth/1.png", "rgb/1.jpg and rgb/1.png have the same stem"),
+    ],
+)
+def test_a_tree_that_cannot_be_paired_is_explained(tmp_path, files, words):
+    tree(tmp_path, files)
+    with pytest.raises(DataError, match=re.escape(words)):
+        match(tmp_path)
+
+
+def parts_of(module):
+    return [module.train_set, module.val_set, module.test_set]
 
 
 def names(dataset):
@@ -35,146 +72,125 @@ def names(dataset):
 
 
 @pytest.mark.parametrize(
-    ("kind", "scale", "tolerance"),
-    [("uint16", None, 5.1e-4), ("npy", None, 0), ("uint8", 0.05, 0.026)],
+    ("depth", "scale", "tolerance"),
+    [(millimetres, None, 5.1e-4), (metres, None, 0), (levels, 0.05, 0.026)],
 )
-def test_depth_of_every_kind_arrives_in_metres(tmp_path, kind, scale, tolerance):
-    write_set(tmp_path, kind=kind)
-    module = module_of(tmp_path, scale=scale)
-    for dataset in (module.train_set, module.val_set, module.test_set):
+def test_depth_of_every_kind_arrives_in_metres(tmp_path, depth, scale, tolerance):
+    module = set_up(FolderDataModule, write_folder(tmp_path, depth=depth), scale=scale)
+    for dataset in parts_of(module):
         for index in range(len(dataset)):
             number = int(dataset.source.name(index).split("/")[1].split(".")[0])
-            depth = dataset.source.load(index)[1]
-            np.testing.assert_allclose(depth, ramp_depth(24, 32, number % 5), atol=tolerance)
-    assert module.quantum == (0.05 if kind == "uint8" else None)
+            found = dataset.source.load(index)[1]
+            np.testing.assert_allclose(found, metres((24, 32), number), atol=tolerance)
+    assert module.quantum == scale
     assert module.benchmark is None
 
 
 def test_one_set_is_divided_into_three_without_overlap(tmp_path):
-    write_set(tmp_path, count=40)
-    module = module_of(tmp_path, val_fraction=0.1, test_fraction=0.2)
-    parts = [names(dataset) for dataset in (module.train_set, module.val_set, module.test_set)]
+    write_folder(tmp_path, 40)
+    module = set_up(FolderDataModule, tmp_path, val_fraction=0.1, test_fraction=0.2)
+    parts = [names(dataset) for dataset in parts_of(module)]
     assert [len(part) for part in parts] == [29, 3, 8]
     assert len(set.union(*parts)) == 40
-
-
-def test_the_test_split_is_the_same_before_training_and_alone(tmp_path):
-    write_set(tmp_path, count=40)
-    alone = FolderDataModule(tmp_path, **SMALL)
+    alone = FolderDataModule(tmp_path, **SMALL, test_fraction=0.2)
     alone.setup("test")
-    assert names(alone.test_set) == names(module_of(tmp_path).test_set)
+    assert names(alone.test_set) == parts[2]
     assert alone.train_set is None
 
 
 def test_subfolders_are_scenes_that_no_split_cuts(tmp_path):
-    write_set(tmp_path, count=60, scenes=15)
-    module = module_of(tmp_path, val_fraction=0.2, test_fraction=0.2)
-    parts = [
-        {dataset.source.group(i) for i in range(len(dataset))}
-        for dataset in (module.train_set, module.val_set, module.test_set)
-    ]
+    write_folder(tmp_path, 60, per_scene=4)
+    module = set_up(FolderDataModule, tmp_path, val_fraction=0.2, test_fraction=0.2)
+    parts = [{part.source.group(i) for i in range(len(part))} for part in parts_of(module)]
     assert sum(len(part) for part in parts) == len(set.union(*parts)) == 15
 
 
-def test_split_folders_are_used_as_they_are(tmp_path):
-    for split, count in (("train", 6), ("val", 2), ("test", 3)):
-        write_set(tmp_path / split, count=count)
-    module = module_of(tmp_path)
-    assert [len(d) for d in (module.train_set, module.val_set, module.test_set)] == [6, 2, 3]
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [({"train": 6, "val": 2, "test": 3}, [6, 2, 3]), ({"train": 20, "test": 3}, [18, 2, 3])],
+)
+def test_split_folders_are_used_and_validation_held_out_where_it_has_none(
+    tmp_path, counts, expected
+):
+    for split, count in counts.items():
+        write_folder(tmp_path / split, count)
+    module = set_up(FolderDataModule, tmp_path, val_fraction=0.1)
+    assert [len(part) for part in parts_of(module)] == expected
 
 
-def test_split_folders_without_validation_hold_some_training_pairs_out(tmp_path):
-    for split, count in (("train", 20), ("test", 3)):
-        write_set(tmp_path / split, count=count)
-    module = module_of(tmp_path, val_fraction=0.1)
-    assert [len(d) for d in (module.train_set, module.val_set, module.test_set)] == [18, 2, 3]
-
-
-def test_a_missing_test_folder_is_named(tmp_path):
-    write_set(tmp_path / "train")
-    with pytest.raises(DataError, match="test is not a folder"):
-        module_of(tmp_path)
-
-
-def test_what_is_checked_before_a_network_is_built_names_the_wrong_setting(tmp_path):
-    write_set(tmp_path)
-    FolderDataModule(tmp_path).check_root()
-    FolderDataModule(tmp_path, rgb="rgb/*.jpg").check_root()
-    with pytest.raises(DataError, match=r"--data\.rgb"):
-        FolderDataModule(tmp_path, rgb="images").check_root()
-    with pytest.raises(DataError, match=r"--data\.depth"):
-        FolderDataModule(tmp_path, depth="depths/*.png").check_root()
-    with pytest.raises(DataError, match="nowhere is not a folder"):
-        FolderDataModule(tmp_path / "nowhere").check_root()
-    (tmp_path / "train").mkdir()  # now the splits are folders
-    with pytest.raises(DataError, match=r"train/rgb is not a folder"):
-        FolderDataModule(tmp_path).check_root()
-
-
-def test_patterns_describe_other_layouts(tmp_path):
-    for index in range(12):
-        write_image(tmp_path / f"room{index}" / "a_colors.png", noise_image(24, 32))
-        write_depth(tmp_path / f"room{index}" / "a_depth.png", ramp_depth(24, 32), "uint16")
-    module = module_of(tmp_path, rgb="**/*_colors.png", depth="**/*_depth.png")
-    assert len(module.train_set) + len(module.val_set) + len(module.test_set) == 12
+@pytest.mark.parametrize(
+    ("settings", "made", "words"),
+    [
+        ({}, "", None),
+        ({"rgb": "rgb/*.jpg"}, "", None),
+        ({"rgb": "images"}, "", r"--data\.rgb"),
+        ({"depth": "depths/*.png"}, "", r"--data\.depth"),
+        ({"root": "nowhere"}, "", "nowhere is not a folder"),
+        ({}, "train/x", "train/rgb is not a folder"),  # now the splits are folders
+    ],
+)
+def test_what_is_checked_before_a_network_is_built_names_the_wrong_setting(
+    tmp_path, monkeypatch, settings, made, words
+):
+    monkeypatch.chdir(write_folder(tmp_path))
+    tree(tmp_path, made)
+    module = FolderDataModule(**{"root": ".", **settings})
+    if words is None:
+        module.check_root()
+    else:
+        with pytest.raises(DataError, match=words):
+            module.check_root()
 
 
 def test_files_without_a_partner_are_left_out_with_a_warning(tmp_path):
-    write_set(tmp_path)
+    write_folder(tmp_path)
     (tmp_path / "depth" / "007.png").unlink()
-    with pytest.warns(
-        UserWarning, match=r"1 files have no partner .*rgb/007\.jpg.*19 pairs remain"
-    ):
-        module_of(tmp_path)
+    words = r"1 files have no partner .*rgb/007\.jpg.*19 pairs remain"
+    with pytest.warns(UserWarning, match=words):
+        set_up(FolderDataModule, tmp_path)
 
 
-def test_invalid_values_become_no_depth(tmp_path):
-    write_set(tmp_path, kind="npy")
-    for path in (tmp_path / "depth").iterdir():
-        depth = np.load(path)
-        depth[:5] = -1
-        np.save(path, depth)
-    with pytest.raises(DataError, match=r"smallest depth is -1 m.*invalid"):
-        module_of(tmp_path)
-    module = module_of(tmp_path, invalid=[-1.0])
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (-1.0, r"smallest depth is -1 m.*invalid"),
+        (float("nan"), r"depth/\d+\.npy: 160 of 768 depth values are NaN"),
+    ],
+)
+def test_values_named_as_invalid_become_no_depth_and_are_refused_otherwise(tmp_path, value, words):
+    def marked(size, index):
+        depth = metres(size, index).copy()
+        depth[:5] = value
+        return depth
+
+    write_folder(tmp_path, depth=marked)
+    with pytest.raises(DataError, match=words):
+        set_up(FolderDataModule, tmp_path)
+    module = set_up(FolderDataModule, tmp_path, invalid=[value])
     assert not module.train_set.source.load(0)[1][:5].any()
 
 
-def test_nan_depth_is_found_before_training_and_named(tmp_path):
-    write_set(tmp_path, kind="npy")
-    for path in (tmp_path / "depth").iterdir():
-        depth = np.load(path)
-        depth[0, 0] = np.nan
-        np.save(path, depth)
-    with pytest.raises(DataError, match=r"depth/\d+\.npy: 1 of 768 depth values are NaN"):
-        module_of(tmp_path)
-    module_of(tmp_path, invalid=[float("nan")])
-
-
-def test_8_bit_depth_without_a_scale_is_refused_before_training(tmp_path):
-    write_set(tmp_path, kind="uint8")
-    with pytest.raises(DataError, match="set scale to the metres per unit"):
-        module_of(tmp_path)
-
-
-def test_a_wrong_scale_is_named_before_training(tmp_path):
-    write_set(tmp_path)
-    with pytest.raises(DataError, match=r"unit is wrong; set scale to 0\.001 times"):
-        module_of(tmp_path, scale=1.0)
+@pytest.mark.parametrize(
+    ("depth", "scale", "words"),
+    [
+        (levels, None, "set scale to the metres per unit"),
+        (millimetres, 1.0, r"unit is wrong; set scale to 0\.001 times"),
+    ],
+)
+def test_a_wrong_or_missing_scale_is_named_before_training(tmp_path, depth, scale, words):
+    with pytest.raises(DataError, match=words):
+        set_up(FolderDataModule, write_folder(tmp_path, depth=depth), scale=scale)
 
 
 def test_images_of_different_sizes_need_a_crop(tmp_path):
-    write_set(tmp_path)
-    for path in sorted((tmp_path / "rgb").iterdir())[::2]:
-        write_image(path, noise_image(24, 40))
-        write_depth(tmp_path / "depth" / f"{path.stem}.png", ramp_depth(24, 40), "uint16")
-    with pytest.raises(DataError, match=r"differ in size .*24 x 40.* set short_side and crop_size"):
-        module_of(tmp_path, crop_size=None)
-    module_of(tmp_path)
+    write_folder(tmp_path, sizes=((24, 32), (24, 40)))
+    words = r"differ in size .*24 x 40.* set short_side and crop_size"
+    with pytest.raises(DataError, match=words):
+        set_up(FolderDataModule, tmp_path, crop_size=None)
+    set_up(FolderDataModule, tmp_path)
 
 
-def test_settings_outside_their_range_are_refused(tmp_path):
-    with pytest.raises(ConfigError, match="scale"):
-        FolderDataModule(tmp_path, scale=0.0)
-    with pytest.raises(ConfigError, match="test_fraction"):
-        FolderDataModule(tmp_path, test_fraction=0.0)
+@pytest.mark.parametrize("setting", ["scale", "test_fraction"])
+def test_settings_outside_their_range_are_refused(tmp_path, setting):
+    with pytest.raises(ConfigError, match=setting):
+        FolderDataModule(tmp_path, **{setting: 0.0})

@@ -1,205 +1,166 @@
 import os
+import time
 
 import numpy as np
 import pytest
-import torch
 
 from depthbal.data import NYUD2DataModule
+from depthbal.data.nyud2 import read_pairs_csv
 from depthbal.errors import ConfigError, DataError
-from tests.data.make_files import SMALL, grey_image, ramp_depth, write_image, write_nyud2
+from tests.data.make_files import SMALL, grey_image, ramp_depth, set_up, write_image, write_nyud2
 from tests.shared import SHARED, needs_shared
 
 
-def module_of(root, **kwargs):
-    module = NYUD2DataModule(root, **{**SMALL, **kwargs})
-    module.setup("fit")
-    return module
+@pytest.fixture
+def data(tmp_path):
+    return write_nyud2(tmp_path)
 
 
-@pytest.mark.parametrize("inside", [False, True])
-def test_the_root_may_contain_the_data_folder_or_be_it(tmp_path, inside):
-    data = write_nyud2(tmp_path)
-    module = module_of(data if inside else tmp_path)
-    assert len(module.test_set) == 3
-    assert len(module.train_set) + len(module.val_set) == 24
+def test_the_root_may_contain_the_data_folder_or_be_it(data):
+    for root in (data, data.parent):
+        module = set_up(NYUD2DataModule, root, val_fraction=0.0)
+        assert (len(module.train_set), len(module.test_set)) == (24, 3)
+        assert module.val_set is None
+        assert module.val_dataloader() == []
 
 
-def test_training_depth_is_8_bit_up_to_10_m_and_test_depth_is_millimetres(tmp_path):
-    write_nyud2(tmp_path, size=(24, 32))
-    module = module_of(tmp_path, val_fraction=0.0)
-    train = module.train_set.source.load(0)[1]
-    levels = np.rint(ramp_depth(24, 32) * 25.5)
-    np.testing.assert_allclose(train, levels / 255 * 10, rtol=1e-6)
-    test = module.test_set.source.load(0)[1]
+def test_training_depth_is_8_bit_up_to_10_m_and_test_depth_is_millimetres(data):
+    module = set_up(NYUD2DataModule, data, val_fraction=0.0)
+    train, test = (part.source.load(0)[1] for part in (module.train_set, module.test_set))
+    np.testing.assert_allclose(train, np.rint(ramp_depth(24, 32) * 25.5) / 255 * 10, rtol=1e-6)
     np.testing.assert_allclose(test, ramp_depth(24, 32), atol=5.1e-4)
     assert module.quantum == pytest.approx(10 / 255)
     assert module.benchmark == "nyud2_dir"
-
-
-def test_training_depth_repacked_in_16_bit_has_no_coarse_levels(tmp_path):
-    data = write_nyud2(tmp_path, scenes=10, per_scene=1)
-    for path in data.glob("nyu2_train/*/*.png"):
+    for path in data.glob("nyu2_train/*/*.png"):  # repacked in 16 bit: no coarse levels
         write_image(path, np.full((24, 32), 2500, dtype=np.uint16))
-    module = module_of(tmp_path)
+    module = set_up(NYUD2DataModule, data)
     assert module.quantum is None
     assert module.train_set.source.load(0)[1][0, 0] == 2.5
 
 
-def test_validation_takes_whole_scene_folders(tmp_path):
-    write_nyud2(tmp_path, scenes=12, per_scene=2)
-    module = module_of(tmp_path, val_fraction=0.2)
-    scenes = [
-        {dataset.source.group(i) for i in range(len(dataset))}
-        for dataset in (module.train_set, module.val_set)
-    ]
-    assert not scenes[0] & scenes[1]
-    assert len(scenes[1]) == 2
-    assert all(scene.startswith("nyu2_train/scene") for scene in scenes[0])
+def test_validation_takes_whole_scene_folders(data):
+    module = set_up(NYUD2DataModule, data, val_fraction=0.2)
+    kept, held = (
+        {part.source.group(i) for i in range(len(part))}
+        for part in (module.train_set, module.val_set)
+    )
+    assert not kept & held
+    assert len(held) == 2
+    assert all(scene.startswith("nyu2_train/scene") for scene in kept)
 
 
-def test_no_validation_leaves_all_training_rows(tmp_path):
-    write_nyud2(tmp_path)
-    module = module_of(tmp_path, val_fraction=0.0)
-    assert module.val_set is None
-    assert module.val_dataloader() == []
-    assert len(module.train_set) == 24
-
-
-def test_the_test_split_alone_needs_no_training_files(tmp_path):
-    data = write_nyud2(tmp_path)
+def test_the_test_split_alone_needs_no_training_files(data):
     (data / "nyu2_train.csv").unlink()
-    module = NYUD2DataModule(tmp_path, **SMALL)
+    module = NYUD2DataModule(data, **SMALL)
     module.setup("test")
     assert module.describe()["images"] == {"train": None, "val": None, "test": 3}
     with pytest.raises(DataError, match=r"nyu2_train\.csv"):
         module.setup("fit")
 
 
-def test_the_official_mask_is_found_where_the_user_has_it(tmp_path):
-    data = write_nyud2(tmp_path)
-    assert module_of(tmp_path).balanced_mask_file is None
-    np.save(data / "test_balanced_mask.npy", np.ones((3, 20, 28), bool))
-    assert module_of(tmp_path).balanced_mask_file == data / "test_balanced_mask.npy"
-
-
 @pytest.mark.parametrize(
     ("content", "words"),
     [
+        ((3, 20, 28), None),
         ((4, 20, 28), r"expected a mask of 3 test images of 20 x 28 .* \(4, 20, 28\)"),
         ((3, 24, 32), r"expected a mask of 3 test images of 20 x 28 .* \(3, 24, 32\)"),
-        (b"", "not a readable npy file"),
         (b"PK\x03\x04 of an npz file, cut off", "not a readable npy file"),
     ],
 )
-def test_an_official_mask_of_another_test_set_or_crop_is_found_by_setup(tmp_path, content, words):
-    mask = write_nyud2(tmp_path) / "test_balanced_mask.npy"
+def test_the_official_mask_is_found_where_the_user_has_it_and_must_fit(data, content, words):
+    assert set_up(NYUD2DataModule, data).balanced_mask_file is None
+    mask = data / "test_balanced_mask.npy"
     if isinstance(content, bytes):
         mask.write_bytes(content)
     else:
         np.save(mask, np.ones(content, bool))
-    with pytest.raises(DataError, match=rf"test_balanced_mask\.npy: {words}"):
-        module_of(tmp_path)
+    if words is None:
+        assert set_up(NYUD2DataModule, data).balanced_mask_file == mask
+    else:
+        with pytest.raises(DataError, match=rf"test_balanced_mask\.npy: {words}"):
+            set_up(NYUD2DataModule, data)
 
 
-def test_a_root_without_the_lists_is_explained(tmp_path):
-    with pytest.raises(DataError, match=r"nowhere does not exist; expected the folder"):
-        module_of(tmp_path / "nowhere")
-    with pytest.raises(DataError, match=r"holds neither data/nyu2_test\.csv nor"):
-        module_of(tmp_path)
-
-
-def test_what_is_checked_before_a_network_is_built_needs_both_lists(tmp_path):
-    data = write_nyud2(tmp_path)
+def test_what_is_checked_before_a_network_is_built_needs_both_lists(data):
     (data / "nyu2_train" / "scene00_out" / "1.jpg").unlink()  # the pictures come later
-    NYUD2DataModule(tmp_path).check_root()
+    NYUD2DataModule(data).check_root()
     (data / "nyu2_test.csv").unlink()
-    with pytest.raises(DataError, match=r"--data\.root .* holds neither data/nyu2_test\.csv nor"):
-        NYUD2DataModule(tmp_path).check_root()
-    (tmp_path / "cut.h5").write_bytes(b"")
-    with pytest.raises(DataError, match=r"cut\.h5: no packed file"):
-        NYUD2DataModule(tmp_path / "cut.h5").check_root()
+    (data / "cut.h5").write_bytes(b"")
+    for root, words in (
+        (data, r"--data\.root .* holds neither data/nyu2_test\.csv nor"),
+        (data / "nowhere", "nowhere does not exist; expected the folder"),
+        (data / "cut.h5", r"cut\.h5: no packed file"),
+    ):
+        with pytest.raises(DataError, match=words):
+            NYUD2DataModule(root).check_root()
+        with pytest.raises(DataError, match=words):
+            set_up(NYUD2DataModule, root)
 
 
-def break_depth_size(data):
-    write_image(data / "nyu2_train/scene00_out/1.png", np.ones((32, 24), np.uint8))
-
-
-def break_unit(data):
-    write_image(data / "nyu2_test/00000_depth.png", np.full((24, 32), 2, np.uint16))
-
-
-def break_by_truncation(data):
-    path = data / "nyu2_train/scene00_out/1.jpg"
-    path.write_bytes(path.read_bytes()[:-40])
-
-
-def break_by_absence(data):
-    (data / "nyu2_train/scene05_out/2.png").unlink()
-
-
-def break_test_validity(data):
-    for path in data.glob("nyu2_test/*_depth.png"):
-        write_image(path, np.zeros((24, 32), np.uint16))
-
-
-def break_train_validity(data):
-    for path in data.glob("nyu2_train/*/*.png"):
-        write_image(path, np.zeros((24, 32), np.uint8))
-
-
-def break_size(data):
-    write_image(data / "nyu2_train/scene00_out/1.jpg", grey_image(30, 30))
-    write_image(data / "nyu2_train/scene00_out/1.png", np.full((30, 30), 80, np.uint8))
+def constant(value, size=(24, 32), dtype=np.uint8):
+    return np.full(size, value, dtype)
 
 
 @pytest.mark.parametrize(
-    ("damage", "words"),
+    ("files", "content", "words"),
     [
-        (break_depth_size, r"scene00_out/1\.png: the depth map is 32 x 24 but its image 24 x 32"),
-        (break_unit, r"00000_depth\.png: all 768 valid depths lie outside .*set scale to 1000"),
-        (break_by_truncation, r"scene00_out/1\.jpg: the file is truncated"),
-        (break_by_absence, r"nyu2_train\.csv: 1 of 48 files do not .*row 12: .*scene05_out/2\.png"),
-        (break_test_validity, "test split has no pixel with depth of at least 0.7 m"),
-        (break_train_validity, "training split has no pixel"),
-        (break_size, r"scene00_out/1\.jpg.*: the crop of 20 x 28 is larger .* 24 x 24"),
+        (
+            "nyu2_train/scene00_out/1.png",
+            constant(1, (32, 24)),
+            r"scene00_out/1\.png: the depth map is 32 x 24 but its image 24 x 32",
+        ),
+        (
+            "nyu2_test/00000_depth.png",
+            constant(2, dtype=np.uint16),
+            r"00000_depth\.png: all 768 valid depths lie outside .*set scale to 1000",
+        ),
+        ("nyu2_train/scene00_out/1.jpg", b"\xff\xd8\xff", r"_out/1\.jpg: the file is truncated"),
+        ("nyu2_test/*_depth.png", constant(0), "test split has no pixel with depth of at least 0."),
+        ("nyu2_train/*/*.png", constant(0), "training split has no pixel"),
+        (
+            "nyu2_train/scene00_out/1.*",
+            grey_image(30, 30)[..., 0],
+            r"scene00_out/1\.jpg.*: the crop of 20 x 28 is larger .* 24 x 24",
+        ),
     ],
 )
-def test_damage_is_reported_by_setup_with_the_file(tmp_path, damage, words):
-    damage(write_nyud2(tmp_path))
+def test_damage_is_reported_by_setup_with_the_file(data, files, content, words):
+    for path in data.glob(files):
+        path.write_bytes(content) if isinstance(content, bytes) else write_image(path, content)
     with pytest.raises(DataError, match=words):
-        module_of(tmp_path, val_fraction=0.0)
+        set_up(NYUD2DataModule, data, val_fraction=0.0)
 
 
-def test_the_fingerprint_follows_the_files_but_not_the_place(tmp_path):
-    data = write_nyud2(tmp_path / "a")
-    first = module_of(tmp_path / "a").fingerprint()
-    (tmp_path / "a").rename(tmp_path / "b")
-    assert module_of(tmp_path / "b").fingerprint() == first
-    os.utime(tmp_path / "b" / data.name / "nyu2_train/scene03_out/1.png", (1, 1))
-    assert module_of(tmp_path / "b").fingerprint() != first
+def test_the_fingerprint_follows_the_files_but_not_the_place(data):
+    first = set_up(NYUD2DataModule, data).fingerprint()
+    moved = data.rename(data.parent / "moved")
+    assert set_up(NYUD2DataModule, moved).fingerprint() == first
+    os.utime(moved / "nyu2_train/scene03_out/1.png", (1, 1))
+    assert set_up(NYUD2DataModule, moved).fingerprint() != first
 
 
-def test_a_value_outside_its_range_is_refused_at_once(tmp_path):
-    for setting, value in (
-        ("batch_size", 0),
-        ("val_fraction", 1.0),
-        ("bin_width", 0.35),
-        ("max_depth", 0.5),
-    ):
-        with pytest.raises(ConfigError, match=setting):
-            NYUD2DataModule(tmp_path, **{setting: value})
+@pytest.mark.parametrize(
+    "wrong", [{"batch_size": 0}, {"val_fraction": 1.0}, {"bin_width": 0.35}, {"max_depth": 0.5}]
+)
+def test_a_value_outside_its_range_is_refused_at_once(tmp_path, wrong):
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        NYUD2DataModule(tmp_path, **wrong)
 
 
 @needs_shared
-def test_the_real_labelled_set_is_read_as_described():
+def test_the_real_labelled_set_is_read_as_described(caplog):
+    with caplog.at_level("INFO"):
+        module = NYUD2DataModule(SHARED / "nyuv2", num_workers=0)
+        module.setup("fit")
+    assert [len(part) for part in (module.train_set, module.val_set)] == [755, 40]
+    assert "1 folder(s) are fewer than 10" in caplog.text
     module = NYUD2DataModule(SHARED / "nyuv2", num_workers=0, val_fraction=0.0)
     module.setup("fit")
-    assert len(module.train_set) == 795
-    assert len(module.test_set) == 654
-    sample, tested = module.train_set[0, 0], module.test_set[0]
+    assert (len(module.train_set), len(module.test_set)) == (795, 654)
+    sample = module.train_set[0, 0]
     assert sample["image"].shape == (3, 228, 304)
     assert sample["depth"].shape == (1, 114, 152)
-    assert tested["depth"].shape == (1, 228, 304)
+    assert module.test_set[0]["depth"].shape == (1, 228, 304)
     counts = module.train_histogram(progress=False).counts
     assert counts.max() / counts.min() > 200  # described: 360:1, unspread
     per_metre = np.add.reduceat(counts, [3, 13, 23, 33, 43, 53, 63, 73, 83])
@@ -207,12 +168,58 @@ def test_the_real_labelled_set_is_read_as_described():
     np.testing.assert_allclose(per_metre / counts.sum() * 100, described, atol=1.5)
 
 
-@needs_shared
-def test_few_folders_are_said_and_split_by_blocks(caplog):
-    with caplog.at_level("INFO"):
-        module = NYUD2DataModule(SHARED / "nyuv2", num_workers=0)
-        module.setup("fit")
-    assert len(module.val_set) == 40
-    assert "1 folder(s) are fewer than 10" in caplog.text
-    rows = torch.tensor(module.val_set.source.indices)
-    assert int((rows.diff() > 1).sum()) == 4
+# ---- the lists ----
+
+
+def read(root, text):
+    for name in ("s1/1.jpg", "s1/1.png", "s2/1.jpg", "s2/1.png"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    (root / "list.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
+    return read_pairs_csv(root / "list.csv", root)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("prefix", ["data/", "", "./data/"])
+def test_rows_are_read_relative_to_the_data_folder(tmp_path, end, prefix):
+    rows = [f"{prefix}s{i}/1.jpg,{prefix}s{i}/1.png" for i in (2, 1)]
+    expected = [(f"s{i}/1.jpg", f"s{i}/1.png") for i in (2, 1)]
+    assert read(tmp_path, end.join([*rows, "", ""])) == expected
+    assert read(tmp_path, end.join(rows).encode("utf-8-sig")) == expected
+    start = time.perf_counter()
+    assert read(tmp_path, end.join(rows * 25_000)) == expected * 25_000
+    assert time.perf_counter() - start < 5
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        *((row, "row 2: expected 2 columns") for row in ("s1/1.jpg", "s1/1.jpg,", "a,b,c", "a;b")),
+        *(
+            (f"s1/1.jpg,{path}", "row 2: .* leaves the data folder")
+            for path in ("../a.png", "data/../../a.png", "/etc/passwd", "data//../..//x", "..", ".")
+        ),
+        (
+            "\ns2/1.jpg,s2/7.png",
+            r"1 of 4 files do not exist in .* \(row 3: s2/7\.png\); complete the download",
+        ),
+        (
+            "\n".join(f"no/{n}.jpg,s1/1.png" for n in range(5)),
+            r"5 of 12 files .*\(row 2: no/0\.jpg, .*row 4: no/2\.jpg, \.\.\.\)",
+        ),
+    ],
+)
+def test_a_bad_row_is_named_as_an_editor_counts_it(tmp_path, row, words):
+    with pytest.raises(DataError, match=rf"list\.csv.*{words}"):
+        read(tmp_path, f"data/s1/1.jpg,data/s1/1.png\n{row}\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("", "empty"), ("\n\n", "empty"), (",\n", "empty"), (b"\xff\xfe\x00,\x80", "not a csv text")],
+)
+def test_a_list_that_is_empty_no_text_or_missing_is_an_error(tmp_path, text, words):
+    with pytest.raises(DataError, match=rf"list\.csv: .*{words}"):
+        read(tmp_path, text)
+    with pytest.raises(DataError, match=r"none\.csv: cannot be read"):
+        read_pairs_csv(tmp_path / "none.csv", tmp_path)

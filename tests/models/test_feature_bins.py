@@ -1,5 +1,3 @@
-"""The label bin of every feature."""
-
 import pytest
 import torch
 from torch import nn
@@ -16,32 +14,19 @@ def ramp(height, width):
     return (10.0 * rows[:, None] + columns)[None, None] + 0.5
 
 
-def test_labels_of_the_features_own_size_keep_their_place():
+def test_every_feature_gets_the_label_in_its_middle():
     target = ramp(4, 6)
-    found = feature_bins(target, target < 30, EDGES, (4, 6))
-    assert found[0, 2].tolist() == [20, 21, 22, 23, 24, 25]
-    assert found[0, 3].tolist() == [100] * 6
-
-
-def test_coarser_features_get_the_label_in_their_middle():
-    found = feature_bins(ramp(8, 8), None, EDGES, (2, 2))
-    assert found.tolist() == [[[22, 26], [62, 66]]]
-
-
-def test_finer_features_share_a_label():
-    found = feature_bins(ramp(2, 3), None, EDGES, (4, 6))
-    assert found[0, 1].tolist() == [0, 0, 1, 1, 2, 2]
-    assert found[0, 2].tolist() == [10, 10, 11, 11, 12, 12]
-
-
-@pytest.mark.parametrize(
-    ("size", "with_label"),
-    [((8, 8), 5), ((4, 4), 2), ((16, 16), 10)],  # rows; the middle of a third one of 2 is row 5
-)
-def test_features_beyond_the_labels_have_none(size, with_label):
-    found = feature_bins(ramp(5, 8), None, EDGES, size)[0]
-    assert (found[with_label:] == 100).all()
-    assert (found[:with_label] < 100).all()
+    same = feature_bins(target, target < 30, EDGES, (4, 6))
+    assert same[0, 2:].tolist() == [[20, 21, 22, 23, 24, 25], [100] * 6]
+    coarser = feature_bins(ramp(8, 8), None, EDGES, (2, 2))
+    assert coarser.tolist() == [[[22, 26], [62, 66]]]
+    finer = feature_bins(ramp(2, 3), None, EDGES, (4, 6))
+    assert finer[0, 1:3].tolist() == [[0, 0, 1, 1, 2, 2], [10, 10, 11, 11, 12, 12]]
+    # features beyond the labels have none; the middle of a third row of 2 x 2 is row 5
+    for size, with_label in (((8, 8), 5), ((4, 4), 2), ((16, 16), 10)):
+        found = feature_bins(ramp(5, 8), None, EDGES, size)[0]
+        assert (found[with_label:] == 100).all()
+        assert (found[:with_label] < 100).all()
 
 
 def test_the_features_of_a_padded_smp_network_meet_the_labels_of_their_own_pixels():
@@ -67,12 +52,9 @@ def test_the_features_of_a_padded_smp_network_meet_the_labels_of_their_own_pixel
     assert (found[:, output.shape[-2] :] == 100).all()
 
 
-@pytest.mark.parametrize("target", [torch.tensor([3, 7]), torch.tensor([[3.0], [7.9]])])
-def test_labels_of_images_are_one_per_feature_vector(target):
-    assert feature_bins(target, None, EDGES, ()).tolist() == [3, 7]
-
-
-def test_a_label_that_is_nan_is_none():
+def test_labels_of_images_are_one_per_feature_vector_and_none_where_nan():
+    for target in (torch.tensor([3, 7]), torch.tensor([[3.0], [7.9]])):
+        assert feature_bins(target, None, EDGES, ()).tolist() == [3, 7]
     target = torch.tensor([3.0, float("nan"), 5.0])
     assert feature_bins(target, None, EDGES, ()).tolist() == [3, 100, 5]
     assert feature_bins(target, target > 4, EDGES, ()).tolist() == [100, 100, 5]

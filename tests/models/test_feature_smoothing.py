@@ -5,11 +5,7 @@ import torch
 
 from depthbal.losses.label_weights import smoothing_kernel
 from depthbal.models.feature_bins import feature_bins
-from depthbal.models.feature_smoothing import (
-    FeatureDistributionSmoothing,
-    calibrate,
-    smoothing_matrix,
-)
+from depthbal.models.feature_smoothing import FeatureDistributionSmoothing
 from tests import reference
 from tests.models.test_feature_statistics import rows_of
 
@@ -66,6 +62,7 @@ def test_values_and_gradients_are_those_of_the_loop(size, epochs, dtype):
     torch.testing.assert_close(found, expected.detach(), rtol=tolerance, atol=tolerance)
     torch.testing.assert_close(slope, rows.grad, rtol=tolerance, atol=tolerance)
     assert (found - rows).abs().max() > 0.1  # something was calibrated
+    assert torch.equal(leaf, features)
 
 
 @pytest.mark.parametrize("kernel", ["triangular", "laplace"])
@@ -92,31 +89,27 @@ def test_a_bin_that_was_never_seen_is_neither_calibrated_nor_does_it_pull_others
     assert torch.equal(fds.shift, before)
 
 
-def test_a_bin_seen_later_starts_from_its_own_statistics_and_not_from_zero():
-    fds = FeatureDistributionSmoothing([0.0, 1.0, 2.0], 1)
-    for values, bins in (([1.0, 3.0], [0, 0]), ([1.0, 3.0, 6.0, 8.0], [0, 0, 1, 1])):
+def updated(edges, *epochs):
+    """One channel; every epoch is (values, bins)."""
+    fds = FeatureDistributionSmoothing(edges, 1, momentum=0.9)
+    for values, bins in epochs:
         statistics = fds.statistics()
         statistics.update(torch.tensor(values)[:, None], torch.tensor(bins))
         fds.update(statistics.moments())
+    return fds
+
+
+def test_running_moments_move_by_a_tenth_and_start_from_a_bins_own_statistics():
+    fds = updated([0.0, 1.0], ([1.0, 3.0], [0, 0]), ([11.0, 15.0], [0, 0]))
+    assert fds.mean.item() == pytest.approx(0.9 * 2 + 0.1 * 13)
+    assert fds.variance.item() == pytest.approx(0.9 * 2 + 0.1 * 8)
+    fds = updated([0.0, 1.0, 2.0], ([1.0, 3.0], [0, 0]), ([1.0, 3.0, 6.0, 8.0], [0, 0, 1, 1]))
     assert fds.mean.flatten().tolist() == [2.0, 7.0]
     assert fds.variance.flatten().tolist() == [2.0, 2.0]
 
 
-def test_moments_that_change_move_the_running_ones_by_a_tenth():
-    fds = FeatureDistributionSmoothing([0.0, 1.0], 1, momentum=0.9)
-    for values in ([1.0, 3.0], [11.0, 15.0]):
-        statistics = fds.statistics()
-        statistics.update(torch.tensor(values)[:, None], torch.tensor([0, 0]))
-        fds.update(statistics.moments())
-    assert fds.mean.item() == pytest.approx(0.9 * 2 + 0.1 * 13)
-    assert fds.variance.item() == pytest.approx(0.9 * 2 + 0.1 * 8)
-
-
 def test_one_known_bin_alone_is_calibrated_to_itself():
-    fds = FeatureDistributionSmoothing([0.0, 1.0, 2.0, 3.0], 1)
-    statistics = fds.statistics()
-    statistics.update(torch.tensor([[1.0], [5.0]]), torch.tensor([1, 1]))
-    fds.update(statistics.moments())
+    fds = updated([0.0, 1.0, 2.0, 3.0], ([1.0, 5.0], [1, 1]))
     features = torch.tensor([[2.0], [9.0]])
     torch.testing.assert_close(fds(features, torch.tensor([1, 1])), features)
 
@@ -125,25 +118,6 @@ def test_nothing_changes_before_the_first_update():
     features, labels = batch(0)
     fds = FeatureDistributionSmoothing(EDGES, 4)
     assert torch.equal(fds(features, feature_bins(labels, None, fds.edges, (5, 7))), features)
-
-
-def test_the_tables_of_an_epoch_are_no_views_of_the_running_statistics():
-    fds, _ = smoothing_after(1)
-    scale, shift = fds.scale.clone(), fds.shift.clone()
-    fds.mean += 100.0
-    fds.variance *= 2
-    assert torch.equal(fds.scale, scale)
-    assert torch.equal(fds.shift, shift)
-
-
-def test_features_and_index_are_left_as_they_are():
-    fds, _ = smoothing_after(1)
-    features, labels = batch(3)
-    index = feature_bins(labels, None, fds.edges, (5, 7))
-    before = features.clone(), index.clone()
-    fds(features, index)
-    assert torch.equal(features, before[0])
-    assert torch.equal(index, before[1])
 
 
 def test_the_state_comes_back_with_its_tables():
@@ -155,15 +129,6 @@ def test_the_state_comes_back_with_its_tables():
     assert set(fds.state_dict()) == {"edges", "passes", "mean", "variance"}
 
 
-def test_the_gradient_is_the_derivative():
-    fds, _ = smoothing_after(2)
-    features, labels = batch(4, torch.float64, (2, 3))
-    index = feature_bins(labels, ~labels.isnan(), fds.edges, (2, 3))
-    tables = fds.scale.double(), fds.shift.double()
-    leaf = features.requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: calibrate(x, index, *tables), (leaf,))
-
-
 def test_the_backward_pass_keeps_no_number_per_feature():
     fds, _ = smoothing_after(1)
     features, labels = batch(1)
@@ -173,14 +138,6 @@ def test_the_backward_pass_keeps_no_number_per_feature():
         fds(features.requires_grad_(), index)
     kept = sum(tensor.numel() for tensor in saved if tensor.is_floating_point())
     assert kept == fds.scale.numel() < features.numel()
-
-
-def test_the_smoothing_matrix_repeats_the_published_mirror_at_the_ends():
-    kernel = torch.tensor([0.1, 0.2, 0.4, 0.2, 0.1], dtype=torch.float64)
-    values = torch.randn(9, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    padded = torch.nn.functional.pad(values[None, None], (2, 2), mode="reflect")
-    expected = torch.nn.functional.conv1d(padded, kernel[None, None])[0, 0]
-    torch.testing.assert_close(smoothing_matrix(9, kernel) @ values, expected)
 
 
 @pytest.mark.parametrize(

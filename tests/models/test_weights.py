@@ -110,32 +110,35 @@ def test_a_missing_file_is_a_setting_to_mend(tmp_path):
         read_state_dict(tmp_path / "gone.pth")
 
 
-@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_a_truncated_file_is_refused(tmp_path, donor, suffix):
-    path = tmp_path / f"weights{suffix}"
-    state = donor.state_dict()
-    save_file(state, path) if suffix == ".safetensors" else torch.save(state, path)
-    path.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(CheckpointError, match="weights"):
+class Trap:
+    def __reduce__(self):
+        return (open, ("sprung", "w"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("cut.pth", None, r"cut\.pth"),
+        ("cut.safetensors", None, r"cut\.safetensors"),
+        ("a.pth", {"conv.weight": Trap()}, "could run code"),
+        *(
+            ("a.pth", c, "dictionary of tensors")
+            for c in ([1, 2], {}, {"epoch": 3}, torch.zeros(2))
+        ),
+    ],
+)
+def test_a_file_that_is_cut_foreign_or_a_trap_is_refused(
+    tmp_path, monkeypatch, donor, name, content, message
+):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / name
+    save = save_file if path.suffix == ".safetensors" else torch.save
+    save(donor.state_dict() if content is None else content, path)
+    if content is None:
+        path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(CheckpointError, match=message):
         read_state_dict(path)
-
-
-def test_no_code_from_a_file_is_run(tmp_path):
-    class Trap:
-        def __reduce__(self):
-            return (open, (str(tmp_path / "sprung"), "w"))
-
-    torch.save({"conv.weight": Trap()}, tmp_path / "weights.pth")
-    with pytest.raises(CheckpointError, match="could run code"):
-        read_state_dict(tmp_path / "weights.pth")
     assert not (tmp_path / "sprung").exists()
-
-
-@pytest.mark.parametrize("content", [[1, 2], {}, {"epoch": 3}, torch.zeros(2)])
-def test_a_file_without_parameters_is_refused(tmp_path, content):
-    torch.save(content, tmp_path / "weights.pth")
-    with pytest.raises(CheckpointError, match="dictionary of tensors"):
-        read_state_dict(tmp_path / "weights.pth")
 
 
 @pytest.mark.parametrize(

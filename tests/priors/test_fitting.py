@@ -1,5 +1,3 @@
-"""How closely a fitted mixture follows its histogram, and fits of vectors."""
-
 import json
 import logging
 import time
@@ -62,9 +60,6 @@ def test_a_fit_that_cannot_follow_says_so(caplog):
     with caplog.at_level(logging.WARNING, logger="depthbal"):
         mixture = GaussianMixture.fit(rough, 3, noise_sigma=0.02)
     assert mixture.fit_report.largest_error > 0.05
-    assert mixture.fit_report.largest_error == pytest.approx(
-        evidence_error(mixture, rough, 0.02), rel=0.02
-    )
     assert "a mixture of 3 components misses the log-evidence" in caplog.text
 
 
@@ -78,12 +73,6 @@ def test_the_report_is_saved_with_the_mixture(tmp_path):
     assert GaussianMixture([1.0], [0.0], [1.0]).fit_report is None
 
 
-def test_the_same_histogram_gives_the_same_mixture():
-    first, second = (GaussianMixture.fit(STEEP, noise_sigma=0.5) for _ in range(2))
-    for name in ("weights", "means", "variances"):
-        assert torch.equal(getattr(first, name), getattr(second, name))
-
-
 def test_one_component_has_the_mean_and_variance_of_the_labels():
     values = np.random.default_rng(0).gamma(3.0, 1.0, 200_000)
     mixture = GaussianMixture.fit(Histogram(np.linspace(0, 30, 601)).update(values), 1)
@@ -95,12 +84,6 @@ def test_wide_bins_do_not_widen_the_floor_of_narrow_ones():
     edges = np.concatenate([np.linspace(0, 1, 11), [11.0, 21.0]])
     mixture = GaussianMixture.fit(Histogram(edges, np.r_[np.zeros(4), 1e6, np.ones(7)]), 4)
     assert mixture.variances.min().item() == pytest.approx(0.1**2 / 12, rel=0.01)
-
-
-@pytest.mark.parametrize("noise_sigma", [0.0, -1.0, float("nan"), float("inf")])
-def test_a_noise_scale_that_is_not_positive_is_an_error(noise_sigma):
-    with pytest.raises(ValueError, match="positive, finite noise_sigma"):
-        GaussianMixture.fit(FEW_BINS, noise_sigma=noise_sigma)
 
 
 def vectors(spread: np.ndarray, count: int = 500) -> np.ndarray:
@@ -128,10 +111,9 @@ def test_a_diagonal_fit_of_216_dimensions_survives_directions_that_hardly_vary()
 
 
 def test_the_default_floor_of_samples_is_relative_to_their_variance():
-    spread = np.where(np.arange(216) < 108, 10.0, 1e-7)
-    samples = vectors(spread, 300)
-    floor = 1e-6 * samples.var(axis=0).mean()
+    samples = vectors(np.where(np.arange(216) < 108, 10.0, 1e-7), 300)
     mixture = GaussianMixture.fit(samples, 2, covariance_type="diag")
+    floor = 1e-6 * samples.var(axis=0).mean()
     assert mixture.variances.min().item() == pytest.approx(floor, rel=1e-6)
 
 
@@ -152,14 +134,23 @@ def test_scalar_samples_far_from_zero_keep_their_variance():
     assert mixture.means.item() == pytest.approx(samples.mean(), abs=1e-6)
 
 
-def test_bad_samples_are_errors():
-    with pytest.raises(ValueError, match="1 NaN or infinite of 2"):
-        GaussianMixture.fit(torch.tensor([1.0, float("inf")]))
-    with pytest.raises(ValueError, match=r"got \(2, 2, 2\)"):
-        GaussianMixture.fit(np.zeros((2, 2, 2)))
-    with pytest.raises(ValueError, match="labels that vary"):
-        GaussianMixture.fit([2.0, 2.0], 1)
-    with pytest.raises(ValueError, match="'full' or 'diag', got 'tied'"):
-        GaussianMixture.fit([[1.0, 2.0], [3.0, 4.0]], 1, covariance_type="tied")
-    with pytest.raises(ValueError, match="positive variance_floor"):
-        GaussianMixture.fit([1.0, 2.0], 1, variance_floor=float("nan"))
+@pytest.mark.parametrize(
+    ("data", "settings", "message"),
+    [
+        (FEW_BINS, {"noise_sigma": 0.0}, "positive, finite noise_sigma"),
+        (FEW_BINS, {"noise_sigma": float("nan")}, "positive, finite noise_sigma"),
+        (FEW_BINS, {"noise_sigma": float("inf")}, "positive, finite noise_sigma"),
+        (FEW_BINS, {"n_components": 0}, "at least 1 component"),
+        (FEW_BINS, {"variance_floor": 0.0}, "variance_floor"),
+        (Histogram(EDGES), {}, "empty"),
+        (torch.tensor([1.0, float("inf")]), {}, "finite samples.*1 NaN or infinite of 2"),
+        (np.zeros((2, 2, 2)), {}, r"got \(2, 2, 2\)"),
+        ([2.0, 2.0], {"n_components": 1}, "labels that vary"),
+        ([1.0, 2.0, 2.0], {"n_components": 3}, "distinct labels"),
+        ([[1.0, 2.0], [3.0, 4.0]], {"covariance_type": "tied"}, "'full' or 'diag', got 'tied'"),
+        ([1.0, 2.0], {"variance_floor": float("nan")}, "positive variance_floor"),
+    ],
+)
+def test_what_cannot_be_fitted_is_an_error(data, settings, message):
+    with pytest.raises(ValueError, match=message):
+        GaussianMixture.fit(data, **{"n_components": 1, **settings})

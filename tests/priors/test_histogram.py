@@ -1,5 +1,3 @@
-"""The streaming histogram."""
-
 import json
 from itertools import pairwise
 
@@ -23,14 +21,9 @@ def test_streaming_in_pieces_equals_one_pass(quantum):
         pieces.update(torch.from_numpy(piece))
     np.testing.assert_allclose(pieces.counts, whole.counts, rtol=1e-9)
     assert whole.total == pytest.approx(values.size)
-
-
-def test_equals_numpy_inside_the_edges_and_clips_outside():
-    values = np.random.default_rng(1).uniform(-1, 12, 5000)
-    expected, _ = np.histogram(np.clip(values, 0.7, 10.0), EDGES)
-    with pytest.warns(UserWarning, match="outside"):
-        counts = Histogram(EDGES).update(values).counts
-    np.testing.assert_array_equal(counts, expected)
+    if quantum is None:
+        expected, _ = np.histogram(np.clip(values, 0.7, 10.0), EDGES)
+        np.testing.assert_array_equal(whole.counts, expected)
 
 
 def test_labels_outside_the_edges_are_warned_of_once_with_their_number_and_range(recwarn):
@@ -121,8 +114,7 @@ def test_save_and_load_round_trip_and_refuse_other_files(tmp_path):
     path = tmp_path / "new" / "histogram.json"
     histogram = Histogram(EDGES, quantum=0.1).update([1.0, 2.0])
     histogram.save(path)
-    loaded = Histogram.load(path)
-    assert loaded.to_dict() == histogram.to_dict()
+    assert Histogram.load(path).to_dict() == histogram.to_dict()
     path.write_text(json.dumps({"kind": "GaussianMixture"}))
     with pytest.raises(ValueError, match="expected a Histogram"):
         Histogram.load(path)
@@ -143,14 +135,10 @@ def test_a_failed_save_leaves_the_old_file(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_quantiles_invert_the_cumulative_counts():
+def test_quantiles_invert_the_cumulative_counts_and_the_mean_is_that_of_the_labels():
     histogram = Histogram([0.0, 1.0, 2.0, 4.0], [2, 0, 6])
     np.testing.assert_allclose(histogram.quantiles([0, 0.125, 0.25, 0.625, 1]), [0, 0.5, 1, 3, 4])
-
-
-def test_mean_is_the_mean_of_the_labels():
-    values = np.random.default_rng(3).uniform(1, 9, 100_000)
-    assert Histogram(EDGES).update(values).mean == pytest.approx(values.mean(), abs=1e-2)
+    assert histogram.mean == pytest.approx((2 * 0.5 + 6 * 3) / 8)
 
 
 @pytest.mark.parametrize(
@@ -171,11 +159,8 @@ def test_bad_arguments_are_errors(edges, counts, quantum, message):
         Histogram(edges, counts, quantum)
 
 
-def test_nan_labels_are_an_error_that_counts_them():
+def test_labels_that_are_not_finite_and_the_mean_of_none_are_errors():
     with pytest.raises(ValueError, match="2 NaN or infinite"):
         Histogram(EDGES).update([1.0, np.nan, np.inf])
-
-
-def test_an_empty_histogram_has_no_mean():
     with pytest.raises(ValueError, match="empty"):
         _ = Histogram(EDGES).mean

@@ -1,5 +1,3 @@
-"""Balancing for another world than the uniform one."""
-
 import itertools
 
 import numpy as np
@@ -29,18 +27,13 @@ def test_full_balancing_for_uniform_labels_changes_nothing_on_any_bins():
 
 
 @pytest.mark.parametrize("target", ["uniform", "log_uniform", "exp_uniform", UNEVEN])
-def test_no_balancing_is_a_flat_kernel(target):
+def test_no_balancing_or_the_labels_as_target_is_a_flat_kernel(target):
     kernel = UNEVEN.relative_to(target, tau=0.0)
     np.testing.assert_allclose(ratios(kernel), UNEVEN.widths / 0.5, rtol=1e-12)
-
-
-def test_no_balancing_is_flat_over_empty_bins_too():
-    kernel = Histogram([0.0, 1.0, 2.0, 4.0], [3, 0, 5]).relative_to("uniform", tau=0.0)
-    np.testing.assert_allclose(kernel.counts, [2, 2, 4], rtol=1e-12)
-
-
-def test_a_target_equal_to_the_labels_is_a_flat_kernel():
-    np.testing.assert_allclose(ratios(UNEVEN.relative_to(UNEVEN)), UNEVEN.widths / 0.5, rtol=1e-12)
+    with_gap = Histogram([0.0, 1.0, 2.0, 4.0], [3, 0, 5]).relative_to("uniform", tau=0.0)
+    np.testing.assert_allclose(with_gap.counts, [2, 2, 4], rtol=1e-12)
+    itself = UNEVEN.relative_to(UNEVEN)
+    np.testing.assert_allclose(ratios(itself), UNEVEN.widths / 0.5, rtol=1e-12)
 
 
 @pytest.mark.parametrize("tau", [0.0, 0.3, 1.0])
@@ -126,16 +119,6 @@ def test_a_mixture_of_log_depths_tilted_has_the_evidence_of_depths_made_uniform(
     np.testing.assert_allclose(got / got.sum(), expected / expected.sum(), rtol=1e-6)
 
 
-def test_histogram_and_mixture_agree_on_log_depth_made_uniform():
-    edges = np.linspace(-2.0, 4.0, 1201)
-    centers = (edges[1:] + edges[:-1]) / 2
-    mixture = GaussianMixture([0.7, 0.3], [0.5, 1.6], [0.1, 0.2])
-    density = mixture.log_density(torch.from_numpy(centers)).exp().numpy()
-    kernel = Histogram(edges, density).relative_to("exp_uniform")
-    tilted = mixture.relative_to("exp_uniform").log_density(torch.from_numpy(centers)).exp().numpy()
-    np.testing.assert_allclose(kernel.counts / kernel.total, tilted / tilted.sum(), rtol=1e-4)
-
-
 @pytest.mark.parametrize("rate", [-1.0, 0.5])
 def test_tilting_multiplies_the_density_by_an_exponential(rate):
     mixture = GaussianMixture([0.2, 0.8], [-1.0, 2.0], [0.5, 1.5])
@@ -144,11 +127,8 @@ def test_tilting_multiplies_the_density_by_an_exponential(rate):
     expected *= np.exp(rate * y)
     got = mixture.tilted(rate).log_density(torch.from_numpy(y)).exp().numpy()
     np.testing.assert_allclose(got / got[0], expected / expected[0], rtol=1e-9)
-
-
-def test_tilting_survives_rates_whose_exponential_overflows():
-    mixture = GaussianMixture([0.5, 0.5], [0.0, 1000.0], [1.0, 1.0]).tilted(2.0)
-    assert mixture.weights.tolist() == [0.0, 1.0]
+    far = GaussianMixture([0.5, 0.5], [0.0, 1000.0], [1.0, 1.0])
+    assert far.tilted(abs(2 * rate)).weights.tolist() == [0.0, 1.0]  # though exp overflows
 
 
 def test_one_component_is_tempered_in_closed_form():
