@@ -1,9 +1,6 @@
 """Packing is done in one piece or not at all, and overwrites nothing unasked."""
 
-<<<<<<< HEAD
-=======
 import h5py
->>>>>>> wt-trim
 import numpy as np
 import pytest
 from scipy.io import savemat
