@@ -1,12 +1,10 @@
-"""Bins of scalar targets: moments, merging, and the promised error of the evidence."""
+"""Bins of scalar targets: the promised error of the evidence, and how few they are."""
 
-import numpy as np
 import pytest
 import torch
 
 from depthbal.losses import log_evidence
 from depthbal.losses.batch import Grouping, batch_prior, equal_targets
-from depthbal.losses.bins import Grid, merged_groups
 from depthbal.losses.families import GaussianFamily
 
 TOLERANCE = 1e-5
@@ -14,11 +12,6 @@ TOLERANCE = 1e-5
 
 def cell_width(sigma, tolerance):
     return GaussianFamily().cell_width(sigma, tolerance)
-
-
-def occupied_cells(moments):
-    cell = moments[0].nonzero().flatten()
-    return cell, moments[:, cell]
 
 
 def uniform(count, generator):
@@ -79,56 +72,8 @@ def test_the_evidence_of_bins_stays_within_the_tolerance(name, sigma):
     assert (error / size).max() < TOLERANCE
 
 
-def test_moments_are_those_of_numpy_over_batches_masks_and_ends():
-    rng = np.random.default_rng(0)
-    values = rng.uniform(-1, 11, 70_001)
-    counted = rng.uniform(size=70_001) < 0.7
-    grid = Grid(0.0, 0.5, 20)
-    ours = grid.moments(torch.tensor(values[:999]), torch.tensor(counted[:999]))
-    ours += grid.moments(torch.tensor(values[999:]), torch.tensor(counted[999:]))
-    cell = np.clip(np.floor(values / 0.5), 0, 19).astype(int)
-    offset = values / 0.5 - cell - 0.5
-    for order in range(5):
-        weights = counted * offset**order
-        expected = np.bincount(cell, weights=weights, minlength=20)
-        np.testing.assert_allclose(ours[order], expected, rtol=1e-9, atol=1e-9)
-
-
-def test_sparse_and_dense_cells_agree():
-    values = torch.rand(999, dtype=torch.float64) * 10
-    grid = Grid(0.0, 0.01, 1001)
-    cell, moments = occupied_cells(grid.moments(values))
-    sparse_cell, sparse = grid.sparse_moments(values)
-    assert cell.tolist() == sparse_cell.tolist()
-    torch.testing.assert_close(moments, sparse)
-
-
-def test_merging_keeps_count_mean_and_variance_and_makes_even_targets_few():
-    target = torch.linspace(0, 50, 200_000, dtype=torch.float64)
-    width = cell_width(1.0, TOLERANCE)
-    grid = Grid(0.0, width, int(50 / width) + 1)
-    cell, moments = occupied_cells(grid.moments(target))
-    groups = merged_groups(grid, cell, moments, 1.0, TOLERANCE)
-    assert len(groups.counts) < 0.3 * len(cell)
-    share = groups.counts / len(target)
-    mean = (share * groups.means).sum()
-    variance = (share * (groups.variances + (groups.means - mean) ** 2)).sum()
-    torch.testing.assert_close(mean, target.mean())
-    torch.testing.assert_close(variance, target.var(correction=0))
-
-
-def test_cells_next_to_long_gaps_and_ends_are_not_merged():
-    target = torch.cat([torch.linspace(0, 30, 90_001), torch.linspace(100, 130, 90_001)]).double()
-    groups, _ = batch_prior(target, None, torch.tensor(1.0), Grouping(method="binned"))
-    width = cell_width(1.0, TOLERANCE)
-    spread = groups.variances.sqrt()
-    for edge in (0, 30, 100, 130):
-        next_to_edge = (groups.means - edge).abs() < 0.19
-        assert spread[next_to_edge].max() < 0.3 * width
-    assert spread.max() > 0.9 * width
-
-
-def test_small_sigma_does_not_make_as_many_groups_as_pixels():
+@pytest.mark.parametrize(("sigma", "most"), [(0.1, 12_000), (1.0, 1_200)])
+def test_groups_are_few_also_where_sigma_is_small(sigma, most):
     target = 0.7 + 9.3 * torch.rand(200_000, generator=torch.Generator().manual_seed(0))
-    groups, _ = batch_prior(target, None, torch.tensor(0.1), Grouping())
-    assert len(groups.counts) < 12_000
+    groups, _ = batch_prior(target, None, torch.tensor(sigma), Grouping())
+    assert len(groups.counts) < most

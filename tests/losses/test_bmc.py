@@ -90,15 +90,6 @@ def test_a_mask_equals_dropping(method, dtype):
     torch.testing.assert_close((value, by_preds[mask], by_sigma), expected)
 
 
-def test_float32_maps_of_8_bit_depth_keep_every_level():
-    target = batch(40_000, levels=255, dtype=torch.float32)[1].view(4, 100, 100)
-    groups, _ = batch_prior(target, None, torch.tensor(0.3), Grouping())
-    levels, counts = target.unique(return_counts=True)
-    torch.testing.assert_close(groups.means.sort().values, levels.double(), rtol=1e-14, atol=0)
-    assert groups.counts[groups.means.argsort()].tolist() == counts.tolist()
-    assert groups.variances.max() < 1e-16
-
-
 def test_one_target_at_10_km_costs_a_group_and_not_a_million():
     target = torch.cat([batch(20_000)[1], torch.tensor([1e4], dtype=torch.float64)]).float()
     grouping = Grouping(method="binned")

@@ -26,8 +26,9 @@ SHAPES = [
     *(("student", df) for df in (0.5, 3.0, 40.0)),
 ]
 every_family = pytest.mark.parametrize(("kind", "shape"), SHAPES)
-TYPICAL = [("laplace", None), ("huber", 0.9), ("student", 3.0)]
-typical = pytest.mark.parametrize(("kind", "shape"), TYPICAL)
+typical = pytest.mark.parametrize(
+    ("kind", "shape"), [("laplace", None), ("huber", 0.9), ("student", 3.0)]
+)
 
 
 def double(value) -> torch.Tensor:
@@ -95,23 +96,6 @@ def test_value_and_gradients_equal_all_pairs_in_float64(kind, shape, sigma, coun
     fast = evidence_of(family, prior, preds, scale)
     slow = gradients(brute_force(prior, kind, shape), preds, scale)
     torch.testing.assert_close(fast, slow, rtol=1e-9, atol=1e-9)
-
-
-@typical
-@pytest.mark.parametrize("p", [-0.5, 0.4, 1.3])
-def test_many_narrow_bins_tend_to_the_integral_over_the_density(kind, shape, p):
-    # p_train(y) = 2 y on [0, 1] in 4,000 bins.
-    edges = [k / 4000 for k in range(4001)]
-    prior = GaussianMixture.from_histogram(Histogram(edges, [2 * k + 1 for k in range(4000)]))
-    sigma, family = 0.3, family_of(kind, shape)
-    scale = double(sigma)
-
-    def integrand(y: float) -> float:
-        return 2 * y * family.log_density(torch.tensor(y - p).double(), scale).exp().item()
-
-    integral, _ = quad(integrand, 0, 1, points=[q for q in (p, p - 0.9, p + 0.9) if 0 < q < 1])
-    value = family.log_evidence(double(p), prior, scale)
-    assert value.item() == pytest.approx(math.log(integral), abs=1e-6)
 
 
 @typical
@@ -248,26 +232,21 @@ def test_the_table_gives_way_where_it_would_be_large(built):
     torch.testing.assert_close(value.double(), expected, rtol=1e-5, atol=1e-4)
 
 
-def test_laplace_in_float32_is_float64_rounded_whatever_the_number_of_labels():
-    prior, b = random_masses(300), torch.tensor(0.05)
+@pytest.mark.parametrize("b", [0.01, 0.05])
+def test_laplace_in_float32_is_float64_rounded_and_keeps_every_digit_far_outside(b):
+    prior, family = random_masses(300), LaplaceFamily()
     preds = torch.rand(20_001) * 14 - 2
-    got = evidence_of(LaplaceFamily(), prior, preds, b)
-    expected = gradients(brute_force(prior, "laplace", None), preds.double(), b.double())
+    got = evidence_of(family, prior, preds, torch.tensor(b))
+    expected = gradients(brute_force(prior, "laplace", None), preds.double(), double(b))
     assert got[0].dtype == torch.float32
     torch.testing.assert_close(got[0].double(), expected[0], rtol=1e-6, atol=1e-6)
-    torch.testing.assert_close(got[1].double(), expected[1], rtol=1e-6, atol=2e-5)
+    torch.testing.assert_close(got[1].double(), expected[1], rtol=1e-6, atol=1e-6 / b)
     assert got[2].item() == pytest.approx(expected[2].item(), rel=1e-5)
-
-
-def test_laplace_predictions_100_scales_outside_keep_every_digit():
-    prior, b = random_masses(300), 0.01
-    preds = torch.tensor([-1000 * b, -100 * b, 10 + 100 * b, 10 + 1000 * b], dtype=torch.float64)
-    scale = double(b)
-    fast = evidence_of(LaplaceFamily(), prior, preds, scale)
-    slow = gradients(brute_force(prior, "laplace", None), preds, scale)
-    torch.testing.assert_close(fast, slow, rtol=1e-11, atol=1e-11)
-    far = LaplaceFamily().log_evidence(preds.float() * 1e5, prior, 1e-3)
-    assert torch.isfinite(far).all()
+    far = double([-1000 * b, -100 * b, 10 + 100 * b, 10 + 1000 * b])
+    expected = gradients(brute_force(prior, "laplace", None), far, double(b))
+    got = evidence_of(family, prior, far, double(b))
+    torch.testing.assert_close(got, expected, rtol=1e-11, atol=1e-11)
+    assert torch.isfinite(family.log_evidence(far.float() * 1e5, prior, 1e-3)).all()
 
 
 @every_family
@@ -281,19 +260,6 @@ def test_empty_and_equal_masses_do_not_matter(kind, shape):
     got = evidence_of(family, prior, preds, scale)
     expected = gradients(brute_force(plain, kind, shape), preds, scale)
     torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-9)
-
-
-@typical
-def test_compiled_equals_eager(kind, shape):
-    family = family_of(kind, shape)
-
-    def value(preds, sigma):
-        return family.log_evidence(preds, BINS, sigma)
-
-    preds, sigma = torch.rand(503) * 10 - 1, torch.tensor(0.7)
-    compiled = torch.compile(value, backend="aot_eager")
-    expected = gradients(value, preds, sigma)
-    torch.testing.assert_close(gradients(compiled, preds, sigma), expected, rtol=0, atol=0)
 
 
 def test_narrow_bins_of_labels_stand_for_them_by_two_masses_each():

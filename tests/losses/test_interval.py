@@ -31,25 +31,10 @@ def test_far_outside_the_range_the_ends_are_those_of_an_exponential():
     assert float(upper - LOW) == pytest.approx(-math.log(TAIL) / 1e4, rel=1e-6)
 
 
-@pytest.mark.parametrize("p", [1e5, 1e8, 1e12, 1e17, 1e30])
-def test_a_diverged_prediction_has_its_interval_at_the_end_of_the_range(p):
-    lower, upper = central_interval(torch.tensor([p, -p]).double(), 1.0, RANGE)
-    for end in (lower, upper):
-        torch.testing.assert_close(end.tolist(), [HIGH, LOW], rtol=0, atol=2.1 / p + 1e-14)
-
-
 def test_a_sigma_far_wider_than_the_range_gives_the_uniform_interval():
     lower, upper = central_interval(torch.tensor([3.0]).double(), 1e9, RANGE)
     assert float(lower) == pytest.approx(LOW + TAIL * (HIGH - LOW), rel=1e-9)
     assert float(upper) == pytest.approx(HIGH - TAIL * (HIGH - LOW), rel=1e-9)
-
-
-def test_the_interval_of_the_mirrored_location_is_the_mirrored_interval():
-    preds = torch.linspace(-30, 40, 141, dtype=torch.float64)
-    lower, upper = central_interval(preds, 0.8, RANGE)
-    mirrored = central_interval(LOW + HIGH - preds, 0.8, RANGE)
-    torch.testing.assert_close(LOW + HIGH - mirrored[1], lower, rtol=0, atol=1e-12)
-    torch.testing.assert_close(LOW + HIGH - mirrored[0], upper, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("sigma", [1e-3, 0.64, 12.0])

@@ -5,44 +5,34 @@ import pytest
 import torch
 
 from depthbal.losses import GAILoss, balance_predictions, mean_table, truncated_normal_mean
-from depthbal.losses.mean_table import training_mean
 from depthbal.losses.posthoc import BalanceMap
 from depthbal.priors import GaussianMixture, Histogram
+from tests.losses.checks import LONG_TAIL, RANGE, minimise
 from tests.reference import training_posterior_mean
 
-EDGES = np.linspace(0.7, 10.0, 94)
-LONG_TAIL = Histogram(EDGES, 1e6 * np.exp(-(EDGES[:-1] + EDGES[1:]) / 3))
-RANGE = (0.7, 10.0)
+both_priors = pytest.mark.parametrize("prior", [LONG_TAIL, GaussianMixture.fit(LONG_TAIL, 4)])
 
 
-def random_prior(seed: int, kind: str) -> GaussianMixture:
+def random_prior(seed: int, kind: str):
+    """Return a mixture, and its weights, means and variances as lists."""
     generator = torch.Generator().manual_seed(seed)
     weights, means, spread = torch.rand(3, 7, generator=generator, dtype=torch.float64)
     variances = torch.zeros_like(spread) if kind == "points" else spread**2
-    return GaussianMixture(weights + 0.01, 10 * means, variances)
+    prior = GaussianMixture(weights + 0.01, 10 * means, variances)
+    return prior, [part.tolist() for part in (prior.weights, prior.means, prior.variances)]
 
 
 @pytest.mark.parametrize("kind", ["points", "normals"])
 @pytest.mark.parametrize("sigma", [0.05, 0.5, 2.0, 20.0])
 @pytest.mark.parametrize("seed", range(3))
 def test_the_training_mean_of_the_balanced_prediction_is_the_prediction(kind, sigma, seed):
-    prior = random_prior(seed, kind)
+    prior, parts = random_prior(seed, kind)
     low, high = prior.means.min() + 1e-3, prior.means.max() - 1e-3
     preds = torch.linspace(float(low), float(high), 301, dtype=torch.float64)
     balanced = balance_predictions(preds, prior, sigma)
-    parts = (prior.weights.tolist(), prior.means.tolist(), prior.variances.tolist())
     again = [training_posterior_mean(p, *parts, sigma) for p in balanced.tolist()]
     np.testing.assert_allclose(again, preds.numpy(), atol=1e-6)
     assert (balanced.diff() > 0).all()
-
-
-@pytest.mark.parametrize("kind", ["points", "normals"])
-def test_the_training_mean_is_the_mean_of_the_posterior(kind):
-    prior = random_prior(5, kind)
-    locations = torch.linspace(-30, 40, 71, dtype=torch.float64)
-    parts = (prior.weights.tolist(), prior.means.tolist(), prior.variances.tolist())
-    expected = [training_posterior_mean(p, *parts, 0.7) for p in locations.tolist()]
-    np.testing.assert_allclose(training_mean(locations, prior, 0.7), expected, atol=1e-10)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -54,30 +44,14 @@ def test_a_normal_prior_pushes_away_from_its_mean_by_a_factor(dtype):
     torch.testing.assert_close(balanced, 3 + (1 + 1.5**2 / 2) * (preds - 3))
 
 
-def test_two_labels_give_the_inverse_hyperbolic_tangent():
-    """Labels -1 and 1, equally often: m(p) = tanh(p / sigma^2)."""
-    preds = torch.linspace(-0.999, 0.999, 101, dtype=torch.float64)
-    prior = GaussianMixture([0.5, 0.5], [-1.0, 1.0], [0.0, 0.0])
-    got = balance_predictions(preds, prior, 0.8)
-    np.testing.assert_allclose(got, 0.64 * np.arctanh(preds.numpy()), atol=1e-4)
-
-
 @pytest.mark.parametrize("gap", [1.0, 100.0])
 def test_a_step_of_the_training_mean_in_the_middle_of_the_table_is_resolved(gap):
     """Two far labels make m a step: everything between them maps to the point half-way."""
+    preds, sigma = torch.tensor([0.25, 0.5, 0.9], dtype=torch.float64) * gap, gap / 30
     prior = GaussianMixture([0.5, 0.5], [0.0, gap], [0.0, 0.0])
-    preds = torch.tensor([0.25, 0.5, 0.9], dtype=torch.float64) * gap
-    sigma = gap / 30
     expected = gap / 2 + sigma**2 / gap * np.log(preds / (gap - preds))
     balanced = balance_predictions(preds, prior, sigma)
     torch.testing.assert_close(balanced, expected, rtol=0, atol=1e-6 * gap)
-
-
-def test_a_uniform_prior_changes_nothing_in_the_interior():
-    uniform = Histogram(np.linspace(0.0, 10.0, 201), np.ones(200))
-    preds = torch.linspace(4.0, 6.0, 50, dtype=torch.float64)
-    balanced = balance_predictions(preds, uniform, 0.5)
-    torch.testing.assert_close(balanced, preds, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("sigma", [0.5, 1.0, 3.0])
@@ -92,25 +66,10 @@ def test_the_optimum_that_training_finds_is_the_balanced_mean(sigma):
     means = torch.stack([target[inputs == i].mean() for i in range(6)])
     preds = means.clone().requires_grad_()
     loss = GAILoss(prior, init_noise_sigma=sigma)
-    solver = torch.optim.LBFGS(
-        [preds],
-        max_iter=500,
-        tolerance_grad=1e-11,
-        tolerance_change=1e-14,
-        line_search_fn="strong_wolfe",
-    )
-
-    def closure():
-        solver.zero_grad()
-        value = loss(preds[inputs], target)
-        value.backward()
-        return value
-
-    solver.step(closure)
+    minimise(preds, lambda: loss(preds[inputs], target))
     assert (preds - means).abs().max() > 0.1
-    torch.testing.assert_close(
-        balance_predictions(means, prior, sigma), preds.detach(), rtol=0, atol=1e-4
-    )
+    balanced = balance_predictions(means, prior, sigma)
+    torch.testing.assert_close(balanced, preds.detach(), rtol=0, atol=1e-4)
 
 
 def test_finds_the_balanced_truth_behind_imbalanced_data():
@@ -151,18 +110,6 @@ def test_beyond_the_reachable_labels_it_gives_the_finite_limit(sigma):
     assert reached == pytest.approx(last, abs=2e-5)
 
 
-@pytest.mark.parametrize("prior", [LONG_TAIL, GaussianMixture.fit(LONG_TAIL, 4)])
-@pytest.mark.parametrize("label_range", [None, RANGE])
-def test_it_is_monotone_and_stays_within_the_range(prior, label_range):
-    preds = torch.linspace(-5, 15, 2001, dtype=torch.float64)
-    balanced = balance_predictions(preds, prior, 1.0, label_range)
-    assert torch.isfinite(balanced).all()
-    assert (balanced.diff() >= 0).all()
-    if label_range is not None:
-        assert balanced.min() >= 0.7
-        assert balanced.max() <= 10.0
-
-
 @pytest.mark.parametrize("shape", [(), (0,), (1,), (3, 1, 5, 7)])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
 def test_any_shape_and_precision_in_inference_mode_too(shape, dtype):
@@ -177,24 +124,25 @@ def test_any_shape_and_precision_in_inference_mode_too(shape, dtype):
 
 
 @pytest.mark.parametrize(
-    ("preds", "prior", "sigma", "message"),
+    ("preds", "prior", "sigma", "label_range", "message"),
     [
-        ([1.0, torch.nan, torch.inf], LONG_TAIL, 1.0, "2 NaN or infinite"),
-        ([1.0], LONG_TAIL, 0.0, "positive noise_sigma"),
-        ([1.0], LONG_TAIL, torch.ones(2), "one element"),
-        ([1.0], Histogram([0.0, 1.0, 2.0], [0, 4]), 1.0, "at least 2 distinct labels"),
-        ([1.0], Histogram([0.0, 1.0, 2.0]), 1.0, "empty"),
-        ([1.0], GaussianMixture.unchecked(*torch.ones(3, 2, 2)), 1.0, "scalar labels"),
+        ([1.0, torch.nan, torch.inf], LONG_TAIL, 1.0, None, "2 NaN or infinite"),
+        ([1.0], LONG_TAIL, 0.0, None, "positive noise_sigma"),
+        ([1.0], LONG_TAIL, torch.ones(2), None, "one element"),
+        ([1.0], LONG_TAIL, 1.0, (10.0, 0.7), "lo < hi"),
+        ([1.0], Histogram([0.0, 1.0, 2.0], [0, 4]), 1.0, None, "at least 2 distinct labels"),
+        ([1.0], Histogram([0.0, 1.0, 2.0]), 1.0, None, "empty"),
+        ([1.0], GaussianMixture.unchecked(*torch.ones(3, 2, 2)), 1.0, None, "scalar labels"),
     ],
 )
-def test_what_cannot_be_balanced_is_an_error(preds, prior, sigma, message):
+def test_what_cannot_be_balanced_is_an_error(preds, prior, sigma, label_range, message):
     with pytest.raises(ValueError, match=message):
-        balance_predictions(torch.tensor(preds), prior, sigma)
+        balance_predictions(torch.tensor(preds), prior, sigma, label_range)
 
 
-@pytest.mark.parametrize("prior", [LONG_TAIL, GaussianMixture.fit(LONG_TAIL, 4)])
+@both_priors
 @pytest.mark.parametrize("label_range", [None, RANGE])
-def test_a_map_sends_a_prediction_to_the_same_place_whatever_came_before(prior, label_range):
+def test_a_map_is_monotone_in_its_range_and_the_same_whatever_came_before(prior, label_range):
     batches = [torch.tensor(batch) for batch in ([3.0, 4.0], [2.0, 9.94], [-40.0, 0.8], [60.0])]
     forward, backward = BalanceMap(prior, 1.0, label_range), BalanceMap(prior, 1.0, label_range)
     first = [forward(batch) for batch in batches]
@@ -202,24 +150,23 @@ def test_a_map_sends_a_prediction_to_the_same_place_whatever_came_before(prior, 
     whole = balance_predictions(torch.cat(batches), prior, 1.0, label_range)
     assert torch.equal(torch.cat(first), whole)
     assert torch.equal(torch.cat(second), whole)
+    balanced = forward(torch.linspace(-5, 15, 2001, dtype=torch.float64))
+    assert torch.isfinite(balanced).all()
+    assert (balanced.diff() >= 0).all()
+    assert label_range is None or (balanced.min() >= 0.7 and balanced.max() <= 10.0)
 
 
-@pytest.mark.parametrize("prior", [LONG_TAIL, GaussianMixture.fit(LONG_TAIL, 4)])
-def test_the_table_is_built_once(prior, monkeypatch):
+@both_priors
+def test_the_table_is_built_once_and_locations_are_those_of_the_whole_line(prior, monkeypatch):
     balance = BalanceMap(prior, 1.0, RANGE)
     preds = torch.linspace(0.0, 11.0, 50)
+    located = balance_predictions(preds, prior, 1.0)
     with torch.inference_mode():
         expected = balance(preds)
     monkeypatch.setattr(mean_table, "training_mean", lambda *_: pytest.fail("built again"))
     assert torch.equal(balance(preds), expected)
     assert torch.equal(balance(preds[20:30]), expected[20:30])
-
-
-def test_locations_are_those_of_the_whole_line():
-    preds = torch.linspace(0.0, 11.0, 50)
-    located = BalanceMap(LONG_TAIL, 1.0, RANGE).locations(preds)
-    assert torch.equal(located, balance_predictions(preds, LONG_TAIL, 1.0))
-    assert located.max() > 30
+    assert torch.equal(balance.locations(preds), located)
 
 
 def test_steps_as_far_apart_as_the_tables_nodes_are_resolved():
@@ -230,8 +177,3 @@ def test_steps_as_far_apart_as_the_tables_nodes_are_resolved():
     expected = preds + 0.25 + 0.25**2 * np.log(1 / 3)  # a quarter: odds 1 to 3
     balanced = balance_predictions(preds, prior, 0.25)
     torch.testing.assert_close(balanced, expected, rtol=0, atol=1e-4)
-
-
-def test_a_range_that_is_not_increasing_is_an_error():
-    with pytest.raises(ValueError, match="lo < hi"):
-        BalanceMap(LONG_TAIL, 1.0, (10.0, 0.7))

@@ -55,27 +55,25 @@ def evaluate(loss: BalancedMSELoss, golden, dtype: torch.dtype):
     return value.double().item(), preds.grad.double(), loss.noise.log_sigma.grad.item() / sigma
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("sigma", SIGMAS)
 @pytest.mark.parametrize("name", ["gai", "bmc", "bni"])
-def test_float64_equals_the_published_formula_to_1e_10(name, sigma, golden):
-    loss = make_loss(name, sigma, golden).double()
+def test_float64_equals_the_published_formula_to_1e_10_and_float32_to_1e_5(
+    name, sigma, golden, dtype
+):
+    loss = make_loss(name, sigma, golden).to(dtype)
     with torch.no_grad():
         loss.noise.log_sigma.fill_(math.log(sigma))
-    value, by_preds, by_sigma = evaluate(loss, golden, torch.float64)
-    expected = published(name, sigma, golden)
-    assert value == pytest.approx(expected[0], rel=1e-10)
-    torch.testing.assert_close(by_preds, expected[1], rtol=1e-10, atol=1e-13)
-    assert by_sigma == pytest.approx(expected[2], rel=1e-10)
-
-
-@pytest.mark.parametrize("sigma", SIGMAS)
-@pytest.mark.parametrize("name", ["gai", "bmc", "bni"])
-def test_float32_is_within_1e_5_of_the_largest_entry(name, sigma, golden):
-    value, by_preds, by_sigma = evaluate(make_loss(name, sigma, golden), golden, torch.float32)
-    expected = published(name, sigma, golden)
-    assert value == pytest.approx(expected[0], rel=1e-5)
-    assert (by_preds - expected[1]).abs().max() <= 1e-5 * expected[1].abs().max()
-    assert by_sigma == pytest.approx(expected[2], rel=1e-5, abs=1e-5 * abs(expected[0]))
+    value, by_preds, by_sigma = evaluate(loss, golden, dtype)
+    expected, expected_by_preds, expected_by_sigma = published(name, sigma, golden)
+    single = dtype == torch.float32
+    rel = 1e-5 if single else 1e-10
+    assert value == pytest.approx(expected, rel=rel)
+    allowed = 1e-5 * abs(expected) if single else 0.0
+    assert by_sigma == pytest.approx(expected_by_sigma, rel=rel, abs=allowed)
+    largest = expected_by_preds.abs().max().item()
+    tolerance = {"rtol": 0, "atol": 1e-5 * largest} if single else {"rtol": 1e-10, "atol": 1e-13}
+    torch.testing.assert_close(by_preds, expected_by_preds, **tolerance)
 
 
 @pytest.mark.parametrize("sigma", [0.3, 1.0])

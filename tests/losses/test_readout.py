@@ -8,6 +8,7 @@ import torch
 from scipy.stats import truncnorm
 
 from depthbal.losses import BMCLoss, BNILoss, GAILoss, MSELoss, truncated_normal_mean
+from depthbal.losses.interval import central_interval
 from depthbal.losses.kernel import tables
 from depthbal.priors import Histogram
 from tests.losses.checks import RANGE, record_calls
@@ -33,12 +34,14 @@ def test_far_outside_it_tends_to_the_end_of_the_range(sigma):
 
 
 @pytest.mark.parametrize("p", [1e5, 1e8, 1e12, 1e17, 1e30])
-def test_a_diverged_prediction_reads_as_the_end_of_the_range(p):
+def test_a_diverged_prediction_and_its_interval_read_as_the_end_of_the_range(p):
     """Where p - sigma^2 / distance loses its digits, the middle of the range must not appear."""
     preds = torch.tensor([p, -p], dtype=torch.float64)
-    got = truncated_normal_mean(preds, 1.0, RANGE)
     ends = torch.tensor([10.0, 0.7], dtype=torch.float64)
-    torch.testing.assert_close(got, ends, atol=1.1 / p + 1e-14, rtol=0)
+    mean = truncated_normal_mean(preds, 1.0, RANGE)
+    torch.testing.assert_close(mean, ends, atol=1.1 / p + 1e-14, rtol=0)
+    for end in central_interval(preds, 1.0, RANGE):
+        torch.testing.assert_close(end, ends, atol=2.1 / p + 1e-14, rtol=0)
 
 
 def test_is_monotone_and_stays_within_the_range():

@@ -63,10 +63,11 @@ def test_it_needs_its_histogram_and_takes_it_later():
 
 
 @pytest.mark.parametrize("change", [lambda loss: loss, torch.nn.Module.half, torch.nn.Module.float])
-def test_a_fresh_loss_is_restored_from_the_state_dict_whatever_the_precision(change, tmp_path):
+def test_it_is_restored_from_the_state_dict_in_any_precision_and_from_files(change, tmp_path):
     preds, target, mask = batch()
-    loss = ReweightedLoss(HISTOGRAM, error="absolute", **LDS)
-    expected = loss(preds, target, mask).item()
+    HISTOGRAM.save(tmp_path / "histogram.json")
+    loss = ReweightedLoss(str(tmp_path / "histogram.json"), error="absolute", **LDS)
+    expected = ReweightedLoss(HISTOGRAM, error="absolute", **LDS)(preds, target, mask).item()
     torch.save(change(loss).state_dict(), tmp_path / "state.pt")
     fresh = ReweightedLoss(**loss.init_args)
     fresh.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
@@ -75,21 +76,17 @@ def test_a_fresh_loss_is_restored_from_the_state_dict_whatever_the_precision(cha
     assert pickle.loads(pickle.dumps(loss))(preds, target, mask).item() == expected
 
 
-def test_a_saved_histogram_can_be_named_by_its_file(tmp_path):
-    HISTOGRAM.save(tmp_path / "histogram.json")
-    preds, target, mask = batch()
-    loss = ReweightedLoss(str(tmp_path / "histogram.json"))
-    expected = ReweightedLoss(HISTOGRAM)(preds, target, mask)
-    assert loss(preds, target, mask).item() == expected.item()
-
-
-def test_wrong_arguments_are_errors_before_a_histogram_is_there():
-    with pytest.raises(ValueError, match="squared or absolute"):
-        ReweightedLoss(error="huber")
-    with pytest.raises(ValueError, match="odd kernel_size"):
-        ReweightedLoss(smoothing="gaussian", kernel_size=2)
-    with pytest.raises(ValueError, match="expected a Histogram"):
-        ReweightedLoss(GaussianMixture([1.0], [0.0], [1.0]))
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"error": "huber"}, "squared or absolute"),
+        ({"smoothing": "gaussian", "kernel_size": 2}, "odd kernel_size"),
+        ({"prior": GaussianMixture([1.0], [0.0], [1.0])}, "expected a Histogram"),
+    ],
+)
+def test_wrong_arguments_are_errors_before_a_histogram_is_there(options, message):
+    with pytest.raises(ValueError, match=message):
+        ReweightedLoss(**options)
 
 
 def test_the_command_line_can_configure_it():

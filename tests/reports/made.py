@@ -32,7 +32,6 @@ EDGES = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
 SHOTS = ["many", "many", "medium", "few", "few"]
 DEPTH_BINS = DepthBins(EDGES, SHOTS, shot_rule="drawn")
 AGE_BINS = LabelBins(EDGES, SHOTS, shot_rule="drawn")
-POSES = Label("distance to the mean pose", "mm")
 
 
 def report_of(*results, resamples=100):
@@ -81,58 +80,39 @@ def result_of(
     **tables,
 ):
     """Return a result of (images, bins, terms) sums, and of others on a balanced mask."""
-    stored = (
-        {("all", "raw"): sums} if mask is None else {("mask", "raw"): mask, ("all", "raw"): sums}
-    )
-    scores = scores_of(
-        stored,
-        bins,
-        terms,
-        main_metric=main_metric or terms[1],
-        label=label,
-        protocol=protocol,
-        **tables,
-    )
+    stored = {} if mask is None else {("mask", "raw"): mask}
+    stored["all", "raw"] = sums
+    tables |= {"main_metric": main_metric, "label": label, "protocol": protocol}
+    scores = scores_of(stored, bins, terms, **tables)
     path = Path("/nowhere") / name
     settings = {"method": method or name}
     return Result(name, scores, path, path, config=config, settings=settings, seed=seed)
 
 
-def sums_of(result, subset="all"):
-    return result.scores.sums(subset)
-
-
-def with_sums(result, change):
-    """Return a result whose sums of every subset are changed."""
-    scores = result.scores
-    keys = [(subset, readout) for subset in scores.subsets for readout in scores.readouts]
-    return with_scores(result, {key: change(scores.sums(*key), key[0]) for key in keys})
-
-
-def with_scores(result, sums, **options):
+def with_sums(result, sums, main=None):
+    """Return a result of other sums, {(subset, read-out): sums}."""
     old = result.scores
-    options = {"main": old.main, "groups": old.groups, "protocol": old.given} | options
-    new = scores_of(
+    scores = scores_of(
         sums,
         old.bins,
         old.terms,
+        main or old.main,
+        old.joint("all") if old.joint("all").any() else None,
+        old.coverage("all"),
+        old.groups,
         main_metric=old.main_metric,
         label=old.label,
-        joint=old.joint("all") if old.joint("all").any() else None,
-        coverage=old.coverage("all"),
-        **options,
+        protocol=old.given,
     )
-    return replace(result, scores=new)
+    return replace(result, scores=scores)
 
 
 def read_as_mean(result, factor=1.0):
     """Return a result whose main read-out is a mean; its errors are those of "raw" by a factor."""
     scores = result.scores
-    by = np.where(np.array(scores.terms) == "count", 1.0, factor)
-    sums = {
-        (s, r): scores.sums(s) * f for s in scores.subsets for r, f in (("raw", 1), ("mean", by))
-    }
-    return with_scores(result, sums, main="mean")
+    by = {"raw": 1.0, "mean": np.where(np.array(scores.terms) == "count", 1.0, factor)}
+    sums = {(s, r): scores.sums(s) * f for s in scores.subsets for r, f in by.items()}
+    return with_sums(result, sums, main="mean")
 
 
 def drawn(images, seed, noise, pixels=40):
@@ -206,18 +186,16 @@ def age_result(name="ages", images=60, noise=0.5):
 def pose_result(name="poses", error=60.0, **options):
     """Return a result of errors that were computed elsewhere, by a label with a long name."""
     sums, terms = np.ones((40, 5, 2)) * [1.0, error], ("count", "epe")
-    return result_of(sums, AGE_BINS, terms, name=name, main_metric="epe", label=POSES, **options)
+    label = Label("distance to the mean pose", "mm")
+    return result_of(sums, AGE_BINS, terms, name=name, main_metric="epe", label=label, **options)
 
 
-def unmasked(result, number, images):
-    """Return a result whose mask has no pixel of a bin in the first images."""
-
-    def change(sums, subset):
-        if subset == "mask":
-            sums[:images, number] = 0
-        return sums
-
-    return with_sums(result, change)
+def emptied(result, number, images=None, subsets=("mask", "all")):
+    """Return a result with no pixel of a bin in the first images of some subsets."""
+    sums = {(subset, "raw"): result.scores.sums(subset) for subset in result.scores.subsets}
+    for subset in subsets:
+        sums[subset, "raw"][:images, number] = 0
+    return with_sums(result, sums)
 
 
 def page_data(html):
@@ -239,8 +217,19 @@ def depths(images=40, seed=0):
     return torch.from_numpy(maps.astype(np.float32))
 
 
-def make_run(path, bias=0.1, *, seed=0, lr=0.1, sigma=None, posthoc=(), weights=None, **evaluation):
-    """Write a run folder whose network errs by ``bias`` metres, or gives ``preds``; return it."""
+def make_run(
+    path,
+    bias=0.1,
+    *,
+    seed=0,
+    lr=0.1,
+    sigma=None,
+    posthoc=(),
+    weights=None,
+    examples=0,
+    **evaluation,
+):
+    """Write a run folder whose network errs by ``bias`` metres; return it."""
     loss = {"class_path": "GAILoss", "init_args": {"init_noise_sigma": sigma}}
     task = {"criterion": loss if sigma else "MSELoss", "noise_lr": lr, "weights_from": weights}
     settings = {
@@ -260,6 +249,12 @@ def make_run(path, bias=0.1, *, seed=0, lr=0.1, sigma=None, posthoc=(), weights=
     for value in posthoc:
         facts = {"posthoc": {"noise_sigma": value}}
         evaluate(path / "eval" / f"posthoc_{value:g}", bias / 2, facts, **evaluation)
+    if examples:
+        found = [example(i, ("best", "worst", "rare")[i % 3]) for i in range(examples)]
+        arrays = {n: [getattr(e, n) for e in found] for n in ("index", "name", "reason", "rmse")}
+        for i, one in enumerate(found):
+            arrays |= {f"{part}_{i:02d}": getattr(one, part) for part in ("image", "truth", "pred")}
+        np.savez_compressed(path / "examples.npz", **arrays)
     return path
 
 
@@ -273,10 +268,9 @@ def evaluate(
         mask = balanced_mask(list(target), bins, mask_seed)
     facts |= {"name": "nyud2_dir", "checkpoint": "last", "epochs": 2, "mask": mask.describe()}
     facts["data"] = {"source": "made up", "min_depth": 0.7, "max_depth": 10.0}
-    subsets = ("mask",)
     options = {"label": given.get("label", DEPTH), "main_metric": given.get("main", "rmse")}
-    facts |= dict(protocol)
-    scores = Scores(bins, ("raw", "clamped"), "clamped", subsets=subsets, protocol=facts, **options)
+    options |= {"subsets": ("mask",), "protocol": facts | dict(protocol)}
+    scores = Scores(bins, ("raw", "clamped"), "clamped", **options)
     noise = torch.randn(target.shape, generator=torch.Generator().manual_seed(1)) * 0.2
     preds = target + bias + noise
     scores.update(
@@ -289,20 +283,3 @@ def evaluate(
         subsets={"mask": torch.from_numpy(np.stack(list(mask.mask)))[:, None]},
     )
     scores.save(path)
-
-
-def add_examples(path, count=3):
-    """Write examples.npz of an evaluation."""
-    found = [example(i, ("best", "worst", "rare")[i % 3]) for i in range(count)]
-    names = ("index", "name", "reason", "rmse")
-    arrays = {name: np.array([getattr(one, name) for one in found]) for name in names}
-    for i, one in enumerate(found):
-        arrays |= {f"{part}_{i:02d}": getattr(one, part) for part in ("image", "truth", "pred")}
-    np.savez_compressed(path / "examples.npz", **arrays)
-
-
-def change_json(path, change):
-    """Rewrite a JSON file by a function that changes its content."""
-    content = json.loads(path.read_text())
-    change(content)
-    path.write_text(json.dumps(content))

@@ -16,6 +16,10 @@ def result(bins, label, terms=("count", "squared", "relative"), images=50, seed=
     return result_of(sums, bins, terms, label=label, main_metric=main)
 
 
+def depth_run(sums):
+    return result_of(sums, DepthBins.nyud2(), ("count", "squared", "relative"), main_metric="rmse")
+
+
 DEPTH = result(DepthBins.nyud2(), Label("depth", "m"))
 AGES = result(LabelBins(np.arange(0.0, 102.0)), Label("age", "years"), ("count", "absolute"))
 
@@ -61,9 +65,7 @@ def test_supporting_images_are_counted_once_per_coarse_bin():
     sums = np.zeros((30, 100, 3))
     sums[:, 20:24, 0] = 1
     sums[:19, 98:, 0] = 1
-    half = binnings(
-        result_of(sums, DepthBins.nyud2(), ("count", "squared", "relative"), main_metric="rmse")
-    )[1]
+    half = binnings(depth_run(sums))[1]
     assert not half.thin[np.flatnonzero(half.members[:, 20])[0]]
     assert half.thin[-1]  # 19 images, 38 bins of them
 
@@ -74,7 +76,7 @@ def test_a_coarse_bins_metric_is_that_of_all_its_pixels():
     sums = np.zeros((1, 100, 3))
     np.add.at(sums[0, :, 0], fine, 1.0)
     np.add.at(sums[0, :, 1], fine, error**2)
-    run = result_of(sums, DepthBins.nyud2(), ("count", "squared", "relative"), main_metric="rmse")
+    run = depth_run(sums)
     half = binnings(run)[1]
     found = metric_values(half.members @ run.pooled["all", "raw"], run.scores.terms)[:, 0]
     assert found[0] == pytest.approx(np.sqrt(np.mean(error[fine < 10] ** 2)))

@@ -77,13 +77,6 @@ def test_a_mean_over_seeds_follows_students_t(count):
     assert stats.kstest(t, stats.t(count - 1).cdf).statistic < 0.008  # 5 % point: 0.0061
 
 
-def test_methods_of_the_same_seeds_share_their_weights():
-    one, same = seed_weights([3, 4], 50, 0), seed_weights([3, 4], 50, 0)
-    assert np.array_equal(one, same)
-    assert not np.array_equal(one, seed_weights([3, 5], 50, 0))
-    assert (seed_weights([3], 50, 0) == 1).all()
-
-
 def test_the_interval_of_normal_resamples_is_students():
     drawn = stats.norm(1.0, 2.0).ppf((np.arange(100000) + 0.5) / 100000)
     low, high = percentile_interval(drawn, 12)
@@ -154,15 +147,3 @@ def test_intervals_and_bands_hold_the_truth_about_as_often_as_they_say(
     interval, band = np.mean(found, axis=0)
     assert 0.90 < interval <= 0.995  # 0.95 of 120 trials has a standard deviation of 0.02
     assert band > 0.90
-
-
-def test_an_interval_over_images_alone_is_far_too_narrow_for_scenes():
-    """The reason for resampling scenes: the same numbers, with every image its own scene."""
-    rng = np.random.default_rng(0)
-    error = np.repeat(rng.normal(0, 1, 30), 20) + rng.normal(0, 0.1, 600)
-    widths = []
-    for groups in ([str(i // 20) for i in range(600)], [str(i) for i in range(600)]):
-        drawn = resampled_sums([error], units_of(groups), 500, 0)[0][1:] / 600
-        low, high = percentile_interval(drawn, len(set(groups)))
-        widths.append(high - low)
-    assert widths[0] > 4 * widths[1]  # sqrt(20) = 4.5

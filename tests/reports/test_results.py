@@ -1,10 +1,10 @@
+import json
 import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-import yaml
 
 from depthbal.errors import ConfigError, RunFolderError
 from depthbal.evaluation import LABEL_TERMS, LabelBins, Scores
@@ -13,7 +13,7 @@ from depthbal.predictor import Predictor
 from depthbal.priors import GaussianMixture
 from depthbal.reports import load_results
 from depthbal.reports.results import common_name, methods_of, run_names
-from tests.reports.made import add_examples, change_json, make_run, read_as_mean, result_of
+from tests.reports.made import make_run, read_as_mean, result_of
 
 
 def test_a_run_and_its_evaluations_are_results_of_their_own(tmp_path):
@@ -34,8 +34,7 @@ def test_a_run_and_its_evaluations_are_results_of_their_own(tmp_path):
 
 
 def test_a_result_holds_what_the_files_say(tmp_path):
-    run = make_run(tmp_path / "gai", sigma=0.75, seed=4, interval=True)
-    add_examples(run)
+    run = make_run(tmp_path / "gai", sigma=0.75, seed=4, interval=True, examples=3)
     (result,) = load_results([run])
     stored = Scores.load(run)
     assert np.array_equal(result.pooled["mask", "raw"], stored.sums("mask", "raw").sum(0))
@@ -125,36 +124,39 @@ def test_repetitions_that_start_from_other_repetitions_are_one_method(tmp_path, 
     assert str(tmp_path / "base-0") in first.config
 
 
-def test_a_drawn_seed_is_that_of_run_json(tmp_path):
-    for given, expected in ((True, 77), (0, 0), (False, None)):
-        run = make_run(tmp_path / f"{given}")
-        settings = yaml.safe_load((run / "config.yaml").read_text()) | {"seed_everything": given}
-        (run / "config.yaml").write_text(yaml.safe_dump(settings))
-        known = 77 if expected is not None else None
-        change_json(run / "run.json", lambda record, known=known: record.update(seed=known))
-        assert load_results([run])[0].seed == expected
+@pytest.mark.parametrize(
+    ("given", "recorded", "expected"), [(True, 77, 77), (0, 77, 0), (False, None, None)]
+)
+def test_a_drawn_seed_is_that_of_run_json(tmp_path, given, recorded, expected):
+    run = make_run(tmp_path / "run", seed=given)
+    (run / "run.json").write_text(json.dumps({"depthbal": "0.1.0", "seed": recorded}))
+    assert load_results([run])[0].seed == expected
 
 
-def named_runs(*named):
-    sums, bins = np.ones((3, 2, 2)), LabelBins([0.0, 1.0, 2.0])
-    return [result_of(sums, bins, name=name, method=m, seed=s) for name, m, s in named]
+GAI = ("gai-0", "a", 0), ("gai-1", "a", 1)
 
 
-def test_methods_come_in_the_order_of_their_first_runs_with_seeds_in_order():
-    found = methods_of(named_runs(("b-2", "b", 2), ("a", "a", 0), ("b-1", "b", 1)))
-    assert [(m.name, m.runs, m.seeds) for m in found] == [("b", (2, 0), (1, 2)), ("a", (1,), (0,))]
-
-
-def test_methods_never_share_a_name():
-    named = ("gai-0", "a", 0), ("gai-1", "a", 1), ("gai-2", "b", 2), ("gai-3", "b", 3)
-    assert [m.name for m in methods_of(named_runs(*named))] == ["gai-0; gai-1", "gai-2; gai-3"]
-    named = ("gai-0", "a", 0), ("gai-1", "a", 1), ("gai", "b", 0)
-    assert [m.name for m in methods_of(named_runs(*named))] == ["gai-0; gai-1", "gai"]
-
-
-def test_runs_of_unknown_or_equal_seed_stay_apart():
-    assert len(methods_of(named_runs(("a", "m", None), ("b", "m", 1)))) == 2
-    assert len(methods_of(named_runs(("a", "m", 1), ("b", "m", 1), ("c", "m", 2)))) == 3
+@pytest.mark.parametrize(
+    ("runs", "expected"),
+    [
+        # in the order of their first runs, with seeds in order
+        ((("b-2", "b", 2), ("a", "a", 0), ("b-1", "b", 1)), {"b": (2, 0), "a": (1,)}),
+        # no two of one name
+        (
+            (*GAI, ("gai-2", "b", 2), ("gai-3", "b", 3)),
+            {"gai-0; gai-1": (0, 1), "gai-2; gai-3": (2, 3)},
+        ),
+        ((*GAI, ("gai", "b", 0)), {"gai-0; gai-1": (0, 1), "gai": (2,)}),
+        # runs of unknown or equal seed stay apart
+        ((("a", "m", None), ("b", "m", 1)), {"a": (0,), "b": (1,)}),
+        ((("a", "m", 1), ("b", "m", 1), ("c", "m", 2)), {"a": (0,), "b": (1,), "c": (2,)}),
+    ],
+)
+def test_methods_are_the_runs_of_different_seeds_that_share_their_settings(runs, expected):
+    found = methods_of([ones(name=name, method=method, seed=seed) for name, method, seed in runs])
+    assert {method.name: method.runs for method in found} == expected
+    for method in found:
+        assert method.seeds == tuple(runs[run][2] for run in method.runs)
 
 
 @pytest.mark.parametrize(
@@ -171,24 +173,29 @@ def test_the_common_name_leaves_out_what_tells_seeds_apart(names, expected):
     assert common_name(names) == expected
 
 
-def test_a_loss_without_noise_has_no_posterior_mean_and_one_with_noise_is_not_said_to_have_none():
-    made_up = result_of(np.ones((3, 1, 2)), LabelBins([0.0, 1.0]))
-    assert made_up.readout == "raw"
-    assert read_as_mean(made_up, 0.5).readout == "posterior mean"
-    plain = read_as_mean(made_up)
-    assert plain.readout == "mean (no noise scale: the raw output)"
-    noisy = read_as_mean(
-        result_of(np.ones((3, 1, 2)), LabelBins([0.0, 1.0]), coverage=np.ones((1, 2)))
-    )
-    for result in (
-        noisy,
-        replace(plain, curves={"train/noise_sigma_near": (np.ones(1), np.ones(1))}),
-        *(
-            read_as_mean(result_of(np.ones((3, 1, 2)), LabelBins([0.0, 1.0]), protocol=facts))
-            for facts in ({"noise_sigma": 1.0}, {"posthoc": {"noise_sigma": 1.0}})
-        ),
-    ):
-        assert result.readout == "mean (the raw output)"
+def ones(**options):
+    """Return a result of three images, one bin and errors of 1."""
+    return result_of(np.ones((3, 1, 2)), LabelBins([0.0, 1.0]), **options)
+
+
+WITH_NOISE = "mean (the raw output)"
+SIGMA = {"train/noise_sigma_near": (np.ones(1), np.ones(1))}
+
+
+@pytest.mark.parametrize(
+    ("result", "expected"),
+    [
+        (ones(), "raw"),
+        (read_as_mean(ones(), 0.5), "posterior mean"),
+        (read_as_mean(ones()), "mean (no noise scale: the raw output)"),
+        (read_as_mean(ones(coverage=np.ones((1, 2)))), WITH_NOISE),
+        (replace(read_as_mean(ones()), curves=SIGMA), WITH_NOISE),
+        (read_as_mean(ones(protocol={"noise_sigma": 1.0})), WITH_NOISE),
+        (read_as_mean(ones(protocol={"posthoc": {"noise_sigma": 1.0}})), WITH_NOISE),
+    ],
+)
+def test_only_where_there_is_noise_is_a_mean_a_posterior_mean(result, expected):
+    assert result.readout == expected
 
 
 def test_the_words_are_those_of_what_the_predictor_does():

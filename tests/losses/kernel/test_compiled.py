@@ -6,11 +6,11 @@ import shutil
 import pytest
 import torch
 
-from depthbal.losses import BMCLoss, GAILoss, log_evidence
+from depthbal.losses import BMCLoss, BNILoss, GAILoss, log_evidence
 from depthbal.losses.kernel import evidence
 from depthbal.losses.kernel.compiled import CompiledSum
 from depthbal.losses.kernel.exact import Components, Wanted, exact_evidence
-from depthbal.priors import GaussianMixture
+from depthbal.priors import GaussianMixture, Histogram
 
 needs_compiler = pytest.mark.skipif(
     not any(shutil.which(name) for name in ("c++", "g++", "clang++")),
@@ -25,61 +25,41 @@ def mixture(components: int) -> Components:
     return Components(weights.log(), 10 * means, variances)
 
 
-def value_and_gradients(function, scale: torch.Tensor, labels: int, **kwargs):
-    generator = torch.Generator().manual_seed(labels)
-    preds = (10 * torch.rand(labels, generator=generator)).requires_grad_()
-    target = 10 * torch.rand(labels, generator=generator)
-    mask = torch.rand(labels, generator=generator) > 0.3
-    value = function(scale * preds, target, mask)
-    return value.detach(), *torch.autograd.grad(value, (preds, scale))
-
-
 @pytest.fixture(autouse=True)
 def _no_kernels_of_other_tests():
     torch._dynamo.reset()
 
 
-def assert_equal_compiled(loss, labels: int, backend: str) -> None:
-    compiled = torch.compile(loss, backend=backend)
-    scale = torch.tensor(1.1, requires_grad=True)
-    got = value_and_gradients(compiled, scale, labels)
-    torch.testing.assert_close(got, value_and_gradients(loss, scale, labels), rtol=1e-5, atol=1e-6)
+def value_and_gradients(function, loss, labels: int):
+    generator = torch.Generator().manual_seed(labels)
+    preds = (10 * torch.rand(labels, generator=generator)).requires_grad_()
+    target = 10 * torch.rand(labels, generator=generator)
+    mask = torch.rand(labels, generator=generator) > 0.3
+    value = function(preds * 1.1, target, mask)
+    return value.detach(), *torch.autograd.grad(value, (preds, *loss.parameters()))
+
+
+BINS = Histogram([0.0, 2.0, 4.0, 6.0, 10.0], [50, 30, 15, 5])
+LEARNED = GAILoss(PRIOR, noise="learned")
+FAMILIES = [BNILoss(BINS, family=kind, noise="learned") for kind in ("laplace", "huber", "student")]
 
 
 # Tracing decides whether a loss compiles; only one of them pays for the C++ compiler.
 @pytest.mark.parametrize(
-    ("loss", "labels"),
+    ("loss", "labels", "backend"),
     [
-        (GAILoss(PRIOR, noise="learned"), 333),
-        (GAILoss(PRIOR, noise="learned"), 300_001),  # by table
-        (GAILoss(PRIOR, noise="depth"), 333),
-        (BMCLoss(), 333),
+        (LEARNED, 333, "aot_eager"),
+        (LEARNED, 300_001, "aot_eager"),  # by table
+        (GAILoss(PRIOR, noise="depth"), 333, "aot_eager"),
+        (BMCLoss(noise="learned"), 333, "aot_eager"),
+        *((loss, 333, "aot_eager") for loss in FAMILIES),
+        pytest.param(LEARNED, 333, "inductor", marks=needs_compiler),
     ],
 )
-def test_a_traced_loss_equals_the_eager_one(loss, labels):
-    assert_equal_compiled(loss, labels, "aot_eager")
-
-
-@needs_compiler
-def test_a_compiled_loss_equals_the_eager_one():
-    assert_equal_compiled(GAILoss(PRIOR, noise="learned"), 333, "inductor")
-
-
-def test_a_traced_training_step_with_a_learned_noise_equals_the_eager_one():
-    loss = GAILoss(PRIOR, noise="learned")
-    generator = torch.Generator().manual_seed(0)
-    inputs, target = (torch.rand(64, n, generator=generator) for n in (5, 1))
-    weight = torch.randn(5, 1, generator=generator)
-
-    def step(weight: torch.Tensor) -> torch.Tensor:
-        return loss((inputs @ weight).exp(), 10 * target)
-
-    results = []
-    for function in (step, torch.compile(step, backend="aot_eager")):
-        leaf = weight.clone().requires_grad_()
-        value = function(leaf)
-        results.append((value.detach(), *torch.autograd.grad(value, (leaf, loss.noise.log_sigma))))
-    torch.testing.assert_close(*results, rtol=1e-5, atol=1e-6)
+def test_a_compiled_loss_equals_the_eager_one(loss, labels, backend):
+    compiled = torch.compile(loss, backend=backend)
+    got, expected = (value_and_gradients(f, loss, labels) for f in (compiled, loss))
+    torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("per_label", [False, True])
@@ -141,26 +121,3 @@ def test_where_compilation_is_switched_off_no_matrix_is_made(monkeypatch):
     compiled = CompiledSum()
     assert compiled(torch.zeros(3), torch.tensor(1.0), mixture(4), Wanted()) is None
     assert compiled.failed
-
-
-@pytest.mark.parametrize(
-    ("labels", "components", "per_label", "expected"),
-    [
-        (1000, 16, False, "sum"),
-        (2**18, 16, False, "compiled"),
-        (2**18, 16, True, "compiled"),
-        (2**22, 64, False, "table"),
-        (2**22, 64, True, "compiled"),
-    ],
-)
-def test_a_gpu_waits_for_a_table_only_where_the_sum_takes_longer(
-    labels, components, per_label, expected
-):
-    class OnGpu:
-        """As much of a tensor on a GPU as the choice looks at."""
-
-        ndim, dtype, shape, device = 1, torch.float32, (labels,), torch.device("cuda")
-
-    sigma = torch.ones(2) if per_label else torch.tensor(1.0)
-    route = evidence.choose_route(OnGpu(), sigma, mixture(components), evidence.Request())
-    assert route == expected

@@ -151,17 +151,6 @@ def test_gradients_are_those_of_the_value(per_label):
     assert torch.autograd.gradcheck(lambda p, s: log_evidence(p, PRIOR, s), inputs)
 
 
-def test_a_sigma_that_follows_the_prediction_can_be_tabulated(built):
-    def sigma_of(preds: torch.Tensor) -> torch.Tensor:
-        return 0.2 + 0.1 * torch.nn.functional.softplus(preds)
-
-    preds = torch.rand(300_000) * 10
-    value = log_evidence(preds, PRIOR, sigma_of(preds), sigma_of=sigma_of)
-    assert built[-1] is not None
-    expected = log_evidence(preds.double(), PRIOR, sigma_of(preds.double()))
-    torch.testing.assert_close(value.double(), expected, rtol=1e-5, atol=1e-5)
-
-
 def random_vectors(covariance: str, dimension: int = 3):
     generator = torch.Generator().manual_seed(1)
     factor = torch.randn(4, dimension, dimension, generator=generator, dtype=torch.float64)

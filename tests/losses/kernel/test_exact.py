@@ -1,4 +1,4 @@
-"""The exact sums: blocks, memory, parts of a mixture, derivatives that nobody needs."""
+"""The exact sums: blocks, memory, derivatives that nobody needs."""
 
 import math
 
@@ -8,7 +8,7 @@ from measuring import peak_mib
 
 from depthbal.losses import log_evidence
 from depthbal.losses.kernel import exact
-from depthbal.losses.kernel.exact import Components, Evidence, Wanted, exact_evidence
+from depthbal.losses.kernel.exact import Components, exact_evidence
 from depthbal.priors import GaussianMixture
 from tests.losses.checks import kept_numbers
 
@@ -24,15 +24,6 @@ def vectors() -> Components:
     axes = torch.linalg.qr(torch.randn(4, 3, 3, generator=generator, dtype=torch.float64))[0]
     means = 3 * torch.randn(4, 3, generator=generator, dtype=torch.float64)
     return Components(MIXTURE.log_weights, means, means.abs(), axes)
-
-
-def naive(preds: torch.Tensor, sigma: torch.Tensor, mixture: Components) -> Evidence:
-    """Value by one N x K matrix, derivatives by automatic differentiation."""
-    preds, sigma = preds.clone().requires_grad_(), sigma.clone().requires_grad_()
-    total = mixture.variances + sigma[..., None] ** 2
-    normal = torch.distributions.Normal(mixture.means, total.sqrt(), validate_args=False)
-    value = torch.logsumexp(mixture.log_weights + normal.log_prob(preds[:, None]), dim=1)
-    return Evidence(value.detach(), *torch.autograd.grad(value.sum(), (preds, sigma)))
 
 
 def example(kind: str):
@@ -51,25 +42,6 @@ def test_the_size_of_a_block_does_not_matter(numbers, kind, monkeypatch):
     expected = exact_evidence(*example(kind))
     monkeypatch.setattr(exact, "CACHE_NUMBERS", numbers)
     torch.testing.assert_close(exact_evidence(*example(kind)), expected, rtol=1e-12, atol=1e-12)
-
-
-def test_parts_of_a_mixture_without_weight_change_nothing(monkeypatch):
-    nothing = Components(torch.full((3,), -torch.inf), torch.zeros(3), torch.ones(3))
-    padded = Components(*(torch.cat(pair) for pair in zip(nothing[:3], MIXTURE[:3], strict=True)))
-    preds = torch.linspace(-5, 15, 11, dtype=torch.float64)
-    sigma = torch.linspace(0.2, 2, 11, dtype=torch.float64)
-    monkeypatch.setattr(exact, "CACHE_NUMBERS", 1)
-    got, expected = exact_evidence(preds, sigma, padded), naive(preds, sigma, MIXTURE)
-    torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-10)
-
-
-@pytest.mark.parametrize("wanted", [Wanted(False, False), Wanted(True, False), Wanted(False, True)])
-@pytest.mark.parametrize("kind", ["scalars", "vectors"])
-def test_derivatives_that_are_not_wanted_are_not_there(wanted, kind):
-    got = exact_evidence(*example(kind), wanted)
-    assert (got.by_preds is not None, got.by_sigma is not None) == tuple(wanted)
-    for part, whole in zip(got, exact_evidence(*example(kind)), strict=True):
-        assert part is None or torch.equal(part, whole)
 
 
 @pytest.mark.parametrize("budget", [0.5, 4.0])

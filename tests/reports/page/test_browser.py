@@ -1,44 +1,45 @@
-"""The page as a reader meets it: opened, clicked, resized, in both themes."""
+"""The page as a reader meets it: opened, clicked, touched, resized, in both themes."""
 
 import json
 import re
 from dataclasses import replace
+from itertools import groupby
 
 import pytest
 
 from depthbal.reports.page import write_page
-from tests.reports.made import age_result, depth_result, pose_result, report_of
-from tests.reports.page.browser import Page, wait_until
+from tests.reports.made import age_result, depth_result, emptied, pose_result, report_of
+from tests.reports.page.browser import wait_until
 
 
-def test_a_clicked_bin_shows_the_numbers_of_metrics_json(driver, whole_page, whole_run):
-    metrics = json.loads((whole_run / "metrics.json").read_text(encoding="utf-8"))
-    page = Page(driver, whole_page)
-    page.click_label("error", 2.35)  # the middle of the bin from 2.3 m
-    panel = page.element("#bin-panel")
+@pytest.fixture(scope="module")
+def metrics(whole_run):
+    return json.loads((whole_run / "metrics.json").read_text(encoding="utf-8"))
+
+
+def test_a_clicked_bin_shows_the_numbers_of_metrics_json(whole_page, metrics):
+    whole_page.click_label("error", 2.35)  # the middle of the bin from 2.3 m
+    panel = whole_page.element("#bin-panel")
     wait_until(lambda: float(panel.get_attribute("data-from")) == 2.3)
     for subset, rows in (("all", metrics["all_pixels"]["bins"]), ("mask", metrics["bins"])):
-        page.choose("subset", subset)
+        whole_page.choose("subset", subset)
         expected = next(row for row in rows if row["bin"] == 23)
-        shown = page.shown_numbers()
+        shown = whole_page.shown_numbers()
         for metric in ("rmse", "mae", "bias", "abs_rel", "delta1", "log10", "silog", "count"):
             assert shown[metric] == pytest.approx(expected[metric], rel=1e-6, abs=1e-9), metric
-        text = page.element('#bin-table td[data-metric="rmse"]').text
+        text = whole_page.element('#bin-table td[data-metric="rmse"]').text
         assert text == f"{expected['rmse']:.3f}"
-    assert page.element("#bin-title").text == "2.3–2.4 m"
+    assert whole_page.element("#bin-title").text == "2.3–2.4 m"
     images = next(row for row in metrics["bins"] if row["bin"] == 23)["images"]
     support = f"{images} images (balanced mask), fewer than 20"
-    assert support in page.element("#bin-facts").text
-    assert page.complaints() == []
+    assert support in whole_page.element("#bin-facts").text
 
 
-def test_the_metric_selector_draws_the_numbers_of_metrics_json(driver, whole_page, whole_run):
-    metrics = json.loads((whole_run / "metrics.json").read_text(encoding="utf-8"))
-    page = Page(driver, whole_page)
-    page.draw("error")
+def test_the_metric_selector_draws_the_numbers_of_metrics_json(whole_page, metrics):
+    whole_page.draw("error")
     for metric, title in (("delta1", "δ < 1.25"), ("abs_rel", "AbsRel"), ("rmse", "RMSE (m)")):
-        page.choose("metric", metric)
-        drawn, heading = page.run(
+        whole_page.choose("metric", metric)
+        drawn, heading = whole_page.run(
             "const plot = document.querySelector('#figure-error .plot');"
             "const traces = plot.data.filter((t) => t.name && t.hovertext);"
             "return [traces[0].y, plot.layout.yaxis.title.text]"
@@ -48,104 +49,85 @@ def test_the_metric_selector_draws_the_numbers_of_metrics_json(driver, whole_pag
         known = [value for value in expected if value is not None]
         assert [v for v in drawn if v is not None] == pytest.approx(known, rel=1e-6, abs=1e-9)
         assert heading == title
-        chosen = page.element("#bin-table thead th.chosen")
+        chosen = whole_page.element("#bin-table thead th.chosen")
         assert chosen.text == title
-    assert page.complaints() == []
 
 
-def test_the_first_table_shows_the_headline_of_metrics_json(driver, whole_page, whole_run):
-    metrics = json.loads((whole_run / "metrics.json").read_text(encoding="utf-8"))
-    page = Page(driver, whole_page)
-    shown = [cell.text for cell in page.elements("#answer-rmse-bins td .value")]
+def test_the_first_table_shows_the_headline_of_metrics_json(whole_page, metrics):
+    shown = [cell.text for cell in whole_page.elements("#answer-rmse-bins td .value")]
     bins = metrics["all_pixels"]["per_bin_mean"]
     assert shown == [f"{bins[g]['rmse']:.3f}" for g in ("overall", "many", "medium", "few")]
-    page.run("document.getElementById('answer-statistic').value = 'pooled'")
-    page.run("document.getElementById('answer-statistic').dispatchEvent(new Event('change'))")
-    shown = [cell.text for cell in page.elements("#answer-rmse-pooled td .value")]
+    whole_page.run("document.getElementById('answer-statistic').value = 'pooled'")
+    whole_page.run("document.getElementById('answer-statistic').dispatchEvent(new Event('change'))")
+    shown = [cell.text for cell in whole_page.elements("#answer-rmse-pooled td .value")]
     assert shown == [f"{metrics[g]['rmse']:.3f}" for g in ("overall", "many", "medium", "few")]
 
 
-def test_every_figure_of_a_comparison_draws_and_nothing_is_wider_than_a_phone(driver, pair_page):
-    page = Page(driver, pair_page)
-    for width in (1200, 390):
+FIGURES = (
+    "error difference bias distribution joint tradeoff"
+    " sigma-training calibration calibration-bins curves"
+)
+
+
+def test_every_figure_of_a_comparison_draws(pair_page):
+    pair_page.draw_all()
+    figures = pair_page.elements("[data-figure]")
+    assert " ".join(figure.get_attribute("data-figure") for figure in figures) == FIGURES
+    numbers = [element.text for element in pair_page.elements(".figure-number")]
+    assert numbers == [f"Figure {k}." for k in range(1, 11)]
+
+
+@pytest.mark.parametrize(
+    "results",
+    [
+        [depth_result("<b>first</b> & co"), depth_result("second", noise=0.1)],
+        [pose_result("one"), pose_result("two", 50.0)],  # a label of many words
+        [depth_result(f"{'a_long_name_without_a_break_' * 3}{k}") for k in range(5)],
+    ],
+    ids=["pair", "many words", "long names"],
+)
+def test_nothing_is_wider_than_a_phone_or_a_screen(opened, results):
+    page = opened(*results)
+    for width in (390, 1200):
         page.size(width)
         page.draw_all()
         assert page.run("return document.documentElement.scrollWidth") <= width
-    names = [figure.get_attribute("data-figure") for figure in page.elements("[data-figure]")]
-    assert names == [
-        "error",
-        "difference",
-        "bias",
-        "distribution",
-        "joint",
-        "tradeoff",
-        "sigma-training",
-        "calibration",
-        "calibration-bins",
-        "curves",
-    ]
-    numbers = [element.text for element in page.elements(".figure-number")]
-    assert numbers == [f"Figure {k}." for k in range(1, 11)]
-    assert page.complaints() == []
 
 
-def test_a_label_of_many_words_fits_a_phone(driver, tmp_path):
-    runs = pose_result("one"), pose_result("two", 50.0)
-    write_page(report_of(*runs), tmp_path / "poses.html")
-    page = Page(driver, tmp_path / "poses.html")
-    page.size(390)
-    page.draw_all()
-    assert page.run("return document.documentElement.scrollWidth") <= 390
-
-
-def test_five_runs_with_long_names_fit_a_phone(driver, tmp_path):
-    runs = [depth_result(f"{'a_long_name_without_a_break_' * 3}{k}") for k in range(5)]
-    write_page(report_of(*runs), tmp_path / "five.html")
-    page = Page(driver, tmp_path / "five.html")
-    page.size(390)
-    page.draw_all()
-    assert page.run("return document.documentElement.scrollWidth") <= 390
-    page.size(1200)
-    assert page.run("return document.documentElement.scrollWidth") <= 1200
-    assert page.complaints() == []
-
-
-def test_names_of_users_are_text_in_figures_too(driver, pair_page):
-    page = Page(driver, pair_page)
-    page.draw_all()
-    labels = [e.text for e in page.elements("#figure-tradeoff .textpoint")]
+def test_names_of_users_are_text_in_figures_too(pair_page):
+    pair_page.draw_all()
+    labels = [e.text for e in pair_page.elements("#figure-tradeoff .textpoint")]
     assert "<b>first</b> & co" in labels
-    assert "<b>first</b> & co" in page.element("#select-runs").text
+    assert "<b>first</b> & co" in pair_page.element("#select-runs").text
 
 
-def test_selectors_work_by_keyboard_and_runs_can_be_hidden(driver, pair_page):
+def test_selectors_work_by_keyboard_and_runs_can_be_hidden(pair_page):
     from selenium.webdriver.common.keys import Keys
 
-    page = Page(driver, pair_page)
     shown = "return document.querySelector('#figure-error .plot').data.filter((t) => t.name).length"
-    page.draw("error")
-    before = page.run(shown)
-    boxes = page.elements("#select-runs input")
+    pair_page.draw("error")
+    before = pair_page.run(shown)
+    boxes = pair_page.elements("#select-runs input")
     boxes[1].send_keys(Keys.SPACE)
-    assert page.run(shown) < before
+    assert pair_page.run(shown) < before
     boxes[1].send_keys(Keys.SPACE)
-    assert page.run(shown) == before
-    page.element("#select-metric").send_keys("MAE")
-    wait_until(lambda: page.element("#bin-table th.chosen").text == "MAE (m)")
-    bin_before = page.element("#bin-panel").get_attribute("data-bin")
-    page.element("#bin-next").send_keys(Keys.ENTER)
-    bin_after = page.element("#bin-panel").get_attribute("data-bin")
+    assert pair_page.run(shown) == before
+    pair_page.element("#select-metric").send_keys("MAE")
+    wait_until(lambda: pair_page.element("#bin-table th.chosen").text == "MAE (m)")
+    bin_before = pair_page.element("#bin-panel").get_attribute("data-bin")
+    pair_page.element("#bin-next").send_keys(Keys.ENTER)
+    bin_after = pair_page.element("#bin-panel").get_attribute("data-bin")
     assert int(bin_after) == int(bin_before) + 1
 
 
-def test_the_theme_follows_the_system_and_the_switch(driver, pair_page):
+def test_the_theme_follows_the_system_and_the_switch(driver, opened, pair_file):
     def theme(name):
         features = [{"name": "prefers-color-scheme", "value": name}]
         driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
 
     background = "return getComputedStyle(document.body).backgroundColor"
     theme("dark")
-    page = Page(driver, pair_page)
+    page = opened(path=pair_file)
     assert page.run(background) == "rgb(20, 24, 27)"
     page.element("#theme-switch").click()
     assert page.run(background) == "rgb(253, 253, 252)"
@@ -157,13 +139,12 @@ def test_downloads_hold_the_full_numbers(driver, pair_page, tmp_path):
     driver.execute_cdp_cmd(
         "Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)}
     )
-    page = Page(driver, pair_page)
     for kind in ("csv", "svg", "png"):
-        button = page.element(f'#figure-error [data-format="{kind}"]')
-        page.run("arguments[0].scrollIntoView({block: 'center'})", button)
+        button = pair_page.element(f'#figure-error [data-format="{kind}"]')
+        pair_page.run("arguments[0].scrollIntoView({block: 'center'})", button)
         button.click()
         wait_until((tmp_path / f"error.{kind}").is_file)
-    page.run("document.querySelector('.download-table[data-table=answer]').click()")
+    pair_page.run("document.querySelector('.download-table[data-table=answer]').click()")
     wait_until((tmp_path / "rmse-bins.csv").is_file)
     header, first, *_ = (tmp_path / "error.csv").read_text(encoding="utf-8").splitlines()
     assert header == "from,to,shot,images,<b>first</b> & co,second"
@@ -178,16 +159,130 @@ def test_downloads_hold_the_full_numbers(driver, pair_page, tmp_path):
     svg = (tmp_path / "error.svg").read_text(encoding="utf-8")
     assert svg.startswith("<svg")
     assert "RMSE (m)" in svg
-    assert page.complaints() == []
 
 
-def test_ages_without_mask_and_pictures_draw_without_complaint(driver, tmp_path):
-    result = replace(age_result(), gaps=("no example pictures",))
-    write_page(report_of(result), tmp_path / "ages.html")
-    page = Page(driver, tmp_path / "ages.html")
+def test_ages_without_mask_and_pictures_draw_without_complaint(opened):
+    page = opened(replace(age_result(), gaps=("no example pictures",)))
     page.draw_all()
     assert not page.element("#select-subset").is_displayed()
     assert not page.element("#select-readout").is_displayed()
     assert re.match(r"\d–\d years", page.element("#bin-title").text)
     assert "no example pictures" in page.element(".note").text
-    assert page.complaints() == []
+
+
+def test_bins_are_greyed_by_the_images_of_the_chosen_subset(opened):
+    runs = [depth_result(name, noise=noise) for name, noise in (("a", 0.3), ("b", 0.1))]
+    runs = [emptied(run, 1, images=33, subsets=["mask"]) for run in runs]
+    page = opened(*runs)
+
+    def greyed(figure):
+        return page.run(
+            "const {data, layout} = arguments[0];"
+            "return [layout.shapes.filter((s) => s.name === 'weak').map((s) => [s.x0, s.x1]),"
+            " data.find((t) => t.hovertext).hovertext[1]]",
+            page.draw(figure),
+        )
+
+    head = "<b>1–2 m</b>, many-shot, "
+    assert greyed("error") == [[[4, 5]], head + "40 images (all pixels)"]
+    page.choose("subset", "mask")
+    masked = (runs[0].scores.sums("mask")[:, 1, 0] > 0).sum()
+    few = f"{masked} images (balanced mask), fewer than 20"
+    assert greyed("error") == greyed("bias") == [[[1, 2], [4, 5]], head + few]
+    # whose pixels are all, whatever is chosen
+    assert greyed("difference") == [[[4, 5]], head + "40 images (all pixels)"]
+
+
+def test_the_difference_follows_the_metric_or_says_that_it_cannot(opened, pair_file, tmp_path):
+    page = opened(path=pair_file)
+    plot = page.draw("difference")
+    metrics = [option.get_attribute("value") for option in page.elements("#select-metric option")]
+    assert {"log10", "silog", "delta2", "delta3", "mse"} < set(metrics)
+    runs = depth_result(), depth_result(noise=0.1)
+    for metric in metrics:
+        page.choose("metric", metric)
+        title, drawn = page.run(
+            "const {data, layout} = arguments[0];"
+            "return [layout.yaxis.title.text, data.find((t) => t.name && t.hovertext).y]",
+            plot,
+        )
+        rows = [run.metrics["all_pixels"]["bins"] for run in runs]
+        expected = [two[metric] - one[metric] for one, two in zip(*rows, strict=True)]
+        assert drawn == pytest.approx(expected, rel=1e-5, abs=1e-6), metric
+        name = page.element("#bin-table thead th.chosen").text
+        assert title.removeprefix("Δ ").split(", ")[0] == name
+    report = report_of(*(replace(run, name=n) for n, run in zip("ab", runs, strict=True)))
+    (pair,) = report.comparison.pairs
+    known = {key: band for key, band in pair.bands.items() if key[0] == "rmse"}
+    lacking = replace(report.comparison, pairs=(pair._replace(bands=known),))
+    write_page(replace(report, comparison=lacking), tmp_path / "lacking.html")
+    page = opened(path=tmp_path / "lacking.html")
+    plot = page.draw("difference")
+    page.choose("metric", "mae")
+    sentence = page.element("#figure-difference .instead")
+    assert sentence.text == "No difference of MAE: not every run has it."
+    assert not plot.is_displayed()
+    page.choose("metric", "rmse")
+    assert plot.is_displayed()
+    assert not sentence.is_displayed()
+
+
+LABELS = "#figure-error .hoverlayer :is(.hovertext, .legend)"
+
+
+def test_on_a_phone_what_is_touched_is_told_below_the_figure(pair_page):
+    pair_page.size(390)
+    pair_page.draw_all()
+    pair_page.click_label("error", 2.5)
+    below = pair_page.element("#figure-error .touched")
+    rmse = [depth_result(noise=n).metrics["all_pixels"]["bins"][2]["rmse"] for n in (0.3, 0.1)]
+    expected = [
+        "2–3 m, medium-shot, 40 images (all pixels)",
+        f"<b>first</b> & co: {rmse[0]:.3f} m",
+        f"second: {rmse[1]:.3f} m",
+    ]
+    wait_until(lambda: below.text.splitlines() == expected)
+    assert pair_page.elements(LABELS) == []
+    plot = pair_page.element("#figure-error .plot").rect
+    assert below.rect["y"] >= plot["y"] + plot["height"]
+    pair_page.choose("metric", "mae")
+    assert f"{rmse[0]:.3f}" not in below.text  # of another metric
+
+
+def test_on_a_wide_screen_a_label_stands_beside_what_is_touched(pair_page):
+    pair_page.click_label("error", 2.5)
+    wait_until(lambda: pair_page.elements(LABELS))
+    assert pair_page.element("#figure-error .touched").text == ""
+
+
+def test_without_a_training_histogram_the_shots_do_not_cover_the_axis(opened):
+    page = opened(age_result())
+    plot = page.draw("error")
+    strip, ticks = page.run(
+        "const bottom = (css) => [...arguments[0].querySelectorAll(css)]"
+        ".map((found) => found.getBoundingClientRect());"
+        "return [Math.max(...bottom('.shapelayer path').map((box) => box.bottom)),"
+        " Math.min(...bottom('.xtick text').map((box) => box.top))]",
+        plot,
+    )
+    assert strip <= ticks
+    assert "training labels" not in page.element("#caption-error").text
+
+
+def test_bands_cover_the_bins_that_have_one_and_nothing_else(opened):
+    runs = [emptied(depth_result("one"), 1), emptied(depth_result("two", noise=0.1), 1)]
+    band = report_of(*runs).comparison.pairs[0].bands["rmse", 0]
+    page = opened(*runs)
+    x, y = page.run(
+        "const [band] = arguments[0].data.filter((trace) => trace.fill);return [band.x, band.y]",
+        page.draw("difference"),
+    )
+    corners = groupby(zip(x, y, strict=True), lambda corner: corner[0] is not None)
+    shapes = [list(group) for known, group in corners if known]
+    # bin 1 is empty, bin 4 has few images: bin 0, and bins 2 and 3 together
+    ends = [(min(shape)[0], max(shape)[0]) for shape in shapes]
+    assert ends == [(0, 1), (2, 4)]
+    for shape, bins in zip(shapes, ([0], [2, 3]), strict=True):
+        heights = [height for _, height in shape]
+        assert min(heights) == pytest.approx(band.low[bins].min(), rel=1e-6)
+        assert max(heights) == pytest.approx(band.high[bins].max(), rel=1e-6)

@@ -13,13 +13,23 @@ from tests.reports.made import (
     age_result,
     depth_result,
     drawn,
+    emptied,
     example,
     page_data,
     pose_result,
     read_as_mean,
     report_of,
-    unmasked,
 )
+
+
+def figures(html, start=""):
+    return set(re.findall(rf'data-figure="({start}[^"]+)"', html))
+
+
+def answer(html, table):
+    """Return the text of a table of the answer, and its exact numbers."""
+    cells = re.search(rf'(?s)id="answer-{table}".*?</table>', html).group(0)
+    return cells, [float(value) for value in re.findall(r'data-value="([^"]+)"', cells)]
 
 
 def page_of(tmp_path, *results):
@@ -60,21 +70,17 @@ def test_numbers_per_bin_are_those_of_numpy(single):
             assert table["delta1"][number] == pytest.approx(within.mean(), rel=1e-6)
 
 
-def test_support_of_a_bin_is_its_number_of_images(single):
-    data = page_data(single)
-    assert data["binnings"][0]["images"]["all"] == [40, 40, 40, 40, 6]
-    assert data["binnings"][0]["shots"] == SHOTS
-    assert data["weakBelow"] == 20
-    assert data["defaults"]["bin"] != 4  # the worst bin that is well supported
-
-
-def test_support_under_the_mask_is_its_number_of_images_with_masked_pixels(tmp_path):
-    data = page_data(page_of(tmp_path, unmasked(depth_result(), 1, images=33)))
+def test_support_of_a_bin_is_its_number_of_images_of_the_subset(tmp_path):
+    run = emptied(depth_result(), 1, images=33, subsets=["mask"])
+    data = page_data(page_of(tmp_path, run))
     _, truth, mask = (part.numpy() for part in drawn(40, seed=100, noise=0.3))
     mask[:33] &= truth[:33] // 1 != 1
     masked = [int((mask & (truth // 1 == k)).any(1).sum()) for k in range(5)]
     assert masked[1] <= 7
     assert data["binnings"][0]["images"] == {"mask": masked, "all": [40, 40, 40, 40, 6]}
+    assert data["binnings"][0]["shots"] == SHOTS
+    assert data["weakBelow"] == 20
+    assert data["defaults"]["bin"] != 4  # the worst bin that is well supported
 
 
 def test_a_plain_loss_has_no_posterior_mean_on_the_page(tmp_path):
@@ -92,8 +98,7 @@ def test_a_plain_loss_has_no_posterior_mean_on_the_page(tmp_path):
 
 
 def test_a_constant_sigma_is_a_sentence_and_no_figure(tmp_path, single):
-    figures = set(re.findall(r'data-figure="(sigma[^"]+)"', single))
-    assert figures == {"sigma-training"}  # learned, but one number for all depths
+    assert figures(single, "sigma") == {"sigma-training"}  # learned, but one number for all depths
     assert "Noise scale sigma, one number for every depth: 0.6\u00a0m for run." in single
     curves = {"train/noise_sigma": (np.arange(3.0), np.full(3, 0.6))}
     html = page_of(tmp_path, replace(depth_result(), curves=curves))
@@ -103,13 +108,12 @@ def test_a_constant_sigma_is_a_sentence_and_no_figure(tmp_path, single):
 
 
 def test_a_sigma_that_follows_the_prediction_is_drawn(tmp_path):
-    names = ("near", "middle", "far")
     curves = {
         f"train/noise_sigma_{name}": (np.arange(3.0), np.full(3, 1.0 + k))
-        for k, name in enumerate(names)
+        for k, name in enumerate(("near", "middle", "far"))
     }
     html = page_of(tmp_path, depth_result(curves=curves, protocol={"noise_sigma": None}))
-    assert set(re.findall(r'data-figure="(sigma[^"]+)"', html)) == {"sigma-label"}
+    assert figures(html, "sigma") == {"sigma-label"}
     assert page_data(html)["sigmaLabel"][0]["y"] == [1, 2, 3]
     values = "1\u00a0m for run, near; 2\u00a0m for run, middle; 3\u00a0m for run, far"
     assert f"Noise scale sigma, fixed over training: {values}." in html
@@ -120,7 +124,7 @@ def test_a_sigma_of_other_labels_than_the_bins_has_not_their_unit(tmp_path):
     result = pose_result("gai", protocol={"noise_sigma": 0.2})
     html = page_of(tmp_path, replace(result, curves=curves))
     assert page_data(html)["sigmaUnit"] == ""
-    assert set(re.findall(r'data-figure="(sigma[^"]+)"', html)) == {"sigma-training"}
+    assert figures(html, "sigma") == {"sigma-training"}
     assert 'id="constant-sigma"' not in html
     assert re.search(r'<th scope="row">sigma</th>\s*<td colspan="1">0.2</td>', html)
 
@@ -154,21 +158,17 @@ def test_distribution_of_predictions_covers_all_of_them(single):
 
 
 def test_the_answer_holds_the_exact_numbers(single):
-    cells = re.search(r'(?s)id="answer-rmse-pooled".*?</table>', single).group(0)
-    found = [float(value) for value in re.findall(r'data-value="([^"]+)"', cells)]
     metrics = depth_result().metrics
-    assert found == [metrics[g]["rmse"] for g in ("overall", "many", "medium", "few")]
-    cells = re.search(r'(?s)id="answer-rmse-bins".*?</table>', single).group(0)
-    found = [float(value) for value in re.findall(r'data-value="([^"]+)"', cells)]
     bins = metrics["all_pixels"]["per_bin_mean"]
-    assert found == [bins[g]["rmse"] for g in ("overall", "many", "medium", "few")]
+    assert answer(single, "rmse-pooled")[1] == [metrics[g]["rmse"] for g in GROUPS]
+    assert answer(single, "rmse-bins")[1] == [bins[g]["rmse"] for g in GROUPS]
 
 
 def test_differences_are_against_the_first_run_with_their_intervals(pair):
     runs = depth_result("first"), depth_result("second", noise=0.1)
     report = report_of(*runs)
     found = report.comparison.pairs[0].differences["rmse", "few", "bins"]
-    cells = re.search(r'(?s)id="answer-rmse-bins".*?</table>', pair).group(0)
+    cells, _ = answer(pair, "rmse-bins")
     assert f"{found.estimate:+.3f}".replace("-", "−") in cells
     assert f"[{found.low:+.3f}, {found.high:+.3f}]".replace("-", "−") in cells
     assert 'class="change better"' in cells
@@ -180,24 +180,23 @@ def test_seeds_of_one_method_are_one_row_with_their_mean(tmp_path):
     runs = [depth_result(f"a-{k}", noise=0.1 + k, method="a", seed=k) for k in range(2)]
     html = page_of(tmp_path, *runs)
     assert "mean of 2 seeds" in html
-    cells = re.search(r'(?s)id="answer-rmse-pooled".*?</table>', html).group(0)
-    found = [float(value) for value in re.findall(r'data-value="([^"]+)"', cells)]
-    assert found == pytest.approx(
-        [np.mean([run.metrics[g]["rmse"] for run in runs]) for g in GROUPS], rel=1e-12
-    )
+    means = [np.mean([run.metrics[g]["rmse"] for run in runs]) for g in GROUPS]
+    assert answer(html, "rmse-pooled")[1] == pytest.approx(means, rel=1e-12)
     styles = {(run["colour"], run["dash"]) for run in page_data(html)["runs"]}
     assert len(styles) == 1
 
 
 def test_an_evaluation_balanced_afterwards_has_its_runs_colour_and_other_dashes(tmp_path):
-    plain = depth_result("plain")
-    posthoc = {"posthoc": {"noise_sigma": 1.0}}
-    after = depth_result(
-        "plain, afterwards", noise=0.2, method="b", protocol=posthoc, run=plain.run
-    )
-    styles = page_data(page_of(tmp_path, plain, depth_result("other"), after))["runs"]
+    plain, name = depth_result("plain"), "plain, afterwards"
+    options = {"method": "b", "protocol": {"posthoc": {"noise_sigma": 1.0}}, "run": plain.run}
+    after = depth_result(name, noise=0.2, **options)
+    html = page_of(tmp_path, plain, depth_result("other"), after)
+    styles = page_data(html)["runs"]
     assert styles[2]["colour"] == styles[0]["colour"] != styles[1]["colour"]
     assert styles[2]["dash"] != styles[0]["dash"]
+    # names with commas stay apart
+    assert "plain · other · plain, afterwards</title>" in html
+    assert "config.yaml of plain; other; plain, afterwards" in html
 
 
 def test_names_and_configs_of_users_are_text(tmp_path):
@@ -209,25 +208,20 @@ def test_names_and_configs_of_users_are_text(tmp_path):
     assert page_data(html)["runs"][0]["name"] == evil
 
 
-def test_parts_without_data_are_left_out(tmp_path):
-    html = page_of(tmp_path, age_result())
+def test_parts_without_data_are_left_out_and_what_is_missing_is_said(tmp_path):
+    gap = "no metrics.csv: no learning curves"
+    html = page_of(tmp_path, replace(age_result(), gaps=(gap,)))
+    note = re.search(r'(?s)<aside class="note".*?</aside>', html).group(0)
+    assert "Missing:" in note
+    assert gap in note
     data = page_data(html)
     assert [subset["name"] for subset in data["subsets"]] == ["all samples"]
     assert data["readouts"] == []
-    assert data["metrics"][0]["name"] == "MAE"
-    assert data["metrics"][0]["unit"] == "years"
+    assert (data["metrics"][0]["name"], data["metrics"][0]["unit"]) == ("MAE", "years")
     assert "δ < 1.25" not in [info["name"] for info in data["metrics"]]
-    figures = set(re.findall(r'data-figure="([^"]+)"', html))
-    assert figures == {"error", "bias"}
+    assert figures(html) == {"error", "bias"}
     for absent in ("Examples", "balanced mask", "depth", "pixel", "with the prior"):
         assert absent not in re.sub(r"(?s)<(script|style).*?</\1>|depthbal", "", html), absent
-
-
-def test_what_is_missing_is_said(tmp_path):
-    html = page_of(tmp_path, replace(age_result(), gaps=("no metrics.csv: no learning curves",)))
-    note = re.search(r'(?s)<aside class="note".*?</aside>', html).group(0)
-    assert "Missing:" in note
-    assert "no metrics.csv: no learning curves" in note
 
 
 def test_a_page_does_not_grow_with_the_test_images(tmp_path):
@@ -239,14 +233,8 @@ def test_many_large_runs_stay_below_the_limit(tmp_path):
     examples = tuple(example(k, "worst", 240, 320) for k in range(24))
     random = np.random.default_rng(0)
     curve = np.arange(100_000.0), random.random(100_000)
-    runs = [
-        replace(
-            depth_result(f"run {n}"),
-            examples=examples,
-            curves={f"val/metric {k}": curve for k in range(20)},
-        )
-        for n in range(12)
-    ]
+    curves = {f"val/metric {k}": curve for k in range(20)}
+    runs = [depth_result(f"run {n}", examples=examples, curves=curves) for n in range(12)]
     html = page_of(tmp_path, *runs)
     assert len(html.encode()) < MAX_BYTES
     # noise compresses badly: what had to go is named
@@ -256,15 +244,8 @@ def test_many_large_runs_stay_below_the_limit(tmp_path):
 def test_at_most_24_predictions_are_shown_and_each_run_and_reason_has_its_share(tmp_path):
     reasons = ("best", "median", "worst", "rare")
     runs = [
-        replace(
-            depth_result(name),
-            examples=tuple(
-                example(100 * start + 10 * number + k, reason)
-                for number, reason in enumerate(reasons)
-                for k in range(6)
-            ),
-        )
-        for start, name in enumerate(("first", "second"))
+        depth_result(name, examples=tuple(example(start + k, reasons[k // 6]) for k in range(24)))
+        for start, name in ((0, "first"), (100, "second"))
     ]
     html = page_of(tmp_path, *runs)
     titles = re.findall(r'example-title"><b>([^<]+)</b>', html)
@@ -293,10 +274,3 @@ def test_a_bias_is_said_to_be_never_coloured_where_there_is_one(tmp_path, pair, 
     assert note in pair
     assert note not in single  # which has no differences
     assert note not in page_of(tmp_path, pose_result("one", 60.0), pose_result("two", 50.0))
-
-
-def test_names_with_commas_stay_apart_in_title_and_configuration(tmp_path):
-    runs = [depth_result("mse"), depth_result("mse, balanced afterwards (sigma 1)", noise=0.1)]
-    html = page_of(tmp_path, *runs)
-    assert "mse · mse, balanced afterwards (sigma 1)</title>" in html
-    assert "config.yaml of mse; mse, balanced afterwards (sigma 1)" in html
