@@ -298,7 +298,7 @@ def noise_log_evidence(
     assert shape is not None
     if kind == "student":
         student = torch.distributions.StudentT(shape, preds[..., None], scale)
-        return torch.logsumexp(weights.log() + student.log_prob(locations), dim=-1)
+        return torch.logsumexp(weights.log() + student.log_prob(locations), dim=-1)  # type: ignore[no-untyped-call]
     tail = shape * (distance - shape / 2)
     energy = torch.where(distance <= shape, distance**2 / 2, tail) / scale**2
     core = torch.erf(shape / (sigma * math.sqrt(2)))

@@ -5,8 +5,8 @@ import io
 import pytest
 from rich.console import Console
 
-from depthbal.evaluation import GROUPS
 from depthbal.commands.tables import print_metrics
+from depthbal.evaluation import GROUPS
 
 DEPTH_LABEL = {"name": "depth", "unit": "m"}
 COLUMNS = ("rmse", "mae", "abs_rel", "log10", "delta1", "bias")

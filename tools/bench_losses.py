@@ -90,11 +90,13 @@ def cases(device: str, seed: int) -> list[Case]:
         Case(f"BNILoss, {len(bins.means)} bins", BNILoss(bins, **common), bni),
         Case("balanced L1 (BNILoss, laplace)", BNILoss(bins, family="laplace", **common)),
         Case("balanced Huber (BNILoss, huber)", BNILoss(bins, family="huber", **common)),
+        Case("Student's t (BNILoss, student)", BNILoss(bins, family="student", **common)),
         Case(bmc, published_bmc, columns=lambda labels: labels),
         Case("BMCLoss", BMCLoss(**common), bmc),
         Case("BMCLoss, exact", BMCLoss(method="exact", **common), bmc, most=PIXELS),
-        Case("balanced L1 (BMCLoss, laplace)", BMCLoss(family="laplace", **common), most=PIXELS),
-        Case("balanced Huber (BMCLoss, huber)", BMCLoss(family="huber", **common), most=PIXELS),
+        Case("balanced L1 (BMCLoss, laplace)", BMCLoss(family="laplace", **common)),
+        Case("balanced Huber (BMCLoss, huber)", BMCLoss(family="huber", **common)),
+        Case("Student's t (BMCLoss, student)", BMCLoss(family="student", **common)),
     ]
     for row in rows:
         if isinstance(row.loss, nn.Module):

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sized
 from typing import Any
 
 import torch
-from torch import distributed
+from torch import Tensor, distributed
 from torch.utils.data import DistributedSampler
 
 PADDING = -1
@@ -73,6 +73,21 @@ class EpochSampler(DistributedSampler[Any]):
             order = (order * math.ceil(self.total_size / len(order)))[: self.total_size]
         mine = order[self.rank : self.total_size : self.num_replicas]
         return iter([(self.epoch, index) for index in mine])
+
+
+class WeightedSampler(EpochSampler):
+    """Draw rows with replacement in proportion to their weights, by (seed, epoch) alone."""
+
+    def __init__(self, weights: Tensor, samples: int, seed: int = 0) -> None:
+        super().__init__(range(samples), seed=seed)
+        self.weights = weights
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        """Yield this rank's (draw, row): a row that is drawn twice is changed differently."""
+        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + self.epoch) % 2**63)
+        drawn = torch.multinomial(self.weights, self.total_size, True, generator=generator)
+        numbered = enumerate(drawn.tolist(), start=self.epoch * self.total_size)
+        return iter(list(numbered)[self.rank :: self.num_replicas])
 
 
 class ShardSampler(DistributedSampler[Any]):

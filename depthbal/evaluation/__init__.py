@@ -1,5 +1,6 @@
 """Where along the label axis a model fails: bins, shots, scores, the balanced mask, protocols."""
 
+from depthbal.evaluation.balanced_errors import balanced_errors
 from depthbal.evaluation.balanced_mask import BalancedMask, balanced_mask, load_balanced_mask
 from depthbal.evaluation.bins import DEPTH, SHOTS, DepthBins, Label, LabelBins
 from depthbal.evaluation.examples import Example, choose_examples
@@ -21,6 +22,7 @@ __all__ = [
     "Label",
     "LabelBins",
     "Scores",
+    "balanced_errors",
     "balanced_mask",
     "binned_sums",
     "choose_examples",

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from depthbal.losses.base import RegressionLoss, require_one_of
-from depthbal.losses.families import GaussianFamily, NoiseFamily
+from depthbal.losses.families import GaussianFamily
+from depthbal.losses.family import NoiseFamily
 from depthbal.losses.kernel.evidence import Request, wanted_derivatives
 from depthbal.losses.kernel.fused import Terms, balanced_sum
 from depthbal.losses.noise import NoiseKind, NoiseModule, build_noise, describe_noise

@@ -194,9 +194,11 @@ class SILogLoss(RegressionLoss):
                 f"{int((target <= 0).sum())} targets that count are not positive and have no "
                 "logarithm: mask them out"
             )
-        tangent = math.log(self.floor) + preds / self.floor - 1
-        log = torch.where(preds >= self.floor, preds.clamp(min=self.floor).log(), tangent)
-        difference = log - target.log()
+        difference = self._log(preds) - target.log()
         centre = mean_over_ranks(difference, mask, difference)
         weight = self.scale_invariance
         return (1 - weight) * difference**2 + weight * (difference - centre) ** 2
+
+    def _log(self, preds: Tensor) -> Tensor:
+        tangent = math.log(self.floor) + preds / self.floor - 1
+        return torch.where(preds >= self.floor, preds.clamp(min=self.floor).log(), tangent)

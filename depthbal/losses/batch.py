@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from depthbal.losses.bins import Grid, TargetGroups, merged_groups
 from depthbal.losses.buffers import DoubleBuffers
-from depthbal.losses.families import GaussianFamily, LaplaceFamily, NoiseFamily
+from depthbal.losses.families import GaussianFamily, LaplaceFamily
+from depthbal.losses.family import NoiseFamily
 
 Method = Literal["auto", "exact", "grouped", "binned"]
 

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from depthbal.losses.families import SEEN_SIGMAS
+from depthbal.losses.family import SEEN_SIGMAS
 from depthbal.priors import GaussianMixture
 
 # Numbers per temporary: on a CPU they stay in the cache, on a GPU they hide the launches.

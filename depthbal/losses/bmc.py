@@ -22,8 +22,8 @@ from depthbal.losses.families import (
     GaussianFamily,
     LaplaceFamily,
     build_family,
-    without_spread,
 )
+from depthbal.losses.family import without_spread
 from depthbal.priors import GaussianMixture
 
 

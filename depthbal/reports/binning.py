@@ -79,24 +79,14 @@ def supporting_images(counts: FloatArray, members: FloatArray) -> npt.NDArray[np
 
 
 def nice_width(width: float) -> float:
-    """Return the nearest of 1, 2 and 5 times a power of 10, by ratio.
-
-    Example:
-        >>> [nice_width(width) for width in (0.465, 6.0, 12.0, 38.0)]
-        [0.5, 5.0, 10.0, 50.0]
-    """
+    """Return the nearest of 1, 2 and 5 times a power of 10, by ratio."""
     exponent = math.floor(math.log10(width))
     candidates = [float(f"{digit}e{exponent + more}") for more in (0, 1) for digit in "125"]
     return min(candidates, key=lambda candidate: abs(math.log(candidate / width)))
 
 
 def metric_values(sums: FloatArray, terms: Sequence[str]) -> FloatArray:
-    """Return (..., metrics) of (..., terms) sums, in the order of `metrics_of`; NaN without pixels.
-
-    Example:
-        >>> metric_values(np.array([[4.0, 36.0], [0.0, 0.0]]), ["count", "squared"])[:, 0]
-        array([ 3., nan])
-    """
+    """Return (..., metrics) of (..., terms) sums, ordered as `metrics_of`; NaN without pixels."""
     return scores(torch.from_numpy(np.ascontiguousarray(sums)), terms).numpy()  # type: ignore[no-any-return]
 
 

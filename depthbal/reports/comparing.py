@@ -24,21 +24,14 @@ from depthbal.reports.resampling import (
 from depthbal.reports.results import FloatArray, Method, Result, methods_of
 
 Statistic = Literal["bins", "pooled"]
-"""How a group's number is averaged.
-
-"bins": mean over the non-empty bins, all pixels: no draw of a mask is in it.
-"pooled": the numbers of metrics.json: over the balanced mask's pixels, or over all samples where
-there is no mask, or the mean over images where the protocol says so.
-"""
+"""How a group's number is averaged: over the non-empty bins of all pixels, in which no draw of a
+mask is, or as the top level of metrics.json (balanced mask, all samples, or mean over images)."""
 STATISTICS: tuple[Statistic, ...] = ("bins", "pooled")
 RESAMPLES = 2000
 
 
 class Difference(NamedTuple):
-    """A metric of one group of bins, second minus first; None where the group has no pixels.
-
-    The ends low and high of the 95 % interval are None where there is none.
-    """
+    """A metric of one group, second minus first, with its 95 % interval; None where unknown."""
 
     first: float | None = None
     second: float | None = None
@@ -48,10 +41,7 @@ class Difference(NamedTuple):
 
 
 class Band(NamedTuple):
-    """A metric in every bin (coarse,), second minus first, and a band that holds in all at once.
-
-    NaN for empty bins, and where there is no band (too few images or scenes).
-    """
+    """A metric in every bin (coarse,), second minus first, with a band; NaN where unknown."""
 
     estimate: FloatArray
     low: FloatArray
@@ -59,11 +49,7 @@ class Band(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """A method, by its place in `Comparison.methods`, against the first one.
-
-    ``differences`` by (metric, group, statistic), group "overall", "many", "medium" or "few";
-    ``bands`` by (metric, number of the binning), over all pixels.
-    """
+    """A method, by its place, against the first; bands by metric and number of the binning."""
 
     second: int
     differences: Mapping[tuple[str, str, Statistic], Difference]

@@ -231,9 +231,8 @@ class Report:
         assert self.comparison is not None
         units, pairs = self.comparison.units, (self.methods[0], self.methods[pair.second])
         over = f"This holds {'over' if units.count >= MIN_UNITS else 'only on'} {units.text} and"
-        single, several = [], []
-        for method in pairs:
-            (several if len(method.runs) > 1 else single).append(method)
+        single = [method for method in pairs if len(method.runs) == 1]
+        several = [method for method in pairs if len(method.runs) > 1]
         if not several:
             one, two = (self.results[method.runs[0]].run for method in single)
             networks = "these two trained networks; with one seed each"

@@ -61,14 +61,6 @@ def units_of(groups: Sequence[str], noun: str = "images") -> Units:
     """Return the scenes of a test set (images,); images without one ("") come in blocks.
 
     So do all images where all have the same scene.
-
-    Example:
-        >>> units_of(["kitchen", "kitchen", "bath"]).text
-        '2 test scenes (3 images)'
-        >>> units_of([""] * 40).text, units_of([""] * 40).of_image[:9].tolist()
-        ('10 blocks of 4 consecutive images', [0, 0, 0, 0, 1, 1, 1, 1, 2])
-        >>> units_of(["a", "b", "c"], "samples").text
-        '3 test samples'
     """
     names = list(groups) if len(set(groups)) > 1 else [""] * len(groups)
     block = max(1, min(BLOCK, len(names) // MIN_BLOCKS))
@@ -92,26 +84,22 @@ def units_of(groups: Sequence[str], noun: str = "images") -> Units:
 def resampled_sums(
     sums: Sequence[FloatArray], units: Units, resamples: int, seed: int
 ) -> list[FloatArray]:
-    """Return per array (images, ...) the sums over all images and over units that were drawn.
+    """Return per array (images, ...) its sums (1 + resamples, ...) over all and over drawn units.
 
     Units are drawn with replacement, the same for every array; memory does not grow with resamples
-    x units. Shapes are (1 + resamples, ...), the first row what was measured.
+    x units.
     """
     flat = [units.sums(array).reshape(units.count, -1) for array in sums]
     found = [np.empty((1 + resamples, array.shape[1])) for array in flat]
     rng = np.random.default_rng(seed)
-    weights: FloatArray = np.ones((1, units.count))
-    for start in (0, *range(1, resamples + 1, _CHUNK)):
-        if start:
-            rows = min(_CHUNK, resamples + 1 - start)
-            drawn = rng.integers(units.count, size=(rows, units.count))
-            cells = (drawn + units.count * np.arange(rows)[:, None]).ravel()
-            weights = np.bincount(cells, minlength=rows * units.count).reshape(rows, -1) * 1.0
+    for start in range(0, resamples, _CHUNK):
+        drawn = rng.integers(units.count, size=(min(_CHUNK, resamples - start), units.count))
+        weights = np.stack([np.bincount(row, minlength=units.count) for row in drawn]) * 1.0
         for array, out in zip(flat, found, strict=True):
-            np.matmul(weights, array, out=out[start : start + len(weights)])
-    return [
-        out.reshape(1 + resamples, *array.shape[1:]) for out, array in zip(found, sums, strict=True)
-    ]
+            out[0] = array.sum(0)
+            out[1 + start : 1 + start + len(weights)] = weights @ array
+    shapes = [(1 + resamples, *array.shape[1:]) for array in sums]
+    return [out.reshape(shape) for out, shape in zip(found, shapes, strict=True)]
 
 
 def seed_weights(seeds: Sequence[int | None], resamples: int, seed: int) -> FloatArray:
@@ -155,11 +143,6 @@ def percentile_interval(resampled: FloatArray, units: int) -> tuple[float, float
     """Return the central 95 % of resampled differences (n,), None where too many are NaN.
 
     The tails are a little smaller than 2.5 % where few units were resampled.
-
-    Example:
-        >>> low, high = percentile_interval(np.arange(101.0), units=10**6)
-        >>> round(low, 3), round(high, 3)
-        (2.5, 97.5)
     """
     known = resampled[np.isfinite(resampled)]
     if units < MIN_UNITS or not len(known) or len(known) < (1 - MAX_LOST) * len(resampled):

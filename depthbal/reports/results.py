@@ -40,18 +40,17 @@ class Result:
     """One evaluation: its scores, and the files of the run that it belongs to, if they are there.
 
     Attributes:
-        name: shown to people, unique in a report: the run folder's name, with ", balanced
-            afterwards (sigma 1)" for such an evaluation.
-        scores: of scores.npz: every number of the report follows from them.
-        path: the folder they are in.
+        name: shown to people, unique in a report.
+        scores: every number of the report follows from them.
+        path: the folder of scores.npz.
         run: the run folder; the same one, or two above RUN/eval/NAME.
         config: config.yaml as text.
         settings: the same without the seeds; a run it starts from is replaced by its settings.
         seed: of the training, None if unknown.
         record: content of run.json.
-        curves: column of metrics.csv -> (steps, values), both (n,) float64.
-        histogram: of the training labels, or None.
-        prior: the loss's mixture, or None (plain losses, priors of bins or batches).
+        curves: column of metrics.csv -> (steps, values), both (n,).
+        histogram: of the training labels.
+        prior: the loss's mixture; None for plain losses, priors of bins or batches.
         examples: at most 24.
         gaps: which files are damaged and so left out, in words.
     """
@@ -295,12 +294,7 @@ class Method(NamedTuple):
 
 
 def run_names(paths: Sequence[Path]) -> list[str]:
-    """Return the folders' names, with as much of the parents as tells different ones apart.
-
-    Example:
-        >>> run_names([Path("/a/gai"), Path("/b/gai"), Path("/b/mse"), Path("/b/mse")])
-        ['a/gai', 'b/gai', 'mse', 'mse']
-    """
+    """Return the folders' names, with as much of the parents as tells different ones apart."""
     full = [path.resolve() for path in paths]
     names = {path: path.name or str(path) for path in full}
     for depth in range(2, max(len(path.parts) for path in full) + 1):
@@ -310,13 +304,7 @@ def run_names(paths: Sequence[Path]) -> list[str]:
 
 
 def without_seed(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings without ``seed_everything`` and the data's ``seed``.
-
-    Example:
-        >>> one = {"seed_everything": 0, "data": {"init_args": {"seed": 0, "root": "x"}}}
-        >>> without_seed(one)
-        {'data': {'init_args': {'root': 'x'}}}
-    """
+    """Return settings without ``seed_everything`` and the data's ``seed``."""
     kept = {name: value for name, value in settings.items() if name != "seed_everything"}
     if isinstance(kept.get("data"), Mapping):
         own = kept["data"].get("init_args") or {}
@@ -351,14 +339,7 @@ def methods_of(results: Sequence[Result]) -> tuple[Method, ...]:
 
 
 def common_name(names: Sequence[str]) -> str:
-    """Return what the names of repetitions have in common.
-
-    Example:
-        >>> common_name(["gai-10", "gai-11"]), common_name(["seed0/gai", "seed1/gai"])
-        ('gai', 'gai')
-        >>> common_name([f"mse-{seed}, balanced afterwards (sigma 1)" for seed in (0, 1)])
-        'mse, balanced afterwards (sigma 1)'
-    """
+    """Return what the names of repetitions have in common."""
     if len(set(names)) == 1:
         return names[0]
     parts = [name.partition(", balanced afterwards") for name in names]

@@ -69,10 +69,6 @@ def metric_infos(
 
     A metric that is not ours is the mean of an error that was measured elsewhere, in label units.
     The main metric's overall value sets the decimals.
-
-    Example:
-        >>> [(info.title, info.digits) for info in metric_infos(["silog", "epe"], "epe", "px", 7.1)]
-        [('epe in px', 2), ('SILog', 1)]
     """
     present, digits, found = set(names), digits_for(scale or 1.0), []
     for key in dict.fromkeys([main, *_KNOWN, *names]):
@@ -85,12 +81,7 @@ def metric_infos(
 
 
 def curve_name(column: str) -> str:
-    """Return a column of metrics.csv in words, as it is where it follows no known pattern.
-
-    Example:
-        >>> curve_name("val/rmse_bins"), curve_name("train/loss_epoch"), curve_name("mine")
-        ('validation RMSE, mean over bins', 'training loss, mean of the epoch', 'mine')
-    """
+    """Return a column of metrics.csv in words, as it is where it follows no known pattern."""
     part, _, key = column.partition("/")
     where = {"train": "training", "val": "validation"}.get(part)
     if where is None or not key:
@@ -103,12 +94,7 @@ def curve_name(column: str) -> str:
 
 
 def fixed(value: float | None, digits: int, sign: bool = False) -> str:
-    """Return a number with a true minus sign, "–" where there is none.
-
-    Example:
-        >>> fixed(-1.2345, 2), fixed(0.5, 1, sign=True), fixed(None, 2), fixed(-0.001, 2, sign=True)
-        ('−1.23', '+0.5', '–', '0.00')
-    """
+    """Return a number with a true minus sign, "–" where there is none."""
     if value is None or not math.isfinite(value):
         return "–"
     text = f"{value:+.{digits}f}" if sign else f"{value:.{digits}f}"
@@ -121,12 +107,7 @@ def short(value: float) -> str:
 
 
 def digits_for(scale: float) -> int:
-    """Return how many decimals errors of this size are shown with: three figures or so.
-
-    Example:
-        >>> [digits_for(scale) for scale in (0.02, 0.3, 1.26, 7.1, 88.0)]
-        [4, 3, 3, 2, 1]
-    """
+    """Return how many decimals errors of this size are shown with: three figures or so."""
     if not (scale > 0 and math.isfinite(scale)):
         return 3
     if scale >= 5:
@@ -135,12 +116,7 @@ def digits_for(scale: float) -> int:
 
 
 def jsonable(values: npt.ArrayLike) -> list[Any]:
-    """Return an array (n,) as a list of rounded numbers, None for what is not finite.
-
-    Example:
-        >>> jsonable([1 / 3, float("nan"), 2.0])
-        [0.3333333, None, 2]
-    """
+    """Return an array (n,) as a list of rounded numbers, None for what is not finite."""
     return [rounded(value) for value in np.asarray(values, dtype=np.float64).tolist()]
 
 
@@ -153,12 +129,7 @@ def rounded(value: float | None) -> float | int | None:
 
 
 def flat(content: Mapping[str, Any], start: str = "") -> dict[str, str]:
-    """Return nested settings as one level, values as text; long lists by their length and ends.
-
-    Example:
-        >>> flat({"mask": {"seed": 0}, "edges": list(range(101)), "size": [72, 96], "none": None})
-        {'mask.seed': '0', 'edges': '101 values, 0 to 100', 'size': '72, 96', 'none': '–'}
-    """
+    """Return nested settings as one level, values as text; long lists by their length and ends."""
     found: dict[str, str] = {}
     for key, value in content.items():
         if isinstance(value, Mapping):

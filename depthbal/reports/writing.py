@@ -96,13 +96,8 @@ def markdown(report: Report) -> str:
         if len(method.runs) > 1
     ]
     sections = {"Comparison": [*seeds, *report.sentences, *report.notes], "Missing": report.gaps}
-    for title, runs, rows in facts(report.results):
-        sections[title] = [
-            f"{name}: {values[0]}"
-            if len(set(values)) == 1
-            else f"{name}: {'; '.join(f'{v} for {run}' for v, run in zip(values, runs, strict=True))}"
-            for name, values in rows
-        ]
+    for title, _, known in facts(report.results):
+        sections[title] = [f"{name}: {_values(report, values)}" for name, values in known]
     for title, lines in sections.items():
         if lines:
             parts += [f"## {title}", "\n".join(f"- {literal(line)}" for line in lines)]
@@ -111,28 +106,24 @@ def markdown(report: Report) -> str:
 
 
 def literal(text: str) -> str:
-    """Return text that is shown as it is: names of runs may hold anything.
-
-    Example:
-        >>> print(literal("gai*_2 of *mse* in run_1"))
-        gai\\*\\_2 of \\*mse\\* in run_1
-    """
+    """Return text that is shown as it is: names of runs may hold anything."""
     special = r"[\\`*\[\]~]|(?<![^\W_])_|_(?![^\W_])|&(?=#?\w+;)|(?<!\S)#"
     return re.sub(special, r"\\\g<0>", " ".join(text.split()))
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a markdown table, numbers to the right of the first column, which is text.
-
-    Example:
-        >>> print(markdown_table(["run", "few"], [["a|b", "1.0"]]))
-        | run | few |
-        |---|---:|
-        | a\\|b | 1.0 |
-    """
+    """Return a markdown table, numbers to the right of the first column, which is text."""
     cells = [[literal(cell).replace("|", "\\|") for cell in row] for row in (header, *rows)]
     first, *others = ["| " + " | ".join(row) + " |" for row in cells]
     return "\n".join([first, "|---|" + "---:|" * (len(header) - 1), *others])
+
+
+def _values(report: Report, values: Sequence[str]) -> str:
+    """Return a fact of every run, once where all agree."""
+    if len(set(values)) == 1:
+        return values[0]
+    pairs = zip(values, report.results, strict=True)
+    return "; ".join(f"{value} for {result.name}" for value, result in pairs)
 
 
 def _cell(cell: dict[str, Any]) -> str:

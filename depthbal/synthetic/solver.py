@@ -16,7 +16,9 @@ from depthbal.synthetic.methods import Method, Settings, Task
 from depthbal.synthetic.problems import SyntheticData
 
 MAX_ITERATIONS = 300
-GRADIENT_TOLERANCE = 1e-9  # of the mean loss
+# Of the mean loss. Below, line searches fail at its rounding and take most of the time.
+GRADIENT_TOLERANCE = 1e-8
+DECREASE_TOLERANCE = 1e-14
 START_PRECISIONS = (0.04, 25.0)  # within which 1 / s^2 is believed to begin with
 LEAST_PRECISION = SIGMA_BOUNDS[1] ** -2
 
@@ -140,7 +142,12 @@ def _minimise(
         jac=True,
         method="L-BFGS-B",
         bounds=Bounds(parameters_to_vector(lowest).detach().numpy()),
-        options={"maxiter": MAX_ITERATIONS, "ftol": 0, "gtol": GRADIENT_TOLERANCE, "maxcor": 20},
+        options={
+            "maxiter": MAX_ITERATIONS,
+            "maxcor": 20,
+            "gtol": GRADIENT_TOLERANCE,
+            "ftol": DECREASE_TOLERANCE,
+        },
     )
     vector_to_parameters(torch.from_numpy(found.x), parameters)
     return int(found.nit)

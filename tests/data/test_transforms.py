@@ -30,6 +30,9 @@ def test_evaluation_resizes_to_the_short_side_and_cuts_the_centre():
     pixels, metres = EvalTransform()(image, depth)
     torch.testing.assert_close(pixels, normalise(image[6:234, 8:312]))
     assert np.array_equal(metres[0].numpy(), depth[6:234, 8:312])
+    pixels, metres = EvalTransform(None, None, None)(image, depth)
+    assert torch.equal(pixels, normalise(image))
+    assert np.array_equal(metres[0].numpy(), depth)
 
 
 def test_the_published_sizes_follow_from_a_640_by_480_image():
@@ -49,30 +52,20 @@ def test_without_augmentation_training_equals_evaluation():
         assert torch.equal(one, other)
 
 
-def test_null_sizes_keep_the_image_as_it_is():
-    image, depth = noise_image(31, 47), ramp_depth(31, 47)
-    pixels, metres = EvalTransform(None, None, None)(image, depth)
-    assert torch.equal(pixels, normalise(image))
-    assert np.array_equal(metres[0].numpy(), depth)
-
-
-def test_the_same_seed_gives_the_same_sample_and_another_seed_another():
+def test_a_sample_depends_on_its_seed_and_changes_no_input():
     image, depth = noise_image(240, 320), ramp_depth(240, 320)
-    transform, fresh = TrainTransform(), TrainTransform()
+    before = image.copy(), depth.copy()
+    transform = TrainTransform()
     first = transform(image, depth, 5)
     for seed in range(4):
-        other = transform(image, depth, seed)
-        assert not torch.equal(other[0], first[0])
-    again, elsewhere = transform(image, depth, 5), fresh(image, depth, 5)
-    for same in (again, elsewhere):
-        assert torch.equal(same[0], first[0])
-        assert torch.equal(same[1], first[1])
-
-
-def test_the_inputs_are_not_changed():
-    image, depth = depth_coded()
-    before = image.copy(), depth.copy()
-    TrainTransform()(image, depth, 1)
+        other = transform(image, depth, seed)[0]
+        assert not torch.equal(other, first[0])
+        shown = pixels_of(other)
+        assert shown.min() > -1e-5
+        assert shown.max() < 1 + 1e-5
+    for again in (transform, TrainTransform()):
+        for same, expected in zip(again(image, depth, 5), first, strict=True):
+            assert torch.equal(same, expected)
     assert np.array_equal(image, before[0])
     assert np.array_equal(depth, before[1])
 
@@ -160,14 +153,6 @@ def test_jitter_scales_brightness_within_its_range_only():
     assert 0.59 < min(factors) < 0.65
     assert 1.35 < max(factors) < 1.41
     assert abs(np.mean(factors) - 1) < 0.06
-
-
-def test_pixels_stay_in_the_range_of_an_image():
-    transform = TrainTransform()
-    for seed in range(5):
-        shown = pixels_of(transform(noise_image(240, 320), ramp_depth(240, 320), seed)[0])
-        assert shown.min() > -1e-5
-        assert shown.max() < 1 + 1e-5
 
 
 def test_a_crop_larger_than_the_image_is_an_error_with_both_sizes():

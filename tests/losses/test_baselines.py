@@ -4,8 +4,6 @@ import math
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from depthbal.losses import LOSSES, FocalRLoss, HuberLoss, L1Loss, SILogLoss
 from tests.reference import plain_loss
@@ -62,16 +60,6 @@ def test_a_perfect_prediction_costs_nothing_and_is_left_alone(name, options):
 
 
 @every_case
-def test_an_empty_mask_costs_exactly_nothing_with_a_gradient_path(name, options):
-    preds = torch.full((2, 3), -1.0, requires_grad=True)
-    none = torch.zeros(2, 3, dtype=torch.bool)
-    value = LOSSES[name](**options)(preds, torch.zeros(2, 3), none)
-    value.backward()
-    assert value.item() == 0
-    assert (preds.grad == 0).all()
-
-
-@every_case
 def test_init_args_make_the_same_loss(name, options):
     preds, target, mask = batch()
     loss = LOSSES[name](**options, label_range=(0.7, 10.0))
@@ -121,28 +109,6 @@ def test_silog_says_how_many_targets_have_no_logarithm():
     mask = torch.tensor([True, True, True, False])
     with pytest.raises(ValueError, match="2 targets that count are not positive"):
         SILogLoss()(preds, target, mask)
-
-
-def silog_gradient(rows: slice) -> torch.Tensor:
-    preds, target, mask = (part.flatten()[rows] for part in batch())
-    factor = torch.ones((), dtype=torch.float64, requires_grad=True)
-    SILogLoss(0.8)(preds * factor, target, mask).backward()
-    return factor.grad
-
-
-def silog_on_rank(rank: int, init_file: str, results) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{init_file}", rank=rank, world_size=2)
-    mean = silog_gradient((slice(0, 20), slice(20, None))[rank])
-    dist.all_reduce(mean)
-    results[rank] = mean / 2
-    dist.destroy_process_group()
-
-
-def test_silog_over_two_unequal_ranks_is_that_of_the_joint_batch(tmp_path):
-    results = torch.zeros(2, dtype=torch.float64).share_memory_()
-    mp.spawn(silog_on_rank, args=(str(tmp_path / "rendezvous"), results), nprocs=2)
-    torch.testing.assert_close(results, silog_gradient(slice(None)).expand(2))
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,17 @@
 """The truncated-normal read-out."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 from scipy.stats import truncnorm
 
-from depthbal.losses import BMCLoss, GAILoss, MSELoss, truncated_normal_mean
+from depthbal.losses import BMCLoss, BNILoss, GAILoss, MSELoss, truncated_normal_mean
 from depthbal.losses.kernel import tables
-
-RANGE = (0.7, 10.0)
+from depthbal.priors import Histogram
+from tests.losses.checks import RANGE, record_calls
+from tests.shared import SHARED, needs_shared
 
 
 @pytest.mark.parametrize("sigma", [0.05, 0.5, 1.0, 3.0, 100.0])
@@ -46,33 +49,17 @@ def test_is_monotone_and_stays_within_the_range():
     assert got.max() < 10.0
 
 
-def test_a_certain_target_of_9_9_m_has_its_optimum_at_24_8(official_counts):
-    """Design, section 1: on the official counts the optimum of a pixel that is 9.9 m is 24.8."""
-    from depthbal.losses import BNILoss
-    from depthbal.priors import Histogram
-
-    loss = BNILoss(Histogram(np.linspace(0, 10, 101), official_counts)).double()
-    preds = torch.linspace(9, 40, 31_001, dtype=torch.float64)
-    values = BNILoss(Histogram(np.linspace(0, 10, 101), official_counts), reduction="none")(
-        preds, torch.full_like(preds, 9.9)
-    )
-    assert preds[values.argmin()].item() == pytest.approx(24.8, abs=0.1)
-    loss.label_range = RANGE
-    assert loss.readout(torch.tensor(24.8, dtype=torch.float64)).item() == pytest.approx(
-        9.93, abs=0.01
-    )
-
-
-@pytest.fixture
-def official_counts():
-    import json
-
-    from tests.shared import SHARED
-
-    if SHARED is None:
-        pytest.skip("needs the developers' reference files")
+@needs_shared
+def test_a_certain_target_of_9_9_m_has_its_optimum_at_24_8():
+    """On the official pixel counts of NYUD2-DIR."""
     facts = SHARED / "facts" / "nyud2_train_pixel_counts.json"
-    return json.loads(facts.read_text())["counts"]
+    histogram = Histogram(np.linspace(0, 10, 101), json.loads(facts.read_text())["counts"])
+    loss = BNILoss(histogram, reduction="none", label_range=RANGE).double()
+    preds = torch.linspace(9, 40, 31_001, dtype=torch.float64)
+    best = preds[loss(preds, torch.full_like(preds, 9.9)).argmin()]
+    assert best.item() == pytest.approx(24.8, abs=0.1)
+    read = loss.readout(torch.tensor(24.8, dtype=torch.float64))
+    assert read.item() == pytest.approx(9.93, abs=0.01)
 
 
 def test_recovers_a_bounded_truth_that_the_raw_location_misses():
@@ -92,11 +79,9 @@ def test_recovers_a_bounded_truth_that_the_raw_location_misses():
 def test_a_loss_reads_out_with_its_sigma_and_range(dtype):
     preds = torch.tensor([0.0, 3.0, 14.0], dtype=dtype)
     expected = truncated_normal_mean(preds, 0.5, RANGE)
-    for loss in (
-        GAILoss(init_noise_sigma=0.5, label_range=RANGE),
-        BMCLoss(init_noise_sigma=0.5, label_range=RANGE),
-    ):
-        assert torch.equal(loss.readout(preds), expected)
+    for loss in (GAILoss, BMCLoss):
+        balanced = loss(init_noise_sigma=0.5, label_range=RANGE)
+        assert torch.equal(balanced.readout(preds), expected)
     assert GAILoss().readout(preds) is preds
     assert MSELoss(label_range=RANGE).readout(preds) is preds
 
@@ -104,9 +89,7 @@ def test_a_loss_reads_out_with_its_sigma_and_range(dtype):
 @pytest.mark.parametrize("sigma", [0.02, 0.5, 1.0, 3.0, 100.0])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_many_locations_are_read_from_a_table_within_1e_6_of_the_range(sigma, dtype, monkeypatch):
-    built = []
-    build = tables.build
-    monkeypatch.setattr(tables, "build", lambda *a: built.append(build(*a)) or built[-1])
+    built = record_calls(monkeypatch, tables, "build")
     spread = 6 * sigma * max(1, sigma / 9.3)
     preds = torch.linspace(0.7 - spread, 10 + spread, 2 * 75_001).view(2, -1).to(dtype)
     got = truncated_normal_mean(preds, sigma, RANGE)

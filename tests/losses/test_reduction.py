@@ -1,43 +1,49 @@
-"""Masked means over ranks."""
+"""Hiding what does not count, by the bits; ranks are in test_gathering.py."""
 
+import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 
-from depthbal.losses import GAILoss
-from depthbal.priors import GaussianMixture
-
-SHARDS = ((0, 5), (5, 40))
+from depthbal.losses.reduction import double_sum, hide
 
 
-def problem():
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("shape", [(), (7,), (5, 3), (0,)])
+def test_hiding_equals_a_choice_between_the_value_and_0(dtype, shape):
     generator = torch.Generator().manual_seed(0)
-    feature = torch.randn(40, 3, generator=generator, dtype=torch.float64)
-    target = 5 + 2 * torch.randn(40, generator=generator, dtype=torch.float64)
-    mask = torch.rand(40, generator=generator) < 0.7
-    weight = torch.tensor([1.0, -1.0, 0.5], dtype=torch.float64, requires_grad=True)
-    loss = GAILoss(GaussianMixture([0.7, 0.3], [4.0, 8.0], [1.0, 2.0]), noise="learned").double()
-    return feature, target, mask, weight, loss
+    values = torch.randn(shape, generator=generator).to(dtype)
+    mask = torch.rand(shape, generator=generator) < 0.5
+    values = torch.where(mask, values, torch.nan)
+    hidden = hide(values, mask)
+    assert torch.equal(hidden, torch.where(mask, values, torch.zeros_like(values)))
+    assert hidden.dtype == dtype
 
 
-def gradients(rows: slice) -> torch.Tensor:
-    feature, target, mask, weight, loss = problem()
-    loss(feature[rows] @ weight, target[rows], mask[rows]).backward()
-    return torch.cat([weight.grad, loss.noise.log_sigma.grad[None]])
+def test_counted_nan_stays_and_nothing_given_is_changed():
+    values, mask = torch.tensor([torch.nan, 1.0]), torch.tensor([True, False])
+    assert hide(values, mask)[0].isnan()
+    assert values[1] == 1
 
 
-def rank_gradients(rank: int, init_file: str, results) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{init_file}", rank=rank, world_size=2)
-    mean = gradients(slice(*SHARDS[rank]))
-    dist.all_reduce(mean)
-    results[rank] = mean / 2
-    dist.destroy_process_group()
+def test_vectors_are_hidden_by_one_entry_each_and_transposed_ones_too():
+    values = torch.arange(6.0).view(2, 3).T
+    mask = torch.tensor([True, False, True])[:, None]
+    assert hide(values, mask).tolist() == [[0.0, 3.0], [0.0, 0.0], [2.0, 5.0]]
 
 
-def test_gradients_averaged_over_two_unequal_ranks_equal_those_of_the_joint_batch(tmp_path):
-    results = torch.zeros(2, 4, dtype=torch.float64).share_memory_()
-    mp.spawn(rank_gradients, args=(str(tmp_path / "rendezvous"), results), nprocs=2)
-    expected = gradients(slice(0, 40))
-    torch.testing.assert_close(results[0], expected)
-    torch.testing.assert_close(results[1], expected)
+def test_gradcheck_twice():
+    values = torch.randn(7, dtype=torch.float64, requires_grad=True)
+    mask = torch.arange(7) % 2 == 0
+    for function in (lambda v: hide(v, mask), double_sum):
+        assert torch.autograd.gradcheck(function, values)
+        assert torch.autograd.gradgradcheck(lambda v, f=function: f(v**2), values)
+
+
+def test_functional_gradients_pass():
+    mask = torch.tensor([True, False])
+    grad = torch.func.grad(lambda v: double_sum(hide(v, mask) ** 2))(torch.tensor([3.0, 4.0]))
+    assert grad.tolist() == [6.0, 0.0]
+
+
+def test_the_sum_of_many_float32_is_that_of_float64():
+    values = torch.rand(10**6)
+    assert double_sum(values).item() == pytest.approx(values.double().sum().item(), rel=1e-12)

@@ -8,7 +8,7 @@ import torchvision
 from torch import Tensor, nn
 
 from depthbal.errors import ConfigError
-from depthbal.models import downloads
+from depthbal.models import weights as published
 from depthbal.models.weights import is_weight_file, load_encoder_file
 
 
@@ -67,10 +67,10 @@ class LabelHead(nn.Linear):
 def _timm(name: str, weights: str | None) -> tuple[nn.Module, int]:
     """Return a network without its classifier, and its number of features."""
     if not timm.is_model(name.split(".")[0]):
-        raise downloads.unknown_name("backbone of timm", name, timm.list_models())
-    source = None if weights is None else downloads.timm_source(name, weights)
-    with downloads.downloading(str(weights), *(source or ("", True))):
-        network: Any = timm.create_model(name, num_classes=0, pretrained=source is not None)
+        raise published.unknown_name("backbone of timm", name, timm.list_models())
+    known = name if weights is None else published.timm_name(name, weights)
+    with published.downloading(str(weights)):
+        network: Any = timm.create_model(known, num_classes=0, pretrained=weights is not None)
     return network, getattr(network, "head_hidden_size", None) or network.num_features
 
 
@@ -78,15 +78,15 @@ def _torchvision(name: str, weights: str | None) -> tuple[nn.Module, int]:
     """Return a network without its last layer, and its number of features."""
     known = torchvision.models.list_models(torchvision.models)
     if name not in known:
-        raise downloads.unknown_name("backbone of torchvision", name, known)
+        raise published.unknown_name("backbone of torchvision", name, known)
     network = torchvision.models.get_model(name, weights=None)
     linear = [path for path, part in network.named_modules() if type(part) is nn.Linear]
     if not linear or hasattr(network, "aux_logits"):
         raise ConfigError(f"{name} does not end in one linear layer; take another, or library timm")
     if weights is not None:
-        published = torchvision.models.get_model_weights(name)
-        choice = published["DEFAULT"].name if weights == "imagenet" else weights
-        network.load_state_dict(downloads.torchvision_state_dict(published, choice))
+        choices: Any = torchvision.models.get_model_weights(name)
+        choice = choices["DEFAULT"].name if weights == "imagenet" else weights
+        network.load_state_dict(published.torchvision_weights(choices, choice))
     width: int = network.get_submodule(linear[-1]).in_features
     network.set_submodule(linear[-1], nn.Identity())
     return network, width

@@ -1,19 +1,8 @@
 """Human mesh recovery: SPIN's regressor re-trained with Balanced MSE."""
 
-from depthbal.adapters.hmr.balanced import balanced_errors
-from depthbal.adapters.hmr.body import BodyModel, mpjpe, pa_mpjpe
 from depthbal.adapters.hmr.data import HmrDataModule
 from depthbal.adapters.hmr.network import SpinNetwork
 from depthbal.adapters.hmr.synthetic import SyntheticPeopleDataModule
 from depthbal.adapters.hmr.task import HmrTask
 
-__all__ = [
-    "BodyModel",
-    "HmrDataModule",
-    "HmrTask",
-    "SpinNetwork",
-    "SyntheticPeopleDataModule",
-    "balanced_errors",
-    "mpjpe",
-    "pa_mpjpe",
-]
+__all__ = ["HmrDataModule", "HmrTask", "SpinNetwork", "SyntheticPeopleDataModule"]

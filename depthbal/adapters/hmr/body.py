@@ -4,12 +4,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import roma
 import torch
 from torch import Tensor, nn
 
-from depthbal.adapters.hmr.files import BETAS, JOINTS, Array, read_arrays, read_smpl
+from depthbal.adapters.hmr.files import BETAS, JOINTS, SMPL_SHAPES, read
 from depthbal.adapters.hmr.network import read_mean, rot6d_to_rotmat
+from depthbal.data.arrays import Array
 
 GroundTruth = Literal["gendered", "neutral"]
 ERRORS = ("mpjpe", "pa_mpjpe", "mpvpe")
@@ -23,37 +25,19 @@ def rotmats_of(pose: Tensor) -> Tensor:
 
 
 class BodyModel(nn.Module):
-    """Poses an SMPL body of the arrays of `read_smpl`.
+    """Poses an SMPL body: rotmats (B, 24, 3, 3), betas (B, 10) -> vertices (B, V, 3) in metres.
 
-    The template is changed by shape, then by pose (the entries of each rotation but the root's,
-    less the identity), and each vertex moves by the weighted mean of what the joints of the shaped
-    body would do with it: x_v = sum_k weights_vk (R_k v + t_k - R_k j_k), with
-    R_k = R_parent rotmat_k and t_k = t_parent + R_parent (j_k - j_parent) down the tree.
-    Source: Loper et al., SMPL, SIGGRAPH Asia 2015, equations 2 to 4.
-
-    Shape:
-        rotmats (B, 24, 3, 3), betas (B, 10) -> vertices (B, V, 3), metres
-
-    Example:
-        >>> from depthbal.adapters.hmr.synthetic import synthetic_smpl
-        >>> body = BodyModel(synthetic_smpl())
-        >>> vertices = body(torch.eye(3).expand(1, 24, 3, 3), torch.zeros(1, 10))
-        >>> torch.allclose(vertices[0], body.v_template, atol=1e-6)
-        True
+    The template is changed by shape, then by pose, and each vertex moves by the weighted mean of
+    what the joints of the shaped body would do with it (Loper et al., SIGGRAPH Asia 2015, eq. 2-4).
     """
-
-    v_template: Tensor
-    shapedirs: Tensor
-    posedirs: Tensor
-    J_regressor: Tensor
-    weights: Tensor
 
     def __init__(self, arrays: Mapping[str, Array]) -> None:
         super().__init__()
-        for name in ("v_template", "shapedirs", "posedirs", "J_regressor", "weights"):
-            # not for checkpoints: SMPL's licence forbids passing the arrays on
-            self.register_buffer(name, torch.tensor(arrays[name]).float(), persistent=False)
-        self.shapedirs = self.shapedirs[:, :, :BETAS]
+        self.v_template = _buffer(arrays["v_template"])
+        self.shapedirs = _buffer(arrays["shapedirs"][:, :, :BETAS])
+        self.posedirs = _buffer(arrays["posedirs"])
+        self.J_regressor = _buffer(arrays["J_regressor"])
+        self.weights = _buffer(arrays["weights"])
         self.parents = [int(parent) for parent in arrays["kintree_table"][0, 1:]]
 
     def forward(self, rotmats: Tensor, betas: Tensor) -> Tensor:
@@ -73,20 +57,17 @@ class BodyModel(nn.Module):
         return _turn(mean_rotations, posed) + self.weights @ shifts
 
 
+def _buffer(values: Any) -> nn.Buffer:
+    # not for checkpoints: SMPL's licence forbids passing the arrays on
+    return nn.Buffer(torch.as_tensor(np.array(values)).float(), persistent=False)
+
+
 def _turn(rotation: Tensor, point: Tensor) -> Tensor:
     return (rotation @ point.unsqueeze(-1)).squeeze(-1)
 
 
 def mpjpe(preds: Tensor, target: Tensor) -> Tensor:
-    """Return the mean position error (B,) in mm, mean_j |preds_j - target_j|, nothing aligned.
-
-    Of joints (B, J, 3) relative to the pelvis, in metres. Of vertices (B, V, 3) as the body model
-    gives them it is the MPVPE: MMHuman3D's `pve`, which is not centred on the pelvis either.
-
-    Example:
-        >>> mpjpe(torch.zeros(1, 14, 3), torch.full((1, 14, 3), 0.3)).round(decimals=2)
-        tensor([519.6200])
-    """
+    """Return the mean distance (B,) in mm of joints or vertices (B, P, 3) in metres."""
     if preds.shape != target.shape:
         raise ValueError(f"preds {tuple(preds.shape)} and target {tuple(target.shape)} differ")
     distances: Tensor = torch.linalg.vector_norm(preds - target, dim=-1)
@@ -94,17 +75,7 @@ def mpjpe(preds: Tensor, target: Tensor) -> Tensor:
 
 
 def pa_mpjpe(preds: Tensor, target: Tensor) -> Tensor:
-    """Return `mpjpe` (B,) after the similarity transform (no reflection) that fits each sample.
-
-    It minimises the squared distances, solved in float64. A prediction whose joints all coincide
-    has no scale: it is moved onto the target's centre.
-    Source: Umeyama, PAMI 1991; SPIN's `utils/pose_utils.py`.
-
-    Example:
-        >>> target = torch.randn(2, 14, 3, generator=torch.Generator().manual_seed(0))
-        >>> pa_mpjpe(3 * target + 1, target).round(decimals=3)
-        tensor([0., 0.], dtype=torch.float64)
-    """
+    """Return `mpjpe` (B,) after the similarity (no reflection) that fits best (Umeyama, 1991)."""
     preds, target = preds.double(), target.double()
     rotation, _, scale = roma.rigid_points_registration(preds, target, compute_scaling=True)
     centred = preds - preds.mean(dim=1, keepdim=True)
@@ -114,10 +85,9 @@ def pa_mpjpe(preds: Tensor, target: Tensor) -> Tensor:
 
 
 def geodesic_distance(rotmats: Tensor, mean_rotmats: Tensor) -> Tensor:
-    """Return the mean angle of the joints (B, 24, 3, 3) to the mean pose (24, 3, 3), radians (B,).
+    """Return the mean angle (B,) of the joints to the mean pose in radians, the paper's distance.
 
-    It is the distance that the paper names (supplement, figure 3), which does not say whether the
-    angles are summed or averaged: a factor of 24. Near pi it is known to 3e-4 in float32.
+    Of (B, 24, 3, 3) and (24, 3, 3); near pi it is known to 3e-4 in float32.
     """
     angles: Tensor = roma.rotmat_geodesic_distance(rotmats, mean_rotmats)
     return angles.mean(dim=-1)
@@ -131,26 +101,20 @@ class Meshes(nn.Module):
     vertices takes the model of the truth (MMHuman3D).
     """
 
-    mean_rotmats: Tensor
-    mean_vertices: Tensor
-    regressor: Tensor
-
     def __init__(self, root: Path, ground_truth: GroundTruth = "neutral") -> None:
         super().__init__()
         names = ("NEUTRAL", "MALE", "FEMALE")[: 3 if ground_truth == "gendered" else 1]
         files = [root / "smpl" / f"SMPL_{name}.npz" for name in names]
         files = [file if file.is_file() else file.with_suffix(".pkl") for file in files]
         sizes: dict[str, Any] = {}  # all have as many vertices
-        bodies = [BodyModel(read_smpl(file, sizes)) for file in files]
+        bodies = [BodyModel(read(file, SMPL_SHAPES, sizes)) for file in files]
         # numbered as genders are, with 1 added: -1 unknown, 0 male, 1 female
         self.bodies, self.neutral = nn.ModuleList(bodies), bodies[0]
         mean = read_mean(root)
-        rotmats = rot6d_to_rotmat(mean["pose"].reshape(-1, 6))
-        vertices = self.neutral(rotmats[None], mean["shape"][None])[0]
-        found = read_arrays(root / "J_regressor_h36m.npy", sizes, regressor=(17, "V"))
-        self.register_buffer("mean_rotmats", rotmats)
-        self.register_buffer("mean_vertices", vertices)
-        self.register_buffer("regressor", torch.tensor(found["regressor"]).float())
+        self.mean_rotmats = _buffer(rot6d_to_rotmat(mean["pose"].reshape(-1, 6)))
+        self.mean_vertices = _buffer(self.neutral(self.mean_rotmats[None], mean["shape"][None])[0])
+        found = read(root / "J_regressor_h36m.npy", {"regressor": (17, "V")}, sizes)
+        self.regressor = _buffer(found["regressor"])
 
     def joints(self, vertices: Tensor) -> Tensor:
         """Return the 14 joints (B, 14, 3) that errors are measured on, seen from the pelvis."""
@@ -166,11 +130,7 @@ class Meshes(nn.Module):
         return vertices
 
     def distance(self, vertices: Tensor) -> Tensor:
-        """Return the mean distance of vertices (B, V, 3) to the mean body's, (B,) float64 in mm.
-
-        Nothing is aligned: turning the whole body away is distance too. This is the distance of
-        the released evaluation (MMHuman3D's `ihmr` metric), to the neutral body in the mean pose.
-        """
+        """Return the mean distance of vertices (B, V, 3) to the mean body's, (B,) in mm."""
         return mpjpe(vertices, self.mean_vertices.expand_as(vertices)).double()
 
     def forward(

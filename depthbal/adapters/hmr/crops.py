@@ -1,6 +1,6 @@
 """SPIN's image crops and their random changes in training, poses included."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -56,21 +56,15 @@ def crop_image(
 ) -> Tensor:
     """Return the normalised crop (3, 224, 224) of a person in an RGB image (H, W, 3), else black.
 
-    Corners, padding and the kind of filter, which widens when it shrinks, are SPIN's; contrast
-    stays that of the picture, where scipy.misc stretched every crop to 0 and 255.
+    Corners and the kind of filter, which widens when it shrinks, are SPIN's; contrast stays that of
+    the picture, where scipy.misc stretched every crop to 0 and 255.
     """
     upper, lower = crop_corners(center, scale * change.scale)
-    lower = np.maximum(lower, upper + 1)
-    side = int(lower[1] - upper[1])
-    # the circle around the box, so that a turned picture fills its corners
-    pad = int(np.linalg.norm(lower - upper) / 2 - side / 2) if change.rotation else 0
-    window = _window(image, upper - pad, lower + pad)
-    if change.rotation:
-        height, width = window.shape[:2]
-        middle = ((width - 1) / 2, (height - 1) / 2)
-        turn = cv2.getRotationMatrix2D(middle, change.rotation, 1.0)
-        window = cv2.warpAffine(window, turn, (width, height), flags=cv2.INTER_LINEAR)
-        window = window[pad : height - pad, pad : width - pad]
+    width, height = np.maximum(lower - upper, 1).tolist()
+    middle = upper + np.array([(width - 1) / 2, (height - 1) / 2])
+    turn = cv2.getRotationMatrix2D(middle.tolist(), change.rotation, 1.0)
+    turn[:, 2] -= upper
+    window = cv2.warpAffine(image, turn, (width, height), flags=cv2.INTER_LINEAR)
     if change.flip:
         window = window[:, ::-1]
     pixels = torch.from_numpy(np.ascontiguousarray(window.transpose(2, 0, 1)))[None].float()
@@ -80,17 +74,6 @@ def crop_image(
         for values in (change.channels, IMAGENET_MEAN, IMAGENET_STD)
     )
     return ((pixels.round() * channels).clamp(0, 255) / 255 - mean) / std
-
-
-def _window(image: NDArray[np.uint8], upper: Any, lower: Any) -> NDArray[np.uint8]:
-    """Cut [upper, lower) out of an image; outside it is black."""
-    height, width = image.shape[:2]
-    window = np.zeros((lower[1] - upper[1], lower[0] - upper[0], 3), dtype=np.uint8)
-    (left, top), (right, bottom) = np.maximum(upper, 0), np.minimum(lower, (width, height))
-    if left < right and top < bottom:
-        part = image[top:bottom, left:right]
-        window[top - upper[1] : bottom - upper[1], left - upper[0] : right - upper[0]] = part
-    return window
 
 
 def change_pose(pose: NDArray[np.float32], change: Change) -> NDArray[np.float32]:

@@ -1,7 +1,7 @@
 """SPIN's data sets as a data module: which rows, how they are mixed, features or pictures."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,13 @@ from torch.utils.data import DataLoader
 from depthbal.adapters.hmr import files
 from depthbal.adapters.hmr.body import GroundTruth, Meshes, rotmats_of
 from depthbal.adapters.hmr.crops import SIZE, Change, change_pose, crop_image, draw_change
-from depthbal.adapters.hmr.files import SOURCES, STEMS, TEST, Array, FitsKind, People
+from depthbal.adapters.hmr.files import SOURCES, STEMS, TEST, FitsKind, People
+from depthbal.data.arrays import Array
 from depthbal.data.dataset import SeededDataset
 from depthbal.data.files import files_digest
 from depthbal.data.images import IMAGENET_MEAN, IMAGENET_STD, read_image
 from depthbal.data.label_data import LabelData, Split, announce
-from depthbal.data.sampler import PADDING, EpochSampler
+from depthbal.data.sampler import PADDING, WeightedSampler
 from depthbal.data.splits import hold_out
 from depthbal.errors import ConfigError, DataError
 from depthbal.evaluation import Label, LabelBins
@@ -69,25 +70,6 @@ class PeopleDataset(SeededDataset[dict[str, Any]]):
         return files_digest(Path(), self.people["file"].tolist(), _digest(self.people))
 
 
-class MixedSampler(EpochSampler):
-    """Draw rows with replacement in proportion to their weights, by (seed, epoch) alone.
-
-    The first number of an address is that of the draw and not of the epoch, so that a row drawn
-    twice is changed differently.
-    """
-
-    def __init__(self, weights: Tensor, samples: int, seed: int = 0) -> None:
-        super().__init__(range(samples), seed=seed)
-        self.weights = weights
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        """Yield this rank's (draw, row)."""
-        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + self.epoch) % 2**63)
-        drawn = torch.multinomial(self.weights, self.total_size, True, generator=generator)
-        numbered = enumerate(drawn.tolist(), start=self.epoch * self.total_size)
-        return iter(list(numbered)[self.rank :: self.num_replicas])
-
-
 def mixing_ratios(sizes: Mapping[str, int], mixing: Mapping[str, float] = SPIN) -> dict[str, float]:
     """Return the share of every data set in the training samples; those without share the rest."""
     rest, wild = 1 - sum(mixing.values()), sum(sizes[name] for name in sizes if name not in mixing)
@@ -105,18 +87,15 @@ class HmrDataModule(LabelData):
         root: SPIN's ``data`` folder; where files are missing, the error says where they come from.
         datasets: Training data sets; null takes all that are there and have a body.
         fits: "static" or "final" fits for pictures without a known body.
-        mixing: Shares of data sets in the training, over the sum of those that are there; data sets
-            that are not named share the rest by their sizes. Null: SPIN's .3 h36m, .1 mpi_inf_3dhp.
+        mixing: Shares of data sets, over the sum of those that are there; others share the rest by
+            their sizes. Null: SPIN's .3 h36m, .1 mpi_inf_3dhp.
         augment: Change crops and poses at random as published, and run the backbone in every step;
             otherwise features are computed once, or read where ``features`` has those of all sets.
         ground_truth: Test bodies of the person's gender, as published for 3DPW, or "neutral".
-        batch_size: Samples per batch and process.
-        num_workers: Loader processes; -1 chooses one per CPU up to 8.
-        seed: Of draws, changes and the validation split.
+        batch_size: As num_workers and seed (of draws, changes and the split), of `LabelData`.
         val_fraction: Share of every data set held out for validation; 0 for none.
 
     Raises:
-        ConfigError: An unknown data set.
         DataError: In `setup`, when files are missing or wrong.
     """
 
@@ -140,7 +119,7 @@ class HmrDataModule(LabelData):
         if datasets == [] or not given <= {*STEMS} - {TEST}:
             raise ConfigError(f"expected data sets among {', '.join(STEMS)}, got {sorted(given)}")
         self.root, self.datasets, self.fits = Path(root), datasets, fits
-        self.mixing = SPIN if mixing is None else mixing
+        self.mixing, self.samples = SPIN if mixing is None else mixing, 0
         self.augment, self.ground_truth, self.val_fraction = augment, ground_truth, val_fraction
 
     @cached_property
@@ -153,9 +132,7 @@ class HmrDataModule(LabelData):
         if split == "test":
             people = files.read_people(self.root, TEST)
             if not people["valid"].all():
-                raise DataError(
-                    f"{self.root}/{TEST}_test.npz must hold pose and shape of every row"
-                )
+                raise DataError(f"{self.root}: 3dpw_test.npz needs pose and shape of every row")
             return PeopleDataset(people, features=self._features({TEST: len(people["file"])}))
         return None if split == "val" and not self.val_fraction else self.training[split == "val"]
 
@@ -169,23 +146,23 @@ class HmrDataModule(LabelData):
         if not sets or set(self.datasets or ()) - set(sets):
             raise DataError(
                 f"{self.root} has no body for any picture of {' or '.join(wanted)}: no pose in its "
-                f"rows, no {self.fits} fits. What is needed, and from where:{SOURCES}"
+                f"rows, no {self.fits} fits{SOURCES}"
             )
         sizes = {name: len(people["file"]) for name, people in sets.items()}
         self.ratios = mixing_ratios(sizes, self.mixing)
         announce(f"Training data: {', '.join(f'{k} {v:.2f}' for k, v in self.ratios.items())}")
-        splits = [hold_out([name] * n, self.val_fraction, self.seed) for name, n in sizes.items()]
-        self.kept = {name: len(split.kept) for name, split in zip(sizes, splits, strict=True)}
-        keys = next(iter(sets.values()))
-        people = {key: np.concatenate([one[key] for one in sets.values()]) for key in keys}
-        features = None if self.augment else self._features(sizes)
-        starts, found = np.cumsum([0, *sizes.values()]), []
-        for held_out in (0, 1):
-            parts = zip(starts, [split[held_out] for split in splits], strict=False)
-            rows = np.concatenate([start + np.array(part, np.int64) for start, part in parts])
-            chosen = {key: column[rows] for key, column in people.items()}
-            own = None if features is None else features[rows]
-            found.append(PeopleDataset(chosen, self.seed, self.augment and not held_out, own))
+        for name, people in sets.items():
+            split = hold_out([name] * sizes[name], self.val_fraction, self.seed)
+            people["held_out"] = np.isin(np.arange(sizes[name]), split.held_out)
+            people["weight"] = np.full(sizes[name], self.ratios[name] / len(split.kept))
+            self.samples = max(self.samples, len(split.kept))
+        joined = {key: np.concatenate([one[key] for one in sets.values()]) for key in people}
+        features, found = None if self.augment else self._features(sizes), []
+        for held_out in (False, True):
+            chosen = joined["held_out"] == held_out
+            part = {key: column[chosen] for key, column in joined.items()}
+            own = None if features is None else features[chosen]
+            found.append(PeopleDataset(part, self.seed, self.augment and not held_out, own))
         return found
 
     def _features(self, sizes: Mapping[str, int]) -> Array | None:
@@ -193,18 +170,13 @@ class HmrDataModule(LabelData):
         paths = {self.root / "features" / f"{STEMS[name]}.npy": n for name, n in sizes.items()}
         if not all(path.is_file() for path in paths):
             return None
-        found = [files.read_arrays(path, {}, features=(n, "F")) for path, n in paths.items()]
+        found = [files.read(path, {"features": (n, "F")}) for path, n in paths.items()]
         return np.concatenate([arrays["features"] for arrays in found])
-
-    def train_weights(self) -> Tensor:
-        """Return the probability of every training row, (rows,) float64."""
-        shares = [np.full(size, self.ratios[name] / size) for name, size in self.kept.items()]
-        return torch.from_numpy(np.concatenate(shares))
 
     def train_dataloader(self) -> "DataLoader[Any]":
         """Return the loader of the mixture."""
-        sampler = MixedSampler(self.train_weights(), max(self.kept.values()), self.seed)
-        return self._loader(self.train_set, sampler)
+        weights = torch.from_numpy(self.train_set.people["weight"])
+        return self._loader(self.train_set, WeightedSampler(weights, self.samples, self.seed))
 
     @torch.inference_mode()
     def labels(self, split: Split) -> list[Tensor]:
@@ -236,13 +208,7 @@ class HmrDataModule(LabelData):
 
     def fingerprint(self) -> str:
         """Return a digest of the bodies that are trained on and of their mixture."""
-        mixture = {"ratios": np.array([*self.ratios.values()])}
-        return _digest({**self.training[0].people, **mixture})
-
-    def describe(self) -> dict[str, Any]:
-        """Return, JSON-able, what the data are."""
-        own = {"source": str(self.root), "ground_truth": self.ground_truth}
-        return {**super().describe(), **own}
+        return _digest(self.training[0].people)
 
 
 def _digest(people: People) -> str:

@@ -1,19 +1,15 @@
-"""SPIN's files, read without running code from them: bodies, people in pictures, fits."""
+"""SPIN's files: bodies, people in pictures, fits."""
 
-import copyreg
-import pickle
-import re
-from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import scipy.sparse
-from numpy.typing import NDArray
 
+from depthbal.data.arrays import Array, read_arrays
 from depthbal.errors import DataError
 
-SOURCES = """
+SOURCES = """. What is needed, and from where:
 smpl/SMPL_NEUTRAL.pkl (or .npz): smplify.is.tue.mpg.de, after registration
 smpl/SMPL_MALE.pkl, SMPL_FEMALE.pkl: smpl.is.tue.mpg.de; not with --data.ground_truth neutral
 smpl_mean_params.npz, J_regressor_h36m.npy: SPIN's data.tar.gz, or the links in MMHuman3D's README
@@ -25,7 +21,7 @@ images/NAME/: each data set's site; with --model.model.weights, SPIN's model_che
 (SPIN's host, visiondata.cis.upenn.edu/spin, is reported unreachable since 2025.)"""
 """What SPIN's data folder holds, and where it comes from."""
 
-Array = NDArray[Any]
+read = partial(read_arrays, hint=SOURCES)
 People = dict[str, Array]
 """Columns of N people in pictures: "file"; the box, "center" (N, 2) in pixels and "scale" (N,) in
 200 pixels; "pose" (N, 72) axis-angle in radians and "betas" (N, 10), 0 where unknown; "valid" where
@@ -41,132 +37,16 @@ STEMS = {
     "coco": "coco_2014_train",
     TEST: "3dpw_test",
 }
+SMPL_SHAPES = {
+    "v_template": ("V", 3),
+    "shapedirs": ("V", 3, "components"),
+    "posedirs": ("V", 3, 9 * (JOINTS - 1)),
+    "J_regressor": (JOINTS, "V"),
+    "kintree_table": (2, JOINTS),
+    "weights": ("V", JOINTS),
+}
+"""The arrays of a body model, .npz or published .pkl, of V vertices in metres."""
 STATIC = {"mpi_inf_3dhp": "mpi-inf-3dhp", "lsp": "lsp-orig"}  # static fits of the others: as here
-_TEXTS = ("imgname", "gender")
-_ALLOWED = re.compile(
-    r"numpy\.(ndarray|dtype)|numpy\._?core\.(multiarray\.(_reconstruct|scalar)|numeric\._frombuffer)"
-    r"|scipy\.sparse\._?(csc\.csc|csr\.csr|coo\.coo)_(matrix|array)"
-    r"|chumpy\.(ch\.Ch|reordering\.(Select|Reshape))"
-    r"|_codecs\.encode|(__builtin__|builtins)\.(object|set)|copy_?reg\._reconstructor"
-)
-
-
-class _Kept:
-    """Stands for anything a pickle names: keeps what it is built from and does nothing with it."""
-
-    state: Any = None
-
-    def __init__(self, *parts: Any) -> None:
-        self.parts = parts
-
-    def __setstate__(self, state: Any) -> None:
-        self.state = state
-
-
-class _Reader(pickle.Unpickler):
-    """Builds stand-ins only, whatever the file asks for."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if not _ALLOWED.fullmatch(f"{module}.{name}"):
-            raise DataError(
-                f"it asks for {module}.{name}; only arrays of NumPy, scipy.sparse and chumpy are "
-                "read from a pickle, because anything else could run code"
-            )
-        if name == "_reconstructor":  # how the oldest formats make an object
-            return lambda kind, *_: kind()
-        return type(name, (_Kept,), {})
-
-
-def _array(value: Any) -> Array:
-    """Return the numbers of a stand-in, made by NumPy and SciPy, which check sizes and indices."""
-    if not isinstance(value, _Kept):
-        return np.asarray(value)
-    name, state = type(value).__name__, value.state
-    if name == "_reconstruct":
-        return _numbers(state[4], state[2], state[1], "F" if state[3] else "C")
-    if name == "_frombuffer":
-        return _numbers(*value.parts[:4])
-    if name == "Ch":
-        return _array(state["x"])
-    if name == "Select":  # a slice as chumpy keeps it
-        chosen = _array(state["a"]).ravel()[_array(state["idxs"])]
-        return chosen.reshape(state.get("preferred_shape", chosen.shape))
-    if name == "Reshape":
-        return _array(state["a"]).reshape(state["newshape"])
-    if name.startswith("coo"):
-        row, column = map(_array, state.get("coords") or (state["row"], state["col"]))
-        entries = _array(state["data"]), (row, column)
-        return np.asarray(scipy.sparse.coo_matrix(entries, state["_shape"]).toarray())
-    parts = tuple(_array(state[key]) for key in ("data", "indices", "indptr"))
-    sparse = getattr(scipy.sparse, f"{name[:3]}_matrix")(parts, state["_shape"])
-    sparse.check_format(full_check=True)
-    return np.asarray(sparse.toarray())
-
-
-def _numbers(data: Any, kind: _Kept, shape: tuple[int, ...], order: Any) -> Array:
-    """Return an array of plain numbers; of any other type the bytes might be addresses."""
-    code, byte_order = kind.parts[0], kind.state[1]
-    if code[0] not in "biuf":
-        raise ValueError(f"an array of type {code!r} holds no numbers")
-    data = data.parts[0] if isinstance(data, _Kept) else data  # Python 3's bytes in old formats
-    data = data.encode("latin1") if isinstance(data, str) else data  # Python 2's
-    dtype = np.dtype(f"{byte_order if byte_order in '<>' else '='}{code}")
-    return np.frombuffer(data, dtype).reshape(shape, order=order)
-
-
-def _load(path: Path, keys: Collection[str]) -> dict[str, Array]:
-    """Return those of the named arrays that an .npz, an .npy (its one) or a pickle holds."""
-    if path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as content:
-            return {key: content[key] for key in keys if key in content.files}
-    if path.suffix == ".npy":
-        return {next(iter(keys)): np.load(path, mmap_mode="r", allow_pickle=False)}
-    # a class that an earlier pickle left there would be used without asking find_class
-    copyreg.clear_extension_cache()
-    with path.open("rb") as file:
-        content = _Reader(file, encoding="latin1").load()
-    return {key: _array(content[key]) for key in keys if key in content}
-
-
-def read_arrays(
-    path: Path, sizes: dict[str, Any], optional: Collection[str] = (), **shapes: Any
-) -> dict[str, Array]:
-    """Return the named arrays of a file, checked; of the words in shapes `sizes` keeps the numbers.
-
-    Raises:
-        DataError: The file is missing or damaged or asks for code, or a key is missing, of another
-            shape or holds no finite numbers; names file and key.
-    """
-    try:
-        arrays = _load(path, shapes)
-    except FileNotFoundError as error:
-        raise DataError(f"there is no {path}. What is needed, and from where:{SOURCES}") from error
-    except Exception as error:  # damage shows as one of many types
-        raise DataError(f"cannot read {path}: {error}") from error
-    if missing := shapes.keys() - arrays.keys() - set(optional):
-        raise DataError(f"{path} lacks the keys {sorted(missing)}; expected {', '.join(shapes)}")
-    for key, found in arrays.items():
-        pairs = zip(shapes[key], (*found.shape, *shapes[key]), strict=False)
-        wanted = tuple(sizes.setdefault(a, b) if isinstance(a, str) else a for a, b in pairs)
-        if found.shape != wanted:
-            raise DataError(f"{path}: {key!r} has shape {found.shape}, expected {wanted}")
-        if key not in _TEXTS and not (found.dtype.kind in "biuf" and np.isfinite(found).all()):
-            raise DataError(f"{path}: {key!r} ({found.dtype}) must hold finite numbers")
-    return arrays
-
-
-def read_smpl(path: Path, sizes: dict[str, Any]) -> dict[str, Array]:
-    """Return the arrays of an SMPL body model, .npz or published .pkl, of V vertices in metres."""
-    return read_arrays(
-        path,
-        sizes,
-        v_template=("V", 3),
-        shapedirs=("V", 3, "components"),
-        posedirs=("V", 3, 9 * (JOINTS - 1)),
-        J_regressor=(JOINTS, "V"),
-        kintree_table=(2, JOINTS),
-        weights=("V", JOINTS),
-    )
 
 
 def rows_file(root: Path, name: str) -> Path:
@@ -184,7 +64,7 @@ def read_people(root: Path, name: str, kind: FitsKind = "static") -> People:
     path, sizes = rows_file(root, name), dict[str, Any]()
     boxes = {"scale": ("N",), "center": ("N", 2), "imgname": ("N",), "gender": ("N",)}
     body = {"pose": ("N", POSE), "shape": ("N", BETAS), "has_smpl": ("N",)}
-    found = read_arrays(path, sizes, (*body, "gender"), **boxes, **body)
+    found = read(path, {**boxes, **body}, sizes, (*body, "gender"), ("imgname", "gender"))
     count = sizes["N"]
     gender = found.get("gender", np.full(count, "")).astype(np.str_)
     known = found.get("has_smpl", np.ones(count)) if "pose" in found else np.zeros(count)
@@ -223,11 +103,11 @@ def read_fits(path: Path, rows: int) -> tuple[Array, Array, Array]:
     Shapes with a coefficient beyond 3 are no believable bodies and become 0 (MMHuman3D).
     """
     if path.suffix == ".npy":
-        table = read_arrays(path, {}, fits=(rows, POSE + BETAS))["fits"]
+        table = read(path, {"fits": (rows, POSE + BETAS)})["fits"]
         pose, betas, valid = table[:, :POSE], table[:, POSE:], np.ones(rows)
     else:
         body = {"pose": (rows, POSE), "betas": (rows, BETAS), "valid_fit": (rows,)}
-        pose, betas, valid = map(read_arrays(path, {}, (), **body).__getitem__, body)
+        pose, betas, valid = map(read(path, body).__getitem__, body)
     believable = (np.abs(betas) <= 3).all(axis=1, keepdims=True)
     betas = np.where(believable, betas, 0)
     return pose.astype(np.float32), betas.astype(np.float32), valid.astype(bool)

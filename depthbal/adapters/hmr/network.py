@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import resnet50
 
-from depthbal.adapters.hmr.files import BETAS, JOINTS, read_arrays
+from depthbal.adapters.hmr.files import BETAS, JOINTS, read
 from depthbal.errors import CheckpointError, ConfigError
 from depthbal.models.weights import load_exactly, read_state_dict
 
@@ -34,14 +34,13 @@ def rot6d_to_rotmat(rot6d: Tensor) -> Tensor:
 
 def read_mean(root: Path) -> dict[str, Tensor]:
     """Return where the regressor starts, of SPIN's `smpl_mean_params.npz`, as float32."""
-    arrays = read_arrays(root / "smpl_mean_params.npz", {}, (), **STATE)
+    arrays = read(root / "smpl_mean_params.npz", STATE)
     return {key: torch.from_numpy(arrays[key]).float() for key in STATE}
 
 
 class SpinHead(nn.Module):
-    """Regresses pose, shape and camera from features (B, F) in three residual steps from a mean.
+    """Regresses bodies from features (B, F) in three residual steps, affine apart from dropout.
 
-    There is no activation between the layers, so that a step is affine apart from dropout.
     Source: Kolotouros et al., ICCV 2019 (`models/hmr.py`), whose parameter names these are.
     """
 
@@ -80,7 +79,7 @@ class SpinHead(nn.Module):
 
 
 class SpinNetwork(nn.Module):
-    """Regress bodies from pictures, or from the features of the frozen backbone.
+    """Regress bodies from images (B, 3, 224, 224), or from features (B, F) of a frozen backbone.
 
     The backbone is torchvision's ResNet-50 without `fc`, whose 318 parameters and statistics carry
     the names and shapes of SPIN's; the published training gives it a new regressor.
@@ -91,12 +90,9 @@ class SpinNetwork(nn.Module):
         keep_head: Start from the checkpoint's regressor rather than from new weights.
         dropout: Of the regressor in training.
 
-    Shape:
-        images (B, 3, 224, 224) or features (B, F) -> Prediction
-
     Raises:
         ConfigError: No such checkpoint, or settings that contradict each other.
-        CheckpointError: Its keys or shapes are not SPIN's, or `keep_head` finds no regressor.
+        CheckpointError: Its keys or shapes are not SPIN's (lists them).
 
     Example:
         >>> network = SpinNetwork(features=32).eval()
@@ -121,8 +117,8 @@ class SpinNetwork(nn.Module):
         if features is None:
             self.backbone = resnet50()
             self.backbone.fc = nn.Identity()
-            if weights is not None:
-                _load_spin(weights, self.backbone, self.head if keep_head else None)
+        if weights is not None:
+            _load_spin(weights, self)
 
     def forward(self, network_input: Tensor) -> Prediction:
         """Return the prediction for images (B, 3, 224, 224) or features (B, F)."""
@@ -131,20 +127,14 @@ class SpinNetwork(nn.Module):
         return self.head(network_input)  # type: ignore[no-any-return]
 
 
-def _load_spin(path: str, backbone: nn.Module, head: SpinHead | None) -> None:
+def _load_spin(path: str, network: SpinNetwork) -> None:
     """Fill the backbone and, where it is kept, the regressor, accounting for every key."""
-    found, state = read_state_dict(path), dict[str, Tensor]()
+    found, own, state = read_state_dict(path), network.state_dict(), dict[str, Tensor]()
     for key, value in found.items():  # DataParallel and MMHuman3D put these before SPIN's names
-        state[key.removeprefix("module.").removeprefix("backbone.").removeprefix("head.")] = value
+        name = key.removeprefix("module.").removeprefix("backbone.").removeprefix("head.")
+        state[f"head.{name}" if f"head.{name}" in own else f"backbone.{name}"] = value
     if len(state) < len(found):
         raise CheckpointError(f"{path} holds the same parameters under two names")
-    new = SpinHead(2048)
-    regressor = {name: state.pop(name) for name in new.state_dict() if name in state}
-    if all(name.startswith("init_") for name in regressor):
-        if head is not None:
-            raise CheckpointError(
-                f"{path} holds no regressor, only the backbone; keep_head needs it"
-            )
-        regressor = new.state_dict() | regressor
-    load_exactly(backbone, state, f"{path} into SPIN's backbone (ResNet-50 without fc)")
-    load_exactly(head or new, regressor, f"{path} into SPIN's regressor")
+    if not network.keep_head:
+        state |= {name: value for name, value in own.items() if name.startswith("head.")}
+    load_exactly(network, state, f"{path} into SPIN's backbone (ResNet-50 without fc) and head")

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from depthbal.adapters.hmr.data import HmrDataModule
-from depthbal.adapters.hmr.files import BETAS, JOINTS, POSE, STATIC, STEMS, Array, rows_file
+from depthbal.adapters.hmr.files import BETAS, JOINTS, POSE, STATIC, STEMS, rows_file
+from depthbal.data.arrays import Array
 from depthbal.data.cache import cache_file
 
 VERSION = 1  # of the people; raised whenever the same seed would draw others
@@ -46,11 +47,10 @@ class SyntheticPeopleDataModule(HmrDataModule):
 def write_people(
     root: Path, seed: int = 0, rows: dict[str, int] | None = None, test_rows: int = 1000
 ) -> Path:
-    """Write bodies, npz files, static fits and features of random people into a folder.
+    """Write the files of random people; COCO has fits alone, other sets half of the true bodies.
 
     A pose is a linear image of eight numbers, near the mean pose for nine people of ten and five
     times as far for the tenth; the features are those numbers and the shape, mixed, with noise.
-    COCO has fits alone, MPI-INF-3DHP true bodies for half of its rows, as SPIN's files do.
     """
     for folder in ("dataset_extras", "features", "static_fits", "smpl"):
         (root / folder).mkdir(parents=True, exist_ok=True)

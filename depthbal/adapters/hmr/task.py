@@ -9,20 +9,17 @@ from pytorch_lightning.cli import OptimizerCallable
 from torch import Tensor, nn
 from torch.optim import Adam
 
-from depthbal.adapters.hmr.balanced import balanced_errors
 from depthbal.adapters.hmr.body import ERRORS, Meshes, rotmats_of
 from depthbal.adapters.hmr.files import TEST
 from depthbal.adapters.hmr.network import read_mean
 from depthbal.data.files import missing_files
 from depthbal.data.sampler import PADDING
 from depthbal.errors import ConfigError, DataError
-from depthbal.evaluation import Scores
+from depthbal.evaluation import Scores, balanced_errors
 from depthbal.losses import MSELoss, RegressionLoss
 from depthbal.priors import GaussianMixture
 from depthbal.training.task import Batch, Task
 
-ENTRIES = 216
-"""Of the 24 rotation matrices of a pose, the vector that the loss sees."""
 UNITS = {"vertex": "mm", "geodesic": "radians, mean over 24 joints"}
 FACTS = {
     "predictions": "by the neutral model, for mpvpe by that of the truth, as released",
@@ -39,22 +36,17 @@ class HmrTask(Task):
         pose_weight L(rotation matrices) / 216 + betas_weight mean |betas error|^2
 
     over the rows with a body, which are also all that a batch prior sees. A mixture prior is fitted
-    to the rows that the training draws, with diagonal covariances: full ones leave the directions
-    in which poses hardly vary without pull, and take minutes.
+    to them with diagonal covariances: full ones leave the directions in which poses hardly vary
+    without pull, and take minutes.
 
     Args:
         model: The network.
         criterion: A loss for vectors (event_dim 1): GAILoss, BMCLoss or MSELoss.
-        optimizer: Optimizer with its arguments, without parameters.
         pose_weight: Of the pose's loss per matrix entry.
         betas_weight: Of the squared error of the shape per coefficient; SPIN: .001 of the pose's.
         prior_rows: Rows drawn for fitting a mixture prior.
-        prior_floor: Smallest variance of its components along any matrix entry; null takes the
-            core's, 1e-6 of the labels' mean variance.
-        **kwargs: lr_scheduler, noise_lr and weights_from of `Task`.
-
-    Raises:
-        ConfigError: A criterion for scalars.
+        prior_floor: Smallest variance of its components; null: 1e-6 of the labels' mean variance.
+        **kwargs: Of `Task`: optimizer, lr_scheduler, noise_lr and weights_from.
     """
 
     selection_metric = "val/mpjpe_bins"
@@ -92,18 +84,19 @@ class HmrTask(Task):
         self.meshes, network = [data.meshes], self.model
         known = network.weights or self.weights_from or self.starts_from_checkpoint
         for images in (data.train_set, data.test_set):
-            found = None if images.features is None else images.features.shape[1]
-            if found is None and not (network.backbone is not None and known):
+            if images.features is not None:
+                if (width := images.features.shape[1]) != network.features:
+                    raise ConfigError(f"{data.root}/features: set --model.model.features {width}")
+                continue
+            if network.backbone is None or not known:
                 raise ConfigError(
                     f"{data.root}/features lacks those of some data set, and the backbone that "
                     "computes them needs --model.model.weights, SPIN's model_checkpoint.pt"
                 )
-            if found not in (None, network.features):
-                raise ConfigError(f"{data.root}/features: set --model.model.features {found}")
-            files = images.people["file"].tolist() if found is None else []
-            if missing := [path for _, path in missing_files(Path(), files)]:
+            paths = images.people["file"].tolist()
+            if missing := [path for _, path in missing_files(Path(), paths)]:
                 names = ", ".join(missing[:5])
-                raise DataError(f"{len(missing)} of {len(files)} pictures are missing: {names}")
+                raise DataError(f"{len(missing)} of {len(paths)} pictures are missing: {names}")
 
     def prepare(self, data: Any) -> None:
         """Have features of the pictures computed once, unless they change in every epoch."""
@@ -120,20 +113,12 @@ class HmrTask(Task):
             self.criterion.set_prior(prior)
         super().fit_prior(data)
 
-    def label_range(self) -> tuple[float, float]:
-        """Return the range of a rotation matrix's entries."""
-        return -1.0, 1.0
-
-    def target(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
-        """Return the rotation matrices as vectors (B, 216), and which of them count."""
-        return rotmats_of(batch["pose"]).flatten(1), batch["valid"]
-
     def training_loss(self, raw: Any, batch: Batch) -> Tensor:
         """Return the loss of a batch; 0 where no body counts."""
-        target, valid = self.target(batch)
+        target, valid = rotmats_of(batch["pose"]).flatten(1), batch["valid"]
         pose: Tensor = self.criterion(raw.rotmats.flatten(1), target, valid)
         shape: Tensor = self.betas_loss(raw.betas, batch["betas"], valid) / raw.betas.shape[1]
-        return self.pose_weight * pose / ENTRIES + self.betas_weight * shape
+        return self.pose_weight * pose / target.shape[1] + self.betas_weight * shape
 
     def make_scores(self, data: Any, split: Literal["val", "test"]) -> Scores:
         """Return the empty scores of the errors over the distance to the mean pose."""
@@ -180,12 +165,9 @@ class HmrTask(Task):
 def fit_pose_prior(
     data: Any, components: int = 16, rows: int = 20_000, floor: float | None = None
 ) -> GaussianMixture:
-    """Return a diagonal mixture of the rotation matrices (216,) that the training draws.
-
-    Source: Ren et al., CVPR 2022, supplement 2.4 (K = 16; the covariances' form is not told).
-    """
+    """Return a diagonal mixture of the matrices (216,) that training draws (supplement 2.4)."""
     people = data.train_set.people
-    weights = data.train_weights().numpy() * people["valid"]
+    weights = people["weight"] * people["valid"]
     # evenly spaced along the shares: as many of each row as chance would draw on average
     shares = np.cumsum(weights) / weights.sum()
     drawn = np.searchsorted(shares, (np.arange(rows) + 0.5) / rows)

@@ -102,7 +102,7 @@ def log_evidence(
     wanted = wanted_derivatives(flat, sigma)
     request = Request(wanted, sigma_of, tolerance, memory_budget_mb)
     mixture = components(prior, preds.device)
-    value: Tensor = _stored(flat, sigma, lambda p, s: prepare(p, s, mixture, request)(p))
+    value: Tensor = _Stored.apply(flat, sigma, lambda p, s: prepare(p, s, mixture, request)(p))
     return value.view(labels)
 
 
@@ -117,15 +117,8 @@ def stored_evidence(
     if not preds.numel():
         return preds * 0 + sigma * 0
     wanted = wanted_derivatives(preds, sigma)
-    value: Tensor = _stored(preds.flatten(), sigma, lambda p, s: compute(p, s, wanted))
+    value: Tensor = _Stored.apply(preds.flatten(), sigma, lambda p, s: compute(p, s, wanted))
     return value.view(preds.shape)
-
-
-@torch.compiler.disable  # type: ignore[untyped-decorator]
-def _stored(preds: Tensor, sigma: Tensor, compute: Callable[[Tensor, Tensor], Evidence]) -> Tensor:
-    """Return the evidence with its derivatives stored; a compiled loss breaks its graph here."""
-    value: Tensor = _Stored.apply(preds, sigma, compute)
-    return value
 
 
 def wanted_derivatives(preds: Tensor, sigma: Tensor) -> Wanted:

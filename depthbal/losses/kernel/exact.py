@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-# On a CPU the temporaries of a block of this many numbers stay in the cache; elsewhere the memory
+# On a CPU the temporaries of a block of this many float32 stay in the cache; elsewhere the memory
 # budget alone decides, because a block must be large enough to hide the launches.
 CACHE_NUMBERS = 2**17
 # Temporaries of a block's size that are alive at once, rounded up.
@@ -99,7 +99,7 @@ def block_shape(preds: Tensor, mixture: Components, budget_mb: float) -> tuple[i
     """Return how many predictions and components fit into one block."""
     numbers = int(budget_mb * MIB) // (TEMPORARIES * preds.element_size())
     if preds.device.type == "cpu":
-        numbers = min(numbers, CACHE_NUMBERS)
+        numbers = min(numbers, CACHE_NUMBERS * 4 // preds.element_size())
     components = mixture.log_weights.numel()
     dimension = max(1, mixture.means.numel() // max(1, components))
     rows = max(1, numbers // max(1, components * dimension))

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from depthbal.losses.families import NoiseFamily
+from depthbal.losses.family import NoiseFamily
 from depthbal.losses.kernel.evidence import Request
 from depthbal.losses.reduction import CACHE_LABELS, DEVICE_LABELS, chunks, first_order, hide
 from depthbal.priors import GaussianMixture
@@ -80,7 +80,7 @@ class _BalancedSum(torch.autograd.Function):
         evidence_of = family.prepare(preds, sigma, prior, request, mask)
         dtype, device = sigma.dtype, preds.device
         gradient = torch.empty_like(preds, dtype=dtype) if wanted.by_preds else None
-        sums = torch.zeros(5, dtype=torch.float64, device=device)
+        sums = torch.zeros(6, dtype=torch.float64, device=device)
         rows = min(
             CACHE_LABELS if device.type == "cpu" else DEVICE_LABELS,
             int(request.budget_mb * 2**20) // (TEMPORARIES * sigma.element_size()),
@@ -90,30 +90,28 @@ class _BalancedSum(torch.autograd.Function):
             error = hide(predicted - true.to(dtype), counts)
             log_evidence, by_preds, by_sigma = evidence_of(predicted)
             if stored is not None and by_preds is not None:
-                pull = torch.add(
-                    terms.balance_weight * by_preds,
-                    family.slope(error, sigma),
-                    alpha=terms.mse_weight,
-                )
+                if terms.balance_weight != 1:
+                    by_preds = terms.balance_weight * by_preds
+                pull = family.add_slope(by_preds, error, sigma, terms.mse_weight)
                 stored.copy_(hide(pull, counts))
             none = error.new_zeros(())
             parts = [
                 none + error.numel() if counts is None else counts.count_nonzero(),
-                family.energy(error, sigma).sum(),
+                family.energy_sum(error, sigma),
                 hide(log_evidence, counts).sum(),
-                none
-                if by_sigma is None
-                else terms.mse_weight * family.by_sigma(error, sigma).sum()
-                + terms.balance_weight * hide(by_sigma, counts).sum(),
+                none if by_sigma is None else hide(by_sigma, counts).sum(),
+                none if by_sigma is None or family.degree else family.by_sigma(error, sigma).sum(),
                 error.isfinite().logical_not().count_nonzero() if terms.count_bad else none,
             ]
             sums += torch.stack([part.double() for part in parts])
-        counted, energies, log_evidences, slopes, bad = sums.unbind()
+        counted, energies, log_evidences, by_sigma, of_data, bad = sums.unbind()
         scale = sigma.double()
         balance = log_evidences + counted * family.log_normaliser(scale)
         total = terms.mse_weight * energies + terms.balance_weight * balance
-        slopes = slopes + terms.balance_weight * counted * family.normaliser_by_sigma(scale)
-        ctx.save_for_backward(gradient, slopes if wanted.by_sigma else None)
+        of_data = of_data if family.degree is None else -family.degree * energies / scale
+        by_sigma = by_sigma + counted * family.normaliser_by_sigma(scale)
+        by_sigma = terms.mse_weight * of_data + terms.balance_weight * by_sigma
+        ctx.save_for_backward(gradient, by_sigma if wanted.by_sigma else None)
         ctx.mark_non_differentiable(counted, bad)
         return total, counted, bad
 

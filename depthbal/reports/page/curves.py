@@ -16,13 +16,7 @@ Lines = list[dict[str, Any]]
 
 
 def thinned(steps: FloatArray, values: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return at most `MAX_POINTS` points: means over stretches, ends of the stretches' steps.
-
-    Example:
-        >>> steps, values = thinned(np.arange(1000.0), np.arange(1000.0))
-        >>> len(steps), steps[:2].tolist(), values[:2].tolist()
-        (334, [2.0, 5.0], [1.0, 4.0])
-    """
+    """Return at most `MAX_POINTS` points: means over stretches, ends of the stretches' steps."""
     stretch = -(-len(steps) // MAX_POINTS)
     if stretch <= 1:
         return steps, values
@@ -89,13 +83,7 @@ def sigma_over_label(results: Sequence[Result]) -> Lines:
 
 
 def changing(lines: Lines) -> Lines:
-    """Return the lines if one of them is not flat; flat lines alone make an empty-looking figure.
-
-    Example:
-        >>> flat, falling = {"y": [1.0, 1.0]}, {"y": [1.0, 0.5]}
-        >>> len(changing([flat])), len(changing([flat, falling]))
-        (0, 2)
-    """
+    """Return the lines if one of them is not flat: flat ones alone make an empty-looking figure."""
     flat = all(math.isclose(min(line["y"]), max(line["y"]), rel_tol=1e-6) for line in lines)
     return [] if flat else lines
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from depthbal.evaluation import GROUPS, metrics_of
+from depthbal.evaluation import metrics_of
 from depthbal.reports.binning import MIN_IMAGES, Binning, metric_values, supporting_images
 from depthbal.reports.comparing import STATISTICS
 from depthbal.reports.page.curves import (
@@ -179,13 +179,7 @@ def _priors(results: Sequence[Result], low: float, high: float) -> list[dict[str
 def merged_joint(
     joint: npt.NDArray[np.int64], edges: FloatArray
 ) -> tuple[npt.NDArray[np.int64], FloatArray]:
-    """Merge neighbouring bins of a joint histogram (bins, bins + 2) until `JOINT_BINS` are left.
-
-    Example:
-        >>> joint, merged = merged_joint(np.ones((300, 302), dtype=np.int64), np.arange(301.0))
-        >>> joint.shape, int(joint.sum()), merged[:2].tolist(), float(merged[-1])
-        ((100, 102), 90600, [0.0, 3.0], 300.0)
-    """
+    """Merge neighbouring bins of a joint histogram (bins, bins + 2) until `JOINT_BINS` are left."""
     bins = len(edges) - 1
     starts = np.arange(0, bins, math.ceil(bins / JOINT_BINS))
     rows = np.add.reduceat(joint, starts, axis=0)
@@ -226,35 +220,26 @@ def _joint(result: Result, readout: str) -> dict[str, Any] | None:
 
 def _calibration(report: Report) -> dict[str, Any] | None:
     """Return level, interval, coverage per group and per bin of every run, or None."""
-    described = [result.metrics["calibration"] for result in report.results]
+    described = [result.metrics["calibration"] or {} for result in report.results]
+    coverage = [result.scores.coverage("all") for result in report.results]
     if not any(described):
         return None
-    first = next(found for found in described if found)
-    rows = [found["all"] if found else {} for found in described]
-    coverage = [result.scores.coverage("all") for result in report.results]
-    return {
-        "level": first["level"],
-        "interval": first["interval"],
-        "subset": "all",
-        "groups": [
-            {
-                group: {"coverage": rounded(row[group]["coverage"]), "count": row[group]["count"]}
-                for group in GROUPS
-                if row[group]["coverage"] is not None
-            }
-            if row
-            else None
-            for row in rows
-        ],
-        "bins": [
-            [None if counts is None else _covered(binning.members @ counts) for counts in coverage]
-            for binning in report.binnings
-        ],
-    }
+    first = next(filter(None, described))
+    groups = [
+        {group: row for group, row in found["all"].items() if row["coverage"] is not None}
+        if found
+        else None
+        for found in described
+    ]
+    bins = [
+        [None if counts is None else _shares_of(binning.members @ counts) for counts in coverage]
+        for binning in report.binnings
+    ]
+    return {"level": first["level"], "interval": first["interval"], "groups": groups, "bins": bins}
 
 
-def _covered(counts: FloatArray) -> list[float | int | None]:
-    return [rounded(float(inside / of)) if of > 0 else None for inside, of in counts]
+def _shares_of(counts: FloatArray) -> list[float | int | None]:
+    return [rounded(inside / of) if of > 0 else None for inside, of in counts.tolist()]
 
 
 # ---- comparison ----

@@ -1,6 +1,7 @@
 """Example images as small pictures inside the page."""
 
 import base64
+import itertools
 from typing import Any, NamedTuple
 
 import cv2
@@ -62,10 +63,9 @@ def gallery(report: Report, quality: int) -> dict[str, Any] | None:
     At most `MAX_EXAMPLES` predictions in all; each reason gets its share. The quality, 0 to 100, is
     that of the compressed pictures.
     """
-    by_image = _by_image(report)
-    if not by_image:
+    chosen, left_out = _chosen(report)
+    if not chosen:
         return None
-    chosen = _chosen(by_image)
     scales = _scales([e for shown in chosen for e in shown.runs.values()])
     reasons = [shown.reason for shown in chosen]
     rows = [
@@ -89,44 +89,35 @@ def gallery(report: Report, quality: int) -> dict[str, Any] | None:
         {"source": draw(ramp, ramp >= 0, (0, 1), colours, quality), "title": title, "ends": ends}
         for colours, title, ends in zip(scales, titles, (labels, errors), strict=True)
     ]
-    return {"rows": rows, "bars": bars, "left_out": len(by_image) - len(chosen)}
+    return {"rows": rows, "bars": bars, "left_out": left_out}
 
 
-def _by_image(report: Report) -> list[Shown]:
-    """Collect the runs and reasons of every test image; those of most runs first."""
+def _chosen(report: Report) -> tuple[list[Shown], int]:
+    """Return the images shown, in the order of their reasons, and how many are left out.
+
+    Of every reason in turn, those of most runs first, until there is no room.
+    """
     found: dict[int, Shown] = {}
     place: dict[int, int] = {}
     for run, result in enumerate(report.results):
-        seen: dict[str, int] = {}
-        for example in result.examples:
-            shown = found.setdefault(example.index, Shown({}, {}))
-            shown.runs[run] = example
-            shown.reasons.setdefault(example.reason, []).append(run)
-            seen[example.reason] = seen.get(example.reason, -1) + 1
-            place[example.index] = min(place.get(example.index, len(found)), seen[example.reason])
+        for reason in REASONS:
+            own = [example for example in result.examples if example.reason == reason]
+            for number, example in enumerate(own):
+                shown = found.setdefault(example.index, Shown({}, {}))
+                shown.runs[run] = example
+                shown.reasons.setdefault(reason, []).append(run)
+                place[example.index] = min(place.get(example.index, number), number)
+    queues: dict[str, list[Shown]] = {reason: [] for reason in REASONS}
+    for index in sorted(found, key=lambda index: (-len(found[index].runs), place[index])):
+        queues[found[index].reason].append(found[index])
+    room, taken = MAX_EXAMPLES, []
+    for turn in itertools.zip_longest(*queues.values()):
+        for shown in turn:
+            if shown and len(shown.runs) <= room:
+                room -= len(shown.runs)
+                taken.append(shown)
     order = list(REASONS)
-
-    def rank(index: int) -> tuple[int, int, int]:
-        return order.index(found[index].reason), -len(found[index].runs), place[index]
-
-    return [found[index] for index in sorted(found, key=rank)]
-
-
-def _chosen(by_image: list[Shown]) -> list[Shown]:
-    """Take images of every reason in turn until `MAX_EXAMPLES` predictions are reached."""
-    queues: dict[str, list[int]] = {}
-    for number, shown in enumerate(by_image):
-        queues.setdefault(shown.reason, []).append(number)
-    taken: list[int] = []
-    room = MAX_EXAMPLES
-    while any(queues.values()):
-        for queue in queues.values():
-            if queue and len(by_image[queue[0]].runs) <= room:
-                room -= len(by_image[queue[0]].runs)
-                taken.append(queue.pop(0))
-            else:
-                queue.clear()
-    return [by_image[number] for number in sorted(taken)]
+    return sorted(taken, key=lambda shown: order.index(shown.reason)), len(found) - len(taken)
 
 
 def _scales(examples: list[Example]) -> dict[str, tuple[float, float]]:

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from depthbal.adapters.hmr import HmrDataModule, SyntheticPeopleDataModule
-from depthbal.adapters.hmr.data import MixedSampler, PeopleDataset, mixing_ratios
+from depthbal.adapters.hmr.data import PeopleDataset, mixing_ratios
 from depthbal.adapters.hmr.files import read_people, rows_file
+from depthbal.data.sampler import WeightedSampler
 from depthbal.errors import ConfigError, DataError
 
 SIZES = {"h36m": 3000, "mpi_inf_3dhp": 900, "lsp": 100, "lspet": 200, "mpii": 300, "coco": 400}
@@ -38,18 +39,18 @@ def test_the_shares_are_published_and_the_pictures_in_the_wild_share_by_size():
 
 def test_the_sampler_draws_in_the_shares_and_numbers_its_draws():
     weights = torch.tensor([0.4 / 10] * 10 + [0.6 / 90] * 90, dtype=torch.float64)
-    rows = [row for _, row in MixedSampler(weights, samples=20_000)]
+    rows = [row for _, row in WeightedSampler(weights, samples=20_000)]
     share = sum(row < 10 for row in rows) / len(rows)
     assert share == pytest.approx(0.4, abs=5 * (0.24 / 20_000) ** 0.5)
     assert set(rows) == set(range(100))
-    sampler = MixedSampler(weights, samples=100)
+    sampler = WeightedSampler(weights, samples=100)
     first = list(sampler)
     assert first == list(sampler)
     sampler.set_epoch(1)
     second = list(sampler)
     assert [row for _, row in first] != [row for _, row in second]
     assert [draw for draw, _ in first + second] == list(range(200))
-    parts = [MixedSampler(weights, samples=100) for _ in range(2)]
+    parts = [WeightedSampler(weights, samples=100) for _ in range(2)]
     for rank, part in enumerate(parts):
         part.rank, part.num_replicas = rank, 2
     assert sorted([*parts[0], *parts[1]]) == sorted(first)

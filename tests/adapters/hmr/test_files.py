@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from depthbal.adapters.hmr.files import STEMS, read_arrays, read_fits, read_people, read_smpl
+from depthbal.adapters.hmr.files import SMPL_SHAPES, STEMS, read_fits, read_people
 from depthbal.adapters.hmr.synthetic import synthetic_smpl
+from depthbal.data.arrays import read_arrays
 from depthbal.errors import DataError
 
 VALUES = np.arange(6.0).reshape(2, 3) / 2
@@ -35,7 +36,11 @@ jp67eq4PKFMSaNuPJPqRnPrR79iCoIDQE6YNsZYN7f8ntGwo2mdDh6F9xoaEaT9cW8mq9onOjPXkvf8B
 
 
 def read(path, *keys):
-    return read_arrays(path, {}, keys, **{key: (f"{key} 0", f"{key} 1") for key in keys})
+    return read_arrays(path, {key: (f"{key} 0", f"{key} 1") for key in keys}, optional=keys)
+
+
+def read_smpl(path, sizes):
+    return read_arrays(path, SMPL_SHAPES, sizes)
 
 
 def test_a_pickle_of_python_2_with_chumpy_and_sparse_matrices_is_read(tmp_path):
@@ -47,7 +52,7 @@ def test_a_pickle_of_python_2_with_chumpy_and_sparse_matrices_is_read(tmp_path):
     np.testing.assert_array_equal(arrays["select"], VALUES[:, :2])
     np.testing.assert_array_equal(arrays["reshape"], VALUES.reshape(3, 2))
     assert "absent" not in arrays
-    assert read_arrays(path, {}, unsigned=(2,))["unsigned"].tolist() == [4294967295, 0]
+    assert read_arrays(path, {"unsigned": (2,)})["unsigned"].tolist() == [4294967295, 0]
     path.write_bytes(path.read_bytes()[:300])
     with pytest.raises(DataError, match=r"cannot read .*SMPL_OLD\.pkl"):
         read(path, "ch")
@@ -62,7 +67,7 @@ def test_texts_beyond_ascii_in_the_oldest_format_of_python_2_are_read(tmp_path):
         b"cnumpy\ndtype\n(S'f8'\nI0\nI1\ntR(I3\nS'<'\nNNNI-1\nI-1\nI0\ntb"
         b"I00\nS'" + data + b"'\ntbs."
     )
-    assert read_arrays(path, {}, a=(2,))["a"].tolist() == [-1.5, 2.25]
+    assert read_arrays(path, {"a": (2,)})["a"].tolist() == [-1.5, 2.25]
 
 
 @pytest.mark.parametrize("protocol", range(6))
@@ -274,7 +279,7 @@ def test_what_does_not_fit_is_named_with_its_file_and_key(tmp_path, changes, mes
 
 
 def test_missing_and_damaged_files_are_named_with_what_is_needed(tmp_path):
-    with pytest.raises(DataError, match=r"no .*coco_2014_train\.npz\. What is needed.*"):
+    with pytest.raises(DataError, match=r"no file .*coco_2014_train\.npz\. What is needed.*"):
         read_people(tmp_path, "coco")
     with pytest.raises(DataError, match=r"smplify\.is\.tue\.mpg\.de") as caught:
         read_fits(tmp_path / "lsp_fits.npy", 3)

@@ -14,18 +14,20 @@ from lightning_fabric.plugins.environments.lightning import find_free_network_po
 from pytorch_lightning.utilities import rank_zero_only
 
 from depthbal import load_predictor
-from depthbal.adapters.hmr import HmrDataModule, HmrTask, SpinNetwork, balanced_errors
+from depthbal.adapters.hmr import HmrDataModule, HmrTask, SpinNetwork
 from depthbal.adapters.hmr.body import rotmats_of
 from depthbal.adapters.hmr.files import rows_file
 from depthbal.adapters.hmr.synthetic import FEATURES, write_people
-from depthbal.adapters.hmr.task import ENTRIES, fit_pose_prior
+from depthbal.adapters.hmr.task import fit_pose_prior
 from depthbal.commands import main
 from depthbal.errors import ConfigError
-from depthbal.evaluation import Scores
+from depthbal.evaluation import Scores, balanced_errors
 from depthbal.losses import BMCLoss, GAILoss, MSELoss
 from depthbal.priors import GaussianMixture
 from depthbal.training.runs import open_run
 from depthbal.training.settings import read_config
+
+ENTRIES = 24 * 9
 
 
 def preset(name):

@@ -43,8 +43,7 @@ def assert_equal_compiled(loss, labels: int, backend: str) -> None:
     compiled = torch.compile(loss, backend=backend)
     scale = torch.tensor(1.1, requires_grad=True)
     got = value_and_gradients(compiled, scale, labels)
-    for one, other in zip(got, value_and_gradients(loss, scale, labels), strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(got, value_and_gradients(loss, scale, labels), rtol=1e-5, atol=1e-6)
 
 
 # Tracing decides whether a loss compiles; only one of them pays for the C++ compiler.
@@ -80,8 +79,7 @@ def test_a_traced_training_step_with_a_learned_noise_equals_the_eager_one():
         leaf = weight.clone().requires_grad_()
         value = function(leaf)
         results.append((value.detach(), *torch.autograd.grad(value, (leaf, loss.noise.log_sigma))))
-    for one, other in zip(*results, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(*results, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("per_label", [False, True])
@@ -95,8 +93,7 @@ def test_a_compiled_function_around_the_evidence_equals_the_eager_one(per_label)
     whole = torch.compile(mean, backend="aot_eager")
     got = torch.autograd.grad(whole(preds, sigma), (preds, sigma))
     expected = torch.autograd.grad(mean(preds, sigma), (preds, sigma))
-    for one, other in zip(got, expected, strict=True):
-        torch.testing.assert_close(one, other)
+    torch.testing.assert_close(got, expected)
 
 
 @needs_compiler
@@ -110,8 +107,7 @@ def test_the_compiled_sum_equals_the_eager_one_with_one_kernel_for_any_number_of
         if (components, labels) != (3, 1001):
             assert counters["stats"]["unique_graphs"] == before
         expected = exact_evidence(preds, torch.tensor(0.7), mixture(components))
-        for one, other in zip(got, expected, strict=True):
-            torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
 
 
 @needs_compiler
@@ -121,8 +117,7 @@ def test_the_compiled_route_of_the_evidence_equals_the_sum(monkeypatch):
     expected = torch.autograd.grad(log_evidence(preds, PRIOR, sigma).sum(), (preds, sigma))
     monkeypatch.setattr(evidence, "choose_route", lambda *_: "compiled")
     got = torch.autograd.grad(log_evidence(preds, PRIOR, sigma).sum(), (preds, sigma))
-    for one, other in zip(got, expected, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_where_nothing_compiles_the_sum_serves_and_one_message_says_so(monkeypatch, caplog):

@@ -10,6 +10,7 @@ from depthbal.losses import log_evidence
 from depthbal.losses.kernel import exact
 from depthbal.losses.kernel.exact import Components, Evidence, Wanted, exact_evidence
 from depthbal.priors import GaussianMixture
+from tests.losses.checks import kept_numbers
 
 MIXTURE = Components(
     torch.tensor([0.5, 0.3, 0.15, 0.05]).double().log(),
@@ -34,18 +35,22 @@ def naive(preds: torch.Tensor, sigma: torch.Tensor, mixture: Components) -> Evid
     return Evidence(value.detach(), *torch.autograd.grad(value.sum(), (preds, sigma)))
 
 
+def example(kind: str):
+    """Return predictions, sigma and mixture."""
+    preds = torch.linspace(-5, 15, 39, dtype=torch.float64)
+    sigma = torch.linspace(0.2, 2, 39).double() if kind == "one sigma each" else torch.tensor(0.5)
+    if kind == "vectors":
+        return preds.view(13, 3), sigma.double(), vectors()
+    return preds, sigma.double(), MIXTURE
+
+
 @pytest.mark.parametrize("numbers", [1, 64, 10**9])
 @pytest.mark.parametrize("kind", ["scalars", "one sigma each", "vectors"])
 def test_the_size_of_a_block_does_not_matter(numbers, kind, monkeypatch):
-    mixture = vectors() if kind == "vectors" else MIXTURE
-    preds = torch.linspace(-5, 15, 39, dtype=torch.float64)
-    preds = preds.view(13, 3) if kind == "vectors" else preds
-    sigma = torch.linspace(0.2, 2, 39).double() if kind == "one sigma each" else torch.tensor(0.5)
     monkeypatch.setattr(exact, "CACHE_NUMBERS", 2**17)
-    expected = exact_evidence(preds, sigma.double(), mixture)
+    expected = exact_evidence(*example(kind))
     monkeypatch.setattr(exact, "CACHE_NUMBERS", numbers)
-    for got, whole in zip(exact_evidence(preds, sigma.double(), mixture), expected, strict=True):
-        torch.testing.assert_close(got, whole, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(exact_evidence(*example(kind)), expected, rtol=1e-12, atol=1e-12)
 
 
 def test_parts_of_a_mixture_without_weight_change_nothing(monkeypatch):
@@ -54,21 +59,16 @@ def test_parts_of_a_mixture_without_weight_change_nothing(monkeypatch):
     preds = torch.linspace(-5, 15, 11, dtype=torch.float64)
     sigma = torch.linspace(0.2, 2, 11, dtype=torch.float64)
     monkeypatch.setattr(exact, "CACHE_NUMBERS", 1)
-    got = exact_evidence(preds, sigma, padded)
-    for one, other in zip(got, naive(preds, sigma, MIXTURE), strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
+    got, expected = exact_evidence(preds, sigma, padded), naive(preds, sigma, MIXTURE)
+    torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("wanted", [Wanted(False, False), Wanted(True, False), Wanted(False, True)])
 @pytest.mark.parametrize("kind", ["scalars", "vectors"])
 def test_derivatives_that_are_not_wanted_are_not_there(wanted, kind):
-    mixture = vectors() if kind == "vectors" else MIXTURE
-    preds = torch.linspace(-5, 15, 39, dtype=torch.float64)
-    preds = preds.view(13, 3) if kind == "vectors" else preds
-    everything = exact_evidence(preds, torch.tensor(0.5).double(), mixture)
-    got = exact_evidence(preds, torch.tensor(0.5).double(), mixture, wanted)
+    got = exact_evidence(*example(kind), wanted)
     assert (got.by_preds is not None, got.by_sigma is not None) == tuple(wanted)
-    for part, whole in zip(got, everything, strict=True):
+    for part, whole in zip(got, exact_evidence(*example(kind)), strict=True):
         assert part is None or torch.equal(part, whole)
 
 
@@ -99,19 +99,9 @@ def test_only_derivatives_that_are_needed_are_kept_for_the_backward_pass(labels,
     prior = GaussianMixture(MIXTURE.log_weights.exp(), MIXTURE.means, MIXTURE.variances)
     sigma = torch.tensor(1.0, requires_grad=learned)
     preds = torch.rand(labels, requires_grad=True)
-    kept: list[int] = []
-
-    def pack(tensor: torch.Tensor) -> torch.Tensor:
-        kept.append(tensor.untyped_storage().nbytes() // 4)
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        value = log_evidence(preds, prior, sigma)
-    assert kept == [labels] * (1 + learned)
-    kept.clear()
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), torch.no_grad():
-        assert torch.equal(log_evidence(preds, prior, sigma), value)
-    assert kept == []
+    assert kept_numbers(lambda: log_evidence(preds, prior, sigma)) == [labels] * (1 + learned)
+    with torch.no_grad():
+        assert kept_numbers(lambda: log_evidence(preds, prior, sigma)) == []
 
 
 def test_a_sum_of_a_million_terms_loses_no_digits_in_float32():

@@ -1,5 +1,7 @@
 """The balanced loss as one sum: the numbers of the general way, in the memory of plain MSE."""
 
+from functools import partial
+
 import pytest
 import torch
 from measuring import peak_mib
@@ -9,40 +11,29 @@ from depthbal.losses.families import GaussianFamily
 from depthbal.losses.kernel import fused, tables
 from depthbal.losses.kernel.evidence import Request
 from depthbal.priors import GaussianMixture, Histogram
+from tests.losses.checks import gradcheck, kept_numbers
 
 PRIOR = GaussianMixture([0.5, 0.3, 0.15, 0.05], [1.5, 2.5, 5.0, 9.0], [0.3, 0.2, 1.0, 0.4])
 BINS = Histogram([0.0, 2.0, 4.0, 6.0, 10.0], [50, 30, 15, 5])
 TABULATED = 2**18 + 1  # by K = 4 the pairs from which on there is a table
 
 
-# A loss with an elementwise() of its own goes the general way.
-class GeneralGAI(GAILoss):
-    def elementwise(self, preds, target, mask):
-        return super().elementwise(preds, target, mask)
+def pair(loss, *arguments, **fixed):
+    """Return makers of a loss, and of one whose own elementwise() makes it go the general way."""
+
+    class General(loss):
+        def elementwise(self, preds, target, mask):
+            return super().elementwise(preds, target, mask)
+
+    return [partial(kind, *arguments, **fixed) for kind in (loss, General)]
 
 
-class GeneralBNI(BNILoss):
-    def elementwise(self, preds, target, mask):
-        return super().elementwise(preds, target, mask)
-
-
-class GeneralBMC(BMCLoss):
-    def elementwise(self, preds, target, mask):
-        return super().elementwise(preds, target, mask)
-
-
-def of_family(name):
-    return (
-        lambda **kwargs: BNILoss(BINS, family=name, **kwargs),
-        lambda **kwargs: GeneralBNI(BINS, family=name, **kwargs),
-    )
-
-
+FAMILIES = ("laplace", "huber", "student")
 PAIRS = {
-    "gai": (lambda **kwargs: GAILoss(PRIOR, **kwargs), lambda **kw: GeneralGAI(PRIOR, **kw)),
-    "bni": (lambda **kwargs: BNILoss(BINS, **kwargs), lambda **kw: GeneralBNI(BINS, **kw)),
-    "bmc": (BMCLoss, GeneralBMC),
-    **{name: of_family(name) for name in ("laplace", "huber", "student")},
+    "gai": pair(GAILoss, PRIOR),
+    "bni": pair(BNILoss, BINS),
+    "bmc": pair(BMCLoss),
+    **{name: pair(BNILoss, BINS, family=name) for name in FAMILIES},
 }
 
 
@@ -78,14 +69,8 @@ def assert_same_numbers(one, other, rtol: float):
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 @pytest.mark.parametrize("scale", ["mean", "none", "pixel"])
 def test_equals_the_general_way_in_float64(name, noise, reduction, scale):
-    kwargs = {
-        "noise": noise,
-        "reduction": reduction,
-        "scale": scale,
-        "init_noise_sigma": 0.7,
-        "mse_weight": 0.8,
-        "balance_weight": 0.3,
-    }
+    kwargs = {"noise": noise, "reduction": reduction, "scale": scale}
+    kwargs |= {"init_noise_sigma": 0.7, "mse_weight": 0.8, "balance_weight": 0.3}
     inputs = batch(507, torch.float64)
     one, other = (value_and_gradients(make(**kwargs).double(), *inputs) for make in PAIRS[name])
     assert_same_numbers(one, other, 1e-12)
@@ -123,18 +108,10 @@ def test_an_empty_mask_gives_exactly_0_with_gradients_of_0(name):
     assert by_sigma == 0
 
 
-def test_gradcheck():
-    loss = GAILoss(PRIOR, noise="learned", scale="none").double()
+def test_gradients_are_those_of_the_value():
+    loss = GAILoss(PRIOR, noise="learned", init_noise_sigma=0.7, scale="none").double()
     preds, target, mask = batch(13, torch.float64)
-    preds = preds.nan_to_num(0.0).requires_grad_()
-
-    def value(preds, log_sigma):
-        return torch.func.functional_call(
-            loss, {"noise.log_sigma": log_sigma}, (preds, target, mask)
-        )
-
-    log_sigma = torch.tensor(-0.3, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(value, (preds, log_sigma))
+    assert gradcheck(loss, preds.nan_to_num(0.0), target, mask)
 
 
 @pytest.mark.parametrize("make", PAIRS["gai"])
@@ -171,20 +148,22 @@ def test_an_elementwise_loss_of_a_subclass_is_not_passed_over():
     assert Doubled(PRIOR)(*inputs).item() == pytest.approx(2 * GAILoss(PRIOR)(*inputs).item())
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-@pytest.mark.parametrize("labels", [507, TABULATED])
-def test_values_that_are_not_finite_are_counted_before_anything_is_summed(dtype, labels):
+def with_bad_labels(labels: int, dtype: torch.dtype):
     preds, target, mask = batch(labels, dtype)
     mask[5:9] = True
     preds[5:7], target[8] = torch.nan, torch.inf
+    return preds, target, mask
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("labels", [507, TABULATED])
+def test_values_that_are_not_finite_are_counted_before_anything_is_summed(dtype, labels):
     with pytest.raises(ValueError, match="3 NaN or infinite"):
-        GAILoss(PRIOR)(preds, target, mask)
+        GAILoss(PRIOR)(*with_bad_labels(labels, dtype))
 
 
 def test_on_devices_bad_labels_are_counted_on_the_way():
-    preds, target, mask = batch(507, torch.float32)
-    mask[5:9] = True
-    preds[5:7], target[8] = torch.nan, torch.inf
+    preds, target, mask = with_bad_labels(507, torch.float32)
     terms = fused.Terms(count_bad=True)
     one, noise = torch.tensor(1.0), GaussianFamily()
     parts = fused.balanced_sum(preds, target, mask, one, PRIOR, noise, terms, Request())
@@ -207,8 +186,8 @@ def test_what_the_mask_hides_does_not_widen_the_table(monkeypatch):
     monkeypatch.setattr(tables, "build", lambda *a: ranges.append(a[1:3]) or build(*a))
     preds, target, mask = batch(TABULATED, torch.float32)
     GAILoss(PRIOR)(preds, target, mask)
-    counted = preds[mask]
-    assert ranges == [pytest.approx((counted.min().item(), counted.max().item()), abs=1e-5)]
+    low, high = preds[mask].aminmax()
+    assert ranges == [pytest.approx((low.item(), high.item()), abs=1e-5)]
 
 
 @pytest.mark.parametrize("noise", ["fixed", "learned"])
@@ -226,10 +205,5 @@ def test_memory_is_the_stored_gradient_and_the_one_returned(noise):
 
 def test_only_the_gradient_of_the_predictions_is_stored():
     preds, target, mask = batch(507, torch.float32)
-    saved: list[int] = []
-    leaf = preds.requires_grad_()
-    with torch.autograd.graph.saved_tensors_hooks(
-        lambda tensor: saved.append(tensor.numel()) or tensor, lambda tensor: tensor
-    ):
-        GAILoss(PRIOR, noise="learned")(leaf, target, mask)
-    assert sum(saved) < 507 + 10
+    loss, leaf = GAILoss(PRIOR, noise="learned"), preds.requires_grad_()
+    assert sum(kept_numbers(lambda: loss(leaf, target, mask))) < 507 + 10

@@ -8,6 +8,9 @@ import torch
 from depthbal.losses.kernel import tables
 from depthbal.losses.kernel.tables import Lookup, build, build_between, interpolate
 
+TOLERANCE = torch.tensor([[1e-6]], dtype=torch.float64)
+LIMITS = TOLERANCE.expand(3, 1)
+
 
 def waves(x: torch.Tensor) -> torch.Tensor:
     return torch.stack([x.sin(), 3 * (x / 2).cos(), x.exp() / 20])
@@ -16,8 +19,7 @@ def waves(x: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("budget", [1e-5, 256])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_interpolates_every_curve_within_the_tolerance(dtype, budget):
-    tolerance = torch.full((3, 1), 1e-6, dtype=torch.float64)
-    table = build(waves, 0.0, 3.0, 1.0, 1000, tolerance)
+    table = build(waves, 0.0, 3.0, 1.0, 1000, LIMITS)
     arguments = torch.linspace(0, 3, 4001, dtype=dtype)
     arguments = arguments[:60] if budget < 1 else arguments  # one chunk per argument
     got = interpolate(table, arguments, budget)
@@ -36,40 +38,32 @@ def test_is_exact_for_cubics():
 
 
 @pytest.mark.parametrize(
-    ("high", "max_cells", "tolerance"),
+    ("function", "high", "max_cells", "tolerance"),
     [
-        (3.0, 10, 1e-6),  # too few arguments for it to pay
-        (1e9, 10**9, 1e-6),  # too large
-        (math.inf, 10**9, 1e-6),
-        (math.nan, 10**9, 1e-6),
-        (3.0, 1000, 1e-12),  # not exact enough
+        (waves, 3.0, 10, 1e-6),  # too few arguments for it to pay
+        (waves, 1e9, 10**9, 1e-6),  # too large
+        (waves, math.inf, 10**9, 1e-6),
+        (waves, math.nan, 10**9, 1e-6),
+        (waves, 3.0, 1000, 1e-12),  # not exact enough
+        (lambda x: torch.where(x > 2.5, torch.nan, waves(x)), 3.0, 1000, 1.0),
     ],
 )
-def test_there_is_no_table_where_it_would_not_pay_or_not_be_exact(high, max_cells, tolerance):
+def test_there_is_no_table_where_it_would_not_pay_or_not_be_exact(
+    function, high, max_cells, tolerance
+):
     limits = torch.full((3, 1), tolerance, dtype=torch.float64)
-    assert build(waves, 0.0, high, 1.0, max_cells, limits) is None
-
-
-def test_a_function_that_is_nan_somewhere_has_no_table():
-    def broken(x: torch.Tensor) -> torch.Tensor:
-        return torch.where(x > 2.5, torch.nan, x)[None]
-
-    assert build(broken, 0.0, 3.0, 1.0, 1000, torch.ones(1, 1, dtype=torch.float64)) is None
+    assert build(function, 0.0, high, 1.0, max_cells, limits) is None
 
 
 def test_one_single_argument_has_a_table():
-    table = build(waves, 2.0, 2.0, 1.0, 1000, torch.full((3, 1), 1e-6, dtype=torch.float64))
-    got = interpolate(table, torch.full((5,), 2.0))
+    got = interpolate(build(waves, 2.0, 2.0, 1.0, 1000, LIMITS), torch.full((5,), 2.0))
     assert got[0].tolist() == pytest.approx([math.sin(2.0)] * 5, abs=1e-6)
 
 
 def test_curves_do_not_keep_each_other_alive():
-    table = build(waves, 0.0, 3.0, 1.0, 1000, torch.full((3, 1), 1e-6, dtype=torch.float64))
+    table = build(waves, 0.0, 3.0, 1.0, 1000, LIMITS)
     for curve in interpolate(table, torch.rand(tables.CACHE_ARGUMENTS + 3)):
         assert curve.untyped_storage().nbytes() == curve.numel() * curve.element_size()
-
-
-TOLERANCE = torch.tensor([[1e-6]], dtype=torch.float64)
 
 
 def edges(*values: float) -> torch.Tensor:
@@ -101,14 +95,17 @@ def test_a_kink_that_no_edge_announces_is_closed_in_upon():
     assert error.abs().max() < 3e-6
 
 
-def test_too_many_cells_a_jump_and_nan_refuse_a_table_between_edges():
-    def wave(x):
-        return (1000 * x).sin()[None]
-
-    assert build_between(wave, edges(0, 1), 50, TOLERANCE) is None
-    assert build_between(lambda x: (x > 0.3).double()[None], edges(0, 1), 50, TOLERANCE) is None
-    assert build_between(lambda x: x[None] * torch.nan, edges(0, 1), 50, TOLERANCE) is None
-    assert build_between(wave, edges(1, 1), 50, TOLERANCE) is None
+@pytest.mark.parametrize(
+    ("function", "high"),
+    [
+        (lambda x: (1000 * x).sin()[None], 1),  # too many cells
+        (lambda x: (x > 0.3).double()[None], 1),  # a jump
+        (lambda x: x[None] * torch.nan, 1),
+        (lambda x: x[None], 0),  # no width
+    ],
+)
+def test_too_many_cells_a_jump_and_nan_refuse_a_table_between_edges(function, high):
+    assert build_between(function, edges(0, high), 50, TOLERANCE) is None
 
 
 @pytest.mark.parametrize("spacing", ["even", "random", "clustered", "equal", "one", "none"])

@@ -1,0 +1,82 @@
+"""What tests of several losses share: a long tail, gradients, minima, memory, two processes."""
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import Tensor, nn
+
+from depthbal.priors import Histogram
+
+RANGE = (0.7, 10.0)
+EDGES = np.linspace(*RANGE, 94)
+LONG_TAIL = Histogram(EDGES, 1e6 * np.exp(-(EDGES[:-1] + EDGES[1:]) / 3))
+
+
+def gradcheck(loss: nn.Module, preds: Tensor, *others) -> bool:
+    """Compare gradients by the predictions and all parameters with differences of the value."""
+    names = [name for name, _ in loss.named_parameters()]
+
+    def value(preds, *parameters):
+        replaced = dict(zip(names, parameters, strict=True))
+        return torch.func.functional_call(loss, replaced, (preds, *others))
+
+    leaves = [leaf.detach().clone().requires_grad_() for leaf in (preds, *loss.parameters())]
+    return torch.autograd.gradcheck(value, leaves)
+
+
+def minimise(leaf: Tensor, value) -> None:
+    """Move a leaf to the minimum of a function without arguments."""
+    solver = torch.optim.LBFGS(
+        [leaf],
+        max_iter=500,
+        tolerance_grad=1e-11,
+        tolerance_change=1e-14,
+        line_search_fn="strong_wolfe",
+    )
+
+    def closure():
+        solver.zero_grad()
+        found = value()
+        found.backward()
+        return found
+
+    solver.step(closure)
+
+
+def kept_numbers(function) -> list[int]:
+    """Return the sizes of what a function keeps for the backward pass."""
+    kept: list[int] = []
+
+    def pack(tensor: Tensor) -> Tensor:
+        kept.append(tensor.untyped_storage().nbytes() // tensor.element_size())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        function()
+    return kept
+
+
+def record_calls(monkeypatch: pytest.MonkeyPatch, module, name: str) -> list:
+    """Return a list that collects what a function of a module returns from now on."""
+    results: list = []
+    function = getattr(module, name)
+    monkeypatch.setattr(module, name, lambda *a: results.append(function(*a)) or results[-1])
+    return results
+
+
+def on_two_ranks(function, tmp_path, *shape: int) -> Tensor:
+    """Return the mean of function(rank) over two processes, as each of them has it."""
+    results = torch.zeros(2, *shape, dtype=torch.float64).share_memory_()
+    mp.spawn(_run_rank, args=(function, str(tmp_path / "rendezvous"), results), nprocs=2)
+    return results
+
+
+def _run_rank(rank: int, function, init_file: str, results: Tensor) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{init_file}", rank=rank, world_size=2)
+    mean = function(rank)
+    dist.all_reduce(mean)
+    results[rank] = mean / 2
+    dist.destroy_process_group()

@@ -1,0 +1,52 @@
+import numpy as np
+
+from depthbal.reports.page.curves import changing, thinned
+from depthbal.reports.page.payload import merged_joint
+from depthbal.reports.vocabulary import (
+    curve_name,
+    digits_for,
+    fixed,
+    flat,
+    jsonable,
+    metric_infos,
+    short,
+)
+
+
+def test_numbers_are_text_with_a_true_minus_and_as_many_digits_as_say_something():
+    assert [fixed(-1.2345, 2), fixed(0.5, 1, sign=True), fixed(None, 2)] == ["−1.23", "+0.5", "–"]
+    assert fixed(-0.001, 2, sign=True) == "0.00"
+    assert [digits_for(scale) for scale in (0.02, 0.3, 1.26, 7.1, 88.0, 0.0)] == [4, 3, 3, 2, 1, 3]
+    assert [short(x) for x in (0.7999999999999999, 10.0, 25000000)] == ["0.8", "10", "25000000"]
+    assert jsonable([1 / 3, float("nan"), 2.0]) == [0.3333333, None, 2]
+
+
+def test_a_metric_that_nobody_knows_is_an_error_in_label_units():
+    infos = metric_infos(["silog", "epe", "delta1"], "epe", "px", 7.1)
+    assert [(i.title, i.digits, i.better) for i in infos] == [
+        ("epe in px", 2, "lower"),
+        ("δ < 1.25", 3, "higher"),
+        ("SILog", 1, "lower"),
+    ]
+
+
+def test_settings_and_curves_are_named_in_words():
+    content = {"mask": {"seed": 0}, "edges": list(range(101)), "size": [72, 96], "none": None}
+    expected = {"mask.seed": "0", "edges": "101 values, 0 to 100", "size": "72, 96", "none": "–"}
+    assert flat(content) == expected
+    names = ["val/rmse_bins", "train/loss_epoch", "val/own_error", "mine"]
+    assert [curve_name(name) for name in names] == [
+        "validation RMSE, mean over bins",
+        "training loss, mean of the epoch",
+        "validation own error",
+        "mine",
+    ]
+
+
+def test_what_is_long_is_shown_by_means_and_sums():
+    steps, values = thinned(np.arange(1000.0), np.arange(1000.0))
+    assert (len(steps), steps[:2].tolist(), values[:2].tolist()) == (334, [2, 5], [1, 4])
+    joint, edges = merged_joint(np.ones((300, 302), dtype=np.int64), np.arange(301.0))
+    assert (joint.shape, joint.sum(), edges[1], edges[-1]) == ((100, 102), 90600, 3, 300)
+    level, falling = {"y": [1.0, 1.0]}, {"y": [1.0, 0.5]}
+    assert (changing([level]), changing([level, falling])) == ([], [level, falling])
