@@ -9,10 +9,14 @@ import pytest
 import torch
 from torch import nn
 
+from depthbal.commands import COMMANDS
+from depthbal.training.settings import find_config
 from tests.test_tools import TINY_ROOMS, tool
+from tests.training.helpers import command
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+LINE = re.compile(r"^(?:\S*python3? (?:-m depthbal|tools/(\w+)\.py)|depthbal)\s+(.*)$")
 
 
 def blocks(language: str) -> list[str]:
@@ -25,11 +29,15 @@ def marked(name: str) -> str:
     return found.group(1)
 
 
-def tool_commands() -> list[list[str]]:
-    """Every `python tools/...` line outside the two install commands."""
+def command_lines() -> list[list[str]]:
+    """Every command of depthbal in the README's shell blocks: its name, then its arguments."""
     text = "\n".join(block.replace("\\\n", " ") for block in blocks("bash"))
-    lines = [line.split("  #")[0] for line in text.splitlines() if line.startswith("python tools/")]
-    return [shlex.split(line) for line in lines]
+    found = (LINE.match(line.split("  #")[0].strip()) for line in text.splitlines())
+    lines = [[match.group(1) or "", *shlex.split(match.group(2))] for match in found if match]
+    return [line if line[0] else line[1:] for line in lines if not line[0].startswith("bench")]
+
+
+LINES = [line for line in command_lines() if line[0] in COMMANDS]
 
 
 def test_the_two_commands_are_complete_on_a_machine_with_python_only():
@@ -37,71 +45,74 @@ def test_the_two_commands_are_complete_on_a_machine_with_python_only():
         steps = [step.strip() for step in marked(name).split("&&")]
         assert steps[0] == "python3 -m venv .venv"
         assert steps[1].startswith(".venv/bin/pip install -e ")
-        assert steps[2].startswith(".venv/bin/python ")
+        assert steps[2].startswith(".venv/bin/")
     assert "[test]" in marked("test")
     assert marked("test").endswith("-m pytest -n auto --dist loadfile")
-    assert shlex.split(marked("run"))[-1] == "tools/train.py"
+    assert marked("run").endswith((".venv/bin/depthbal train", ".venv/bin/python tools/train.py"))
 
 
-def test_ci_runs_the_test_command_literally(tmp_path):
+def test_ci_runs_the_test_command_literally():
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     extraction = next(line for line in script.splitlines() if line.startswith("command=$("))
-    printed = subprocess.run(
-        ["bash", "-c", f'{extraction}\necho "$command"'],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    line = ["bash", "-c", f'{extraction}\necho "$command"']
+    printed = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=True)
     assert printed.stdout.strip() == marked("test")
 
 
-def test_every_tool_and_config_the_readme_names_exists():
-    for path in set(re.findall(r"(?:tools|configs)/[\w/{},]+\.(?:py|yaml)", README)):
-        options = re.search(r"\{(.*?)\}", path)
-        names = options.group(1).split(",") if options else [""]
-        for name in names:
-            file = ROOT / re.sub(r"\{.*?\}", name, path)
-            assert file.is_file(), f"{file} is in the README and not in the repository"
+def test_every_tool_and_command_the_readme_names_exists():
+    for path in set(re.findall(r"tools/[a-z_/]+\.\w+", README)):
+        assert (ROOT / path).is_file(), f"{path} is in the README and not in the repository"
+    assert {line[0] for line in command_lines()} <= {*COMMANDS, "synthetic_benchmark"}
+    assert {line[0] for line in LINES} == set(COMMANDS)  # every command has an example
+
+
+@pytest.mark.parametrize("line", [line for line in LINES if line[0] == "train"], ids=" ".join)
+def test_every_line_that_trains_parses(line, capsys):
+    """The settings are known, the configs are there; the data are the reader's."""
+    if "--resume" in line:
+        assert all(
+            option.startswith(("--resume", "--trainer.", "--data.")) for option in options(line)
+        )
+        return
+    arguments = [part.replace("$loss", "gai") for part in line[1:]]
+    assert command("train", *arguments, "--print_config") == 0, capsys.readouterr().err
+
+
+def options(line: list[str]) -> list[str]:
+    return [part.partition("=")[0] for part in line if part.startswith("--")]
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "train"])
+def test_every_option_of_the_other_commands_is_known(name, capsys):
+    assert command(name, "--help") == 0
+    shown = capsys.readouterr().out
+    for line in (line for line in LINES if line[0] == name):
+        known = [
+            option for option in options(line) if not option.startswith(("--data.", "--trainer."))
+        ]
+        assert [option for option in known if option not in shown] == [], line
+        for part in line:
+            if re.fullmatch(r"(rooms|nyud2|nyuv2_labelled|age|hmr)(/\w+)+", part):
+                assert find_config(part).is_file()
 
 
 def test_the_commands_on_the_rooms_run(tmp_path, monkeypatch):
-    """Train, resume with more epochs, evaluate, predict: the README's lines on tiny rooms."""
+    """Train, resume with more epochs, another loss, evaluate: the README's lines on tiny rooms."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("DEPTHBAL_RUN", raising=False)
     assert tool("train.py", *TINY_ROOMS) == 0
-    resumed = [line for line in tool_commands() if "--resume" in line]
+    resumed = [line for line in LINES if "--resume" in line]
     assert resumed
     for line in resumed:
         line[line.index("--trainer.max_epochs") + 1] = "2"
-        assert tool(Path(line[1]).name, *line[2:]) == 0
-    other = [line for line in tool_commands() if "--model.criterion" in line]
+        assert command(*line) == 0
+    other = [line for line in LINES if "--model.criterion" in line and "--data.root" not in line]
     assert other
     for line in other:
-        assert tool(Path(line[1]).name, *line[2:], *TINY_ROOMS) == 0
-    assert tool("evaluate.py", "runs/rooms-gai", "--checkpoint", "best") == 0
-
-
-def help_of(line: list[str]) -> tuple[str, ...]:
-    """Return the tool of a line of the README and what makes it list that line's options."""
-    config = line[line.index("--config") :][:2] if "--config" in line else []
-    return (Path(line[1]).name, *config, "--help")
-
-
-def test_every_option_of_the_other_commands_parses(capsys, monkeypatch):
-    """Lines that need data the reader has: their options are known to the tool."""
-    monkeypatch.chdir(ROOT)
-    shown: dict[tuple[str, ...], str] = {}
-    for line in tool_commands():
-        command = help_of(line)
-        if command not in shown:
-            assert tool(*command) == 0, command
-            shown[command] = capsys.readouterr().out
-        for option in (part for part in line[2:] if part.startswith("--")):
-            leaf = option.split(".")[-1].removeprefix("--")
-            known = leaf in shown[command]
-            assert known or option.startswith(("--data.", "--model.criterion")), (option, command)
+        monkeypatch.delenv("DEPTHBAL_RUN", raising=False)
+        assert command(*line, *TINY_ROOMS) == 0
+    assert command("evaluate", "runs/rooms-gai", "--checkpoint", "best") == 0
 
 
 @pytest.mark.filterwarnings("ignore:BMCLoss met a batch")
