@@ -3,30 +3,28 @@
 import re
 import subprocess
 import sys
+from contextlib import suppress
 from importlib import metadata
 
 
-def closure(*roots: str) -> set[str]:
-    """Names that can be imported where these distributions and what they require are installed."""
-    wanted, known = list(roots), set()
-    while wanted:
-        name = re.sub(r"[-_.]+", "-", wanted.pop()).lower()
-        if name in known:
-            continue
+def required(name: str, known: set[str]) -> set[str]:
+    """Add the names of a distribution and of all that it requires."""
+    name = re.sub(r"[-_.]+", "-", name).lower()
+    if name not in known:
         known.add(name)
-        try:
-            requirements = metadata.requires(name) or []
-        except metadata.PackageNotFoundError:
-            continue
-        required = [line for line in requirements if "extra ==" not in line]
-        wanted += [re.match(r"[\w.-]+", line).group() for line in required]
-    packages = metadata.packages_distributions().items()
-    return {
-        top for top, names in packages if known & {re.sub(r"[-_.]+", "-", n).lower() for n in names}
-    }
+        with suppress(metadata.PackageNotFoundError):
+            for line in metadata.requires(name) or []:
+                if "extra ==" not in line:
+                    required(re.match(r"[\w.-]+", line).group(), known)
+    return known
 
 
-ALLOWED = {"depthbal", *closure("torch", "numpy", "scikit-learn")}
+KNOWN = required("torch", required("numpy", required("scikit-learn", set())))
+ALLOWED = {
+    top
+    for top, names in metadata.packages_distributions().items()
+    if top == "depthbal" or KNOWN & {re.sub(r"[-_.]+", "-", name).lower() for name in names}
+}
 
 SCRIPT = f"""
 import sys
