@@ -31,13 +31,16 @@ import sys
 ALLOWED = {ALLOWED!r}
 
 class Bare:
+    def __init__(self, finder):
+        self.finder = finder
+
     def find_spec(self, name, path=None, target=None):
         top = name.split(".")[0]
         hidden = top.startswith("_")  # compiled helpers and editable-install finders
-        if top not in sys.stdlib_module_names and top not in ALLOWED and not hidden:
-            raise ModuleNotFoundError(f"not in a bare environment: {{name}}", name=name)
+        if top in sys.stdlib_module_names or top in ALLOWED or hidden:
+            return self.finder.find_spec(name, path, target)
 
-sys.meta_path.insert(0, Bare())
+sys.meta_path = [Bare(finder) for finder in sys.meta_path]
 import torch
 from depthbal.losses import LOSSES, balance_predictions
 from depthbal.priors import GaussianMixture, Histogram
