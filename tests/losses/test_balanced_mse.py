@@ -275,11 +275,3 @@ def test_labels_that_no_read_out_gives_are_warned_of_once_with_their_number(name
     (only,) = recwarn.list
     assert "7 of the histogram's 77 labels lie outside label_range 1 to 3" in str(only.message)
     assert only.filename == __file__
-
-
-@every_loss
-@pytest.mark.filterwarnings("ignore:BMCLoss met a batch")
-def test_single_numbers_are_labels_too(name):
-    value = make(name)(torch.tensor(2.0), torch.tensor(3.0))
-    assert value.shape == ()
-    assert torch.isfinite(value)

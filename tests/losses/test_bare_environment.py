@@ -3,43 +3,44 @@
 import re
 import subprocess
 import sys
+from contextlib import suppress
 from importlib import metadata
 
 
-def closure(*roots: str) -> set[str]:
-    """Names that can be imported where these distributions and what they require are installed."""
-    wanted, known = list(roots), set()
-    while wanted:
-        name = re.sub(r"[-_.]+", "-", wanted.pop()).lower()
-        if name in known:
-            continue
+def required(name: str, known: set[str]) -> set[str]:
+    """Add the names of a distribution and of all that it requires."""
+    name = re.sub(r"[-_.]+", "-", name).lower()
+    if name not in known:
         known.add(name)
-        try:
-            requirements = metadata.requires(name) or []
-        except metadata.PackageNotFoundError:
-            continue
-        required = [line for line in requirements if "extra ==" not in line]
-        wanted += [re.match(r"[\w.-]+", line).group() for line in required]
-    packages = metadata.packages_distributions().items()
-    return {
-        top for top, names in packages if known & {re.sub(r"[-_.]+", "-", n).lower() for n in names}
-    }
+        with suppress(metadata.PackageNotFoundError):
+            for line in metadata.requires(name) or []:
+                if "extra ==" not in line:
+                    required(re.match(r"[\w.-]+", line).group(), known)
+    return known
 
 
-ALLOWED = {"depthbal", *closure("torch", "numpy", "scikit-learn")}
+KNOWN = required("torch", required("numpy", required("scikit-learn", set())))
+ALLOWED = {
+    top
+    for top, names in metadata.packages_distributions().items()
+    if top == "depthbal" or KNOWN & {re.sub(r"[-_.]+", "-", name).lower() for name in names}
+}
 
 SCRIPT = f"""
 import sys
 ALLOWED = {ALLOWED!r}
 
 class Bare:
+    def __init__(self, finder):
+        self.finder = finder
+
     def find_spec(self, name, path=None, target=None):
         top = name.split(".")[0]
         hidden = top.startswith("_")  # compiled helpers and editable-install finders
-        if top not in sys.stdlib_module_names and top not in ALLOWED and not hidden:
-            raise ModuleNotFoundError(f"not in a bare environment: {{name}}", name=name)
+        if top in sys.stdlib_module_names or top in ALLOWED or hidden:
+            return self.finder.find_spec(name, path, target)
 
-sys.meta_path.insert(0, Bare())
+sys.meta_path = [Bare(finder) for finder in sys.meta_path]
 import torch
 from depthbal.losses import LOSSES, balance_predictions
 from depthbal.priors import GaussianMixture, Histogram

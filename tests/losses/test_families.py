@@ -158,16 +158,6 @@ def test_a_large_delta_or_many_degrees_of_freedom_are_gaussian_noise(sigma, fami
     torch.testing.assert_close(means, gaussian, rtol=0, atol=max(1e-8, tolerance))
 
 
-def test_a_small_delta_is_laplace_noise_of_scale_sigma_squared_over_delta():
-    b, delta = double(0.7), 1e-6
-    preds = torch.linspace(-3, 12, 101, dtype=torch.float64)
-    huber, sigma = HuberFamily(delta), (b * delta).sqrt()
-    expected = LaplaceFamily().log_evidence(preds, BINS, b)
-    torch.testing.assert_close(huber.log_evidence(preds, BINS, sigma), expected, rtol=0, atol=1e-5)
-    means = LaplaceFamily().readout(preds, b, (0.0, 8.0))
-    torch.testing.assert_close(huber.readout(preds, sigma, (0.0, 8.0)), means, rtol=0, atol=1e-5)
-
-
 # 0.05 beside bins of 1 m: between the bins hardly any mass counts but the two next to p.
 @pytest.mark.parametrize(
     ("prior", "sigma", "kind", "shape"),

@@ -35,12 +35,6 @@ def test_equals_plain_loops_and_averages_1_over_the_training_labels(weighting, c
     assert np.average(weights, weights=COUNTS) == pytest.approx(1, rel=1e-12)
 
 
-def test_inverse_weights_give_every_occupied_bin_the_same_mass():
-    weights = label_weights(histogram())
-    mass = (weights * COUNTS)[np.array(COUNTS) > 0]
-    np.testing.assert_allclose(mass, sum(COUNTS) / 6)
-
-
 @pytest.mark.parametrize("counts", [COUNTS, [0, 5, 0], [1e9, 0, 1], [2.5e-300, 0, 1e-300]])
 def test_empty_bins_weigh_as_much_as_the_rarest_and_never_infinitely(counts):
     counts = np.array(counts, dtype=float)

@@ -1,25 +1,31 @@
-"""The truncated-normal read-out."""
+"""The truncated-normal read-out and its interval."""
 
 import json
+import math
 
 import numpy as np
 import pytest
 import torch
-from scipy.stats import truncnorm
+from scipy import stats
 
 from depthbal.losses import BMCLoss, BNILoss, GAILoss, MSELoss, truncated_normal_mean
-from depthbal.losses.interval import central_interval
+from depthbal.losses.interval import central_interval, interval_of_loss
 from depthbal.losses.kernel import tables
 from depthbal.priors import Histogram
 from tests.losses.checks import RANGE, record_calls
 from tests.shared import SHARED, needs_shared
+
+LOW, HIGH = RANGE
+TAIL = (1 - math.erf(math.sqrt(0.5))) / 2
+# scipy's own quantiles lose their digits more than about 30 sigma outside the range
+LOCATIONS = np.array([-9.0, -0.5, 0.0, 0.7, 0.8, 2.0, 5.35, 7.0, 9.9, 10.0, 11.0, 17.0])
 
 
 @pytest.mark.parametrize("sigma", [0.05, 0.5, 1.0, 3.0, 100.0])
 def test_equals_scipy_inside_and_near_the_range(sigma):
     preds = torch.linspace(0.7 - 5 * sigma, 10 + 5 * sigma, 201, dtype=torch.float64)
     low, high = ((end - preds.numpy()) / sigma for end in RANGE)
-    expected = truncnorm.mean(low, high, loc=preds.numpy(), scale=sigma)
+    expected = stats.truncnorm.mean(low, high, loc=preds.numpy(), scale=sigma)
     got = truncated_normal_mean(preds, sigma, RANGE).numpy()
     np.testing.assert_allclose(got, expected, atol=1e-6)
 
@@ -44,12 +50,18 @@ def test_a_diverged_prediction_and_its_interval_read_as_the_end_of_the_range(p):
         torch.testing.assert_close(end, ends, atol=2.1 / p + 1e-14, rtol=0)
 
 
-def test_is_monotone_and_stays_within_the_range():
-    preds = torch.linspace(-50, 60, 20_001, dtype=torch.float64)
-    got = truncated_normal_mean(preds, 1.0, RANGE)
-    assert (got.diff() > 0).all()
-    assert got.min() > 0.7
-    assert got.max() < 10.0
+@pytest.mark.parametrize("sigma", [1e-3, 0.64, 1.0, 12.0])
+def test_mean_and_interval_lie_in_the_range_in_order_and_grow_with_the_location(sigma):
+    preds = torch.linspace(-1e3, 1e3, 4001, dtype=torch.float64)
+    lower, upper = central_interval(preds, sigma, RANGE)
+    mean = truncated_normal_mean(preds, sigma, RANGE)
+    assert (lower <= upper).all()
+    for part in (lower, mean, upper):
+        assert (part.diff() >= -1e-9).all()
+        assert part.min() >= 0.7
+        assert part.max() <= 10.0
+    inside = truncated_normal_mean(torch.linspace(-50, 60, 20_001).double(), 1.0, RANGE)
+    assert (inside.diff() > 0).all()
 
 
 @needs_shared
@@ -63,19 +75,6 @@ def test_a_certain_target_of_9_9_m_has_its_optimum_at_24_8():
     assert best.item() == pytest.approx(24.8, abs=0.1)
     read = loss.readout(torch.tensor(24.8, dtype=torch.float64))
     assert read.item() == pytest.approx(9.93, abs=0.01)
-
-
-def test_recovers_a_bounded_truth_that_the_raw_location_misses():
-    """y uniform on [0, 10] seen through noise: with a uniform prior on the range, the posterior
-    mean of y given x is the best prediction; the raw location x overshoots near the ends."""
-    generator = torch.Generator().manual_seed(0)
-    truth = torch.rand(400_000, generator=generator, dtype=torch.float64) * 10
-    seen = truth + torch.randn(truth.shape, generator=generator, dtype=torch.float64)
-    read = truncated_normal_mean(seen, 1.0, (0.0, 10.0))
-    edge = (seen > 10.2) & (seen < 10.4)
-    assert read[edge].mean().item() == pytest.approx(truth[edge].mean().item(), abs=0.02)
-    assert (seen - truth)[edge].mean() > 0.8
-    assert ((read - truth) ** 2).mean() < ((seen - truth) ** 2).mean()
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
@@ -114,6 +113,58 @@ def test_no_table_serves_where_one_location_is_far_away_or_sigma_varies():
         assert (got - expected).abs().max() < 1e-6
 
 
-def test_a_range_that_does_not_increase_is_an_error():
+@pytest.mark.parametrize("read", [truncated_normal_mean, central_interval])
+@pytest.mark.parametrize("label_range", [(10.0, 0.7), (5.0, 5.0)])
+def test_a_range_that_does_not_increase_is_an_error(read, label_range):
     with pytest.raises(ValueError, match="lo < hi"):
-        truncated_normal_mean(torch.zeros(1), 1.0, (10.0, 0.7))
+        read(torch.zeros(1), 1.0, label_range)
+
+
+# ---- the interval ----
+
+
+@pytest.mark.parametrize("sigma", [0.5, 1.0, 3.0, 40.0])
+def test_the_ends_leave_as_much_below_as_above_in_scipys_truncated_normal(sigma):
+    ends = central_interval(torch.from_numpy(LOCATIONS), sigma, RANGE)
+    a, b = (LOW - LOCATIONS) / sigma, (HIGH - LOCATIONS) / sigma
+    normal = stats.truncnorm(a, b, loc=LOCATIONS, scale=sigma)
+    np.testing.assert_allclose(normal.cdf(ends[0].numpy()), TAIL, rtol=1e-7)
+    np.testing.assert_allclose(normal.sf(ends[1].numpy()), TAIL, rtol=1e-7)
+
+
+def test_without_a_range_it_is_one_sigma_to_either_side():
+    preds, sigma = torch.tensor([-3.0, 25.0]), torch.tensor([0.5, 2.0])
+    lower, upper = central_interval(preds, sigma, None)
+    assert (lower.tolist(), upper.tolist()) == ([-3.5, 23.0], [-2.5, 27.0])
+
+
+@pytest.mark.parametrize("sigma", [0.05, 1.0, 30.0])
+def test_many_locations_by_table_equal_few_by_the_formula(sigma):
+    preds = torch.linspace(-4, 16, 2 * 2**16 + 1).view(1, -1)
+    table = central_interval(preds, sigma, RANGE)
+    few = torch.linspace(-4, 16, 2 * 2**16 + 1)[::131]
+    formula = central_interval(few.double(), sigma, RANGE)
+    for found, expected in zip(table, formula, strict=True):
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found[0, ::131].double(), expected, rtol=0, atol=1e-4)
+
+
+def test_a_loss_gives_its_own_sigma_and_range():
+    preds = torch.tensor([1.0, 9.0])
+    loss = BMCLoss(init_noise_sigma=0.8, label_range=RANGE)
+    torch.testing.assert_close(
+        interval_of_loss(loss, preds), central_interval(preds, 0.8, RANGE), rtol=0, atol=0
+    )
+    growing = GAILoss(noise="depth", init_noise_sigma=0.5)
+    lower, upper = interval_of_loss(growing, preds)
+    sigma = growing.noise(preds).detach()
+    torch.testing.assert_close(upper - lower, 2 * sigma, rtol=0, atol=1e-6)
+    assert not upper.requires_grad
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [MSELoss(), None, BMCLoss(family="laplace"), BMCLoss(event_dim=1), BMCLoss(family="huber")],
+)
+def test_losses_without_a_normal_sigma_of_scalars_have_no_interval(loss):
+    assert interval_of_loss(loss, torch.ones(2, 3)) is None

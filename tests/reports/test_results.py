@@ -8,9 +8,6 @@ import torch
 
 from depthbal.errors import ConfigError, RunFolderError
 from depthbal.evaluation import LABEL_TERMS, LabelBins, Scores
-from depthbal.losses import GAILoss, MSELoss
-from depthbal.predictor import Predictor
-from depthbal.priors import GaussianMixture
 from depthbal.reports import load_results
 from depthbal.reports.results import common_name, methods_of, run_names
 from tests.reports.made import make_run, read_as_mean, result_of
@@ -74,15 +71,7 @@ def test_a_damaged_file_that_no_number_needs_is_left_out_and_said(tmp_path, name
     assert f"{name} is damaged and left out" in result.gaps[0]
 
 
-def test_a_folder_without_scores_is_refused(tmp_path):
-    run = make_run(tmp_path / "run")
-    (run / "scores.npz").unlink()
-    for folder in (run, tmp_path / "nowhere"):
-        with pytest.raises(RunFolderError, match=r"has no scores\.npz: nothing was evaluated"):
-            load_results([folder])
-
-
-def test_damaged_or_pickled_scores_are_refused_by_name(tmp_path):
+def test_missing_damaged_or_pickled_scores_are_refused_by_name(tmp_path):
     run = make_run(tmp_path / "run")
     content = (run / "scores.npz").read_bytes()
     np.savez_compressed(tmp_path / "foreign.npz", about=np.array([{"a": 1}], dtype=object))
@@ -90,6 +79,10 @@ def test_damaged_or_pickled_scores_are_refused_by_name(tmp_path):
         (run / "scores.npz").write_bytes(damaged)
         with pytest.raises(RunFolderError, match=r"scores\.npz is damaged"):
             load_results([run])
+    (run / "scores.npz").unlink()
+    for folder in (run, tmp_path / "nowhere"):
+        with pytest.raises(RunFolderError, match=r"has no scores\.npz: nothing was evaluated"):
+            load_results([folder])
 
 
 def test_names_that_clash_are_told_apart_and_a_run_is_named_once(tmp_path):
@@ -196,15 +189,3 @@ SIGMA = {"train/noise_sigma_near": (np.ones(1), np.ones(1))}
 )
 def test_only_where_there_is_noise_is_a_mean_a_posterior_mean(result, expected):
     assert result.readout == expected
-
-
-def test_the_words_are_those_of_what_the_predictor_does():
-    spec = {"short_side": None, "mean": [0.0] * 3, "std": [1.0] * 3}
-    raw, prior = torch.tensor([0.1, 5.0, 24.8]), GaussianMixture([1.0], [2.0], [1.0])
-    criteria = MSELoss(label_range=(0.7, 10.0)), GAILoss(prior, label_range=(0.7, 10.0))
-    means = [
-        Predictor(torch.nn.Identity(), criterion, spec).read_out(raw)["mean"]
-        for criterion in criteria
-    ]
-    assert torch.equal(means[0], raw)
-    assert not torch.equal(means[1], raw)

@@ -1,7 +1,3 @@
-import numpy as np
-
-from depthbal.reports.page.curves import changing, thinned
-from depthbal.reports.page.payload import merged_joint
 from depthbal.reports.vocabulary import (
     curve_name,
     digits_for,
@@ -41,12 +37,3 @@ def test_settings_and_curves_are_named_in_words():
         "validation own error",
         "mine",
     ]
-
-
-def test_what_is_long_is_shown_by_means_and_sums():
-    steps, values = thinned(np.arange(1000.0), np.arange(1000.0))
-    assert (len(steps), steps[:2].tolist(), values[:2].tolist()) == (334, [2, 5], [1, 4])
-    joint, edges = merged_joint(np.ones((300, 302), dtype=np.int64), np.arange(301.0))
-    assert (joint.shape, joint.sum(), edges[1], edges[-1]) == ((100, 102), 90600, 3, 300)
-    level, falling = {"y": [1.0, 1.0]}, {"y": [1.0, 0.5]}
-    assert (changing([level]), changing([level, falling])) == ([], [level, falling])

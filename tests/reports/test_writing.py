@@ -34,41 +34,28 @@ def test_markdown_holds_the_numbers_of_metrics_json(tmp_path):
     assert "- mse, balanced afterwards (sigma 0.5) against mse" in text
 
 
-def test_markdown_of_one_run_compares_nothing(tmp_path):
-    text = text_of(make_run(tmp_path / "mse"))
-    assert "## Evaluation protocol" in text
-    assert "omparison" not in text
-    assert "difference" not in text
-
-
-def test_every_table_has_as_many_cells_in_all_rows(tmp_path):
-    text = text_of(make_run(tmp_path / "a|b"), make_run(tmp_path / "gai", bias=0.3))
+def test_every_table_has_as_many_cells_in_all_rows_and_methods_name_their_runs(tmp_path):
+    runs = [make_run(tmp_path / f"gai-{seed}", 0.1, seed=seed) for seed in (10, 11)]
+    text = text_of(*runs, make_run(tmp_path / "a|b", lr=0.2))
     for block in text.split("\n\n"):
         if block.startswith("|"):
             assert len({len(re.split(r"(?<!\\)\|", row)) for row in block.splitlines()}) == 1
+    assert "- gai: mean of gai-10; gai-11." in text
+    alone = text_of(runs[0])
+    assert "## Evaluation protocol" in alone
+    assert not re.search("omparison|difference", alone)
 
 
-def test_names_of_runs_are_no_html_in_markdown(tmp_path):
-    text = text_of(*(make_run(tmp_path / name) for name in ("<script>alert(1)", "<!-- a", "a < b")))
-    assert re.findall(r"<[A-Za-z/!?]", text) == ["<!"]  # the mark in the first line
-    assert "&lt;script>alert(1) | " in text
-    assert "| a < b | " in text
-
-
-def test_nothing_of_a_name_is_lost_to_the_rendering_of_markdown():
+def test_names_are_no_html_and_nothing_of_them_is_lost_to_the_rendering_of_markdown():
     names = ("gai*", "mse*", "_a_", "b`c`", "d\\_e", "~~f~~", "[g](h)", "i &amp; #")
+    names += ("<script>alert(1)", "<!-- a", "a < b")
     text = markdown(report_of(*(pose_result(name) for name in names)))
+    assert re.findall(r"<[A-Za-z/!?]", text) == ["<!"]  # the mark in the first line
     html = MarkdownIt().enable(["table", "strikethrough"]).render(text)
     shown = re.sub(r"<[^>]+>", "", re.search(r"(?s)<h1>(.*?)</h1>", html).group(1))
     assert unescape(shown) == " · ".join(names)
     rows = re.findall(r"<tr>\s*<td>(.*?)</td>", html)
     assert [unescape(row) for row in rows[: len(names)]] == list(names)
-
-
-def test_the_runs_of_a_method_are_named(tmp_path):
-    runs = [make_run(tmp_path / f"gai-{seed}", 0.1, seed=seed) for seed in (10, 11)]
-    text = text_of(*runs, make_run(tmp_path / "mse", lr=0.2))
-    assert "- gai: mean of gai-10; gai-11." in text
 
 
 def test_ages_and_unknown_errors_are_reported_in_their_unit_over_samples():
@@ -88,22 +75,21 @@ def test_a_report_is_written_again_but_nothing_else_is_overwritten(tmp_path):
     before = page.read_text()
     write_report([run], page)  # its own report
     assert page.read_text() == before
-    other = tmp_path / "notes.html"
-    other.write_text("<html>mine</html>")
-    with pytest.raises(RunFolderError, match="not a report of depthbal"):
-        write_report([run], other)
-    assert other.read_text() == "<html>mine</html>"
-    (tmp_path / "diary.md").write_text("mine")
-    with pytest.raises(RunFolderError, match=r"diary\.md is not a report"):
-        write_report([run], tmp_path / "diary.html")
-    assert not (tmp_path / "diary.html").exists()
-    write_report([run], other, overwrite=True)
-    assert "<!doctype html>" in other.read_text().lower()
-    with pytest.raises(ConfigError, match=r"end with \.html"):
-        write_report([run], tmp_path / "report.pdf")
+    for name in ("notes.html", "diary.md"):
+        (tmp_path / name).write_text("<html>mine</html>")
     (tmp_path / "folder.html").mkdir()
-    with pytest.raises(RunFolderError, match="is a folder"):
-        write_report([run], tmp_path / "folder.html")
+    for name, error, message in (
+        ("notes.html", RunFolderError, "not a report of depthbal"),
+        ("diary.html", RunFolderError, r"diary\.md is not a report"),
+        ("report.pdf", ConfigError, r"end with \.html"),
+        ("folder.html", RunFolderError, "is a folder"),
+    ):
+        with pytest.raises(error, match=message):
+            write_report([run], tmp_path / name)
+    assert (tmp_path / "notes.html").read_text() == "<html>mine</html>"
+    assert not (tmp_path / "diary.html").exists()
+    write_report([run], tmp_path / "notes.html", overwrite=True)
+    assert "<!doctype html>" in (tmp_path / "notes.html").read_text().lower()
 
 
 def test_a_refused_report_leaves_no_file(tmp_path, monkeypatch):

@@ -62,20 +62,6 @@ def test_a_compiled_loss_equals_the_eager_one(loss, labels, backend):
     torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("per_label", [False, True])
-def test_a_compiled_function_around_the_evidence_equals_the_eager_one(per_label):
-    preds = torch.linspace(0, 10, 35).view(5, 7).requires_grad_()
-    sigma = torch.full((5, 7) if per_label else (), 0.8, requires_grad=True)
-
-    def mean(preds: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
-        return log_evidence(preds * 2, PRIOR, sigma).square().mean()
-
-    whole = torch.compile(mean, backend="aot_eager")
-    got = torch.autograd.grad(whole(preds, sigma), (preds, sigma))
-    expected = torch.autograd.grad(mean(preds, sigma), (preds, sigma))
-    torch.testing.assert_close(got, expected)
-
-
 @needs_compiler
 def test_the_compiled_sum_equals_the_eager_one_with_one_kernel_for_any_number_of_labels():
     compiled = CompiledSum()

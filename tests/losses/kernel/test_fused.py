@@ -89,14 +89,6 @@ def test_equals_the_general_way_in_low_precision(name, labels, dtype):
     assert_same_numbers(one[1:2], other[1:2], max(1e-5, torch.finfo(dtype).eps))
 
 
-def test_any_shape_without_a_mask_equals_the_general_way():
-    preds = torch.rand(3, 1, 5, 7, dtype=torch.float64).transpose(2, 3)
-    inputs = preds, 2 * preds, None
-    one, other = (value_and_gradients(make(), *inputs) for make in PAIRS["gai"])
-    assert one[1].shape == preds.shape
-    assert_same_numbers(one, other, 1e-12)
-
-
 @pytest.mark.parametrize("name", PAIRS)
 @pytest.mark.filterwarnings("ignore:BMCLoss met a batch")
 def test_an_empty_mask_gives_exactly_0_with_gradients_of_0(name):

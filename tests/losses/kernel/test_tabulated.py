@@ -52,18 +52,6 @@ def test_curves_do_not_keep_each_other_alive():
         assert curve.untyped_storage().nbytes() == curve.numel() * curve.element_size()
 
 
-def test_jumps_at_the_edges_are_kept():
-    def exact(x: torch.Tensor) -> torch.Tensor:
-        return torch.stack([x.abs(), x.sign()])
-
-    table = build_between(
-        exact, torch.tensor([-1.0, 0.0, 1.0]).double(), 10, TOLERANCE.expand(2, 1)
-    )
-    points = torch.tensor([-1.0, -1e-6, 1e-6, 1.0])
-    expected = [torch.tensor([1.0, 1e-6, 1e-6, 1.0]), torch.tensor([-1.0, -1.0, 1.0, 1.0])]
-    torch.testing.assert_close(interpolate(table, points), expected)
-
-
 @pytest.mark.parametrize(
     ("function", "high"),
     [

@@ -1,5 +1,6 @@
 """A headless browser that opens pages from files, and what it complained about."""
 
+import importlib.util
 import os
 import shutil
 import time
@@ -23,20 +24,13 @@ ARGUMENTS = (
 )
 
 
-def _missing() -> str | None:
-    """Return what a test of pages lacks, in words."""
-    try:
-        import selenium  # noqa: F401
-    except ImportError:
-        return "selenium is not installed (pip install -e '.[test]')"
-    if not (shutil.which("chromium") and shutil.which("chromedriver")):
-        return "chromium or chromedriver is not installed (apt-get install chromium-driver)"
-    return None
-
-
 def require_browser() -> None:
     """Skip the test, with the reason, where pages cannot be opened; fail where that is required."""
-    missing = _missing()
+    missing = None
+    if not importlib.util.find_spec("selenium"):
+        missing = "selenium is not installed (pip install -e '.[test]')"
+    elif not (shutil.which("chromium") and shutil.which("chromedriver")):
+        missing = "chromium or chromedriver is not installed (apt-get install chromium-driver)"
     if missing and os.environ.get(REQUIRED) == "1":
         pytest.fail(f"{REQUIRED}=1, but {missing}")
     if missing:

@@ -236,11 +236,8 @@ def test_on_a_phone_what_is_touched_is_told_below_the_figure(pair_page):
     pair_page.click_label("error", 2.5)
     below = pair_page.element("#figure-error .touched")
     rmse = [depth_result(noise=n).metrics["all_pixels"]["bins"][2]["rmse"] for n in (0.3, 0.1)]
-    expected = [
-        "2–3 m, medium-shot, 40 images (all pixels)",
-        f"<b>first</b> & co: {rmse[0]:.3f} m",
-        f"second: {rmse[1]:.3f} m",
-    ]
+    names = f"<b>first</b> & co: {rmse[0]:.3f} m", f"second: {rmse[1]:.3f} m"
+    expected = ["2–3 m, medium-shot, 40 images (all pixels)", *names]
     wait_until(lambda: below.text.splitlines() == expected)
     assert pair_page.elements(LABELS) == []
     plot = pair_page.element("#figure-error .plot").rect
