@@ -1,12 +1,12 @@
 """The age regressor: backbones, their weights, and what the head computes."""
 
-from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import timm
 import torch
 import torchvision
-from torch import Tensor, nn
+from torch import nn
 
 from depthbal.adapters.age import AgeRegressor
 from depthbal.errors import CheckpointError, ConfigError
@@ -14,7 +14,7 @@ from depthbal.errors import CheckpointError, ConfigError
 SMALL = {"backbone": "test_resnet", "library": "timm"}
 
 
-def images(size: int = 64) -> Tensor:
+def images(size=64):
     return torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
 
 
@@ -27,10 +27,8 @@ def images(size: int = 64) -> Tensor:
         ("mobilenetv3_small_050", "timm", 1024),
     ],
 )
-def test_any_backbone_gives_features_that_the_head_reads(
-    backbone: str, library: str, width: int
-) -> None:
-    model = AgeRegressor(backbone, library=library).eval()  # type: ignore[arg-type]
+def test_any_backbone_gives_features_that_the_head_reads(backbone, library, width):
+    model = AgeRegressor(backbone, library=library).eval()
     batch = images(160 if backbone == "test_vit" else 64)
     features = model.backbone(batch)
     assert features.shape == (2, width)
@@ -38,7 +36,7 @@ def test_any_backbone_gives_features_that_the_head_reads(
     torch.testing.assert_close(model(batch), expected)
 
 
-def test_the_default_is_torchvisions_resnet_50_up_to_its_classifier() -> None:
+def test_the_default_is_torchvisions_resnet_50_up_to_its_classifier():
     model = AgeRegressor().eval()
     whole = torchvision.models.resnet50(weights=None).eval()
     whole.fc = nn.Identity()
@@ -47,8 +45,8 @@ def test_the_default_is_torchvisions_resnet_50_up_to_its_classifier() -> None:
     assert model.head.weight.shape == (1, 2048)
 
 
-def test_ages_are_predicted_in_float32_under_autocast_from_the_first_guess_on() -> None:
-    model = AgeRegressor(**SMALL).eval()  # type: ignore[arg-type]
+def test_ages_are_predicted_in_float32_under_autocast_from_the_first_guess_on():
+    model = AgeRegressor(**SMALL).eval()
     model.initialise_bias(80.3)
     features = torch.rand(4, model.head.in_features)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -60,12 +58,10 @@ def test_ages_are_predicted_in_float32_under_autocast_from_the_first_guess_on() 
 
 
 @pytest.mark.parametrize("part", ["whole", "backbone"])
-def test_weights_come_from_a_file_of_the_classifier_or_of_the_backbone(
-    tmp_path: Path, part: str
-) -> None:
+def test_weights_come_from_a_file_of_the_classifier_or_of_the_backbone(tmp_path, part):
     source = timm.create_model("test_resnet", num_classes=1000 if part == "whole" else 0)
     torch.save(source.state_dict(), tmp_path / "weights.pth")
-    model = AgeRegressor(**SMALL, weights=str(tmp_path / "weights.pth"))  # type: ignore[arg-type]
+    model = AgeRegressor(**SMALL, weights=str(tmp_path / "weights.pth"))
     for name, value in model.backbone.state_dict().items():
         assert torch.equal(value, source.state_dict()[name])
     with pytest.raises(CheckpointError, match="missing"):  # those of another backbone
@@ -86,21 +82,15 @@ def test_weights_come_from_a_file_of_the_classifier_or_of_the_backbone(
     ],
 )
 @pytest.mark.filterwarnings("ignore")  # torchvision on initialising GoogLeNet
-def test_what_cannot_be_built_is_named_with_what_can(
-    arguments: dict[str, str], message: str
-) -> None:
+def test_what_cannot_be_built_is_named_with_what_can(arguments, message):
     with pytest.raises(ConfigError, match=message):
-        AgeRegressor(**arguments)  # type: ignore[arg-type]
+        AgeRegressor(**arguments)
 
 
 @pytest.mark.parametrize("arguments", [{"backbone": "resnet18"}, SMALL])
-def test_weights_that_cannot_be_fetched_say_what_else_to_give(
-    arguments: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*args: object, **kwargs: object) -> None:
-        raise OSError("no network")
-
+def test_weights_that_cannot_be_fetched_say_what_else_to_give(arguments, monkeypatch):
+    refuse = Mock(side_effect=OSError("no network"))
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", refuse)
     monkeypatch.setattr("timm.create_model", refuse)
     with pytest.raises(ConfigError, match=r"cannot be had \(no network\).*weights=None"):
-        AgeRegressor(**arguments, weights="imagenet")  # type: ignore[arg-type]
+        AgeRegressor(**arguments, weights="imagenet")

@@ -7,15 +7,6 @@ from depthbal.adapters.hmr.network import SpinNetwork
 from depthbal.adapters.hmr.synthetic import write_people
 
 
-@pytest.fixture(autouse=True, scope="package")
-def own_cache(tmp_path_factory):
-    """Keep the tests' people and features apart from the user's."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        patch.delenv("DEPTHBAL_RUN", raising=False)
-        yield
-
-
 @pytest.fixture
 def root(tmp_path):
     """A folder of SPIN's files, of few people."""

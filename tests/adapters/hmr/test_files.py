@@ -1,10 +1,9 @@
 """SPIN's files: pickles run nothing, what keys mean, and what is refused by file and key."""
 
-import base64
 import copyreg
 import os
 import pickle
-import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,21 +16,7 @@ from depthbal.errors import DataError
 
 VALUES = np.arange(6.0).reshape(2, 3) / 2
 
-WRITTEN_BY_PYTHON_2 = """
-eNqlVVuT1EQUTiazF8K67OJ6QUVBBYOXEREVFXdXES9ERl1swQu2Sad3O+VMMqc7kdmHVOHDIvMv+Qk++qYnSWeYzrJV
-W0WqOp1Kus/5zne+/nK3U4DtEYelKXSYYvFot6dGgVS8h69cHHQYZDIeu+Cc+wu6Bcx5ZE0EirIgSZOYBQO6nUpcA/P3
-yTxVIhhxWPA7vnOPLA6D8UjGSQaL/gXSjYIsgCMsyYeYhKWS94b5IIsDKYNdl0rO0kRlMmeZC269yk2i+isc9a09Yod/
-b8GS59v+3J5eEGW7I+7CE6Szfcm3fBsXLHu+Q+zL/X7/2n94VTffysIJ8azqerBRz//o+V89W5v11N3MwpKRARwTrniY
-eaXOLDBZfFEnWz0w2ZqNoTo6cvNcBpbpHThuBH5SB17FXdbMjmZkYR6SDhOwxpio2RPuFeHCU9iSpwt4xiNL2KY/OK1b
-B89OyFEaxTLbpX/iCzjBKA3zGMlOKHUVR4afuw3PE3sc7G3BC6RL40zCyT5ZoREf8SRSNE3KRwUvFvASBquiRzzB4Kcm
-uM/Af7rEX3ZcLE/Iecu4DkM2VtfN+DiDl4kzCBW8guwrBq+29KiYi2OqxzNY/NkCXvPIQpxEMeMKPAPWuRla7RlarSmt
-4oix4XW9YXkqlQbtgxbqppoSvUBxC634eUQyQirfMOK+WcbtVkBWmuQOjrmmt04Y78Bbxp5eucepxLbdiO3tSmzrjxDb
-Uhl2426ND0U2j+rNhwmcN2K+87BP99t9OkylZEHy+oBfaIQoeSojjmd8x92qv7nwLjbmYgHvecQORCnR9wv4oC3RSxNx
-QqAIP9Qi/Eic7AsU28em2C7vE9snjy+2xYTfqetY9x2/cw82WuA2NbhPqxLWOeL7TOO7YuL7fFLGyxMV7yQ8gqsG1C8q
-qFUP86aHXx5oGIvlo6X7p/iAswy+egTPN6pPLnyNzF4rwJ/S/E0B19s09+tKsIBvdQHfmQV8v4/grcckmCxQlQVZruAG
-cZBp+AEpMlERze+PHunG0VjBTayBHBtJvs2l5JH+jdwqif9J4/7ZxP3LRNxClNi8X8VNA/9tfdpKm27+Cb8dyPopq+UM
-jp67eq4PKFMSaNuPJPqRnPrR79iCoIDQE6YNsZYN7f8ntGwo2mdDh6F9xoaEaT9cW8mq9onOjPXkvf8BzNg0FQ==
-"""
+WRITTEN_BY_PYTHON_2 = Path(__file__).with_name("python2.pkl").read_bytes()
 """By cPickle of Python 2.7, NumPy 1.16, SciPy 1.2 and chumpy 0.67: VALUES in every form."""
 
 
@@ -39,13 +24,9 @@ def read(path, *keys):
     return read_arrays(path, {key: (f"{key} 0", f"{key} 1") for key in keys}, optional=keys)
 
 
-def read_smpl(path, sizes):
-    return read_arrays(path, SMPL_SHAPES, sizes)
-
-
 def test_a_pickle_of_python_2_with_chumpy_and_sparse_matrices_is_read(tmp_path):
     path = tmp_path / "SMPL_OLD.pkl"
-    path.write_bytes(zlib.decompress(base64.b64decode(WRITTEN_BY_PYTHON_2)))
+    path.write_bytes(WRITTEN_BY_PYTHON_2)
     arrays = read(path, "ch", "csc", "csr", "coo", "column", "select", "reshape", "absent")
     for key in ("ch", "csc", "csr", "coo", "column"):
         np.testing.assert_array_equal(arrays[key], VALUES, err_msg=key)
@@ -53,21 +34,9 @@ def test_a_pickle_of_python_2_with_chumpy_and_sparse_matrices_is_read(tmp_path):
     np.testing.assert_array_equal(arrays["reshape"], VALUES.reshape(3, 2))
     assert "absent" not in arrays
     assert read_arrays(path, {"unsigned": (2,)})["unsigned"].tolist() == [4294967295, 0]
-    path.write_bytes(path.read_bytes()[:300])
+    path.write_bytes(WRITTEN_BY_PYTHON_2[:300])
     with pytest.raises(DataError, match=r"cannot read .*SMPL_OLD\.pkl"):
         read(path, "ch")
-
-
-def test_texts_beyond_ascii_in_the_oldest_format_of_python_2_are_read(tmp_path):
-    path = tmp_path / "body.pkl"
-    data = "".join(f"\\x{byte:02x}" for byte in np.array([-1.5, 2.25], "<f8").tobytes()).encode()
-    path.write_bytes(
-        b"(dS'author'\nS'M\\x9axller'\nsS'a'\ncnumpy.core.multiarray\n_reconstruct\n"
-        b"(cnumpy\nndarray\n(I0\ntS'b'\ntR(I1\n(I2\nt"
-        b"cnumpy\ndtype\n(S'f8'\nI0\nI1\ntR(I3\nS'<'\nNNNI-1\nI-1\nI0\ntb"
-        b"I00\nS'" + data + b"'\ntbs."
-    )
-    assert read_arrays(path, {"a": (2,)})["a"].tolist() == [-1.5, 2.25]
 
 
 @pytest.mark.parametrize("protocol", range(6))
@@ -90,39 +59,33 @@ def test_every_pickle_format_of_numpy_1_and_2_is_read(tmp_path, protocol, room):
     assert arrays["dense"].dtype == np.float32
 
 
-class _Runs:
-    def __init__(self, function, *arguments):
-        self.call = function, arguments
+class Call:
+    """Something whose pickle asks for a call when it is read."""
+
+    def __init__(self, *call):
+        self.call = call
 
     def __reduce__(self):
-        return self.call
+        return self.call[0], self.call[1:]
 
 
+@pytest.mark.parametrize("protocol", [0, 2, 5])
 @pytest.mark.parametrize(
     ("bad", "name"),
     [
-        (lambda folder: _Runs(os.system, f"touch {folder}/run"), "posix.system"),
-        (lambda folder: _Runs(eval, f"open('{folder}/run', 'w')"), "builtins.eval"),
-        (lambda folder: _Runs(np.load, f"{folder}/run"), "load"),
-        (lambda folder: scipy.sparse.dok_matrix(VALUES), "dok_matrix"),
+        (lambda file: Call(os.system, f"touch {file}"), "system"),
+        (lambda file: Call(eval, f"open('{file}', 'w')"), "eval"),
+        (lambda file: Call(np.load, str(file)), "load"),
+        (lambda file: scipy.sparse.dok_matrix(VALUES), "dok_matrix"),
+        (lambda file: Call(np.fromfile, str(file)), "fromfile"),
     ],
 )
-@pytest.mark.parametrize("protocol", [0, 2, 5])
 def test_anything_that_could_run_code_is_refused_and_not_run(tmp_path, bad, name, protocol):
     path = tmp_path / "SMPL_NEUTRAL.pkl"
-    path.write_bytes(pickle.dumps({"v_template": bad(tmp_path)}, protocol))
-    with pytest.raises(DataError, match=rf"SMPL_NEUTRAL\.pkl: it asks for .*{name.split('.')[-1]}"):
-        read(path, "v_template")
-    assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize("named", ["chumpy.utils.row", "numpy.core.multiarray.fromfile"])
-def test_other_names_of_allowed_packages_are_refused_too(tmp_path, named):
-    path = tmp_path / "body.pkl"
-    module, _, name = named.rpartition(".")
-    path.write_bytes(f"\x80\x02}}U\x01ac{module}\n{name}\n)Rs.".encode("latin1"))
-    with pytest.raises(DataError, match=f"asks for {named}"):
+    path.write_bytes(pickle.dumps({"a": bad(tmp_path / "run")}, protocol))
+    with pytest.raises(DataError, match=rf"SMPL_NEUTRAL\.pkl: it asks for .*{name}"):
         read(path, "a")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("code", [b"\x82\xf0", b"\x83\xf0\x00", b"\x84\xf0\x00\x00\x00"])
@@ -176,9 +139,8 @@ def write_body(path, arrays):
 
 @pytest.mark.parametrize("name", ["SMPL_NEUTRAL.pkl", "body.npz"])
 def test_both_kinds_of_body_file_hold_the_same_and_name_what_does_not_fit(tmp_path, name):
-    body = synthetic_smpl(vertices=30, seed=3)
-    path, sizes = tmp_path / name, {}
-    arrays = read_smpl(write_body(path, body), sizes)
+    body, sizes = synthetic_smpl(vertices=30, seed=3), {}
+    arrays = read_arrays(write_body(tmp_path / name, body), SMPL_SHAPES, sizes)
     assert sizes["V"] == 30
     for key in body:
         np.testing.assert_array_equal(arrays[key], body[key], err_msg=key)
@@ -188,12 +150,10 @@ def test_both_kinds_of_body_file_hold_the_same_and_name_what_does_not_fit(tmp_pa
         "v_template": np.nan * body["v_template"],
     }.items():
         with pytest.raises(DataError, match=rf"{name}: '{key}'"):
-            read_smpl(write_body(path, {**body, key: wrong}), {})
-    with pytest.raises(DataError, match=rf"{name}: 'v_template' has shape \(30, 3\), exp.*\(31, 3"):
-        read_smpl(write_body(path, body), {"V": 31})
+            read_arrays(write_body(tmp_path / name, {**body, key: wrong}), SMPL_SHAPES)
     del body["weights"]
     with pytest.raises(DataError, match=r"lacks the keys \['weights'\]"):
-        read_smpl(write_body(path, body), {})
+        read_arrays(write_body(tmp_path / name, body), SMPL_SHAPES)
 
 
 # ---- people ----
@@ -221,23 +181,19 @@ def people(folder, fits=None, kind="static", **changes):
     return read_people(folder, "coco", kind)
 
 
-def test_what_is_known_of_a_body_depends_on_the_keys(tmp_path):
+def test_what_is_known_of_a_body_depends_on_the_keys_and_fits_fill_in_the_rest(tmp_path):
     nothing = people(tmp_path)
     assert not nothing["valid"].any()
     assert nothing["gender"].tolist() == [-1, -1, -1]
     assert nothing["file"][0] == str(tmp_path / "images" / "coco" / "a.jpg")
     known = people(tmp_path, **BODIES, imgname=np.array([b"a", b"b", b"c"]))
     assert known["valid"].all()
-    assert (known["betas"] == 2).all()
-    some = {"has_smpl": np.array([1.0, 0, 1]), "gender": np.array(["m", "f", "m"])}
-    rows = people(tmp_path, **BODIES, **some)
-    assert rows["valid"].tolist() == [True, False, True]
+    some = {**BODIES, "has_smpl": np.array([1.0, 0, 0]), "gender": np.array(["m", "f", "m"])}
+    rows = people(tmp_path, **some)
+    assert rows["valid"].tolist() == [True, False, False]
     assert rows["gender"].tolist() == [0, 1, 0]
-
-
-def test_known_bodies_come_first_fits_second_and_rows_with_neither_do_not_count(tmp_path):
     fits = {"pose": np.ones((3, 72)), "betas": np.zeros((3, 10)), "valid_fit": [0, 1, 0]}
-    rows = people(tmp_path, fits, "final", **BODIES, has_smpl=np.array([1.0, 0, 0]))
+    rows = people(tmp_path, fits, "final", **some)
     assert rows["valid"].tolist() == [True, True, False]
     assert rows["pose"][:, 0].tolist() == [0.5, 1, 1]
     assert rows["betas"][:, 0].tolist() == [2, 0, 0]
@@ -258,9 +214,6 @@ def test_static_fits_all_count_and_a_shape_beyond_three_becomes_the_mean_shape(t
     ("changes", "message"),
     [
         ({"scale": None}, "scale"),
-        ({"imgname": None}, "imgname"),
-        ({"center": np.zeros((2, 2))}, "center"),
-        ({"scale": np.array([1.0, np.nan, 1.0])}, "scale"),
         ({"scale": np.array([1.0, 0.0, 1.0])}, "scale"),
         ({"imgname": np.array([{"a": 1}, None, 3])}, "coco_2014_train"),
         ({"pose": np.zeros((3, 72))}, "both 'pose' and 'shape'"),
@@ -269,7 +222,6 @@ def test_static_fits_all_count_and_a_shape_beyond_three_becomes_the_mean_shape(t
         ({"gender": np.array(["m", "f", "x"])}, "gender"),
         ({**BODIES, "pose": np.full((3, 72), 90.0)}, "half of the poses .*radians"),
         ({"fits": np.zeros((5, 82))}, r"coco_fits\.npy.*\(5, 82\), expected \(3, 82\)"),
-        ({"fits": np.full((3, 82), np.nan)}, "finite"),
         ({"fits": np.full((3, 82), 90.0)}, "radians"),
     ],
 )
@@ -284,14 +236,6 @@ def test_missing_and_damaged_files_are_named_with_what_is_needed(tmp_path):
     with pytest.raises(DataError, match=r"smplify\.is\.tue\.mpg\.de") as caught:
         read_fits(tmp_path / "lsp_fits.npy", 3)
     assert all(stem.removesuffix("_test") in str(caught.value) for stem in STEMS.values())
-    people(tmp_path)
-    path = tmp_path / "dataset_extras" / "coco_2014_train.npz"
-    content = bytearray(path.read_bytes())
-    start = content.index(b"center.npy")
-    content[content.index(b"NUMPY", start) + 130] ^= 0xFF  # its checksum no longer fits
-    path.write_bytes(content)
-    with pytest.raises(DataError, match=r"cannot read .*coco_2014_train\.npz: .*center"):
-        read_people(tmp_path, "coco")
     (tmp_path / "bad.npy").write_bytes(b"no array")
     with pytest.raises(DataError, match=r"cannot read .*bad\.npy"):
         read_fits(tmp_path / "bad.npy", 3)

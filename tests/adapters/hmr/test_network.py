@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from scipy.spatial.transform import Rotation
 from torch.nn import functional
 from torchvision.models import resnet50
 
@@ -25,7 +24,6 @@ def test_names_and_sizes_are_spins(published):
     assert set(head.state_dict()) == NAMES
     # 3 469 469 in all and 318 entries of the backbone, measured on SPIN's own model
     assert sum(value.numel() for value in head.parameters()) == 3_469_469
-    assert sum(value.numel() for value in head.decpose.parameters()) == 147_600
     assert len(published.backbone.state_dict()) == 318
     reference = resnet50(weights=None).eval()
     reference.fc = torch.nn.Identity()
@@ -35,22 +33,13 @@ def test_names_and_sizes_are_spins(published):
         assert torch.equal(published.backbone(images), reference(images))
 
 
-@pytest.mark.parametrize(
-    ("vector", "numbers"),
-    [([0.0, 0, 0], [1.0, 0, 0, 1, 0, 0]), ([torch.pi, 0, 0], [1.0, 0, 0, -1, 0, 0])],
-)
-def test_six_numbers_are_interleaved_as_spin_publishes_them(vector, numbers):
-    rotmat = torch.from_numpy(Rotation.from_rotvec(vector).as_matrix()).float()
-    torch.testing.assert_close(rot6d_to_rotmat(torch.tensor(numbers)), rotmat, atol=1e-6, rtol=0)
-
-
 def test_any_six_numbers_become_a_rotation_that_keeps_the_first_column():
     numbers = torch.randn(50, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     rotmats = rot6d_to_rotmat(numbers)
     eye = torch.eye(3, dtype=torch.float64).expand(50, 3, 3)
     torch.testing.assert_close(rotmats @ rotmats.mT, eye)
     torch.testing.assert_close(torch.linalg.det(rotmats), torch.ones(50, dtype=torch.float64))
-    first = numbers[:, [0, 2, 4]]
+    first = numbers[:, [0, 2, 4]]  # interleaved, as SPIN publishes them
     torch.testing.assert_close(rotmats[:, :, 0], first / first.norm(dim=1, keepdim=True))
     torch.testing.assert_close(rot6d_to_rotmat(rotmats[:, :, :2].flatten(1)), rotmats)
 
@@ -101,13 +90,12 @@ def test_a_new_head_starts_at_the_rest_pose():
 
 
 def test_mean_params_are_read_as_float32_and_checked(tmp_path):
-    path = tmp_path / "smpl_mean_params.npz"
     arrays = {"pose": np.arange(144.0), "shape": np.zeros(10), "cam": np.array([0.9, 0, 0])}
-    np.savez(path, **arrays)
+    np.savez(tmp_path / "smpl_mean_params.npz", **arrays)
     mean = read_mean(tmp_path)
     assert mean["pose"].tolist() == list(range(144))
     assert {value.dtype for value in mean.values()} == {torch.float32}
-    np.savez(path, **{**arrays, "pose": np.zeros((24, 6))})
+    np.savez(tmp_path / "smpl_mean_params.npz", **arrays | {"pose": np.zeros((24, 6))})
     with pytest.raises(DataError, match=r"params\.npz: 'pose' has shape \(24, 6\), exp.* \(144"):
         read_mean(tmp_path)
 
@@ -147,10 +135,7 @@ def test_a_new_regressor_leaves_that_of_the_checkpoint(checkpoint, published):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (
-            lambda s: s.pop("layer1.0.conv1.weight"),
-            r"1 missing \(backbone\.layer1\.0\.conv1\.weight\)",
-        ),
+        (lambda s: s.pop("conv1.weight"), r"1 missing \(backbone\.conv1\.weight\)"),
         (lambda s: s.pop("deccam.bias"), r"1 missing \(head\.deccam\.bias\)"),
         (lambda s: s.update(strange=torch.zeros(1)), r"1 unexpected \(backbone\.strange\)"),
         (
@@ -161,9 +146,7 @@ def test_a_new_regressor_leaves_that_of_the_checkpoint(checkpoint, published):
         (lambda s: s.update(note="text"), "no tensors under note"),
     ],
 )
-def test_other_keys_and_shapes_are_errors_that_name_file_and_key(
-    tmp_path, spin_state, change, message
-):
+def test_other_keys_and_shapes_are_named(tmp_path, spin_state, change, message):
     state = dict(spin_state)
     change(state)
     path = tmp_path / "model_checkpoint.pt"
