@@ -192,14 +192,9 @@ def test_the_numbers_in_the_file_are_those_of_its_read_out_and_size(run):
     [
         ("model_best_clamped.pt2", "--checkpoint best --readout clamped"),
         ("model.pt2", "--readout mean"),  # the run's own
-        ("model_best_posthoc_0.8.pt2", "--checkpoint best --posthoc 0.8"),
     ],
 )
-def test_the_files_name_says_what_is_not_the_default(run, name, options, monkeypatch):
-    monkeypatch.setattr(  # this run's own loss balances already
-        "depthbal.training.evaluate.balance_afterwards",
-        lambda _, task, sigma, *__: setattr(task, "posthoc", BalanceMap(HISTOGRAM, sigma, RANGE)),
-    )
+def test_the_files_name_says_what_is_not_the_default(run, name, options):
     (run / name).write_text("mine")
     with pytest.raises(RunFolderError, match=rf"{name} exists.*--overwrite"):
         export([str(run), "--format", "torch", *options.split()])

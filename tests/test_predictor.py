@@ -29,7 +29,7 @@ RANGE = (0.7, 10.0)
 SPEC = {"short_side": 48, "mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD)}
 UNCHANGED = {"short_side": None, "mean": [0.0] * 3, "std": [1.0] * 3}
 MIXTURE = GaussianMixture([0.75, 0.25], [2.0, 6.0], [1.0, 4.0])
-CONV = ("in_channels", "out_channels", "kernel_size")
+NO_MAPS = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
 HISTOGRAM = Histogram([0.7, 2.0, 5.0, 10.0], [8, 1, 1])
 SMALL = {"encoder": "mobilenet_v2", "arch_args": {"decoder_channels": [16, 8, 8, 8, 8]}}
 
@@ -104,8 +104,8 @@ def test_without_balancing_a_half_precision_network_is_read_as_it_is_in_float32(
     predictor = Predictor(network, MSELoss(label_range=RANGE), UNCHANGED)
     maps = predictor.predict_maps(torch.full((1, 3, 2, 2), 2.0), (4, 4))
     assert {depth.dtype for depth in maps.values()} == {torch.float32}
-    assert [maps[name].unique().item() for name in maps] == [20.0, 10.0, 20.0]
-    assert list(maps) == ["raw", "clamped", "mean"]
+    metres = [maps[name].unique().item() for name in ("raw", "clamped", "mean")]
+    assert metres == [20.0, 10.0, 20.0]
 
 
 @pytest.mark.parametrize(("readout", "metres"), [("raw", 10.0), ("clamped", 8.0), ("mean", 10.0)])
@@ -165,12 +165,7 @@ def test_what_is_no_image_is_refused(bad, message):
     [
         (Shrinking(), UNCHANGED, "median", "'median'"),
         (Shrinking(), {"short_side": 240}, "raw", "lacks mean, std"),
-        (
-            nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()),
-            UNCHANGED,
-            "raw",
-            r"depth maps .* Sequential gives \(1, 3\)",
-        ),
+        (NO_MAPS, UNCHANGED, "raw", r"depth maps .* Sequential gives \(1, 3\)"),
     ],
 )
 def test_what_cannot_predict_depth_is_refused(network, spec, readout, message):
@@ -212,10 +207,13 @@ def test_last_and_best_are_two_checkpoints_with_the_read_out_of_the_run(tmp_path
         assert (loaded.readout, loaded.label_range) == (readout, RANGE)
 
 
-def test_a_checkpoint_opens_where_its_weight_file_is_gone(tmp_path, model, monkeypatch):
+def test_a_checkpoint_opens_without_its_weight_file_but_on_no_missing_device(tmp_path, model):
     model.init_args["weights"] = "/another/machine/mobilenet.pth"
     run = save_run(tmp_path, checkpoint_of(model, MSELoss()))
     assert load_predictor(run).model.init_args["weights"] is None
+    device = f"cuda:{torch.cuda.device_count()}"
+    with pytest.raises(ConfigError, match=f"cannot predict on device {device}"):
+        load_predictor(run, device=device)
 
 
 def test_modules_of_other_libraries_must_be_handed_over_but_for_torchs(tmp_path):
@@ -242,10 +240,6 @@ def test_modules_of_other_libraries_must_be_handed_over_but_for_torchs(tmp_path)
         (
             {"class_path": "depthbal.models.SmpDepth", "init_args": {"encoder": "mobilenet_v2"}},
             r"SmpDepth: .*decoder",
-        ),
-        (
-            {"class_path": "torch.nn.Conv2d", "init_args": dict.fromkeys(CONV, 1)},
-            r"Conv2d: 2 missing \(weight, bias\).*unexpected",
         ),
     ],
 )
@@ -309,16 +303,9 @@ def test_networks_of_one_label_predict_it_with_its_interval():
     assert (high - value, value - low) == pytest.approx((5.0, 5.0), abs=0.01)
 
 
-def test_a_missing_device_is_named(tmp_path, model):
-    run = save_run(tmp_path, checkpoint_of(model, MSELoss()))
-    device = f"cuda:{torch.cuda.device_count()}"
-    with pytest.raises(ConfigError, match=f"cannot predict on device {device}"):
-        load_predictor(run, device=device)
-
-
-def test_predicting_needs_neither_the_engine_nor_the_augmentations(tmp_path, model, image):
+def test_predicting_needs_neither_the_engine_nor_the_augmentations(tmp_path, model):
     save_run(tmp_path, checkpoint_of(model, GAILoss(MIXTURE, label_range=RANGE)))
-    cv2.imwrite(str(tmp_path / "image.png"), image)
+    cv2.imwrite(str(tmp_path / "image.png"), np.zeros((60, 80, 3), dtype=np.uint8))
     code = (
         "import json, sys, depthbal\n"
         "depth = depthbal.load_predictor(sys.argv[1]).predict(sys.argv[1] + '/image.png')\n"
