@@ -33,10 +33,15 @@ def folder(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def somewhere_else(folder, monkeypatch):
     """Work in an empty folder, so that no command can rely on where the repository lies."""
-    (folder / "work").mkdir(exist_ok=True)
-    monkeypatch.chdir(folder / "work")
+    monkeypatch.chdir(folder)
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
     monkeypatch.delenv("DEPTHBAL_RUN", raising=False)
+
+
+def nyud2_config(folder: Path, **settings: object) -> Path:
+    """Write a config of files in the published layout."""
+    section = {"class_path": "depthbal.data.NYUD2DataModule", "init_args": {**SMALL, **settings}}
+    return tiny_config(folder / "nyu.yaml", data=section)
 
 
 def tool(name: str, *arguments: object) -> int:
@@ -48,33 +53,12 @@ def tool(name: str, *arguments: object) -> int:
     return end.value.code
 
 
-def run_of(folder, name: str) -> Path:
+def run_of(name: str) -> Path:
     """Return a run of a rooms config; trained by whichever test asks first."""
-    run = folder / "work" / "runs" / f"rooms-{name}"
+    run = Path("runs", f"rooms-{name}")
     if not run.exists():
         assert tool("train.py", "--config", f"rooms/{name}", *TINY_ROOMS) == 0
     return run
-
-
-@pytest.fixture
-def trained(folder):
-    return run_of(folder, "gai")
-
-
-@pytest.fixture
-def plain(folder):
-    return run_of(folder, "mse")
-
-
-# ---- every command ----
-
-
-def in_a_process(code: str) -> list:
-    """Return what a fresh process prints last, as JSON."""
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    line = [sys.executable, "-c", code]
-    done = subprocess.run(line, env=environment, capture_output=True, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def test_help_of_all_commands_needs_no_torch_and_fits_a_screen():
@@ -88,7 +72,10 @@ def test_help_of_all_commands_needs_no_torch_and_fits_a_screen():
         "    shown[name or 'depthbal'] = text.getvalue()\n"
         "print(json.dumps([shown, 'torch' in sys.modules]))"
     )
-    shown, torch_was_imported = in_a_process(code)
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    line = [sys.executable, "-c", code]
+    done = subprocess.run(line, env=environment, capture_output=True, text=True, check=True)
+    shown, torch_was_imported = json.loads(done.stdout.splitlines()[-1])
     assert not torch_was_imported
     assert all(name in shown["depthbal"] for name in COMMANDS)
     for name, text in shown.items():
@@ -138,24 +125,17 @@ def test_something_missing_is_one_message_without_traceback(name, arguments, cap
     assert "Traceback" not in message
 
 
-# ---- training ----
-
-
 def test_training_without_a_config_runs_the_rooms_and_prints_the_result(folder, capsys):
     assert main(None, ["train", *TINY_ROOMS, "--out", "fresh"]) == 0
     printed = capsys.readouterr().out
     expected = ["Balanced mask", "All pixels", "read-out mean", "few", "took", "Run folder: fresh"]
     assert [text for text in expected if text not in printed] == []
-    assert json.loads((folder / "work" / "fresh" / "metrics.json").read_text())["few"]["count"] > 0
+    assert json.loads((folder / "fresh" / "metrics.json").read_text())["few"]["count"] > 0
 
 
 def test_files_of_the_benchmark_are_trained_moved_and_evaluated(tmp_path, monkeypatch, capfd):
     data = write_nyud2(tmp_path / "here", scenes=1, per_scene=21)  # batches of 4 leave one of 17
-    section = {
-        "class_path": "depthbal.data.NYUD2DataModule",
-        "init_args": {"root": "nowhere", "val_fraction": 0.2, **SMALL},
-    }
-    config = tiny_config(tmp_path / "nyu.yaml", data=section)
+    config = nyud2_config(tmp_path, root="nowhere", val_fraction=0.2)
     run = tmp_path / "run"
     arguments = ["--config", config, "--out", run, "--trainer.max_epochs", "1"]
     here = os.path.relpath(data.parent)
@@ -177,9 +157,8 @@ def test_files_of_the_benchmark_are_trained_moved_and_evaluated(tmp_path, monkey
 def test_an_image_that_breaks_during_training_is_named(tmp_path, capsys):
     data = write_nyud2(tmp_path / "root", scenes=12)
     torn = data / "nyu2_train" / "scene03_out" / "2.jpg"
-    init_args = {"root": str(tmp_path / "root"), "val_fraction": 0.0, **SMALL, "num_workers": 1}
-    section = {"class_path": "depthbal.data.NYUD2DataModule", "init_args": init_args}
-    config = tiny_config(tmp_path / "nyu.yaml", data=section)
+    settings = {"root": str(tmp_path / "root"), "val_fraction": 0.0, "num_workers": 1}
+    config = nyud2_config(tmp_path, **settings)
     torn.write_bytes(torn.read_bytes()[:100])
     assert command("train", "--config", config, "--out", tmp_path / "run") == 2
     message = capsys.readouterr().err
@@ -201,12 +180,10 @@ def test_folders_of_ones_own_replace_the_data_of_a_config(tmp_path, monkeypatch)
     assert metrics["protocol"]["data"]["class"] == "FolderDataModule"
 
 
-# ---- prediction ----
-
-
-def test_prediction_writes_millimetres_and_a_colour_picture(trained, folder, capsys):
+def test_prediction_writes_millimetres_and_a_colour_picture(capsys):
+    trained = run_of("gai")
     image = noise_image(50, 70)
-    write_image(folder / "work" / "room.png", image)
+    write_image(Path("room.png"), image)
     assert command("predict", trained, "room.png", "--out", "depth", "--device", "cpu") == 0
     written = cv2.imread("depth/room_depth.png", cv2.IMREAD_UNCHANGED)
     assert written.dtype == np.uint16
@@ -219,7 +196,8 @@ def test_prediction_writes_millimetres_and_a_colour_picture(trained, folder, cap
     assert command("predict", trained, "room.png", "--out", "depth", "--overwrite") == 0
 
 
-def test_prediction_balances_a_plain_run_afterwards_and_says_with_which_sigma(plain, capsys):
+def test_prediction_balances_a_plain_run_afterwards_and_says_with_which_sigma(capsys):
+    plain = run_of("mse")
     image = noise_image(50, 70)
     write_image(Path("plain.png"), image)
     arguments = [plain, "plain.png", "--device", "cpu", "--out", "balanced"]
@@ -236,7 +214,8 @@ def test_prediction_balances_a_plain_run_afterwards_and_says_with_which_sigma(pl
     assert "give a sigma" in capsys.readouterr().err
 
 
-def test_the_pictures_of_a_folder_are_predicted_and_doubled_names_refused(trained, capsys):
+def test_the_pictures_of_a_folder_are_predicted_but_not_doubled_names_or_torn_ones(capsys):
+    trained = run_of("gai")
     for name in ("a/room.png", "a/inner/hall.png", "b/room.png"):
         write_image(Path("many", name), noise_image(24, 32))
     Path("many", "a", "notes.txt").touch()
@@ -246,46 +225,27 @@ def test_the_pictures_of_a_folder_are_predicted_and_doubled_names_refused(traine
     assert command("predict", trained, "many", "--out", "both") == 2
     assert "several images are named room" in capsys.readouterr().err
     assert not Path("both").exists()
+    Path("torn.png").write_bytes(b"no picture")
+    assert command("predict", trained, "torn.png", "--out", "torn", "--device", "cpu") == 2
+    assert "torn.png" in capsys.readouterr().err
     Path("empty").mkdir()
     assert command("predict", trained, "empty", "--out", "none") == 2
     assert "no picture in the folder empty" in capsys.readouterr().err
 
 
-def test_an_unreadable_picture_is_named(trained, capsys):
-    Path("torn.png").write_bytes(b"no picture")
-    assert command("predict", trained, "torn.png", "--out", "torn", "--device", "cpu") == 2
-    assert "torn.png" in capsys.readouterr().err
-
-
-def test_the_config_with_depth_noise_trains_logs_and_draws_it(folder):
-    run = run_of(folder, "gai_depth_noise")
-    assert cv2.imread(str(run / "noise.png")) is not None
-    assert "train/noise_b" in (run / "metrics.csv").read_text()
-    assert load_predictor(run).criterion.noise.depends_on_preds
-
-
-# ---- places that cannot be written ----
-
-
 @pytest.mark.parametrize("name", ["train", "predict"])
-def test_a_folder_below_a_file_is_one_line(name, trained, capsys):
-    Path("file").touch()
-    write_image(Path("one.png"), noise_image(24, 32))
-    arguments = [trained, "one.png"] if name == "predict" else TINY_ROOMS
-    assert command(name, *arguments, "--out", "file/run") == 2
-    message = capsys.readouterr().err
-    assert "file" in message
-    assert "--out" in message
-    assert len(message.splitlines()) == 1
-
-
-def test_a_folder_without_permission_is_one_line(monkeypatch, capsys):
+@pytest.mark.parametrize("reason", ["a directory", "Permission denied"])
+def test_a_folder_that_cannot_be_made_is_one_line(name, reason, monkeypatch, capsys):
     def forbidden(path, *_, **__):
         raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
-    monkeypatch.setattr(Path, "mkdir", forbidden)
-    assert command("train", *TINY_ROOMS, "--out", "forbidden") == 2
-    message = capsys.readouterr().err.splitlines()
-    assert len(message) == 1
-    assert "Permission denied" in message[0]
-    assert "--out" in message[0]
+    Path("file").touch()
+    write_image(Path("one.png"), noise_image(24, 32))
+    if reason == "Permission denied":
+        monkeypatch.setattr(Path, "mkdir", forbidden)
+    arguments = [run_of("gai"), "one.png"] if name == "predict" else TINY_ROOMS
+    assert command(name, *arguments, "--out", "file/run") == 2
+    (message,) = capsys.readouterr().err.splitlines()
+    assert reason in message
+    assert "file" in message
+    assert "--out" in message

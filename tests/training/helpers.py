@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 import yaml
@@ -34,6 +35,11 @@ SMALL_UNET = {
         "arch_args": {"decoder_channels": [16, 8, 8, 4, 4]},
     },
 }
+QUIET = {  # of a trainer that leaves nothing behind
+    "accelerator": "cpu",
+    "enable_checkpointing": False,
+    "enable_model_summary": False,
+}
 DROPOUT_NET = {"class_path": "tests.training.helpers.DropoutNet"}
 STEP_LR = {
     "class_path": "torch.optim.lr_scheduler.StepLR",
@@ -59,6 +65,23 @@ class DropoutNet(nn.Module):
 
     def initialise_bias(self, depth_m: float) -> None:
         nn.init.constant_(self.layers[-1].bias, depth_m)
+
+
+class Changed:
+    """A split of data whose depth maps are changed by their index."""
+
+    def __init__(self, source, change) -> None:
+        self.source, self.change = source, change
+
+    def __getattr__(self, name):
+        return getattr(self.source, name)
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def load(self, index: int):
+        image, depth = self.source.load(index)
+        return image, self.change(index, depth)
 
 
 class StopOnce(pl.Callback):
@@ -165,6 +188,13 @@ def rooms_of_the_test() -> list:
     data = RoomsDataModule(**SIZES)
     data.setup("test")
     return [data.test_set.source.load(index) for index in range(SIZES["n_test"])]
+
+
+def in_eigen_crop(depth: np.ndarray) -> np.ndarray:
+    """Return which pixels of a test room Eigen's protocol scores."""
+    inside = np.zeros(depth.shape, dtype=bool)
+    inside[2:24, 2:30] = True  # [45:471, 41:601] of 480 x 640, at a twentieth
+    return inside & (depth > 1e-3) & (depth < 10)
 
 
 def fit_prior(task: pl.LightningModule, histogram: Histogram) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 
 from depthbal import load_predictor
-from depthbal.errors import CheckpointError, ConfigError, RunFolderError
+from depthbal.errors import RunFolderError
 from depthbal.losses import MSELoss
 from depthbal.models import ResNetMFF
 from depthbal.priors import Histogram
@@ -70,11 +70,8 @@ def test_the_run_is_evaluated_raw_on_the_benchmarks_files(run, tmp_path, capsys)
 def test_what_the_file_says_beside_its_weights_is_kept(run, file):
     versions = json.loads((run / "run.json").read_text())
     assert versions["converted_from"] == str(file)
-    assert versions["published"] == {
-        "epoch": 19,
-        "error": 2.0,
-        "metric": {"overall": {"RMSE": 1.5}},
-    }
+    metric = {"overall": {"RMSE": 1.5}}
+    assert versions["published"] == {"epoch": 19, "error": 2.0, "metric": metric}
 
 
 def test_its_training_cannot_be_continued_but_another_can_start_from_its_weights(run, file, capsys):
@@ -118,30 +115,24 @@ def test_a_balanced_loss_gets_its_prior_and_reads_out_the_mean(file, tmp_path):
     assert float(predictor.read_out(torch.tensor([40.0]))["mean"]) < 10.0
 
 
-def test_nothing_is_written_when_the_file_is_refused(tmp_path):
-    torch.save({"state_dict": {"module.E.conv1.weight": torch.zeros(1)}}, tmp_path / "bad.pth.tar")
-    with pytest.raises(CheckpointError, match="missing"):
-        convert_checkpoint(tmp_path / "bad.pth.tar", tmp_path / "run")
-    assert not (tmp_path / "run").exists()
-
-
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("options", "message"),
     [
-        ({"criterion": "GIALoss"}, "GAILoss"),
-        ({"criterion": "MSELoss", "criterion_args": {"sigma": 1}}, "sigma"),
+        (["--criterion", "GIALoss"], "GAILoss"),
+        (["--criterion", "MSELoss", "--criterion-args", '{"sigma": 1}'], "sigma"),
+        (["--criterion-args", "{sigma"], "no JSON"),
+        (None, "missing"),
     ],
 )
-def test_an_unknown_loss_or_argument_is_named(file, tmp_path, settings, message):
-    with pytest.raises(ConfigError, match=message):
-        convert_checkpoint(file, tmp_path / "run", **settings)
+def test_nothing_is_written_when_the_file_the_loss_or_an_argument_is_refused(
+    file, tmp_path, options, message, capsys
+):
+    bad = tmp_path / "bad.pth.tar"
+    torch.save({"state_dict": {"module.E.conv1.weight": torch.zeros(1)}}, bad)
+    line = [bad] if options is None else [file, *options]
+    assert command("convert", *line, "--out", tmp_path / "run") == 2
+    assert message in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
-
-
-def test_arguments_that_are_no_json_are_one_line(file, tmp_path, capsys):
-    arguments = ["--out", tmp_path / "run", "--criterion-args", "{sigma"]
-    assert command("convert", file, *arguments) == 2
-    assert "no JSON" in capsys.readouterr().err
 
 
 def test_a_folder_that_is_taken_stays_as_it_is(file, run, tmp_path):

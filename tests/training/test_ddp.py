@@ -13,51 +13,31 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 
 from depthbal.data import RoomsDataModule
 from depthbal.evaluation import GROUPS, Scores
-from tests.training.helpers import GAI, checkpoint_of, logged, tiny_config, train_tiny
+from tests.training.helpers import GAI, Changed, checkpoint_of, logged, tiny_config, train_tiny
 
 
-class Unequal:
-    """Rooms whose share of valid pixels grows from image to image."""
-
-    def __init__(self, source) -> None:
-        self.source = source
-
-    def __getattr__(self, name):
-        return getattr(self.source, name)
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def load(self, index: int):
-        image, depth = self.source.load(index)
-        depth = depth.copy()
-        depth[: 18 - 6 * (index % 4)] = 0
-        return image, depth
+def with_holes(index, depth):
+    depth = depth.copy()
+    depth[: 18 - 6 * (index % 4)] = 0
+    return depth
 
 
 class UnequalRooms(RoomsDataModule):
-    """Rooms with holes in the depth of every split."""
+    """Rooms whose share of valid pixels grows from image to image."""
 
     def train_source(self):
-        return Unequal(super().train_source())
+        return Changed(super().train_source(), with_holes)
 
     def test_source(self):
-        return Unequal(super().test_source())
+        return Changed(super().test_source(), with_holes)
 
 
-class Flat(torch.nn.Module):
+class Flat(torch.nn.Sequential):
     """A network without statistics of the batch."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.layers = torch.nn.Sequential(
-            torch.nn.Conv2d(3, 8, 3, stride=2, padding=1),
-            torch.nn.ReLU(),
-            torch.nn.Conv2d(8, 1, 1),
-        )
-
-    def forward(self, images):
-        return self.layers(images)
+        first = torch.nn.Conv2d(3, 8, 3, stride=2, padding=1)
+        super().__init__(first, torch.nn.ReLU(), torch.nn.Conv2d(8, 1, 1))
 
 
 def train_rank(rank: int, port: int, config: str, out: str, cache: str) -> None:

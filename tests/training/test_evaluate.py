@@ -10,7 +10,7 @@ import torch
 from scipy.stats import truncnorm
 
 from depthbal import load_predictor
-from depthbal.data.histogram import count_depth
+from depthbal.data import RoomsDataModule
 from depthbal.errors import ConfigError, DataError, RunFolderError
 from depthbal.evaluation import Scores
 from depthbal.losses import balance_predictions
@@ -18,10 +18,12 @@ from depthbal.training import evaluate_run, open_run
 from depthbal.training.evaluate import posthoc_sigma
 from tests.data.make_files import SMALL, write_nyud2
 from tests.training.helpers import (
+    Changed,
     change_checkpoint,
     checkpoint_of,
     command,
     files_of,
+    in_eigen_crop,
     logged,
     rooms_of_the_test,
     tiny_config,
@@ -51,6 +53,13 @@ def rmse(preds, truth):
     return math.sqrt(np.mean((preds - truth) ** 2))
 
 
+def coverage(located, truth, sigma):
+    """How many labels lie in the central 68 % of scipy's truncated normal around a location."""
+    ends = (RANGE[0] - located) / sigma, (RANGE[1] - located) / sigma
+    shares = truncnorm.cdf(truth, *ends, loc=located, scale=sigma)
+    return np.mean(np.abs(shares - 0.5) <= 0.6826895 / 2)
+
+
 def test_metrics_have_the_documented_structure(finished_run):
     metrics = metrics_of(finished_run)
     groups = {"overall", "many", "medium", "few"}
@@ -67,6 +76,9 @@ def test_metrics_have_the_documented_structure(finished_run):
     assert {key: protocol[key] for key in expected} == expected
     assert protocol["mask"]["seed"] == 0
     assert (protocol["data"]["class"], protocol["data"]["images"]) == ("RoomsDataModule", 4)
+    counts = open_run(finished_run).histogram().counts
+    many = (np.flatnonzero(counts / counts.sum() > 0.0074) + 7).tolist()
+    assert protocol["bins"]["shots"]["many"] == many
     # the balanced mask holds equally many pixels of every bin
     counts = {row["count"] for row in metrics["bins"] if row["count"]}
     assert counts == {protocol["mask"]["per_bin"]}
@@ -79,30 +91,20 @@ def test_numbers_agree_with_predictions_made_one_by_one(finished_run):
         overall = metrics["readout"][readout]["all_pixels"]["overall"]
         assert overall["rmse"] == pytest.approx(rmse(preds, truth), rel=1e-4)
         assert overall["count"] == len(truth)
-    # coverage is that of scipy's truncated normal
     p, truth = flat_predictions(finished_run)
-    sigma = float(predictor.criterion.noise_sigma)
-    ends = (RANGE[0] - p) / sigma, (RANGE[1] - p) / sigma
-    inside = np.abs(truncnorm.cdf(truth, *ends, loc=p, scale=sigma) - 0.5) <= 0.6826895 / 2
+    expected = coverage(p, truth, float(predictor.criterion.noise_sigma))
     found = metrics["calibration"]["all"]["overall"]
-    assert found["coverage"] == pytest.approx(inside.mean(), abs=3 / len(truth))
+    assert found["coverage"] == pytest.approx(expected, abs=3 / len(truth))
     # single predictions may differ in the last digit and so move by one bin
     scores = Scores.load(finished_run)
     columns = np.histogram(p, [-np.inf, *scores.bins.edges, np.inf])[0]
     assert np.abs(scores.joint("all", "raw").sum(0) - columns).sum() <= 4
 
 
-def test_shots_come_from_the_training_histogram(finished_run):
-    counts = open_run(finished_run).histogram().counts
-    expected = (np.flatnonzero(counts / counts.sum() > 0.0074) + 7).tolist()
-    assert metrics_of(finished_run)["protocol"]["bins"]["shots"]["many"] == expected
-
-
 def test_evaluation_repeats_what_training_wrote_and_never_fits(run, monkeypatch):
     before = metrics_of(run)
     scores = (run / "scores.npz").read_bytes()
     monkeypatch.setattr("depthbal.data.datamodule.count_depth", lambda *_: pytest.fail("counted"))
-    assert count_depth is not None
     (run / "metrics.json").unlink()
     assert evaluate_run(run) == (before, run)
     assert metrics_of(run) == before
@@ -111,13 +113,15 @@ def test_evaluation_repeats_what_training_wrote_and_never_fits(run, monkeypatch)
 
 def test_other_checkpoints_and_protocols_have_folders_of_their_own(run, capsys):
     before = files_of(run)
-    change_checkpoint(run, "best", segmentation_head__0__weight=0, segmentation_head__0__bias=0)
+    zeros = dict.fromkeys(("segmentation_head__0__weight", "segmentation_head__0__bias"), 0)
+    change_checkpoint(run, "best", **zeros, criterion__noise__log_sigma=math.log(0.5))
     before[run / "checkpoints" / "best.ckpt"] = (run / "checkpoints" / "best.ckpt").read_bytes()
     arguments = ["--checkpoint", "best", "--device", "cpu"]
     assert command("evaluate", run, *arguments) == 0
     assert "Balanced mask" in capsys.readouterr().out
     best = metrics_of(run / "eval" / "best")
     assert best["protocol"]["checkpoint"] == "best"
+    assert best["protocol"]["noise_sigma"] == pytest.approx(0.5)
     # a network of zeros predicts 0 m
     assert best["readout"]["raw"]["overall"]["abs_rel"] == pytest.approx(1.0)
     assert command("evaluate", run, *arguments, "--protocol", "eigen") == 0
@@ -133,21 +137,13 @@ def test_eigen_scores_whole_images_averaged_over_images(run):
     predictor = load_predictor(run)
     errors = []
     for image, depth in rooms_of_the_test():
-        inside = np.zeros_like(depth, dtype=bool)
-        inside[2:24, 2:30] = True  # [45:471, 41:601] of 480 x 640, at a twentieth
-        inside &= (depth > 1e-3) & (depth < 10)
+        inside = in_eigen_crop(depth)
         preds = np.clip(predictor.predict(image), 1e-3, 10)
         errors.append(rmse(preds[inside].astype(np.float64), depth[inside]))
     assert result["overall"]["rmse"] == pytest.approx(np.mean(errors), rel=1e-4)
     assert result["protocol"]["name"] == "eigen"
     assert folder == run / "eval" / "eigen"
     assert metrics_of(folder) == result
-
-
-def test_a_result_says_the_noise_scale_of_the_weights_that_were_scored(run):
-    for name in ("last", "best"):
-        change_checkpoint(run, name, criterion__noise__log_sigma=math.log(0.5))
-        assert evaluate_run(run, name)[0]["protocol"]["noise_sigma"] == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize(
@@ -172,70 +168,32 @@ def test_what_a_run_cannot_be_scored_with_is_one_message(finished_run, options, 
     assert files_of(finished_run) == before
 
 
-def test_missing_parts_of_a_run_are_named(run):
-    (run / "checkpoints" / "best.ckpt").unlink()
-    with pytest.raises(RunFolderError, match="validation split"):
-        evaluate_run(run, "best")
-    with pytest.raises(RunFolderError, match="no run folder"):
-        evaluate_run(run / "missing")
-    (run / "prior.json").write_text("{")
-    with pytest.raises(RunFolderError, match=r"prior\.json is damaged"):
-        evaluate_run(run)
-    (run / "config.yaml").write_text("a: [")
-    with pytest.raises(RunFolderError, match=r"config\.yaml is damaged"):
+@pytest.mark.parametrize(("name", "content"), [("prior.json", "{"), ("config.yaml", "a: [")])
+def test_damaged_parts_of_a_run_are_named(run, name, content):
+    (run / name).write_text(content)
+    with pytest.raises(RunFolderError, match=f"{name} is damaged"):
         evaluate_run(run)
 
 
-# ---- files of the benchmark ----
-
-
-@pytest.fixture(scope="module")
-def nyud2_run(tmp_path_factory, cache_folder):
-    """A run on files in the published layout, with what it was trained on."""
-    folder = tmp_path_factory.mktemp("nyud2")
-    data = write_nyud2(folder / "root", scenes=2, n_test=3)
+def test_the_benchmark_is_scored_with_its_official_shots_and_mask(tmp_path):
+    data = write_nyud2(tmp_path / "root", scenes=2, n_test=3)
     section = {
         "class_path": "depthbal.data.NYUD2DataModule",
-        "init_args": {"root": str(folder / "root"), "val_fraction": 0.0, **SMALL},
+        "init_args": {"root": str(tmp_path / "root"), "val_fraction": 0.0, **SMALL},
     }
-    config = tiny_config(folder / "tiny.yaml", data=section)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(cache_folder))
-        return train_tiny(config, folder / "run", "--trainer.max_epochs", "1"), data
-
-
-def test_the_benchmark_is_scored_with_its_official_shots_and_mask(nyud2_run, tmp_path):
-    shots = metrics_of(nyud2_run[0])["protocol"]["bins"]["shots"]
+    config = tiny_config(tmp_path / "tiny.yaml", data=section)
+    run = train_tiny(config, tmp_path / "run", "--trainer.max_epochs", "1")
+    shots = metrics_of(run)["protocol"]["bins"]["shots"]
     assert [len(shots[name]) for name in ("many", "medium", "few")] == [39, 15, 39]
-    run = shutil.copytree(nyud2_run[0], tmp_path / "run")
-    data = shutil.copytree(nyud2_run[1], tmp_path / "root" / "data")
+    moved = tmp_path / "other" / "data"
+    shutil.copytree(data, moved)
     mask = np.zeros((3, 20, 28), dtype=np.uint8)
     mask[:, 5, 4:24] = 1
-    np.save(data / "test_balanced_mask.npy", mask)
-    metrics, _ = evaluate_run(run, overrides=["--data.root", str(tmp_path / "root")])
+    np.save(moved / "test_balanced_mask.npy", mask)
+    metrics, _ = evaluate_run(run, overrides=["--data.root", str(moved.parent)])
     assert metrics["overall"]["count"] == 3 * 20
     assert metrics["protocol"]["mask"]["source"] == "test_balanced_mask.npy"
-    assert metrics["protocol"]["data"]["source"] == str(tmp_path / "root")
-
-
-# ---- damage ----
-
-
-class Spoilt:
-    """A test split whose second pair is damaged beyond what the first look at the data samples."""
-
-    def __init__(self, source, damage):
-        self.source, self.damage = source, damage
-
-    def __getattr__(self, name):
-        return getattr(self.source, name)
-
-    def __len__(self):
-        return len(self.source)
-
-    def load(self, index):
-        image, depth = self.source.load(index)
-        return image, self.damage(depth) if index == 1 else depth
+    assert metrics["protocol"]["data"]["source"] == str(moved.parent)
 
 
 @pytest.mark.parametrize("protocol", ["nyud2_dir", "eigen"])
@@ -248,10 +206,12 @@ class Spoilt:
     ],
 )
 def test_a_damaged_pair_is_refused_by_name(finished_run, damage, message, protocol, monkeypatch):
-    from depthbal.data import RoomsDataModule
-
     whole = RoomsDataModule.test_source
-    monkeypatch.setattr(RoomsDataModule, "test_source", lambda data: Spoilt(whole(data), damage))
+    monkeypatch.setattr(
+        RoomsDataModule,
+        "test_source",
+        lambda data: Changed(whole(data), lambda index, d: damage(d) if index == 1 else d),
+    )
     monkeypatch.setattr("depthbal.data.datamodule.probe_split", lambda *_, **__: None)
     with pytest.raises(DataError, match=f"00001.*{message}"):
         evaluate_run(finished_run, protocol=protocol)
@@ -272,9 +232,6 @@ def test_predictions_that_are_not_finite_name_their_image(mse_run, posthoc, monk
         evaluate_run(mse_run, posthoc=posthoc)
 
 
-# ---- balanced afterwards ----
-
-
 def test_scores_are_those_of_the_predictions_balanced_by_hand(mse_run):
     before = files_of(mse_run)
     metrics, folder = evaluate_run(mse_run, posthoc=0.8)
@@ -288,13 +245,10 @@ def test_scores_are_those_of_the_predictions_balanced_by_hand(mse_run):
     for readout, preds in expected.items():
         found = metrics["readout"][readout]["all_pixels"]["overall"]["rmse"]
         assert found == pytest.approx(rmse(preds.numpy(), truth), rel=1e-4)
-    # coverage is that of scipy's truncated normal around the balanced location
-    p = located.numpy()
-    ends = (RANGE[0] - p) / 0.8, (RANGE[1] - p) / 0.8
-    inside = np.abs(truncnorm.cdf(truth, *ends, loc=p, scale=0.8) - 0.5) <= 0.6826895 / 2
     found = metrics["calibration"]["all"]["overall"]
     assert found["count"] == len(truth)
-    assert found["coverage"] == pytest.approx(inside.mean(), abs=3 / len(truth))
+    expected = coverage(located.numpy(), truth, 0.8)
+    assert found["coverage"] == pytest.approx(expected, abs=3 / len(truth))
     assert metrics_of(mse_run)["calibration"] is None
     # its pictures show the balanced depth
     plain = mse_run / "predictions" / "test_00000.png"

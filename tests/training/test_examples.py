@@ -9,7 +9,7 @@ import pytest
 from depthbal import load_predictor
 from depthbal.training import evaluate_run
 from depthbal.training.examples import save_pictures
-from tests.training.helpers import rooms_of_the_test
+from tests.training.helpers import in_eigen_crop, rooms_of_the_test
 
 
 def check_content(folder, run, limits, inside):
@@ -37,12 +37,7 @@ def test_examples_hold_image_truth_prediction_and_error(finished_run):
 
 
 def test_eigens_examples_are_the_clamped_whole_images(run):
-    def inside(depth):
-        crop = np.zeros(depth.shape, bool)
-        crop[2:24, 2:30] = True
-        return crop & (depth > 1e-3) & (depth < 10)
-
-    check_content(evaluate_run(run, protocol="eigen")[1], run, (1e-3, 10), inside)
+    check_content(evaluate_run(run, protocol="eigen")[1], run, (1e-3, 10), in_eigen_crop)
 
 
 def test_nothing_is_kept_larger_than_320_pixels(monkeypatch, run):

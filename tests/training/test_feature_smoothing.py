@@ -8,10 +8,10 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.demos.boring_classes import BoringModel
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from depthbal.data import NYUD2DataModule
-from depthbal.errors import ConfigError, DataError
+from depthbal.errors import ConfigError
 from depthbal.evaluation import DepthBins
 from depthbal.losses import MSELoss
 from depthbal.losses.label_weights import smoothing_kernel
@@ -19,6 +19,7 @@ from depthbal.training import DepthTask, FeatureSmoothing, Task
 from tests import reference
 from tests.data.make_files import SMALL, write_nyud2
 from tests.training.helpers import (
+    QUIET,
     STEP_LR,
     checkpoint_of,
     resume,
@@ -29,28 +30,14 @@ from tests.training.helpers import (
 
 EDGES = [0.7, 2.0, 3.0, 5.0, 10.0]
 KERNEL = smoothing_kernel("gaussian", 5, 2.0).tolist()
+IMAGES = torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+DEPTH = (3 + 3 * IMAGES.mean(1, keepdim=True)[..., ::2, ::2]).clamp(0, 10)  # of the brightness
+SAMPLES = [{"image": i, "depth": d, "index": 0} for i, d in zip(IMAGES, DEPTH, strict=True)]
 FDS = {"class_path": "depthbal.training.FeatureSmoothing"}
 
 
-class Depths(Dataset):
-    """Random images whose depth is their brightness."""
-
-    def __init__(self, number: int = 6) -> None:
-        generator = torch.Generator().manual_seed(0)
-        self.images = torch.randn(number, 3, 8, 8, generator=generator)
-        bright = self.images.mean(1, keepdim=True)[..., ::2, ::2]
-        self.depth = (3 + 3 * bright).clamp(0, 10)
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> dict:
-        return {"image": self.images[index], "depth": self.depth[index], "index": index}
-
-
-class Sgd:
-    def __call__(self, parameters) -> torch.optim.Optimizer:
-        return torch.optim.SGD(parameters, lr=0.05)
+def sgd(parameters) -> torch.optim.Optimizer:
+    return torch.optim.SGD(parameters, lr=0.05)
 
 
 def plain_net() -> nn.Module:
@@ -63,23 +50,15 @@ def plain_net() -> nn.Module:
     )
 
 
-def fit(task, *callbacks, loader=None, epochs=2, **options) -> pl.Trainer:
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        max_epochs=epochs,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=list(callbacks),
-        **options,
-    )
-    trainer.fit(task, loader or DataLoader(Depths(), batch_size=3))
+def fit(task, *callbacks, loader=None, val_loader=None, epochs=2, **options) -> pl.Trainer:
+    options |= {"callbacks": list(callbacks), "enable_progress_bar": False, "logger": False}
+    trainer = pl.Trainer(max_epochs=epochs, **QUIET, **options)
+    trainer.fit(task, loader or DataLoader(SAMPLES, batch_size=3), val_loader)
     return trainer
 
 
 def depth_task(net=None, **options) -> DepthTask:
-    return DepthTask(net or plain_net(), MSELoss(), optimizer=Sgd(), **options)
+    return DepthTask(net or plain_net(), MSELoss(), optimizer=sgd, **options)
 
 
 def rows_of(features):
@@ -89,6 +68,14 @@ def rows_of(features):
 def bins_of(depth):
     depth = torch.where(depth >= 0.7, depth, float("nan"))
     return reference.fds_bins(depth.flatten(), EDGES)
+
+
+def assert_moments(fds, features, depth):
+    """Compare the statistics of one pass with the reference's."""
+    moments = reference.fds_moments(features, bins_of(depth), 4)
+    for bin_, (_, mean, variance) in enumerate(moments):
+        torch.testing.assert_close(fds.smoothing.mean[bin_], mean)
+        torch.testing.assert_close(fds.smoothing.variance[bin_], variance)
 
 
 class Watch(pl.Callback):
@@ -112,14 +99,11 @@ def test_the_pass_after_an_epoch_collects_the_features_that_training_would_see()
     task = depth_task()
     fit(task, fds, watch, epochs=1)
     raw = [rows_of(before) for before, _ in watch.seen[-2:]]  # the pass: two batches
-    moments = reference.fds_moments(torch.cat(raw), bins_of(Depths().depth), 4)
-    for bin_, (_, mean, variance) in enumerate(moments):
-        torch.testing.assert_close(fds.smoothing.mean[bin_], mean)
-        torch.testing.assert_close(fds.smoothing.variance[bin_], variance)
+    assert_moments(fds, torch.cat(raw), DEPTH)
     # the network as it is now, in training mode, gives these features again
     network = copy.deepcopy(task.model).train()
     with torch.no_grad():
-        again = rows_of(network[:3](Depths().images[:3]))
+        again = rows_of(network[:3](IMAGES[:3]))
     torch.testing.assert_close(again, raw[0])
 
 
@@ -129,9 +113,8 @@ def test_calibration_starts_with_the_second_epoch_and_is_that_of_the_loop():
     steps = [watch.seen[i] for i in range(4)]  # two steps of training, two of the pass
     assert all(torch.equal(before, after) for before, after in steps)
     raw = torch.cat([rows_of(before) for before, _ in watch.seen[2:4]])
-    depth = Depths().depth
-    running = reference.fds_running([reference.fds_moments(raw, bins_of(depth), 4)], 0.9)
-    for number, part in ((4, depth[:3]), (5, depth[3:])):
+    running = reference.fds_running([reference.fds_moments(raw, bins_of(DEPTH), 4)], 0.9)
+    for number, part in ((4, DEPTH[:3]), (5, DEPTH[3:])):
         before, after = watch.seen[number]
         arguments = rows_of(before), bins_of(part), running, KERNEL, (0.2, 5.0)
         expected = reference.fds_calibrate(*arguments)
@@ -152,13 +135,6 @@ def test_the_first_epoch_and_the_batch_statistics_are_those_without_smoothing():
     assert second.model.state_dict()["1.num_batches_tracked"] == 4
 
 
-def test_a_later_start_is_kept():
-    watch = Watch()
-    fit(depth_task(), FeatureSmoothing(edges=EDGES, start_epoch=2), watch, epochs=3)
-    changed = [not torch.equal(before, after) for before, after in watch.seen]
-    assert changed == [False] * 8 + [True] * 2 + [False] * 2
-
-
 def test_validation_and_the_finished_network_are_not_calibrated():
     fds, task = FeatureSmoothing(edges=EDGES), depth_task()
     inputs = []
@@ -169,20 +145,11 @@ def test_validation_and_the_finished_network_are_not_calibrated():
                 twin = nn.Sequential(*task.model)
                 fresh = copy.deepcopy(task.model)
                 fresh[3]._forward_pre_hooks.clear()
-                image = Depths().images[:2]
+                image = IMAGES[:2]
                 inputs.append(torch.equal(twin(image), fresh(image)))
 
-    loader = DataLoader(Depths(), batch_size=3)
-    trainer = pl.Trainer(
-        accelerator="cpu",
-        max_epochs=2,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=[fds, Validate()],
-    )
-    trainer.fit(task, loader, loader)
+    loader = DataLoader(SAMPLES, batch_size=3)
+    fit(task, fds, Validate(), loader=loader, val_loader=loader)
     assert inputs == [True, True]
     assert not task.model[3]._forward_pre_hooks
 
@@ -210,28 +177,20 @@ def test_a_compiled_network_is_calibrated_as_the_plain_one(monkeypatch):
         torch.testing.assert_close(results[1][name], value, msg=name)
 
 
-class AgePictures(Dataset):
-    def __len__(self) -> int:
-        return 12
-
-    def __getitem__(self, index: int) -> dict:
-        image = torch.randn(3, 8, 8, generator=torch.Generator().manual_seed(index))
-        return {"image": image + index % 3, "label": torch.tensor([10.0 * (index % 3) + 5.0])}
-
-
 def test_features_of_images_are_smoothed_over_ages():
-    torch.manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
+    images = [torch.randn(3, 8, 8, generator=generator) + i % 3 for i in range(12)]
+    ages = [torch.tensor([10.0 * (i % 3) + 5.0]) for i in range(12)]
+    samples = [{"image": i, "label": a} for i, a in zip(images, ages, strict=True)]
     net = nn.Sequential(
         nn.Conv2d(3, 5, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 1)
     )
     fds = FeatureSmoothing(edges=[0.0, 10.0, 20.0, 30.0, 40.0], clip=(0.1, 10.0))
-    loader = DataLoader(AgePictures(), batch_size=4)
-    fit(Task(net, MSELoss(), optimizer=Sgd()), fds, loader=loader)
+    fit(Task(net, MSELoss(), optimizer=sgd), fds, loader=DataLoader(samples, batch_size=4))
     assert fds.smoothing.passes.tolist() == [2, 2, 2, 0]
     assert fds.smoothing.mean.shape == (4, 5)
     with torch.no_grad():
-        rows = [net[:-1](AgePictures()[i]["image"][None])[0].double() for i in range(12)]
-    latest = torch.stack(rows[1::3]).mean(0)
+        latest = net[:-1](torch.stack(images[1::3])).double().mean(0)
     assert not torch.allclose(fds.smoothing.mean[1], latest)  # nine tenths are the first epoch's
 
 
@@ -258,71 +217,46 @@ def test_smoothing_changes_the_run_and_can_be_asked_for_on_the_command_line(tmp_
     run = train_tiny(config, tmp_path / "fds", adding, "--trainer.callbacks.kernel=laplace")
     assert "kernel: laplace" in (run / "config.yaml").read_text()
     assert not same_weights(plain, run)
-    resume(run, "--trainer.max_epochs", "3")
-    assert checkpoint_of(run)["callbacks"]["FeatureSmoothing"]["passes"].max() == 3
     edges = checkpoint_of(run)["callbacks"]["FeatureSmoothing"]["edges"]
     assert len(edges) == len(DepthBins.uniform(0.1, 10.0).edges) - 7  # those of the histogram
 
 
-def test_a_missing_subset_is_named_before_the_first_step(tmp_path):
-    callbacks = [{**FDS, "init_args": {"subset": "some.csv"}}]
-    config = tiny_config(tmp_path / "tiny.yaml", trainer={"callbacks": callbacks})
-    with pytest.raises(DataError, match=r"some\.csv.*null"):
-        train_tiny(config, tmp_path / "run")
-
-
-def test_a_subset_is_gone_over_after_every_epoch_without_augmentation(tmp_path, monkeypatch):
+def test_a_later_start_is_kept_and_a_subset_alone_is_gone_over(tmp_path):
+    watch = Watch()
+    fit(depth_task(), FeatureSmoothing(edges=EDGES, start_epoch=2), watch, epochs=3)
+    changed = [not torch.equal(before, after) for before, after in watch.seen]
+    assert changed == [False] * 8 + [True] * 2 + [False] * 2
     data = write_nyud2(tmp_path / "root", scenes=6)
     rows = (data / "nyu2_train.csv").read_text().splitlines()
     (data / "subset.csv").write_text("\n".join(rows[1::4]) + "\n")
     module = NYUD2DataModule(tmp_path / "root", val_fraction=0.0, **SMALL)
-    fds, seen = FeatureSmoothing(subset="subset.csv"), []
-    at_layer = fds._at_layer
-
-    def watched(layer, inputs):
-        if fds._collecting is not None:
-            seen.append(fds._collecting[1][0])
-        return at_layer(layer, inputs)
-
-    monkeypatch.setattr(fds, "_at_layer", watched)
-    fit(depth_task(), fds, loader=module)
-    first, second = seen  # one batch of three images after each of two epochs
-    assert len(first) == 3
-    assert torch.equal(first, second)
+    fds, watch = FeatureSmoothing(subset="subset.csv"), Watch()
+    fit(depth_task(), fds, watch, loader=module, epochs=1)
+    assert len(watch.seen[-1][0]) == 3
     assert fds.smoothing.edges.tolist() == module.train_histogram().edges.tolist()
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "module", "message"),
     [
-        ({"start_epoch": 0}, "start_epoch"),
-        ({"momentum": 1.5}, "momentum"),
-        ({"kernel_size": 2}, "kernel_size"),
-        ({"clip": (0.0, 1.0)}, "clip"),
+        ({"start_epoch": 0}, None, "start_epoch"),
+        ({"momentum": 1.5}, None, "momentum"),
+        ({"kernel_size": 2}, None, "kernel_size"),
+        ({"clip": (0.0, 1.0)}, None, "clip"),
+        ({}, depth_task, "give edges"),
+        ({"edges": EDGES, "subset": "some.csv"}, depth_task, "subset.*NoneType"),
+        ({"edges": EDGES}, BoringModel, "BoringModel"),
     ],
 )
-def test_settings_out_of_range_are_refused_at_once(options, message):
+def test_what_cannot_be_smoothed_is_refused(options, module, message):
     with pytest.raises(ConfigError, match=message):
-        FeatureSmoothing(**options)
+        fit(module and module(), FeatureSmoothing(**options))
 
 
 def test_a_layer_given_by_name_is_the_one_whose_input_is_smoothed():
     fds = FeatureSmoothing(layer="0", edges=EDGES)
     fit(depth_task(), fds, epochs=1)
-    images, depth = Depths().images, Depths().depth  # four pixels of the image to one of the depth
-    counted = depth.repeat_interleave(2, 2).repeat_interleave(2, 3)
-    rows = images.movedim(1, -1).reshape(-1, 3).double()
-    expected = reference.fds_moments(rows, bins_of(counted), 4)
-    for bin_, (_, mean, variance) in enumerate(expected):
-        torch.testing.assert_close(fds.smoothing.mean[bin_], mean)
-        torch.testing.assert_close(fds.smoothing.variance[bin_], variance)
-
-
-def test_without_bins_the_way_out_is_named():
-    with pytest.raises(ConfigError, match="give edges"):
-        fit(depth_task(), FeatureSmoothing())
-
-
-def test_another_kind_of_module_is_refused():
-    with pytest.raises(ConfigError, match="BoringModel"):
-        fit(BoringModel(), FeatureSmoothing(edges=EDGES))
+    # four pixels of the image to one of the depth
+    counted = DEPTH.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    rows = rows_of(IMAGES)
+    assert_moments(fds, rows, counted)

@@ -1,20 +1,17 @@
 """A noise scale that follows the prediction: in numbers, as a picture, guarded while it learns."""
 
 import math
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
-import torch
-from torch import nn
 
-from depthbal.losses import BMCLoss, BNILoss, GAILoss, MSELoss
+from depthbal.losses import BMCLoss, BNILoss
 from depthbal.losses.noise import DepthNoise, NoiseModule
 from depthbal.losses.noise_guard import check_noise
 from depthbal.priors import Histogram
 from depthbal.training import DepthTask, open_run
-from depthbal.training.noise import depth_noise, noise_facts, noise_values, save_noise_picture
+from depthbal.training.noise import noise_values, save_noise_picture
 from tests.training.helpers import (
     DropoutNet,
     change_checkpoint,
@@ -60,11 +57,6 @@ def test_the_values_are_the_formulas():
     near, middle = (math.log1p(math.exp(a + 0.2 * p)) for p in (0.7, 5.35))
     expected = {"sigma_near": near, "sigma_middle": middle, "sigma_far": 1.5, "a": a, "b": 0.2}
     assert values == pytest.approx(expected)
-
-
-@pytest.mark.parametrize("criterion", [MSELoss(), torch.nn.L1Loss(), GAILoss(noise="learned")])
-def test_one_sigma_for_all_is_no_depth_noise(criterion):
-    assert depth_noise(criterion) is None
 
 
 def test_the_picture_is_written_with_and_without_the_histogram(tmp_path):
@@ -118,9 +110,3 @@ def test_the_loss_without_label_range_is_guarded_over_the_tasks_depths():
     assert task.label_range() == RANGE
     task.guard_noise()
     assert task.criterion.noise.slope.item() < 0.45
-
-
-def test_noise_that_follows_the_prediction_and_vectors_of_scales_are_no_one_number():
-    assert noise_facts(BMCLoss(noise="depth")) == {}
-    assert noise_facts(SimpleNamespace(noise_sigma=torch.ones(3))) == {}
-    assert noise_facts(nn.L1Loss()) == noise_facts(None) == {}

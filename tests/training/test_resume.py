@@ -88,16 +88,13 @@ def test_more_epochs_may_be_asked_for_and_nothing_is_fitted_again(run):
         resume(run)
 
 
-def test_a_complete_run_is_left_as_it_is(run):
-    before = files_of(run)
-    for setting in (
-        [],
-        ["--trainer.limit_test_batches=null"],
-        ["--trainer.limit_test_batches=1.0"],
-    ):
+def test_a_complete_run_is_left_as_it_is(finished_run):
+    before = files_of(finished_run)
+    limits = [f"--trainer.limit_test_batches={limit}" for limit in ("null", "1.0")]
+    for setting in ([], limits[:1], limits[1:]):
         with pytest.raises(ConfigError, match=r"is complete \(2 of 2 epochs, evaluated\)"):
-            resume(run, *setting)
-    assert files_of(run) == before
+            resume(finished_run, *setting)
+    assert files_of(finished_run) == before
 
 
 @pytest.mark.parametrize(
@@ -130,18 +127,32 @@ def test_what_is_no_run_is_named(finished_run, tmp_path):
         resume(tmp_path)
 
 
-@pytest.mark.parametrize("setting", ["--model.optimizer.lr=1", "--config=other.yaml"])
-def test_what_a_resumed_training_cannot_change_is_refused(run, setting):
-    with pytest.raises(ConfigError, match=setting.split("=")[0]):
-        resume(run, setting)
-
-
-@pytest.mark.parametrize("setting", ["--out=elsewhere", "--overwrite"])
-def test_a_resumed_training_stays_where_it_is(run, setting, capsys):
-    before = files_of(run)
-    assert command("train", "--resume", run, "--trainer.max_epochs=3", setting) == 2
+@pytest.mark.parametrize(
+    "setting", ["--model.optimizer.lr=1", "--config=other.yaml", "--out=elsewhere", "--overwrite"]
+)
+def test_what_a_resumed_training_cannot_change_is_refused(finished_run, setting, capsys):
+    before = files_of(finished_run)
+    assert command("train", "--resume", finished_run, "--trainer.max_epochs=3", setting) == 2
     assert setting.split("=")[0] in capsys.readouterr().err
-    assert files_of(run) == before
+    assert files_of(finished_run) == before
+
+
+def test_a_run_from_a_gpu_resumes_on_a_cpu_in_its_own_precision(run, monkeypatch):
+    def stored():
+        return yaml.safe_load((run / "config.yaml").read_text())["trainer"]["precision"]
+
+    assert stored() == default_precision("cpu")
+    content = checkpoint_of(run)
+    for group in content["optimizer_states"][0]["param_groups"]:
+        group["fused"] = True
+    torch.save(content, run / "checkpoints" / "last.ckpt")
+    monkeypatch.setattr("depthbal.training.train.default_precision", lambda *_: "64-true")
+    resume(run, "--trainer.max_epochs", "3")
+    content = checkpoint_of(run)
+    assert [g["fused"] for g in content["optimizer_states"][0]["param_groups"]] == [None, None]
+    assert stored() == default_precision("cpu")
+    weights = content["state_dict"].values()
+    assert not any(value.dtype == torch.float64 for value in weights if value.ndim == 4)
 
 
 def test_a_moved_run_is_resumed_where_it_is_and_knows_its_best_epoch(run, tmp_path):
@@ -182,25 +193,3 @@ def test_every_session_is_kept(run, recwarn):
     assert not any("earlier_sessions" in one for one in sessions)
     total = sum(one["duration_s"] for one in [*sessions, record])
     assert record["total_duration_s"] == pytest.approx(total, abs=0.11)
-
-
-def test_the_precision_is_written_down_and_kept_on_resume(run, monkeypatch):
-    def stored():
-        return yaml.safe_load((run / "config.yaml").read_text())["trainer"]["precision"]
-
-    assert stored() == default_precision("cpu")
-    monkeypatch.setattr("depthbal.training.train.default_precision", lambda *_: "64-true")
-    resume(run, "--trainer.max_epochs", "3")
-    assert stored() == default_precision("cpu")
-    weights = checkpoint_of(run)["state_dict"].values()
-    assert not any(value.dtype == torch.float64 for value in weights if value.ndim == 4)
-
-
-def test_a_run_from_a_gpu_resumes_on_a_cpu(run):
-    content = checkpoint_of(run)
-    for group in content["optimizer_states"][0]["param_groups"]:
-        group["fused"] = True
-    torch.save(content, run / "checkpoints" / "last.ckpt")
-    resume(run, "--trainer.max_epochs", "3")
-    (optimizer,) = checkpoint_of(run)["optimizer_states"]
-    assert [group["fused"] for group in optimizer["param_groups"]] == [None, None]

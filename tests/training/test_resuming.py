@@ -1,6 +1,5 @@
 """Checkpoints that are complete or absent, states, curves, and no NaN."""
 
-import os
 import random
 import resource
 import signal
@@ -21,15 +20,6 @@ from depthbal.training.resuming import (
     restore_random_states,
 )
 
-# ---- checkpoints ----
-
-
-@pytest.fixture
-def saved(tmp_path):
-    path = tmp_path / "checkpoints" / "last.ckpt"
-    AtomicCheckpointIO().save_checkpoint({"epoch": 1, "weights": torch.arange(5.0)}, path)
-    return path
-
 
 @pytest.fixture
 def full_disk():
@@ -42,42 +32,23 @@ def full_disk():
     signal.signal(signal.SIGXFSZ, handler)
 
 
-def assert_untouched(path):
-    content = AtomicCheckpointIO().load_checkpoint(path)
-    assert (content["epoch"], content["weights"].tolist()) == (1, [0, 1, 2, 3, 4])
-    assert [file.name for file in path.parent.iterdir()] == ["last.ckpt"]
-
-
-def test_a_full_disk_leaves_the_previous_checkpoint_and_no_rest(saved, full_disk):
-    with pytest.raises(CheckpointError, match="previous checkpoint is untouched"):
-        AtomicCheckpointIO().save_checkpoint({"weights": torch.ones(100_000)}, saved)
-    assert_untouched(saved)
-
-
-@pytest.mark.parametrize("cut", [KeyboardInterrupt, OSError])
-def test_an_interruption_while_writing_leaves_the_previous_checkpoint(saved, monkeypatch, cut):
+@pytest.mark.parametrize("cut", [KeyboardInterrupt, None])
+def test_an_interruption_or_a_full_disk_leaves_the_previous_checkpoint(
+    tmp_path, full_disk, monkeypatch, cut
+):
     def write_half(checkpoint, file):
         file.write(b"half")
         raise cut
 
-    monkeypatch.setattr(torch, "save", write_half)
-    with pytest.raises((KeyboardInterrupt, CheckpointError)):
-        AtomicCheckpointIO().save_checkpoint({"epoch": 2}, saved)
-    assert_untouched(saved)
-
-
-def test_a_checkpoint_with_code_in_it_is_not_opened(tmp_path):
-    class Surprise:
-        def __reduce__(self):
-            return (os.mkdir, (str(tmp_path / "executed"),))
-
-    torch.save({"surprise": Surprise()}, tmp_path / "evil.ckpt")
-    with pytest.raises(CheckpointError, match=r"evil\.ckpt"):
-        AtomicCheckpointIO().load_checkpoint(tmp_path / "evil.ckpt")
-    assert not (tmp_path / "executed").exists()
-
-
-# ---- random numbers ----
+    path, io = tmp_path / "checkpoints" / "last.ckpt", AtomicCheckpointIO()
+    io.save_checkpoint({"epoch": 1, "weights": torch.arange(5.0)}, path)
+    if cut:
+        monkeypatch.setattr(torch, "save", write_half)
+    with pytest.raises(cut or CheckpointError, match=None if cut else "checkpoint is untouched"):
+        io.save_checkpoint({"weights": torch.ones(100_000)}, path)
+    content = io.load_checkpoint(path)
+    assert (content["epoch"], content["weights"].tolist()) == (1, [0, 1, 2, 3, 4])
+    assert [file.name for file in path.parent.iterdir()] == ["last.ckpt"]
 
 
 def draw() -> list[float]:
@@ -96,28 +67,19 @@ def test_restored_states_repeat_all_random_numbers(tmp_path):
         assert draw() == expected
 
 
-# ---- metrics.csv ----
-
-
-def test_a_second_logger_continues_the_file(tmp_path):
-    for step, row in enumerate(({"loss": 1.0}, {"loss": 0.5, "score": 3.0})):
-        logger = RunLogger(tmp_path)
-        logger.log_metrics(row, step=step)
-        logger.save()
-    lines = ["loss,score,step", "1.0,,0", "0.5,3.0,1"]
-    assert (tmp_path / "metrics.csv").read_text().split() == lines
-
-
-def test_rows_of_a_cut_off_epoch_and_a_torn_last_row_are_dropped(tmp_path):
+def test_a_second_logger_continues_the_file_without_a_cut_off_epoch_and_a_torn_row(tmp_path):
     path = tmp_path / "metrics.csv"
     drop_rows_from(path, 2)
     assert not path.exists()
-    path.write_text("loss,score,step\n1.0,,0\n0.9,2.0,1\n0.8,,2\n0.7,")
+    for step, row in enumerate(({"loss": 1.0}, {"loss": 0.5, "score": 3.0}, {"loss": 0.2})):
+        logger = RunLogger(tmp_path)
+        logger.log_metrics(row, step=step)
+        logger.save()
+    with path.open("a") as file:
+        file.write("0.7,")
     drop_rows_from(path, 2)
-    assert path.read_text().split() == ["loss,score,step", "1.0,,0", "0.9,2.0,1"]
+    assert path.read_text().split() == ["loss,score,step", "1.0,,0", "0.5,3.0,1"]
 
-
-# ---- NaN ----
 
 TRAINER = SimpleNamespace(
     current_epoch=3,

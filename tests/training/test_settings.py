@@ -40,7 +40,7 @@ LOSS_OF = {  # by the first word of a config's name
 SHIPPED = [
     path.relative_to(CONFIGS).with_suffix("").as_posix()
     for path in sorted(CONFIGS.rglob("*.yaml"))
-    if path.stem not in ("base", "rrt_base")
+    if path.stem not in ("base", "rrt_base") and not path.stem.startswith("study")
 ]
 DEPTH = [name for name in SHIPPED if name.split("/")[0] not in ("age", "hmr")]
 NYUD2 = [name for name in DEPTH if name.startswith("nyud2/")]
@@ -70,9 +70,6 @@ def built(*arguments: str):
     return build(parser, settings, "model"), settings
 
 
-# ---- files ----
-
-
 def test_bases_come_before_differences_relative_to_the_file(tmp_path):
     (tmp_path / "deep").mkdir()
     (tmp_path / "root.yaml").write_text("a: {x: 1, y: 1, z: 1}\n")
@@ -91,10 +88,8 @@ def test_another_class_drops_the_arguments_of_the_first():
     network = {"class_path": "A", "init_args": {"depth": 3, "width": 4}}
     base = {"model": {"net": network, "rate": 1}}
     same = lay_over(base, {"model": {"net": {"init_args": {"width": 5}}}})
-    assert same["model"] == {
-        "net": {"class_path": "A", "init_args": {"depth": 3, "width": 5}},
-        "rate": 1,
-    }
+    kept = {"class_path": "A", "init_args": {"depth": 3, "width": 5}}
+    assert same["model"] == {"net": kept, "rate": 1}
     other = lay_over(base, {"model": {"net": {"class_path": "B", "init_args": {"width": 5}}}})
     assert other["model"]["net"] == {"class_path": "B", "init_args": {"width": 5}}
 
@@ -121,9 +116,6 @@ def test_shipped_configs_are_part_of_the_package_and_found_by_name(tmp_path, mon
         assert find_config(name).read_text() == expected
     with pytest.raises(ConfigError, match=r"no config file rooms/gia; shipped: .*rooms/gai,"):
         find_config("rooms/gia")
-
-
-# ---- shipped configs ----
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -164,37 +156,25 @@ def test_every_depth_config_builds_the_loss_of_its_name(name):
         assert task.criterion.noise_sigma.item() == 1.0
 
 
-@pytest.mark.parametrize(
-    ("name", "weighting", "smoothing"),
-    [
-        ("inverse", "inverse", None),
-        ("sqrt_inverse", "sqrt_inverse", None),
-        ("lds", "inverse", "gaussian"),
-        ("lds_fds", "inverse", "gaussian"),
-    ],
-)
-def test_the_reweighted_rows_are_the_published_ones(name, weighting, smoothing):
-    _, settings = parsed(f"nyud2/{name}", "--data.root=.")
-    arguments = settings.model.init_args.criterion.init_args
-    assert (arguments["error"], arguments["weighting"]) == ("squared", weighting)
-    assert (arguments["smoothing"], arguments["clip"]) == (smoothing, None)
-    assert (arguments["kernel_size"], arguments["kernel_sigma"]) == (5, 2.0)
-
-
 @pytest.mark.parametrize("name", NYUD2)
-def test_features_are_smoothed_in_the_fds_rows_only_and_as_published(name):
+def test_the_reweighted_and_smoothed_rows_are_the_published_ones(name):
     parser, settings = parsed(name, "--data.root=.")
+    kernel = {"kernel_size": 5, "kernel_sigma": 2.0}
+    row = name.removeprefix("nyud2/")
+    if row in ("inverse", "sqrt_inverse", "lds", "lds_fds"):
+        weights = {"weighting": "sqrt_inverse" if row == "sqrt_inverse" else "inverse"}
+        smoothed = {"smoothing": "gaussian" if row.startswith("lds") else None}
+        expected = {"error": "squared", "clip": None, **weights, **smoothed, **kernel}
+        arguments = vars(settings.model.init_args.criterion.init_args)
+        assert arguments.items() >= expected.items()
     callbacks = build(parser, settings, "trainer")["callbacks"] or []
     found = [c for c in callbacks if isinstance(c, FeatureSmoothing)]
-    assert len(found) == (name in ("nyud2/fds", "nyud2/lds_fds"))
+    assert len(found) == (row in ("fds", "lds_fds"))
     for fds in found:
-        kernel = {"kernel": "gaussian", "kernel_size": 5, "kernel_sigma": 2.0}
-        assert fds.options == {**kernel, "momentum": 0.9, "clip": (0.2, 5.0)}
+        expected = {"kernel": "gaussian", **kernel, "momentum": 0.9, "clip": (0.2, 5.0)}
+        assert fds.options == expected
         assert (fds.start_epoch, fds.subset) == (1, "nyu2_train_FDS_subset.csv")
         assert fds.layer is None  # the published layer: see test_feature_layer
-
-
-# ---- the command line ----
 
 
 def test_short_forms_are_enough():
@@ -252,9 +232,7 @@ def test_the_whole_config_is_printed_and_reads_back(tmp_path, capsys):
     ("arguments", "named"),
     [
         (["--trainer.max_epoch", "3"], "max_epoch"),
-        (["--trainer.colour=blue"], "colour"),
         (["--data.n_trian", "3"], "n_trian"),
-        (["--model.noise_l", "3"], "noise_l"),
         (["--max_epochs", "3"], "max_epochs"),
         (["--ouut", "x"], "ouut"),
         (["--model.criterion", "GAILos"], "GAILos"),
@@ -272,6 +250,7 @@ def test_the_whole_config_is_printed_and_reads_back(tmp_path, capsys):
         (["--config"], "--config needs"),
         (["--resume"], "--resume"),
         (["mine.yaml"], "mine.yaml"),
+        (["--config=typo.yaml"], "max_epochz"),
     ],
 )
 def test_a_mistake_is_one_clear_message_that_names_it(
@@ -279,21 +258,13 @@ def test_a_mistake_is_one_clear_message_that_names_it(
 ):
     monkeypatch.chdir(tmp_path)
     config = tiny_config(tmp_path / "tiny.yaml")
+    (tmp_path / "typo.yaml").write_text("model: {init_args: {max_epochz: 3}}")
     assert command("train", "--config", config, *arguments) == 2
     message = capsys.readouterr().err
     assert named in message
     for inner in ("Traceback", "Subtypes", "NoneType"):
         assert inner not in message
     assert not (tmp_path / "runs").exists()
-
-
-@pytest.mark.parametrize("section", ["trainer", "model", "data"])
-def test_a_typo_in_a_config_file_is_named(tmp_path, capsys, section):
-    content = yaml.safe_load(tiny_config(tmp_path / "typo.yaml").read_text())
-    content[section].get("init_args", content[section])["max_epochz"] = 3
-    (tmp_path / "typo.yaml").write_text(yaml.safe_dump(content))
-    assert command("train", "--config", tmp_path / "typo.yaml", "--out", tmp_path / "run") == 2
-    assert "max_epochz" in capsys.readouterr().err
 
 
 def test_early_stopping_on_a_metric_that_is_not_logged_names_those_that_are(tmp_path):

@@ -13,7 +13,6 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import RichProgressBar
-from torch import nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -22,7 +21,7 @@ from depthbal.losses.kernel.compiled import CompiledSum
 from depthbal.priors import Histogram
 from depthbal.training import DepthTask
 from depthbal.training.resuming import FiniteLoss, RandomStates
-from tests.training.helpers import DropoutNet, fit_prior, loss_of, move_to_pretended_gpu
+from tests.training.helpers import QUIET, DropoutNet, fit_prior, loss_of, move_to_pretended_gpu
 
 HISTOGRAM = Histogram([1.0, 2.0, 3.0, 4.0], [6, 3, 1])
 EVERY = 5
@@ -151,18 +150,9 @@ def fit(tmp_path, *callbacks: pl.Callback, batches: int = 12, **settings) -> Row
         for _ in range(2 * batches)
     ]
     rows = Rows()
-    trainer = pl.Trainer(
-        max_epochs=1,
-        accelerator="cpu",
-        logger=rows,
-        log_every_n_steps=EVERY,
-        callbacks=list(callbacks),
-        enable_checkpointing=False,
-        enable_progress_bar=any(isinstance(c, RichProgressBar) for c in callbacks),
-        enable_model_summary=False,
-        default_root_dir=tmp_path,
-        **settings,
-    )
+    settings |= {"logger": rows, "log_every_n_steps": EVERY, "callbacks": list(callbacks)}
+    settings["enable_progress_bar"] = any(isinstance(c, RichProgressBar) for c in callbacks)
+    trainer = pl.Trainer(max_epochs=1, default_root_dir=tmp_path, **QUIET, **settings)
     trainer.fit(task, torch.utils.data.DataLoader(samples, batch_size=2))
     return rows
 
@@ -179,26 +169,13 @@ def test_values_are_read_only_at_the_steps_that_are_logged(tmp_path, with_bar):
     assert watch.per_step[EVERY] > 0  # or nothing would be counted
 
 
-def test_the_steps_losses_are_logged_every_n_steps_and_their_mean_after_the_epoch(tmp_path):
+@pytest.mark.parametrize("accumulated", [1, 2])
+def test_losses_are_logged_every_n_updates_and_their_mean_after_the_epoch(tmp_path, accumulated):
     losses = Losses()
-    rows = fit(tmp_path, losses).rows
+    options = {"batches": 12 * accumulated, "accumulate_grad_batches": accumulated}
+    rows = fit(tmp_path, losses, **options).rows
     steps = {step: row["train/loss_step"] for step, row in rows if "train/loss_step" in row}
-    assert steps == {4: pytest.approx(losses.values[4]), 9: pytest.approx(losses.values[9])}
+    last = {step: losses.values[accumulated * (step + 1) - 1] for step in (4, 9)}
+    assert steps == pytest.approx(last)
     (epoch,) = (row["train/loss_epoch"] for _, row in rows if "train/loss_epoch" in row)
     assert epoch == pytest.approx(sum(losses.values) / len(losses.values), rel=1e-6)
-
-
-def test_accumulated_gradients_do_not_change_the_logged_loss(tmp_path):
-    losses = Losses()
-    rows = fit(tmp_path, losses, batches=20, accumulate_grad_batches=2).rows
-    steps = {step: row["train/loss_step"] for step, row in rows if "train/loss_step" in row}
-    # the fifth update takes the tenth batch
-    assert steps == {4: pytest.approx(losses.values[9]), 9: pytest.approx(losses.values[19])}
-
-
-def test_a_foreign_loss_asks_once_which_pixels_count():
-    task = DepthTask(DropoutNet(), nn.L1Loss())
-    batch = {"image": torch.zeros(1, 3, 8, 8), "depth": torch.ones(1, 1, 4, 4)}
-    with Reads() as reads:
-        loss_of(task, batch)
-    assert len(reads.places) <= 2  # one each for preds and target: indexing by a mask

@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -11,14 +10,14 @@ import yaml
 import depthbal
 from depthbal import load_predictor
 from depthbal.data import RoomsDataModule
-from depthbal.errors import ConfigError, DataError, RunFolderError
+from depthbal.errors import CheckpointError, ConfigError, DataError, RunFolderError
 from depthbal.evaluation import Scores
 from depthbal.priors import GaussianMixture, Histogram
 from depthbal.training import open_run
 from tests.training.helpers import (
     DROPOUT_NET,
-    ROOMS,
     SIZES,
+    STEP_LR,
     DropoutNet,
     Poison,
     callback,
@@ -36,9 +35,6 @@ def config(tmp_path):
     return tiny_config(tmp_path / "tiny.yaml")
 
 
-# ---- the run folder ----
-
-
 def test_a_run_folder_is_complete(finished_run):
     files = {"config.yaml", "run.json", "prior.json", "metrics.csv", "metrics.json", "scores.npz"}
     files |= {"examples.npz", "report.html", "report.md", "checkpoints", "predictions"}
@@ -53,19 +49,15 @@ def test_a_run_folder_is_complete(finished_run):
     assert record["duration_s"] > 0
     assert record["data"]["images"] == {"train": 12, "val": 4, "test": 4}
     assert {"python", "platform", "threads", "git_commit", "command"} <= set(record)
-
-
-def test_metrics_json_is_what_the_scores_file_gives(finished_run):
-    metrics = json.loads((finished_run / "metrics.json").read_text())
-    scores = Scores.load(finished_run)
+    metrics, scores = (
+        json.loads((finished_run / "metrics.json").read_text()),
+        Scores.load(finished_run),
+    )
     assert scores.result() == metrics
     assert scores.names == [f"rooms/test/{index:05d}" for index in range(4)]
-
-
-def test_a_training_ends_with_a_report_that_shows_its_numbers(finished_run):
-    rmse = json.loads((finished_run / "metrics.json").read_text())["overall"]["rmse"]
     for name in ("report.html", "report.md"):
-        assert f"{rmse:.3f}" in (finished_run / name).read_text(encoding="utf-8")
+        shown = (finished_run / name).read_text(encoding="utf-8")
+        assert f"{metrics['overall']['rmse']:.3f}" in shown
 
 
 def test_the_last_checkpoint_holds_plain_types_and_describes_itself(finished_run):
@@ -110,9 +102,7 @@ def test_the_saved_config_repeats_the_run_exactly_and_a_seed_changes_it(finished
 
 
 def test_best_is_the_epoch_with_the_lowest_mean_over_bins(tmp_path):
-    # the learning rate grows until it ruins the network
-    growing = {"class_path": "torch.optim.lr_scheduler.StepLR"}
-    growing["init_args"] = {"step_size": 1, "gamma": 30.0}
+    growing = {**STEP_LR, "init_args": {"step_size": 1, "gamma": 30.0}}  # ruins the network
     config = tiny_config(tmp_path / "tiny.yaml", model={"lr_scheduler": growing})
     run = train_tiny(config, tmp_path / "run", "--trainer.max_epochs", "4")
     scores = [float(row["val/rmse_bins"]) for row in logged(run) if row["val/rmse_bins"]]
@@ -150,9 +140,6 @@ def test_a_foreign_network_and_loss_train_are_evaluated_and_predict(tmp_path):
     assert (run / "eval" / "best" / "metrics.json").is_file()
 
 
-# ---- where a run goes ----
-
-
 def test_the_first_free_folder_is_taken(config, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("tiny", "tiny-2"):
@@ -161,56 +148,24 @@ def test_the_first_free_folder_is_taken(config, tmp_path, monkeypatch):
         assert (tmp_path / "runs" / name / "metrics.json").is_file()
 
 
-def test_an_existing_run_is_an_error_before_any_work(run, monkeypatch):
-    monkeypatch.setattr(RoomsDataModule, "setup", lambda *_: pytest.fail("work was done"))
-    before = checkpoint_of(run)["global_step"]
-    with pytest.raises(RunFolderError, match="--overwrite"):
-        train_tiny(run / "config.yaml", run)
-    assert checkpoint_of(run)["global_step"] == before
-
-
-def test_overwrite_replaces_a_run_and_keeps_it_while_the_new_one_cannot_start(
-    run, config, tmp_path
+def test_overwrite_alone_replaces_a_run_and_only_when_the_new_one_can_start(
+    run, config, tmp_path, monkeypatch
 ):
+    with monkeypatch.context() as patch:
+        patch.setattr(RoomsDataModule, "setup", lambda *_: pytest.fail("work was done"))
+        with pytest.raises(RunFolderError, match="--overwrite"):
+            train_tiny(config, run)
     missing = ["--data", "NYUD2DataModule", "--data.root", str(tmp_path / "missing")]
     with pytest.raises(DataError):
         train_tiny(config, run, *missing, overwrite=True)
     assert checkpoint_of(run)["epoch"] == 1
     train_tiny(config, run, "--trainer.max_epochs", "1", overwrite=True)
     assert checkpoint_of(run)["epoch"] == 0
-
-
-def test_overwrite_deletes_nothing_but_runs(config, tmp_path):
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "thesis.tex").touch()
     with pytest.raises(RunFolderError, match="not a run folder"):
         train_tiny(config, tmp_path / "home", overwrite=True)
     assert (tmp_path / "home" / "thesis.tex").exists()
-
-
-# ---- data ----
-
-
-class PlacedRooms(RoomsDataModule):
-    """Data of somebody's own, found in a folder."""
-
-    def __init__(self, place: Path = Path("somewhere"), **settings: Any) -> None:
-        super().__init__(**settings)
-        self.place = place
-
-    def check_root(self) -> None:
-        if not self.place.is_dir():
-            raise DataError(f"no rooms in {self.place}")
-
-
-def test_data_that_take_a_path_are_looked_for_before_the_network_is_built(tmp_path, monkeypatch):
-    data = {"class_path": f"{__name__}.PlacedRooms", "init_args": ROOMS["init_args"]}
-    config = tiny_config(tmp_path / "tiny.yaml", data=data)
-    run = train_tiny(config, tmp_path / "run", "--data.place", str(tmp_path))
-    assert f"place: {tmp_path}" in (run / "config.yaml").read_text()
-    monkeypatch.setattr(DropoutNet, "__init__", None)  # building one would fail
-    with pytest.raises(DataError, match="no rooms in somewhere"):
-        train_tiny(config, tmp_path / "other")
 
 
 @pytest.mark.parametrize("root", ["nowhere", "nowhere.h5", "."])
@@ -246,9 +201,6 @@ def test_depths_to_80_metres_are_trained_where_all_settings_say_so(config, tmp_p
     assert checkpoint_of(run)["depthbal"]["label_range"] == [0.7, 80.7]
 
 
-# ---- trainings that end badly ----
-
-
 def test_a_diverged_training_stops_and_keeps_the_checkpoint(tmp_path, capsys):
     trainer = {"max_epochs": 3, "accelerator": "cpu", "devices": 1, **callback(Poison)}
     config = tiny_config(tmp_path / "tiny.yaml", trainer=trainer)
@@ -270,9 +222,6 @@ def test_a_report_that_cannot_be_written_spoils_no_training(config, tmp_path, mo
     assert (tmp_path / "run" / "metrics.json").is_file()
 
 
-# ---- the network of another run ----
-
-
 def test_a_training_starts_from_the_weights_of_another_run_but_for_what_is_reset(tmp_path, config):
     first = train_tiny(config, tmp_path / "first", "--trainer.max_epochs=1")
     second = ["--model.criterion=MSELoss", f"--model.weights_from={first}"]
@@ -283,9 +232,8 @@ def test_a_training_starts_from_the_weights_of_another_run_but_for_what_is_reset
         if name.startswith(("model.layers.0.", "model.layers.1.")):  # statistics included
             assert torch.equal(after[name], value), name
     assert not torch.equal(after["model.layers.4.weight"], before["model.layers.4.weight"])
-    assert yaml.safe_load((run / "config.yaml").read_text())["model"]["init_args"][
-        "weights_from"
-    ] == str(first)
+    stored = yaml.safe_load((run / "config.yaml").read_text())["model"]["init_args"]
+    assert stored["weights_from"] == str(first)
 
 
 @pytest.mark.parametrize(
@@ -294,15 +242,9 @@ def test_a_training_starts_from_the_weights_of_another_run_but_for_what_is_reset
         ("--model.reset=[head]", "DropoutNet has no part 'head'; it has .*layers"),
         ("--model.cache_features=true", "needs a frozen backbone"),
         ("--model.weights_from=nowhere", "nowhere"),
+        ("--model.weights_from={}", r"holds SmpDepth .*this training has DropoutNet"),
     ],
 )
-def test_weights_that_cannot_be_taken_are_refused(config, tmp_path, setting, message):
-    with pytest.raises((ConfigError, RunFolderError), match=message):
-        train_tiny(config, tmp_path / "run", setting)
-
-
-def test_weights_of_another_network_are_refused(config, finished_run, tmp_path):
-    from depthbal.errors import CheckpointError
-
-    with pytest.raises(CheckpointError, match=r"holds SmpDepth .*this training has DropoutNet"):
-        train_tiny(config, tmp_path / "run", f"--model.weights_from={finished_run}")
+def test_weights_that_cannot_be_taken_are_refused(config, finished_run, tmp_path, setting, message):
+    with pytest.raises((CheckpointError, ConfigError, RunFolderError), match=message):
+        train_tiny(config, tmp_path / "run", setting.format(finished_run))
