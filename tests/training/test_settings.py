@@ -42,6 +42,7 @@ SHIPPED = [
     for path in sorted(CONFIGS.rglob("*.yaml"))
     if path.stem not in ("base", "rrt_base") and not path.stem.startswith("study")
 ]
+STUDIES = sorted(CONFIGS.rglob("study*.yaml"))
 DEPTH = [name for name in SHIPPED if name.split("/")[0] not in ("age", "hmr")]
 NYUD2 = [name for name in DEPTH if name.startswith("nyud2/")]
 
@@ -126,6 +127,12 @@ def test_every_shipped_config_parses(name):
     _, settings = parsed(name, *root)
     assert settings.model.class_path.startswith("depthbal.")
     assert settings.data.class_path.startswith("depthbal.")
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=[f"{p.parent.name}/{p.stem}" for p in STUDIES])
+def test_every_shipped_study_is_of_shipped_configs(path):
+    names = yaml.safe_load(path.read_text())["configs"]
+    assert all(find_config(name).is_relative_to(CONFIGS) for name in names)
 
 
 @pytest.mark.parametrize("name", DEPTH)
