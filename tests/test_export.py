@@ -146,7 +146,7 @@ def finished_run(tmp_path_factory):
     cv2.imwrite(str(folder / "picture.png"), pictures(1)[0])
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
-        yield train(TINY.split(), str(folder / "run"), show=False).path
+        yield train(TINY.split(), str(folder / "run"))[0].path
 
 
 @pytest.fixture

@@ -212,7 +212,7 @@ def test_a_damaged_pair_is_refused_by_name(finished_run, damage, message, protoc
         "test_source",
         lambda data: Changed(whole(data), lambda index, d: damage(d) if index == 1 else d),
     )
-    monkeypatch.setattr("depthbal.data.datamodule.probe_split", lambda *_, **__: None)
+    monkeypatch.setattr("depthbal.data.datamodule.check_split", lambda *_, **__: None)
     with pytest.raises(DataError, match=f"00001.*{message}"):
         evaluate_run(finished_run, protocol=protocol)
 
