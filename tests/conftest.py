@@ -10,3 +10,8 @@ import torch
 def pytest_configure():
     """One thread: tiny tensors are slower on several, and sums differ in the last digit."""
     torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(items):
+    """The longest training first, so that no worker waits for it at the end."""
+    items.sort(key=lambda item: "test_claim" not in item.nodeid)

@@ -23,8 +23,8 @@ from depthbal.training.settings import (
     read_config,
     take_configs,
 )
-from depthbal.training.train import _trainer
-from tests.training.helpers import CONFIGS, command, tiny_config, train_tiny
+from depthbal.training.train import _fit, _trainer
+from tests.training.helpers import CONFIGS, command, tiny_config
 
 LOSS_OF = {  # by the first word of a config's name
     "gai": "GAILoss",
@@ -274,8 +274,14 @@ def test_a_mistake_is_one_clear_message_that_names_it(
     assert not (tmp_path / "runs").exists()
 
 
-def test_early_stopping_on_a_metric_that_is_not_logged_names_those_that_are(tmp_path):
-    callback = {"class_path": "EarlyStopping", "init_args": {"monitor": "val/loss"}}
-    config = tiny_config(tmp_path / "tiny.yaml", trainer={"callbacks": [callback]})
-    with pytest.raises(ConfigError, match=r"`val/loss` which is not available.*val/rmse"):
-        train_tiny(config, tmp_path / "run")
+def test_early_stopping_on_a_metric_that_is_not_logged_is_a_setting_to_mend():
+    class Stopped:
+        def fit(self, *_, **__):
+            raise RuntimeError(
+                "Early stopping conditioned on metric `val/loss` which is not available"
+            )
+
+    with pytest.raises(
+        ConfigError, match=r"--trainer.callbacks: .*`val/loss` which is not available"
+    ):
+        _fit(Stopped(), None, None, None)
