@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from pytorch_lightning import Trainer
 
+from depthbal.checkpoint import find_checkpoint, read_checkpoint
 from depthbal.data.label_data import LabelData
 from depthbal.errors import ConfigError
 from depthbal.predictor import balance_map
@@ -83,7 +84,7 @@ def evaluate_run(
 
 def score(task: Task, data: LabelData, device: str | torch.device = "cpu") -> None:
     """Run a task over the test split; its `test_scores` then hold the result."""
-    device = torch.device(device)
+    device, bars = torch.device(device), evaluation_callbacks()
     trainer = Trainer(
         accelerator="gpu" if device.type == "cuda" else device.type,
         devices=[device.index or 0] if device.type == "cuda" else 1,
@@ -91,8 +92,8 @@ def score(task: Task, data: LabelData, device: str | torch.device = "cpu") -> No
         logger=False,
         enable_checkpointing=False,
         enable_model_summary=False,
-        callbacks=evaluation_callbacks(),
-        enable_progress_bar=bool(evaluation_callbacks()),
+        callbacks=bars,
+        enable_progress_bar=bool(bars),
         use_distributed_sampler=False,
     )
     data.prepare_data()
@@ -143,7 +144,7 @@ def posthoc_sigma(
     """
     if wanted != "auto":
         return float(wanted), "given"
-    epoch = run.task(checkpoint).test_facts["epochs"] - 1
+    epoch = int(read_checkpoint(find_checkpoint(run.path, checkpoint))["epoch"])
     values: list[float] = []
     if run.metrics_csv.is_file():
         with run.metrics_csv.open(newline="", encoding="utf-8") as file:

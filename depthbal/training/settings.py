@@ -122,14 +122,14 @@ def plain(parser: ArgumentParser, settings: Namespace) -> dict[str, Any]:
 
 def explain(message: str) -> str:
     """Return a message of jsonargparse with every line of it once, without its inner life."""
-    noise: tuple[str, ...] = (
+    noise = (
         "Does not validate against",
         "Subtypes: ",
         "Errors:",
         "Given value",
         "Expected a path",
+        "Expected a <class 'NoneType'>",
     )
-    noise += ("Expected a <class 'NoneType'>",)
     lines: list[str] = []
     for line in message.splitlines():
         fact = line.strip().removeprefix("- ")
