@@ -2,7 +2,7 @@
 
 import os
 
-from depthbal.priors.files import kind_of
+from depthbal.priors.files import read_stored
 from depthbal.priors.fitting import FitReport
 from depthbal.priors.gaussian_mixture import GaussianMixture
 from depthbal.priors.histogram import Histogram
@@ -12,7 +12,7 @@ __all__ = ["FitReport", "GaussianMixture", "Histogram", "World", "load_prior"]
 
 
 def load_prior(path: str | os.PathLike[str]) -> Histogram | GaussianMixture:
-    """Read a prior, such as a run's histogram.json or prior.json.
+    """Read a prior: a saved one, or of a run's prior.json its loss's prior, else its histogram.
 
     Raises:
         ValueError: There is no such file, or it holds something else.
@@ -24,7 +24,13 @@ def load_prior(path: str | os.PathLike[str]) -> Histogram | GaussianMixture:
         ...     load_prior(f"{folder}/prior.json").total
         2.0
     """
-    kind = kind_of(path)
+    content = read_stored(path, "prior")
+    if "histogram" in content:  # of a run
+        stored = content["prior"] or content["histogram"]
+        kinds = {one.__name__: one for one in (Histogram, GaussianMixture)}
+        if stored.get("kind") in kinds:
+            return kinds[stored["kind"]].from_dict(stored)
+    kind = content.get("kind")
     if kind == Histogram.__name__:
         return Histogram.load(path)
     if kind == GaussianMixture.__name__:

@@ -37,7 +37,7 @@ class Stored(ABC):
             ValueError: There is no such file, or it holds something else.
         """
         kind = cls.__name__
-        content = _read(path, kind)
+        content = read_stored(path, kind)
         if content.get("kind") != kind:
             found = content.get("kind")
             raise ValueError(
@@ -51,13 +51,7 @@ class Stored(ABC):
             raise ValueError(f"the {kind} in {path} is not valid: {error}") from error
 
 
-def kind_of(path: str | os.PathLike[str]) -> str | None:
-    """Return what a JSON file says it is, None where it does not; a ValueError without one."""
-    kind = _read(path, "prior").get("kind")
-    return kind if isinstance(kind, str) else None
-
-
-def _read(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
+def read_stored(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
     """Read a JSON object."""
     try:
         content: Any = json.loads(Path(path).read_text(encoding="utf-8"))
