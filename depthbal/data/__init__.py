@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from depthbal.data.folder import FolderDataModule
     from depthbal.data.nyud2 import NYUD2DataModule
     from depthbal.data.pairs import PairSource, PairSubset
+    from depthbal.data.predictions import PredictionFolder
     from depthbal.data.rooms import RoomsDataModule
     from depthbal.data.sampler import EpochSampler
     from depthbal.data.transforms import EvalTransform, TrainTransform
@@ -22,6 +23,7 @@ _HOMES = {
     "NYUD2DataModule": "depthbal.data.nyud2",
     "PairSource": "depthbal.data.pairs",
     "PairSubset": "depthbal.data.pairs",
+    "PredictionFolder": "depthbal.data.predictions",
     "RoomsDataModule": "depthbal.data.rooms",
     "TrainTransform": "depthbal.data.transforms",
 }
@@ -35,6 +37,7 @@ __all__ = [
     "NYUD2DataModule",
     "PairSource",
     "PairSubset",
+    "PredictionFolder",
     "RoomsDataModule",
     "TrainTransform",
 ]
