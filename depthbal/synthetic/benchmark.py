@@ -3,7 +3,6 @@
 import itertools
 import json
 import multiprocessing
-import statistics
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -15,9 +14,8 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from depthbal.errors import ConfigError
-from depthbal.synthetic.methods import METHODS, SCALAR_METHODS, Settings
+from depthbal.synthetic.methods import METHODS, SCALAR_METHODS, Settings, solve
 from depthbal.synthetic.problems import COLUMNS, draw_data, parse_column
-from depthbal.synthetic.solver import solve
 
 # Test MSE by method and column (Ren et al., Balanced MSE, CVPR 2022, Table 1): single draws.
 TABLE_1 = {
@@ -56,14 +54,10 @@ def run_benchmark(
     settings: Settings | None = None,
     workers: int = 1,
 ) -> Iterator[Cell]:
-    """Yield the cells of the table, column by column.
+    """Yield the cells of the table, column by column, one data set per seed.
 
-    Args:
-        columns: Names, see ``parse_column``.
-        methods: Names, see ``METHODS``.
-        seeds: One data set each.
-        settings: Batch size, components, noise scale.
-        workers: Processes, each of one thread, that share the columns; 1 for this process alone.
+    Columns are those of ``parse_column``, methods those of ``METHODS``; ``workers`` processes, each
+    of one thread, share the columns, 1 for this process alone.
 
     Raises:
         ConfigError: A name is unknown, or there are no seeds; before anything is computed.
@@ -81,21 +75,17 @@ def run_benchmark(
     for what, listed in (("column", columns), ("method", methods), ("seed", seeds)):
         if not listed or len(set(listed)) < len(listed):
             raise ConfigError(f"expected at least 1 {what} and none twice, got {list(listed)}")
-    if workers < 1:
-        raise ConfigError(f"expected at least 1 worker, got {workers}")
     return _run(dims, workers, methods, seeds, settings or Settings())
 
 
 def _run(dims: dict[str, int], workers: int, *rest: Any) -> Iterator[Cell]:
     """Yield the cells of columns of some dimensions, which processes share."""
-    if workers == 1:
+    if workers <= 1:
         for name in dims:
             yield from _cells(name, *rest)
         return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
-        workers, context, initializer=torch.set_num_threads, initargs=(1,)
-    ) as pool:
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, spawn, torch.set_num_threads, (1,)) as pool:
         # Vectors take longest: begun first, they do not keep one process busy at the end.
         order = sorted(dims, key=lambda name: -dims[name])
         futures = {name: pool.submit(_cells, name, *rest) for name in order}
@@ -127,9 +117,8 @@ def summary(values: Sequence[float]) -> dict[str, Any]:
         >>> summary([1.0, 4.0, 2.0])
         {'median': 2.0, 'q1': 1.5, 'q3': 3.0, 'values': [1.0, 4.0, 2.0]}
     """
-    first, third = (float(np.quantile(values, share)) for share in (0.25, 0.75))
-    median = statistics.median(values)
-    return {"median": median, "q1": first, "q3": third, "values": list(values)}
+    q1, median, q3 = np.quantile(values, (0.25, 0.5, 0.75)).tolist()
+    return {"median": median, "q1": q1, "q3": q3, "values": list(values)}
 
 
 def write_table(cells: Sequence[Cell], about: dict[str, Any], folder: Path) -> None:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from depthbal.synthetic.benchmark import Cell, run_benchmark, summary
-from depthbal.synthetic.methods import METHODS, TABLE_METHODS, Settings
+from depthbal.synthetic.methods import METHODS, TABLE_METHODS, Settings, solve
 from depthbal.synthetic.problems import (
     LEVELS,
     NOISE_SIGMA,
@@ -17,7 +17,6 @@ from depthbal.synthetic.problems import (
     draw_data,
     parse_column,
 )
-from depthbal.synthetic.solver import solve
 
 # Markers set apart what colours alone would not.
 STYLES = {

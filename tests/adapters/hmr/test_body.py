@@ -136,8 +136,6 @@ def test_mpjpe_is_the_mean_distance_in_millimetres():
     preds, target = points(3, 5), points(3, 5, seed=1)
     expected = 1000 * np.linalg.norm(preds - target, axis=2).mean(1)
     np.testing.assert_allclose(mpjpe(preds, target).numpy(), expected)
-    with pytest.raises(ValueError, match=r"\(1, 14, 3\) and target \(1, 17, 3\)"):
-        mpjpe(torch.zeros(1, 14, 3), torch.zeros(1, 17, 3))
 
 
 def test_pa_mpjpe_equals_umeyamas_formula_reflections_included():

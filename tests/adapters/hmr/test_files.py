@@ -74,7 +74,6 @@ class Call:
     ("bad", "name"),
     [
         (lambda file: Call(os.system, f"touch {file}"), "system"),
-        (lambda file: Call(eval, f"open('{file}', 'w')"), "eval"),
         (lambda file: Call(np.load, str(file)), "load"),
         (lambda file: scipy.sparse.dok_matrix(VALUES), "dok_matrix"),
         (lambda file: Call(np.fromfile, str(file)), "fromfile"),
@@ -128,32 +127,31 @@ def test_what_holds_no_finite_numbers_is_refused(tmp_path, content):
         read(path, "weights")
 
 
-def write_body(path, arrays):
-    if path.suffix == ".npz":
-        np.savez(path, **arrays)
-    else:
-        sparse = {**arrays, "J_regressor": scipy.sparse.csc_matrix(arrays["J_regressor"])}
-        path.write_bytes(pickle.dumps({**sparse, "bs_type": "lrotmin"}, protocol=2))
-    return path
-
-
 @pytest.mark.parametrize("name", ["SMPL_NEUTRAL.pkl", "body.npz"])
 def test_both_kinds_of_body_file_hold_the_same_and_name_what_does_not_fit(tmp_path, name):
-    body, sizes = synthetic_smpl(vertices=30, seed=3), {}
-    arrays = read_arrays(write_body(tmp_path / name, body), SMPL_SHAPES, sizes)
+    body, sizes, path = synthetic_smpl(vertices=30, seed=3), {}, tmp_path / name
+
+    def write(arrays):
+        if path.suffix == ".npz":
+            np.savez(path, **arrays)
+        else:
+            sparse = {**arrays, "J_regressor": scipy.sparse.csc_matrix(arrays["J_regressor"])}
+            path.write_bytes(pickle.dumps({**sparse, "bs_type": "lrotmin"}, protocol=2))
+        return path
+
+    arrays = read_arrays(write(body), SMPL_SHAPES, sizes)
     assert sizes["V"] == 30
     for key in body:
         np.testing.assert_array_equal(arrays[key], body[key], err_msg=key)
     for key, wrong in {
         "weights": body["weights"][:29],
-        "posedirs": body["posedirs"][..., :206],
         "v_template": np.nan * body["v_template"],
     }.items():
         with pytest.raises(DataError, match=rf"{name}: '{key}'"):
-            read_arrays(write_body(tmp_path / name, {**body, key: wrong}), SMPL_SHAPES)
+            read_arrays(write({**body, key: wrong}), SMPL_SHAPES)
     del body["weights"]
     with pytest.raises(DataError, match=r"lacks the keys \['weights'\]"):
-        read_arrays(write_body(tmp_path / name, body), SMPL_SHAPES)
+        read_arrays(write(body), SMPL_SHAPES)
 
 
 # ---- people ----
@@ -213,11 +211,9 @@ def test_static_fits_all_count_and_a_shape_beyond_three_becomes_the_mean_shape(t
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"scale": None}, "scale"),
         ({"scale": np.array([1.0, 0.0, 1.0])}, "scale"),
         ({"imgname": np.array([{"a": 1}, None, 3])}, "coco_2014_train"),
         ({"pose": np.zeros((3, 72))}, "both 'pose' and 'shape'"),
-        ({**BODIES, "pose": np.zeros((3, 66))}, "pose"),
         ({**BODIES, "has_smpl": np.ones(2)}, "has_smpl"),
         ({"gender": np.array(["m", "f", "x"])}, "gender"),
         ({**BODIES, "pose": np.full((3, 72), 90.0)}, "half of the poses .*radians"),
@@ -236,6 +232,3 @@ def test_missing_and_damaged_files_are_named_with_what_is_needed(tmp_path):
     with pytest.raises(DataError, match=r"smplify\.is\.tue\.mpg\.de") as caught:
         read_fits(tmp_path / "lsp_fits.npy", 3)
     assert all(stem.removesuffix("_test") in str(caught.value) for stem in STEMS.values())
-    (tmp_path / "bad.npy").write_bytes(b"no array")
-    with pytest.raises(DataError, match=r"cannot read .*bad\.npy"):
-        read_fits(tmp_path / "bad.npy", 3)
