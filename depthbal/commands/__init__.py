@@ -70,19 +70,7 @@ def main(name: str | None = None, arguments: Sequence[str] | None = None) -> int
 
 
 def run(command: Callable[[Sequence[str]], None], arguments: Sequence[str] | None = None) -> int:
-    """Run something on a command line; errors that the user can mend are one line on stderr.
-
-    Args:
-        command: Gets the command line without the program's name.
-        arguments: The command line; None takes the process's own.
-
-    Returns:
-        0, 2 for what the user can mend, 130 for Ctrl-C.
-
-    Example:
-        >>> run(lambda arguments: None, [])
-        0
-    """
+    """Run something as `main` does a command; errors that a user can mend are a line on stderr."""
     with warnings.catch_warnings(), _own_messages():
         warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
         for message in UNHELPFUL_WARNINGS:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from depthbal.commands import add_posthoc, import_classes, make_parser
+from depthbal.commands import add_posthoc, make_parser
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -29,11 +29,13 @@ def main(arguments: Sequence[str]) -> None:
     add_posthoc(parser)
     known, overrides = parser.parse_known_args(arguments)
 
+    # short names of classes are those of imported ones
+    import depthbal.data as data
     from depthbal.commands.tables import print_metrics, try_report
     from depthbal.training.evaluate import evaluate_run
     from depthbal.training.optimisation import default_device
 
-    import_classes()
+    _ = data.FolderDataModule, data.NYUD2DataModule, data.RoomsDataModule
     result, folder = evaluate_run(
         known.run,
         known.checkpoint,
