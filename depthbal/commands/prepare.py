@@ -22,7 +22,8 @@ def main(arguments: Sequence[str]) -> None:
     add = parser.add_argument
     add("source", type=Path, metavar="SRC")
     add("--out", type=Path, required=True, metavar="FILE.h5")
-    add("--short-side", type=int, default=240, help="pixels of the shorter side (0: as stored)")
+    short_side = "pixels of the shorter side (240; 0: as stored)"
+    add("--short-side", type=int, default=240, help=short_side)
     add("--overwrite", action="store_true", default=False, help="replace the file at --out")
     add("--step", type=float, help="metres per level for floating-point depth (0.001)")
     add = parser.add_argument_group("NYUD2-DIR").add_argument

@@ -39,29 +39,21 @@ def _options(arguments: Sequence[str]) -> dict[str, Any]:
     add("study", nargs="?", help=f"file with the keys below, or a shipped one: {shipped}")
     add("--configs", nargs="+", metavar="NAME", help=f"shipped configs or files; {base}")
     add("--seeds", nargs="+", type=int, metavar="N", help="of network and samples; default 0")
-    varied = "model.criterion.init_noise_sigma 0.5 1; may be given several times"
-    names = ("KEY", "VALUE")
-    add(
-        "--vary", nargs="+", action="append", metavar=names, help=f"a setting, its values: {varied}"
-    )
+    vary = "setting and values, model.criterion.init_noise_sigma 0.5 1; may be given several times"
+    add("--vary", nargs="+", action="append", metavar=("KEY", "VALUE"), help=vary)
     add("--fixed", nargs="+", metavar="NAME", help="configs that are not varied")
     common = "of every training, such as data.root=DIR trainer.max_epochs=3"
     add("--settings", nargs="+", metavar="KEY=VALUE", help=common)
     add("--metrics", nargs="+", metavar="PATH", help="columns, as in metrics.json: few.rmse")
-    add(
-        "--posthoc",
-        nargs="+",
-        metavar="SIGMA",
-        help="plain losses also balanced afterwards; or auto",
-    )
+    add("--posthoc", nargs="+", metavar="SIGMA", help="or auto: plain losses, balanced afterwards")
     add("--threads", type=int, metavar="N", help="of the CPU; small networks are fastest with 1")
     add("--out", metavar="DIR", help="where everything goes")
     given = vars(parser.parse_args(arguments or ["--help"]))
+    options: dict[str, Any] = {}
+    if file := given.pop("study"):
+        from depthbal.training.settings import read_config
 
-    from depthbal.training.settings import read_config
-
-    file = given.pop("study")
-    options = read_config(file) if file else {}
+        options = read_config(file)
     if unknown := sorted(set(options) - set(given)):
         raise ConfigError(f"{file}: unknown keys {', '.join(unknown)}; known: {', '.join(given)}")
     if given["vary"]:
