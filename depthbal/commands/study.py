@@ -91,7 +91,7 @@ class Study:
         self.parser = make_parser("depthbal study")
         self.work: dict[str, dict[Path, Settings]] = {}  # method -> run folder -> its settings
         self.plain: set[str] = set()  # methods whose loss does not balance by itself
-        self.balanced: dict[str, list[Path]] = {}  # results of rows of balancing afterwards
+        self.rows: dict[str, list[Path]] = {}  # what the table has: the results of those that ran
         self.failed: dict[str, str] = {}
         self.unbalanced: dict[str, str] = {}
         configs = options["configs"]
@@ -152,6 +152,7 @@ class Study:
                     train([], resume=str(folder))
                 else:
                     print(f"{folder} is finished")
+                self.rows.setdefault(method, []).append(folder)
                 if method in self.plain:
                     self._balance(method, run)
             except KeyboardInterrupt:
@@ -165,7 +166,7 @@ class Study:
         from depthbal.training.evaluate import evaluate_run, posthoc_sigma
 
         for given in self.posthoc:
-            row = self.balanced.setdefault(f"{method} balanced afterwards, sigma {given}", [])
+            row = self.rows.setdefault(f"{method} balanced afterwards, sigma {given}", [])
             wanted: Any = "auto" if given == "auto" else float(given)
             try:
                 sigma, _ = posthoc_sigma(run, "last", wanted)
@@ -178,20 +179,10 @@ class Study:
 
     # ---- results ----
 
-    def rows(self) -> dict[str, list[Path]]:
-        """Return the results of every method, one per seed that did not fail."""
-        rows: dict[str, list[Path]] = {}
-        for method, runs in self.work.items():
-            if done := [folder for folder in runs if str(folder) not in self.failed]:
-                rows[method] = done
-                start = f"{method} balanced afterwards, "
-                rows |= {row: its for row, its in self.balanced.items() if row.startswith(start)}
-        return rows
-
     def table(self) -> dict[str, Any]:
         """Return what table.json holds: per method its runs, and median and values per metric."""
         table: dict[str, Any] = {}
-        for method, folders in self.rows().items():
+        for method, folders in self.rows.items():
             results = [json.loads((f / "metrics.json").read_text()) for f in folders]
             table[method] = {"runs": [str(folder) for folder in folders]}
             for path in self.metrics:
@@ -214,15 +205,13 @@ class Study:
 
         table = self.table()
         lacking = [f"- not balanced afterwards: {k}: {why}" for k, why in self.unbalanced.items()]
-        text = "\n".join(
-            [*_markdown(table, self.metrics), *(["", *lacking] if lacking else []), ""]
-        )
+        text = "\n".join([*_markdown(table, self.metrics), "", *lacking]).rstrip() + "\n"
         write_json(self.out / "table.json", table)
         with replacing(self.out / "table.md") as temporary:
             temporary.write_text(text, encoding="utf-8")
         Console().print(Markdown(text))
         print(f"Written: {self.out / 'table.md'}")
-        if results := [folder for folders in self.rows().values() for folder in folders]:
+        if results := [folder for folders in self.rows.values() for folder in folders]:
             try_report(results, self.out / "report.html")
         if lacking:
             print("\n".join(lacking), file=sys.stderr)

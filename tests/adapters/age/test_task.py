@@ -16,7 +16,7 @@ from depthbal.training.runs import open_run
 from depthbal.training.settings import build, make_parser, parse
 from depthbal.training.train import train
 from tests.adapters.age.helpers import CPU, NETWORK, GreyAges, train_age, train_grey, weights_of
-from tests.adapters.processes import in_two_processes
+from tests.processes import in_two_processes
 
 CONFIGS = Path(str(files("depthbal"))) / "configs" / "age"
 

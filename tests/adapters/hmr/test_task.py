@@ -23,7 +23,7 @@ from depthbal.losses import BMCLoss, GAILoss, MSELoss
 from depthbal.priors import GaussianMixture
 from depthbal.training.runs import open_run
 from depthbal.training.settings import read_config
-from tests.adapters.processes import in_two_processes
+from tests.processes import in_two_processes
 
 ENTRIES = 24 * 9
 
