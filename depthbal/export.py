@@ -104,12 +104,22 @@ def _write(graph: "DepthGraph", form: Format, path: Path, metadata: Mapping[str,
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the exporters, about their own workings
             program = torch.export.export(graph, (image,), dynamic_shapes=shapes, strict=False)
-            if form == "onnx":
-                _write_onnx(program, path, metadata)
+            if form == "torch":
+                with path.open("wb") as file:  # a path would have to end in .pt2
+                    extra = {METADATA: json.dumps(metadata, indent=2)}
+                    torch.export.save(program, file, extra_files=extra)
                 return
-            extra = {METADATA: json.dumps(metadata, indent=2)}
-            with path.open("wb") as file:  # a path would have to end in .pt2
-                torch.export.save(program, file, extra_files=extra)
+            written: Any = torch.onnx.export(
+                program,
+                input_names=["image"],
+                output_names=["depth"],
+                dynamic_shapes={"image": {0: "batch"}},  # the program calls it "s40" or the like
+                opset_version=20,
+                verbose=False,
+            )
+            texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in metadata.items()}
+            written.model.metadata_props.update(texts)
+            written.save(path, external_data=False)
     except Exception as error:  # the exporters raise what they like, with pages of advice
         deepest: BaseException = error
         while deepest.__cause__ is not None:
@@ -118,23 +128,6 @@ def _write(graph: "DepthGraph", form: Format, path: Path, metadata: Mapping[str,
         way_out = "try --format torch" if form == "onnx" else "use the run in Python"
         network = type(graph.network).__name__
         raise ConfigError(f"{network} cannot be exported as {form}: {reason}; {way_out}") from error
-
-
-def _write_onnx(program: Any, path: Path, metadata: Mapping[str, Any]) -> None:
-    written = torch.onnx.export(
-        program,
-        input_names=["image"],
-        output_names=["depth"],
-        dynamic_shapes={"image": {0: "batch"}},  # the program's own name of it is "s40" or the like
-        opset_version=20,
-        dynamo=True,
-        verbose=False,
-    )
-    assert written is not None
-    for key, value in metadata.items():
-        text = value if isinstance(value, str) else json.dumps(value)
-        written.model.metadata_props[key] = text
-    written.save(path, external_data=False)
 
 
 class DepthGraph(nn.Module):
