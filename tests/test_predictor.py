@@ -191,7 +191,8 @@ def test_a_run_predicts_what_was_trained(tmp_path, model, image, criterion):
     assert np.array_equal(loaded.predict(image), expected)
 
 
-def test_last_and_best_are_two_checkpoints_with_the_read_out_of_the_run(tmp_path, model):
+def test_last_and_best_open_without_their_weight_file_but_on_no_missing_device(tmp_path, model):
+    model.init_args["weights"] = "/another/machine/mobilenet.pth"
     save_run(tmp_path, checkpoint_of(model, MSELoss(), "clamped"))
     model.initialise_bias(7.0)
     save_run(tmp_path, checkpoint_of(model, MSELoss(), "raw"), "best")
@@ -199,15 +200,10 @@ def test_last_and_best_are_two_checkpoints_with_the_read_out_of_the_run(tmp_path
         loaded = load_predictor(tmp_path, checkpoint=name)
         assert loaded.model.network.segmentation_head[0].bias.item() == bias
         assert (loaded.readout, loaded.label_range) == (readout, RANGE)
-
-
-def test_a_checkpoint_opens_without_its_weight_file_but_on_no_missing_device(tmp_path, model):
-    model.init_args["weights"] = "/another/machine/mobilenet.pth"
-    run = save_run(tmp_path, checkpoint_of(model, MSELoss()))
-    assert load_predictor(run).model.init_args["weights"] is None
+        assert loaded.model.init_args["weights"] is None
     device = f"cuda:{torch.cuda.device_count()}"
     with pytest.raises(ConfigError, match=f"cannot predict on device {device}"):
-        load_predictor(run, device=device)
+        load_predictor(tmp_path, device=device)
 
 
 def test_modules_of_other_libraries_must_be_handed_over_but_for_torchs(tmp_path):
