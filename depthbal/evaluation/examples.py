@@ -53,7 +53,7 @@ def choose_examples(
         3 rare 2.0
     """
     names = list(terms)
-    counts = sums[..., names.index("count")] @ bins.groups().numpy().T
+    counts = sums[..., names.index("count")] @ bins.groups().T
     overall, few = counts[:, 0], counts[:, 3]
     squared = sums[:, bins.scored, names.index("squared")].sum(1)
     rmse = np.sqrt(squared / np.maximum(overall, 1))

@@ -1,14 +1,11 @@
 """Coarser bins as unions of fine ones."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from depthbal.evaluation.terms import scores
 from depthbal.reports.results import FloatArray, Result
 
 MIN_IMAGES = 20
@@ -83,11 +80,6 @@ def nice_width(width: float) -> float:
     exponent = math.floor(math.log10(width))
     candidates = [float(f"{digit}e{exponent + more}") for more in (0, 1) for digit in "125"]
     return min(candidates, key=lambda candidate: abs(math.log(candidate / width)))
-
-
-def metric_values(sums: FloatArray, terms: Sequence[str]) -> FloatArray:
-    """Return (..., metrics) of (..., terms) sums, ordered as `metrics_of`; NaN without pixels."""
-    return scores(torch.from_numpy(np.ascontiguousarray(sums)), terms).numpy()  # type: ignore[no-any-return]
 
 
 def _width_name(width: float, unit: str) -> str:

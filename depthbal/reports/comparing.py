@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from depthbal.errors import ConfigError
 from depthbal.evaluation import GROUPS, metrics_of
-from depthbal.reports.binning import Binning, binnings, metric_values
+from depthbal.evaluation.terms import metric_values
+from depthbal.reports.binning import Binning, binnings
 from depthbal.reports.protocols import comparable
 from depthbal.reports.resampling import (
     MIN_UNITS,
@@ -156,7 +157,7 @@ def _image_sums(result: Result) -> list[FloatArray]:
     scores = result.scores
     everywhere = scores.sums("all")
     headline = everywhere if scores.headline == "all" else scores.sums()
-    grouped = np.einsum("gb,ibt->igt", scores.bins.groups().numpy(), headline)
+    grouped = np.einsum("gb,ibt->igt", scores.bins.groups(), headline)
     if scores.averaging == "images":
         known = grouped[..., [scores.terms.index("count")]] > 0
         values = np.where(known, metric_values(grouped, scores.terms), 0.0)
@@ -171,7 +172,7 @@ def _numbers(
     everywhere, grouped = sums
     scores = result.scores
     fine = metric_values(everywhere, scores.terms)
-    members = scores.bins.groups().numpy()
+    members = scores.bins.groups()
     with np.errstate(invalid="ignore"):
         # a group's mean over the bins that are not empty
         of_bins = (members @ np.nan_to_num(fine)) / (members @ np.isfinite(fine))

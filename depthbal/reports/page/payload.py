@@ -11,7 +11,8 @@ import numpy.typing as npt
 import torch
 
 from depthbal.evaluation import metrics_of
-from depthbal.reports.binning import MIN_IMAGES, Binning, metric_values, supporting_images
+from depthbal.evaluation.terms import metric_values
+from depthbal.reports.binning import MIN_IMAGES, Binning, supporting_images
 from depthbal.reports.comparing import STATISTICS
 from depthbal.reports.page.curves import (
     changing,
