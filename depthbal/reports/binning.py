@@ -11,9 +11,6 @@ from depthbal.reports.results import FloatArray, Result
 MIN_IMAGES = 20
 """A bin supported by fewer images than this is flagged: its numbers rest on too little."""
 
-# Coarse bins wanted over the label range; the width is the nearest of 1, 2, 5 times a power of 10.
-_COARSE, _COARSER, _LOG = 20, 10, 12
-
 
 @dataclass(frozen=True)
 class Binning:
@@ -37,9 +34,9 @@ class Binning:
 def binnings(result: Result) -> tuple[Binning, ...]:
     """Return the evaluation's own bins, and two coarser ones that suit the label.
 
-    Depth (any label with relative errors): about 20 equal bins, and log-spaced ones. Other labels:
-    about 20 and about 10 equal bins, such as 1, 5 and 10 years. Widths are 1, 2 or 5 times a power
-    of 10, and every edge is moved to the nearest edge of the fine bins.
+    Depth (any label with relative errors): about 20 equal bins, and 12 log-spaced ones. Other
+    labels: about 20 and about 10 equal bins, such as 1, 5 and 10 years. Widths are 1, 2 or 5 times
+    a power of 10, and every edge is moved to the nearest edge of the fine bins.
     """
     edges, unit = result.bins.edges, result.scores.label.unit
     scored, (low, high) = np.flatnonzero(result.bins.scored), result.ends
@@ -47,32 +44,23 @@ def binnings(result: Result) -> tuple[Binning, ...]:
     fine = _width_name(width, unit)
     cuts: dict[str, FloatArray] = {fine: edges[scored[1:]]}
     relative = "relative" in result.scores.terms and low > 0
-    for wanted in (_COARSE,) if relative else (_COARSE, _COARSER):
+    for wanted in (20,) if relative else (20, 10):
         coarse = nice_width((high - low) / wanted)
         if coarse > 1.5 * width:
             cut = np.arange(math.ceil(low / coarse), math.ceil(high / coarse)) * coarse
             cuts[_width_name(coarse, unit)] = cut.astype(np.float64)
     if relative:
-        cuts[f"log-spaced (edges on {fine})"] = np.geomspace(low, high, _LOG + 1)[1:-1]
-    return tuple(cut_bins(result, name, cut) for name, cut in cuts.items())
-
-
-def cut_bins(result: Result, name: str, cut: FloatArray) -> Binning:
-    """Return the scored bins joined between cuts, each moved to the nearest fine edge."""
-    scored, edges = np.flatnonzero(result.bins.scored), result.bins.edges
-    nearest = np.sort(np.abs(edges[None] - cut[:, None]).argmin(1))
-    group = np.searchsorted(nearest, scored, side="right")
-    values, start, which = np.unique(group, return_index=True, return_inverse=True)
-    members = np.zeros((len(values), len(result.bins)))
-    members[which, scored] = 1.0
-    last = np.append(start[1:], len(scored)) - 1
-    thin = supporting_images(result.counts, members) < MIN_IMAGES
-    return Binning(name, edges[scored[start]], edges[scored[last] + 1], members, thin)
-
-
-def supporting_images(counts: FloatArray, members: FloatArray) -> npt.NDArray[np.int64]:
-    """Return how many images (images, bins) have a counted pixel in every coarse bin, (coarse,)."""
-    return np.asarray((counts @ members.T > 0).sum(0), dtype=np.int64)
+        cuts[f"log-spaced (edges on {fine})"] = np.geomspace(low, high, 13)[1:-1]
+    found = []
+    for name, cut in cuts.items():
+        nearest = np.sort(np.abs(edges[None] - cut[:, None]).argmin(1))
+        group = np.searchsorted(nearest, scored, side="right")
+        _, start, which = np.unique(group, return_index=True, return_inverse=True)
+        members = (np.arange(len(start))[:, None] == which) @ np.eye(len(edges) - 1)[scored]
+        last = np.append(start[1:], len(scored)) - 1
+        thin = (result.counts @ members.T > 0).sum(0) < MIN_IMAGES
+        found.append(Binning(name, edges[scored[start]], edges[scored[last] + 1], members, thin))
+    return tuple(found)
 
 
 def nice_width(width: float) -> float:

@@ -2,8 +2,9 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from copy import copy
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,6 @@ from depthbal.errors import ConfigError
 from depthbal.evaluation import GROUPS, metrics_of
 from depthbal.evaluation.terms import metric_values
 from depthbal.reports.binning import Binning, binnings
-from depthbal.reports.protocols import comparable
 from depthbal.reports.resampling import (
     MIN_UNITS,
     Units,
@@ -23,6 +23,7 @@ from depthbal.reports.resampling import (
     units_of,
 )
 from depthbal.reports.results import FloatArray, Method, Result, methods_of
+from depthbal.reports.vocabulary import value_text
 
 Statistic = Literal["bins", "pooled"]
 """How a group's number is averaged: over the non-empty bins of all pixels, in which no draw of a
@@ -115,11 +116,13 @@ def compare(
     if len(results) < 2:
         return None
     alike, notes = comparable(results)
-    first, methods = alike[0], methods_of(alike)
+    first, methods, shown = alike[0], methods_of(alike), binnings(alike[0])
     columns = zip(*(result.scores.groups for result in alike), strict=True)
     scenes = [next((group for group in column if group), "") for column in columns]
     units = units_of(scenes, "images" if first.items == "pixels" else first.items)
-    shown, metrics = binnings(first), compared_metrics(alike)
+    known = [metrics_of(result.scores.terms) for result in alike]
+    order = dict.fromkeys((first.scores.main_metric, *known[0]))
+    metrics = tuple(name for name in order if all(name in names for names in known))
     numbers = []
     for method in methods:
         weights = seed_weights(method.seeds, resamples, seed)
@@ -130,22 +133,16 @@ def compare(
             parts.append([array * weights[:, place, None, None] for array in found])
         numbers.append([sum(arrays[1:], start=arrays[0]) for arrays in zip(*parts, strict=True)])
     drawn = sums[0][..., alike[run].scores.terms.index("count")]  # the same for all
+    empty = (drawn[1:] == 0) & (drawn[0] > 0)
     counts = units.sums(first.counts)
     usable = [~b.thin & ((counts @ b.members.T > 0).sum(0) >= MIN_UNITS) for b in shown]
     pairs = [
-        _pair(place, numbers, metrics, usable, units.count) for place in range(1, len(methods))
+        Pair(n, *_apart(numbers[0], numbers[n], metrics, usable, units.count))
+        for n in range(1, len(methods))
     ]
-    empty = (drawn[1:] == 0) & (drawn[0] > 0)
     return Comparison(
         alike, methods, metrics, tuple(pairs), shown, units, resamples, seed, empty, notes
     )
-
-
-def compared_metrics(results: Sequence[Result]) -> tuple[str, ...]:
-    """Return the metrics to compare that all results have, the main one first."""
-    known = [metrics_of(result.scores.terms) for result in results]
-    order = dict.fromkeys((results[0].scores.main_metric, *known[0]))
-    return tuple(name for name in order if all(name in names for names in known))
 
 
 def _image_sums(result: Result) -> list[FloatArray]:
@@ -157,7 +154,7 @@ def _image_sums(result: Result) -> list[FloatArray]:
     scores = result.scores
     everywhere = scores.sums("all")
     headline = everywhere if scores.headline == "all" else scores.sums()
-    grouped = np.einsum("gb,ibt->igt", scores.bins.groups(), headline)
+    grouped = scores.bins.groups() @ headline
     if scores.averaging == "images":
         known = grouped[..., [scores.terms.index("count")]] > 0
         values = np.where(known, metric_values(grouped, scores.terms), 0.0)
@@ -169,44 +166,141 @@ def _numbers(
     sums: Sequence[FloatArray], result: Result, metrics: Sequence[str], shown: Sequence[Binning]
 ) -> list[FloatArray]:
     """Return per statistic (n, groups, metrics), then per binning (n, coarse, metrics)."""
-    everywhere, grouped = sums
-    scores = result.scores
-    fine = metric_values(everywhere, scores.terms)
-    members = scores.bins.groups()
+    (everywhere, grouped), terms = sums, result.scores.terms
+    fine, members = metric_values(everywhere, terms), result.bins.groups()
     with np.errstate(invalid="ignore"):
         # a group's mean over the bins that are not empty
         of_bins = (members @ np.nan_to_num(fine)) / (members @ np.isfinite(fine))
-        if scores.averaging == "images":
+        if result.scores.averaging == "images":
             headline = grouped[..., :-1] / grouped[..., -1:]
         else:
-            headline = metric_values(grouped, scores.terms)
-    found = [metric_values(binning.members @ everywhere, scores.terms) for binning in shown]
-    wanted = [metrics_of(scores.terms).index(name) for name in metrics]
+            headline = metric_values(grouped, terms)
+    found = [metric_values(binning.members @ everywhere, terms) for binning in shown]
+    wanted = [metrics_of(terms).index(name) for name in metrics]
     return [array[..., wanted] for array in (of_bins, headline, *found)]
 
 
-def _pair(
-    place: int,
-    numbers: Sequence[Sequence[FloatArray]],
+def _apart(
+    first: Sequence[FloatArray],
+    second: Sequence[FloatArray],
     metrics: Sequence[str],
     usable: Sequence[npt.NDArray[np.bool_]],
     units: int,
-) -> Pair:
-    differences: dict[tuple[str, str, Statistic], Difference] = {}
-    keys = itertools.product(enumerate(metrics), enumerate(GROUPS), enumerate(STATISTICS))
-    for (m, metric), (g, group), (s, statistic) in keys:
-        first, second = (numbers[n][s][:, g, m] for n in (0, place))
-        change = second - first
-        found = Difference()
-        if np.isfinite(change[0]):
-            ends = percentile_interval(change[1:], units) or (None, None)
-            found = Difference(float(first[0]), float(second[0]), float(change[0]), *ends)
-        differences[metric, group, statistic] = found
-    bands = {}
-    for number, supported in enumerate(usable):
-        one, two = (numbers[n][len(STATISTICS) + number] for n in (0, place))
-        for m, metric in enumerate(metrics):
-            apart = two[..., m] - one[..., m]
-            band = simultaneous_band(apart[0], apart[1:], supported, units)
-            bands[metric, number] = Band(apart[0], *band)
-    return Pair(place, differences, bands)
+) -> tuple[dict[Any, Difference], dict[Any, Band]]:
+    """Return the differences and bands of two methods, from what `_numbers` found for each."""
+    differences, bands = {}, {}
+    for s, statistic in enumerate(STATISTICS):
+        for (g, group), (m, metric) in itertools.product(enumerate(GROUPS), enumerate(metrics)):
+            one, two = first[s][:, g, m], second[s][:, g, m]
+            apart, found = two - one, Difference()
+            if np.isfinite(apart[0]):
+                ends = percentile_interval(apart[1:], units) or (None, None)
+                found = Difference(float(one[0]), float(two[0]), float(apart[0]), *ends)
+            differences[metric, group, statistic] = found
+    for (number, supported), (m, metric) in itertools.product(
+        enumerate(usable), enumerate(metrics)
+    ):
+        place = len(STATISTICS) + number
+        apart = second[place][..., m] - first[place][..., m]
+        ends = simultaneous_band(apart[0], apart[1:], supported, units)
+        bands[metric, number] = Band(apart[0], *ends)
+    return differences, bands
+
+
+# ---- what may be compared ----
+
+
+def comparable(results: Sequence[Result]) -> tuple[list[Result], tuple[str, ...]]:
+    """Return results that follow one protocol, and what a reader must know about them, in words.
+
+    Refused are other bins, shots by another rule, another balanced mask, another range of labels
+    and other test images or truths; every difference is named. Allowed, and noted:
+
+    - read-out, checkpoint and number of epochs: they belong to the method, as its sigma does
+    - shots by the same rule from another training histogram (the split depends on the seed): all
+      numbers follow from the sums with the shots of the first result
+    """
+    first, *others = results
+    for other in others:
+        if found := _differences(first, other):
+            raise ConfigError(
+                f"{other.name} cannot be compared with {first.name}: {'; '.join(found)}. "
+                "Evaluate both with the same protocol on the same test data, or report them apart"
+            )
+    allowed = {
+        "The read-out": [result.readout for result in results],
+        "The checkpoint": [result.scores.given.get("checkpoint") for result in results],
+        "The number of epochs": [result.scores.given.get("epochs") for result in results],
+    }
+    notes = []
+    for what, values in allowed.items():
+        if len(set(values)) > 1:
+            # names have commas: "mse, balanced afterwards (sigma 1)"
+            named = "; ".join(f"{v} for {r.name}" for r, v in zip(results, values, strict=True))
+            notes.append(f"{what} differs: {named}.")
+    moved = [other.name for other in others if other.bins.shots != first.bins.shots]
+    if moved:
+        notes.append(
+            f"The training histogram of {'; '.join(moved)} gives some bins other shots; all "
+            f"numbers here use the shots of {first.name}."
+        )
+    alike = list(results)
+    for number, result in enumerate(results):
+        if result.name in moved:
+            scores = copy(result.scores)
+            scores.bins = first.bins
+            alike[number] = replace(result, scores=scores)
+    return alike, tuple(notes)
+
+
+def _differences(first: Result, other: Result) -> list[str]:
+    """Return in words what keeps two results from being compared; nothing if nothing does."""
+    mine, theirs = _protocol(first), _protocol(other)
+    found: list[str] = []
+    for what, value in mine.items():
+        if value != theirs[what]:
+            texts = value_text(theirs[what]), value_text(value)
+            same = texts[0] == texts[1]  # of long lists only the length and the ends are shown
+            found.append(f"other {what}" if same else "{} {} instead of {}".format(what, *texts))
+            if what == "label":  # everything else differs with it
+                return found
+    masks = [result.scores.given.get("mask") or {} for result in (other, first)]
+    if masks[0].get("fingerprint") != masks[1].get("fingerprint"):
+        shown = ("source", "seed", "pixels", "fingerprint")
+        texts = [", ".join(f"{key} {m[key]}" for key in shown if key in m) for m in masks]
+        found.append("balanced mask ({}) instead of ({})".format(*(t or "none" for t in texts)))
+    names, others = first.scores.names, other.scores.names
+    moved = [f"{b!r} instead of {a!r}" for a, b in zip(names, others, strict=False) if a != b]
+    if len(names) != len(others):
+        found.append(f"{len(others)} test images instead of {len(names)}")
+    elif moved:
+        found.append(f"other test images ({len(moved)} of {len(names)}, the first {moved[0]})")
+    elif all(mine[what] == theirs[what] for what in ("bin edges", "scored bins")):
+        changed = np.flatnonzero((first.counts != other.counts).any(1))
+        if len(changed):
+            found.append(
+                f"other truths in {len(changed)} of {len(names)} test images (the first: "
+                f"{names[changed[0]]}), such as those of another crop or size"
+            )
+        scenes = zip(first.scores.groups, other.scores.groups, strict=True)
+        if any(a and b and a != b for a, b in scenes):
+            found.append("other scenes of the test images")
+    return found
+
+
+def _protocol(result: Result) -> dict[str, Any]:
+    """Return what must agree."""
+    scores, bins, protocol = result.scores, result.bins, result.metrics["protocol"]
+    data = protocol.get("data") or {}
+    return {
+        "label": "{} in {}".format(*scores.label[:2]),
+        "bin edges": bins.edges.round(6).tolist(),
+        "scored bins": np.flatnonzero(bins.scored).tolist(),
+        "rule of the shots": bins.shot_rule,
+        "protocol": protocol["name"],
+        "main metric": scores.main_metric,
+        "averaging": scores.averaging,
+        "smallest prediction in ratios (m)": protocol.get("min_prediction_m"),
+        "min_depth of the test data": data.get("min_depth"),
+        "max_depth of the test data": data.get("max_depth"),
+    }

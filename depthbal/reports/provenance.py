@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any
 
 from depthbal.reports.results import Result
 from depthbal.reports.vocabulary import flat, short, value_text
@@ -15,16 +15,11 @@ TRAINING = ("command", "seed", "device", "threads", *DURATIONS)
 """What of run.json stands in the table of the training."""
 
 
-class Facts(NamedTuple):
-    """A table of facts: its title, the runs' names or one empty name where all agree, its rows."""
+def facts(results: Sequence[Result]) -> list[dict[str, Any]]:
+    """Return tables {"title", "columns", "rows"}: protocol, data, training, versions, prior.
 
-    title: str
-    columns: list[str]
-    rows: list[tuple[str, list[str]]]
-
-
-def facts(results: Sequence[Result]) -> list[Facts]:
-    """Return protocol, data, training and versions as tables; empty ones are left out."""
+    Rows are (name, a value per run), or one value where all runs agree in everything.
+    """
     parts: dict[str, Callable[[Result], dict[str, str]]] = {
         "Evaluation protocol": _protocol,
         "Bins and shots": _bins,
@@ -36,26 +31,28 @@ def facts(results: Sequence[Result]) -> list[Facts]:
     }
     tables = []
     for title, rows_of in parts.items():
-        columns = [rows_of(result) for result in results]
-        names = dict.fromkeys(name for column in columns for name in column)
-        found = [(name, [column.get(name, "–") for column in columns]) for name in names]
-        # "total duration (s)" of total_duration_s
-        words = [(re.sub(r"_([ms])$", r" (\1)", n).replace("_", " "), v) for n, v in found]
-        rows = [(name, values) for name, values in words if set(values) != {"–"}]
+        columns, names = [rows_of(result) for result in results], [r.name for r in results]
+        rows = []
+        for key in dict.fromkeys(key for column in columns for key in column):
+            values = [column.get(key, "–") for column in columns]
+            if set(values) != {"–"}:
+                # "total duration (s)" of total_duration_s
+                word = re.sub(r"_([ms])$", r" (\1)", key).replace("_", " ")
+                rows.append((word, values))
         if all(len(set(values)) == 1 for _, values in rows):
-            tables.append(Facts(title, [""], [(name, values[:1]) for name, values in rows]))
-        else:
-            tables.append(Facts(title, [result.name for result in results], rows))
-    return [table for table in tables if table.rows]
+            names, rows = [""], [(name, values[:1]) for name, values in rows]
+        if rows:
+            tables.append({"title": title, "columns": names, "rows": rows})
+    return tables
 
 
 def _protocol(result: Result) -> dict[str, str]:
-    kept = {key: value for key, value in result.protocol.items() if key != "bins"}
+    kept = {key: value for key, value in result.metrics["protocol"].items() if key != "bins"}
     return flat(kept | ({"readout": result.readout} if result.scores.main else {}))
 
 
 def _bins(result: Result) -> dict[str, str]:
-    described = result.protocol["bins"]
+    described = result.bins.describe()
     rows = {key: described[key] for key in ("rule", "shot_rule") if described[key]}
     rows["edges"] = value_text(described["edges"])
     rows["scored bins"] = str(len(described["scored"]))

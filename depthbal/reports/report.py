@@ -43,7 +43,7 @@ class Report:
         name, unit, *_ = self.first.scores.label
         return f"{name} ({unit})" if unit else name
 
-    @cached_property
+    @property
     def items(self) -> str:
         """What is counted: "pixels" or "samples"."""
         return self.first.items
@@ -77,6 +77,11 @@ class Report:
         return self.comparison.methods if self.comparison else [alone]
 
     @property
+    def pairs(self) -> Sequence[Pair]:
+        """Every other method against the first."""
+        return self.comparison.pairs if self.comparison else ()
+
+    @property
     def readouts(self) -> list[str]:
         """Every read-out that a run has."""
         return list(dict.fromkeys(r for result in self.results for r in result.readouts))
@@ -88,16 +93,18 @@ class Report:
         Runs that differ in their seed only look alike; what was balanced afterwards has the colour
         of its run, and other dashes.
         """
-        trained = {str(r.run): r.method for r in self.results if not r.posthoc}
-        origins = [trained.get(str(result.run), result.method) for result in self.results]
-        numbers = {origin: number for number, origin in enumerate(dict.fromkeys(origins))}
-        evaluations: dict[str, dict[str, int]] = {}
+        trained = {r.run: r.method for r in self.results if not r.posthoc}
+        looks: dict[str, dict[str, int]] = {}  # a colour each, with the dashes of its evaluations
+        origins = [trained.get(result.run, result.method) for result in self.results]
+        for result, origin in zip(self.results, origins, strict=True):
+            own = looks.setdefault(origin, {})
+            own.setdefault(result.method, len(own))
         styles = []
         for result, origin in zip(self.results, origins, strict=True):
-            found = evaluations.setdefault(origin, {})
-            turn = found.setdefault(result.method, len(found)) + numbers[origin] // COLOURS
+            turn, colour = divmod(list(looks).index(origin), COLOURS)
+            turn += looks[origin][result.method]
             # the grey of the first one says "reference", which needs another
-            colour = 1 if len(numbers) == 1 else numbers[origin] % COLOURS
+            colour = 1 if len(looks) == 1 else colour
             styles.append({"colour": colour, "dash": DASHES[turn % len(DASHES)]})
         return styles
 
@@ -126,13 +133,10 @@ class Report:
         """Return the number of every group, the mean over runs."""
         found: dict[str, float | None] = {}
         for group in GROUPS:
-            values = []
-            for run in runs:
-                block = self.results[run].metrics
-                if statistic == "bins":
-                    block = block.get("all_pixels", block)["per_bin_mean"]
-                values.append(block[group].get(metric))
-            known = [value for value in values if value is not None]
+            blocks = [self.results[run].metrics for run in runs]
+            if statistic == "bins":
+                blocks = [block.get("all_pixels", block)["per_bin_mean"] for block in blocks]
+            known = [v for block in blocks if (v := block[group].get(metric)) is not None]
             found[group] = sum(known) / len(known) if len(known) == len(runs) else None
         return found
 
@@ -151,7 +155,7 @@ class Report:
         groups = [group for group in GROUPS if any(row[group] is not None for row in rows)]
         best = {group: info.best(row[group] for row in rows) for group in groups}
         changes = [dict.fromkeys(groups, Difference()) for _ in rows]
-        for pair in self.comparison.pairs if self.comparison else ():
+        for pair in self.pairs:
             changes[pair.second] = {g: pair.differences[info.key, g, statistic] for g in groups}
         reach = max(
             abs(x) for row in changes for d in row.values() for x in (*d[2:], 0) if x is not None
@@ -197,15 +201,15 @@ class Report:
             )
         won: dict[str, list[str]] = {}
         for group in ("overall", "many", "few"):
-            if (best := info.best(row[group] for row in rows)) is not None:
-                number = next(n for n, row in enumerate(rows) if row[group] == best)
+            values = [row[group] for row in rows]
+            if (best := info.best(values)) is not None:
                 place = group if group == "overall" else f"where training labels are {group}"
-                name = self.methods[number].name
+                name = self.methods[values.index(best)].name
                 won.setdefault(name, []).append(f"{place} ({info.text(best)})")
-        parts = [
-            f"{name} {' and '.join([', '.join(words[:-1]), words[-1]] if words[1:] else words)}"
-            for name, words in won.items()
-        ]
+        parts = []
+        for name, words in won.items():
+            last = f" and {words.pop()}" if words[1:] else ""
+            parts.append(f"{name} {', '.join(words)}{last}")
         extreme = "highest" if info.better == "higher" else "lowest"
         return (
             f"The {extreme} {info.name} on these {len(self.first.scores.names):,} test images: "
@@ -216,7 +220,7 @@ class Report:
     def sentences(self) -> list[str]:
         """What the comparison found, main metric, and over what it holds."""
         info, label, sentences = self.main, self.first.scores.label.name, []
-        for pair in self.comparison.pairs if self.comparison else ():
+        for pair in self.pairs:
             names = f"{self.methods[pair.second].name} against {self.methods[0].name}"
             differences = [(group, pair.differences[info.key, group, "bins"]) for group in GROUPS]
             if found := [_clause(g, d, info) for g, d in differences if d.estimate is not None]:
@@ -312,7 +316,7 @@ def _change(difference: Difference, info: MetricInfo, reach: float) -> dict[str,
     """
     *_, change, low, high = difference
     if change is None:
-        return {"change": ""}
+        return {"change": "", "interval": ""}
     verdict, interval = "open", ""
     if low is not None and high is not None:
         interval = f"[{info.fixed(low, True)}, {info.fixed(high, True)}]"

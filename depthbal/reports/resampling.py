@@ -125,18 +125,15 @@ def seed_weights(seeds: Sequence[int | None], resamples: int, seed: int) -> Floa
 
 
 def expanded_quantile(units: int) -> float:
-    """Return how many standard deviations an interval of 95 % over few units has on either side.
+    """Return sqrt(n / (n - 1)) t_{0.975, n - 1}: standard deviations on either side of a mean.
 
-        sqrt(n / (n - 1)) t_{0.975, n - 1}
-
-    instead of 1.96: resamples of n units vary too little by the root, and their own spread is not
+    Instead of 1.96: resamples of n units vary too little by the root, and their own spread is not
     known but estimated, which Student's t accounts for.
 
     Source: the expanded percentile interval; Hesterberg, "What Teachers Should Know About the
     Bootstrap", The American Statistician 69, 2015, section 5.3.
     """
-    student = float(stats.t.ppf((1 + LEVEL) / 2, units - 1))
-    return math.sqrt(units / (units - 1)) * student
+    return math.sqrt(units / (units - 1)) * float(stats.t.ppf((1 + LEVEL) / 2, units - 1))
 
 
 def percentile_interval(resampled: FloatArray, units: int) -> tuple[float, float] | None:
@@ -165,23 +162,20 @@ def simultaneous_band(
 
     Source: the maximum-t bootstrap; Davison and Hinkley, 1997, section 4.2.4.
     """
-    low, high = np.full(estimate.shape, np.nan), np.full(estimate.shape, np.nan)
+    width = np.full(estimate.shape, np.nan)
     kept = usable & np.isfinite(estimate) & (np.isnan(resampled).mean(0) <= MAX_LOST)
-    if not kept.any():
-        return low, high
-    center, values = estimate[kept], resampled[:, kept]
-    ends = np.quantile(values, stats.norm.cdf([-1, 1]), axis=0)
-    holes = np.isnan(values).any(0)  # rare, and nanquantile is slow
-    ends[:, holes] = np.nanquantile(values[:, holes], stats.norm.cdf([-1, 1]), axis=0)
-    spread = (ends[1] - ends[0]) / 2
-    varies = spread > 0
-    width = np.zeros_like(spread)
-    if varies.any():
-        distance = np.abs(values[:, varies] - center[varies]) / spread[varies]
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # a resample without any of the bins
-            largest = np.nanmax(distance, axis=1)
-        growth = expanded_quantile(units) / float(stats.norm.ppf((1 + LEVEL) / 2))
-        width[varies] = growth * np.nanquantile(largest, LEVEL) * spread[varies]
-    low[kept], high[kept] = center - width, center + width
-    return low, high
+    if kept.any():
+        values, one_sd = resampled[:, kept], stats.norm.cdf([-1, 1])
+        holes = np.isnan(values).any(0)  # rare, and nanquantile is slow
+        ends = np.quantile(values, one_sd, axis=0)
+        ends[:, holes] = np.nanquantile(values[:, holes], one_sd, axis=0)
+        spread = (ends[1] - ends[0]) / 2
+        varies, width[kept] = spread > 0, 0.0
+        if varies.any():
+            distance = np.abs(values - estimate[kept])[:, varies] / spread[varies]
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", RuntimeWarning)  # a resample without any bin
+                largest = np.nanmax(distance, axis=1)
+            growth = expanded_quantile(units) / float(stats.norm.ppf((1 + LEVEL) / 2))
+            width[kept] = growth * np.nanquantile(largest, LEVEL) * spread
+    return estimate - width, estimate + width

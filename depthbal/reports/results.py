@@ -3,6 +3,7 @@
 import csv
 import itertools
 import json
+import os
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -96,15 +97,10 @@ class Result:
         scored = np.flatnonzero(self.bins.scored)
         return float(self.bins.edges[scored[0]]), float(self.bins.edges[scored[-1] + 1])
 
-    @property
+    @cached_property
     def items(self) -> str:
         """What is counted in bins: "pixels", or "samples" where an image has one label."""
         return "pixels" if (self.counts.sum(1) > 1).any() else "samples"
-
-    @property
-    def protocol(self) -> dict[str, Any]:
-        """How it was evaluated."""
-        return self.metrics["protocol"]  # type: ignore[no-any-return]
 
     @property
     def posthoc(self) -> bool:
@@ -173,12 +169,10 @@ def load_results(folders: Sequence[str | Path]) -> list[Result]:
         RunFolderError: one holds no scores.npz, or a damaged one.
     """
     paths = [Path(folder) for folder in folders]
-    if not paths:
-        raise ConfigError("expected one or more run folders, got none")
     places = [path.resolve() for path in paths]
-    for path, place in zip(paths, places, strict=True):
-        if places.count(place) > 1:
-            raise ConfigError(f"the run {path} was named twice; name every run once")
+    if not paths or len(set(places)) < len(paths):
+        given = ", ".join(map(str, paths)) or "none"
+        raise ConfigError(f"expected one or more folders, none of them named twice, got {given}")
     results = [_load(path) for path in paths]
     names = run_names([result.run for result in results])
     for number, result in enumerate(results):
@@ -217,7 +211,7 @@ def _load(path: Path) -> Result:
         settings=without_seed(settings) or {"run": str(path)},
         seed=next((seed for seed in seeds if type(seed) is int), None),
         record=record,
-        curves=optional(run / "metrics.csv", read_curves, {}),
+        curves=optional(run / "metrics.csv", _curves, {}),
         histogram=histogram,
         prior=prior,
         examples=optional(path / "examples.npz", _examples, ()),
@@ -255,17 +249,15 @@ def _prior(path: Path) -> tuple[Histogram | None, GaussianMixture | None]:
     )
 
 
-def read_curves(path: Path) -> dict[str, tuple[FloatArray, FloatArray]]:
-    """Read metrics.csv: column -> (steps, values), both float64; numbers not finite go."""
+def _curves(path: Path) -> dict[str, tuple[FloatArray, FloatArray]]:
+    """Read metrics.csv: column -> (steps, values); numbers that are not finite are left out."""
     points: dict[str, list[tuple[float, float]]] = {}
     with path.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             for column, text in row.items():
-                if column not in ("step", "epoch") and text:
+                if column not in ("step", "epoch") and text and np.isfinite(float(text)):
                     points.setdefault(column, []).append((float(row["step"]), float(text)))
-    tables = {column: np.array(pairs) for column, pairs in points.items()}
-    tables = {column: table[np.isfinite(table).all(1)] for column, table in tables.items()}
-    return {column: (table[:, 0], table[:, 1]) for column, table in tables.items() if len(table)}
+    return {column: tuple(np.array(pairs).T) for column, pairs in points.items()}  # type: ignore[misc]
 
 
 def _examples(path: Path) -> tuple[Example, ...]:
@@ -298,8 +290,8 @@ def run_names(paths: Sequence[Path]) -> list[str]:
     full = [path.resolve() for path in paths]
     names = {path: path.name or str(path) for path in full}
     for depth in range(2, max(len(path.parts) for path in full) + 1):
-        clashing = [name for name in names.values() if list(names.values()).count(name) > 1]
-        names |= {p: "/".join(p.parts[-depth:]) for p, name in names.items() if name in clashing}
+        found = list(names.values())
+        names |= {p: "/".join(p.parts[-depth:]) for p, n in names.items() if found.count(n) > 1}
     return [names[path] for path in full]
 
 
@@ -348,8 +340,7 @@ def common_name(names: Sequence[str]) -> str:
     if len(leaves) == 1:
         start = leaves.pop()
     else:
-        columns = itertools.takewhile(lambda c: len(set(c)) == 1, zip(*folders, strict=False))
-        start = "".join(column[0] for column in columns)
+        start = os.path.commonprefix(folders)  # noqa: RUF071  # of characters
         if any(folder[len(start) : len(start) + 1].isdigit() for folder in folders):
             start = start.rstrip("0123456789")  # "gai-1" of gai-10 and gai-11
         start = start.rstrip("-_ /.")

@@ -27,7 +27,6 @@ _KNOWN: dict[str, tuple[str, str, Better, str]] = {
     "silog": ("SILog", "", "lower", "100 × standard deviation of the log error"),
     "mse": ("MSE", "squared", "lower", "mean squared error"),
 }
-_UNKNOWN: tuple[str, Better, str] = ("label", "lower", "mean of this error")
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,8 @@ def metric_infos(
     present, digits, found = set(names), digits_for(scale or 1.0), []
     for key in dict.fromkeys([main, *_KNOWN, *names]):
         if key in present:
-            name, kind, better, meaning = _KNOWN.get(key, (key, *_UNKNOWN))
+            unknown = (key, "label", "lower", "mean of this error")
+            name, kind, better, meaning = _KNOWN.get(key, unknown)
             shown = {"label": unit, "squared": f"{unit}²"}.get(kind, "")
             own = digits if kind else 1 if key == "silog" else 3
             found.append(MetricInfo(key, name, shown, own, better, meaning))
@@ -145,10 +145,8 @@ def value_text(value: Any) -> str:
         return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, float):
-        return short(value)
+    if isinstance(value, list) and len(value) > 8:
+        return f"{len(value)} values, {value_text(value[0])} to {value_text(value[-1])}"
     if isinstance(value, list):
-        if len(value) > 8:
-            return f"{len(value)} values, {value_text(value[0])} to {value_text(value[-1])}"
         return ", ".join(value_text(part) for part in value) or "none"
-    return str(value)
+    return short(value) if isinstance(value, float) else str(value)

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from depthbal.errors import ConfigError, RunFolderError
 from depthbal.io import replacing
@@ -51,7 +50,13 @@ def write_report(
         raise ConfigError(f"expected --out to end with .html, got {page}")
     text = page.with_suffix(".md")
     for path, mark in ((page, HTML_MARK), (text, MARKDOWN_MARK)):
-        _require_replaceable(path, mark, overwrite)
+        if path.is_dir():
+            raise RunFolderError(f"{path} is a folder; name a file, such as {path / page.name}")
+        if path.exists() and not overwrite and mark.encode() not in path.read_bytes():
+            raise RunFolderError(
+                f"{path} is not a report of depthbal; choose another file with --out, or replace "
+                "it with --overwrite"
+            )
     results = load_results(folders)
     comparison = compare(results, resamples, seed)
     report = Report(comparison.results if comparison else results, comparison)
@@ -61,20 +66,6 @@ def write_report(
     with replacing(text) as temporary:
         temporary.write_text(markdown(report), encoding="utf-8")
     return page
-
-
-def _require_replaceable(path: Path, mark: str, overwrite: bool) -> None:
-    """Check, without touching anything, that a report may be written to ``path``."""
-    if path.is_dir():
-        raise RunFolderError(f"{path} is a folder; name a file, such as {path / 'report.html'}")
-    if path.exists() and not overwrite:
-        with path.open("rb") as file:
-            ours = mark.encode() in file.read(1 << 16)
-        if not ours:
-            raise RunFolderError(
-                f"{path} is not a report of depthbal; choose another file with --out, or replace "
-                "it with --overwrite"
-            )
 
 
 # ---- markdown ----
@@ -88,16 +79,24 @@ def markdown(report: Report) -> str:
         title = f"{table['metric'].title}, {how}"
         if report.comparison:
             title += f"; difference to the first row [{100 * LEVEL:.0f} % interval]"
-        rows = [[row["name"], *map(_cell, row["cells"])] for row in table["rows"]]
-        parts += [f"{title}:", markdown_table(["run", *table["groups"]], rows)]
+        rows = [
+            [
+                r["name"],
+                *(f"{c['value']} {c['change']} {c['interval']}".rstrip() for c in r["cells"]),
+            ]
+            for r in table["rows"]
+        ]
+        parts += [f"{title}:", _table(["run", *table["groups"]], rows)]
     seeds = [
         f"{method.name}: mean of {'; '.join(report.results[run].name for run in method.runs)}."
         for method in report.methods
         if len(method.runs) > 1
     ]
     sections = {"Comparison": [*seeds, *report.sentences, *report.notes], "Missing": report.gaps}
-    for title, _, known in facts(report.results):
-        sections[title] = [f"{name}: {_values(report, values)}" for name, values in known]
+    for table in facts(report.results):
+        sections[table["title"]] = [
+            f"{name}: {_values(report, values)}" for name, values in table["rows"]
+        ]
     for title, lines in sections.items():
         if lines:
             parts += [f"## {title}", "\n".join(f"- {literal(line)}" for line in lines)]
@@ -111,7 +110,7 @@ def literal(text: str) -> str:
     return re.sub(special, r"\\\g<0>", " ".join(text.split()))
 
 
-def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a markdown table, numbers to the right of the first column, which is text."""
     cells = [[literal(cell).replace("|", "\\|") for cell in row] for row in (header, *rows)]
     first, *others = ["| " + " | ".join(row) + " |" for row in cells]
@@ -120,11 +119,6 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def _values(report: Report, values: Sequence[str]) -> str:
     """Return a fact of every run, once where all agree."""
-    if len(set(values)) == 1:
-        return values[0]
-    pairs = zip(values, report.results, strict=True)
-    return "; ".join(f"{value} for {result.name}" for value, result in pairs)
-
-
-def _cell(cell: dict[str, Any]) -> str:
-    return f"{cell['value']} {cell['change']} {cell.get('interval', '')}".rstrip()
+    pairs = zip(values, report.results, strict=False)
+    several = len(set(values)) > 1
+    return "; ".join(f"{value} for {r.name}" for value, r in pairs) if several else values[0]

@@ -12,8 +12,7 @@ from plotly.offline import get_plotlyjs, get_plotlyjs_version
 
 from depthbal.errors import ConfigError
 from depthbal.io import replacing
-from depthbal.reports.page.curves import constant_sigma
-from depthbal.reports.page.payload import payload
+from depthbal.reports.page.payload import constant_sigma, payload
 from depthbal.reports.page.pictures import gallery
 from depthbal.reports.provenance import facts
 from depthbal.reports.report import Report
@@ -25,11 +24,10 @@ SCRIPTS = ("base", "figures", "bins", "bin_figures", "label_figures", "run_figur
 MAX_BYTES = 5_000_000
 """The page stays below, whatever the data."""
 
-QUALITIES = (78, 55, 30)
-"""Of the examples; the next one is tried where the page would become too large."""
+ATTEMPTS = ((78, ""), (55, ""), (30, ""), (30, "joint"), (30, "curves"))
+"""Quality of the examples, and what goes besides: the next is tried where the page is too large."""
 
 LEFT_OUT = {"joint": "joint histograms", "curves": "learning curves"}
-"""What goes, one after the other, where that does not suffice."""
 
 
 def write_page(report: Report, out: str | Path) -> None:
@@ -41,20 +39,17 @@ def write_page(report: Report, out: str | Path) -> None:
     Raises:
         ConfigError: more runs than fit.
     """
-    plotly, data, gaps = packed(get_plotlyjs()), payload(report), report.gaps
-    attempts = [*((quality, "") for quality in QUALITIES), *((QUALITIES[-1], k) for k in LEFT_OUT)]
-    for quality, part in attempts:
+    plotly, data, gaps, runs = packed(get_plotlyjs()), payload(report), report.gaps, report.results
+    for quality, part in ATTEMPTS:
         if part:
             data[part] = type(data[part])()
-            reason = f"{len(report.results)} runs would not fit into the page"
-            gaps = [*gaps, f"{LEFT_OUT[part]}: left out, {reason}"]
+            gaps.append(f"{LEFT_OUT[part]}: left out, {len(runs)} runs would not fit into the page")
         text = _render(report, data, quality, plotly, gaps)
         if len(text.encode()) < MAX_BYTES:
             break
     else:
-        runs = len(report.results)
         raise ConfigError(
-            f"{runs} runs do not fit into a page of {MAX_BYTES:,} bytes; report fewer"
+            f"{len(runs)} runs do not fit into a page of {MAX_BYTES:,} bytes; report fewer"
         )
     with replacing(Path(out)) as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -70,7 +65,14 @@ def _render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    label = report.first.scores.label.name
+    first, runs, label = report.first, len(report.results), report.first.scores.label.name
+    source = (first.scores.given.get("data") or {}).get("source")
+    summary = [
+        first.name if runs == 1 else f"{runs} evaluations, differences against {first.name}",
+        f"{len(first.scores.names):,} test images",
+        *([str(source)] if source else []),
+        f"{int(first.bins.scored.sum())} bins",
+    ]
     configs: dict[str, list[str]] = {}
     for result in report.results:
         configs.setdefault(result.config, []).append(result.name)
@@ -80,7 +82,7 @@ def _render(
         level=LEVEL,
         data=data,
         title=f"{label[:1].upper()}{label[1:]}, bin by bin",
-        summary=_summary(report),
+        summary=" · ".join(summary),
         gaps=gaps,
         gallery=gallery(report, quality),
         constant_sigma=constant_sigma(report.results),
@@ -93,18 +95,6 @@ def _render(
         plotly=plotly,
         plotly_version=get_plotlyjs_version(),
     )
-
-
-def _summary(report: Report) -> str:
-    first, runs = report.first, len(report.results)
-    source = (first.protocol.get("data") or {}).get("source")
-    parts = [
-        first.name if runs == 1 else f"{runs} evaluations, differences against {first.name}",
-        f"{len(first.scores.names):,} test images",
-        str(source) if source else "",
-        f"{int(first.bins.scored.sum())} bins",
-    ]
-    return " · ".join(part for part in parts if part)
 
 
 def packed(text: str) -> str:
