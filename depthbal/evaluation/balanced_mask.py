@@ -32,6 +32,9 @@ class MaskMaps:
     def __len__(self) -> int:
         return len(self.pixels)
 
+    def __iter__(self) -> Iterator[BoolMap]:
+        return map(self.__getitem__, range(len(self)))
+
     def __getitem__(self, number: int) -> BoolMap:
         out = np.zeros(self.shapes[number], dtype=bool)
         out.reshape(-1)[self.pixels[number]] = True

@@ -30,8 +30,8 @@ INTERVAL = (
 )
 RESULT_FILE = "scores.npz"
 _DAMAGE = (EOFError, zipfile.BadZipFile, zlib.error)  # what NumPy lets through
-_ABOUT = ("readouts", "main", "terms", "label", "main_metric", "subsets", "averaging")
-_ABOUT += ("balanced", "columns")  # what scores.npz says of the object that it was saved from
+_ABOUT: tuple[str, ...] = ("readouts", "main", "terms", "label", "main_metric", "subsets")
+_ABOUT += ("averaging", "balanced", "columns")  # what scores.npz says of its object
 Arrays = dict[str, npt.NDArray[Any]]
 
 
@@ -437,7 +437,7 @@ class Scores(Metric):
                 "overall, many, medium, few: mean over images; bins and all_pixels: pooled over "
                 "pixels"
             )
-        found = {
+        found: dict[str, Any] = {
             "name": "balanced mask" if masked else "all samples",
             "label": self.label._asdict(),
             "main_metric": self.main_metric,

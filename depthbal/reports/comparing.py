@@ -42,20 +42,16 @@ class Difference(NamedTuple):
     high: float | None = None
 
 
-class Band(NamedTuple):
-    """A metric in every bin (coarse,), second minus first, with a band; NaN where unknown."""
-
-    estimate: FloatArray
-    low: FloatArray
-    high: FloatArray
-
-
 class Pair(NamedTuple):
-    """A method, by its place, against the first; bands by metric and number of the binning."""
+    """A method, by its place, against the first.
+
+    Bands {"estimate", "low", "high": (coarse,)}, NaN where unknown, by metric and number of the
+    binning.
+    """
 
     second: int
     differences: Mapping[tuple[str, str, Statistic], Difference]
-    bands: Mapping[tuple[str, int], Band]
+    bands: Mapping[tuple[str, int], dict[str, FloatArray]]
 
 
 @dataclass(frozen=True)
@@ -92,9 +88,8 @@ def compare(
     """Compare results on the same test images; None for a single one.
 
     Runs that differ in nothing but the seed are one method: the mean of their metrics. The first
-    result's method is the baseline of the others. Two statistics stand side by
-    side for every metric and shot: the mean over the non-empty bins of all pixels, in which there
-    is no draw of a mask, and the headline of metrics.json.
+    result's method is the baseline of the others. Metrics and shots have two statistics; see
+    `Statistic`.
 
     Intervals are percentiles over resamples of the test scenes, the same resamples for every run,
     and over seeds where a method has several. A bin that is empty in a resample is left out of its
@@ -186,7 +181,7 @@ def _apart(
     metrics: Sequence[str],
     usable: Sequence[npt.NDArray[np.bool_]],
     units: int,
-) -> tuple[dict[Any, Difference], dict[Any, Band]]:
+) -> tuple[dict[Any, Difference], dict[Any, dict[str, FloatArray]]]:
     """Return the differences and bands of two methods, from what `_numbers` found for each."""
     differences, bands = {}, {}
     for s, statistic in enumerate(STATISTICS):
@@ -197,13 +192,11 @@ def _apart(
                 ends = percentile_interval(apart[1:], units) or (None, None)
                 found = Difference(float(one[0]), float(two[0]), float(apart[0]), *ends)
             differences[metric, group, statistic] = found
-    for (number, supported), (m, metric) in itertools.product(
-        enumerate(usable), enumerate(metrics)
-    ):
-        place = len(STATISTICS) + number
-        apart = second[place][..., m] - first[place][..., m]
-        ends = simultaneous_band(apart[0], apart[1:], supported, units)
-        bands[metric, number] = Band(apart[0], *ends)
+    for number, supported in enumerate(usable):
+        change = second[len(STATISTICS) + number] - first[len(STATISTICS) + number]
+        for apart, metric in zip(np.moveaxis(change, -1, 0), metrics, strict=True):
+            low, high = simultaneous_band(apart[0], apart[1:], supported, units)
+            bands[metric, number] = {"estimate": apart[0], "low": low, "high": high}
     return differences, bands
 
 
@@ -227,7 +220,7 @@ def comparable(results: Sequence[Result]) -> tuple[list[Result], tuple[str, ...]
                 f"{other.name} cannot be compared with {first.name}: {'; '.join(found)}. "
                 "Evaluate both with the same protocol on the same test data, or report them apart"
             )
-    allowed = {
+    allowed: dict[str, list[Any]] = {
         "The read-out": [result.readout for result in results],
         "The checkpoint": [result.scores.given.get("checkpoint") for result in results],
         "The number of epochs": [result.scores.given.get("epochs") for result in results],
@@ -267,8 +260,8 @@ def _differences(first: Result, other: Result) -> list[str]:
     masks = [result.scores.given.get("mask") or {} for result in (other, first)]
     if masks[0].get("fingerprint") != masks[1].get("fingerprint"):
         shown = ("source", "seed", "pixels", "fingerprint")
-        texts = [", ".join(f"{key} {m[key]}" for key in shown if key in m) for m in masks]
-        found.append("balanced mask ({}) instead of ({})".format(*(t or "none" for t in texts)))
+        said = [", ".join(f"{key} {m[key]}" for key in shown if key in m) for m in masks]
+        found.append("balanced mask ({}) instead of ({})".format(*(t or "none" for t in said)))
     names, others = first.scores.names, other.scores.names
     moved = [f"{b!r} instead of {a!r}" for a, b in zip(names, others, strict=False) if a != b]
     if len(names) != len(others):

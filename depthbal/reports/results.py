@@ -143,14 +143,9 @@ class Result:
         return f"mean ({'' if noisy else 'no noise scale: '}the raw output)"
 
     @property
-    def predicts_label(self) -> bool:
-        """Whether the bins are of what is predicted: else sigma has another unit than they."""
-        return "error" in self.scores.terms
-
-    @property
     def sigma_unit(self) -> str:
-        """Unit of the noise scale, "" where it is not known."""
-        return self.scores.label.unit if self.predicts_label else ""
+        """Unit of the noise scale, "" where the bins are not of what is predicted."""
+        return self.scores.label.unit if "error" in self.scores.terms else ""
 
 
 # ---- reading ----
@@ -335,13 +330,8 @@ def common_name(names: Sequence[str]) -> str:
     if len(set(names)) == 1:
         return names[0]
     parts = [name.partition(", balanced afterwards") for name in names]
-    folders = [folder for folder, *_ in parts]
-    leaves = {folder.rpartition("/")[2] for folder in folders}
-    if len(leaves) == 1:
-        start = leaves.pop()
-    else:
-        start = os.path.commonprefix(folders)  # noqa: RUF071  # of characters
-        if any(folder[len(start) : len(start) + 1].isdigit() for folder in folders):
-            start = start.rstrip("0123456789")  # "gai-1" of gai-10 and gai-11
-        start = start.rstrip("-_ /.")
-    return (start or folders[0]) + "".join(parts[0][1:])
+    leaves = [folder.rpartition("/")[2] for folder, *_ in parts]
+    start = os.path.commonprefix(leaves)  # noqa: RUF071  # of characters
+    if any(leaf[len(start) : len(start) + 1].isdigit() for leaf in leaves):
+        start = start.rstrip("0123456789")  # "gai-1" of gai-10 and gai-11
+    return (start.rstrip("-_ .") or parts[0][0]) + "".join(parts[0][1:])

@@ -14,7 +14,8 @@ SUBSETS = {"mask": "balanced mask", "all": "all {items}"}
 READOUTS = {"raw": "raw output", "clamped": "clamped to the label range"}
 SIGNIFICANT = 7  # digits in the page's data: enough to compare with metrics.json, half its size
 
-_KNOWN: dict[str, tuple[str, str, Better, str]] = {
+_Words = tuple[str, str, Better, str]  # name, kind of unit, what is better, meaning
+_KNOWN: dict[str, _Words] = {
     "rmse": ("RMSE", "label", "lower", "root of the mean squared error"),
     "mae": ("MAE", "label", "lower", "mean absolute error"),
     "gm": ("GM", "label", "lower", "geometric mean of the absolute errors"),
@@ -72,7 +73,7 @@ def metric_infos(
     present, digits, found = set(names), digits_for(scale or 1.0), []
     for key in dict.fromkeys([main, *_KNOWN, *names]):
         if key in present:
-            unknown = (key, "label", "lower", "mean of this error")
+            unknown: _Words = (key, "label", "lower", "mean of this error")
             name, kind, better, meaning = _KNOWN.get(key, unknown)
             shown = {"label": unit, "squared": f"{unit}²"}.get(kind, "")
             own = digits if kind else 1 if key == "silog" else 3

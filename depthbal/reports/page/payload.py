@@ -218,7 +218,7 @@ def _bands(report: Report) -> dict[str, Entries]:
     bands: dict[str, Entries] = {}
     for pair in report.pairs:
         for (metric, binning), band in pair.bands.items():
-            drawn = {name: jsonable(values) for name, values in band._asdict().items()}
+            drawn = {name: jsonable(values) for name, values in band.items()}
             bands.setdefault(f"{metric}/{binning}", []).append({"method": pair.second, **drawn})
     return bands
 
@@ -319,7 +319,7 @@ def sigma_over_label(results: Sequence[Result]) -> Entries:
                 softplus = np.logaddexp(0.0, last["train/noise_a"] + last["train/noise_b"] * x)
                 # sigma is monotone in the label, so that the largest end is the cap where it holds
                 y = np.minimum(softplus, max(three))
-        if result.predicts_label and np.isfinite(y).all():
+        if "error" in result.scores.terms and np.isfinite(y).all():
             lines.append({"run": number, "x": jsonable(x), "y": jsonable(y)})
     return lines
 
