@@ -22,19 +22,14 @@ COLOURS = 8
 
 @dataclass(frozen=True)
 class Report:
-    """One result, or several of one protocol with their comparison.
-
-    Attributes:
-        results: the first is the reference, which gives bins, label and protocol.
-        comparison: of them, or None for a single one.
-    """
+    """One result, or several of one protocol with their comparison; the first is the reference."""
 
     results: Sequence[Result]
     comparison: Comparison | None = None
 
-    @property
+    @cached_property
     def first(self) -> Result:
-        """The reference."""
+        """The reference, which gives bins, label and protocol."""
         return self.results[0]
 
     @property
@@ -47,10 +42,6 @@ class Report:
     def items(self) -> str:
         """What is counted: "pixels" or "samples"."""
         return self.first.items
-
-    def subset_name(self, key: str) -> str:
-        """Name a subset: "balanced mask", "all pixels"."""
-        return SUBSETS.get(key, key).format(items=self.items)
 
     @cached_property
     def metrics(self) -> list[MetricInfo]:
@@ -94,19 +85,23 @@ class Report:
         of its run, and other dashes.
         """
         trained = {r.run: r.method for r in self.results if not r.posthoc}
-        looks: dict[str, dict[str, int]] = {}  # a colour each, with the dashes of its evaluations
         origins = [trained.get(result.run, result.method) for result in self.results]
-        for result, origin in zip(self.results, origins, strict=True):
-            own = looks.setdefault(origin, {})
-            own.setdefault(result.method, len(own))
+        colours = list(dict.fromkeys(origins))
         styles = []
         for result, origin in zip(self.results, origins, strict=True):
-            turn, colour = divmod(list(looks).index(origin), COLOURS)
-            turn += looks[origin][result.method]
+            alike = zip(self.results, origins, strict=True)
+            evaluations = list(dict.fromkeys(r.method for r, o in alike if o == origin))
+            turn, colour = divmod(colours.index(origin), COLOURS)
+            dash = DASHES[(turn + evaluations.index(result.method)) % len(DASHES)]
             # the grey of the first one says "reference", which needs another
-            colour = 1 if len(looks) == 1 else colour
-            styles.append({"colour": colour, "dash": DASHES[turn % len(DASHES)]})
+            styles.append({"colour": colour if len(colours) > 1 else 1, "dash": dash})
         return styles
+
+    # ---- names ----
+
+    def subset_name(self, key: str) -> str:
+        """Name a subset: "balanced mask", "all pixels"."""
+        return SUBSETS.get(key, key).format(items=self.items)
 
     def readout_name(self, key: str) -> str:
         """Name a read-out of all runs; losses without a noise scale have no posterior mean."""
@@ -131,11 +126,11 @@ class Report:
         self, runs: Sequence[int], metric: str, statistic: Statistic
     ) -> dict[str, float | None]:
         """Return the number of every group, the mean over runs."""
+        blocks = [self.results[run].metrics for run in runs]
+        if statistic == "bins":
+            blocks = [block.get("all_pixels", block)["per_bin_mean"] for block in blocks]
         found: dict[str, float | None] = {}
         for group in GROUPS:
-            blocks = [self.results[run].metrics for run in runs]
-            if statistic == "bins":
-                blocks = [block.get("all_pixels", block)["per_bin_mean"] for block in blocks]
             known = [v for block in blocks if (v := block[group].get(metric)) is not None]
             found[group] = sum(known) / len(known) if len(known) == len(runs) else None
         return found
@@ -150,16 +145,20 @@ class Report:
 
     def _table(self, info: MetricInfo, statistic: Statistic) -> dict[str, Any]:
         """Return the table of a metric, with each method's differences to the first one."""
-        methods = self.methods
-        rows = [self.numbers(method.runs, info.key, statistic) for method in methods]
+        rows = [self.numbers(method.runs, info.key, statistic) for method in self.methods]
         groups = [group for group in GROUPS if any(row[group] is not None for row in rows)]
         best = {group: info.best(row[group] for row in rows) for group in groups}
         changes = [dict.fromkeys(groups, Difference()) for _ in rows]
         for pair in self.pairs:
             changes[pair.second] = {g: pair.differences[info.key, g, statistic] for g in groups}
-        reach = max(
-            abs(x) for row in changes for d in row.values() for x in (*d[2:], 0) if x is not None
-        )
+        ends = [x for row in changes for d in row.values() for x in d[2:] if x is not None]
+        reach = max(map(abs, ends), default=0)
+
+        def cell(value: float | None, group: str, change: Difference) -> dict[str, Any]:
+            wins = len(rows) > 1 and value is not None and value == best[group]
+            shown = {"value": info.fixed(value), "exact": value, "best": wins}
+            return shown | _change(change, info, reach)
+
         return {
             "key": f"{info.key}-{statistic}",
             "metric": info,
@@ -170,17 +169,9 @@ class Report:
                     "name": method.name,
                     "seeds": len(method.runs),
                     **self.styles[method.runs[0]],
-                    "cells": [
-                        {
-                            "value": info.fixed(row[group]),
-                            "exact": row[group],
-                            "best": len(rows) > 1 and row[group] in ({best[group]} - {None}),
-                            **_change(change[group], info, reach),
-                        }
-                        for group in groups
-                    ],
+                    "cells": [cell(row[group], group, change[group]) for group in groups],
                 }
-                for method, row, change in zip(methods, rows, changes, strict=True)
+                for method, row, change in zip(self.methods, rows, changes, strict=True)
             ],
         }
 
@@ -211,44 +202,40 @@ class Report:
             last = f" and {words.pop()}" if words[1:] else ""
             parts.append(f"{name} {', '.join(words)}{last}")
         extreme = "highest" if info.better == "higher" else "lowest"
-        return (
-            f"The {extreme} {info.name} on these {len(self.first.scores.names):,} test images: "
-            f"{'; '.join(parts)}. {how.capitalize()}."
-        )
+        images = f"{len(self.first.scores.names):,} test images"
+        found = "; ".join(parts)
+        return f"The {extreme} {info.name} on these {images}: {found}. {how.capitalize()}."
 
     @property
     def sentences(self) -> list[str]:
         """What the comparison found, main metric, and over what it holds."""
-        info, label, sentences = self.main, self.first.scores.label.name, []
+        info, sentences = self.main, []
+        what = f"{info.name} as the mean over the bins of {self.first.scores.label.name}"
         for pair in self.pairs:
             names = f"{self.methods[pair.second].name} against {self.methods[0].name}"
             differences = [(group, pair.differences[info.key, group, "bins"]) for group in GROUPS]
-            if found := [_clause(g, d, info) for g, d in differences if d.estimate is not None]:
-                what = f"{info.name} as the mean over the bins of {label}, all {self.items}"
-                sentences.append(f"{names}, {what}: {'; '.join(found)}. {self._scope(pair)}")
-            else:
-                sentences.append(f"{names}: no scored bin has {self.items}.")
+            found = [_clause(g, d, info) for g, d in differences if d.estimate is not None]
+            said = f"{names}, {what}, all {self.items}: {'; '.join(found)}. {self._scope(pair)}"
+            sentences.append(said if found else f"{names}: no scored bin has {self.items}.")
         return sentences
 
     def _scope(self, pair: Pair) -> str:
         """Say over which scenes and seeds a difference holds."""
         assert self.comparison is not None
-        units, pairs = self.comparison.units, (self.methods[0], self.methods[pair.second])
+        units, one, two = self.comparison.units, self.methods[0], self.methods[pair.second]
         over = f"This holds {'over' if units.count >= MIN_UNITS else 'only on'} {units.text} and"
-        single = [method for method in pairs if len(method.runs) == 1]
-        several = [method for method in pairs if len(method.runs) > 1]
-        if not several:
-            one, two = (self.results[method.runs[0]].run for method in single)
+        seeds = len(one.runs), len(two.runs)
+        if max(seeds) == 1:
             networks = "these two trained networks; with one seed each"
-            if one == two:
+            if self.results[one.runs[0]].run == self.results[two.runs[0]].run:
                 networks = "this one trained network, read out in two ways; with one seed"
             return f"{over} for {networks} nothing is claimed about the methods."
-        if single:
+        if min(seeds) == 1:
+            single, several = (one, two) if seeds[0] == 1 else (two, one)
             return (
-                f"{over} {len(several[0].runs)} seeds of {several[0].name}; {single[0].name} is "
-                "one trained network, so nothing is claimed about its method."
+                f"{over} {len(several.runs)} seeds of {several.name}; {single.name} is one trained "
+                "network, so nothing is claimed about its method."
             )
-        seeds = [len(method.runs) for method in pairs]
         number = str(seeds[0]) if seeds[0] == seeds[1] else f"{seeds[1]} against {seeds[0]}"
         return f"{over} {number} seeds."
 

@@ -68,7 +68,7 @@ def test_maps_may_differ_in_size():
     balanced = balanced_mask(depths, BINS)
     assert [m.shape for m in balanced.mask] == [(3, 5), (7, 2), (2, 2)]
     assert balanced.per_bin == 4
-    assert sum(int(m.sum()) for m in balanced.mask[:2]) == 4
+    assert sum(int(m.sum()) for m in list(balanced.mask)[:2]) == 4
 
 
 def test_every_pixel_of_a_bin_is_equally_likely():
@@ -103,7 +103,7 @@ def test_empty_and_thin_bins_are_named_in_one_warning():
         balanced = balanced_mask(depths, BINS)
     assert len(caught) == 1
     assert "fewer than 100 pixels in 1 bins, the fewest 30" in str(caught[0].message)
-    assert "no pixel in bin 99" in str(caught[0].message)
+    assert "no pixel in bins 99" in str(caught[0].message)
     assert balanced.empty_bins == [99]
     assert balanced.per_bin == 30
 

@@ -10,7 +10,6 @@ import torch
 
 from depthbal.errors import ConfigError, DataError, RunFolderError
 from depthbal.evaluation import GROUPS, DepthBins, LabelBins, Scores, binned_sums, summarise
-from depthbal.evaluation.sums import coverage_counts, joint_histogram
 from tests.evaluation.helpers import (
     BINS,
     DEPTH_METRICS,
@@ -278,7 +277,9 @@ def test_the_joint_histogram_counts_as_plain_loops_do(bins):
 
 def test_values_beyond_the_bins_have_columns_and_truths_the_last_row():
     target, preds = torch.tensor([0.75, 9.95, 42.0]), torch.tensor([-1.0, 10.5, 10.0])
-    joint = joint_histogram(preds, BINS.index(target), BINS)
+    scores = raw_scores()
+    scores.update({"raw": preds}, target)
+    joint = scores.joint()
     assert (joint[7, 0], joint[99, 101], joint[99, 100]) == (1, 1, 1)
     assert joint.sum() == 3
     for bins in (BINS, DepthBins.uniform(0.5)):  # the last edge is part of the last bin
@@ -324,9 +325,8 @@ def test_without_intervals_there_is_no_calibration_and_ends_belong_to_an_interva
     scores.update({"raw": target}, target)
     assert scores.compute()["calibration"] is None
     assert scores.coverage() is None
-    truth, index = torch.tensor([1.0, 2.0, 3.0]), torch.zeros(3, dtype=torch.long)
-    found = coverage_counts(truth.clone(), truth.clone(), truth, index, 2)
-    assert found.tolist() == [[3.0, 3.0], [0.0, 0.0]]
+    scores.update({"raw": target}, target, interval=(target, target))
+    assert scores.coverage().sum(0).tolist() == [4.0, 4.0]
 
 
 # ---- wrong use ----

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from depthbal.evaluation import DepthBins, Label, LabelBins, metrics_of
-from depthbal.reports.binning import binnings, metric_values, nice_width
+from depthbal.evaluation.terms import metric_values
+from depthbal.reports.binning import binnings, nice_width
 from tests.reports.made import result_of
 
 

@@ -43,7 +43,7 @@ def test_a_constant_shift_is_found_exactly_and_without_uncertainty(shift, error)
         found = (difference.estimate, difference.low, difference.high)
         assert found == pytest.approx((shift,) * 3, rel=0, abs=error)
     for bins in pair.bands.values():
-        assert bins.estimate == pytest.approx(np.full(len(bins.estimate), shift), rel=0, abs=error)
+        assert bins["estimate"] == pytest.approx(np.full(len(bins["estimate"]), shift), rel=0, abs=error)
 
 
 def test_intervals_are_percentiles_of_a_plain_loop_over_resamples():
@@ -83,7 +83,7 @@ def test_a_bin_without_pixels_is_no_zero():
     sums[:, 9] = 0
     worse = with_losses(sums, lambda loss, pixels: loss + pixels)
     pair = compared(sums, worse).pairs[0]
-    assert np.isnan(pair.bands["loss", 0].estimate[9])
+    assert np.isnan(pair.bands["loss", 0]["estimate"][9])
     assert pair.differences["loss", "few", "bins"].estimate == pytest.approx(1.0)
     sums[:, 6:] = 0
     none = compared(sums, sums).pairs[0].differences["loss", "few", "bins"]
@@ -101,8 +101,8 @@ def test_bins_of_few_images_have_no_band():
     binning = comparison.binnings[0]
     band = comparison.pairs[0].bands["loss", 0]
     assert binning.thin.tolist() == [False] * 9 + [True]
-    assert np.isfinite(band.low).tolist() == [True] * 9 + [False]
-    assert np.isfinite(band.estimate).all()
+    assert np.isfinite(band["low"]).tolist() == [True] * 9 + [False]
+    assert np.isfinite(band["estimate"]).all()
 
 
 @pytest.mark.parametrize("scenes", [4, 19, 20])

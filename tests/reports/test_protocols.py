@@ -4,7 +4,7 @@ import pytest
 from depthbal.errors import ConfigError
 from depthbal.evaluation import DepthBins, Label, summarise
 from depthbal.reports import compare, load_results
-from depthbal.reports.protocols import comparable
+from depthbal.reports.comparing import comparable
 from tests.reports.made import RUN_BINS, depths, evaluate, make_run
 
 FINER = DepthBins(np.arange(21.0) / 2, ["many"] * 10 + ["few"] * 10)
@@ -22,12 +22,15 @@ def changed_pixel():
 @pytest.mark.parametrize(
     ("other", "difference"),
     [
-        ({"bins": FINER}, r"20 bins from 0 to 10 m instead of 10 bins from 0 to 10 m"),
-        ({"bins": UNSCORED}, r"bins \[0\] are scored in one of them only"),
-        ({"bins": RULED}, "rule of the shots 'many above 1 %'"),
-        ({"mask_seed": 3}, "balanced mask drawn with seed 3.*instead of.* drawn with seed 0"),
-        ({"protocol": {"mask": GIVEN}}, r"from test_balanced_mask\.npy, 7 pixels .*instead of"),
-        ({"protocol": {"mask": None}}, "no balanced mask instead of balanced mask"),
+        ({"bins": FINER}, "bin edges 21 values, 0 to 10 instead of 11 values, 0 to 10"),
+        ({"bins": UNSCORED}, "scored bins 9 values, 1 to 9 instead of 10 values, 0 to 9"),
+        ({"bins": RULED}, "rule of the shots many above 1 % instead of –"),
+        ({"mask_seed": 3}, r"balanced mask \(.*seed 3.*instead of .*seed 0"),
+        (
+            {"protocol": {"mask": GIVEN}},
+            r"mask \(source test_balanced_mask\.npy, pixels 7, .*instead",
+        ),
+        ({"protocol": {"mask": None}}, r"balanced mask \(none\) instead of \(source drawn"),
         ({"target": depths(39)}, "39 test images instead of 40"),
         ({"prefix": "val"}, r"other test images \(40 of 40, the first 'val/0' instead of 'test/0'"),
         ({"target": changed_pixel()}, r"other truths in 1 of 40 test images \(the first: test/7\)"),
@@ -35,10 +38,10 @@ def changed_pixel():
             {"protocol": {"data": {"min_depth": 0.5}}},
             "min_depth of the test data 0.5 instead of 0.7",
         ),
-        ({"protocol": {"name": "mine"}}, "protocol 'mine' instead of 'nyud2_dir'"),
+        ({"protocol": {"name": "mine"}}, "protocol mine instead of nyud2_dir"),
         ({"protocol": {"min_prediction_m": 0.1}}, r"smallest prediction in ratios \(m\) 0.1"),
-        ({"main": "mae"}, "main metric 'mae' instead of 'rmse'"),
-        ({"label": Label("depth", "mm")}, "label 'depth in mm' instead of 'depth in m'"),
+        ({"main": "mae"}, "main metric mae instead of rmse"),
+        ({"label": Label("depth", "mm")}, "label depth in mm instead of depth in m"),
     ],
 )
 def test_another_protocol_is_refused_by_name(tmp_path, other, difference):

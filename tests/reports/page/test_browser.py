@@ -281,5 +281,5 @@ def test_bands_cover_the_bins_that_have_one_and_nothing_else(opened):
     assert ends == [(0, 1), (2, 4)]
     for shape, bins in zip(shapes, ([0], [2, 3]), strict=True):
         heights = [height for _, height in shape]
-        assert min(heights) == pytest.approx(band.low[bins].min(), rel=1e-6)
-        assert max(heights) == pytest.approx(band.high[bins].max(), rel=1e-6)
+        assert min(heights) == pytest.approx(band["low"][bins].min(), rel=1e-6)
+        assert max(heights) == pytest.approx(band["high"][bins].max(), rel=1e-6)
