@@ -14,21 +14,13 @@ MIN_IMAGES = 20
 
 @dataclass(frozen=True)
 class Binning:
-    """Bins of a figure: each is a union of neighbouring scored bins of the evaluation.
+    """Bins of a figure: each is a union of neighbouring scored bins of the evaluation."""
 
-    Attributes:
-        name: for people: "0.1 m", "0.5 m", "log-spaced (edges on 0.1 m)".
-        low, high: (coarse,) ends of every bin, label units; the last takes everything beyond.
-        members: (coarse, bins) 1 where the fine bin belongs to the coarse one; sums over coarse
-            bins are ``members @ pooled``.
-        thin: (coarse,) whether fewer than `MIN_IMAGES` test images have a pixel in the bin.
-    """
-
-    name: str
-    low: FloatArray
-    high: FloatArray
-    members: FloatArray
-    thin: npt.NDArray[np.bool_]
+    name: str  # for people: "0.1 m", "0.5 m", "log-spaced (edges on 0.1 m)"
+    low: FloatArray  # (coarse,) label units
+    high: FloatArray  # the last bin takes everything beyond
+    members: FloatArray  # (coarse, bins) 1 where the fine bin belongs to the coarse one
+    thin: npt.NDArray[np.bool_]  # (coarse,) whether fewer than MIN_IMAGES images have a pixel in it
 
 
 def binnings(result: Result) -> tuple[Binning, ...]:

@@ -56,30 +56,18 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True)
 class Comparison:
-    """All methods against each other, on the same images.
+    """All methods against each other, on the same images; the first one is the baseline."""
 
-    Attributes:
-        results: with the bins of the first.
-        methods: the first is the baseline.
-        metrics: that were compared, the main one first.
-        pairs: of every other method with it.
-        binnings: those of `Pair.bands`.
-        units: what was drawn.
-        resamples, seed: how many, and of which draw.
-        empty: (resamples, bins) where a bin that has pixels was empty and left out.
-        notes: what a reader must know about the protocols, in words.
-    """
-
-    results: Sequence[Result]
+    results: Sequence[Result]  # with the bins of the first
     methods: tuple[Method, ...]
-    metrics: tuple[str, ...]
+    metrics: tuple[str, ...]  # that were compared, the main one first
     pairs: tuple[Pair, ...]
-    binnings: tuple[Binning, ...]
-    units: Units
+    binnings: tuple[Binning, ...]  # those of the pairs' bands
+    units: Units  # what was drawn
     resamples: int
     seed: int
-    empty: npt.NDArray[np.bool_]
-    notes: tuple[str, ...]
+    empty: npt.NDArray[np.bool_]  # (resamples, bins) a bin that has pixels was empty, and left out
+    notes: tuple[str, ...]  # what a reader must know about the protocols, in words
 
 
 def compare(
@@ -206,12 +194,9 @@ def _apart(
 def comparable(results: Sequence[Result]) -> tuple[list[Result], tuple[str, ...]]:
     """Return results that follow one protocol, and what a reader must know about them, in words.
 
-    Refused are other bins, shots by another rule, another balanced mask, another range of labels
-    and other test images or truths; every difference is named. Allowed, and noted:
-
-    - read-out, checkpoint and number of epochs: they belong to the method, as its sigma does
-    - shots by the same rule from another training histogram (the split depends on the seed): all
-      numbers follow from the sums with the shots of the first result
+    Read-out, checkpoint and epochs belong to the method and are only noted, as are shots by the
+    same rule from another training histogram (the split depends on the seed): those of the first
+    result count.
     """
     first, *others = results
     for other in others:

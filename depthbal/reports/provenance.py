@@ -52,11 +52,10 @@ def _protocol(result: Result) -> dict[str, str]:
 
 
 def _bins(result: Result) -> dict[str, str]:
-    described = result.bins.describe()
-    rows = {key: described[key] for key in ("rule", "shot_rule") if described[key]}
-    rows["edges"] = value_text(described["edges"])
-    rows["scored bins"] = str(len(described["scored"]))
-    return rows | {f"{shot}-shot bins": str(len(b)) for shot, b in described["shots"].items()}
+    found = result.bins.describe()
+    shown = {key: found[key] for key in ("rule", "shot_rule", "edges") if found[key]}
+    counts = {f"{shot}-shot bins": len(numbers) for shot, numbers in found["shots"].items()}
+    return flat({**shown, "scored bins": len(found["scored"]), **counts})
 
 
 def _training(result: Result) -> dict[str, str]:

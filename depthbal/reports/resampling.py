@@ -38,17 +38,11 @@ _CHUNK = 50  # resamples worked on at once
 
 @dataclass(frozen=True)
 class Units:
-    """What is drawn: scenes, or blocks of consecutive images where scenes are unknown.
+    """What is drawn: scenes, or blocks of consecutive images where scenes are unknown."""
 
-    Attributes:
-        of_image: (images,) the unit of every image, 0 to ``count`` - 1.
-        count: number of units.
-        text: for people: "327 test scenes (654 images)".
-    """
-
-    of_image: npt.NDArray[np.int64]
+    of_image: npt.NDArray[np.int64]  # (images,) the unit of every image, 0 to count - 1
     count: int
-    text: str
+    text: str  # for people: "327 test scenes (654 images)"
 
     def sums(self, array: FloatArray) -> FloatArray:
         """Return the sums over the images of every unit, (units, ...) of (images, ...)."""
@@ -58,10 +52,7 @@ class Units:
 
 
 def units_of(groups: Sequence[str], noun: str = "images") -> Units:
-    """Return the scenes of a test set (images,); images without one ("") come in blocks.
-
-    So do all images where all have the same scene.
-    """
+    """Return the scenes of a test set (images,); without scenes ("", or all one) blocks."""
     names = list(groups) if len(set(groups)) > 1 else [""] * len(groups)
     block = max(1, min(BLOCK, len(names) // MIN_BLOCKS))
     unknown = iter(range(len(names)))
@@ -69,15 +60,13 @@ def units_of(groups: Sequence[str], noun: str = "images") -> Units:
     order = {key: i for i, key in enumerate(dict.fromkeys(keys))}
     blocks = sum(1 for name, _ in order if not name)
     scenes = len(order) - blocks
-    texts = [f"{scenes:,} test scenes"] if scenes else []
-    if block == 1 and blocks:
-        texts.append(f"{blocks:,} test {noun if blocks > 1 else noun.removesuffix('s')}")
-    elif blocks:
+    texts = [f"{scenes:,} test scenes"] if scenes and len(order) < len(names) else []
+    if blocks and block > 1:
         texts.append(f"{blocks:,} blocks of {block} consecutive {noun}")
-    elif scenes == len(names):
-        texts = [f"{scenes:,} test {noun}"]
-    else:
-        texts = [f"{scenes:,} test scenes ({len(names):,} {noun})"]
+    elif not texts:
+        texts = [f"{len(names):,} test {noun if len(names) > 1 else noun.removesuffix('s')}"]
+    if not blocks and len(order) < len(names):
+        texts = [f"{texts[0]} ({len(names):,} {noun})"]
     return Units(np.array([order[key] for key in keys]), len(order), " and ".join(texts))
 
 
@@ -86,8 +75,7 @@ def resampled_sums(
 ) -> list[FloatArray]:
     """Return per array (images, ...) its sums (1 + resamples, ...) over all and over drawn units.
 
-    Units are drawn with replacement, the same for every array; memory does not grow with resamples
-    x units.
+    All have the same draws; memory does not grow with resamples x units.
     """
     flat = [units.sums(array).reshape(units.count, -1) for array in sums]
     found = [np.empty((1 + resamples, array.shape[1])) for array in flat]
@@ -137,10 +125,7 @@ def expanded_quantile(units: int) -> float:
 
 
 def percentile_interval(resampled: FloatArray, units: int) -> tuple[float, float] | None:
-    """Return the central 95 % of resampled differences (n,), None where too many are NaN.
-
-    The tails are a little smaller than 2.5 % where few units were resampled.
-    """
+    """Return the central 95 % of resampled differences (n,), None where too many are NaN."""
     known = resampled[np.isfinite(resampled)]
     if units < MIN_UNITS or not len(known) or len(known) < (1 - MAX_LOST) * len(resampled):
         return None

@@ -38,37 +38,21 @@ class Example:
 
 @dataclass(frozen=True)
 class Result:
-    """One evaluation: its scores, and the files of the run that it belongs to, if they are there.
+    """One evaluation: its scores, and the files of the run that it belongs to, if there are."""
 
-    Attributes:
-        name: shown to people, unique in a report.
-        scores: every number of the report follows from them.
-        path: the folder of scores.npz.
-        run: the run folder; the same one, or two above RUN/eval/NAME.
-        config: config.yaml as text.
-        settings: the same without the seeds; a run it starts from is replaced by its settings.
-        seed: of the training, None if unknown.
-        record: content of run.json.
-        curves: column of metrics.csv -> (steps, values), both (n,).
-        histogram: of the training labels.
-        prior: the loss's mixture; None for plain losses, priors of bins or batches.
-        examples: at most 24.
-        gaps: which files are damaged and so left out, in words.
-    """
-
-    name: str
-    scores: Scores
-    path: Path
-    run: Path
-    config: str = ""
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    seed: int | None = None
-    record: Mapping[str, Any] = field(default_factory=dict)
-    curves: Curves = field(default_factory=dict)
-    histogram: Histogram | None = None
-    prior: GaussianMixture | None = None
+    name: str  # shown to people, unique in a report
+    scores: Scores  # every number of the report follows from them
+    path: Path  # of scores.npz
+    run: Path  # the same folder, or two above RUN/eval/NAME
+    config: str = ""  # config.yaml as text
+    settings: Mapping[str, Any] = field(default_factory=dict)  # the same, without the seeds
+    seed: int | None = None  # of the training
+    record: Mapping[str, Any] = field(default_factory=dict)  # content of run.json
+    curves: Curves = field(default_factory=dict)  # column of metrics.csv -> (steps, values)
+    histogram: Histogram | None = None  # of the training labels
+    prior: GaussianMixture | None = None  # None for plain losses, priors of bins or batches
     examples: tuple[Example, ...] = ()
-    gaps: tuple[str, ...] = ()
+    gaps: tuple[str, ...] = ()  # which files are damaged and so left out, in words
 
     @cached_property
     def metrics(self) -> dict[str, Any]:
@@ -194,7 +178,7 @@ def _load(path: Path) -> Result:
             return otherwise
 
     settings = optional(run / "config.yaml", _settings, {})
-    record = optional(run / "run.json", _json, {})
+    record = optional(run / "run.json", lambda file: dict(json.loads(file.read_bytes())), {})
     histogram, prior = optional(run / "prior.json", _prior, (None, None))
     seeds = (settings.get("seed_everything"), record.get("seed"))  # the latter knows a drawn one
     return Result(
@@ -214,10 +198,6 @@ def _load(path: Path) -> Result:
     )
 
 
-def _json(path: Path) -> dict[str, Any]:
-    return dict(json.loads(path.read_text(encoding="utf-8")))
-
-
 def _settings(path: Path) -> dict[str, Any]:
     """Return a run's settings; a run it starts from is replaced by that run's own settings.
 
@@ -235,7 +215,7 @@ def _settings(path: Path) -> dict[str, Any]:
 
 def _prior(path: Path) -> tuple[Histogram | None, GaussianMixture | None]:
     """Return the histogram, and the prior where it is a mixture: bins are drawn as themselves."""
-    content = _json(path)
+    content = json.loads(path.read_bytes())
     histogram, prior = content.get("histogram"), content.get("prior") or {}
     mixture = prior.get("kind") == GaussianMixture.__name__
     return (
@@ -303,8 +283,7 @@ def without_seed(settings: Mapping[str, Any]) -> dict[str, Any]:
 def methods_of(results: Sequence[Result]) -> tuple[Method, ...]:
     """Return the methods in the order of their first run.
 
-    Runs of the same settings are one method if their seeds are known and differ; else the same
-    training would count several times, and every run is a method of its own.
+    Runs of the same settings are one method if their seeds are known and differ.
     """
     places: dict[str, list[int]] = {}
     for i, result in enumerate(results):
@@ -315,7 +294,7 @@ def methods_of(results: Sequence[Result]) -> tuple[Method, ...]:
         known = {results[i].seed for i in runs} - {None}
         if len(known) < len(runs):
             methods += [Method(results[i].name, (i,), (results[i].seed,)) for i in runs]
-            continue
+            continue  # the same training would count several times
         ordered = sorted(runs, key=lambda i: results[i].seed or 0)
         names = [results[i].name for i in ordered]
         name = common_name(names)
