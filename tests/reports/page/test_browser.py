@@ -53,16 +53,6 @@ def test_the_metric_selector_draws_the_numbers_of_metrics_json(whole_page, metri
         assert chosen.text == title
 
 
-def test_the_first_table_shows_the_headline_of_metrics_json(whole_page, metrics):
-    shown = [cell.text for cell in whole_page.elements("#answer-rmse-bins td .value")]
-    bins = metrics["all_pixels"]["per_bin_mean"]
-    assert shown == [f"{bins[g]['rmse']:.3f}" for g in ("overall", "many", "medium", "few")]
-    whole_page.run("document.getElementById('answer-statistic').value = 'pooled'")
-    whole_page.run("document.getElementById('answer-statistic').dispatchEvent(new Event('change'))")
-    shown = [cell.text for cell in whole_page.elements("#answer-rmse-pooled td .value")]
-    assert shown == [f"{metrics[g]['rmse']:.3f}" for g in ("overall", "many", "medium", "few")]
-
-
 FIGURES = (
     "error difference bias distribution joint tradeoff"
     " sigma-training calibration calibration-bins curves"
