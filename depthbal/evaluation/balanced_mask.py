@@ -29,11 +29,8 @@ class MaskMaps:
     def __init__(self, pixels: Sequence[IntArray], shapes: Sequence[tuple[int, int]]) -> None:
         self.pixels, self.shapes = list(pixels), list(shapes)
 
-    def __len__(self) -> int:
-        return len(self.pixels)
-
     def __iter__(self) -> Iterator[BoolMap]:
-        return map(self.__getitem__, range(len(self)))
+        return map(self.__getitem__, range(len(self.pixels)))
 
     def __getitem__(self, number: int) -> BoolMap:
         out = np.zeros(self.shapes[number], dtype=bool)
@@ -43,23 +40,14 @@ class MaskMaps:
 
 @dataclass(frozen=True)
 class BalancedMask:
-    """The pixels that are scored, and how they were chosen.
+    """The pixels that are scored, and how they were chosen."""
 
-    Attributes:
-        mask: one (height, width) boolean map per image, in the order of the depth maps.
-        counts: (bins,) valid pixels per bin before the draw.
-        per_bin: pixels drawn from every non-empty scored bin (of a given mask: the fewest).
-        empty_bins: scored bins without a pixel: a gap in every balanced number.
-        seed: of the draw; None for a mask that was given.
-        source: "drawn" or where the mask came from.
-    """
-
-    mask: MaskMaps
-    counts: IntArray
-    per_bin: int
-    empty_bins: list[int]
-    seed: int | None
-    source: str
+    mask: MaskMaps  # one boolean map per image, in the order of the depth maps
+    counts: IntArray  # (bins,) valid pixels before the draw
+    per_bin: int  # drawn from every non-empty scored bin (of a given mask: the fewest)
+    empty_bins: list[int]  # scored ones without a pixel: a gap in every balanced number
+    seed: int | None  # of the draw; None for a mask that was given
+    source: str  # "drawn" or where the mask came from
 
     def fingerprint(self) -> str:
         """Return a hash of the chosen pixels (16 hex digits): equal masks, equal numbers."""
@@ -160,19 +148,17 @@ def load_balanced_mask(
         given = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"{path}: not a readable npy file of a balanced mask ({error})") from error
-    maps = list(_indices(depths, bins))
-    shapes = [shape for _, shape in maps]
-    if given.ndim != 3 or len(given) != len(maps) or {given.shape[1:]} != set(shapes):
+    indices, shapes = zip(*_indices(depths, bins), strict=True)
+    if given.ndim != 3 or [one.shape for one in given] != list(shapes):
         raise DataError(
-            f"{path}: mask of shape {given.shape} for {len(maps)} depth maps of "
+            f"{path}: mask of shape {given.shape} for {len(shapes)} depth maps of "
             f"{sorted(set(shapes))}; use the mask of the same test set and crop, or remove the "
             "file to have one drawn"
         )
     pixels = [np.flatnonzero(one) for one in given]
-    total = np.sum([_counts(index, len(bins)) for index, _ in maps], axis=0)
-    drawn = np.sum(
-        [_counts(index[p], len(bins)) for (index, _), p in zip(maps, pixels, strict=True)], axis=0
-    )
+    total = np.sum([_counts(index, len(bins)) for index in indices], axis=0)
+    inside = zip(indices, pixels, strict=True)
+    drawn = np.sum([_counts(index[chosen], len(bins)) for index, chosen in inside], axis=0)
     if not drawn.sum():
         raise DataError(f"{path}: the mask holds no pixel with a depth in a scored bin")
     per_bin = int(drawn[drawn > 0].min())

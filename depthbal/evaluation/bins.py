@@ -87,8 +87,6 @@ class LabelBins:
         if scored is None:
             scored = [shots is None or shot is not None for shot in self.shots]
         self.scored: npt.NDArray[np.bool_] = np.array(scored, dtype=bool)
-        if self.scored.shape != (len(self),):
-            raise DataError(f"expected {len(self)} scored flags, got shape {self.scored.shape}")
         self.per_unit = per_unit
         if per_unit and not np.allclose(self.edges * per_unit, np.arange(len(self) + 1)):
             raise DataError(f"per_unit={per_unit} needs edges at 0, {1 / per_unit}, ...")
@@ -116,18 +114,13 @@ class LabelBins:
             counts: (bins,) training labels per bin.
             many_above: a count above this is many-shot.
             few_below: a count below this is few-shot; the rest is medium-shot.
-            **options: passed to the constructor. Bins that `scored` excludes get no shot.
+            **options: of the constructor. Bins that `scored` excludes get no shot.
         """
         values = np.asarray(counts, dtype=np.float64)
         shots = np.where(values > many_above, "many", np.where(values < few_below, "few", "medium"))
         shots = np.where(options.get("scored", np.True_), shots, "")
         rule = f"many: more than {many_above:g} training labels per bin, few: below {few_below:g}"
         return cls(edges, shots.tolist(), **{"shot_rule": rule, **options})
-
-    @property
-    def centers(self) -> npt.NDArray[np.float64]:
-        """The middle of every bin, (bins,), in label units."""
-        return (self.edges[:-1] + self.edges[1:]) / 2
 
     def index(self, values: Tensor) -> Tensor:
         """Return the bin of every label as a long tensor of the same shape, -1 for no scored bin.

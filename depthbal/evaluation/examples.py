@@ -1,26 +1,23 @@
 """Which images show what a model does: the best, the median, the worst and the rare ones."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from depthbal.evaluation.bins import LabelBins
 
-Reason = Literal["best", "median", "worst", "rare"]
-REASONS: tuple[Reason, ...] = ("best", "median", "worst", "rare")
+REASONS = ("best", "median", "worst", "rare")
 EACH = 6
 """Images per reason; their number does not grow with the test set."""
 
 
-@dataclass(frozen=True)
-class Example:
+class Example(NamedTuple):
     """An image, why it was chosen, and its RMSE over all scored pixels in label units."""
 
     index: int
-    reason: Reason
+    reason: str
     rmse: float
 
 
@@ -43,10 +40,9 @@ def choose_examples(
         >>> bins = LabelBins([0, 1, 2], ["many", "few"])
         >>> counts = np.array([[4.0, 0], [4, 0], [4, 0], [2, 2]])
         >>> squares = np.array([[4.0, 0], [16, 0], [0, 0], [8, 8]])
-        >>> for example in choose_examples(
-        ...     np.stack([counts, squares], 2), bins, ("count", "squared")
-        ... ):
-        ...     print(example.index, example.reason, example.rmse)
+        >>> sums = np.stack([counts, squares], 2)
+        >>> for example in choose_examples(sums, bins, ("count", "squared")):
+        ...     print(*example)
         2 best 0.0
         0 median 1.0
         1 worst 2.0
@@ -66,8 +62,5 @@ def choose_examples(
     worst, rest = rest[::-1][:each], rest[: max(len(rest) - each, 0)]
     left = min(len(REASONS) * EACH - 3 * each, len(rest))
     first = (len(rest) - left + 1) // 2
-    median = rest[first : first + left]
-    chosen: Iterable[tuple[Reason, list[int]]] = zip(
-        REASONS, (best, median, worst, rare), strict=True
-    )
+    chosen = zip(REASONS, (best, rest[first : first + left], worst, rare), strict=True)
     return [Example(i, reason, float(rmse[i])) for reason, found in chosen for i in found]

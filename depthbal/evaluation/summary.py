@@ -31,7 +31,7 @@ def summarise(
     A group or bin without pixels has None for every metric and count 0.
 
     Args:
-        sums: (images, bins, terms) from `binned_sums`, or from `Scores.sums`.
+        sums: (images, bins, terms) from `Scores.sums`.
         bins: the bins they were summed with.
         terms: the names of the last dimension.
 

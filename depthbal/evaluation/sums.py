@@ -7,48 +7,10 @@ from torch import Tensor
 
 from depthbal.errors import DataError
 from depthbal.evaluation.bins import LabelBins
-from depthbal.evaluation.terms import TERMS, Errors, term
+from depthbal.evaluation.terms import Errors, term
 
 # Pixels worked on at once on a CPU: the float64 temporaries then stay in its cache.
 _CPU_PIXELS = 1 << 17
-
-
-def binned_sums(
-    preds: Tensor,
-    target: Tensor,
-    mask: Tensor | None,
-    bins: LabelBins,
-    terms: Sequence[str] = TERMS,
-) -> Tensor:
-    """Sum every term over the pixels of each image and bin.
-
-    S[i, b, k] = sum over pixels x of image i with mask(x) and bin(target(x)) = b of term_k(x)
-
-    Args:
-        preds: (images, ...) in label units, any floating dtype.
-        target: the same shape.
-        mask: the same shape, True counts; None counts every pixel.
-        bins: pixels whose target has no scored bin are left out.
-        terms: names from `TERMS`.
-
-    Returns:
-        (images, bins, terms) float64 on the device of the predictions.
-
-    Raises:
-        DataError: shapes differ; the mask is not boolean; values under the mask are not finite.
-
-    Example:
-        >>> from depthbal.evaluation import DepthBins
-        >>> preds, target = torch.full((2, 1, 4, 4), 2.5), torch.full((2, 1, 4, 4), 2.0)
-        >>> sums = binned_sums(preds, target, target > 0, DepthBins.nyud2(), ["count", "error"])
-        >>> sums.shape, sums[0, 20].tolist()
-        (torch.Size([2, 100, 2]), [16.0, 8.0])
-    """
-    mask = checked_mask(target, mask)
-    check_preds(preds, target, mask)
-    index = masked_index(target, mask, bins)
-    parts = [Pixels(target[c], index[c], bins).sums(preds[c], terms) for c in chunks(target)]
-    return torch.cat(parts)
 
 
 def chunks(target: Tensor) -> Iterator[slice]:
@@ -111,8 +73,6 @@ def masked_index(target: Tensor, mask: Tensor, bins: LabelBins) -> Tensor:
 
 def checked_mask(target: Tensor, mask: Tensor | None, names: Sequence[str] | None = None) -> Tensor:
     """Return the mask as booleans; the target under it is finite, or a DataError says where not."""
-    if target.ndim == 0:
-        raise DataError("target has no dimension; pass (images, ...), one image is target[None]")
     if mask is None:
         mask = torch.ones_like(target, dtype=torch.bool)
     if mask.shape != target.shape:
