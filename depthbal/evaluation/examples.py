@@ -1,7 +1,7 @@
 """Which images show what a model does: the best, the median, the worst and the rare ones."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,8 @@ EACH = 6
 """Images per reason; their number does not grow with the test set."""
 
 
-class Example(NamedTuple):
+@dataclass(frozen=True)
+class Example:
     """An image, why it was chosen, and its RMSE over all scored pixels in label units."""
 
     index: int
@@ -42,7 +43,7 @@ def choose_examples(
         >>> squares = np.array([[4.0, 0], [16, 0], [0, 0], [8, 8]])
         >>> sums = np.stack([counts, squares], 2)
         >>> for example in choose_examples(sums, bins, ("count", "squared")):
-        ...     print(*example)
+        ...     print(example.index, example.reason, example.rmse)
         2 best 0.0
         0 median 1.0
         1 worst 2.0

@@ -75,16 +75,12 @@ def compare(
 ) -> Comparison | None:
     """Compare results on the same test images; None for a single one.
 
-    Runs that differ in nothing but the seed are one method: the mean of their metrics. The first
-    result's method is the baseline of the others. Metrics and shots have two statistics; see
-    `Statistic`.
-
-    Intervals are percentiles over resamples of the test scenes, the same resamples for every run,
-    and over seeds where a method has several. A bin that is empty in a resample is left out of its
-    mean and counted.
+    Runs that differ in nothing but the seed are one method: the mean of their metrics. Intervals
+    are percentiles over resamples of the test scenes, the same for every run, and over seeds where
+    a method has several. A bin that is empty in a resample is left out of its mean and counted.
 
     Args:
-        results: from `load_results`.
+        results: from `load_results`; the method of the first one is the baseline.
         resamples: how many, at least 100.
         seed: of the resampling.
 
@@ -131,8 +127,8 @@ def compare(
 def _image_sums(result: Result) -> list[FloatArray]:
     """Return what adds up over images: (images, bins, terms), and the headline's groups.
 
-    These are (images, groups, terms); or, for means over images, (images, groups, metrics + 1) each
-    image's metrics and whether it has the group.
+    These are (images, groups, terms); for means over images, each one's metrics and whether it has
+    the group.
     """
     scores = result.scores
     everywhere = scores.sums("all")

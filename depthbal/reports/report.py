@@ -79,11 +79,7 @@ class Report:
 
     @cached_property
     def styles(self) -> list[dict[str, Any]]:
-        """Colour and dash of every run.
-
-        Runs that differ in their seed only look alike; what was balanced afterwards has the colour
-        of its run, and other dashes.
-        """
+        """Colour and dash of every run: one for all seeds, other dashes if balanced afterwards."""
         trained = {r.run: r.method for r in self.results if not r.posthoc}
         origins = [trained.get(result.run, result.method) for result in self.results]
         colours = list(dict.fromkeys(origins))
@@ -296,10 +292,9 @@ def _clause(group: str, difference: Difference, info: MetricInfo) -> str:
 
 
 def _change(difference: Difference, info: MetricInfo, reach: float) -> dict[str, Any]:
-    """Return a cell's difference as text, its verdict, and its interval as text and drawing.
+    """Return a cell's difference as text and drawing; it is better or worse where 0 is left out.
 
-    A change is better or worse where the interval leaves 0 out; that of a bias never is, as it does
-    not tell how near to 0 it ends. The largest distance from 0 is one scale for the table.
+    That of a bias never is, as it does not tell how near to 0 it ends.
     """
     *_, change, low, high = difference
     if change is None:

@@ -14,14 +14,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-FloatArray = npt.NDArray[np.float64]
+from depthbal.reports.results import FloatArray
 
 LEVEL = 0.95
 """Of all intervals and bands."""
 
 BLOCK, MIN_BLOCKS = 16, 10
-"""Images in a block where scenes are unknown: neighbours in a test set are often one scene. Smaller
-test sets get shorter blocks, so that there are ten to draw from."""
+"""Images in a block where scenes are unknown (neighbours are often one scene), and at least how
+many blocks: smaller test sets get shorter ones."""
 
 MIN_UNITS = 5
 """With fewer scenes or blocks than this there are no intervals."""
@@ -91,16 +91,14 @@ def resampled_sums(
 
 
 def seed_weights(seeds: Sequence[int | None], resamples: int, seed: int) -> FloatArray:
-    """Return random weights over seeds that make a mean vary as a mean of S seeds should.
+    """Return weights (1 + resamples, S) that make a mean vary as a mean over S seeds should.
 
         w_s = 1/S + (z_s - mean z) / sqrt(S c),   z_s ~ N(0, 1),  c ~ chi^2 with S - 1 degrees
 
     Then sum_s w_s x_s has the distribution of mean(x) + t sd(x) / sqrt(S) with Student's t of S - 1
-    degrees of freedom: the exact interval of a normal mean. Drawing seeds with replacement would
-    make intervals that end at the extreme seeds, which for 3 seeds cover 75 %, not 95 %.
-
-    The shape is (1 + resamples, S); the first row is 1/S. The same seeds get the same weights,
-    which pairs methods that share them.
+    degrees of freedom. Seeds drawn with replacement would make intervals that end at the extreme
+    ones, which for 3 seeds cover 75 %, not 95 %. The first row is 1/S; the same seeds get the same
+    weights, which pairs methods that share them.
     """
     count = len(seeds)
     weights = np.full((1 + resamples, count), 1 / count)
@@ -113,10 +111,7 @@ def seed_weights(seeds: Sequence[int | None], resamples: int, seed: int) -> Floa
 
 
 def expanded_quantile(units: int) -> float:
-    """Return sqrt(n / (n - 1)) t_{0.975, n - 1}: standard deviations on either side of a mean.
-
-    Instead of 1.96: resamples of n units vary too little by the root, and their own spread is not
-    known but estimated, which Student's t accounts for.
+    """Return sqrt(n / (n - 1)) t_{0.975, n - 1}, in place of the 1.96 of a normal mean.
 
     Source: the expanded percentile interval; Hesterberg, "What Teachers Should Know About the
     Bootstrap", The American Statistician 69, 2015, section 5.3.

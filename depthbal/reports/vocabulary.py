@@ -65,11 +65,7 @@ class MetricInfo:
 def metric_infos(
     names: Iterable[str], main: str, unit: str, scale: float | None
 ) -> list[MetricInfo]:
-    """Return the metrics to show, the main one first, then those that say most.
-
-    A metric that is not ours is the mean of an error that was measured elsewhere, in label units.
-    The main metric's overall value sets the decimals.
-    """
+    """Return the metrics to show, the main one first; its overall value sets the decimals."""
     present, digits, found = set(names), digits_for(scale or 1.0), []
     for key in dict.fromkeys([main, *_KNOWN, *names]):
         if key in present:

@@ -1,20 +1,44 @@
-"""The report of results as files: the html page, and the same numbers as markdown."""
+"""The report of results as files: one self-contained html page, and its numbers as markdown."""
 
+import base64
+import gzip
+import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from importlib.resources import files
 from pathlib import Path
+from typing import Any
+
+import jinja2
 
 from depthbal.errors import ConfigError, RunFolderError
 from depthbal.io import replacing
 from depthbal.reports.comparing import RESAMPLES, compare
-from depthbal.reports.provenance import facts
+from depthbal.reports.page.payload import constant_sigma, payload
 from depthbal.reports.report import Report
 from depthbal.reports.resampling import LEVEL
-from depthbal.reports.results import load_results
+from depthbal.reports.results import Result, load_results
+from depthbal.reports.vocabulary import flat, short, value_text
 
 # by these reports are told from files that are not ours
 HTML_MARK = '<meta name="generator" content="depthbal">'
 MARKDOWN_MARK = "<!-- depthbal report -->"
+
+STYLES = ("base", "figures")
+SCRIPTS = ("base", "figures", "bins", "bin_figures", "label_figures", "run_figures", "page")
+
+MAX_BYTES = 5_000_000
+"""The page stays below, whatever the data."""
+
+ATTEMPTS = ((78, ""), (55, ""), (30, ""), (30, "joint histograms"), (30, "learning curves"))
+"""Quality of the examples, and what goes besides: the next is tried where the page is too large."""
+
+SESSIONS = "earlier_sessions"
+"""In run.json of a run that was resumed: what each session before the last was made with."""
+
+DURATIONS = ("duration_s", "total_duration_s")
+TRAINING = ("command", "seed", "device", "threads", *DURATIONS)
+"""What of run.json stands in the table of the training."""
 
 
 def write_report(
@@ -27,11 +51,8 @@ def write_report(
 ) -> Path:
     """Write report.html, and report.md beside it, of one or several results.
 
-    Several results are compared, the first one is the baseline.
-
     Args:
-        folders: run folders that were evaluated, their evaluations RUN/eval/NAME, or folders with
-            the scores.npz of anybody's predictions; see `load_results`.
+        folders: as for `load_results`; several are compared, the first one is the baseline.
         out: the html file; the markdown file has the same name with .md.
         resamples: of the comparison's intervals.
         seed: of the resampling.
@@ -41,8 +62,7 @@ def write_report(
         The html file.
 
     Raises:
-        ConfigError: no folder, one twice, results of different protocols, or a name that is not
-            .html.
+        ConfigError: no folder, one twice, unlike protocols, or a name that is not .html.
         RunFolderError: a folder without scores.npz, or a file there that is no report.
     """
     page = Path(out)
@@ -60,12 +80,93 @@ def write_report(
     results = load_results(folders)
     comparison = compare(results, resamples, seed)
     report = Report(comparison.results if comparison else results, comparison)
-    from depthbal.reports.page import write_page  # fonts, scripts and figures only where wanted
-
     write_page(report, page)
     with replacing(text) as temporary:
         temporary.write_text(markdown(report), encoding="utf-8")
     return page
+
+
+# ---- the page ----
+
+
+def write_page(report: Report, out: Path) -> None:
+    """Write the page, which needs no network and stays below `MAX_BYTES`.
+
+    Raises:
+        ConfigError: more runs than fit.
+    """
+    from plotly.offline import get_plotlyjs  # slow, and only wanted here
+
+    plotly, data, gaps, runs = packed(get_plotlyjs()), payload(report), report.gaps, report.results
+    for quality, part in ATTEMPTS:
+        if part:
+            data |= {"joint": {}} if part == "joint histograms" else {"curves": []}
+            gaps.append(f"{part}: left out, {len(runs)} runs would not fit into the page")
+        text = _render(report, data, quality, plotly, gaps)
+        if len(text.encode()) < MAX_BYTES:
+            break
+    else:
+        raise ConfigError(
+            f"{len(runs)} runs do not fit into a page of {MAX_BYTES:,} bytes; report fewer"
+        )
+    with replacing(out) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _render(
+    report: Report, data: dict[str, Any], quality: int, plotly: str, gaps: list[str]
+) -> str:
+    from plotly.offline import get_plotlyjs_version
+
+    from depthbal.reports.page.pictures import gallery
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("depthbal.reports.page", "assets/templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    first, runs, label = report.first, len(report.results), report.first.scores.label.name
+    source = (first.scores.given.get("data") or {}).get("source")
+    summary = [
+        first.name if runs == 1 else f"{runs} evaluations, differences against {first.name}",
+        f"{len(first.scores.names):,} test images",
+        *([str(source)] if source else []),
+        f"{int(first.bins.scored.sum())} bins",
+    ]
+    configs: dict[str, list[str]] = {}
+    for result in report.results:
+        configs.setdefault(result.config, []).append(result.name)
+    scripts = "\n".join(_asset(f"js/{name}.js") for name in SCRIPTS)
+    return environment.get_template("page.html").render(
+        report=report,
+        level=LEVEL,
+        data=data,
+        title=f"{label[:1].upper()}{label[1:]}, bin by bin",
+        summary=" · ".join(summary),
+        gaps=gaps,
+        gallery=gallery(report, quality),
+        constant_sigma=constant_sigma(report.results),
+        facts=facts(report.results),
+        configs={text: "; ".join(names) for text, names in configs.items() if text},
+        style="\n".join(_asset(f"css/{name}.css") for name in STYLES),
+        script=f'(() => {{\n"use strict";\n\n{scripts}\n}})();\n',
+        # NaN and infinity, which JSON has no name for, are an error
+        payload=packed(json.dumps(data, allow_nan=False, separators=(",", ":"))),
+        plotly=plotly,
+        plotly_version=get_plotlyjs_version(),
+    )
+
+
+def packed(text: str) -> str:
+    """Return text compressed as base64: no character in it means anything to html."""
+    # without the time of packing, equal content gives equal bytes
+    return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode("ascii")
+
+
+def _asset(path: str) -> str:
+    return files("depthbal.reports.page").joinpath("assets", path).read_text(encoding="utf-8")
 
 
 # ---- markdown ----
@@ -79,14 +180,11 @@ def markdown(report: Report) -> str:
         title = f"{table['metric'].title}, {how}"
         if report.comparison:
             title += f"; difference to the first row [{100 * LEVEL:.0f} % interval]"
-        rows = [
-            [
-                r["name"],
-                *(f"{c['value']} {c['change']} {c['interval']}".rstrip() for c in r["cells"]),
-            ]
-            for r in table["rows"]
-        ]
-        parts += [f"{title}:", _table(["run", *table["groups"]], rows)]
+        rows = [["run", *table["groups"]]]
+        for row in table["rows"]:
+            cells = (f"{c['value']} {c['change']} {c['interval']}".rstrip() for c in row["cells"])
+            rows.append([row["name"], *cells])
+        parts += [f"{title}:", _table(rows)]
     seeds = [
         f"{method.name}: mean of {'; '.join(report.results[run].name for run in method.runs)}."
         for method in report.methods
@@ -94,9 +192,8 @@ def markdown(report: Report) -> str:
     ]
     sections = {"Comparison": [*seeds, *report.sentences, *report.notes], "Missing": report.gaps}
     for table in facts(report.results):
-        sections[table["title"]] = [
-            f"{name}: {_values(report, values)}" for name, values in table["rows"]
-        ]
+        rows = table["rows"]
+        sections[table["title"]] = [f"{name}: {_values(report, found)}" for name, found in rows]
     for title, lines in sections.items():
         if lines:
             parts += [f"## {title}", "\n".join(f"- {literal(line)}" for line in lines)]
@@ -110,11 +207,11 @@ def literal(text: str) -> str:
     return re.sub(special, r"\\\g<0>", " ".join(text.split()))
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def _table(rows: Iterable[Sequence[str]]) -> str:
     """Return a markdown table, numbers to the right of the first column, which is text."""
-    cells = [[literal(cell).replace("|", "\\|") for cell in row] for row in (header, *rows)]
+    cells = [[literal(cell).replace("|", "\\|") for cell in row] for row in rows]
     first, *others = ["| " + " | ".join(row) + " |" for row in cells]
-    return "\n".join([first, "|---|" + "---:|" * (len(header) - 1), *others])
+    return "\n".join([first, "|---|" + "---:|" * (len(cells[0]) - 1), *others])
 
 
 def _values(report: Report, values: Sequence[str]) -> str:
@@ -122,3 +219,95 @@ def _values(report: Report, values: Sequence[str]) -> str:
     pairs = zip(values, report.results, strict=False)
     several = len(set(values)) > 1
     return "; ".join(f"{value} for {r.name}" for value, r in pairs) if several else values[0]
+
+
+# ---- how the numbers were made ----
+
+
+def facts(results: Sequence[Result]) -> list[dict[str, Any]]:
+    """Return tables {"title", "columns", "rows"}: protocol, data, training, versions, prior.
+
+    Rows are (name, a value per run), or one value where all runs agree in everything.
+    """
+    parts: dict[str, Callable[[Result], dict[str, str]]] = {
+        "Evaluation protocol": _protocol,
+        "Bins and shots": _bins,
+        "Training data": lambda result: flat(result.record.get("data") or {}),
+        "Training": _training,
+        "Earlier sessions": _sessions,
+        "Versions": _versions,
+        "Prior": _prior,
+    }
+    tables = []
+    for title, rows_of in parts.items():
+        columns, names = [rows_of(result) for result in results], [r.name for r in results]
+        rows = []
+        for key in dict.fromkeys(key for column in columns for key in column):
+            values = [column.get(key, "–") for column in columns]
+            if set(values) != {"–"}:
+                # "total duration (s)" of total_duration_s
+                word = re.sub(r"_([ms])$", r" (\1)", key).replace("_", " ")
+                rows.append((word, values))
+        if all(len(set(values)) == 1 for _, values in rows):
+            names, rows = [""], [(name, values[:1]) for name, values in rows]
+        if rows:
+            tables.append({"title": title, "columns": names, "rows": rows})
+    return tables
+
+
+def _protocol(result: Result) -> dict[str, str]:
+    kept = {key: value for key, value in result.metrics["protocol"].items() if key != "bins"}
+    return flat(kept | ({"readout": result.readout} if result.scores.main else {}))
+
+
+def _bins(result: Result) -> dict[str, str]:
+    found = result.bins.describe()
+    shown = {key: found[key] for key in ("rule", "shot_rule", "edges") if found[key]}
+    counts = {f"{shot}-shot bins": len(numbers) for shot, numbers in found["shots"].items()}
+    return flat({**shown, "scored bins": len(found["scored"]), **counts})
+
+
+def _training(result: Result) -> dict[str, str]:
+    rows = {key: value_text(result.record[key]) for key in TRAINING if key in result.record}
+    rows["run folder"] = str(result.run)
+    if result.path != result.run:
+        rows["evaluation"] = result.path.name
+    if result.noise_sigma is not None:
+        rows["sigma"] = f"{result.noise_sigma:.6g} {result.sigma_unit}".rstrip()
+    return rows
+
+
+def _sessions(result: Result) -> dict[str, str]:
+    """Return how long each session before a resumed run's last took, and what differed in it."""
+    last = flat({key: value for key, value in result.record.items() if key != SESSIONS})
+    rows = {}
+    for number, session in enumerate(result.record.get(SESSIONS, []), start=1):
+        own = flat(session)
+        took = f"{own['duration_s']} s" if "duration_s" in own else "cut off before its end"
+        rows[f"session {number}"] = took
+        changed = [key for key in own if key not in DURATIONS and own[key] != last.get(key)]
+        rows |= {f"session {number}, {key}": own[key] for key in changed}
+    return rows
+
+
+def _versions(result: Result) -> dict[str, str]:
+    apart = {*TRAINING, SESSIONS, "data"}
+    return flat({key: value for key, value in result.record.items() if key not in apart})
+
+
+def _prior(result: Result) -> dict[str, str]:
+    rows = {}
+    if (histogram := result.histogram) is not None:
+        ends = f"{short(histogram.edges[0])} to {short(histogram.edges[-1])}"
+        rows["training histogram"] = (
+            f"{len(histogram.counts)} bins, {ends} {result.scores.label.unit}, "
+            f"{histogram.total:,.0f} labels"
+        )
+    if (prior := result.prior) is not None:
+        size = f", {prior.event_dim}-dimensional" if prior.event_dim else ""
+        rows["prior"] = f"mixture of {len(prior.weights)} normals{size}"
+        if not prior.event_dim:
+            parts = {"weights": prior.weights, "means": prior.means}
+            parts["standard deviations"] = prior.variances.sqrt()
+            rows |= {k: ", ".join(f"{x:.4g}" for x in v.tolist()) for k, v in parts.items()}
+    return rows

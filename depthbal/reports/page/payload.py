@@ -1,6 +1,5 @@
 """All numbers that the page's figures show, computed here and only drawn there."""
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -224,16 +223,9 @@ def _bands(report: Report) -> dict[str, Entries]:
 
 
 def _tradeoff(report: Report) -> Entries:
-    """Return every run's many-shot and few-shot error, where it has both, and its family.
-
-    Runs whose settings differ in sigma and seed only are one family, which a line joins, as are
-    the results of one method balanced afterwards with several sigmas.
-    """
+    """Return every run's many-shot and few-shot error; runs that differ in sigma are a family."""
     results, points = report.results, []
-    keys = [
-        (json.dumps(_without_sigma(result.settings), sort_keys=True, default=str), result.posthoc)
-        for result in results
-    ]
+    keys = [(_without_sigma(result.settings), result.posthoc) for result in results]
     for run, (result, key) in enumerate(zip(results, keys, strict=True)):
         family = common_name([r.run.name for r, k in zip(results, keys, strict=True) if k == key])
         numbers = report.numbers((run,), report.main.key, "bins")

@@ -46,11 +46,7 @@ def _encoded(pixels: Image, kind: str, options: list[int]) -> str:
 
 
 def gallery(report: Report, quality: int) -> dict[str, Any] | None:
-    """Return "rows" of examples, "bars" of colours and how many are "left_out", or None.
-
-    At most `MAX_EXAMPLES` predictions in all; each reason gets its share. The quality, 0 to 100, is
-    that of the compressed pictures.
-    """
+    """Return "rows" of examples, "bars" of colours and how many are "left_out", or None."""
     chosen, left_out = _chosen(report)
     if not chosen:
         return None

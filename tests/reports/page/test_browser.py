@@ -7,7 +7,7 @@ from itertools import groupby
 
 import pytest
 
-from depthbal.reports.page import write_page
+from depthbal.reports.writing import write_page
 from tests.reports.made import age_result, depth_result, emptied, pose_result, report_of
 from tests.reports.page.browser import wait_until
 

@@ -5,9 +5,8 @@ import numpy as np
 import pytest
 
 from depthbal.evaluation import GROUPS
-from depthbal.reports.page import write_page
-from depthbal.reports.page.page import MAX_BYTES
 from depthbal.reports.page.pictures import MAX_EXAMPLES
+from depthbal.reports.writing import MAX_BYTES, write_page
 from tests.reports.made import (
     SHOTS,
     age_result,
