@@ -4,7 +4,7 @@ import base64
 import gzip
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from depthbal.reports.page.payload import constant_sigma, payload
 from depthbal.reports.report import Report
 from depthbal.reports.resampling import LEVEL
 from depthbal.reports.results import Result, load_results
-from depthbal.reports.vocabulary import flat, short, value_text
+from depthbal.reports.vocabulary import flat, short
 
 # by these reports are told from files that are not ours
 HTML_MARK = '<meta name="generator" content="depthbal">'
@@ -229,18 +229,10 @@ def facts(results: Sequence[Result]) -> list[dict[str, Any]]:
 
     Rows are (name, a value per run), or one value where all runs agree in everything.
     """
-    parts: dict[str, Callable[[Result], dict[str, str]]] = {
-        "Evaluation protocol": _protocol,
-        "Bins and shots": _bins,
-        "Training data": lambda result: flat(result.record.get("data") or {}),
-        "Training": _training,
-        "Earlier sessions": _sessions,
-        "Versions": _versions,
-        "Prior": _prior,
-    }
+    parts, names = [_facts(result) for result in results], [result.name for result in results]
     tables = []
-    for title, rows_of in parts.items():
-        columns, names = [rows_of(result) for result in results], [r.name for r in results]
+    for title in parts[0]:
+        columns = [flat(part[title]) for part in parts]
         rows = []
         for key in dict.fromkeys(key for column in columns for key in column):
             values = [column.get(key, "–") for column in columns]
@@ -249,61 +241,56 @@ def facts(results: Sequence[Result]) -> list[dict[str, Any]]:
                 word = re.sub(r"_([ms])$", r" (\1)", key).replace("_", " ")
                 rows.append((word, values))
         if all(len(set(values)) == 1 for _, values in rows):
-            names, rows = [""], [(name, values[:1]) for name, values in rows]
+            rows = [(name, values[:1]) for name, values in rows]
         if rows:
-            tables.append({"title": title, "columns": names, "rows": rows})
+            shown = names if len(rows[0][1]) == len(names) else [""]
+            tables.append({"title": title, "columns": shown, "rows": rows})
     return tables
 
 
-def _protocol(result: Result) -> dict[str, str]:
-    kept = {key: value for key, value in result.metrics["protocol"].items() if key != "bins"}
-    return flat(kept | ({"readout": result.readout} if result.scores.main else {}))
-
-
-def _bins(result: Result) -> dict[str, str]:
-    found = result.bins.describe()
-    shown = {key: found[key] for key in ("rule", "shot_rule", "edges") if found[key]}
-    counts = {f"{shot}-shot bins": len(numbers) for shot, numbers in found["shots"].items()}
-    return flat({**shown, "scored bins": len(found["scored"]), **counts})
-
-
-def _training(result: Result) -> dict[str, str]:
-    rows = {key: value_text(result.record[key]) for key in TRAINING if key in result.record}
-    rows["run folder"] = str(result.run)
+def _facts(result: Result) -> dict[str, Mapping[str, Any]]:
+    """Return the tables' rows of one result."""
+    record, protocol, bins = result.record, result.metrics["protocol"], result.bins.describe()
+    training = {key: record[key] for key in TRAINING if key in record}
+    training["run folder"] = str(result.run)
     if result.path != result.run:
-        rows["evaluation"] = result.path.name
+        training["evaluation"] = result.path.name
     if result.noise_sigma is not None:
-        rows["sigma"] = f"{result.noise_sigma:.6g} {result.sigma_unit}".rstrip()
-    return rows
+        training["sigma"] = f"{result.noise_sigma:.6g} {result.sigma_unit}".rstrip()
+    readout = {"readout": result.readout} if result.scores.main else {}
+    return {
+        "Evaluation protocol": {k: v for k, v in protocol.items() if k != "bins"} | readout,
+        "Bins and shots": {
+            **{key: bins[key] for key in ("rule", "shot_rule", "edges") if bins[key]},
+            "scored bins": len(bins["scored"]),
+            **{f"{shot}-shot bins": len(numbers) for shot, numbers in bins["shots"].items()},
+        },
+        "Training data": record.get("data") or {},
+        "Training": training,
+        "Earlier sessions": _sessions(record),
+        "Versions": {k: v for k, v in record.items() if k not in (*TRAINING, SESSIONS, "data")},
+        "Prior": _prior(result),
+    }
 
 
-def _sessions(result: Result) -> dict[str, str]:
+def _sessions(record: Mapping[str, Any]) -> dict[str, str]:
     """Return how long each session before a resumed run's last took, and what differed in it."""
-    last = flat({key: value for key, value in result.record.items() if key != SESSIONS})
-    rows = {}
-    for number, session in enumerate(result.record.get(SESSIONS, []), start=1):
-        own = flat(session)
-        took = f"{own['duration_s']} s" if "duration_s" in own else "cut off before its end"
-        rows[f"session {number}"] = took
+    last, rows = flat({k: v for k, v in record.items() if k != SESSIONS}), {}
+    for number, session in enumerate(record.get(SESSIONS, []), start=1):
+        own, name = flat(session), f"session {number}"
+        rows[name] = f"{own['duration_s']} s" if "duration_s" in own else "cut off before its end"
         changed = [key for key in own if key not in DURATIONS and own[key] != last.get(key)]
-        rows |= {f"session {number}, {key}": own[key] for key in changed}
+        rows |= {f"{name}, {key}": own[key] for key in changed}
     return rows
-
-
-def _versions(result: Result) -> dict[str, str]:
-    apart = {*TRAINING, SESSIONS, "data"}
-    return flat({key: value for key, value in result.record.items() if key not in apart})
 
 
 def _prior(result: Result) -> dict[str, str]:
-    rows = {}
-    if (histogram := result.histogram) is not None:
+    rows, histogram, prior = {}, result.histogram, result.prior
+    if histogram is not None:
         ends = f"{short(histogram.edges[0])} to {short(histogram.edges[-1])}"
-        rows["training histogram"] = (
-            f"{len(histogram.counts)} bins, {ends} {result.scores.label.unit}, "
-            f"{histogram.total:,.0f} labels"
-        )
-    if (prior := result.prior) is not None:
+        labels = f"{result.scores.label.unit}, {histogram.total:,.0f} labels"
+        rows["training histogram"] = f"{len(histogram.counts)} bins, {ends} {labels}"
+    if prior is not None:
         size = f", {prior.event_dim}-dimensional" if prior.event_dim else ""
         rows["prior"] = f"mixture of {len(prior.weights)} normals{size}"
         if not prior.event_dim:
