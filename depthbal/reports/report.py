@@ -271,12 +271,6 @@ class Report:
             )
         return notes
 
-    @property
-    def gaps(self) -> list[str]:
-        """What is missing, each with its run where there are several."""
-        several = len(self.results) > 1
-        return [f"{r.name}: {gap}" if several else gap for r in self.results for gap in r.gaps]
-
 
 def _clause(group: str, difference: Difference, info: MetricInfo) -> str:
     first, second, change, low, high = difference

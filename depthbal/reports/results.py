@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
-from depthbal.errors import ConfigError
+from depthbal.errors import ConfigError, RunFolderError
 from depthbal.evaluation import LabelBins, Scores
 from depthbal.priors import GaussianMixture, Histogram
 
@@ -52,7 +52,6 @@ class Result:
     histogram: Histogram | None = None  # of the training labels
     prior: GaussianMixture | None = None  # None for plain losses, priors of bins or batches
     examples: tuple[Example, ...] = ()
-    gaps: tuple[str, ...] = ()  # which files are damaged and so left out, in words
 
     @cached_property
     def metrics(self) -> dict[str, Any]:
@@ -145,7 +144,7 @@ def load_results(folders: Sequence[str | Path]) -> list[Result]:
 
     Raises:
         ConfigError: no folder, or the same one twice.
-        RunFolderError: one holds no scores.npz, or a damaged one.
+        RunFolderError: one holds no scores.npz, or a damaged file.
     """
     paths = [Path(folder) for folder in folders]
     places = [path.resolve() for path in paths]
@@ -167,35 +166,33 @@ def load_results(folders: Sequence[str | Path]) -> list[Result]:
 def _load(path: Path) -> Result:
     scores = Scores.load(path)
     run = path.parent.parent if path.parent.name == "eval" else path
-    gaps: list[str] = []
-
-    def optional(file: Path, read: Callable[[Path], Any], otherwise: Any) -> Any:
-        """Read a file that no number needs; a damaged one is said to be left out."""
-        try:
-            return read(file) if file.is_file() else otherwise
-        except (OSError, ValueError, KeyError, yaml.YAMLError, zipfile.BadZipFile) as error:
-            gaps.append(f"{file.name} is damaged and left out ({str(error).splitlines()[0]})")
-            return otherwise
-
-    settings = optional(run / "config.yaml", _settings, {})
-    record = optional(run / "run.json", lambda file: dict(json.loads(file.read_bytes())), {})
-    histogram, prior = optional(run / "prior.json", _prior, (None, None))
+    settings = _read(run / "config.yaml", _settings, {})
+    record = _read(run / "run.json", lambda file: dict(json.loads(file.read_bytes())), {})
+    histogram, prior = _read(run / "prior.json", _prior, (None, None))
     seeds = (settings.get("seed_everything"), record.get("seed"))  # the latter knows a drawn one
     return Result(
         name=run.name,
         scores=scores,
         path=path,
         run=run,
-        config=optional(run / "config.yaml", lambda file: file.read_text(encoding="utf-8"), ""),
+        config=_read(run / "config.yaml", lambda file: file.read_text(encoding="utf-8"), ""),
         settings=without_seed(settings) or {"run": str(path)},
         seed=next((seed for seed in seeds if type(seed) is int), None),
         record=record,
-        curves=optional(run / "metrics.csv", _curves, {}),
+        curves=_read(run / "metrics.csv", _curves, {}),
         histogram=histogram,
         prior=prior,
-        examples=optional(path / "examples.npz", _examples, ()),
-        gaps=tuple(dict.fromkeys(gaps)),
+        examples=_read(path / "examples.npz", _examples, ()),
     )
+
+
+def _read(file: Path, read: Callable[[Path], Any], otherwise: Any) -> Any:
+    """Read a file that no number needs, if it is there."""
+    try:
+        return read(file) if file.is_file() else otherwise
+    except (OSError, ValueError, KeyError, yaml.YAMLError, zipfile.BadZipFile) as error:
+        reason = str(error).splitlines()[0]
+        raise RunFolderError(f"{file} is damaged ({reason}); remove it to do without") from error
 
 
 def _settings(path: Path) -> dict[str, Any]:

@@ -97,18 +97,17 @@ def write_page(report: Report, out: Path) -> None:
     """
     from plotly.offline import get_plotlyjs  # slow, and only wanted here
 
-    plotly, data, gaps, runs = packed(get_plotlyjs()), payload(report), report.gaps, report.results
+    plotly, data, runs = packed(get_plotlyjs()), payload(report), len(report.results)
+    gaps: list[str] = []
     for quality, part in ATTEMPTS:
         if part:
             data |= {"joint": {}} if part == "joint histograms" else {"curves": []}
-            gaps.append(f"{part}: left out, {len(runs)} runs would not fit into the page")
+            gaps.append(f"{part}: left out, {runs} runs would not fit into the page")
         text = _render(report, data, quality, plotly, gaps)
         if len(text.encode()) < MAX_BYTES:
             break
     else:
-        raise ConfigError(
-            f"{len(runs)} runs do not fit into a page of {MAX_BYTES:,} bytes; report fewer"
-        )
+        raise ConfigError(f"{runs} runs do not fit into {MAX_BYTES:,} bytes; report fewer")
     with replacing(out) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -190,7 +189,7 @@ def markdown(report: Report) -> str:
         for method in report.methods
         if len(method.runs) > 1
     ]
-    sections = {"Comparison": [*seeds, *report.sentences, *report.notes], "Missing": report.gaps}
+    sections = {"Comparison": [*seeds, *report.sentences, *report.notes]}
     for table in facts(report.results):
         rows = table["rows"]
         sections[table["title"]] = [f"{name}: {_values(report, found)}" for name, found in rows]

@@ -152,12 +152,11 @@ def test_downloads_hold_the_full_numbers(driver, pair_page, tmp_path):
 
 
 def test_ages_without_mask_and_pictures_draw_without_complaint(opened):
-    page = opened(replace(age_result(), gaps=("no example pictures",)))
+    page = opened(age_result())
     page.draw_all()
     assert not page.element("#select-subset").is_displayed()
     assert not page.element("#select-readout").is_displayed()
     assert re.match(r"\d–\d years", page.element("#bin-title").text)
-    assert "no example pictures" in page.element(".note").text
 
 
 def test_bins_are_greyed_by_the_images_of_the_chosen_subset(opened):
