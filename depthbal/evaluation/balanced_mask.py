@@ -189,10 +189,8 @@ def _warn_of_thin_bins(counts: IntArray, bins: LabelBins) -> list[int]:
     scored = np.flatnonzero(bins.scored)
     empty: list[int] = scored[counts[scored] == 0].tolist()
     thin = counts[scored][(counts[scored] > 0) & (counts[scored] < RELIABLE_PIXELS)]
-    parts = []
-    if len(thin):
-        few = f"fewer than {RELIABLE_PIXELS} pixels in {len(thin)} bins"
-        parts.append(f"{few}, the fewest {thin.min()}")
+    few = f"fewer than {RELIABLE_PIXELS} pixels in {len(thin)} bins"
+    parts = [f"{few}, the fewest {thin.min()}"] if len(thin) else []
     if empty:
         parts.append(f"no pixel in bins {', '.join(map(str, empty))}")
     if parts:

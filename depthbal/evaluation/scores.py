@@ -16,18 +16,11 @@ from torchmetrics import Metric
 from depthbal.errors import ConfigError, DataError, RunFolderError
 from depthbal.evaluation.bins import DEPTH, SHOTS, Label, LabelBins
 from depthbal.evaluation.examples import Example, choose_examples
-from depthbal.evaluation.summary import GROUPS, summarise
-from depthbal.evaluation.sums import Pixels, check_preds, checked_mask, chunks, masked_index
-from depthbal.evaluation.terms import MIN_ERROR, MIN_PREDICTION, TERMS, metrics_of
+from depthbal.evaluation.summary import result_of
+from depthbal.evaluation.sums import Pixels, check_preds, checked_mask, chunks
+from depthbal.evaluation.terms import TERMS, metrics_of
 from depthbal.io import replacing, write_json
 
-LEVEL = 0.6827
-"""Nominal coverage of an interval: that of one standard deviation to either side of the mean."""
-
-INTERVAL = (
-    "central 68.27 % interval of the normal N(p, sigma^2) truncated to the label range where there "
-    "is one; p the raw prediction, sigma the noise scale"
-)
 RESULT_FILE = "scores.npz"
 _DAMAGE = (EOFError, zipfile.BadZipFile, zlib.error)  # what NumPy lets through
 _ABOUT: tuple[str, ...] = ("readouts", "main", "terms", "label", "main_metric", "subsets")
@@ -161,7 +154,7 @@ class Scores(Metric):
         for values in (*preds.values(), *(interval or ())):
             check_preds(values, target, mask, names)
         chosen = {k: checked_mask(target, v.to(target.device), names) for k, v in chosen.items()}
-        index = masked_index(target, mask, self.bins)
+        index = self.bins.index(target).masked_fill_(~mask, -1)
         rows = self._add_samples(target, names, groups, indices)
         if len(rows) < len(target):  # padding counts nowhere
             target, index = target[rows], index[rows]
@@ -255,7 +248,7 @@ class Scores(Metric):
         getattr(self, state).append(values.detach().to(self.device))
 
     def _add(self, state: str, values: Tensor) -> None:
-        getattr(self, state).add_(values.to(self.device))
+        setattr(self, state, getattr(self, state) + values.to(self.device))
 
     def reset(self) -> None:
         """Forget all samples."""
@@ -273,9 +266,6 @@ class Scores(Metric):
         - "joint_SUBSET_READOUT": (bins, bins + 2) int64, rows by the truth's bin, columns by the
           prediction's: below the first edge, each bin, beyond the last edge
         - "coverage_SUBSET": (bins, 2) truths inside their interval, and all that have one
-
-        Raises:
-            DataError: nothing was added.
         """
         if self._table is None:
             if not self._batches:
@@ -373,91 +363,7 @@ class Scores(Metric):
 
     def result(self) -> dict[str, Any]:
         """Return what `compute` returns, of a loaded result or after `compute`."""
-        block = {(s, r): self._block(s, r) for s in self.subsets for r in self.readouts}
-        everywhere, top = block["all", self.main], block[self.headline, self.main]
-        per_image = self.averaging == "images"
-        shown = top["per_image_mean"] if per_image else top
-        result = {
-            "protocol": self._protocol(top, everywhere),
-            **{group: shown[group] for group in GROUPS},
-            "bins": top["bins"],
-        }
-        if per_image or self.headline != "all":
-            result["all_pixels"] = everywhere
-        result |= {key: top[key] for key in ("per_image_mean", "per_bin_mean")}
-        if len(self.readouts) > 1:
-            result["readout"] = {name: self._of_readout(block, name) for name in self.readouts}
-        result["calibration"] = self._calibration()
-        return result
-
-    def _block(self, subset: str, readout: str) -> dict[str, Any]:
-        block = summarise(self.sums(subset, readout), self.bins, self.terms)
-        for name in self.balanced:
-            for group in GROUPS:
-                block[group][f"b{name}"] = block["per_bin_mean"][group][name]
-            for row in block["bins"]:
-                row[f"b{name}"] = row[name]
-        return block
-
-    def _of_readout(self, block: Mapping[tuple[str, str], dict[str, Any]], name: str) -> Any:
-        if self.averaging == "images":
-            return {group: block["all", name]["per_image_mean"][group] for group in GROUPS}
-        top, everywhere = (
-            {k: block[subset, name][k] for k in (*GROUPS, "per_image_mean", "per_bin_mean")}
-            for subset in (self.headline, "all")
-        )
-        return top if self.headline == "all" else {**top, "all_pixels": everywhere}
-
-    def _calibration(self) -> dict[str, Any] | None:
-        known = {s: counts for s in self.subsets if (counts := self.coverage(s)) is not None}
-        groups = self.bins.groups()
-        of_subset = {
-            subset: {
-                group: {"coverage": float(inside / of) if of else None, "count": int(of)}
-                for group, (inside, of) in zip(GROUPS, groups @ counts, strict=True)
-            }
-            for subset, counts in known.items()
-        }
-        return {"level": LEVEL, "interval": INTERVAL, **of_subset} if known else None
-
-    def _protocol(self, top: dict[str, Any], everywhere: dict[str, Any]) -> dict[str, Any]:
-        images, masked, unit = len(self.names), self.headline != "all", self.label.unit
-        if not everywhere["overall"]["count"]:
-            raise DataError(
-                f"none of the {images} images has a valid pixel in a scored bin; "
-                f"check the unit of the {self.label.name} ({unit}) and the mask"
-            )
-        averaging = (
-            f"overall, many, medium, few and bins: pooled over {'pixels' if masked else 'samples'}"
-            "; per_image_mean: mean over images; per_bin_mean: mean over non-empty bins"
-            f"{'. Top level: balanced mask; all_pixels: no mask' if masked else ''}"
-        )
-        if self.averaging == "images":
-            averaging = (
-                "overall, many, medium, few: mean over images; bins and all_pixels: pooled over "
-                "pixels"
-            )
-        found: dict[str, Any] = {
-            "name": "balanced mask" if masked else "all samples",
-            "label": self.label._asdict(),
-            "main_metric": self.main_metric,
-            "averaging": averaging,
-        }
-        if self.main:
-            found |= {"readout": self.main, "readouts": list(self.readouts)}
-        # what the values of some metrics depend on
-        metrics = metrics_of(self.terms)
-        positive = ("log10", "silog", "delta1", "delta2", "delta3")
-        if raised := [name for name in positive if name in metrics]:
-            found |= {"min_prediction_m": MIN_PREDICTION, "min_prediction_applies_to": raised}
-        if "silog" in metrics:
-            found["silog"] = "100 * sqrt(mean d^2 - (mean d)^2), d = ln prediction - ln truth"
-        if "gm" in metrics:
-            found["gm"] = f"exp(mean ln max(|prediction - truth|, {MIN_ERROR:g} {unit}))"
-        sizes = {"pixels": top["overall"]["count"], "pixels_all": everywhere["overall"]["count"]}
-        if not masked and self.averaging == "pixels":
-            sizes = {"samples": everywhere["overall"]["count"]}
-        return {**found, "images": images, **sizes, "bins": self.bins.describe(), **self.given}
+        return result_of(self)
 
     # ---- files ----
 

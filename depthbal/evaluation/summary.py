@@ -1,7 +1,7 @@
 """From sums per bin to the reported numbers: pooled, mean over images, mean over bins."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,18 +10,28 @@ from torch import Tensor
 
 from depthbal.errors import DataError
 from depthbal.evaluation.bins import SHOTS, LabelBins
-from depthbal.evaluation.terms import TERMS, metric_values, metrics_of
+from depthbal.evaluation.terms import MIN_ERROR, MIN_PREDICTION, TERMS, metric_values, metrics_of
+
+if TYPE_CHECKING:
+    from depthbal.evaluation.scores import Scores
 
 GROUPS: tuple[str, ...] = ("overall", *SHOTS)
 """All scored bins, and the bins of each shot."""
 
+LEVEL = 0.6827
+"""Nominal coverage of an interval: that of one standard deviation to either side of the mean."""
+
+INTERVAL = (
+    "central 68.27 % interval of the normal N(p, sigma^2) truncated to the label range where there "
+    "is one; p the raw prediction, sigma the noise scale"
+)
 _IMAGES = 512  # worked on at once: the temporaries do not grow with the test set
 
 
 def summarise(
     sums: Tensor | npt.NDArray[np.float64], bins: LabelBins, terms: Sequence[str] = TERMS
 ) -> dict[str, Any]:
-    """Turn the sums of all images into the reported numbers.
+    """Turn the sums of all images into the reported numbers, ready for JSON.
 
     - "overall", "many", "medium", "few": pooled over the pixels of the group's bins
     - "bins": one row per scored bin, pooled over its pixels
@@ -34,9 +44,6 @@ def summarise(
         sums: (images, bins, terms) from `Scores.sums`.
         bins: the bins they were summed with.
         terms: the names of the last dimension.
-
-    Returns:
-        Plain dicts, lists, floats, ints and None; ready for JSON.
 
     Raises:
         DataError: sums of another shape.
@@ -98,3 +105,95 @@ def summarise(
         "per_image_mean": rows(over_images, "images", images),
         "per_bin_mean": rows(over_bins, "bins", filled.sum(1)),
     }
+
+
+def result_of(scores: "Scores") -> dict[str, Any]:
+    """Return what metrics.json holds; see `Scores.compute`."""
+    block = {(s, r): _block(scores, s, r) for s in scores.subsets for r in scores.readouts}
+    everywhere, top = block["all", scores.main], block[scores.headline, scores.main]
+    per_image = scores.averaging == "images"
+    shown = top["per_image_mean"] if per_image else top
+    result = {
+        "protocol": _protocol(scores, top, everywhere),
+        **{group: shown[group] for group in GROUPS},
+        "bins": top["bins"],
+    }
+    if per_image or scores.headline != "all":
+        result["all_pixels"] = everywhere
+    result |= {key: top[key] for key in ("per_image_mean", "per_bin_mean")}
+    if len(scores.readouts) > 1:
+        result["readout"] = {name: _of_readout(scores, block, name) for name in scores.readouts}
+    result["calibration"] = _calibration(scores)
+    return result
+
+
+def _block(scores: "Scores", subset: str, readout: str) -> dict[str, Any]:
+    block = summarise(scores.sums(subset, readout), scores.bins, scores.terms)
+    for name in scores.balanced:
+        for group in GROUPS:
+            block[group][f"b{name}"] = block["per_bin_mean"][group][name]
+        for row in block["bins"]:
+            row[f"b{name}"] = row[name]
+    return block
+
+
+def _of_readout(scores: "Scores", block: Mapping[tuple[str, str], Any], name: str) -> Any:
+    if scores.averaging == "images":
+        return {group: block["all", name]["per_image_mean"][group] for group in GROUPS}
+    top, everywhere = (
+        {k: block[subset, name][k] for k in (*GROUPS, "per_image_mean", "per_bin_mean")}
+        for subset in (scores.headline, "all")
+    )
+    return top if scores.headline == "all" else {**top, "all_pixels": everywhere}
+
+
+def _calibration(scores: "Scores") -> dict[str, Any] | None:
+    known = {s: counts for s in scores.subsets if (counts := scores.coverage(s)) is not None}
+    groups = scores.bins.groups()
+    of_subset = {
+        subset: {
+            group: {"coverage": float(inside / of) if of else None, "count": int(of)}
+            for group, (inside, of) in zip(GROUPS, groups @ counts, strict=True)
+        }
+        for subset, counts in known.items()
+    }
+    return {"level": LEVEL, "interval": INTERVAL, **of_subset} if known else None
+
+
+def _protocol(scores: "Scores", top: Any, everywhere: Any) -> dict[str, Any]:
+    images, masked, unit = len(scores.names), scores.headline != "all", scores.label.unit
+    if not everywhere["overall"]["count"]:
+        raise DataError(
+            f"none of the {images} images has a valid pixel in a scored bin; "
+            f"check the unit of the {scores.label.name} ({unit}) and the mask"
+        )
+    averaging = (
+        f"overall, many, medium, few and bins: pooled over {'pixels' if masked else 'samples'}"
+        "; per_image_mean: mean over images; per_bin_mean: mean over non-empty bins"
+        f"{'. Top level: balanced mask; all_pixels: no mask' if masked else ''}"
+    )
+    if scores.averaging == "images":
+        averaging = (
+            "overall, many, medium, few: mean over images; bins and all_pixels: pooled over pixels"
+        )
+    found: dict[str, Any] = {
+        "name": "balanced mask" if masked else "all samples",
+        "label": scores.label._asdict(),
+        "main_metric": scores.main_metric,
+        "averaging": averaging,
+    }
+    if scores.main:
+        found |= {"readout": scores.main, "readouts": list(scores.readouts)}
+    # what the values of some metrics depend on
+    metrics = metrics_of(scores.terms)
+    positive = ("log10", "silog", "delta1", "delta2", "delta3")
+    if raised := [name for name in positive if name in metrics]:
+        found |= {"min_prediction_m": MIN_PREDICTION, "min_prediction_applies_to": raised}
+    if "silog" in metrics:
+        found["silog"] = "100 * sqrt(mean d^2 - (mean d)^2), d = ln prediction - ln truth"
+    if "gm" in metrics:
+        found["gm"] = f"exp(mean ln max(|prediction - truth|, {MIN_ERROR:g} {unit}))"
+    sizes = {"pixels": top["overall"]["count"], "pixels_all": everywhere["overall"]["count"]}
+    if not masked and scores.averaging == "pixels":
+        sizes = {"samples": everywhere["overall"]["count"]}
+    return {**found, "images": images, **sizes, "bins": scores.bins.describe(), **scores.given}

@@ -66,11 +66,6 @@ class Pixels:
         return cells.scatter_add_(0, self.cell, values)
 
 
-def masked_index(target: Tensor, mask: Tensor, bins: LabelBins) -> Tensor:
-    """Return the bin of every target, -1 outside the mask and the scored bins."""
-    return bins.index(target).masked_fill_(~mask, -1)
-
-
 def checked_mask(target: Tensor, mask: Tensor | None, names: Sequence[str] | None = None) -> Tensor:
     """Return the mask as booleans; the target under it is finite, or a DataError says where not."""
     if mask is None:
