@@ -60,20 +60,18 @@ class Comparison:
 
     results: Sequence[Result]  # with the bins of the first
     methods: tuple[Method, ...]
-    metrics: tuple[str, ...]  # that were compared, the main one first
+    compared: tuple[str, ...]  # metrics, the main one first
     pairs: tuple[Pair, ...]
     binnings: tuple[Binning, ...]  # those of the pairs' bands
     units: Units  # what was drawn
     resamples: int
     seed: int
     empty: npt.NDArray[np.bool_]  # (resamples, bins) a bin that has pixels was empty, and left out
-    notes: tuple[str, ...]  # what a reader must know about the protocols, in words
+    remarks: tuple[str, ...]  # what a reader must know about the protocols, in words
 
 
-def compare(
-    results: Sequence[Result], resamples: int = RESAMPLES, seed: int = 0
-) -> Comparison | None:
-    """Compare results on the same test images; None for a single one.
+def compare(results: Sequence[Result], resamples: int = RESAMPLES, seed: int = 0) -> Comparison:
+    """Compare results on the same test images; a single one has no pairs.
 
     Runs that differ in nothing but the seed are one method: the mean of their metrics. Intervals
     are percentiles over resamples of the test scenes, the same for every run, and over seeds where
@@ -92,9 +90,7 @@ def compare(
             "expected at least 100 resamples for intervals and a seed of at least 0, got "
             f"{resamples} and {seed}"
         )
-    if len(results) < 2:
-        return None
-    alike, notes = comparable(results)
+    alike, remarks = comparable(results)
     first, methods, shown = alike[0], methods_of(alike), binnings(alike[0])
     columns = zip(*(result.scores.groups for result in alike), strict=True)
     scenes = [next((group for group in column if group), "") for column in columns]
@@ -102,17 +98,17 @@ def compare(
     known = [metrics_of(result.scores.terms) for result in alike]
     order = dict.fromkeys((first.scores.main_metric, *known[0]))
     metrics = tuple(name for name in order if all(name in names for names in known))
-    numbers = []
-    for method in methods:
+    numbers, empty = [], np.zeros((0, len(first.bins)), dtype=bool)
+    for method in methods if len(results) > 1 else ():
         weights = seed_weights(method.seeds, resamples, seed)
         parts = []
         for place, run in enumerate(method.runs):
             sums = resampled_sums(_image_sums(alike[run]), units, resamples, seed)
+            drawn = sums[0][..., alike[run].scores.terms.index("count")]  # the same for all
+            empty = (drawn[1:] == 0) & (drawn[0] > 0)
             found = _numbers(sums, alike[run], metrics, shown)
             parts.append([array * weights[:, place, None, None] for array in found])
         numbers.append([sum(arrays[1:], start=arrays[0]) for arrays in zip(*parts, strict=True)])
-    drawn = sums[0][..., alike[run].scores.terms.index("count")]  # the same for all
-    empty = (drawn[1:] == 0) & (drawn[0] > 0)
     counts = units.sums(first.counts)
     usable = [~b.thin & ((counts @ b.members.T > 0).sum(0) >= MIN_UNITS) for b in shown]
     pairs = [
@@ -120,7 +116,7 @@ def compare(
         for n in range(1, len(methods))
     ]
     return Comparison(
-        alike, methods, metrics, tuple(pairs), shown, units, resamples, seed, empty, notes
+        alike, methods, metrics, tuple(pairs), shown, units, resamples, seed, empty, remarks
     )
 
 

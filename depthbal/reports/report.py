@@ -1,15 +1,13 @@
 """What page and markdown share: nouns, metrics, how runs are drawn, the answer and its words."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from depthbal.evaluation import GROUPS, metrics_of
-from depthbal.reports.binning import Binning, binnings
 from depthbal.reports.comparing import STATISTICS, Comparison, Difference, Pair, Statistic
 from depthbal.reports.resampling import FEW_UNITS, LEVEL, MAX_LOST, MIN_UNITS
-from depthbal.reports.results import Method, Result
+from depthbal.reports.results import Result
 from depthbal.reports.vocabulary import READOUTS, SUBSETS, MetricInfo, fixed, metric_infos
 
 STRIP_WIDTH = 100
@@ -20,14 +18,10 @@ COLOURS = 8
 """As many as the style sheet has (--run-0, ...)."""
 
 
-@dataclass(frozen=True)
-class Report:
-    """One result, or several of one protocol with their comparison; the first is the reference."""
+class Report(Comparison):
+    """A comparison, or a single result, in tables and words; the first result is the reference."""
 
-    results: Sequence[Result]
-    comparison: Comparison | None = None
-
-    @cached_property
+    @property
     def first(self) -> Result:
         """The reference, which gives bins, label and protocol."""
         return self.results[0]
@@ -55,22 +49,6 @@ class Report:
     def main(self) -> MetricInfo:
         """The headline's metric."""
         return self.metrics[0]
-
-    @cached_property
-    def binnings(self) -> Sequence[Binning]:
-        """Those of the figures."""
-        return self.comparison.binnings if self.comparison else binnings(self.first)
-
-    @property
-    def methods(self) -> Sequence[Method]:
-        """The rows of the answer."""
-        alone = Method(self.first.name, (0,), (self.first.seed,))
-        return self.comparison.methods if self.comparison else [alone]
-
-    @property
-    def pairs(self) -> Sequence[Pair]:
-        """Every other method against the first."""
-        return self.comparison.pairs if self.comparison else ()
 
     @property
     def readouts(self) -> list[str]:
@@ -134,9 +112,7 @@ class Report:
     @property
     def tables(self) -> list[dict[str, Any]]:
         """One table per metric and statistic, the main metric's mean over bins first."""
-        known = [info for info in self.metrics if info.key != "mse"]
-        if self.comparison:
-            known = [info for info in known if info.key in self.comparison.metrics]
+        known = [i for i in self.metrics if i.key != "mse" and i.key in self.compared]
         return [self._table(info, statistic) for info in known for statistic in STATISTICS]
 
     def _table(self, info: MetricInfo, statistic: Statistic) -> dict[str, Any]:
@@ -178,7 +154,7 @@ class Report:
         """The first sentence: how much worse rare labels are, or who does best where."""
         info, how = self.main, self.statistic_name("bins")
         rows = [self.numbers(method.runs, info.key, "bins") for method in self.methods]
-        if self.comparison is None:
+        if len(self.results) == 1:
             many, few = rows[0]["many"], rows[0]["few"]
             if not (many and few):
                 return f"{info.name} is {info.text(rows[0]['overall'])} ({how})."
@@ -217,8 +193,7 @@ class Report:
 
     def _scope(self, pair: Pair) -> str:
         """Say over which scenes and seeds a difference holds."""
-        assert self.comparison is not None
-        units, one, two = self.comparison.units, self.methods[0], self.methods[pair.second]
+        units, one, two = self.units, self.methods[0], self.methods[pair.second]
         over = f"This holds {'over' if units.count >= MIN_UNITS else 'only on'} {units.text} and"
         seeds = len(one.runs), len(two.runs)
         if max(seeds) == 1:
@@ -238,16 +213,15 @@ class Report:
     @property
     def notes(self) -> list[str]:
         """What a reader must know about protocols and resampling."""
-        found = self.comparison
-        if found is None:
+        if len(self.results) == 1:
             return []
-        units, resamples, notes = found.units, found.resamples, list(found.notes)
+        units, resamples, notes = self.units, self.resamples, list(self.remarks)
         if units.count < MIN_UNITS:
             few = f"{units.text} are too few to draw from, {MIN_UNITS} are needed"
             return [*notes, f"No intervals: {few}."]
         notes.append(
             f"Intervals: central {100 * LEVEL:.0f} % of {resamples:,} resamples of {units.text} "
-            f"(seed {found.seed}), a little wider where these are few; every interval on its own, "
+            f"(seed {self.seed}), a little wider where these are few; every interval on its own, "
             "not corrected for their number. Bands over bins hold in all their bins at once."
         )
         if units.count < FEW_UNITS:
@@ -255,14 +229,14 @@ class Report:
                 f"{units.text} are few: the intervals, above all those of means over bins, may "
                 "hold less often than they say."
             )
-        if any(len(method.runs) > 1 for method in found.methods):
+        if any(len(method.runs) > 1 for method in self.methods):
             notes.append(
                 "Where a method has several seeds, intervals allow for the variation between them "
                 "by Student's t; methods of the same seeds are compared seed by seed."
             )
-        if found.empty.any():
-            times = found.empty.sum(0)
-            worst, some = int(times.argmax()), int(found.empty.any(1).sum())
+        if self.empty.any():
+            times = self.empty.sum(0)
+            worst, some = int(times.argmax()), int(self.empty.any(1).sum())
             notes.append(
                 f"In {some:,} of {resamples:,} resamples at least one bin was empty and left out "
                 f"of the mean over bins; most often bin {worst}, {int(times[worst]):,} times. A "

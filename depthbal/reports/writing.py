@@ -77,9 +77,7 @@ def write_report(
                 f"{path} is not a report of depthbal; choose another file with --out, or replace "
                 "it with --overwrite"
             )
-    results = load_results(folders)
-    comparison = compare(results, resamples, seed)
-    report = Report(comparison.results if comparison else results, comparison)
+    report = Report(**vars(compare(load_results(folders), resamples, seed)))
     write_page(report, page)
     with replacing(text) as temporary:
         temporary.write_text(markdown(report), encoding="utf-8")
@@ -177,7 +175,7 @@ def markdown(report: Report) -> str:
     for table in report.tables:
         how = report.statistic_name(table["statistic"])
         title = f"{table['metric'].title}, {how}"
-        if report.comparison:
+        if len(report.results) > 1:
             title += f"; difference to the first row [{100 * LEVEL:.0f} % interval]"
         rows = [["run", *table["groups"]]]
         for row in table["rows"]:

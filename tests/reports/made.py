@@ -36,8 +36,7 @@ AGE_BINS = LabelBins(EDGES, SHOTS, shot_rule="drawn")
 
 def report_of(*results, resamples=100):
     """Return the report of results, compared where they are several."""
-    comparison = compare(results, resamples)
-    return Report(comparison.results if comparison else results, comparison)
+    return Report(**vars(compare(results, resamples)))
 
 
 # ---- in memory ----

@@ -28,7 +28,7 @@ Entries = list[dict[str, Any]]
 
 def payload(report: Report) -> dict[str, Any]:
     """Return the page's data, JSON-able; parts without data are None or empty."""
-    results, first, found = report.results, report.first, report.comparison
+    results, first, several = report.results, report.first, len(report.results) > 1
     (low, high), label = first.ends, first.scores.label
     names = {"label": label.name, "unit": label.unit, "items": report.items, "axis": report.axis}
     subsets = dict.fromkeys(subset for result in results for subset in result.scores.subsets)
@@ -63,11 +63,11 @@ def payload(report: Report) -> dict[str, Any]:
         "sigmaUnit": first.sigma_unit,
         "sigmaLabel": changing(sigma_over_label(results)),
         "calibration": _calibration(report),
-        "methods": [method._asdict() for method in found.methods] if found else [],
+        "methods": [method._asdict() for method in report.methods] if several else [],
         "bands": _bands(report),
-        "tradeoff": _tradeoff(report) if found else [],
-        "level": LEVEL if found else None,
-        "units": found.units.text if found else "",
+        "tradeoff": _tradeoff(report) if several else [],
+        "level": LEVEL if several else None,
+        "units": report.units.text if several else "",
     }
 
 

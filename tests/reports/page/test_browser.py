@@ -201,10 +201,10 @@ def test_the_difference_follows_the_metric_or_says_that_it_cannot(opened, pair_f
         name = page.element("#bin-table thead th.chosen").text
         assert title.removeprefix("Δ ").split(", ")[0] == name
     report = report_of(*(replace(run, name=n) for n, run in zip("ab", runs, strict=True)))
-    (pair,) = report.comparison.pairs
+    (pair,) = report.pairs
     known = {key: band for key, band in pair.bands.items() if key[0] == "rmse"}
-    lacking = replace(report.comparison, pairs=(pair._replace(bands=known),))
-    write_page(replace(report, comparison=lacking), tmp_path / "lacking.html")
+    lacking = replace(report, pairs=(pair._replace(bands=known),))
+    write_page(lacking, tmp_path / "lacking.html")
     page = opened(path=tmp_path / "lacking.html")
     plot = page.draw("difference")
     page.choose("metric", "mae")
@@ -257,7 +257,7 @@ def test_without_a_training_histogram_the_shots_do_not_cover_the_axis(opened):
 
 def test_bands_cover_the_bins_that_have_one_and_nothing_else(opened):
     runs = [emptied(depth_result("one"), 1), emptied(depth_result("two", noise=0.1), 1)]
-    band = report_of(*runs).comparison.pairs[0].bands["rmse", 0]
+    band = report_of(*runs).pairs[0].bands["rmse", 0]
     page = opened(*runs)
     x, y = page.run(
         "const [band] = arguments[0].data.filter((trace) => trace.fill);return [band.x, band.y]",

@@ -159,7 +159,7 @@ def test_the_answer_holds_the_exact_numbers(single):
 
 def test_differences_are_against_the_first_run_with_their_intervals(pair):
     report = report_of(depth_result("first"), depth_result("second", noise=0.1))
-    found = report.comparison.pairs[0].differences["rmse", "few", "bins"]
+    found = report.pairs[0].differences["rmse", "few", "bins"]
     cells, _ = answer(pair, "rmse-bins")
     change = f"{found.estimate:+.3f}", f"[{found.low:+.3f}, {found.high:+.3f}]"
     for part in (*change, 'class="change better"'):
