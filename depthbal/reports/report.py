@@ -193,22 +193,15 @@ class Report(Comparison):
 
     def _scope(self, pair: Pair) -> str:
         """Say over which scenes and seeds a difference holds."""
-        units, one, two = self.units, self.methods[0], self.methods[pair.second]
-        over = f"This holds {'over' if units.count >= MIN_UNITS else 'only on'} {units.text} and"
-        seeds = len(one.runs), len(two.runs)
-        if max(seeds) == 1:
-            networks = "these two trained networks; with one seed each"
-            if self.results[one.runs[0]].run == self.results[two.runs[0]].run:
-                networks = "this one trained network, read out in two ways; with one seed"
-            return f"{over} for {networks} nothing is claimed about the methods."
-        if min(seeds) == 1:
-            single, several = (one, two) if seeds[0] == 1 else (two, one)
-            return (
-                f"{over} {len(several.runs)} seeds of {several.name}; {single.name} is one trained "
-                "network, so nothing is claimed about its method."
-            )
-        number = str(seeds[0]) if seeds[0] == seeds[1] else f"{seeds[1]} against {seeds[0]}"
-        return f"{over} {number} seeds."
+        methods = self.methods[0], self.methods[pair.second]
+        several = [f"{len(m.runs)} seeds of {m.name}" for m in methods if len(m.runs) > 1]
+        single = [method.name for method in methods if len(method.runs) == 1]
+        over = "over" if self.units.count >= MIN_UNITS else "only on"
+        text = f"This holds {over} {' and '.join([self.units.text, *several])}."
+        if single:
+            alone = "is one trained network" if len(single) == 1 else "are one trained network each"
+            text += f" {' and '.join(single)} {alone}: nothing is claimed about the method."
+        return text
 
     @property
     def notes(self) -> list[str]:

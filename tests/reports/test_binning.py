@@ -3,7 +3,7 @@ import pytest
 
 from depthbal.evaluation import DepthBins, Label, LabelBins, metrics_of
 from depthbal.evaluation.terms import metric_values
-from depthbal.reports.binning import binnings, nice_width
+from depthbal.reports.comparing import binnings, nice_width
 from tests.reports.made import result_of
 
 

@@ -143,20 +143,19 @@ def test_seeds_of_one_method_are_averaged_and_widen_the_interval():
     assert paired.estimate == pytest.approx(1.0)
     # seed by seed the difference is the same: the shared seeds' variation cancels
     assert (paired.low, paired.high) == pytest.approx((1.0, 1.0))
-    assert "and 3 seeds." in report_of(*several_seeds(3, 3)).sentences[0]
+    assert "and 3 seeds of m0 and 3 seeds of m1." in report_of(*several_seeds(3, 3)).sentences[0]
     unpaired = report_of(*several_seeds(3, 2), resamples=400)
     difference = unpaired.pairs[0].differences["loss", "overall", "bins"]
     assert difference.estimate == pytest.approx(1.0 - 0.05)
     assert difference.low < 0.6  # Student's t of 2 seeds 0.1 apart: 0.05 x 12.7
-    assert "2 against 3 seeds" in unpaired.sentences[0]
+    assert "3 seeds of m0 and 2 seeds of m1." in unpaired.sentences[0]
 
 
 def test_one_seed_claims_nothing_about_a_method():
     (sentence,) = report_of(*several_seeds(1, 1)).sentences
-    assert "nothing is claimed about the methods" in sentence
-    assert "these two trained networks" in sentence
+    assert "m0-0 and m1-0 are one trained network each: nothing is claimed" in sentence
     (mixed,) = report_of(*several_seeds(3, 1)).sentences
-    assert "3 seeds of m0; m1-0 is one trained network" in mixed
+    assert "3 seeds of m0. m1-0 is one trained network: nothing is claimed" in mixed
     (same,) = report_of(*[result_of(made_sums(), BINS, name=name) for name in "ab"]).sentences
     assert "the same" in same
 

@@ -10,8 +10,7 @@ import torch
 
 from depthbal.evaluation import metrics_of
 from depthbal.evaluation.terms import metric_values
-from depthbal.reports.binning import MIN_IMAGES, Binning
-from depthbal.reports.comparing import STATISTICS
+from depthbal.reports.comparing import MIN_IMAGES, STATISTICS, Binning
 from depthbal.reports.report import Report
 from depthbal.reports.resampling import LEVEL
 from depthbal.reports.results import FloatArray, Result, common_name
