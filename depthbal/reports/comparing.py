@@ -100,10 +100,8 @@ def compare(results: Sequence[Result], resamples: int = RESAMPLES, seed: int = 0
         ConfigError: fewer than 100 resamples, or results of different protocols.
     """
     if resamples < 100 or seed < 0:
-        raise ConfigError(
-            "expected at least 100 resamples for intervals and a seed of at least 0, got "
-            f"{resamples} and {seed}"
-        )
+        given = f"{resamples} and {seed}"
+        raise ConfigError(f"expected at least 100 resamples and a seed of at least 0, got {given}")
     alike, remarks = comparable(results)
     first, methods, shown = alike[0], methods_of(alike), binnings(alike[0])
     columns = zip(*(result.scores.groups for result in alike), strict=True)

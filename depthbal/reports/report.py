@@ -40,7 +40,7 @@ class Report(Comparison):
     @cached_property
     def metrics(self) -> list[MetricInfo]:
         """The metrics shown, the main one first."""
-        names = dict.fromkeys(n for result in self.results for n in metrics_of(result.scores.terms))
+        names = [name for result in self.results for name in metrics_of(result.scores.terms)]
         scores = self.first.scores
         scale = self.first.metrics["overall"].get(scores.main_metric)
         return metric_infos(names, scores.main_metric, scores.label.unit, scale)
@@ -49,11 +49,6 @@ class Report(Comparison):
     def main(self) -> MetricInfo:
         """The headline's metric."""
         return self.metrics[0]
-
-    @property
-    def readouts(self) -> list[str]:
-        """Every read-out that a run has."""
-        return list(dict.fromkeys(r for result in self.results for r in result.readouts))
 
     @cached_property
     def styles(self) -> list[dict[str, Any]]:

@@ -234,15 +234,10 @@ def _curves(path: Path) -> dict[str, tuple[FloatArray, FloatArray]]:
 
 def _examples(path: Path) -> tuple[Example, ...]:
     with np.load(path, allow_pickle=False) as arrays:
+        facts = (arrays[key].tolist() for key in ("name", "reason", "rmse", "index"))
         return tuple(
-            Example(
-                str(name),
-                str(arrays["reason"][i]),
-                float(arrays["rmse"][i]),
-                int(arrays["index"][i]),
-                *(arrays[f"{part}_{i:02d}"] for part in ("image", "truth", "pred")),
-            )
-            for i, name in enumerate(arrays["name"])
+            Example(*one, *(arrays[f"{part}_{i:02d}"] for part in ("image", "truth", "pred")))
+            for i, one in enumerate(zip(*facts, strict=True))
         )
 
 

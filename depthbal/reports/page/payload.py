@@ -31,8 +31,9 @@ def payload(report: Report) -> dict[str, Any]:
     (low, high), label = first.ends, first.scores.label
     names = {"label": label.name, "unit": label.unit, "items": report.items, "axis": report.axis}
     subsets = dict.fromkeys(subset for result in results for subset in result.scores.subsets)
-    readouts = report.readouts if len(report.readouts) > 1 else []
-    joint = {r: [_joint(result, r) for result in results] for r in report.readouts}
+    readouts = list(dict.fromkeys(readout for result in results for readout in result.readouts))
+    choices = [{"key": key, "name": report.readout_name(key)} for key in readouts]
+    joint = {r: [_joint(result, r) for result in results] for r in readouts}
     return {
         "label": {**names, "low": low, "high": high},
         "weakBelow": MIN_IMAGES,
@@ -43,7 +44,7 @@ def payload(report: Report) -> dict[str, Any]:
         "metrics": [asdict(info) for info in report.metrics],
         "statistics": {key: report.statistic_name(key) for key in STATISTICS},
         "subsets": [{"key": key, "name": report.subset_name(key)} for key in subsets],
-        "readouts": [{"key": key, "name": report.readout_name(key)} for key in readouts],
+        "readouts": choices if len(choices) > 1 else [],
         "binnings": [_binning(first, binning) for binning in report.binnings],
         "shotBands": _shot_bands(first),
         "defaults": {"subset": "all", "bin": _worst_bin(report)},
