@@ -57,14 +57,11 @@ class Difference(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """A method, by its place, against the first.
-
-    Bands {"estimate", "low", "high": (coarse,)}, NaN where unknown, by metric and number of the
-    binning.
-    """
+    """A method, by its place, against the first."""
 
     second: int
     differences: Mapping[tuple[str, str, Statistic], Difference]
+    # by metric and binning: {"estimate", "low", "high": (coarse,)}, NaN where unknown
     bands: Mapping[tuple[str, int], dict[str, FloatArray]]
 
 
@@ -133,11 +130,7 @@ def compare(results: Sequence[Result], resamples: int = RESAMPLES, seed: int = 0
 
 
 def _image_sums(result: Result) -> list[FloatArray]:
-    """Return what adds up over images: (images, bins, terms), and the headline's groups.
-
-    These are (images, groups, terms); for means over images, each one's metrics and whether it has
-    the group.
-    """
+    """Return what adds up over images: (images, bins, terms), and that of the headline's groups."""
     scores = result.scores
     everywhere = scores.sums("all")
     headline = everywhere if scores.headline == "all" else scores.sums()
@@ -145,7 +138,7 @@ def _image_sums(result: Result) -> list[FloatArray]:
     if scores.averaging == "images":
         known = grouped[..., [scores.terms.index("count")]] > 0
         values = np.where(known, metric_values(grouped, scores.terms), 0.0)
-        grouped = np.concatenate([values, known], axis=-1)
+        grouped = np.concatenate([values, known], axis=-1)  # (images, groups, metrics + 1)
     return [everywhere, grouped]
 
 

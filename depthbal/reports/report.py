@@ -248,16 +248,14 @@ def _clause(group: str, difference: Difference, info: MetricInfo) -> str:
 
 
 def _change(difference: Difference, info: MetricInfo, reach: float) -> dict[str, Any]:
-    """Return a cell's difference as text and drawing; it is better or worse where 0 is left out.
-
-    That of a bias never is, as it does not tell how near to 0 it ends.
-    """
+    """Return a cell's difference as text and drawing; better or worse is what leaves 0 out."""
     *_, change, low, high = difference
     if change is None:
         return {"change": "", "interval": ""}
     verdict, interval = "open", ""
     if low is not None and high is not None:
         interval = f"[{info.fixed(low, True)}, {info.fixed(high, True)}]"
+        # a bias's change does not tell how near to 0 it ends
         if not low <= 0 <= high and info.better != "zero":
             verdict = "better" if (low > 0) == (info.better == "higher") else "worse"
     ends = {"low": low, "high": high, "estimate": change, "zero": 0.0}

@@ -73,10 +73,7 @@ def units_of(groups: Sequence[str], noun: str = "images") -> Units:
 def resampled_sums(
     sums: Sequence[FloatArray], units: Units, resamples: int, seed: int
 ) -> list[FloatArray]:
-    """Return per array (images, ...) its sums (1 + resamples, ...) over all and over drawn units.
-
-    All have the same draws; memory does not grow with resamples x units.
-    """
+    """Return per array (images, ...) its sums (1 + resamples, ...), in the first row over all."""
     flat = [units.sums(array).reshape(units.count, -1) for array in sums]
     found = [np.empty((1 + resamples, array.shape[1])) for array in flat]
     rng = np.random.default_rng(seed)

@@ -20,7 +20,6 @@ from depthbal.evaluation import LabelBins, Scores
 from depthbal.priors import GaussianMixture, Histogram
 
 FloatArray = npt.NDArray[np.float64]
-Curves = Mapping[str, tuple[FloatArray, FloatArray]]
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,9 @@ class Result:
     settings: Mapping[str, Any] = field(default_factory=dict)  # the same, without the seeds
     seed: int | None = None  # of the training
     record: Mapping[str, Any] = field(default_factory=dict)  # content of run.json
-    curves: Curves = field(default_factory=dict)  # column of metrics.csv -> (steps, values)
+    curves: Mapping[str, tuple[FloatArray, FloatArray]] = field(
+        default_factory=dict
+    )  # column of metrics.csv -> (steps, values)
     histogram: Histogram | None = None  # of the training labels
     prior: GaussianMixture | None = None  # None for plain losses, priors of bins or batches
     examples: tuple[Example, ...] = ()
@@ -196,10 +197,7 @@ def _read(file: Path, read: Callable[[Path], Any], otherwise: Any) -> Any:
 
 
 def _settings(path: Path) -> dict[str, Any]:
-    """Return a run's settings; a run it starts from is replaced by that run's own settings.
-
-    Repetitions start from different folders, but from repetitions of one method.
-    """
+    """Return a run's settings; a run it starts from, a repetition too, is given by its settings."""
     content = dict(yaml.safe_load(path.read_text(encoding="utf-8")))
     task = (content.get("model") or {}).get("init_args") or {}
     start = Path(task.get("weights_from") or "/")
@@ -273,10 +271,7 @@ def without_seed(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def methods_of(results: Sequence[Result]) -> tuple[Method, ...]:
-    """Return the methods in the order of their first run.
-
-    Runs of the same settings are one method if their seeds are known and differ.
-    """
+    """Return runs of the same settings as one method each, if their seeds are known and differ."""
     places: dict[str, list[int]] = {}
     for i, result in enumerate(results):
         places.setdefault(result.method, []).append(i)

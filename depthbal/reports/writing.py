@@ -88,11 +88,7 @@ def write_report(
 
 
 def write_page(report: Report, out: Path) -> None:
-    """Write the page, which needs no network and stays below `MAX_BYTES`.
-
-    Raises:
-        ConfigError: more runs than fit.
-    """
+    """Write the page, which needs no network and stays below `MAX_BYTES`."""
     from plotly.offline import get_plotlyjs  # slow, and only wanted here
 
     plotly, data, runs = packed(get_plotlyjs()), payload(report), len(report.results)
@@ -222,10 +218,7 @@ def _values(report: Report, values: Sequence[str]) -> str:
 
 
 def facts(results: Sequence[Result]) -> list[dict[str, Any]]:
-    """Return tables {"title", "columns", "rows"}: protocol, data, training, versions, prior.
-
-    Rows are (name, a value per run), or one value where all runs agree in everything.
-    """
+    """Return tables of (name, a value per run, or one where all agree in everything)."""
     parts, names = [_facts(result) for result in results], [result.name for result in results]
     tables = []
     for title in parts[0]:

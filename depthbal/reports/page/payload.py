@@ -10,7 +10,7 @@ import torch
 
 from depthbal.evaluation import metrics_of
 from depthbal.evaluation.terms import metric_values
-from depthbal.reports.comparing import MIN_IMAGES, STATISTICS, Binning
+from depthbal.reports.comparing import MIN_IMAGES, STATISTICS, Binning, Pair
 from depthbal.reports.report import Report
 from depthbal.reports.resampling import LEVEL
 from depthbal.reports.results import FloatArray, Result, common_name
@@ -194,9 +194,7 @@ def _calibration(report: Report) -> dict[str, Any] | None:
         return None
     first = next(filter(None, described))
     groups = [
-        {group: row for group, row in found["all"].items() if row["coverage"] is not None}
-        if found
-        else None
+        found and {g: row for g, row in found["all"].items() if row["coverage"] is not None}
         for found in described
     ]
 
@@ -214,12 +212,13 @@ def _calibration(report: Report) -> dict[str, Any] | None:
 
 def _bands(report: Report) -> dict[str, Entries]:
     """Return {"metric/binning": one band per method other than the first, against the first}."""
-    bands: dict[str, Entries] = {}
-    for pair in report.pairs:
-        for (metric, binning), band in pair.bands.items():
-            drawn = {name: jsonable(values) for name, values in band.items()}
-            bands.setdefault(f"{metric}/{binning}", []).append({"method": pair.second, **drawn})
-    return bands
+
+    def drawn(pair: Pair, key: tuple[str, int]) -> dict[str, Any]:
+        ends = {name: jsonable(values) for name, values in pair.bands[key].items()}
+        return {"method": pair.second, **ends}
+
+    keys = report.pairs[0].bands if report.pairs else ()
+    return {f"{key[0]}/{key[1]}": [drawn(pair, key) for pair in report.pairs] for key in keys}
 
 
 def _tradeoff(report: Report) -> Entries:

@@ -64,10 +64,8 @@ def gallery(report: Report, quality: int) -> dict[str, Any] | None:
     (low, high), (_, reach), digits = *scales.values(), min(report.main.digits, 2)
     labels = [short(round(value, 2)) for value in (low, (low + high) / 2, high)]
     errors = [f"≤ {fixed(-reach, digits)}", "0", f"≥ {fixed(reach, digits, True)}"]
-    titles = (
-        f"{report.axis}, truth and predictions",
-        f"prediction minus truth ({report.first.scores.label.unit})",
-    )
+    unit = report.first.scores.label.unit
+    titles = f"{report.axis}, truth and predictions", f"prediction minus truth ({unit})"
     ramp = np.linspace(0, 1, 256)[None].repeat(4, axis=0)
     bars = [
         {"source": draw(ramp, ramp >= 0, (0, 1), colours, quality), "title": title, "ends": ends}
@@ -82,10 +80,7 @@ def _reason(shown: Shown) -> str:
 
 
 def _chosen(report: Report) -> tuple[list[Shown], int]:
-    """Return the images shown, in the order of their reasons, and how many are left out.
-
-    Of every reason in turn, those of most runs first, until there is no room.
-    """
+    """Return the images shown, of every reason in turn those of most runs, and how many are not."""
     found: dict[int, Shown] = {}
     place: dict[int, int] = {}
     for run, result in enumerate(report.results):
