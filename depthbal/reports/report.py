@@ -194,8 +194,8 @@ class Report(Comparison):
         over = "over" if self.units.count >= MIN_UNITS else "only on"
         text = f"This holds {over} {' and '.join([self.units.text, *several])}."
         if single:
-            alone = "is one trained network" if len(single) == 1 else "are one trained network each"
-            text += f" {' and '.join(single)} {alone}: nothing is claimed about the method."
+            seeds = "has one seed" if len(single) == 1 else "have one seed each"
+            text += f" {' and '.join(single)} {seeds}: nothing is claimed about the method."
         return text
 
     @property

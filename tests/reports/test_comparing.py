@@ -153,9 +153,9 @@ def test_seeds_of_one_method_are_averaged_and_widen_the_interval():
 
 def test_one_seed_claims_nothing_about_a_method():
     (sentence,) = report_of(*several_seeds(1, 1)).sentences
-    assert "m0-0 and m1-0 are one trained network each: nothing is claimed" in sentence
+    assert "m0-0 and m1-0 have one seed each: nothing is claimed about the method" in sentence
     (mixed,) = report_of(*several_seeds(3, 1)).sentences
-    assert "3 seeds of m0. m1-0 is one trained network: nothing is claimed" in mixed
+    assert "3 seeds of m0. m1-0 has one seed: nothing is claimed" in mixed
     (same,) = report_of(*[result_of(made_sums(), BINS, name=name) for name in "ab"]).sentences
     assert "the same" in same
 
