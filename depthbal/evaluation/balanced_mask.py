@@ -192,7 +192,8 @@ def _warn_of_thin_bins(counts: IntArray, bins: LabelBins) -> list[int]:
     few = f"fewer than {RELIABLE_PIXELS} pixels in {len(thin)} bins"
     parts = [f"{few}, the fewest {thin.min()}"] if len(thin) else []
     if empty:
-        parts.append(f"no pixel in bins {', '.join(map(str, empty))}")
+        shown = ", ".join([*map(str, empty[:5]), *(["..."] if empty[5:] else [])])
+        parts.append(f"no pixel in {len(empty)} bins ({shown})")
     if parts:
         text = f"balanced mask: {'; '.join(parts)}. Numbers of these bins rest on little or nothing"
         warnings.warn(text, UserWarning, stacklevel=3)

@@ -84,7 +84,7 @@ def test_empty_and_thin_bins_are_named_in_one_warning():
         balanced = balanced_mask(depths, BINS)
     assert len(caught) == 1
     assert "fewer than 100 pixels in 1 bins, the fewest 30" in str(caught[0].message)
-    assert "no pixel in bins 99" in str(caught[0].message)
+    assert "no pixel in 1 bins (99)" in str(caught[0].message)
     assert balanced.empty_bins == [99]
     assert balanced.per_bin == 30
 
