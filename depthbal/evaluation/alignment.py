@@ -10,9 +10,9 @@ FloatMap = NDArray[np.floating]
 
 ALIGNMENTS: dict[str, str] = {
     "none": "as predicted, in metres",
-    "median": "times median(truth) / median(prediction) of each image: not metric",
-    "depth": "a * prediction + b, least squares in depth for each image: not metric",
-    "inverse": "1 / (a / prediction + b), least squares in inverse depth for each image: not metric",
+    "median": "times median(truth) / median(prediction) per image: not metric",
+    "depth": "a * prediction + b, least squares in depth per image: not metric",
+    "inverse": "1 / (a / prediction + b), least squares in inverse depth per image: not metric",
 }
 
 
