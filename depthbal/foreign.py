@@ -255,7 +255,8 @@ def evaluate(
         Path(out).mkdir(parents=True, exist_ok=True)
     for pair in _track(predictions, progress):
         target = torch.from_numpy(np.ascontiguousarray(pair.target))[None, None]
-        inside = rule.counts(target)[0, 0].numpy()
+        mask = rule.counts(target)
+        inside = mask[0, 0].numpy()
         invalid = int((~(np.isfinite(pair.preds) & (pair.preds > 0)) & inside).sum())
         counted["pixels"] += invalid
         counted["images"] += [pair.name] if invalid else []
@@ -266,7 +267,8 @@ def evaluate(
             key: torch.from_numpy(valid(value, low, high))[None, None]
             for key, value in maps.items()
         }
-        rule.update(scores, tensors, target, [pair.name], [pair.group], torch.tensor([pair.index]))
+        place = torch.tensor([pair.index])
+        rule.update(scores, tensors, target, mask, [pair.name], [pair.group], place)
     scores.given.update(about)  # the counts are known now
     return scores.save(out) if out is not None else scores.result()
 

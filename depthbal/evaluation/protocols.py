@@ -121,12 +121,13 @@ class DepthProtocol:
         scores: Scores,
         maps: Mapping[str, Tensor],
         target: Tensor,
+        mask: Tensor,
         names: Sequence[str],
         groups: Sequence[str],
         indices: Tensor,
         interval: tuple[Tensor, Tensor] | None = None,
     ) -> None:
-        """Add a batch, (images, 1, h, w) metres each; arguments as for `Scores.update`."""
+        """Add a batch, (images, 1, h, w) metres, `mask` from `counts`; as for `Scores.update`."""
         subsets = {}
         if not self.whole:  # padding has no pixels, whichever mask it gets
             chosen = [self._mask.mask[max(index, 0)] for index in indices.tolist()]
@@ -134,7 +135,7 @@ class DepthProtocol:
         scores.update(
             {name: self.scored(preds) for name, preds in maps.items()},
             target,
-            self.counts(target),
+            mask,
             names,
             groups,
             interval,
