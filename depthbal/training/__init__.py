@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from depthbal.training.depth import DepthTask
     from depthbal.training.evaluate import evaluate_run
-    from depthbal.training.feature_smoothing import FeatureSmoothing
+    from depthbal.training.fds import FeatureSmoothing
     from depthbal.training.runs import Run, open_run
     from depthbal.training.schedules import WarmupCosine
     from depthbal.training.task import Task
 
 _HOMES = {
     "DepthTask": "depth",
-    "FeatureSmoothing": "feature_smoothing",
+    "FeatureSmoothing": "fds",
     "Run": "runs",
     "Task": "task",
     "WarmupCosine": "schedules",

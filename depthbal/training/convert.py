@@ -13,8 +13,7 @@ from depthbal.errors import ConfigError
 from depthbal.evaluation import nyud2
 from depthbal.io import replacing, write_json
 from depthbal.losses import LOSSES, RegressionLoss
-from depthbal.models import ResNetMFF
-from depthbal.models.official import read_official_checkpoint
+from depthbal.models.resnet_mff import ResNetMFF, read_official_checkpoint
 from depthbal.predictor import Readout
 from depthbal.priors import Histogram
 from depthbal.training.depth import DepthTask
