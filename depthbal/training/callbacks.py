@@ -6,21 +6,14 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, RichProgressBar
 
-from depthbal.io import show_progress
-from depthbal.training.noise import depth_noise, save_noise_picture
+from depthbal.training.noise import following_noise, save_noise_picture
 from depthbal.training.resuming import FiniteLoss, RandomStates
 from depthbal.training.runs import CheckpointName, RunFolder, save_prior
 from depthbal.training.task import Task
 
 
 def run_callbacks(run: RunFolder, task: type[Task], with_bar: bool) -> list[pl.Callback]:
-    """Return the callbacks of a training that writes into ``run``.
-
-    Args:
-        run: The run folder.
-        task: What is trained; its validation metric chooses the best epoch.
-        with_bar: Show a progress bar; False prints one line per epoch.
-    """
+    """Return the callbacks of a training: with a progress bar, or one line per epoch."""
     callbacks: list[pl.Callback] = [
         RunFiles(run),
         RandomStates(),
@@ -29,23 +22,12 @@ def run_callbacks(run: RunFolder, task: type[Task], with_bar: bool) -> list[pl.C
         SaveCheckpoint(run, "best", task.selection_metric),
         SaveCheckpoint(run, "last"),  # after "best", whose score it carries
     ]
-    callbacks.append(RichProgressBar() if with_bar else EpochLines(task))
+    callbacks.append(RichProgressBar() if with_bar else EpochLines())
     return callbacks
 
 
-def evaluation_callbacks() -> list[pl.Callback]:
-    """Return those of a test: a progress bar where one makes sense."""
-    return [RichProgressBar()] if show_progress() else []
-
-
 class SaveCheckpoint(ModelCheckpoint):
-    """Keep one checkpoint under a fixed name in the run folder, replaced after an epoch.
-
-    Args:
-        run: The run folder.
-        name: "last" replaces it after every epoch, "best" after those that lower ``monitor``.
-        monitor: The metric to lower; None takes every epoch.
-    """
+    """Keep one checkpoint of a name, replaced after every epoch, or those that lower a metric."""
 
     def __init__(self, run: RunFolder, name: CheckpointName, monitor: str | None = None) -> None:
         super().__init__(
@@ -75,11 +57,7 @@ class SaveCheckpoint(ModelCheckpoint):
 
 
 class RunFiles(pl.Callback):
-    """Write the prior when training starts and the picture of a noise that follows the prediction.
-
-    Args:
-        run: The run folder.
-    """
+    """Write the prior at the start, and in the end the picture of a noise that follows preds."""
 
     def __init__(self, run: RunFolder) -> None:
         self.run = run
@@ -93,7 +71,7 @@ class RunFiles(pl.Callback):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the picture, from the first process; nothing where sigma is one number."""
         assert isinstance(pl_module, Task)
-        noise = depth_noise(pl_module.criterion)
+        noise = following_noise(pl_module.criterion)
         if trainer.is_global_zero and noise is not None:
             limits = pl_module.label_range()
             save_noise_picture(
@@ -102,15 +80,7 @@ class RunFiles(pl.Callback):
 
 
 class EpochLines(pl.Callback):
-    """Print one line per epoch, for logs and pipes where a progress bar would be noise.
-
-    Args:
-        task: What is trained.
-    """
-
-    def __init__(self, task: type[Task]) -> None:
-        self.task = task
-        self._started = time.monotonic()
+    """Print one line per epoch, for logs and pipes where a progress bar would be noise."""
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""
@@ -118,10 +88,11 @@ class EpochLines(pl.Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Print loss, validation and time."""
+        assert isinstance(pl_module, Task)
         values = trainer.callback_metrics  # in every process: it is their mean
         if not trainer.is_global_zero:
             return
-        shown = {"train/loss_epoch": "loss", self.task.selection_metric: self.task.selection_title}
+        shown = {"train/loss_epoch": "loss", pl_module.selection_metric: pl_module.selection_title}
         parts = [
             f"{label} {float(values[key]):.3f}" for key, label in shown.items() if key in values
         ]

@@ -1,5 +1,6 @@
 """A published checkpoint as a run folder, which can be evaluated and used for prediction."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -35,14 +36,7 @@ CONFIG_HEADER = """\
 
 
 def published_histogram() -> Histogram:
-    """Return the published pixel counts of the NYUD2-DIR training split, per 0.1 m from 0.7 m.
-
-    Example:
-        >>> from depthbal.training.convert import published_histogram
-        >>> histogram = published_histogram()
-        >>> len(histogram.counts), round(histogram.mean, 2)
-        (93, 2.94)
-    """
+    """Return the published pixel counts of the NYUD2-DIR training split, per 0.1 m from 0.7 m."""
     first, per_metre = nyud2.FIRST_SCORED_BIN, nyud2.BINS_PER_METRE
     edges = np.arange(first, len(nyud2.TRAIN_PIXELS) + 1) / per_metre
     return Histogram(edges, nyud2.TRAIN_PIXELS[first:])
@@ -75,12 +69,8 @@ def convert_checkpoint(
         overwrite: whether a run already at `out` may be replaced.
 
     Returns:
-        The run folder: config.yaml, run.json, prior.json and checkpoints/last.ckpt.
-
-    Raises:
-        ConfigError: no such file, an unknown loss, or arguments it does not take.
-        CheckpointError: the file is damaged, asks for code, or is another network's.
-        RunFolderError: `out` is taken. Nothing is written in any of these cases.
+        The run folder: config.yaml, run.json, prior.json and checkpoints/last.ckpt. Nothing is
+        written where the file, the loss or the folder is refused.
     """
     require_claimable(Path(out), overwrite)
     histogram = published_histogram()
@@ -139,13 +129,7 @@ def _plain_facts(content: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the file says beside its weights, as far as JSON can hold it."""
 
     def plain(value: Any) -> Any:
-        if isinstance(value, np.generic):
-            value = value.item()
-        if isinstance(value, Mapping):
-            return {str(key): plain(inner) for key, inner in value.items()}
-        if isinstance(value, list | tuple):
-            return [plain(inner) for inner in value]
-        return value if isinstance(value, str | int | float | None) else repr(value)[:200]
+        return value.item() if isinstance(value, np.generic) else repr(value)[:200]
 
-    kept = {key: value for key, value in content.items() if key != "state_dict"}
-    return {str(key): plain(value) for key, value in kept.items()}
+    kept = {str(key): value for key, value in content.items() if key != "state_dict"}
+    return dict(json.loads(json.dumps(kept, default=plain)))

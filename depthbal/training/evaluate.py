@@ -8,13 +8,13 @@ from typing import Any, Literal
 
 import torch
 from pytorch_lightning import Trainer
+from pytorch_lightning.callbacks import RichProgressBar
 
 from depthbal.checkpoint import find_checkpoint, read_checkpoint
 from depthbal.data.label_data import LabelData
 from depthbal.errors import ConfigError
+from depthbal.io import show_progress
 from depthbal.predictor import balance_map
-from depthbal.training.callbacks import evaluation_callbacks
-from depthbal.training.examples import save_examples
 from depthbal.training.runs import CheckpointName, Run, RunFolder, open_run
 from depthbal.training.task import Task
 
@@ -33,18 +33,17 @@ def evaluate_run(
 ) -> tuple[dict[str, Any], Path]:
     """Score a run of any application and write the result into ``RUN/eval/NAME``.
 
-    Writes metrics.json, scores.npz, and for depth examples.npz and predictions/. Nothing is fitted:
-    prior and histogram come from the run. The last checkpoint by the task's first protocol is the
-    run's own result and goes into the run folder itself.
+    Writes metrics.json, scores.npz and the task's examples. Nothing is fitted: prior and histogram
+    come from the run. The last checkpoint by the task's first protocol is the run's own result and
+    goes into the run folder itself.
 
     Args:
         path: The run folder.
         checkpoint: The last epoch, or the best on the validation split.
-        protocol: One of the task's: for depth "nyud2_dir" (balanced mask, pooled over pixels) or
-            "eigen" (Eigen's crop of the whole image, mean over images). Default: the first.
+        protocol: One of the task's ``protocols``. Default: the first.
         overrides: Settings of the data that win, such as ``["--data.root", "/elsewhere"]``.
         device: Where to compute.
-        seed: Of the balanced mask's draw.
+        seed: Of what the protocol draws, such as a balanced mask.
         posthoc: Balance the predictions of a network trained with a plain loss, with this noise
             scale in label units, before they are read out; "auto" takes the error on the
             validation split.
@@ -68,7 +67,7 @@ def evaluate_run(
         raise ConfigError(
             f"{run.path} is scored by {' or '.join(task.protocols)}, not by {protocol!r}"
         )
-    task.protocol, task.mask_seed = protocol or task.protocols[0], seed
+    task.protocol, task.test_seed = protocol or task.protocols[0], seed
     if task.protocol != task.protocols[0]:
         names.insert(0, task.protocol)
     if posthoc is not None:
@@ -84,7 +83,7 @@ def evaluate_run(
 
 def score(task: Task, data: LabelData, device: str | torch.device = "cpu") -> None:
     """Run a task over the test split; its `test_scores` then hold the result."""
-    device, bars = torch.device(device), evaluation_callbacks()
+    device, bar = torch.device(device), show_progress()
     trainer = Trainer(
         accelerator="gpu" if device.type == "cuda" else device.type,
         devices=[device.index or 0] if device.type == "cuda" else 1,
@@ -92,23 +91,22 @@ def score(task: Task, data: LabelData, device: str | torch.device = "cpu") -> No
         logger=False,
         enable_checkpointing=False,
         enable_model_summary=False,
-        callbacks=bars,
-        enable_progress_bar=bool(bars),
+        callbacks=[RichProgressBar()] if bar else [],
+        enable_progress_bar=bar,
         use_distributed_sampler=False,
     )
     data.prepare_data()
     data.setup("test")
-    loaders = data.whole_images() if task.protocol == "eigen" else data.test_dataloader()  # type: ignore[attr-defined]
     trainer.datamodule = data  # type: ignore[attr-defined]
-    trainer.test(task, dataloaders=loaders, verbose=False)
+    trainer.test(task, dataloaders=task.test_loader(data), verbose=False)
 
 
 def save_evaluation(task: Task, data: LabelData, folder: Path) -> dict[str, Any]:
-    """Write what a test left in a task: scores, metrics and, for depth, example images."""
+    """Write what a test left in a task: scores, metrics and examples."""
     scores = task.test_scores
     assert scores is not None
     result = scores.save(folder, task.result(scores))
-    save_examples(task.eval(), data, folder)  # a test gives back the mode from before it
+    task.eval().save_examples(data, folder)  # a test gives back the mode from before it
     return result
 
 
@@ -137,11 +135,7 @@ def balance_afterwards(run: RunFolder, task: Task, sigma: float, source: str = "
 def posthoc_sigma(
     run: Run, checkpoint: CheckpointName, wanted: float | Literal["auto"]
 ) -> tuple[float, str]:
-    """Return the sigma that was given and "given", or the error on validation and its epoch.
-
-    Raises:
-        ConfigError: "auto" for a run without validation error of that epoch.
-    """
+    """Return the sigma that was given and "given", or the error on validation and its epoch."""
     if wanted != "auto":
         return float(wanted), "given"
     epoch = int(read_checkpoint(find_checkpoint(run.path, checkpoint))["epoch"])

@@ -8,7 +8,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from depthbal.evaluation import DEPTH, Label
+from depthbal.evaluation import Label
 from depthbal.io import replacing
 from depthbal.losses.noise import DepthNoise, NoiseModule
 from depthbal.priors import Histogram
@@ -17,14 +17,8 @@ POINTS = 256
 INK, CURVE, AREA = "#333333", "#c44e52", "#d9dee6"
 
 
-def depth_noise(criterion: nn.Module) -> NoiseModule | None:
-    """Return a loss's noise module where it follows scalar predictions, else None.
-
-    Example:
-        >>> from depthbal.losses import BMCLoss
-        >>> depth_noise(BMCLoss()) is None, type(depth_noise(BMCLoss(noise="depth"))).__name__
-        (True, 'DepthNoise')
-    """
+def following_noise(criterion: nn.Module) -> NoiseModule | None:
+    """Return a loss's noise module where it follows scalar predictions, else None."""
     noise = getattr(criterion, "noise", None)
     follows = isinstance(noise, NoiseModule) and noise.depends_on_preds
     return noise if follows and not getattr(criterion, "event_dim", 0) else None
@@ -34,34 +28,22 @@ def noise_facts(criterion: nn.Module | None) -> dict[str, float]:
     """Return a loss's one noise scale in label units, as an entry of a result's protocol.
 
     It is that of the weights that were scored, where metrics.csv has that of an earlier step.
-    Empty for losses without noise, or with noise that follows the prediction.
-
-    Example:
-        >>> from depthbal.losses import BMCLoss, MSELoss
-        >>> noise_facts(BMCLoss(init_noise_sigma=0.5)), noise_facts(MSELoss())
-        ({'noise_sigma': 0.5}, {})
     """
     sigma = getattr(criterion, "noise_sigma", None)
     one = isinstance(sigma, int | float) or (isinstance(sigma, Tensor) and sigma.numel() == 1)
     return {"noise_sigma": float(sigma)} if sigma is not None and one else {}
 
 
-def sigma_at(noise: NoiseModule, depths: Tensor) -> Tensor:
-    """Return sigma in metres at predicted depths (n,) in metres, on the CPU and detached."""
-    state = [*noise.parameters(), *noise.buffers(), depths]
+def sigma_at(noise: NoiseModule, preds: Tensor) -> Tensor:
+    """Return sigma at predictions (n,) in label units, on the CPU and detached."""
+    state = [*noise.parameters(), *noise.buffers(), preds]
     with torch.no_grad():
-        sigma: Tensor = noise(depths.to(state[0].device))
-    return sigma.expand_as(depths).cpu()
+        sigma: Tensor = noise(preds.to(state[0].device))
+    return sigma.expand_as(preds).cpu()
 
 
 def noise_values(noise: NoiseModule, label_range: tuple[float, float]) -> dict[str, float]:
-    """Return sigma at the ends and in the middle of the label range, and a and b if it has them.
-
-    Example:
-        >>> values = noise_values(DepthNoise(0.5, slope=0.1), (0.0, 10.0))
-        >>> {name: round(value, 3) for name, value in values.items()}
-        {'sigma_near': 0.5, 'sigma_middle': 0.727, 'sigma_far': 1.0, 'a': -0.433, 'b': 0.1}
-    """
+    """Return sigma at the ends and in the middle of the label range, and a and b if it has them."""
     low, high = label_range
     sigmas = sigma_at(noise, torch.tensor([low, (low + high) / 2, high])).tolist()
     values = dict(zip(("sigma_near", "sigma_middle", "sigma_far"), sigmas, strict=True))
@@ -75,23 +57,15 @@ def save_noise_picture(
     noise: NoiseModule,
     label_range: tuple[float, float],
     histogram: Histogram | None,
-    label: Label = DEPTH,
+    label: Label,
 ) -> None:
-    """Draw sigma over the prediction, above the training labels' distribution.
-
-    Args:
-        path: PNG to write, complete or not at all.
-        noise: What to draw.
-        label_range: Ends of the axis in label units.
-        histogram: Of the training labels; None leaves them out.
-        label: Names the axes.
-    """
-    depths = torch.linspace(*label_range, POINTS)
+    """Draw sigma over the prediction, above the training labels' distribution if that is known."""
+    preds = torch.linspace(*label_range, POINTS)
     # the figure's own canvas: pyplot would keep global state and may look for a display
     with matplotlib.rc_context({"font.size": 9, "axes.edgecolor": INK, "text.color": INK}):
         figure = Figure(figsize=(6.0, 3.4), layout="constrained")
         axes = figure.add_subplot()
-        axes.plot(depths, sigma_at(noise, depths), color=CURVE, linewidth=2)
+        axes.plot(preds, sigma_at(noise, preds), color=CURVE, linewidth=2)
         if isinstance(noise, DepthNoise):
             axes.axhline(noise.max_sigma, color=CURVE, linestyle=":", linewidth=1)
             axes.text(label_range[0], noise.max_sigma, "largest allowed", va="bottom", color=CURVE)

@@ -4,7 +4,7 @@ import copy
 import csv
 import os
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -33,9 +33,6 @@ class FiniteLoss(pl.Callback):
     On a CPU the loss is read at every step. On a GPU reading would stall every step, so a flag on
     the device collects the answers and is read every ``every_n_steps`` steps and before each
     checkpoint.
-
-    Args:
-        every_n_steps: Steps between two looks at the device's flag.
     """
 
     def __init__(self, every_n_steps: int = 50) -> None:
@@ -43,41 +40,27 @@ class FiniteLoss(pl.Callback):
         self._diverged: Tensor | None = None
 
     def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Tensor | Mapping[str, Any] | None,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Note whether this step's loss is finite."""
-        loss = outputs["loss"] if isinstance(outputs, Mapping) else outputs
-        if loss is None:
-            return
-        bad = ~torch.isfinite(loss.detach()).all()
+        bad = ~torch.isfinite(outputs["loss"].detach())
         self._diverged = bad if self._diverged is None else self._diverged | bad
         if bad.device.type == "cpu" or (batch_idx + 1) % self.every_n_steps == 0:
             self._check(trainer, "loss")
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Look at the parameters too, before NaN is called the predictions' fault."""
-        self._look(trainer, pl_module)
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Look once more; checkpoints are written after this hook."""
-        self._look(trainer, pl_module)
-
-    def _look(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._check(trainer, "loss")
         sums = [parameter.detach().abs().sum() for parameter in pl_module.parameters()]
         self._diverged = ~torch.isfinite(torch.stack(sums).sum())
         self._check(trainer, "network's parameters")
 
+    on_train_epoch_end = on_validation_start  # checkpoints are written after this hook
+
     def _check(self, trainer: pl.Trainer, what: str) -> None:
         if self._diverged is None:
             return
-        diverged = bool(self._diverged)
-        self._diverged = None
+        diverged, self._diverged = bool(self._diverged), None
         # every rank takes the same decision, or the others would wait for this one
         if trainer.strategy.reduce_boolean_decision(diverged, all=False):
             raise TrainingError(diverged_message(trainer, f"the {what} became NaN or infinite"))
@@ -122,7 +105,7 @@ class RandomStates(pl.Callback):
     """Make dropout and the like continue after a resume exactly as without the interruption.
 
     The states are taken when an epoch's checkpoint is written, and set again before the first
-    batch of the next epoch, in every run: starting a data loader or counting the training depth
+    batch of the next epoch, in every run: starting a data loader or counting the training labels
     draws random numbers too, and an uninterrupted run does so at other moments than a resumed one.
     The first epoch begins with the states at the callback's creation for the same reason.
     """
@@ -169,10 +152,6 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     Lightning's own writer goes through the system's temporary folder; where that is another disk,
     its last step is a copy that a full disk or a kill leaves half done over the previous file.
-
-    Raises:
-        CheckpointError: The disk is full, or the file to load is truncated or holds something
-            other than tensors and plain types.
     """
 
     def save_checkpoint(
@@ -189,9 +168,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 file.flush()
                 os.fsync(file.fileno())
         except (OSError, RuntimeError) as error:  # torch turns some system errors into its own
+            reason = (str(error) or type(error).__name__).splitlines()[0]
             raise CheckpointError(
-                f"cannot write {target} ({_first_line(error)}); the previous checkpoint is "
-                "untouched: free disk space and continue the run with --resume"
+                f"cannot write {target} ({reason}); the previous checkpoint is untouched: free "
+                "disk space and continue the run with --resume"
             ) from error
 
     def load_checkpoint(
@@ -201,29 +181,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         weights_only: bool | None = True,
     ) -> dict[str, Any]:
         """Load tensors and plain types only; nothing in a checkpoint is executed."""
-        try:
-            checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        except FileNotFoundError:
-            raise
-        except Exception as error:  # torch raises a different class for every kind of damage
-            raise CheckpointError(
-                f"{path} cannot be read ({_first_line(error)}); "
-                "it is truncated or not a checkpoint of depthbal"
-            ) from error
-        return checkpoint
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).splitlines()
-    return lines[0] if lines else type(error).__name__
+        return torch.load(path, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
 
 
 class RunLogger(CSVLogger):
-    """Lightning's CSV logger that writes to ``RUN/metrics.csv`` and never deletes it.
-
-    Args:
-        path: The run folder.
-    """
+    """Lightning's CSV logger that writes to ``RUN/metrics.csv`` and never deletes it."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(save_dir=path, name="", version="")

@@ -43,17 +43,7 @@ PACKAGES = (
 
 
 class RunFolder:
-    """The paths inside a run folder.
-
-    Args:
-        path: The folder.
-
-    Example:
-        >>> RunFolder("runs/gai").checkpoint("best").as_posix()
-        'runs/gai/checkpoints/best.ckpt'
-        >>> RunFolder("runs/gai").evaluation("eigen", "best").as_posix()
-        'runs/gai/eval/eigen_best'
-    """
+    """The paths inside a run folder."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -78,11 +68,7 @@ class RunFolder:
         return self.config.is_file() and self.record.is_file()
 
     def require_run(self) -> None:
-        """Check that this is a run folder.
-
-        Raises:
-            RunFolderError: It is missing or something else.
-        """
+        """Raise a RunFolderError where this is no run folder."""
         if self.path.is_file():
             near = [str(folder) for folder in self.path.parents if RunFolder(folder).is_run()]
             hint = f": {near[0]}" if near else ""
@@ -95,11 +81,7 @@ class RunFolder:
             )
 
     def read_record(self) -> dict[str, Any]:
-        """Return run.json.
-
-        Raises:
-            RunFolderError: It is damaged.
-        """
+        """Return run.json."""
         try:
             return dict(json.loads(self.record.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError) as error:
@@ -142,12 +124,7 @@ class Run(RunFolder):
         return data
 
     def task(self, checkpoint: CheckpointName = "last") -> Task:
-        """Return the task with the weights of a checkpoint.
-
-        Raises:
-            RunFolderError: There is no such checkpoint.
-            CheckpointError: It is damaged, or another network's.
-        """
+        """Return the task with the weights of a checkpoint."""
         file = find_checkpoint(self.path, checkpoint)
         content = read_checkpoint(file)
         task: Task = build(self._parser, self.settings, "model")
@@ -189,12 +166,7 @@ def open_run(path: str | Path, overrides: Sequence[str] = ()) -> Run:
 def require_claimable(path: Path, overwrite: bool = False) -> None:
     """Check, without touching anything, that a run may be put at ``path``.
 
-    Args:
-        path: Where it shall be.
-        overwrite: Whether a previous run there may be deleted. Nothing else ever is.
-
-    Raises:
-        RunFolderError: Something is there already, or nothing can be written there.
+    Only an earlier run may be deleted, with ``overwrite``; nothing else ever is.
     """
     there = next(place for place in (path, *path.absolute().parents) if os.path.lexists(place))
     if not there.is_dir():
@@ -216,11 +188,7 @@ def require_claimable(path: Path, overwrite: bool = False) -> None:
 
 
 def claim_run_folder(path: Path, overwrite: bool = False) -> RunFolder:
-    """Make an empty run folder at ``path``, deleting a previous run where that is allowed.
-
-    Raises:
-        RunFolderError: As `require_claimable`.
-    """
+    """Make an empty run folder at ``path``, deleting a previous run where that is allowed."""
     require_claimable(path, overwrite)
     try:
         if path.is_dir():
@@ -243,12 +211,7 @@ def free_folder(parent: Path, name: str) -> Path:
 
 
 def run_name(config: str) -> str:
-    """Return the name of the runs of a config.
-
-    Example:
-        >>> run_name("configs/rooms/gai.yaml"), run_name("rooms/gai"), run_name("/home/mine.yaml")
-        ('rooms-gai', 'rooms-gai', 'mine')
-    """
+    """Return the name of a config's runs: ``rooms-gai`` of ``configs/rooms/gai.yaml``."""
     path = Path(config).with_suffix("")
     parts = path.parts
     if "configs" in parts:
@@ -274,20 +237,6 @@ def run_record(seed: int | bool, device: str) -> dict[str, Any]:
         "git_commit": _git_commit(),
         "command": shlex.join(sys.argv),
     }
-
-
-def earlier_sessions(previous: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the sessions of a run that is resumed, the first one first."""
-    own = ("earlier_sessions", "total_duration_s")
-    last = {key: value for key, value in previous.items() if key not in own}
-    return [*previous.get("earlier_sessions", []), last]
-
-
-def with_duration(record: dict[str, Any], seconds: float) -> dict[str, Any]:
-    """Return the content of run.json at the end of a session of so many seconds."""
-    earlier = sum(one.get("duration_s", 0.0) for one in record.get("earlier_sessions", []))
-    own = round(seconds, 1)
-    return {**record, "duration_s": own, "total_duration_s": round(earlier + own, 1)}
 
 
 def save_prior(run: RunFolder, task: Task) -> None:

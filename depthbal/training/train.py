@@ -28,12 +28,10 @@ from depthbal.training.resuming import AtomicCheckpointIO, RunLogger, drop_rows_
 from depthbal.training.runs import (
     RunFolder,
     claim_run_folder,
-    earlier_sessions,
     free_folder,
     require_claimable,
     run_name,
     run_record,
-    with_duration,
 )
 from depthbal.training.settings import build, config_names, make_parser, parse, plain
 from depthbal.training.task import Task
@@ -61,9 +59,6 @@ def train(
     Returns:
         The run folder, and the content of its metrics.json: None of a development run, and in
         every process but the first.
-
-    Raises:
-        DepthbalError: Whatever the user can mend: settings, data, an existing run folder.
     """
     started = time.monotonic()
     parser = make_parser()
@@ -74,15 +69,14 @@ def train(
         raise ConfigError("--resume goes on with a run in place; leave out --out and --overwrite")
     else:
         run = RunFolder(resume)
-        settings = parse(parser, _resumable(run, arguments), _read_config(run))
+        settings = parse(parser, arguments, _resumable(run, arguments))
     _settle(settings)
-    if settings.seed_everything is not False:  # True draws one
-        seed = None if settings.seed_everything is True else settings.seed_everything
-        settings.seed_everything = seed_everything(seed, workers=True, verbose=False)
     data, task = _build(parser, settings, run)
     trainer = _trainer(parser, settings, run, task)
     step = None if resume is None else _resumed_step(run, task, trainer)
-    record = run_record(settings.seed_everything, _device_name(trainer))
+    device = trainer.strategy.root_device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+    record = run_record(settings.seed_everything, name)
     if trainer.is_global_zero:
         data.prepare_data()
         data.setup("fit")  # bad data must not leave a run folder behind
@@ -91,16 +85,25 @@ def train(
             # counted before there are other processes: an error here must not leave them waiting
             data.train_histogram()
         record["data"] = data.describe()
-        _claim(run, parser, settings, record, overwrite, resume is not None, step)
+        if resume is None:
+            claim_run_folder(run.path, overwrite)
+        else:
+            _note_session(run, record, step)
+        with replacing(run.config) as temporary:
+            text = yaml.safe_dump(plain(parser, settings), sort_keys=False, allow_unicode=True)
+            temporary.write_text(text, encoding="utf-8")
+        write_json(run.record, record)
+        print(f"Run folder: {run.path}")
     _fit(trainer, task, data, None if step is None else run.checkpoint("last"))
     result = None
     if not settings.trainer.fast_dev_run:  # a development run leaves no checkpoint to evaluate
-        task.test_facts = {"checkpoint": "last", "epochs": _epochs(run)}
+        task.test_facts = {"checkpoint": "last", "epochs": _epochs(run.checkpoint("last"))}
         trainer.test(task, datamodule=data, verbose=False)
         if trainer.is_global_zero:
             result = save_evaluation(task, data, run.path)
-            seconds = time.monotonic() - started
-            write_json(run.record, with_duration(run.read_record(), seconds))
+            record["duration_s"] = own = round(time.monotonic() - started, 1)
+            earlier = sum(one.get("duration_s", 0.0) for one in record.get("earlier_sessions", []))
+            write_json(run.record, {**record, "total_duration_s": round(earlier + own, 1)})
     if dist.is_available() and dist.is_initialized():
         dist.barrier()  # gloo aborts a process whose partner has left
         dist.destroy_process_group()
@@ -110,13 +113,8 @@ def train(
 # ---- settings and objects ----
 
 
-def _read_config(run: RunFolder) -> dict[str, Any]:
-    run.require_run()
-    return dict(yaml.safe_load(run.config.read_text(encoding="utf-8")))
-
-
-def _resumable(run: RunFolder, arguments: Sequence[str]) -> Sequence[str]:
-    """Refuse what cannot be changed in the middle of a training, and runs without one."""
+def _resumable(run: RunFolder, arguments: Sequence[str]) -> dict[str, Any]:
+    """Return a run's config; refuse what cannot be changed in the middle, and runs without one."""
     for flag in arguments:
         if flag.startswith("-") and not flag.startswith(("--trainer.", "--data.")):
             raise ConfigError(
@@ -131,14 +129,14 @@ def _resumable(run: RunFolder, arguments: Sequence[str]) -> Sequence[str]:
             "and predicts, but holds no training to continue. For a new training that starts from "
             f"its weights: --config nyud2/mse --model.model.weights {source} --data.root FOLDER"
         )
-    return arguments
+    return dict(yaml.safe_load(run.config.read_text(encoding="utf-8")))
 
 
 def _settle(settings: Namespace) -> None:
-    """Put the precision that this machine takes where none is given, also in config.yaml.
-
-    The result depends on it, so a run is repeated and resumed with the same.
-    """
+    """Settle seed and precision, also in config.yaml: a run is repeated and resumed with them."""
+    if settings.seed_everything is not False:  # True draws one
+        seed = None if settings.seed_everything is True else settings.seed_everything
+        settings.seed_everything = seed_everything(seed, workers=True, verbose=False)
     trainer = settings.trainer
     trainer.accelerator = usable_accelerator(str(trainer.accelerator))
     trainer.precision = trainer.precision or default_precision(str(trainer.accelerator))
@@ -197,48 +195,29 @@ def _choose_folder(arguments: Sequence[str], out: str | None, overwrite: bool) -
     return RunFolder(out)
 
 
-def _claim(
-    run: RunFolder,
-    parser: ArgumentParser,
-    settings: Namespace,
-    record: dict[str, Any],
-    overwrite: bool,
-    resumed: bool,
-    step: int | None,
-) -> None:
-    """Make the run folder, or note another session in it."""
-    if resumed:
-        previous = run.read_record()
-        known, found = ((one.get("data") or {}).get("fingerprint") for one in (previous, record))
-        if known not in (None, found):
-            warnings.warn(
-                f"the training data are not those that {run.path} was started with (fingerprint "
-                f"{found}, then {known}); the training goes on with the new ones, but its prior "
-                "and its shots stay those of the old ones",
-                stacklevel=2,
-            )
-        record["earlier_sessions"] = earlier_sessions(previous)
-    else:
-        claim_run_folder(run.path, overwrite)
-    with replacing(run.config) as temporary:
-        text = yaml.safe_dump(plain(parser, settings), sort_keys=False, allow_unicode=True)
-        temporary.write_text(text, encoding="utf-8")
-    write_json(run.record, record)
-    print(f"Run folder: {run.path}")
-    if step is not None:
-        drop_rows_from(run.metrics_csv, step)
-    elif resumed:
+def _note_session(run: RunFolder, record: dict[str, Any], step: int | None) -> None:
+    """Note another session in a run folder, and drop the rows of an epoch that was cut off."""
+    previous = run.read_record()
+    known, found = ((one.get("data") or {}).get("fingerprint") for one in (previous, record))
+    if known not in (None, found):
+        warnings.warn(
+            f"the training data are not those that {run.path} was started with (fingerprint "
+            f"{found}, then {known}); the training goes on with the new ones, but its prior "
+            "and its shots stay those of the old ones",
+            stacklevel=2,
+        )
+    own = ("earlier_sessions", "total_duration_s")
+    last = {key: value for key, value in previous.items() if key not in own}
+    record["earlier_sessions"] = [*previous.get("earlier_sessions", []), last]
+    if step is None:
         print(f"{run.path} has no checkpoint yet; training starts from the beginning")
-        run.metrics_csv.unlink(missing_ok=True)
+    drop_rows_from(run.metrics_csv, step or 0)
 
 
 def _resumed_step(run: RunFolder, task: Task, trainer: Trainer) -> int | None:
     """Return the step to continue from; None where the first epoch was never finished.
 
     Nothing in the run folder changes before this: what cannot be resumed stays as it is.
-
-    Raises:
-        ConfigError: The training is complete.
     """
     path = run.checkpoint("last")
     if not path.is_file():
@@ -258,6 +237,10 @@ def _resumed_step(run: RunFolder, task: Task, trainer: Trainer) -> int | None:
 # ---- the training itself ----
 
 
+def _epochs(path: Path) -> int:
+    return int(read_checkpoint(path)["epoch"]) + 1 if path.is_file() else 0
+
+
 def _fit(trainer: Trainer, task: Task, data: LabelData, checkpoint: Path | None) -> None:
     try:
         trainer.fit(task, datamodule=data, ckpt_path=checkpoint)
@@ -271,16 +254,6 @@ def _fit(trainer: Trainer, task: Task, data: LabelData, checkpoint: Path | None)
         path = trainer.default_root_dir
         print(f"stopped; continue with: depthbal train --resume {path}", file=sys.stderr)
         raise KeyboardInterrupt from error
-
-
-def _epochs(run: RunFolder) -> int:
-    path = run.checkpoint("last")
-    return int(read_checkpoint(path)["epoch"]) + 1 if path.is_file() else 0
-
-
-def _device_name(trainer: Trainer) -> str:
-    device = trainer.strategy.root_device
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
 
 
 def _as_list(value: Any) -> list[Any]:
