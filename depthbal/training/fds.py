@@ -276,7 +276,7 @@ def update_running(running: dict[str, Tensor], sums: Tensor, momentum: float) ->
     biased = torch.where(biased > 1e-12 * square, biased, 0.0)
     variance = biased * number / (number - 1).clamp(min=1)
     counted = count >= 2  # fewer features have no variance
-    kept = torch.where(running["passes"] > 0, momentum, 0.0)[:, None]
+    kept = momentum * (running["passes"] > 0).double()[:, None]
     for name, new in (("mean", mean), ("variance", variance)):
         mixed = kept * running[name] + (1 - kept) * new
         running[name] = torch.where(counted, mixed, running[name])
