@@ -1,7 +1,6 @@
 """The run folder: one place for everything that a training leaves behind, and how it is opened."""
 
 import json
-import os
 import platform
 import shlex
 import shutil
@@ -29,16 +28,8 @@ from depthbal.training.task import Task
 CheckpointName = Literal["last", "best"]
 
 PACKAGES = (
-    "torch",
-    "torchvision",
-    "pytorch-lightning",
-    "torchmetrics",
-    "segmentation-models-pytorch",
-    "albumentations",
-    "opencv-python-headless",
-    "numpy",
-    "scikit-learn",
-    "jsonargparse",
+    *("torch", "torchvision", "pytorch-lightning", "torchmetrics", "segmentation-models-pytorch"),
+    *("albumentations", "opencv-python-headless", "numpy", "scikit-learn", "jsonargparse"),
 )
 
 
@@ -69,33 +60,28 @@ class RunFolder:
 
     def require_run(self) -> None:
         """Raise a RunFolderError where this is no run folder."""
-        if self.path.is_file():
-            near = [str(folder) for folder in self.path.parents if RunFolder(folder).is_run()]
-            hint = f": {near[0]}" if near else ""
-            raise RunFolderError(f"{self.path} is a file; give the run folder that holds it{hint}")
-        if not self.path.is_dir():
-            raise RunFolderError(f"there is no run folder {self.path}")
         if not self.is_run():
+            near = [str(folder) for folder in self.path.parents if RunFolder(folder).is_run()]
+            where = f"; the run folder that holds it is {near[0]}" if near else ""
             raise RunFolderError(
-                f"{self.path} is not a run folder: it has no config.yaml and run.json"
+                f"{self.path} is not a run folder: it has no config.yaml and run.json{where}"
             )
 
     def read_record(self) -> dict[str, Any]:
         """Return run.json."""
-        try:
-            return dict(json.loads(self.record.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as error:
-            raise RunFolderError(f"{self.record} is missing or damaged ({error})") from error
+        return _read_json(self.record)
 
     def histogram(self) -> Histogram | None:
         """Return the training labels' histogram; None where the run keeps none."""
-        if not self.prior.is_file():
-            return None
-        try:
-            stored = json.loads(self.prior.read_text(encoding="utf-8"))["histogram"]
-            return None if stored is None else Histogram.from_dict(stored)
-        except (ValueError, KeyError, TypeError) as error:
-            raise RunFolderError(f"{self.prior} is damaged ({error})") from error
+        stored = _read_json(self.prior).get("histogram") if self.prior.is_file() else None
+        return None if stored is None else Histogram.from_dict(stored)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise RunFolderError(f"{path} is damaged ({error})") from error
 
 
 class Run(RunFolder):
@@ -168,11 +154,6 @@ def require_claimable(path: Path, overwrite: bool = False) -> None:
 
     Only an earlier run may be deleted, with ``overwrite``; nothing else ever is.
     """
-    there = next(place for place in (path, *path.absolute().parents) if os.path.lexists(place))
-    if not there.is_dir():
-        raise RunFolderError(f"{there} is a file; choose another folder with --out")
-    if not os.access(there, os.R_OK | os.W_OK | os.X_OK):
-        raise RunFolderError(f"{there} is not writable; choose another folder with --out")
     if not path.is_dir() or not any(path.iterdir()):
         return
     if not overwrite:

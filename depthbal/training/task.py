@@ -153,11 +153,7 @@ class Task(pl.LightningModule):
         return batch["label"], batch["label"].isfinite()
 
     def check_data(self, data: LabelData) -> None:
-        """Check that data, task and loss agree, before anything is counted or trained.
-
-        Raises:
-            ConfigError: They contradict; names the settings and what to give.
-        """
+        """Raise a ConfigError where data, task and loss contradict, before anything is counted."""
 
     def fit_prior(self, data: LabelData) -> None:
         """Give the loss its prior and the network its initial bias from the training labels."""
@@ -209,12 +205,8 @@ class Task(pl.LightningModule):
     def read_out(
         self, raw: Tensor, target: Tensor, batch: Batch, scores: Scores
     ) -> dict[str, Tensor]:
-        """Return predictions in every read-out of scores.
-
-        Raises:
-            DataError: They are balanced afterwards, which needs all of them, and one is not finite.
-        """
-        if self.posthoc is not None:
+        """Return predictions in every read-out of scores."""
+        if self.posthoc is not None:  # which needs all of them, not only those that count
             check_preds(raw, target, torch.ones_like(target, dtype=torch.bool), batch.get("name"))
         return self.predictor().read_out(raw, cast(Any, scores.readouts))
 
@@ -227,11 +219,11 @@ class Task(pl.LightningModule):
 
     def validation_metrics(self, result: dict[str, Any]) -> dict[str, float | None]:
         """Return what is logged of the validation split, of what `Scores.compute` returns."""
-        main = self.main_metric
+        selected = result["per_bin_mean"]["overall"][self.main_metric]
+        overall = result["overall"]
         return {
-            self.selection_metric: result["per_bin_mean"]["overall"][main],
-            "val/rmse": result["overall"]["rmse"],
-            "val/mae": result["overall"]["mae"],
+            self.selection_metric: selected,
+            **{f"val/{name}": overall[name] for name in ("rmse", "mae")},
         }
 
     def result(self, scores: Scores) -> dict[str, Any]:
@@ -272,10 +264,12 @@ class Task(pl.LightningModule):
         if self.weights_from is not None and not self.starts_from_checkpoint:
             self.take_weights(self.weights_from)
         if self.cache_features:
+            backbone, device = (
+                self.model.get_submodule("backbone"),
+                self.trainer.strategy.root_device,
+            )
             with first_process_first(self.trainer):
-                use_features(
-                    data, self.model.get_submodule("backbone"), self.trainer.strategy.root_device
-                )
+                use_features(data, backbone, device)
 
     def take_weights(self, path: str) -> None:
         """Load the network of another run, but for the parts that are `reset`."""
@@ -318,16 +312,13 @@ class Task(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer over two parameter groups, and the schedule of the first."""
-        noise = (
-            self.criterion.noise_parameters() if isinstance(self.criterion, RegressionLoss) else []
-        )
+        noise = getattr(self.criterion, "noise_parameters", list)()
         groups = parameter_groups(self.parameters(), noise, self.noise_lr)
         trainer = self._trainer  # None where the task is used without one
         # a fused optimizer undoes the scaling of float16 gradients itself, so none can be clipped
-        clips_scaled = (
-            trainer is not None and trainer.precision == "16-mixed" and trainer.gradient_clip_val
-        )
-        optimizer = suit_device(self.make_optimizer(groups), may_fuse=not clips_scaled)
+        scaled = trainer is not None and trainer.precision == "16-mixed"
+        may_fuse = not (scaled and trainer.gradient_clip_val)
+        optimizer = suit_device(self.make_optimizer(groups), may_fuse)
         if self.make_lr_scheduler is None:
             return optimizer
         scheduler = self.make_lr_scheduler(optimizer)
@@ -456,20 +447,14 @@ class Task(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Check that the checkpoint is this network's and this loss's; take its histogram."""
-        found, own = checkpoint.get("depthbal"), self.describe()
-        if not isinstance(found, dict):
-            raise CheckpointError("the checkpoint was not written by depthbal")
-        differences = [
-            f"its {part} is {theirs}, this training's is {mine}"
-            for part, theirs, mine in (
-                ("model", identity(found["model"]), identity(own["model"])),
-                ("criterion", found["criterion"]["class_path"], own["criterion"]["class_path"]),
-            )
-            if theirs != mine
-        ]
-        if differences:
+        found, own = checkpoint["depthbal"], self.describe()
+        theirs, mine = (
+            f"{identity(one['model'])} with {one['criterion']['class_path'].rpartition('.')[2]}"
+            for one in (found, own)
+        )
+        if theirs != mine:
             raise CheckpointError(
-                f"the checkpoint belongs to another training: {'; '.join(differences)}"
+                f"the checkpoint belongs to another training: it is of {theirs}, this is of {mine}"
             )
         if found["histogram"] is not None:
             self.histogram = Histogram.from_dict(found["histogram"])

@@ -114,22 +114,6 @@ def test_starts_at_the_given_depth(arch):
         torch.testing.assert_close(model(images), centred + 2.75, rtol=1e-4, atol=1e-4)
 
 
-def test_a_network_without_an_output_bias_says_that_its_first_guess_stays(caplog):
-    model = SmpDepth("unet", ENCODER)
-    model.network.segmentation_head[0].bias = None
-    caplog.set_level("INFO", "depthbal")
-    model.initialise_bias(2.0)
-    assert "no output bias" in caplog.text
-
-
-def test_gradients_reach_every_parameter():
-    torch.manual_seed(0)
-    model = SmpDepth("unet", ENCODER)
-    model(torch.randn(2, 3, 64, 96)).square().mean().backward()
-    without = [name for name, p in model.named_parameters() if p.grad is None]
-    assert without == []
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
