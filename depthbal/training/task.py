@@ -264,12 +264,9 @@ class Task(pl.LightningModule):
         if self.weights_from is not None and not self.starts_from_checkpoint:
             self.take_weights(self.weights_from)
         if self.cache_features:
-            backbone, device = (
-                self.model.get_submodule("backbone"),
-                self.trainer.strategy.root_device,
-            )
+            backbone = self.model.get_submodule("backbone")
             with first_process_first(self.trainer):
-                use_features(data, backbone, device)
+                use_features(data, backbone, self.trainer.strategy.root_device)
 
     def take_weights(self, path: str) -> None:
         """Load the network of another run, but for the parts that are `reset`."""
@@ -312,12 +309,12 @@ class Task(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer over two parameter groups, and the schedule of the first."""
-        noise = getattr(self.criterion, "noise_parameters", list)()
+        noise: list[nn.Parameter] = getattr(self.criterion, "noise_parameters", list)()
         groups = parameter_groups(self.parameters(), noise, self.noise_lr)
         trainer = self._trainer  # None where the task is used without one
         # a fused optimizer undoes the scaling of float16 gradients itself, so none can be clipped
         scaled = trainer is not None and trainer.precision == "16-mixed"
-        may_fuse = not (scaled and trainer.gradient_clip_val)
+        may_fuse = not (scaled and cast(pl.Trainer, trainer).gradient_clip_val)
         optimizer = suit_device(self.make_optimizer(groups), may_fuse)
         if self.make_lr_scheduler is None:
             return optimizer

@@ -10,7 +10,7 @@ from torch import nn
 
 from depthbal.errors import CheckpointError, ConfigError
 from depthbal.models import ResNetMFF, SmpDepth
-from depthbal.models.weights import load_encoder_file, load_exactly, read_state_dict
+from depthbal.models.weights import load_encoder_file, read_state_dict
 
 
 def make_encoder(seed: int) -> nn.Module:
