@@ -6,7 +6,6 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, RichProgressBar
 
-from depthbal.training.noise import following_noise, save_noise_picture
 from depthbal.training.resuming import FiniteLoss, RandomStates
 from depthbal.training.runs import CheckpointName, RunFolder, save_prior
 from depthbal.training.task import Task
@@ -15,7 +14,7 @@ from depthbal.training.task import Task
 def run_callbacks(run: RunFolder, task: type[Task], with_bar: bool) -> list[pl.Callback]:
     """Return the callbacks of a training: with a progress bar, or one line per epoch."""
     callbacks: list[pl.Callback] = [
-        RunFiles(run),
+        SavePrior(run),
         RandomStates(),
         FiniteLoss(),
         LearningRateMonitor(),
@@ -56,27 +55,17 @@ class SaveCheckpoint(ModelCheckpoint):
         super().load_state_dict({**state_dict, **moved})
 
 
-class RunFiles(pl.Callback):
-    """Write the prior at the start, and in the end the picture of a noise that follows preds."""
+class SavePrior(pl.Callback):
+    """Write the prior when training starts, from the first process."""
 
     def __init__(self, run: RunFolder) -> None:
         self.run = run
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the prior once, from the first process."""
+        """Write it once: a resumed training keeps it."""
         assert isinstance(pl_module, Task)
         if trainer.is_global_zero and not pl_module.starts_from_checkpoint:
             save_prior(self.run, pl_module)
-
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the picture, from the first process; nothing where sigma is one number."""
-        assert isinstance(pl_module, Task)
-        noise = following_noise(pl_module.criterion)
-        if trainer.is_global_zero and noise is not None:
-            limits = pl_module.label_range()
-            save_noise_picture(
-                self.run.noise_picture, noise, limits, pl_module.histogram, pl_module.label
-            )
 
 
 class EpochLines(pl.Callback):
@@ -93,9 +82,7 @@ class EpochLines(pl.Callback):
         if not trainer.is_global_zero:
             return
         shown = {"train/loss_epoch": "loss", pl_module.selection_metric: pl_module.selection_title}
-        parts = [
-            f"{label} {float(values[key]):.3f}" for key, label in shown.items() if key in values
-        ]
+        parts = [f"{name} {values[key].item():.3f}" for key, name in shown.items() if key in values]
         seconds = time.monotonic() - self._started
         epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
         print(", ".join([epoch, *parts, f"{seconds:.0f} s"]), flush=True)

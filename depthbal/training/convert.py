@@ -26,9 +26,7 @@ from depthbal.training.runs import (
     save_prior,
 )
 
-LABEL_RANGE = (0.7, 10.0)
-"""Metres between which NYUD2-DIR has depths."""
-
+LABEL_RANGE = (0.7, 10.0)  # metres between which NYUD2-DIR has depths
 CONFIG_HEADER = """\
 # Converted from a published checkpoint: its network can be evaluated and predicts, its training
 # cannot be continued. The data can be given anew: depthbal evaluate RUN --data.root FOLDER
@@ -56,21 +54,9 @@ def convert_checkpoint(
 
     The published files do not say which loss made them, and its noise scale and prior are not in
     them. They matter only for the read-out "mean" and are given here; a prior is fitted to the
-    published counts of the training split. Published numbers are read "raw".
-
-    Args:
-        file: the checkpoint.
-        out: the run folder to make.
-        criterion: name of one of depthbal's losses.
-        criterion_args: its arguments, such as `{"init_noise_sigma": 1.0}`; its label range is
-            0.7 to 10 m unless given.
-        readout: how evaluation and prediction read the network by default.
-        root: folder of the NYUD2-DIR data, for evaluation; it need not exist yet.
-        overwrite: whether a run already at `out` may be replaced.
-
-    Returns:
-        The run folder: config.yaml, run.json, prior.json and checkpoints/last.ckpt. Nothing is
-        written where the file, the loss or the folder is refused.
+    published counts of the training split. Published numbers are read "raw". The run has
+    config.yaml, run.json, prior.json and checkpoints/last.ckpt; nothing is written where the file,
+    the loss, one of its arguments or the folder is refused.
     """
     require_claimable(Path(out), overwrite)
     histogram = published_histogram()
@@ -90,16 +76,12 @@ def convert_checkpoint(
         "epoch": int(epoch) if isinstance(epoch, int | np.integer) else -1,
         "converted_from": Path(file).name,
     }
+    made_with = {key: entry[key] for key in ("model", "criterion", "readout")}
+    place = {"root": str(data.root)}
     sections = {
         "seed_everything": 0,
-        "model": {
-            "class_path": "depthbal.training.DepthTask",
-            "init_args": {k: entry[k] for k in ("model", "criterion", "readout")},
-        },
-        "data": {
-            "class_path": "depthbal.data.NYUD2DataModule",
-            "init_args": {"root": str(data.root)},
-        },
+        "model": {"class_path": "depthbal.training.DepthTask", "init_args": made_with},
+        "data": {"class_path": "depthbal.data.NYUD2DataModule", "init_args": place},
     }
     run = claim_run_folder(Path(out), overwrite)
     run.config.write_text(CONFIG_HEADER + yaml.safe_dump(sections), encoding="utf-8")

@@ -141,12 +141,8 @@ class DepthTask(Task):
             preds: Tensor = self.model(images)
             self.compile_network = False
             cause = getattr(error, "inner_exception", error)  # the backend's own
-            reason = (str(cause) or "no reason given").strip().splitlines()[0]
-            log.warning(
-                "The network could not be compiled and is trained without: %s: %s",
-                type(cause).__name__,
-                reason,
-            )
+            reason = f"{type(cause).__name__}: {cause}".strip().splitlines()[0]
+            log.warning("The network could not be compiled and is trained without: %s", reason)
             return preds
 
     def target(self, batch: Batch) -> tuple[Tensor, Tensor]:

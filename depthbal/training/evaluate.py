@@ -1,6 +1,5 @@
 """Scoring a run's network on the test split, by any of its task's protocols."""
 
-import csv
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from depthbal.data.label_data import LabelData
 from depthbal.errors import ConfigError
 from depthbal.io import show_progress
 from depthbal.predictor import balance_map
+from depthbal.training.resuming import read_rows
 from depthbal.training.runs import CheckpointName, Run, RunFolder, open_run
 from depthbal.training.task import Task
 
@@ -61,8 +61,7 @@ def evaluate_run(
         if flag.startswith("--") and not flag.startswith("--data"):
             raise ConfigError(f"unknown option {flag}; of a run only --data.KEY can be changed")
     run = open_run(path, overrides)
-    task = run.task(checkpoint)
-    names: list[str] = [] if checkpoint == "last" else [checkpoint]
+    task, names = run.task(checkpoint), [] if checkpoint == "last" else [str(checkpoint)]
     if protocol not in (None, *task.protocols):
         raise ConfigError(
             f"{run.path} is scored by {' or '.join(task.protocols)}, not by {protocol!r}"
@@ -115,21 +114,11 @@ def save_evaluation(task: Task, data: LabelData, folder: Path) -> dict[str, Any]
 
 def balance_afterwards(run: RunFolder, task: Task, sigma: float, source: str = "given") -> None:
     """Have a plain loss's network balanced before it is read out, and its protocol say so."""
-    task.posthoc = balance_map(
-        task.criterion,
-        run.histogram(),
-        sigma,
-        getattr(task.criterion, "label_range", None),
-        str(run.path),
-    )
-    task.test_facts |= {
-        "posthoc": {
-            "noise_sigma": sigma,
-            "sigma_from": source,
-            "prior": "training histogram of the run, point masses at the centres of its bins",
-        },
-        "noise_sigma": sigma,
-    }
+    ends = getattr(task.criterion, "label_range", None)
+    task.posthoc = balance_map(task.criterion, run.histogram(), sigma, ends, str(run.path))
+    prior = "training histogram of the run, point masses at the centres of its bins"
+    facts = {"noise_sigma": sigma, "sigma_from": source, "prior": prior}
+    task.test_facts |= {"posthoc": facts, "noise_sigma": sigma}
 
 
 def posthoc_sigma(
@@ -138,12 +127,9 @@ def posthoc_sigma(
     """Return the sigma that was given and "given", or the error on validation and its epoch."""
     if wanted != "auto":
         return float(wanted), "given"
-    epoch = int(read_checkpoint(find_checkpoint(run.path, checkpoint))["epoch"])
-    values: list[float] = []
-    if run.metrics_csv.is_file():
-        with run.metrics_csv.open(newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.DictReader(file) if row.get("epoch") == str(epoch)]
-        values = [float(row[RESIDUAL]) for row in rows if row.get(RESIDUAL)]
+    epoch = str(read_checkpoint(find_checkpoint(run.path, checkpoint))["epoch"])
+    rows = [row for row in read_rows(run.metrics_csv)[1] if row.get("epoch") == epoch]
+    values = [float(row[RESIDUAL]) for row in rows if row.get(RESIDUAL)]
     if not values or not math.isfinite(values[-1]):
         raise ConfigError(
             f"{run.metrics_csv} has no {RESIDUAL} of epoch {epoch}, from which --posthoc auto "

@@ -1,14 +1,15 @@
-"""The optimizer: its parameter groups, and how it computes an update on a device."""
+"""The optimizer, its parameter groups, what it learns of the noise, and how it suits a device."""
 
 import inspect
 from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Adam, AdamW, Optimizer
 
 from depthbal.errors import ConfigError
+from depthbal.losses.noise import DepthNoise, NoiseModule
 
 NOISE_GROUP = "noise"
 FORMS = {"fused": None, "foreach": None, "capturable": False, "differentiable": False}
@@ -76,6 +77,42 @@ def _keep_form(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
     for loaded, own in zip(groups, optimizer.param_groups, strict=False):
         loaded.update({form: own[form] for form in FORMS if form in own})
     return {**state, "param_groups": groups}
+
+
+# ---- the noise scale in numbers ----
+
+
+def following_noise(criterion: nn.Module) -> NoiseModule | None:
+    """Return a loss's noise module where it follows scalar predictions, else None."""
+    noise = getattr(criterion, "noise", None)
+    follows = isinstance(noise, NoiseModule) and noise.depends_on_preds
+    return noise if follows and not getattr(criterion, "event_dim", 0) else None
+
+
+def noise_facts(criterion: nn.Module | None) -> dict[str, float]:
+    """Return a loss's one noise scale in label units, as an entry of a result's protocol.
+
+    It is that of the weights that were scored, where metrics.csv has that of an earlier step.
+    """
+    sigma = getattr(criterion, "noise_sigma", None)
+    one = isinstance(sigma, int | float) or (isinstance(sigma, Tensor) and sigma.numel() == 1)
+    return {"noise_sigma": float(sigma)} if sigma is not None and one else {}
+
+
+def noise_values(noise: NoiseModule, label_range: tuple[float, float]) -> dict[str, float]:
+    """Return sigma at the ends and in the middle of the label range, and a and b if it has them."""
+    low, high = label_range
+    preds = torch.tensor([low, (low + high) / 2, high])
+    state = [*noise.parameters(), *noise.buffers(), preds]
+    with torch.no_grad():
+        sigmas = noise(preds.to(state[0].device)).expand(3).tolist()
+    values = dict(zip(("sigma_near", "sigma_middle", "sigma_far"), sigmas, strict=True))
+    if isinstance(noise, DepthNoise):
+        values |= {"a": noise.intercept.item(), "b": noise.slope.item()}
+    return values
+
+
+# ---- device and precision ----
 
 
 def usable_accelerator(accelerator: str) -> str:

@@ -4,7 +4,6 @@ import copy
 import csv
 import os
 import random
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -155,10 +154,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     """
 
     def save_checkpoint(
-        self,
-        checkpoint: dict[str, Any],
-        path: str | os.PathLike[str],
-        storage_options: Any | None = None,
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
     ) -> None:
         """Write ``checkpoint`` to ``path``; on any error the previous file stays untouched."""
         target = Path(path)
@@ -175,10 +171,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             ) from error
 
     def load_checkpoint(
-        self,
-        path: str | os.PathLike[str],
-        map_location: Callable[..., Any] | None = None,
-        weights_only: bool | None = True,
+        self, path: Any, map_location: Any = None, weights_only: bool | None = True
     ) -> dict[str, Any]:
         """Load tensors and plain types only; nothing in a checkpoint is executed."""
         return torch.load(path, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
@@ -203,29 +196,29 @@ class _ContinuingWriter(ExperimentWriter):
     """Append to an existing file; Lightning's writer would delete it."""
 
     def _check_log_dir_exists(self) -> None:
-        self.metrics_keys = _read_rows(Path(self.metrics_file_path))[0]
+        self.metrics_keys = read_rows(Path(self.metrics_file_path))[0]
 
     def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
         path = Path(self.metrics_file_path)
-        _write_rows(path, fieldnames, _read_rows(path)[1])
+        _write_rows(path, fieldnames, read_rows(path)[1])
 
 
 def drop_rows_from(path: Path, step: int) -> None:
     """Remove the rows at ``step`` and later: an epoch that was cut off is trained again."""
     if path.is_file():
-        columns, rows = _read_rows(path)
+        columns, rows = read_rows(path)
         _write_rows(path, columns, [row for row in rows if int(row["step"] or 0) < step])
 
 
-def _read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+def read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """Return columns and rows of learning curves, none where there is no file."""
     if not path.is_file():
         return [], []
     with path.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
-        rows = list(reader)
-        columns = list(reader.fieldnames or [])
-    # a kill can leave the last row incomplete
-    return columns, [row for row in rows if None not in row.values()]
+        # a kill can leave the last row incomplete
+        rows = [row for row in reader if None not in row.values()]
+        return list(reader.fieldnames or []), rows
 
 
 def _write_rows(path: Path, columns: list[str], rows: list[dict[str, str]]) -> None:

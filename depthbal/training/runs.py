@@ -44,7 +44,6 @@ class RunFolder:
         self.metrics_csv = self.path / "metrics.csv"  # learning curves
         self.metrics = self.path / "metrics.json"
         self.report = self.path / "report.html"
-        self.noise_picture = self.path / "noise.png"
 
     def checkpoint(self, name: CheckpointName) -> Path:
         """Return the path of a checkpoint, which need not exist."""
@@ -243,12 +242,9 @@ def _git_commit() -> str | None:
     if not (source / ".git").exists():
         return None
 
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(source), *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
-        return done.stdout.strip()
-
+    line = ["git", "-C", str(source), "describe", "--always", "--abbrev=40", "--exclude=*"]
     try:
-        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "-uno") else "")
+        done = subprocess.run([*line, "--dirty"], capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.SubprocessError):
         return None
+    return done.stdout.strip() or None

@@ -44,13 +44,7 @@ def _load(text: str) -> Any:
 def parse(
     parser: ArgumentParser, arguments: Sequence[str], below: Mapping[str, Any] | None = None
 ) -> Namespace:
-    """Return all settings that a command line means, its configs read and laid over each other.
-
-    Args:
-        parser: From `make_parser`.
-        arguments: ``--config NAME`` and settings.
-        below: A config's content that everything else is laid over.
-    """
+    """Return what a command line means: its configs and settings laid over ``below``, a config."""
     config, rest = take_configs(arguments)
     config = own_defaults(lay_over(below or {}, config), rest)
     try:
@@ -68,15 +62,16 @@ def own_defaults(config: dict[str, Any], arguments: Sequence[str]) -> dict[str, 
     task = (config.get("model") or {}).get("init_args") or {}
     given = task.get("optimizer") or {}
     own = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    own.add_argument("--model.optimizer", "--model.optimizer.class_path", dest="name")
+    own.add_argument("--model.optimizer", "--model.optimizer.class_path", dest="name", nargs="?")
     name = own.parse_known_args(arguments)[0].name or given.get("class_path") or ""
     found = locate(name) if "." in name else getattr(torch.optim, name, None)
     if not (isinstance(found, type) and issubclass(found, torch.optim.Optimizer)):
         return config
     if str(given.get("class_path")).rpartition(".")[2] != found.__name__:
         given = {}
-    known = inspect.signature(found).parameters.items()
-    defaults = {key: value.default for key, value in known if value.default is not value.empty}
+    known = [(key, one.default) for key, one in inspect.signature(found).parameters.items()]
+    plain_types = (int, float, str, tuple, type(None))
+    defaults = {key: value for key, value in known if isinstance(value, plain_types)}
     optimizer = {"class_path": name, "init_args": {**defaults, **(given.get("init_args") or {})}}
     return lay_over(config, {"model": {"init_args": {"optimizer": optimizer}}})
 
@@ -103,8 +98,8 @@ def differences(parser: ArgumentParser, stored: Path, wanted: Namespace) -> list
     ran = dict(_flat(yaml.safe_load(stored.read_text(encoding="utf-8"))))
     asked = dict(_flat(plain(parser, wanted)))
     # settled by the machine where it was left open
-    left = {"trainer.precision"} if asked.get("trainer.precision") is None else set()
-    left |= {"trainer.accelerator"} if asked.get("trainer.accelerator") == "auto" else set()
+    open_ = {"trainer.precision": None, "trainer.accelerator": "auto"}
+    left = {name for name, value in open_.items() if asked.get(name) == value}
     return [
         f"{name} {ran.get(name)}, not {asked.get(name)}"
         for name in sorted({*ran, *asked} - left)
@@ -140,19 +135,11 @@ def plain(parser: ArgumentParser, settings: Namespace) -> dict[str, Any]:
 def explain(message: str) -> str:
     """Return a message of jsonargparse with every line of it once, without its inner life."""
     noise = (
-        "Does not validate against",
-        "Subtypes: ",
-        "Errors:",
-        "Given value",
-        "Expected a path",
+        *("Does not validate against", "Subtypes: ", "Errors:", "Given value", "Expected a path"),
         "Expected a <class 'NoneType'>",
     )
-    lines: list[str] = []
-    for line in message.splitlines():
-        fact = line.strip().removeprefix("- ")
-        if fact and not fact.startswith(noise) and fact not in lines:
-            lines.append(fact)
-    return "\n  ".join(lines)
+    facts = dict.fromkeys(line.strip().removeprefix("- ") for line in message.splitlines())
+    return "\n  ".join(fact for fact in facts if fact and not fact.startswith(noise))
 
 
 # ---- config files ----

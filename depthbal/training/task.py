@@ -32,8 +32,14 @@ from depthbal.models.weights import load_exactly
 from depthbal.predictor import Predictor, Readout
 from depthbal.priors import Histogram
 from depthbal.training.frozen import first_process_first, use_features
-from depthbal.training.noise import following_noise, noise_facts, noise_values
-from depthbal.training.optimisation import hold_noise_lr, parameter_groups, suit_device
+from depthbal.training.optimisation import (
+    following_noise,
+    hold_noise_lr,
+    noise_facts,
+    noise_values,
+    parameter_groups,
+    suit_device,
+)
 from depthbal.training.resuming import TrainingError, diverged_message
 
 log = logging.getLogger(__name__)
@@ -461,11 +467,10 @@ class Task(pl.LightningModule):
 
 
 def masked_loss(criterion: nn.Module, preds: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
-    """Return the loss over the labels that count.
+    """Return the loss over the labels that count; of none 0, with a gradient path.
 
     Our losses, and any module whose ``forward`` has an argument ``mask``, get it. Other modules,
-    such as ``torch.nn.L1Loss``, get what counts as two vectors; without any their loss is 0 with a
-    gradient path.
+    such as ``torch.nn.L1Loss``, get what counts as two vectors.
     """
     takes_mask = "mask" in inspect.signature(criterion.forward).parameters
     if isinstance(criterion, RegressionLoss) or takes_mask:

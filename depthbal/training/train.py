@@ -48,17 +48,9 @@ def train(
 ) -> tuple[RunFolder, dict[str, Any] | None]:
     """Train, evaluate the last epoch, and write both into a run folder.
 
-    Args:
-        arguments: ``--config NAME`` and any setting as ``--section.key VALUE``; with ``resume``
-            settings of trainer and data.
-        out: The run folder; None takes a new one in ``runs``, named by the config.
-        overwrite: Whether a run that is there may be deleted first.
-        resume: A run folder to go on with, in place.
-        config: The content of a config, below all others.
-
-    Returns:
-        The run folder, and the content of its metrics.json: None of a development run, and in
-        every process but the first.
+    ``arguments`` are ``--config NAME`` and settings, laid over ``config``, the content of one. The
+    folder is ``out``, or a new one in ``runs``; ``resume`` goes on with a run in place. Returns the
+    run, and what its metrics.json holds: None of a development run, and in processes but the first.
     """
     started = time.monotonic()
     parser = make_parser()
