@@ -70,6 +70,7 @@ class DepthTask(Task):
         torch.Size([])
     """
 
+    logged_metrics = ("rmse", "abs_rel", "delta1")
     study_metrics = tuple(f"all_pixels.per_bin_mean.{group}.rmse" for group in GROUPS)
     protocols = ("nyud2_dir", "eigen")
 
@@ -218,14 +219,6 @@ class DepthTask(Task):
         if self.protocol != "eigen":
             return preds
         return torch.where(preds.isfinite(), preds.clamp(MIN_DEPTH, MAX_DEPTH), preds)
-
-    def validation_metrics(self, result: dict[str, Any]) -> dict[str, float | None]:
-        """Return what is logged of the validation split."""
-        overall = result["overall"]
-        return {
-            self.selection_metric: result["per_bin_mean"]["overall"]["rmse"],
-            **{f"val/{name}": overall[name] for name in ("rmse", "abs_rel", "delta1")},
-        }
 
 
 def choose_mask(data: DepthDataModule, seed: int) -> BalancedMask:

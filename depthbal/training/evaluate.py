@@ -52,9 +52,8 @@ def evaluate_run(
         The content of metrics.json, and its folder.
 
     Raises:
-        RunFolderError: No such run or checkpoint.
-        CheckpointError: The checkpoint is damaged.
-        DataError: The test split is missing or damaged.
+        RunFolderError, CheckpointError, DataError: The run, its checkpoint or the test split is
+            missing or damaged.
         ConfigError: The task has no such protocol, or the run cannot be balanced afterwards.
     """
     for flag in overrides:
@@ -75,14 +74,7 @@ def evaluate_run(
         names.append(f"posthoc_{sigma:.12g}")
     if seed:
         names.append(f"seed_{seed}")
-    score(task, run.data, device)
-    folder = run.evaluation(*names)
-    return save_evaluation(task, run.data, folder), folder
-
-
-def score(task: Task, data: LabelData, device: str | torch.device = "cpu") -> None:
-    """Run a task over the test split; its `test_scores` then hold the result."""
-    device, bar = torch.device(device), show_progress()
+    device, bar, data = torch.device(device), show_progress(), run.data
     trainer = Trainer(
         accelerator="gpu" if device.type == "cuda" else device.type,
         devices=[device.index or 0] if device.type == "cuda" else 1,
@@ -98,6 +90,8 @@ def score(task: Task, data: LabelData, device: str | torch.device = "cpu") -> No
     data.setup("test")
     trainer.datamodule = data  # type: ignore[attr-defined]
     trainer.test(task, dataloaders=task.test_loader(data), verbose=False)
+    folder = run.evaluation(*names)
+    return save_evaluation(task, data, folder), folder
 
 
 def save_evaluation(task: Task, data: LabelData, folder: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,7 @@ import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
 from rich.progress import track
-from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch import nn
 
 from depthbal.data.cache import cache_file, cached
 from depthbal.data.loader import LateLoader, single_threaded
@@ -25,50 +25,30 @@ def use_features(data: Any, backbone: nn.Module, device: torch.device | str = "c
 
     Its data sets need ``plain()``, the same samples with "image", without augmentation, addressed
     by index, and ``fingerprint()``, a digest of all that these depend on. Once ``features`` (N, D)
-    is set, their samples have "features" (D,) in place of "image", in the same order.
+    is set, their samples have "features" (D,) in place of "image", in the same order. They are kept
+    under the weights of the backbone and that digest: a second training computes nothing. Autocast
+    is off, so that they are the same whatever the precision.
     """
-    for images in (data.train_set, data.val_set):
-        if images is not None:
-            images.features = cached_features(
-                backbone,
-                images.plain(),
-                images.fingerprint(),
-                batch_size=data.batch_size,
-                num_workers=data.num_workers,
-                device=device,
-            )
 
-
-def cached_features(
-    backbone: nn.Module,
-    images: Dataset[Any],
-    content: str,
-    *,
-    key: str = "image",
-    batch_size: int = 64,
-    num_workers: int = 0,
-    device: torch.device | str = "cpu",
-) -> Tensor:
-    """Return the features of all images in order, (N, D) float32 on the CPU.
-
-    They are kept under the weights of the backbone and the content of the images (a digest of all
-    that these depend on): a second training on the same computes nothing. Autocast is off, so that
-    they are the same whatever the precision. The backbone is left in evaluation mode on the device.
-    """
-    name = f"{_FORMAT} {fingerprint(backbone)} {content} {key}"
-    file = cache_file("features", f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.npy")
-
-    def compute() -> NDArray[np.float32]:
+    def compute(images: Any) -> NDArray[np.float32]:
         backbone.to(device).eval()
         loader: LateLoader[Any] = LateLoader(
-            images, batch_size=batch_size, num_workers=num_workers, worker_init_fn=single_threaded
+            images.plain(),
+            batch_size=data.batch_size,
+            num_workers=data.num_workers,
+            worker_init_fn=single_threaded,
         )
         shown = track(loader, "Features of images", transient=True, disable=not show_progress())
         with torch.no_grad(), torch.autocast(torch.device(device).type, enabled=False):
-            found = [backbone(batch[key].to(device).float()).cpu() for batch in shown]
+            found = [backbone(batch["image"].to(device).float()).cpu() for batch in shown]
         return torch.cat(found).numpy()
 
-    return torch.from_numpy(cached(file, np.load, compute, np.save))
+    for images in (data.train_set, data.val_set):
+        if images is not None:
+            name = f"{_FORMAT} {fingerprint(backbone)} {images.fingerprint()} image"
+            file = cache_file("features", f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.npy")
+            found = cached(file, np.load, partial(compute, images), np.save)
+            images.features = torch.from_numpy(found)
 
 
 def fingerprint(module: nn.Module) -> str:

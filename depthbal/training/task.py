@@ -92,6 +92,8 @@ class Task(pl.LightningModule):
     """The same for people, in the line of an epoch."""
     main_metric: ClassVar[str] = "rmse"
     """What reports open with."""
+    logged_metrics: ClassVar[tuple[str, ...]] = ("rmse", "mae")
+    """What else is logged of the validation split."""
     balanced: ClassVar[tuple[str, ...]] = ()
     """Metrics that also get their mean over the bins, such as mae: bmae."""
     study_metrics: ClassVar[tuple[str, ...]] = tuple(
@@ -225,12 +227,8 @@ class Task(pl.LightningModule):
 
     def validation_metrics(self, result: dict[str, Any]) -> dict[str, float | None]:
         """Return what is logged of the validation split, of what `Scores.compute` returns."""
-        selected = result["per_bin_mean"]["overall"][self.main_metric]
-        overall = result["overall"]
-        return {
-            self.selection_metric: selected,
-            **{f"val/{name}": overall[name] for name in ("rmse", "mae")},
-        }
+        names = {f"val/{name}": result["overall"][name] for name in self.logged_metrics}
+        return {self.selection_metric: result["per_bin_mean"]["overall"][self.main_metric], **names}
 
     def result(self, scores: Scores) -> dict[str, Any]:
         """Return what metrics.json holds besides `Scores.result`."""

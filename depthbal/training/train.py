@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
 import yaml
@@ -15,23 +16,35 @@ from jsonargparse import ArgumentParser, Namespace
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from lightning_utilities.core.rank_zero import rank_zero_only
 from pytorch_lightning import Trainer, seed_everything
-from pytorch_lightning.callbacks import ProgressBar
+from pytorch_lightning.callbacks import (
+    LearningRateMonitor,
+    ModelCheckpoint,
+    ProgressBar,
+    RichProgressBar,
+)
 
 from depthbal.checkpoint import read_checkpoint
 from depthbal.data.label_data import LabelData
 from depthbal.errors import ConfigError
 from depthbal.io import replacing, show_progress, write_json
-from depthbal.training.callbacks import run_callbacks
 from depthbal.training.evaluate import save_evaluation
 from depthbal.training.optimisation import default_precision, usable_accelerator
-from depthbal.training.resuming import AtomicCheckpointIO, RunLogger, drop_rows_from
+from depthbal.training.resuming import (
+    AtomicCheckpointIO,
+    FiniteLoss,
+    RandomStates,
+    RunLogger,
+    drop_rows_from,
+)
 from depthbal.training.runs import (
+    CheckpointName,
     RunFolder,
     claim_run_folder,
     free_folder,
     require_claimable,
     run_name,
     run_record,
+    save_prior,
 )
 from depthbal.training.settings import build, config_names, make_parser, parse, plain
 from depthbal.training.task import Task
@@ -63,7 +76,7 @@ def train(
         run = RunFolder(resume)
         settings = parse(parser, arguments, _resumable(run, arguments))
     _settle(settings)
-    data, task = _build(parser, settings, run)
+    data, task = _build(parser, settings, resume is not None and run.checkpoint("last").is_file())
     trainer = _trainer(parser, settings, run, task)
     step = None if resume is None else _resumed_step(run, task, trainer)
     device = trainer.strategy.root_device
@@ -89,7 +102,9 @@ def train(
     _fit(trainer, task, data, None if step is None else run.checkpoint("last"))
     result = None
     if not settings.trainer.fast_dev_run:  # a development run leaves no checkpoint to evaluate
-        task.test_facts = {"checkpoint": "last", "epochs": _epochs(run.checkpoint("last"))}
+        path = run.checkpoint("last")
+        done = int(read_checkpoint(path)["epoch"]) + 1 if path.is_file() else 0
+        task.test_facts = {"checkpoint": "last", "epochs": done}
         trainer.test(task, datamodule=data, verbose=False)
         if trainer.is_global_zero:
             result = save_evaluation(task, data, run.path)
@@ -140,12 +155,12 @@ def _settle(settings: Namespace) -> None:
         )
 
 
-def _build(parser: ArgumentParser, settings: Namespace, run: RunFolder) -> tuple[LabelData, Task]:
+def _build(parser: ArgumentParser, settings: Namespace, resumes: bool) -> tuple[LabelData, Task]:
     """Make data and task; the data first, before a network's weights are downloaded."""
     data: LabelData = build(parser, settings, "data")
     data.check_root()
     network = (settings.model.init_args.get("model") or {}).get("init_args") or {}
-    if run.checkpoint("last").is_file() and "weights" in network:
+    if resumes and "weights" in network:
         settings = settings.clone()  # the checkpoint brings them
         settings.model.init_args.model.init_args.weights = None
     task: Task = build(parser, settings, "model")
@@ -229,10 +244,6 @@ def _resumed_step(run: RunFolder, task: Task, trainer: Trainer) -> int | None:
 # ---- the training itself ----
 
 
-def _epochs(path: Path) -> int:
-    return int(read_checkpoint(path)["epoch"]) + 1 if path.is_file() else 0
-
-
 def _fit(trainer: Trainer, task: Task, data: LabelData, checkpoint: Path | None) -> None:
     try:
         trainer.fit(task, datamodule=data, ckpt_path=checkpoint)
@@ -252,3 +263,83 @@ def _as_list(value: Any) -> list[Any]:
     if value is None or isinstance(value, bool):
         return []
     return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+# ---- the callbacks that every training gets ----
+
+
+def run_callbacks(run: RunFolder, task: type[Task], with_bar: bool) -> list[pl.Callback]:
+    """Return the callbacks of a training: with a progress bar, or one line per epoch."""
+    callbacks: list[pl.Callback] = [
+        SavePrior(run),
+        RandomStates(),
+        FiniteLoss(),
+        LearningRateMonitor(),
+        SaveCheckpoint(run, "best", task.selection_metric),
+        SaveCheckpoint(run, "last"),  # after "best", whose score it carries
+    ]
+    callbacks.append(RichProgressBar() if with_bar else EpochLines())
+    return callbacks
+
+
+class SaveCheckpoint(ModelCheckpoint):
+    """Keep one checkpoint of a name, replaced after every epoch, or those that lower a metric."""
+
+    def __init__(self, run: RunFolder, name: CheckpointName, monitor: str | None = None) -> None:
+        super().__init__(
+            dirpath=run.path / "checkpoints",
+            filename=name,
+            monitor=monitor,
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        )
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save, unless there is no validation split to choose by."""
+        if self.monitor is None or self.monitor in trainer.callback_metrics:
+            super().on_train_epoch_end(trainer, pl_module)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over the best score also where the run folder has moved since."""
+        path = self.format_checkpoint_name({})
+        scores = list(state_dict["best_k_models"].values())
+        moved = {
+            "dirpath": self.dirpath,
+            "best_model_path": path,
+            "kth_best_model_path": path if scores else "",
+            "best_k_models": {path: scores[0]} if scores else {},
+        }
+        super().load_state_dict({**state_dict, **moved})
+
+
+class SavePrior(pl.Callback):
+    """Write the prior when training starts, from the first process."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self.run = run
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write it once: a resumed training keeps it."""
+        assert isinstance(pl_module, Task)
+        if trainer.is_global_zero and not pl_module.starts_from_checkpoint:
+            save_prior(self.run, pl_module)
+
+
+class EpochLines(pl.Callback):
+    """Print one line per epoch, for logs and pipes where a progress bar would be noise."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock."""
+        self._started = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Print loss, validation and time."""
+        assert isinstance(pl_module, Task)
+        values = trainer.callback_metrics  # in every process: it is their mean
+        if not trainer.is_global_zero:
+            return
+        shown = {"train/loss_epoch": "loss", pl_module.selection_metric: pl_module.selection_title}
+        parts = [f"{name} {values[key].item():.3f}" for key, name in shown.items() if key in values]
+        seconds = time.monotonic() - self._started
+        epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+        print(", ".join([epoch, *parts, f"{seconds:.0f} s"]), flush=True)

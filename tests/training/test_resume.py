@@ -175,6 +175,8 @@ def test_resume_needs_no_weight_file_and_still_says_where_training_came_from(tmp
     options = ["--trainer.max_epochs=1", f"--model.model.weights={weights}"]
     run = train_tiny(config, tmp_path / "run", *options)
     weights.unlink()
+    with pytest.raises(ConfigError, match=r"encoder\.pth"):  # a new one is to start from it again
+        train_tiny(config, run, *options, overwrite=True)
     resume(run, "--trainer.max_epochs", "2")
     assert checkpoint_of(run)["epoch"] == 1
     stored = yaml.safe_load((run / "config.yaml").read_text())["model"]["init_args"]
