@@ -116,11 +116,6 @@ class DepthTask(Task):
                 f"{high:g} --model.criterion.label_range '[{low:g}, {high:g}]'"
             )
 
-    def label_range(self) -> tuple[float, float]:
-        """Return the depths in metres between which the labels lie."""
-        own = getattr(self.criterion, "label_range", None)
-        return own or (self.min_depth, self.max_depth)
-
     # ---- training ----
 
     def predict(self, batch: Batch) -> Tensor:

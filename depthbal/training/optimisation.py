@@ -21,15 +21,14 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """Split trainable parameters into the weights and the noise scale.
 
-    Sigma is one number that has to travel some tenths of a metre whatever the network's learning
-    rate is: it gets its own rate, no weight decay and, by `hold_noise_lr`, no schedule.
+    Sigma is one number that has far to travel whatever the network's learning rate is: it gets its
+    own rate, no weight decay and, by `hold_noise_lr`, no schedule.
     """
     noise = list(noise)
     own = {id(parameter) for parameter in noise}
     weights = [p for p in parameters if p.requires_grad and id(p) not in own]
-    groups: list[dict[str, Any]] = [{"params": weights, "name": "weights"}]
-    if noise:
-        groups.append({"params": noise, "name": NOISE_GROUP, "lr": noise_lr, "weight_decay": 0.0})
+    sigma = {"params": noise, "name": NOISE_GROUP, "lr": noise_lr, "weight_decay": 0.0}
+    groups = ({"params": weights, "name": "weights"}, sigma)
     return [group for group in groups if group["params"]]
 
 
@@ -90,10 +89,7 @@ def following_noise(criterion: nn.Module) -> NoiseModule | None:
 
 
 def noise_facts(criterion: nn.Module | None) -> dict[str, float]:
-    """Return a loss's one noise scale in label units, as an entry of a result's protocol.
-
-    It is that of the weights that were scored, where metrics.csv has that of an earlier step.
-    """
+    """Return a loss's one noise scale in label units, as an entry of a result's protocol."""
     sigma = getattr(criterion, "noise_sigma", None)
     one = isinstance(sigma, int | float) or (isinstance(sigma, Tensor) and sigma.numel() == 1)
     return {"noise_sigma": float(sigma)} if sigma is not None and one else {}

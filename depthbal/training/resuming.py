@@ -147,7 +147,7 @@ class RandomStates(pl.Callback):
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Write a checkpoint next to its target and rename it; read with ``weights_only=True``.
+    """Write a checkpoint next to its target and rename it.
 
     Lightning's own writer goes through the system's temporary folder; where that is another disk,
     its last step is a copy that a full disk or a kill leaves half done over the previous file.
@@ -169,12 +169,6 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 f"cannot write {target} ({reason}); the previous checkpoint is untouched: free "
                 "disk space and continue the run with --resume"
             ) from error
-
-    def load_checkpoint(
-        self, path: Any, map_location: Any = None, weights_only: bool | None = True
-    ) -> dict[str, Any]:
-        """Load tensors and plain types only; nothing in a checkpoint is executed."""
-        return torch.load(path, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
 
 
 class RunLogger(CSVLogger):

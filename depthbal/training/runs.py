@@ -175,19 +175,15 @@ def claim_run_folder(path: Path, overwrite: bool = False) -> RunFolder:
             shutil.rmtree(path)
         path.mkdir(parents=True)
     except OSError as error:
-        raise RunFolderError(
-            f"cannot make the run folder {path} ({error.strerror}: {error.filename}); choose "
-            "another with --out"
-        ) from error
+        reason = f"{error.strerror}: {error.filename}"
+        raise RunFolderError(f"no run folder {path} ({reason}); give another --out") from error
     return RunFolder(path)
 
 
 def free_folder(parent: Path, name: str) -> Path:
     """Return the first of ``parent/name``, ``parent/name-2``, ... that does not exist."""
-    number = 1
-    while (path := parent / (name if number == 1 else f"{name}-{number}")).exists():
-        number += 1
-    return path
+    names = (name, *(f"{name}-{number}" for number in range(2, 10_000)))
+    return next(parent / one for one in names if not (parent / one).exists())
 
 
 def run_name(config: str) -> str:

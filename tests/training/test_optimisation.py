@@ -64,15 +64,10 @@ def test_who_says_how_updates_are_computed_is_obeyed(chosen):
     assert all(group.items() >= chosen.items() for group in groups)
 
 
-def test_other_optimizers_and_parameters_on_two_devices_stay_as_they_are():
-    for cls in (torch.optim.SGD, torch.optim.NAdam):
-        made = []
-        optimizer = optimizer_on_gpu(lambda g, m=made, c=cls: m.append(c(g, lr=0.1)) or m[0])
-        assert optimizer is made[0]
-    with FakeTensorMode():
-        there = nn.Parameter(torch.empty(2, device="cuda"))
-        optimizer = suit_device(torch.optim.Adam([there, nn.Parameter(torch.zeros(2))]))
-    assert optimizer.param_groups[0]["fused"] is None
+def test_other_optimizers_stay_as_they_are():
+    made = []
+    optimizer = optimizer_on_gpu(lambda g: made.append(torch.optim.SGD(g, lr=0.1)) or made[0])
+    assert optimizer is made[0]
 
 
 @pytest.mark.parametrize(
