@@ -89,8 +89,7 @@ class DepthTask(Task):
         super().__init__(model.to(memory_format=torch.channels_last), criterion, **kwargs)
         self.label = DEPTH
         self.min_depth, self.max_depth = min_depth, max_depth
-        self.resize = resize
-        self.compile_network = compile
+        self.resize, self.compile_network = resize, compile
         self._compiled: Callable[[Tensor], Tensor] | None = None
         self._mask: BalancedMask | None = None
 

@@ -90,10 +90,7 @@ class FeatureSmoothing(pl.Callback):
         edges: list[float] | None = None,
     ) -> None:
         if start_epoch < 1:
-            raise ConfigError(
-                f"expected start_epoch of at least 1, got {start_epoch}: before the end of the "
-                "first epoch there are no statistics"
-            )
+            raise ConfigError(f"expected a start_epoch of at least 1, got {start_epoch}")
         if not 0 <= momentum < 1:
             raise ConfigError(f"expected a momentum of at least 0 and below 1, got {momentum}")
         if not 0 < clip[0] <= clip[1]:
@@ -114,7 +111,7 @@ class FeatureSmoothing(pl.Callback):
         if stage != "fit":
             return
         layer = find_layer(cast(Any, pl_module).model, self.layer)
-        self._channels = in_and_out(layer)[0]
+        self._channels = layer.weight.shape[1] * getattr(layer, "groups", 1)
         self._hook = layer.register_forward_pre_hook(self._at_layer)
         if self.subset is not None:
             self._loader = subset_loader(cast(Any, trainer).datamodule, self.subset)
@@ -124,10 +121,7 @@ class FeatureSmoothing(pl.Callback):
         if not self.running:
             histogram = cast(Any, pl_module).histogram
             if self.edges is None and histogram is None:
-                raise ConfigError(
-                    "FeatureSmoothing needs label bins: train with a data module that counts its "
-                    "labels, or give edges"
-                )
+                raise ConfigError("FeatureSmoothing without a data module: give edges of its bins")
             edges = np.array(self.edges or histogram.edges, dtype=np.float64)  # its owner's stay so
             if len(edges) < 2 or any(high <= low for low, high in pairwise(edges)):
                 raise ConfigError(f"expected increasing edges of label bins, got {edges.tolist()}")
@@ -152,9 +146,8 @@ class FeatureSmoothing(pl.Callback):
         """Keep the labels by which the layer's input is going to be calibrated."""
         if "image" not in batch:
             raise ConfigError(
-                "FeatureSmoothing goes over images after every epoch, and the batches of this "
-                f"training have {', '.join(batch)}: give data with images, or leave the callback "
-                "out"
+                "FeatureSmoothing goes over images after every epoch, and batches have only "
+                f"{', '.join(batch)}: give data with images, or leave the callback out"
             )
         if trainer.current_epoch >= self.start_epoch:
             self._labels = cast(Any, pl_module).target(batch)
@@ -341,14 +334,14 @@ def _chunks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
 # ---- which layer, which images ----
 
 
-def find_layer(network: nn.Module, name: str | None = None) -> nn.Module:
+def find_layer(network: nn.Module, name: str | None = None) -> nn.Linear | nn.Conv2d:
     """Return the linear layer or convolution of a name, or the last one with one output."""
     kinds = (nn.Linear, nn.Conv2d)
     layers = {own: layer for own, layer in network.named_modules() if isinstance(layer, kinds)}
     found = [
         layer
         for own, layer in layers.items()
-        if (own == name if name is not None else in_and_out(layer)[1] == 1)
+        if (own == name if name is not None else len(layer.weight) == 1)
     ]
     if not found:
         wanted = f" {name!r}" if name else " with one output; name one as layer, of whose input"
@@ -357,13 +350,6 @@ def find_layer(network: nn.Module, name: str | None = None) -> nn.Module:
             f"are: {', '.join(list(layers)[-5:]) or 'none'}"
         )
     return found[-1]
-
-
-def in_and_out(layer: Any) -> tuple[int, int]:
-    """Return how many channels a layer of `find_layer` takes and gives."""
-    if isinstance(layer, nn.Linear):
-        return layer.in_features, layer.out_features
-    return layer.in_channels, layer.out_channels
 
 
 def subset_loader(data: Any, name: str) -> Iterable[Any]:
@@ -398,12 +384,8 @@ def subset_loader(data: Any, name: str) -> Iterable[Any]:
             f"{train.name(0)!r}; give a list that was drawn from the training list"
         )
     if len(chosen) < len(wanted):
-        log.info(
-            "Feature smoothing: %d of the %d images of %s are in the training split",
-            len(chosen),
-            len(wanted),
-            path,
-        )
+        found = f"{len(chosen)} of the {len(wanted)} images of {path}"
+        log.info("Feature smoothing: %s are in the training split", found)
     dataset = DepthDataset(PairSubset(train, chosen), data.count_transform, data.seed)
     return LateLoader(
         dataset,

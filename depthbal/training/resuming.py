@@ -57,8 +57,6 @@ class FiniteLoss(pl.Callback):
     on_train_epoch_end = on_validation_start  # checkpoints are written after this hook
 
     def _check(self, trainer: pl.Trainer, what: str) -> None:
-        if self._diverged is None:
-            return
         diverged, self._diverged = bool(self._diverged), None
         # every rank takes the same decision, or the others would wait for this one
         if trainer.strategy.reduce_boolean_decision(diverged, all=False):

@@ -162,8 +162,7 @@ def require_claimable(path: Path, overwrite: bool = False) -> None:
         )
     if not RunFolder(path).is_run():
         raise RunFolderError(
-            f"{path} is not a run folder (no config.yaml and run.json), so --overwrite "
-            "does not delete it; choose another folder with --out"
+            f"{path} is not a run folder, so --overwrite does not delete it; choose another --out"
         )
 
 

@@ -25,9 +25,8 @@ from depthbal.training.task import Task
 def make_parser(prog: str = "depthbal train") -> ArgumentParser:
     """Return the parser of a training's settings: seed, trainer, model (the task) and data."""
     set_loader("depthbal", _load, (yaml.YAMLError,))
-    parser = ArgumentParser(
-        prog=prog, exit_on_error=False, allow_abbrev=False, parser_mode="depthbal"
-    )
+    form: Any = {"exit_on_error": False, "allow_abbrev": False, "parser_mode": "depthbal"}
+    parser = ArgumentParser(prog=prog, **form)
     parser.add_argument("--config", action="config", help="A config file, or a shipped one's name.")
     parser.add_argument("--seed_everything", type=int | bool, default=0, help="Of the network.")
     parser.add_class_arguments(Trainer, "trainer", instantiate=False, fail_untyped=False)

@@ -120,8 +120,7 @@ class Task(pl.LightningModule):
         super().__init__()
         self.model = model
         self.criterion = criterion
-        self.make_optimizer = optimizer
-        self.make_lr_scheduler = lr_scheduler
+        self.make_optimizer, self.make_lr_scheduler = optimizer, lr_scheduler
         self.noise_lr = noise_lr
         self.readout: Readout = readout
         self.weights_from, self.weights_checkpoint = weights_from, weights_checkpoint
