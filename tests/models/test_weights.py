@@ -115,7 +115,10 @@ class Trap:
     [
         ("cut.pth", None, r"cut\.pth"),
         ("cut.safetensors", None, r"cut\.safetensors"),
-        ("a.pth", {"conv.weight": Trap()}, "could run code"),
+        *(
+            ("a.pth", {"conv.weight": value}, "could run code")
+            for value in (Trap(), np.array([1.0]), np.str_("text"), np.datetime64("2020-01-01"))
+        ),
         *(
             ("a.pth", c, "dictionary of tensors")
             for c in ([1, 2], {}, {"epoch": 3}, torch.zeros(2))

@@ -192,17 +192,6 @@ def one_channel(values, bins):
     return torch.tensor(values)[:, None], torch.tensor(bins)
 
 
-def test_running_moments_move_by_a_tenth_and_start_from_a_bins_own_statistics():
-    first = one_channel([1.0, 3.0], [0, 0])
-    running = running_of(first, one_channel([11.0, 15.0], [0, 0]), edges=[0.0, 1.0])
-    assert running["mean"].item() == pytest.approx(0.9 * 2 + 0.1 * 13)
-    assert running["variance"].item() == pytest.approx(0.9 * 2 + 0.1 * 8)
-    later = one_channel([1.0, 3.0, 6.0, 8.0], [0, 0, 1, 1])
-    running = running_of(first, later, edges=[0.0, 1.0, 2.0])
-    assert running["mean"].flatten().tolist() == [2.0, 7.0]
-    assert running["variance"].flatten().tolist() == [2.0, 2.0]
-
-
 def test_a_bin_without_two_features_is_neither_calibrated_nor_does_it_pull_others():
     values = one_channel([1.0, 5.0, float("nan"), 4.0], [1, 1, 3, 0])  # 3: no label
     running = running_of(values, edges=[0.0, 1.0, 2.0, 3.0])
