@@ -1,6 +1,7 @@
 """The run folder: one place for everything that a training leaves behind, and how it is opened."""
 
 import json
+import os
 import platform
 import shlex
 import shutil
@@ -149,11 +150,11 @@ def open_run(path: str | Path, overrides: Sequence[str] = ()) -> Run:
 
 
 def require_claimable(path: Path, overwrite: bool = False) -> None:
-    """Check, without touching anything, that a run may be put at ``path``.
-
-    Only an earlier run may be deleted, with ``overwrite``; nothing else ever is.
-    """
-    if not path.is_dir() or not any(path.iterdir()):
+    """Check, untouched, that a run may be put at ``path``; ``overwrite`` deletes runs alone."""
+    there = next(place for place in (path, *path.absolute().parents) if os.path.lexists(place))
+    if not (there.is_dir() and os.access(there, os.R_OK | os.W_OK | os.X_OK)):
+        raise RunFolderError(f"{there} is not a directory that can be written; give another --out")
+    if there != path or not any(path.iterdir()):
         return
     if not overwrite:
         raise RunFolderError(
