@@ -45,7 +45,9 @@ def unknown_name(kind: str, name: str, known: Sequence[str]) -> ConfigError:
 
 @contextmanager
 def downloading(weights: str) -> Iterator[None]:
-    """Name the two other ways where a library cannot get the weights of a name."""
+    """Say what is fetched, and name the two other ways where a library cannot get it."""
+    where = "huggingface.co or download.pytorch.org, unless cached"
+    logger.info("Fetching weights %r (%s); without a network give weights: FILE", weights, where)
     try:
         yield
     except ConfigError:
