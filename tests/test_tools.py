@@ -233,6 +233,6 @@ def test_a_folder_that_cannot_be_made_is_one_line(name, reason, monkeypatch, cap
     out = "file/run" if reason == "a directory" else "shut/run"
     assert command(name, *arguments, "--out", out) == 2
     (message,) = capsys.readouterr().err.splitlines()
-    assert ("is a file" if (name, reason) == ("train", "a directory") else reason) in message
+    assert reason in message
     assert out.split("/")[0] in message
     assert "--out" in message

@@ -377,7 +377,7 @@ class Scores(Metric):
         about = {name: getattr(self, name) for name in _ABOUT}
         about |= {"subsets": self.subsets[:-1], "protocol": self.given}
         about["bins"] = {**self.bins.describe(), "unit_suffix": self.bins.unit_suffix}
-        result = {**self.result(), **(more or {})}
+        result = {**(self._computed or self.result()), **(more or {})}
         with replacing(Path(folder) / RESULT_FILE) as temporary:
             arrays: Any = {"about": np.array(json.dumps(about)), **self.table()}
             np.savez_compressed(temporary, **arrays)
