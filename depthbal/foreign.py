@@ -15,6 +15,7 @@ from depthbal.data.predictions import Kind, PredictionFolder
 from depthbal.errors import ConfigError, DataError
 from depthbal.evaluation.alignment import ALIGNMENTS, Alignment, align
 from depthbal.evaluation.protocols import DepthProtocol
+from depthbal.examples import save_examples
 
 Predict = Callable[[NDArray[np.uint8]], ArrayLike]
 FloatMap = NDArray[np.float32]
@@ -31,7 +32,7 @@ _TOO_FAR = 5.0  # a median ratio of prediction and truth beyond this is another 
 class Pair(NamedTuple):
     """One test image's prediction and truth as they are scored, (h, w) metres, truth 0 = none."""
 
-    index: int
+    place: int
     name: str
     group: str
     preds: FloatMap
@@ -73,6 +74,11 @@ class ForeignPredictions:
 
     def __iter__(self) -> Iterator[Pair]:
         return (self.pair(index) for index in self.indices)
+
+    def picture(self, index: int) -> NDArray[np.uint8]:
+        """Return an image as it belongs to its pair."""
+        image = self.source.load(index)[0]
+        return image if self.whole else self.transform.crop(self.transform.resize(image, False))
 
     def pair(self, index: int) -> Pair:
         """Return the pair of an image.
@@ -118,7 +124,7 @@ def test_names(data: DepthDataModule) -> list[str]:
 def sample_name(data: DepthDataModule, index: int) -> str:
     """Return the path of a test image inside the data, or what it is called."""
     assert data.test_set is not None
-    return data.test_set.source.name(index).split(" with ")[0]
+    return str(data.test_set.source.name(index)).split(" with ")[0]
 
 
 def resample(array: FloatMap, shape: Sequence[int]) -> FloatMap:
@@ -229,8 +235,8 @@ def evaluate(
         >>> def bright_is_far(image):
         ...     return 1 + 5 * image.mean(2) / 255
         >>> result = depthbal.evaluate(bright_is_far, data)
-        >>> sorted(result["readout"])
-        ['raw']
+        >>> result["protocol"]["readout"], result["all_pixels"]["few"]["count"] > 0
+        ('raw', True)
     """
     if unknown := set(alignments) - set(ALIGNMENTS):
         raise ConfigError(f"unknown alignments {sorted(unknown)}; known: {list(ALIGNMENTS)}")
@@ -251,8 +257,13 @@ def evaluate(
     about["predictions"] |= {"missing": predictions.missing}
     main = "balanced" if balance is not None else readouts[0]
     scores = rule.scores(readouts, main, about)
-    if out is not None:
-        Path(out).mkdir(parents=True, exist_ok=True)
+
+    def read_out(pair: Pair, inside: NDArray[np.bool_]) -> dict[str, FloatMap]:
+        maps = {key: align(pair.preds, pair.target, inside, how) for how, key in keys.items()}
+        if balance is not None:
+            maps["balanced"] = np.asarray(balance(valid(maps[readouts[0]], low, high)))
+        return maps
+
     for pair in _track(predictions, progress):
         target = torch.from_numpy(np.ascontiguousarray(pair.target))[None, None]
         mask = rule.counts(target)
@@ -260,17 +271,30 @@ def evaluate(
         invalid = int((~(np.isfinite(pair.preds) & (pair.preds > 0)) & inside).sum())
         counted["pixels"] += invalid
         counted["images"] += [pair.name] if invalid else []
-        maps = {key: align(pair.preds, pair.target, inside, how) for how, key in keys.items()}
-        if balance is not None:
-            maps["balanced"] = np.asarray(balance(valid(maps[readouts[0]], low, high)))
         tensors = {
             key: torch.from_numpy(valid(value, low, high))[None, None]
-            for key, value in maps.items()
+            for key, value in read_out(pair, inside).items()
         }
-        place = torch.tensor([pair.index])
+        place = torch.tensor([pair.place])
         rule.update(scores, tensors, target, mask, [pair.name], [pair.group], place)
     scores.given.update(about)  # the counts are known now
-    return scores.save(out) if out is not None else scores.result()
+    if out is None:
+        return scores.result()
+
+    def show(index: int) -> tuple[Any, Any, Any]:
+        pair = predictions.pair(predictions.indices[index])
+        target = torch.from_numpy(np.ascontiguousarray(pair.target))[None, None]
+        inside = rule.counts(target)[0, 0].numpy()
+        shown = valid(read_out(pair, inside)[main], low, high)
+        return (
+            predictions.picture(pair.place),
+            pair.target,
+            rule.scored(torch.tensor(shown)).numpy(),
+        )
+
+    result = scores.save(out)
+    save_examples(scores, show, Path(out))
+    return result
 
 
 def valid(preds: FloatMap, low: float, high: float) -> FloatMap:

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -125,12 +126,8 @@ def bench_predictions(images: int, repeats: int) -> None:
         print(f"{'plain NumPy, one read-out, whole image':44}{1e3 * plain / images:>12.1f}{1:>19}")
         for protocol in ("eigen", "nyud2_dir"):
             for alignments in (("none",), ("none", "median", "inverse")):
-                cpu = best_seconds(
-                    lambda p=protocol, a=alignments: evaluate(
-                        files, data, protocol=p, alignments=a
-                    ),
-                    repeats,
-                )[1]
+                score = partial(evaluate, files, data, protocol=protocol, alignments=alignments)
+                cpu = best_seconds(score, repeats)[1]
                 own = (cpu - reading) / images
                 name = f"depthbal.evaluate, {protocol}, {len(alignments)} read-outs"
                 print(f"{name:44}{1e3 * own:>12.1f}{own * images / plain:>19.2f}")

@@ -88,7 +88,7 @@ def _evaluate_run(known: argparse.Namespace, overrides: list[str]) -> tuple[Path
 def _evaluate_predictions(
     known: argparse.Namespace, overrides: list[str]
 ) -> tuple[Path, dict[str, Any]]:
-    from depthbal.data import PredictionFolder
+    from depthbal.data import DepthDataModule, PredictionFolder
     from depthbal.foreign import evaluate, test_names
     from depthbal.io import write_json
     from depthbal.training.runs import data_of, require_claimable, run_record
@@ -98,6 +98,10 @@ def _evaluate_predictions(
     if not (known.overwrite and (known.out / "scores.npz").exists()):
         require_claimable(known.out)
     data = data_of(known.data, overrides)
+    if not isinstance(data, DepthDataModule):
+        raise ConfigError(
+            f"{known.data} has labels of {data.label.name}; --predictions scores depth"
+        )
     names = test_names(data)
     files = PredictionFolder(
         known.predictions, names, known.scale, known.pattern, known.allow_missing

@@ -110,7 +110,7 @@ def read_prediction(path: Path, scale: float | None = None) -> NDArray[np.float3
         except (OSError, ValueError, EOFError) as error:
             raise DataError(f"{path}: not a readable .npz file ({error})") from error
     elif suffix == ".pfm":
-        raw = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        raw = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)  # type: ignore[assignment]
         if raw is None:
             raise DataError(f"{path}: not a readable PFM image")
     else:
