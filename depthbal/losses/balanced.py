@@ -4,7 +4,7 @@ L(p, y) = -log f(y - p; sigma) + log E(p),   E(p) = integral of f(y - p; sigma) 
 """
 
 from abc import abstractmethod
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +13,9 @@ from depthbal.losses.base import RegressionLoss, require_one_of
 from depthbal.losses.families import GaussianFamily
 from depthbal.losses.family import NoiseFamily
 from depthbal.losses.kernel.evidence import Request, wanted_derivatives
-from depthbal.losses.kernel.fused import Terms, balanced_sum
+from depthbal.losses.kernel.fused import balanced_sum
 from depthbal.losses.noise import NoiseKind, NoiseModule, build_noise, describe_noise
-from depthbal.losses.reduction import Reduction, compute_dtype, hide, joint_mean, mean_over_ranks
+from depthbal.losses.reduction import compute_dtype, hide, joint_mean, mean_over_ranks
 from depthbal.priors import GaussianMixture
 
 Scale = Literal["mean", "pixel", "none"]
@@ -41,14 +41,12 @@ class BalancedMSELoss(RegressionLoss):
             compares with the squared error; ``"pixel"`` by each label's own, which re-weights
             labels where s varies (beta-NLL with beta = 1, Seitzer et al., ICLR 2022); ``"none"``
             leaves the log-likelihood.
-        reduction: ``"mean"``, ``"sum"`` or ``"none"``.
-        event_dim: 0 where every entry is a label, 1 where the vectors along the last axis are.
-        label_range: Ends (lo, hi) of the label range, for the read-out of scalars.
         tolerance: Largest error of the tabulated evidence in float32; float64 is always exact.
         mse_weight: Factor of the data term |p - y|^2 / (2 s^2).
         balance_weight: Factor of the rest. Below ``mse_weight`` it anchors vector labels in
             directions in which they hardly vary, where the two terms otherwise cancel.
         memory_budget_mb: Largest memory of the evidence's temporaries.
+        options: ``reduction``, ``label_range`` and ``event_dim`` of ``RegressionLoss``.
     """
 
     # Whether ``prior_for`` does without the batch's targets.
@@ -61,20 +59,19 @@ class BalancedMSELoss(RegressionLoss):
         noise: NoiseKind | NoiseModule = "fixed",
         detach_noise: bool = True,
         scale: Scale = "mean",
-        reduction: Reduction = "mean",
-        event_dim: int = 0,
-        label_range: tuple[float, float] | None = None,
         tolerance: float = 1e-5,
         mse_weight: float = 1.0,
         balance_weight: float = 1.0,
         memory_budget_mb: float = 256,
+        **options: Any,
     ) -> None:
-        super().__init__(label_range=label_range, reduction=reduction, event_dim=event_dim)
+        super().__init__(**options)
         require_one_of("scale", scale, ("mean", "pixel", "none"))
-        if event_dim and label_range is not None:
-            raise ValueError("expected no label_range for vectors: their read-out is preds itself")
-        if event_dim and noise == "depth":
-            raise ValueError('expected noise "fixed", "learned" or a NoiseModule for vectors')
+        if self.event_dim and (noise == "depth" or self.label_range is not None):
+            raise ValueError(
+                'expected no label_range and no noise "depth" for vectors: their read-out is preds '
+                "itself"
+            )
         if not (mse_weight >= 0 and balance_weight >= 0 and mse_weight + balance_weight > 0):
             raise ValueError(
                 "expected mse_weight and balance_weight that are not negative and not both 0, got "
@@ -127,12 +124,9 @@ class BalancedMSELoss(RegressionLoss):
             sigma,
             self.prior_for(target, mask, sigma.detach()),
             self.family,
-            Terms(self.mse_weight, self.balance_weight, count_bad=not on_cpu),
-            Request(
-                wanted_derivatives(preds, sigma),
-                tolerance=self.tolerance,
-                budget_mb=self.memory_budget_mb,
-            ),
+            Request(wanted_derivatives(preds, sigma), None, self.tolerance, self.memory_budget_mb),
+            weights=(self.mse_weight, self.balance_weight),
+            count_bad=not on_cpu,
         )
         if not on_cpu:
             self.report_bad(bad)

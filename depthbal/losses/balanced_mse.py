@@ -18,6 +18,7 @@ from depthbal.losses.base import require_one_of
 from depthbal.losses.buffers import PriorBuffers
 from depthbal.losses.families import FamilyKind, build_family
 from depthbal.priors import GaussianMixture, Histogram, World, load_prior
+from depthbal.priors.relative import require_tau
 
 PriorSource = GaussianMixture | Histogram | str
 
@@ -44,8 +45,7 @@ class _StoredPriorLoss(BalancedMSELoss):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        if not 0 <= tau <= 1:
-            raise ValueError(f"expected tau between 0 (no balancing) and 1 (all of it), got {tau}")
+        require_tau(tau)
         if not str(relative_to).endswith(".json"):  # which Histogram.save wrote
             require_one_of("relative_to", relative_to, (*get_args(World), "a .json file"))
         self.relative_to, self.tau = relative_to, tau
@@ -75,20 +75,15 @@ class _StoredPriorLoss(BalancedMSELoss):
                 that has no closed form relative to the world to be balanced for.
         """
         if isinstance(prior, Histogram):
-            _warn_of_labels_outside(prior, self.label_range)
+            if self.label_range is not None:
+                _warn_of_labels_outside(prior, *self.label_range)
             prior = self._estimate(prior.relative_to(self.relative_to, self.tau))
-        elif not isinstance(prior, GaussianMixture):
-            raise ValueError(
-                f"expected a Histogram or a GaussianMixture, got a {type(prior).__name__}: build "
-                "one from labels with Histogram.regular(...).update(labels)"
-            )
         elif (self.relative_to, self.tau) != ("uniform", 1.0):
             prior = prior.relative_to(self.relative_to, self.tau)  # type: ignore[arg-type]
         if prior.event_dim != self.event_dim:
-            kinds = ("scalar labels", "vectors")
             raise ValueError(
-                f"expected a prior of {kinds[self.event_dim]} (event_dim={self.event_dim}), got "
-                f"one of {kinds[prior.event_dim]}, means {tuple(prior.means.shape)}"
+                f"expected a prior for event_dim={self.event_dim}, 0 for scalar labels and 1 for "
+                f"vectors, got one with means {tuple(prior.means.shape)}"
             )
         self._prior.set_mixture(prior)
         for tensor in (*self.noise.parameters(), *self.noise.buffers()):
@@ -107,11 +102,8 @@ class _StoredPriorLoss(BalancedMSELoss):
         """Return the mixture that stands for the histogram."""
 
 
-def _warn_of_labels_outside(histogram: Histogram, label_range: tuple[float, float] | None) -> None:
+def _warn_of_labels_outside(histogram: Histogram, low: float, high: float) -> None:
     """Warn of training labels that the read-out, which stays in the label range, cannot give."""
-    if label_range is None:
-        return
-    low, high = label_range
     outside = histogram.counts[(histogram.centers < low) | (histogram.centers > high)].sum()
     if outside > 0:
         warnings.warn(
@@ -142,7 +134,6 @@ class GAILoss(_StoredPriorLoss):
     ``relative_to`` and ``tau`` go beyond the paper.
 
     Example:
-        >>> import torch
         >>> loss = GAILoss(GaussianMixture([0.9, 0.1], [2.0, 6.0], [1.0, 4.0]))
         >>> preds = torch.tensor([2.0, 5.0], requires_grad=True)
         >>> value = loss(preds, torch.tensor([2.1, 6.0]))
@@ -152,11 +143,7 @@ class GAILoss(_StoredPriorLoss):
     """
 
     def __init__(
-        self,
-        prior: PriorSource | None = None,
-        *,
-        n_components: int = 16,
-        **options: Any,
+        self, prior: PriorSource | None = None, *, n_components: int = 16, **options: Any
     ) -> None:
         self.n_components = n_components
         super().__init__(prior, **options)
@@ -188,7 +175,6 @@ class BNILoss(_StoredPriorLoss):
     Source: Ren et al., CVPR 2022 (BNI: numerical integration over histogram bins).
 
     Example:
-        >>> import torch
         >>> loss = BNILoss(Histogram([0.0, 1.0, 2.0, 3.0], [8, 1, 1]))
         >>> round(loss(torch.tensor([1.0]), torch.tensor([1.5])).item(), 4)
         -0.1306

@@ -1,14 +1,14 @@
 """Losses that do not balance, with the signature of those that do."""
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from depthbal.losses.base import RegressionLoss, require_one_of
-from depthbal.losses.reduction import Reduction, mean_over_ranks
+from depthbal.losses.reduction import mean_over_ranks
 
 ErrorKind = Literal["squared", "absolute"]
 Activation = Literal["sigmoid", "tanh"]
@@ -18,7 +18,6 @@ class MSELoss(RegressionLoss):
     """Mean squared error over the entries that count; arguments are those of ``RegressionLoss``.
 
     Example:
-        >>> import torch
         >>> MSELoss()(torch.tensor([1.0, 9.0]), torch.zeros(2), torch.tensor([True, False]))
         tensor(1.)
     """
@@ -32,7 +31,6 @@ class L1Loss(RegressionLoss):
     """Mean absolute error over the entries that count; arguments are those of ``RegressionLoss``.
 
     Example:
-        >>> import torch
         >>> L1Loss()(torch.tensor([-3.0, 9.0]), torch.zeros(2), torch.tensor([True, False]))
         tensor(3.)
     """
@@ -49,27 +47,17 @@ class HuberLoss(RegressionLoss):
 
     Args:
         delta: Error at which the loss becomes linear, > 0, label units.
-        reduction: See ``RegressionLoss``.
-        label_range: See ``RegressionLoss``.
-        event_dim: See ``RegressionLoss``.
+        options: ``reduction``, ``label_range`` and ``event_dim`` of ``RegressionLoss``.
 
     Source: Huber, Robust Estimation of a Location Parameter, 1964.
 
     Example:
-        >>> import torch
         >>> HuberLoss(1.0, reduction="none")(torch.tensor([0.5, -3.0]), torch.zeros(2))
         tensor([0.1250, 2.5000])
     """
 
-    def __init__(
-        self,
-        delta: float = 1.0,
-        *,
-        reduction: Reduction = "mean",
-        label_range: tuple[float, float] | None = None,
-        event_dim: int = 0,
-    ) -> None:
-        super().__init__(reduction=reduction, label_range=label_range, event_dim=event_dim)
+    def __init__(self, delta: float = 1.0, **options: Any) -> None:
+        super().__init__(**options)
         if not delta > 0:
             raise ValueError(f"expected a positive delta in label units, got {delta}")
         self.delta = delta
@@ -94,8 +82,7 @@ class FocalRLoss(RegressionLoss):
         activation: ``"sigmoid"`` or ``"tanh"``; the sigmoid at beta is tanh at beta / 2.
         beta: Steepness > 0 in 1 / label units.
         gamma: Exponent >= 0; 0 leaves the plain error.
-        reduction: See ``RegressionLoss``.
-        label_range: See ``RegressionLoss``.
+        options: ``reduction`` and ``label_range`` of ``RegressionLoss``.
 
     Source: Yang et al., Delving into Deep Imbalanced Regression, ICML 2021 (Focal-R).
 
@@ -112,10 +99,9 @@ class FocalRLoss(RegressionLoss):
         activation: Activation = "sigmoid",
         beta: float = 0.2,
         gamma: float = 1.0,
-        reduction: Reduction = "mean",
-        label_range: tuple[float, float] | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(reduction=reduction, label_range=label_range)
+        super().__init__(event_dim=0, **options)
         require_one_of("error", error, ("squared", "absolute"))
         require_one_of("activation", activation, ("sigmoid", "tanh"))
         if not (beta > 0 and gamma >= 0):
@@ -150,8 +136,7 @@ class SILogLoss(RegressionLoss):
     Args:
         scale_invariance: Lambda in [0, 1]; 0 is the squared log error, 1 ignores the scale.
         floor: Label below which the logarithm of a prediction becomes linear, > 0, label units.
-        reduction: See ``RegressionLoss``.
-        label_range: See ``RegressionLoss``.
+        options: ``reduction`` and ``label_range`` of ``RegressionLoss``.
 
     Raises:
         ValueError: Targets that count and are not positive (on the CPU; elsewhere, where reading
@@ -169,14 +154,9 @@ class SILogLoss(RegressionLoss):
     """
 
     def __init__(
-        self,
-        scale_invariance: float = 0.5,
-        *,
-        floor: float = 0.01,
-        reduction: Reduction = "mean",
-        label_range: tuple[float, float] | None = None,
+        self, scale_invariance: float = 0.5, *, floor: float = 0.01, **options: Any
     ) -> None:
-        super().__init__(reduction=reduction, label_range=label_range)
+        super().__init__(event_dim=0, **options)
         if not 0 <= scale_invariance <= 1:
             raise ValueError(f"expected scale_invariance in [0, 1], got {scale_invariance}")
         if not floor > 0:

@@ -36,7 +36,6 @@ class DoubleBuffers(nn.Module):
         return tensor
 
     def _apply(self, fn: Any, recurse: bool = True) -> "DoubleBuffers":
-        """Move with the module, but keep double precision: these are a handful of numbers."""
         before = {name: self._buffers[name] for name in self.names}
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for name, buffer in before.items():

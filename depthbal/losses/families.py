@@ -12,14 +12,7 @@ from torch.nn import functional
 
 from depthbal.losses.family import SEEN_SIGMAS, NoiseFamily, point_masses
 from depthbal.losses.kernel import tables
-from depthbal.losses.kernel.evidence import (
-    Prepared,
-    Request,
-    components,
-    log_evidence,
-    prepare,
-    require_positive,
-)
+from depthbal.losses.kernel.evidence import Prepared, Request, prepare, require_positive
 from depthbal.losses.kernel.exact import Evidence
 from depthbal.losses.readout import truncated_normal_mean
 from depthbal.priors import GaussianMixture
@@ -32,6 +25,8 @@ class GaussianFamily(NoiseFamily):
 
     degree, unit_factor, steepest = 2, 2.0, SEEN_SIGMAS
     log_constant = 0.5 * math.log(2 * math.pi)
+    prepare = staticmethod(prepare)  # of vectors too
+    readout = staticmethod(truncated_normal_mean)
 
     def energy(self, residual: Tensor, sigma: Tensor) -> Tensor:
         """Return r^2 / (2 s^2)."""
@@ -49,25 +44,6 @@ class GaussianFamily(NoiseFamily):
         """Return the sum in one pass."""
         return torch.addcmul(start, residual, weight / sigma**2)
 
-    def log_evidence(self, preds, prior, sigma, **options):  # type: ignore[no-untyped-def]
-        """Return ``log_evidence``, for vectors too."""
-        return log_evidence(preds, prior, sigma, **options)
-
-    def prepare(
-        self,
-        preds: Tensor,
-        sigma: Tensor,
-        prior: GaussianMixture,
-        request: Request,
-        mask: Tensor | None = None,
-    ) -> Prepared:
-        """Return the function that gives the evidence in closed form."""
-        return prepare(preds, sigma, components(prior, preds.device), request, mask)
-
-    def readout(self, preds: Tensor, sigma: Tensor, label_range: tuple[float, float]) -> Tensor:
-        """Return the truncated-normal mean."""
-        return truncated_normal_mean(preds, sigma, label_range)
-
 
 class LaplaceFamily(NoiseFamily):
     """Noise density f(r) = exp(-|r| / b) / (2 b): the balanced L1 loss.
@@ -77,10 +53,6 @@ class LaplaceFamily(NoiseFamily):
     times b it compares with the absolute error. The scale b is the noise's mean absolute error.
     Left or right of all masses the loss is constant: a location that far says no more than that
     the label lies at that end of the range, so the gradient is 0 there.
-
-    Example:
-        >>> LaplaceFamily().log_density(torch.tensor(-2.0), torch.tensor(1.0))  # -2 - log 2
-        tensor(-2.6931)
     """
 
     degree, kinks, linear_beyond = 1, (0.0,), 0.0
@@ -116,13 +88,12 @@ class LaplaceFamily(NoiseFamily):
         require_positive(sigma)
         masses = point_masses(prior, preds.device)
         scale, wanted = sigma.double(), request.wanted
-        places, weights = masses.means, masses.log_weights.exp()
-        if not bool((places.diff() > 0).all()):  # equal places are one mass
-            places, owner = torch.unique_consecutive(places, return_inverse=True)
-            weights = torch.zeros_like(places).index_add_(0, owner, weights)
+        # Equal places are one mass.
+        places, owner = torch.unique_consecutive(masses.means, return_inverse=True)
+        weights = torch.zeros_like(places).index_add_(0, owner, masses.log_weights.exp())
         left = _decayed_sums(weights, places / scale, wanted.by_sigma)
         right = _decayed_sums(weights.flip(0), -places.flip(0) / scale, wanted.by_sigma).flip(1)
-        nothing = weights.new_tensor([-math.inf, 0.0])[: len(left), None]
+        nothing = weights.new_tensor([[-math.inf], [0.0]])[: len(left)]
         left, right = torch.cat([nothing, left], 1), torch.cat([right, nothing], 1)
         padded = functional.pad(places, (1, 1))
         own = functional.pad(weights.log(), (1, 0), value=-math.inf)
@@ -171,18 +142,10 @@ class HuberFamily(NoiseFamily):
         L(p, y) = h(y - p) / s^2 + log sum_k w_k exp(-h(mu_k - p) / s^2)
         Z = s [sqrt(2 pi) erf(u / sqrt 2) + (2 / u) exp(-u^2 / 2)],   u = delta / s
 
-    with Huber's h(r) = r^2 / 2 for |r| <= delta and delta (|r| - delta / 2) beyond. Times s^2 it
-    compares with the plain Huber loss (half the squared error, where the Gaussian family gives the
-    whole). A large delta is Gaussian noise, a small one Laplace noise of scale s^2 / delta.
-
-    Args:
-        delta: Residual > 0 at which the tails begin, label units.
-
-    Source: Huber, Robust Estimation of a Location Parameter, 1964, for h and its density.
-
-    Example:
-        >>> HuberFamily(1.0).energy(torch.tensor([0.5, -3.0]), torch.tensor(1.0))
-        tensor([0.1250, 2.5000])
+    with Huber's h(r) = r^2 / 2 for |r| <= delta and delta (|r| - delta / 2) beyond (Robust
+    Estimation of a Location Parameter, 1964). Times s^2 it compares with the plain Huber loss (half
+    the squared error, where the Gaussian family gives the whole). A large delta is Gaussian noise,
+    a small one Laplace noise of scale s^2 / delta.
     """
 
     degree = 2
@@ -227,19 +190,10 @@ class StudentFamily(NoiseFamily):
 
         L(p, y) = (df + 1) / 2 log(1 + (y - p)^2 / (df s^2)) + log E(p)
 
-    The pull of a label falls off beyond sqrt(df) s. Times 2 s^2 df / (df + 1) it compares with the
-    squared error of small errors. A large df is Gaussian noise. The read-out of a location far
-    outside the range is the middle of the range: such a location says nothing.
-
-    Args:
-        df: Degrees of freedom > 0.
-
-    Source: Lange, Little and Taylor, Robust Statistical Modeling Using the t Distribution, 1989,
-    for t noise in regression.
-
-    Example:
-        >>> StudentFamily(1.0).log_density(torch.tensor(0.0), torch.tensor(1.0))  # Cauchy: -log pi
-        tensor(-1.1447)
+    The pull of a label falls off beyond sqrt(df) s (Lange, Little and Taylor, Robust Statistical
+    Modeling Using the t Distribution, 1989). Times 2 s^2 df / (df + 1) it compares with the squared
+    error of small errors. A large df is Gaussian noise. The read-out of a location far outside the
+    range is the middle of the range: such a location says nothing.
     """
 
     def __init__(self, df: float) -> None:
@@ -263,12 +217,11 @@ class StudentFamily(NoiseFamily):
 
 def build_family(kind: FamilyKind, huber_delta: float, student_df: float) -> NoiseFamily:
     """Return the family of that name."""
-    if kind == "gaussian":
-        return GaussianFamily()
-    if kind == "laplace":
-        return LaplaceFamily()
     if kind == "huber":
         return HuberFamily(huber_delta)
     if kind == "student":
         return StudentFamily(student_df)
-    raise ValueError(f"expected family gaussian, laplace, huber or student, got {kind!r}")
+    families = {"gaussian": GaussianFamily, "laplace": LaplaceFamily}
+    if kind not in families:
+        raise ValueError(f"expected family gaussian, laplace, huber or student, got {kind!r}")
+    return families[kind]()

@@ -19,8 +19,9 @@ from depthbal.losses.kernel.evidence import (
     Prepared,
     Request,
     SigmaOf,
+    by_table,
+    curves_of,
     extent,
-    from_curves,
     require_positive,
     stored_evidence,
     table_errors,
@@ -81,6 +82,10 @@ class NoiseFamily(ABC):
         """Return the logarithm of the integral of exp(-energy), elementwise."""
         return sigma.log() + self.log_constant
 
+    def normaliser_by_sigma(self, sigma: Tensor) -> Tensor:
+        """Return the derivative of ``log_normaliser``: here that of log sigma and a constant."""
+        return 1 / sigma
+
     def unit(self, sigma: Tensor) -> Tensor:
         """Return the factor that turns the energy into the plain, unbalanced loss."""
         return self.unit_factor * sigma ** (self.degree or 2)
@@ -102,10 +107,6 @@ class NoiseFamily(ABC):
         if self.degree is not None:
             return self.energy(residual, sigma) * (-self.degree / sigma)
         return -residual * self.slope(residual, sigma) / sigma  # of a function of residual / sigma
-
-    def normaliser_by_sigma(self, sigma: Tensor) -> Tensor:
-        """Return the derivative of ``log_normaliser``: here that of log sigma and a constant."""
-        return 1 / sigma
 
     def cell_width(self, sigma: float, tolerance: float) -> float:
         """Return the width of bins of targets, by mean and variance, that change log E by less.
@@ -130,16 +131,9 @@ class NoiseFamily(ABC):
         tolerance: float = 1e-5,
         memory_budget_mb: float = 256,
     ) -> Tensor:
-        """Return log of the integral of f(y - p) p_train(y), one value per label.
-
-        Arguments and errors are those of ``depthbal.losses.log_evidence``.
-        """
-
-        def compute(flat: Tensor, scale: Tensor, wanted: Wanted) -> Evidence:
-            request = Request(wanted, sigma_of, tolerance, memory_budget_mb)
-            return self.prepare(flat, scale, prior, request)(flat)
-
-        return stored_evidence(preds, sigma, compute)
+        """Return what ``depthbal.losses.log_evidence`` returns, under this noise."""
+        request = Request(sigma_of=sigma_of, tolerance=tolerance, budget_mb=memory_budget_mb)
+        return stored_evidence(self.prepare, preds, prior, sigma, request)
 
     def prepare(
         self,
@@ -152,14 +146,13 @@ class NoiseFamily(ABC):
         """Return the function that gives the evidence; see ``kernel.evidence.prepare``."""
         require_positive(sigma)
         masses = point_masses(prior, preds.device)
-        wanted, budget_mb = request.wanted, request.budget_mb
         table = self._table(preds, sigma, masses, request, mask)
         if table is not None:
-            return lambda part: from_curves(tables.interpolate(table, part, budget_mb), wanted)
-        rounded = masses.to(sigma)
-        return lambda part: exact_evidence(part, sigma, rounded, wanted, budget_mb, self.pairs)
+            return by_table(table, request)
+        rounded, (wanted, _, _, budget_mb) = masses.to(sigma), request
+        return lambda part: exact_evidence(part, sigma, rounded, wanted, budget_mb, self._pairs)
 
-    def pairs(self, preds: Tensor, sigma: Tensor, masses: Components, wanted: Wanted) -> Evidence:
+    def _pairs(self, preds: Tensor, sigma: Tensor, masses: Components, wanted: Wanted) -> Evidence:
         """Return the evidence of a block of predictions (n,) from all pairs with masses."""
         scale = sigma[..., None]
         distance = masses.means - preds[:, None]
@@ -181,23 +174,15 @@ class NoiseFamily(ABC):
         mask: Tensor | None,
     ) -> tables.PiecewiseTable | None:
         """Return a table of the float64 sums over the predictions, or None where none pays."""
-        wanted, sigma_of = request.wanted, request.sigma_of
+        one_curve = sigma.ndim == 0 or request.sigma_of is not None
         pairs = preds.numel() * len(masses.means)
-        one_curve = sigma.ndim == 0 or sigma_of is not None
         if not one_curve or sigma.dtype != torch.float32 or pairs < TABULATE_PAIRS:
             return None
-
-        def exact(nodes: Tensor) -> Tensor:
-            noise = sigma.double() if sigma_of is None else sigma_of(nodes).double()
-            curves = exact_evidence(nodes, noise, masses, wanted, request.budget_mb, self.pairs)
-            return torch.stack([curve for curve in curves if curve is not None])
-
         max_cells = preds.numel() // PREDS_PER_CELL
         errors = table_errors(sigma, request)
         low, high = extent(preds, mask, sigma, masses.means[0]).tolist()
         smallest = float(sigma.min())
-        span = (high - low) / (CELL_SIGMAS * smallest)
-        cells = math.ceil(span) if span < 1e9 else 2**31
+        cells = math.ceil(min((high - low) / (CELL_SIGMAS * smallest), 2.0**31))
         breaks = torch.cat([masses.means + kink for kink in self.kinks or (0.0,)]).sort().values
         if len(breaks) > (MAX_BREAKS if self.kinks else cells):
             if self.kinks:
@@ -209,34 +194,32 @@ class NoiseFamily(ABC):
         apart = functional.pad(breaks.diff() > SAME_BREAK * decay, (1, 0), value=True)
         inside = breaks[apart & (breaks > low) & (breaks < high)]
         edges = torch.cat([inside.new_tensor([low]), inside, inside.new_tensor([high])])
+        exact = curves_of(sigma, masses, request, self._pairs)
         return tables.build_between(exact, edges, max_cells, errors)
 
-    def readout(self, preds: Tensor, sigma: Tensor, label_range: tuple[float, float]) -> Tensor:
+    def readout(
+        self, preds: Tensor, noise_sigma: Tensor | float, label_range: tuple[float, float]
+    ) -> Tensor:
         """Return the mean of f(y - p) truncated to the label range, elementwise."""
-        return truncated_mean(self, preds, sigma, label_range)
+        return truncated_mean(self, preds, noise_sigma, label_range)
 
 
 def point_masses(prior: GaussianMixture, device: torch.device) -> Components:
-    """Return the masses of a scalar prior without spread, sorted, in float64.
-
-    Raises:
-        ValueError: A prior of vectors, or one whose components have a variance.
-    """
+    """Return the masses of a scalar prior, sorted, in float64; any other prior is a ValueError."""
     if prior.event_dim:
         raise ValueError(
             "expected a prior of scalar labels for this noise family, got vectors of dimension "
             f"{prior.means.shape[1]}; only the gaussian family balances vectors"
         )
-    parts = (prior.weights, prior.means, prior.variances)
-    weights, means, variances = (part.to(device=device, dtype=torch.float64) for part in parts)
+    log_weights, means, variances, _ = Components.of(prior, device)
     if bool((variances > 0).any()):
         raise ValueError(
             "expected a prior of point masses (variance 0) for this noise family, got components "
             "with a variance; use family='gaussian', or histogram bins (BNI) instead of a mixture "
             "(GAI)"
         )
-    counts = weights > 0
-    log_weights, means = weights[counts].log(), means[counts]
+    counts = log_weights > -math.inf
+    log_weights, means = log_weights[counts], means[counts]
     if not bool((means.diff() >= 0).all()):  # bins are sorted, which takes longer than to see it
         means, order = means.sort()
         log_weights = log_weights[order]

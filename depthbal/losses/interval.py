@@ -6,13 +6,12 @@ import torch
 from torch import Tensor
 
 from depthbal.losses.balanced import BalancedMSELoss
+from depthbal.losses.base import checked_range
 from depthbal.losses.families import GaussianFamily
-from depthbal.losses.readout import FAR, require_increasing, tabulated_on_range
+from depthbal.losses.readout import FAR, tabulated_on_range
 from depthbal.losses.reduction import compute_dtype
 
-LEVEL = math.erf(math.sqrt(0.5))
-"""Probability of a normal within one standard deviation of its mean: 0.6827."""
-
+LEVEL = math.erf(math.sqrt(0.5))  # of a normal within one standard deviation: 0.6827
 NEWTON_STEPS = 6  # two more than any location needs in float64
 TOLERANCE = 1e-5  # of a table, as a share of the label range
 
@@ -26,24 +25,10 @@ def central_interval(
 
     with F the distribution function of the truncated normal. Without a label range that is
     p - sigma, p + sigma. It is the posterior of the balanced world, of which
-    ``truncated_normal_mean`` is the mean; a calibrated sigma covers 68.27 %
-    of the labels of a balanced world: over all of them, not over those of every size.
-
-    Args:
-        preds: Locations p of any shape, label units.
-        noise_sigma: Sigma > 0 in label units, one element or the shape of ``preds``.
-        label_range: Ends (lo, hi) of the label range in label units, or None for the whole line.
-
-    Returns:
-        Lower and upper ends of the shape of ``preds``, in float32 or float64, without a gradient.
-        Computed in float64; of many float32 locations on a CPU with one sigma by a table that is
-        checked to be within 1e-5 of the label range.
-
-    Raises:
-        ValueError: A range that is not increasing.
-
-    Source: quantiles of a truncated normal distribution (Johnson, Kotz, Balakrishnan, Continuous
-    Univariate Distributions 1, section 10.1).
+    ``truncated_normal_mean``, whose arguments and errors these are, is the mean; a calibrated sigma
+    covers 68.27 % of the labels of a balanced world: over all of them, not over those of every
+    size. Lower and upper end are computed in float64; of many float32 locations on a CPU with one
+    sigma by a table that is checked to be within 1e-5 of the label range.
 
     Example:
         >>> central_interval(torch.tensor([5.0, 24.8]), 1.0, (0.7, 10.0))
@@ -51,23 +36,23 @@ def central_interval(
         >>> central_interval(torch.tensor([5.0]), 1.0, None)
         (tensor([4.]), tensor([6.]))
     """
-    preds = preds.detach()
-    dtype = compute_dtype(preds)
+    locations = preds.detach().to(compute_dtype(preds))
     sigma = torch.as_tensor(noise_sigma, device=preds.device).detach().double()
     if label_range is None:
-        return (preds - sigma).to(dtype), (preds + sigma).to(dtype)
-    ends = require_increasing(label_range)
+        lower, upper = locations - sigma, locations + sigma
+        return lower.to(locations.dtype), upper.to(locations.dtype)
+    ends = checked_range(label_range)
     tails = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
 
-    def exact(location: Tensor, scale: Tensor) -> Tensor:
-        return torch.stack([truncated_normal_quantile(location, scale, ends, q) for q in tails])
+    def exact(location: Tensor) -> Tensor:
+        return torch.stack([_quantile(location, sigma, ends, q) for q in tails])
 
     both = None
-    if dtype == torch.float32 and sigma.numel() == 1:
-        one, locations = sigma.reshape(()), preds.to(dtype)
-        both = tabulated_on_range(lambda p: exact(p, one), locations, float(one), ends, TOLERANCE)
-    lower, upper = exact(preds.double(), sigma) if both is None else both
-    return lower.to(dtype), upper.to(dtype)
+    if sigma.numel() == 1:
+        sigma = sigma.reshape(())
+        both = tabulated_on_range(exact, locations, sigma, ends, TOLERANCE)
+    lower, upper = exact(locations.double()) if both is None else both
+    return lower.to(locations.dtype), upper.to(locations.dtype)
 
 
 def interval_of_loss(criterion: object, preds: Tensor) -> tuple[Tensor, Tensor] | None:
@@ -89,7 +74,7 @@ def interval_of_loss(criterion: object, preds: Tensor) -> tuple[Tensor, Tensor] 
     return central_interval(preds, criterion.noise(preds.detach()), criterion.label_range)
 
 
-def truncated_normal_quantile(
+def _quantile(
     location: Tensor, sigma: Tensor, label_range: tuple[float, float], probability: float
 ) -> Tensor:
     """Return F^-1(probability) of N(location, sigma^2) truncated to the range, float64.
@@ -109,9 +94,15 @@ def truncated_normal_quantile(
     a, width = (-half - below) / sigma, 2 * half / sigma
     share = -torch.expm1(_log_tail_ratio(a, width))  # 1 - Q(b) / Q(a)
     fall = torch.log1p(-q * share)  # ln Q(z) / Q(a)
-    # z >= a with ln Q(z) / Q(a) = fall
     near = -torch.special.ndtri((torch.special.log_ndtr(-a) + fall).exp())
-    distance = below + sigma * torch.where(a > 0, _far_tail(a, fall), near)
+    # In the far tail by Newton's method on ln Q.
+    start = a.clamp(0, FAR)
+    wanted = torch.special.log_ndtr(-start) + fall
+    z = (start.square() - 2 * fall).sqrt()
+    for _ in range(NEWTON_STEPS):
+        hazard = math.sqrt(2 / math.pi) / torch.special.erfcx(z * math.sqrt(0.5))
+        z = z + (torch.special.log_ndtr(-z) - wanted) / hazard
+    distance = below + sigma * torch.where(a > 0, z, near)
     # Far outside, where a sum loses its digits, the density on the range is exponential.
     distance = torch.where(a > FAR, -half - sigma * fall / a.clamp(min=FAR), distance)
     # On ranges far narrower than sigma it is flat.
@@ -127,14 +118,3 @@ def _log_tail_ratio(a: Tensor, width: Tensor) -> Tensor:
     outside = scaled.log() - width * (near + width / 2)
     inside = torch.special.log_ndtr(-a - width) - torch.special.log_ndtr(-a)
     return torch.where(a > 0, outside, inside)
-
-
-def _far_tail(a: Tensor, fall: Tensor) -> Tensor:
-    """Return z >= a with ln Q(z) / Q(a) = fall, for a > 0, by Newton's method on ln Q."""
-    start = a.clamp(0, FAR)
-    wanted = torch.special.log_ndtr(-start) + fall
-    z: Tensor = (start.square() - 2 * fall).sqrt()
-    for _ in range(NEWTON_STEPS):
-        hazard = math.sqrt(2 / math.pi) / torch.special.erfcx(z * math.sqrt(0.5))
-        z = z + (torch.special.log_ndtr(-z) - wanted) / hazard
-    return z

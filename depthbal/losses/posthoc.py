@@ -5,8 +5,9 @@ import math
 import torch
 from torch import Tensor
 
+from depthbal.losses.base import checked_range
 from depthbal.losses.mean_table import MeanTable
-from depthbal.losses.readout import require_increasing, truncated_normal_mean
+from depthbal.losses.readout import truncated_normal_mean
 from depthbal.losses.reduction import compute_dtype
 from depthbal.priors import GaussianMixture, Histogram
 
@@ -70,9 +71,7 @@ def balance_predictions(
 class BalanceMap:
     """The map of ``balance_predictions`` for one prior and one sigma, for any number of batches.
 
-    The table of m is built once, when the first predictions need it; predictions beyond those of
-    earlier batches add a piece at its end. What a prediction is sent to does not depend on the
-    batches before it. Arguments and errors are those of ``balance_predictions``.
+    The table of m is built once; arguments and errors are those of ``balance_predictions``.
 
     Example:
         >>> balance = BalanceMap(GaussianMixture([1.0], [2.0], [3.0]), 1.0, (0.0, 10.0))
@@ -89,17 +88,23 @@ class BalanceMap:
         label_range: tuple[float, float] | None = None,
     ) -> None:
         sigma = torch.as_tensor(noise_sigma, dtype=torch.float64)
-        if sigma.numel() != 1:
+        if sigma.numel() != 1 or not 0 < sigma < math.inf:
             raise ValueError(
-                f"expected noise_sigma with one element, got shape {tuple(sigma.shape)}"
+                f"expected a positive noise_sigma in label units, one element, got {noise_sigma}"
             )
-        if not (sigma > 0 and torch.isfinite(sigma)):
-            raise ValueError(f"expected a positive noise_sigma in label units, got {noise_sigma}")
         self.noise_sigma = float(sigma)
-        self.label_range = None if label_range is None else require_increasing(label_range)
-        mixture = GaussianMixture.from_histogram(prior) if isinstance(prior, Histogram) else prior
-        self.reachable = _reachable(mixture)
-        self._table = MeanTable(mixture, self.noise_sigma)
+        self.label_range = None if label_range is None else checked_range(label_range)
+        mixture = GaussianMixture.of_scalars(prior)
+        present = mixture.weights > 0
+        bottom, top = (float(end) for end in mixture.means[present].aminmax())
+        margin = 4 * self.noise_sigma
+        ends = bottom - margin, top + margin
+        if (mixture.variances[present] > 0).any():
+            bottom, top = -math.inf, math.inf
+        elif not bottom < top:
+            raise ValueError(f"expected a prior of at least 2 distinct labels, got only {top}")
+        self._reachable = bottom, top  # the open interval of values that m takes
+        self._table = MeanTable(mixture, self.noise_sigma, ends)
 
     def locations(self, preds: Tensor) -> Tensor:
         """Return the locations p of predictions of E_train[y | x], before any read-out."""
@@ -112,7 +117,7 @@ class BalanceMap:
             return locations.to(compute_dtype(preds))
         low, high = self.label_range
         balanced = truncated_normal_mean(locations, self.noise_sigma, self.label_range)
-        bottom, top = self.reachable
+        bottom, top = self._reachable
         balanced = torch.where(preds <= bottom, low, balanced)
         balanced = torch.where(preds >= top, high, balanced)
         return balanced.to(compute_dtype(preds))
@@ -123,21 +128,6 @@ class BalanceMap:
         bad = int((~torch.isfinite(preds)).sum())
         if bad:
             raise ValueError(f"expected finite predictions, got {bad} NaN or infinite")
-        if preds.numel() == 0:
-            return preds.double()
-        bottom, top = self.reachable
+        bottom, top = self._reachable
         margin = UNREACHABLE_SHARE * (top - bottom) if math.isfinite(top) else 0.0
         return self._table.invert(preds.double().clamp(bottom + margin, top - margin))
-
-
-def _reachable(prior: GaussianMixture) -> tuple[float, float]:
-    """Return the open interval of values that m takes."""
-    if prior.means.ndim != 1:
-        raise ValueError(f"expected a prior of scalar labels, got means {tuple(prior.means.shape)}")
-    present = prior.weights > 0
-    if (prior.variances[present] > 0).any():
-        return -math.inf, math.inf
-    bottom, top = (float(end) for end in prior.means[present].aminmax())
-    if not bottom < top:
-        raise ValueError(f"expected a prior of at least 2 distinct labels, got only {top}")
-    return bottom, top

@@ -3,14 +3,18 @@
 import functools
 import math
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from depthbal.losses.base import checked_range
 from depthbal.losses.kernel import tables
 from depthbal.losses.reduction import compute_dtype
+
+if TYPE_CHECKING:
+    from depthbal.losses.family import NoiseFamily
 
 # Distance from the range, in sigma, beyond which the normal tail is an exponential to 1e-8.
 FAR = 1e4
@@ -57,33 +61,23 @@ def truncated_normal_mean(
         >>> truncated_normal_mean(torch.tensor([0.5, 5.0, 24.8]), 1.0, (0.7, 10.0))
         tensor([1.4294, 5.0000, 9.9330])
     """
-    low, high = require_increasing(label_range)
-    preds = preds.detach()
+    low, high = checked_range(label_range)
+    locations = preds.detach().to(compute_dtype(preds))
     sigma = torch.as_tensor(noise_sigma, device=preds.device).detach().double()
-    dtype = compute_dtype(preds)
-    table = None
-    if dtype == torch.float32 and sigma.numel() == 1:
-        one, range_ = sigma.reshape(()), (low, high)
+    if sigma.numel() == 1:
+        sigma = sigma.reshape(())
         table = tabulated_on_range(
-            lambda p: _mean(p, one, low, high)[None], preds.to(dtype), float(one), range_, TOLERANCE
+            lambda p: _mean(p, sigma, low, high)[None], locations, sigma, (low, high), TOLERANCE
         )
-    if table is not None:
-        return table[0]
-    return _mean(preds.double(), sigma, low, high).to(dtype)
-
-
-def require_increasing(label_range: tuple[float, float]) -> tuple[float, float]:
-    """Return the range; a ValueError where it does not increase."""
-    low, high = label_range
-    if not low < high:
-        raise ValueError(f"expected label_range (lo, hi) with lo < hi, got {label_range}")
-    return low, high
+        if table is not None:
+            return table[0]
+    return _mean(locations.double(), sigma, low, high).to(locations.dtype)
 
 
 def tabulated_on_range(
     exact: Callable[[Tensor], Tensor],
     locations: Tensor,
-    sigma: float,
+    sigma: Tensor,
     label_range: tuple[float, float],
     tolerance: float,
 ) -> list[Tensor] | None:
@@ -91,11 +85,12 @@ def tabulated_on_range(
 
     ``exact`` maps float64 locations (n,) to (curves, n); the tolerance is a share of the range.
     """
-    if locations.numel() < TABULATE_LOCATIONS or locations.device.type != "cpu":
+    few = locations.numel() < TABULATE_LOCATIONS
+    if few or locations.device.type != "cpu" or locations.dtype == torch.float64:
         return None
     width = label_range[1] - label_range[0]
     # Where sigma exceeds the range the curves still cross it, over sigma^2 / width.
-    smoothness = sigma * max(1.0, sigma / width)
+    smoothness = float(sigma) * max(1.0, float(sigma) / width)
     flat = locations.flatten()
     first, last = torch.stack(flat.aminmax()).tolist()
     curves = len(exact(flat[:1].double()))
@@ -142,30 +137,18 @@ def _scaled_tail(near: Tensor, far: Tensor, decay: Tensor) -> Tensor:
     return torch.where(outside, scaled, plain * torch.exp(inside**2 / 2))
 
 
-class Density(Protocol):
-    """What the read-out needs of a noise family."""
-
-    kinks: tuple[float, ...]
-    linear_beyond: float
-
-    def energy(self, residual: Tensor, sigma: Tensor) -> Tensor:
-        """Return -log f up to a constant."""
-
-    def slope(self, residual: Tensor, sigma: Tensor) -> Tensor:
-        """Return the derivative of the energy by the residual."""
-
-
 def truncated_mean(
-    family: Density, preds: Tensor, noise_sigma: Tensor | float, label_range: tuple[float, float]
+    family: "NoiseFamily",
+    preds: Tensor,
+    noise_sigma: Tensor | float,
+    label_range: tuple[float, float],
 ) -> Tensor:
-    """Return the mean of a noise density f(y - p) truncated to the label range, elementwise.
+    """Return ``truncated_normal_mean`` of another noise density, by quadrature in float64.
 
-    It is the balanced posterior mean under that noise, by quadrature in float64 (errors below 1e-8
-    of the range); of many float32 locations with one sigma by a table of such means, within 5e-7
-    of the range where it is checked. Arguments, type and errors are those of
-    ``truncated_normal_mean``.
+    Errors are below 1e-8 of the range; of many float32 locations with one sigma a table of such
+    means is read, within 5e-7 of the range where it is checked.
     """
-    low, high = require_increasing(label_range)
+    low, high = checked_range(label_range)
     # Where the tail of the density is linear, a location says no more than one where it begins.
     beyond = family.linear_beyond
     location = preds.detach().flatten().double().clamp(low - beyond, high + beyond)
@@ -199,7 +182,7 @@ def _gauss_legendre() -> tuple[Tensor, Tensor]:
 
 
 def _by_quadrature(
-    family: Density, location: Tensor, sigma: Tensor, low: float, high: float
+    family: "NoiseFamily", location: Tensor, sigma: Tensor, low: float, high: float
 ) -> Tensor:
     """Return the means of flat float64 locations.
 

@@ -150,10 +150,7 @@ def joint_mean(total: Tensor, count: Tensor) -> Tensor:
 
 
 def mean_over_ranks(quantity: Tensor, mask: Tensor | None, values: Tensor) -> Tensor:
-    """Return the detached mean of a quantity over the labels that count, 0 where none does.
-
-    Over all ranks while ``values``, the loss, records gradients.
-    """
+    """Return the detached mean of a quantity over the labels that count, of all ranks as above."""
     counted = torch.ones_like(quantity) if mask is None else mask.to(quantity)
     products = torch.stack([quantity.detach() * counted, counted])
     sums = products.reshape(2, -1).sum(1, dtype=torch.float64)

@@ -1,6 +1,7 @@
 """Re-weighting: errors weighted by how rare their label was in training."""
 
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,7 +10,6 @@ from depthbal.losses.base import RegressionLoss, require_one_of
 from depthbal.losses.baselines import ErrorKind
 from depthbal.losses.buffers import DoubleBuffers
 from depthbal.losses.label_weights import Smoothing, Weighting, label_weights, weight_per_label
-from depthbal.losses.reduction import Reduction
 from depthbal.priors import GaussianMixture, Histogram
 
 
@@ -27,13 +27,13 @@ class ReweightedLoss(RegressionLoss):
         prior: Histogram of the training labels, a file that ``Histogram.save`` wrote, or None: then
             ``set_prior(histogram)`` or ``load_state_dict`` must give it before use.
         error: ``"squared"`` or ``"absolute"``.
-        weighting: ``"inverse"`` for 1 / n, ``"sqrt_inverse"`` for 1 / sqrt(n).
+        weighting: ``"inverse"`` for 1 / n, ``"sqrt_inverse"`` for 1 / sqrt(n); this and the
+            following are those of ``label_weights``.
         clip: Smallest and largest count n, or None (published for ages: 5 and 1000).
         smoothing: Kernel of LDS: ``"gaussian"``, ``"triangular"``, ``"laplace"``; None for none.
         kernel_size: Bins under the kernel, odd.
         kernel_sigma: Width of the kernel in bins.
-        reduction: See ``RegressionLoss``.
-        label_range: See ``RegressionLoss``.
+        options: ``reduction`` and ``label_range`` of ``RegressionLoss``.
 
     Labels beyond the histogram count as its end bins; bins without training labels weigh as much as
     the rarest one with labels.
@@ -56,10 +56,9 @@ class ReweightedLoss(RegressionLoss):
         smoothing: Smoothing | None = None,
         kernel_size: int = 5,
         kernel_sigma: float = 2.0,
-        reduction: Reduction = "mean",
-        label_range: tuple[float, float] | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(reduction=reduction, label_range=label_range)
+        super().__init__(event_dim=0, **options)
         require_one_of("error", error, ("squared", "absolute"))
         self.error = error
         self._weights_of = partial(

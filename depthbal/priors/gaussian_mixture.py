@@ -11,7 +11,7 @@ from torch import Tensor
 
 from depthbal.priors.files import Stored
 from depthbal.priors.fitting import CovarianceType, FitReport, fit_histogram, fit_samples
-from depthbal.priors.histogram import Histogram
+from depthbal.priors.histogram import Histogram, as_float64
 from depthbal.priors.relative import require_tau
 
 
@@ -53,21 +53,14 @@ class GaussianMixture(Stored):
         means: npt.ArrayLike | Tensor,
         variances: npt.ArrayLike | Tensor,
     ) -> None:
-        parts = {"weights": weights, "means": means, "variances": variances}
-        tensors = {name: _copied(part) for name, part in parts.items()}
-        _require_shapes(**tensors)
-        for name, tensor in tensors.items():
-            if not torch.isfinite(tensor).all():
-                raise ValueError(f"expected finite {name}, got {tensor.tolist()}")
-        total = tensors["weights"].sum()
-        if (tensors["weights"] < 0).any() or not total > 0:
-            raise ValueError("expected weights that are not negative and sum to more than 0")
-        _require_semidefinite(tensors["variances"])
+        self.weights, self.means, self.variances = (
+            torch.from_numpy(as_float64(part).copy()) for part in (weights, means, variances)
+        )
+        self._require_valid()
+        total = self.weights.sum()
         # Weights normalised up to rounding stay as they are, so that a file gives them back.
-        normalised = abs(total - 1) < 1e-12
-        self.weights = tensors["weights"] if normalised else tensors["weights"] / total
-        self.means = tensors["means"]
-        self.variances = tensors["variances"]
+        if abs(total - 1) >= 1e-12:
+            self.weights = self.weights / total
 
     @classmethod
     def unchecked(cls, weights: Tensor, means: Tensor, variances: Tensor) -> Self:
@@ -88,6 +81,14 @@ class GaussianMixture(Stored):
         return cls(histogram.counts[occupied], centers, np.zeros_like(centers))
 
     @classmethod
+    def of_scalars(cls, prior: "GaussianMixture | Histogram") -> "GaussianMixture":
+        """Return a prior of scalar labels as a mixture; one of vectors is a ValueError."""
+        mixture = cls.from_histogram(prior) if isinstance(prior, Histogram) else prior
+        if mixture.event_dim:
+            raise ValueError(f"expected a prior of scalar labels, got {tuple(mixture.means.shape)}")
+        return mixture
+
+    @classmethod
     def fit(
         cls,
         data: Histogram | npt.ArrayLike | Tensor,
@@ -102,29 +103,26 @@ class GaussianMixture(Stored):
 
         A histogram's labels are taken as spread evenly within their bins; the fit weighs the bins,
         so it takes a fraction of a second for any number of labels, and is deterministic. What the
-        loss uses is the evidence under its noise, so that is what is compared afterwards:
-
-            max |log E_mixture(p) - log E_histogram(p)|,  p between the extreme labels
-
-        It stands in ``fit_report``, and one above 0.05 is logged as a warning: BNI is exact there.
+        loss uses is the evidence under its noise, so max |log E_mixture - log E_histogram| between
+        the extreme labels stands in ``fit_report``, and one above 0.05 is logged as a warning: BNI
+        is exact there.
 
         Args:
             data: A Histogram, scalar samples (N,) or vectors (N, D).
             n_components: K, kept as given; the paper uses 16 for depth (supplement, section 2.3).
             covariance_type: ``"full"`` or ``"diag"`` covariances of vectors.
             variance_floor: Smallest variance of a component along any axis, squared label units.
-                Default for a histogram: the width of its narrowest occupied bin squared / 12, the
-                variance of a label inside it, so that no component collapses onto one level of
-                quantised labels. Default for samples: 1e-6 of the mean of their variances along
-                the coordinates, against collapse only. Where vectors hardly vary in some
-                directions, a floor near noise_sigma^2 keeps the loss's pull in them: it is that of
-                MSE times v / (v + noise_sigma^2) for a component's variance v.
+                Default for a histogram: that of labels spread over its narrowest occupied bin, so
+                that no component collapses onto one level of quantised labels; for samples 1e-6 of
+                the mean of their variances. Where vectors hardly vary in some directions, a floor
+                near noise_sigma^2 keeps the loss's pull in them: it is that of MSE times
+                v / (v + noise_sigma^2) for a component's variance v.
             noise_sigma: Noise scale of the loss, label units, for comparing with a histogram.
             seed: Seed of the initialisation for samples.
 
         Raises:
-            ValueError: No mass, NaN or infinite samples, fewer distinct samples than components,
-                or a floor or noise scale that is not positive.
+            ValueError: No mass, NaN or infinite samples, fewer samples than components, or a floor
+                or noise scale that is not positive.
 
         Example:
             >>> histogram = Histogram.regular(0.0, 10.0, 0.5).update([1.0, 1.2, 2.2, 3.1, 7.0])
@@ -224,59 +222,46 @@ class GaussianMixture(Stored):
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-able description."""
-        content: dict[str, Any] = {
-            "kind": "GaussianMixture",
-            "weights": self.weights.tolist(),
-            "means": self.means.tolist(),
-            "variances": self.variances.tolist(),
-        }
+        parts = ("weights", "means", "variances")
+        content = {"kind": "GaussianMixture"} | {n: getattr(self, n).tolist() for n in parts}
         if self.fit_report is not None:
-            content["fit_report"] = self.fit_report.to_dict()
+            content["fit_report"] = self.fit_report._asdict()
         return content
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> Self:
         """Return the mixture that ``to_dict`` described."""
         mixture = cls(content["weights"], content["means"], content["variances"])
-        if content.get("fit_report") is not None:
-            names = ("noise_sigma", "largest_error", "at")  # older files hold more
-            mixture.fit_report = FitReport(*(content["fit_report"][name] for name in names))
+        if content.get("fit_report") is not None:  # older files hold more
+            report = content["fit_report"]
+            mixture.fit_report = FitReport(*(report[name] for name in FitReport._fields))
         return mixture
 
-
-def _copied(part: npt.ArrayLike | Tensor) -> Tensor:
-    """Return a copy in float64, which the caller's later changes do not reach."""
-    if isinstance(part, Tensor):
-        return part.detach().to(torch.float64, copy=True)
-    return torch.tensor(np.array(part, dtype=np.float64))
-
-
-def _require_shapes(weights: Tensor, means: Tensor, variances: Tensor) -> None:
-    """Raise a ValueError unless the shapes are those of a scalar or vector mixture."""
-    components, event = tuple(weights.shape), tuple(means.shape[1:])
-    fits = (
-        len(components) == 1
-        and weights.numel() > 0
-        and means.numel() > 0
-        and tuple(means.shape[:1]) == components
-        and len(event) <= 1
-        and tuple(variances.shape) in (components + event, components + 2 * event)
-    )
-    if not fits:
-        shapes = [tuple(part.shape) for part in (weights, means, variances)]
-        raise ValueError(
-            "expected weights (K,), means (K,) and variances (K,), or means (K, D) and variances "
-            f"(K, D) or (K, D, D), got {shapes[0]}, {shapes[1]}, {shapes[2]}"
-        )
-
-
-def _require_semidefinite(variances: Tensor) -> None:
-    """Raise a ValueError unless variances are not negative and covariances symmetric."""
-    if variances.ndim == 3:
-        if not torch.allclose(variances, variances.mT):
-            raise ValueError("expected symmetric covariances")
-        scale = variances.diagonal(dim1=1, dim2=2).amax(1)
-        if (torch.linalg.eigvalsh(variances)[:, 0] < -1e-9 * scale).any():
-            raise ValueError("expected covariances that are positive semi-definite")
-    elif (variances < 0).any():
-        raise ValueError("expected variances that are not negative")
+    def _require_valid(self) -> None:
+        """Raise a ValueError where the tensors are no mixture."""
+        weights, means, variances = self.weights, self.means, self.variances
+        components, event = weights.shape, means.shape[1:]
+        if (
+            len(components) != 1
+            or not means.numel()
+            or means.shape[:1] != components
+            or len(event) > 1
+            or variances.shape not in (components + event, components + event + event)
+        ):
+            raise ValueError(
+                "expected weights (K,), means (K,) and variances (K,), or means (K, D) and "
+                "variances (K, D) or (K, D, D), got "
+                f"{', '.join(str(tuple(part.shape)) for part in (weights, means, variances))}"
+            )
+        if not all(torch.isfinite(part).all() for part in (weights, means, variances)):
+            raise ValueError("expected finite weights, means and variances")
+        if (weights < 0).any() or not weights.sum() > 0:
+            raise ValueError("expected weights that are not negative and sum to more than 0")
+        smallest = variances
+        if variances.ndim == 3:
+            if not torch.allclose(variances, variances.mT):
+                raise ValueError("expected symmetric covariances")
+            scale = variances.diagonal(dim1=1, dim2=2).amax(1)
+            smallest = torch.linalg.eigvalsh(variances)[:, 0] + 1e-9 * scale
+        if (smallest < 0).any():
+            raise ValueError("expected variances that are not negative")

@@ -52,19 +52,15 @@ class Histogram(Stored):
         counts: npt.ArrayLike | torch.Tensor | None = None,
         quantum: float | None = None,
     ) -> None:
-        self.edges = _as_float64(edges).copy()
+        self.edges = as_float64(edges).copy()
         if self.edges.ndim != 1 or len(self.edges) < 2 or not np.all(np.diff(self.edges) > 0):
             raise ValueError(f"expected at least 2 increasing bin edges, got {self.edges!r}")
-        if not np.all(np.isfinite(self.edges)):
-            raise ValueError(f"expected finite bin edges, got {self.edges!r}")
         bins = len(self.edges) - 1
-        self.counts = np.zeros(bins) if counts is None else _as_float64(counts).copy()
+        self.counts = np.zeros(bins) if counts is None else as_float64(counts).copy()
         if self.counts.shape != (bins,):
-            raise ValueError(
-                f"expected {bins} counts for {bins + 1} edges, got {self.counts.shape}"
-            )
-        if not np.all(np.isfinite(self.counts)) or np.any(self.counts < 0):
-            raise ValueError("expected counts that are finite and not negative")
+            raise ValueError(f"expected {bins} counts, one per bin, got {self.counts.shape}")
+        if not (np.all(self.counts >= 0) and np.isfinite([*self.edges, *self.counts]).all()):
+            raise ValueError("expected edges and counts that are finite, and no negative counts")
         if quantum is not None and not quantum > 0:
             raise ValueError(f"expected a positive quantum or None, got {quantum}")
         self.quantum = quantum
@@ -95,7 +91,7 @@ class Histogram(Stored):
         Raises:
             ValueError: NaN or infinite values.
         """
-        flat = _as_float64(values).ravel()
+        flat = as_float64(values).ravel()
         finite = np.isfinite(flat)
         if not finite.all():
             raise ValueError(
@@ -120,27 +116,16 @@ class Histogram(Stored):
         # rounding, or a level's spread, may put a label at the edge a little beyond it
         near = max(_NEAR * float(self.widths[[0, -1]].min()), (self.quantum or 0.0) / 2)
         outside = int(np.count_nonzero((values < low - near) | (values > high + near)))
-        if not outside:
-            return
-        self._warned = True
-        warnings.warn(
-            f"{outside:,} of {values.size:,} labels lie outside the histogram's edges {low:g} to "
-            f"{high:g} (they reach from {values.min():g} to {values.max():g}) and count in its "
-            "first and last bin, which makes these look more common than they are: give edges that "
-            "hold all labels, or leave out those that are none; later updates of this histogram "
-            "are not checked",
-            stacklevel=3,
-        )
-
-    def merge(self, other: "Histogram") -> Self:
-        """Add the counts of a histogram with the same edges; others are a ValueError."""
-        close = 1e-6 * float(self.widths.min())
-        if self.edges.shape != other.edges.shape or not np.allclose(
-            self.edges, other.edges, rtol=0, atol=close
-        ):
-            raise ValueError("expected a histogram with the same edges")
-        self.counts += other.counts
-        return self
+        if outside:
+            self._warned = True
+            warnings.warn(
+                f"{outside:,} of {values.size:,} labels lie outside the histogram's edges {low:g} "
+                f"to {high:g} (they reach from {values.min():g} to {values.max():g}) and count in "
+                "its first and last bin, which makes these look more common than they are: give "
+                "edges that hold all labels, or leave out those that are none; later updates of "
+                "this histogram are not checked",
+                stacklevel=3,
+            )
 
     @property
     def centers(self) -> FloatArray:
@@ -175,24 +160,6 @@ class Histogram(Stored):
             raise ValueError(
                 "expected a histogram with counts, got an empty one: update it with training labels"
             )
-
-    def quantiles(self, probabilities: npt.ArrayLike) -> FloatArray:
-        """Return the labels below which the given shares of mass lie, linear within bins.
-
-        Example:
-            >>> Histogram([0.0, 1.0, 2.0], [1, 3]).quantiles([0.25, 1.0]).tolist()
-            [1.0, 2.0]
-        """
-        self.require_mass()
-        occupied = self.counts > 0
-        cumulative = np.concatenate([[0.0], np.cumsum(self.counts) / self.total])
-        below, share = cumulative[:-1][occupied], np.diff(cumulative)[occupied]
-        wanted = np.asarray(probabilities, dtype=np.float64)
-        index = np.clip(np.searchsorted(below, wanted, side="left") - 1, 0, len(below) - 1)
-        inside = np.clip((wanted - below[index]) / share[index], 0.0, 1.0)
-        left, width = self.edges[:-1][occupied], self.widths[occupied]
-        labels: FloatArray = left[index] + inside * width[index]
-        return labels
 
     def relative_to(
         self,
@@ -244,15 +211,7 @@ class Histogram(Stored):
         if isinstance(target, str) and target in WORLDS:
             world = cast(World, target)
         else:
-            chosen = target
-            if not isinstance(chosen, Histogram):
-                try:
-                    chosen = Histogram.load(chosen)
-                except ValueError as error:
-                    names = ", ".join(f'"{name}"' for name in WORLDS)
-                    raise ValueError(
-                        f"expected target {names}, a Histogram or its file, got {target!r}: {error}"
-                    ) from error
+            chosen = target if isinstance(target, Histogram) else Histogram.load(target)
             chosen.require_mass()
             world = chosen.edges, chosen.counts
         mass = relative_mass(self.edges, self.counts, world, tau)
@@ -273,7 +232,8 @@ class Histogram(Stored):
         return cls(content["edges"], content["counts"], content.get("quantum"))
 
 
-def _as_float64(values: npt.ArrayLike | torch.Tensor) -> FloatArray:
+def as_float64(values: npt.ArrayLike | torch.Tensor) -> FloatArray:
+    """Return values as an array on the CPU."""
     if isinstance(values, torch.Tensor):
         values = values.detach().to("cpu", torch.float64).numpy()
     return np.asarray(values, dtype=np.float64)

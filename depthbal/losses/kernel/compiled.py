@@ -16,8 +16,8 @@ from depthbal.losses.kernel.exact import Components, Evidence, Wanted, scalars
 
 logger = logging.getLogger(__name__)
 
-# Kernels are compiled for these numbers of components; a mixture is filled up with components of
-# weight 0. Batches with varying numbers of targets so meet a handful of kernels, not one each.
+# Kernels are compiled for powers of two of components from here on; a mixture is filled up with
+# components of weight 0, so that batches of varying targets meet a handful of kernels.
 FEWEST_COMPONENTS = 16
 
 
@@ -31,13 +31,13 @@ class CompiledSum:
     def __call__(
         self, preds: Tensor, sigma: Tensor, mixture: Components, wanted: Wanted
     ) -> Evidence | None:
-        """Return the evidence of flat scalar predictions (n,), or None where nothing compiles.
-
-        The mixture has their type and device; sigma the shape () or (n,).
-        """
+        """Return the evidence of flat scalar predictions, or None where nothing compiles."""
         if self.failed:
             return None
-        parts = _filled_up(mixture)
+        count = mixture.log_weights.numel()
+        missing = max(FEWEST_COMPONENTS, 1 << (count - 1).bit_length()) - count
+        filling = zip(mixture[:3], (-torch.inf, 0.0, 1.0), strict=True)
+        parts = [functional.pad(part, (0, missing), value=value) for part, value in filling]
         for part in parts:
             torch._dynamo.mark_static(part, 0)
         labels = preds.detach(), sigma.detach()  # the caller's stay without marks
@@ -53,34 +53,15 @@ class CompiledSum:
         except Exception as error:
             self.failed = True
             cause = getattr(error, "inner_exception", error)
-            reason = (str(cause) or type(cause).__name__).splitlines()[0]
             logger.warning(
                 "the evidence could not be compiled for %s and is computed without: %s",
                 preds.device.type,
-                reason,
+                (str(cause) or type(cause).__name__).splitlines()[0],
             )
             return None
 
 
-def _filled_up(mixture: Components) -> tuple[Tensor, Tensor, Tensor]:
-    """Return log-weights, means and variances of a power of two of components."""
-    count = mixture.log_weights.numel()
-    missing = max(FEWEST_COMPONENTS, 1 << (count - 1).bit_length()) - count
-    return (
-        functional.pad(mixture.log_weights, (0, missing), value=-torch.inf),
-        functional.pad(mixture.means, (0, missing)),
-        functional.pad(mixture.variances, (0, missing), value=1.0),
-    )
-
-
-def _sum(
-    preds: Tensor,
-    sigma: Tensor,
-    log_weights: Tensor,
-    means: Tensor,
-    variances: Tensor,
-    wanted: Wanted,
-) -> Evidence:
+def _sum(preds: Tensor, sigma: Tensor, *parts: Any) -> Evidence:
     if not torch.compiler.is_compiling():  # torch.compile calls it as it is: off, or given up
         raise RuntimeError("torch.compile is switched off")
-    return scalars(preds, sigma, Components(log_weights, means, variances), wanted)
+    return scalars(preds, sigma, Components(*parts[:3]), parts[3])

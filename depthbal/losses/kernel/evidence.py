@@ -17,12 +17,13 @@ from torch import Tensor
 
 from depthbal.losses.kernel import tables
 from depthbal.losses.kernel.compiled import CompiledSum
-from depthbal.losses.kernel.exact import EVERYTHING, Components, Evidence, Wanted, exact_evidence
+from depthbal.losses.kernel.exact import Block, Components, Evidence, Wanted, exact_evidence
 from depthbal.losses.reduction import CACHE_LABELS, chunks, compute_dtype, first_order, hide
 from depthbal.priors import GaussianMixture
 
 SigmaOf = Callable[[Tensor], Tensor]
 Prepared = Callable[[Tensor], Evidence]
+Prepare = Callable[..., Prepared]
 Route = Literal["table", "compiled", "sum"]
 
 # Below this number of pairs (prediction, component) the exact sum is faster than anything prepared.
@@ -39,7 +40,7 @@ _compiled_sum = CompiledSum()
 class Request(NamedTuple):
     """What is asked of the evidence besides predictions, noise scale and prior."""
 
-    wanted: Wanted = EVERYTHING
+    wanted: Wanted = Wanted()
     sigma_of: SigmaOf | None = None
     tolerance: float = 1e-5
     budget_mb: float = 256
@@ -93,74 +94,52 @@ def log_evidence(
         >>> log_evidence(torch.zeros(5, 2), plane, 1.0).shape
         torch.Size([5])
     """
-    if not memory_budget_mb > 0:
-        raise ValueError(f"expected a positive memory_budget_mb, got {memory_budget_mb}")
-    preds = preds.to(compute_dtype(preds))
-    labels = _labels_shape(preds, prior)
-    sigma = _flat_sigma(noise_sigma, preds, labels)
-    flat = preds.reshape(-1, *preds.shape[len(labels) :])
-    wanted = wanted_derivatives(flat, sigma)
-    request = Request(wanted, sigma_of, tolerance, memory_budget_mb)
-    mixture = components(prior, preds.device)
-    value: Tensor = _Stored.apply(flat, sigma, lambda p, s: prepare(p, s, mixture, request)(p))
-    return value.view(labels)
+    request = Request(sigma_of=sigma_of, tolerance=tolerance, budget_mb=memory_budget_mb)
+    return stored_evidence(prepare, preds, prior, noise_sigma, request)
 
 
 def stored_evidence(
+    prepare: Prepare,
     preds: Tensor,
+    prior: GaussianMixture,
     noise_sigma: Tensor | float,
-    compute: Callable[[Tensor, Tensor, Wanted], Evidence],
+    request: Request,
 ) -> Tensor:
-    """Return the value of ``compute``, of flat scalars and sigma, with its derivatives stored."""
+    """Return the evidence that ``prepare`` of a noise family gives, with stored derivatives."""
+    if not request.budget_mb > 0:
+        raise ValueError(f"expected a positive memory_budget_mb, got {request.budget_mb}")
     preds = preds.to(compute_dtype(preds))
-    sigma = _flat_sigma(noise_sigma, preds, preds.shape)
-    if not preds.numel():
-        return preds * 0 + sigma * 0
-    wanted = wanted_derivatives(preds, sigma)
-    value: Tensor = _Stored.apply(preds.flatten(), sigma, lambda p, s: compute(p, s, wanted))
-    return value.view(preds.shape)
+    labels = preds.shape
+    if prior.event_dim:
+        size = prior.means.shape[1]
+        if preds.ndim == 0 or preds.shape[-1] != size:
+            raise ValueError(
+                f"expected vectors of the prior's dimension {size} on the last axis, got preds "
+                f"{tuple(preds.shape)}"
+            )
+        labels = preds.shape[:-1]
+    if isinstance(noise_sigma, Tensor):
+        sigma = noise_sigma.to(preds.device, preds.dtype)
+    else:  # filled in on the device: copying one number there would stall it
+        sigma = torch.full((), noise_sigma, dtype=preds.dtype, device=preds.device)
+    if sigma.numel() != 1 and sigma.shape != labels:
+        raise ValueError(
+            f"expected noise_sigma with one element or of shape {tuple(labels)}, one per label, "
+            f"got {tuple(sigma.shape)}"
+        )
+    sigma = sigma.reshape(()) if sigma.numel() == 1 else sigma.flatten()
+    flat = preds.reshape(-1, *preds.shape[len(labels) :])
+    if not flat.numel():
+        return (flat.sum() * 0 + sigma.sum() * 0).expand(labels)
+    request = request._replace(wanted=wanted_derivatives(flat, sigma))
+    value: Tensor = _Stored.apply(flat, sigma, lambda p, s: prepare(p, s, prior, request)(p))
+    return value.view(labels)
 
 
 def wanted_derivatives(preds: Tensor, sigma: Tensor) -> Wanted:
     """Return which derivatives are being recorded."""
     recording = torch.is_grad_enabled()
     return Wanted(recording and preds.requires_grad, recording and sigma.requires_grad)
-
-
-def components(prior: GaussianMixture, device: torch.device) -> Components:
-    """Return the mixture for the exact sums, in float64."""
-    variances, axes = (prior.variances, None) if prior.variances.ndim < 3 else prior.spectrum
-    on_device = torch.empty(0, dtype=torch.float64, device=device)
-    return Components(prior.weights.log(), prior.means, variances, axes).to(on_device)
-
-
-def _labels_shape(preds: Tensor, prior: GaussianMixture) -> torch.Size:
-    """Return the shape of ``preds`` without the event axis."""
-    if prior.event_dim == 0:
-        return preds.shape
-    if preds.ndim == 0 or preds.shape[-1] != prior.means.shape[1]:
-        raise ValueError(
-            f"expected vectors of the prior's dimension {prior.means.shape[1]} on the last axis, "
-            f"got preds {tuple(preds.shape)}"
-        )
-    return preds.shape[:-1]
-
-
-def _flat_sigma(noise_sigma: Tensor | float, preds: Tensor, labels: torch.Size) -> Tensor:
-    """Return sigma in the type of ``preds``, of shape () or flat with one per label."""
-    if not isinstance(noise_sigma, Tensor):
-        # Filled in on the device: copying one number there would stall it.
-        sigma = torch.full((), noise_sigma, dtype=preds.dtype, device=preds.device)
-    else:
-        sigma = noise_sigma.to(preds.device, preds.dtype)
-    if sigma.numel() == 1:
-        return sigma.reshape(())
-    if sigma.shape != labels:
-        raise ValueError(
-            f"expected noise_sigma with one element or of shape {tuple(labels)}, one per label, "
-            f"got {tuple(sigma.shape)}"
-        )
-    return sigma.flatten()
 
 
 def require_positive(sigma: Tensor) -> None:
@@ -173,39 +152,36 @@ def require_positive(sigma: Tensor) -> None:
 def prepare(
     preds: Tensor,
     sigma: Tensor,
-    mixture: Components,
+    prior: GaussianMixture,
     request: Request,
     mask: Tensor | None = None,
 ) -> Prepared:
     """Return the function that gives the evidence of these predictions, in the type of sigma.
 
     Where there is one noise scale it also takes any part of them. preds are (n,), for vectors
-    (n, D), of any floating type; sigma is () or (n,), float32 or float64; the mixture float64. Of
-    scalar predictions only those in the mask (n,) count, though all are returned.
+    (n, D), of any floating type; sigma is () or (n,), float32 or float64. Of scalar predictions
+    only those in the mask (n,) count, though all are returned.
     """
     require_positive(sigma)
-    wanted, budget_mb = request.wanted, request.budget_mb
+    mixture = Components.of(prior, preds.device)
+    wanted = request.wanted
     route = choose_route(preds, sigma, mixture, request)
-    table = _table(preds, sigma, mixture, request, mask) if route == "table" else None
-    if table is not None:
-        return lambda part: from_curves(tables.interpolate(table, part, budget_mb), wanted)
+    if route == "table":
+        width = (mixture.variances.min() + sigma.min().double() ** 2).sqrt()
+        inside = mixture.log_weights.exp() @ mixture.means
+        ends = extent(preds, mask, sigma, inside)
+        low, high, smoothness = torch.cat([ends, width[None]]).tolist()
+        exact, errors = curves_of(sigma, mixture, request), table_errors(sigma, request)
+        table = tables.build(exact, low, high, smoothness, preds.numel() // 4, errors)
+        if table is not None:
+            return by_table(table, request)
     rounded = mixture.to(sigma)
 
     def evidence(part: Tensor) -> Evidence:
         result = _compiled_sum(part, sigma, rounded, wanted) if route == "compiled" else None
-        return result or exact_evidence(part, sigma, rounded, wanted, budget_mb)
+        return result or exact_evidence(part, sigma, rounded, wanted, request.budget_mb)
 
     return evidence
-
-
-def from_curves(curves: list[Tensor], wanted: Wanted) -> Evidence:
-    """Return interpolated curves, of which there are those that are wanted, as evidence."""
-    value, *rest = curves
-    return Evidence(
-        value,
-        rest.pop(0) if wanted.by_preds else None,
-        rest.pop(0) if wanted.by_sigma else None,
-    )
 
 
 def choose_route(preds: Tensor, sigma: Tensor, mixture: Components, request: Request) -> Route:
@@ -220,23 +196,29 @@ def choose_route(preds: Tensor, sigma: Tensor, mixture: Components, request: Req
     return "compiled" if preds.device.type in COMPILING_DEVICES else "sum"
 
 
-def _table(
-    preds: Tensor, sigma: Tensor, mixture: Components, request: Request, mask: Tensor | None
-) -> tables.Table | None:
-    """Return a table of the evidence over the predictions, or None where none is exact enough."""
-    wanted, sigma_of = request.wanted, request.sigma_of
+def curves_of(
+    sigma: Tensor, mixture: Components, request: Request, block: Block | None = None
+) -> tables.Function:
+    """Return the exact curves that are wanted, (curves, n), as a function of float64 nodes."""
 
     def exact(nodes: Tensor) -> Tensor:
-        noise = sigma.double() if sigma_of is None else sigma_of(nodes).double()
-        curves = exact_evidence(nodes, noise, mixture, wanted, request.budget_mb)
+        noise = sigma.double() if request.sigma_of is None else request.sigma_of(nodes).double()
+        curves = exact_evidence(nodes, noise, mixture, request.wanted, request.budget_mb, block)
         return torch.stack([curve for curve in curves if curve is not None])
 
-    width = (mixture.variances.min() + sigma.min().double() ** 2).sqrt()
-    inside = mixture.log_weights.exp() @ mixture.means
-    ends = extent(preds, mask, sigma, inside)
-    low, high, smoothness = torch.cat([ends, width[None]]).tolist()
-    errors = table_errors(sigma, request)
-    return tables.build(exact, low, high, smoothness, preds.numel() // 4, errors)
+    return exact
+
+
+def by_table(table: tables.Table | tables.PiecewiseTable, request: Request) -> Prepared:
+    """Return the function that reads the evidence from a table of the curves that are wanted."""
+    wanted = request.wanted
+
+    def evidence(part: Tensor) -> Evidence:
+        value, *rest = tables.interpolate(table, part, request.budget_mb)
+        by_preds = rest.pop(0) if wanted.by_preds else None
+        return Evidence(value, by_preds, rest.pop(0) if wanted.by_sigma else None)
+
+    return evidence
 
 
 def table_errors(sigma: Tensor, request: Request) -> Tensor:

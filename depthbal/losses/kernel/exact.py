@@ -3,10 +3,12 @@
 import functools
 import math
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
+
+from depthbal.priors import GaussianMixture
 
 # On a CPU the temporaries of a block of this many float32 stay in the cache; elsewhere the memory
 # budget alone decides, because a block must be large enough to hide the launches.
@@ -23,9 +25,6 @@ class Wanted(NamedTuple):
     by_sigma: bool = True
 
 
-EVERYTHING = Wanted()
-
-
 class Evidence(NamedTuple):
     """Log evidence (n,) and its derivatives by prediction, (n,) or (n, D), and by sigma, (n,)."""
 
@@ -35,10 +34,10 @@ class Evidence(NamedTuple):
 
 
 class Components(NamedTuple):
-    """A mixture as the exact sums want it.
+    """A mixture as the sums want it: log_weights (K,), means (K,) or (K, D), and variances.
 
-    log_weights (K,); means (K,) or (K, D); variances (K,), or along the axes (K, D); axes (K, D, D)
-    with the axes as columns, or None where they are the coordinates.
+    The variances, of the means' shape, are along the axes (K, D, D), which are columns, or None
+    where they are the coordinates.
     """
 
     log_weights: Tensor
@@ -46,15 +45,17 @@ class Components(NamedTuple):
     variances: Tensor
     axes: Tensor | None = None
 
-    def to(self, preds: Tensor) -> "Components":
+    @classmethod
+    def of(cls, prior: GaussianMixture, device: torch.device) -> Self:
+        """Return a mixture in float64."""
+        parts = (prior.weights.log(), prior.means, *prior.spectrum)
+        return cls(*parts).to(torch.empty(0, dtype=torch.float64, device=device))
+
+    def to(self, preds: Tensor) -> Self:
         """Return the mixture in the type and on the device of ``preds``."""
-        log_weights, means, variances, axes = self
-        return Components(
-            log_weights.to(preds),
-            means.to(preds),
-            variances.to(preds),
-            None if axes is None else axes.to(preds),
-        )
+        axes = None if self.axes is None else self.axes.to(preds)
+        parts = self.log_weights.to(preds), self.means.to(preds), self.variances.to(preds)
+        return type(self)(*parts, axes)
 
     def blocks(self, size: int) -> Iterator["Components"]:
         """Return the mixture in parts of at most ``size`` components."""
@@ -64,38 +65,41 @@ class Components(NamedTuple):
             yield Components(self.log_weights[part], self.means[part], self.variances[part], axes)
 
 
+Block = Callable[[Tensor, Tensor, Components, Wanted], Evidence]
+
+
 def exact_evidence(
     preds: Tensor,
     sigma: Tensor,
     mixture: Components,
-    wanted: Wanted = EVERYTHING,
+    wanted: Wanted = Wanted(),  # noqa: B008  # it cannot be changed
     budget_mb: float = 256,
-    compute: Callable[[Tensor, Tensor, "Components", Wanted], Evidence] | None = None,
+    block: Block | None = None,
 ) -> Evidence:
     """Return log sum_k w_k N(p; mu_k, Sigma_k + sigma^2 I) and its derivatives.
 
     preds is (n,) for scalar labels, (n, D) for vectors; sigma () or (n,); the mixture of their type
-    and device; ``budget_mb`` the ceiling on the temporaries; ``compute`` gives a block of another
-    noise density than the normal.
+    and device; ``budget_mb`` the ceiling on the temporaries; ``block`` computes a part of it, for
+    another noise density than the normal.
     """
-    compute = compute or (scalars if preds.ndim == 1 else _vectors)
+    block = block or (scalars if preds.ndim == 1 else _vectors)
     value = preds.new_empty(preds.shape[0])
     by_preds = torch.empty_like(preds) if wanted.by_preds else None
     by_sigma = torch.empty_like(value) if wanted.by_sigma else None
     result = Evidence(value, by_preds, by_sigma)
-    rows, columns = block_shape(preds, mixture, budget_mb)
+    rows, columns = _block_shape(preds, mixture, budget_mb)
     for start in range(0, preds.shape[0], rows):
         chunk = slice(start, start + rows)
         noise = sigma if sigma.ndim == 0 else sigma[chunk]
-        parts = [compute(preds[chunk], noise, part, wanted) for part in mixture.blocks(columns)]
+        parts = [block(preds[chunk], noise, part, wanted) for part in mixture.blocks(columns)]
         evidence = functools.reduce(_merge, parts)
-        for whole, block in zip(result, evidence, strict=True):
-            if whole is not None and block is not None:
-                whole[chunk] = block
+        for whole, found in zip(result, evidence, strict=True):
+            if whole is not None and found is not None:
+                whole[chunk] = found
     return result
 
 
-def block_shape(preds: Tensor, mixture: Components, budget_mb: float) -> tuple[int, int]:
+def _block_shape(preds: Tensor, mixture: Components, budget_mb: float) -> tuple[int, int]:
     """Return how many predictions and components fit into one block."""
     numbers = int(budget_mb * MIB) // (TEMPORARIES * preds.element_size())
     if preds.device.type == "cpu":
@@ -162,19 +166,13 @@ class Shares:
 
 
 def _merge(one: Evidence, other: Evidence) -> Evidence:
-    """Return the evidence of two parts of a mixture together.
-
-    The sums add up, and a derivative is the mean of the parts' derivatives weighted by the sums.
-    """
+    """Return the evidence of two parts of a mixture together: derivatives weigh as the sums do."""
     shares = Shares(torch.stack([one.value, other.value], dim=1))
-
-    def mean(first: Tensor | None, second: Tensor | None) -> Tensor | None:
-        if first is None or second is None:
-            return None
-        return shares.mean(torch.stack([first, second], dim=1))
-
+    pairs = zip(one[1:], other[1:], strict=True)
     return Evidence(
         shares.log_sum,
-        mean(one.by_preds, other.by_preds),
-        mean(one.by_sigma, other.by_sigma),
+        *(
+            None if a is None or b is None else shares.mean(torch.stack([a, b], 1))
+            for a, b in pairs
+        ),
     )

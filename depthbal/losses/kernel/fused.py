@@ -8,7 +8,7 @@ predictions. The backward pass multiplies that by a number, and the whole holds 
 plain MSE.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,26 +22,6 @@ from depthbal.priors import GaussianMixture
 TEMPORARIES = 8
 
 
-class Terms(NamedTuple):
-    """Factors a of the data term and b of the balancing term, and whether to count bad labels."""
-
-    mse_weight: float = 1.0
-    balance_weight: float = 1.0
-    count_bad: bool = False
-
-
-class BalancedSum(NamedTuple):
-    """Sum of the loss over the labels that count, how many count, and how many of these are bad.
-
-    total and counted in float64. bad: labels that count and whose error is NaN or infinite; 0 where
-    they are not to be counted.
-    """
-
-    total: Tensor
-    counted: Tensor
-    bad: Tensor
-
-
 def balanced_sum(
     preds: Tensor,
     target: Tensor,
@@ -49,16 +29,22 @@ def balanced_sum(
     sigma: Tensor,
     prior: GaussianMixture,
     family: NoiseFamily,
-    terms: Terms,
     request: Request,
-) -> BalancedSum:
+    *,
+    weights: tuple[float, float] = (1.0, 1.0),
+    count_bad: bool = False,
+) -> tuple[Tensor, Tensor, Tensor]:
     """Return the sum of the balanced loss, differentiable once by predictions and sigma.
 
     preds, target and mask are flat (n,) and of any floating type, computed in that of sigma (),
-    float32 or float64; what the mask hides may be NaN.
+    float32 or float64; what the mask hides may be NaN. ``weights`` are a and b. Returned with the
+    sum, all in float64: how many labels count, and how many of these are NaN or infinite, 0 where
+    they are not to be counted.
     """
-    parts = _BalancedSum.apply(preds, sigma, target, mask, prior, family, terms, request)
-    return BalancedSum(*parts)
+    total, counted, bad = _BalancedSum.apply(
+        preds, sigma, target, mask, prior, family, request, weights, count_bad
+    )
+    return total, counted, bad
 
 
 class _BalancedSum(torch.autograd.Function):
@@ -73,10 +59,11 @@ class _BalancedSum(torch.autograd.Function):
         mask: Tensor | None,
         prior: GaussianMixture,
         family: NoiseFamily,
-        terms: Terms,
         request: Request,
+        weights: tuple[float, float],
+        count_bad: bool,
     ) -> tuple[Tensor, ...]:
-        wanted = request.wanted
+        wanted, (data_weight, balance_weight) = request.wanted, weights
         evidence_of = family.prepare(preds, sigma, prior, request, mask)
         dtype, device = sigma.dtype, preds.device
         gradient = torch.empty_like(preds, dtype=dtype) if wanted.by_preds else None
@@ -90,10 +77,9 @@ class _BalancedSum(torch.autograd.Function):
             error = hide(predicted - true.to(dtype), counts)
             log_evidence, by_preds, by_sigma = evidence_of(predicted)
             if stored is not None and by_preds is not None:
-                if terms.balance_weight != 1:
-                    by_preds = terms.balance_weight * by_preds
-                pull = family.add_slope(by_preds, error, sigma, terms.mse_weight)
-                stored.copy_(hide(pull, counts))
+                if balance_weight != 1:
+                    by_preds = balance_weight * by_preds
+                stored.copy_(hide(family.add_slope(by_preds, error, sigma, data_weight), counts))
             none = error.new_zeros(())
             parts = [
                 none + error.numel() if counts is None else counts.count_nonzero(),
@@ -101,16 +87,16 @@ class _BalancedSum(torch.autograd.Function):
                 hide(log_evidence, counts).sum(),
                 none if by_sigma is None else hide(by_sigma, counts).sum(),
                 none if by_sigma is None or family.degree else family.by_sigma(error, sigma).sum(),
-                error.isfinite().logical_not().count_nonzero() if terms.count_bad else none,
+                error.isfinite().logical_not().count_nonzero() if count_bad else none,
             ]
             sums += torch.stack([part.double() for part in parts])
         counted, energies, log_evidences, by_sigma, of_data, bad = sums.unbind()
         scale = sigma.double()
         balance = log_evidences + counted * family.log_normaliser(scale)
-        total = terms.mse_weight * energies + terms.balance_weight * balance
+        total = data_weight * energies + balance_weight * balance
         of_data = of_data if family.degree is None else -family.degree * energies / scale
         by_sigma = by_sigma + counted * family.normaliser_by_sigma(scale)
-        by_sigma = terms.mse_weight * of_data + terms.balance_weight * by_sigma
+        by_sigma = data_weight * of_data + balance_weight * by_sigma
         ctx.save_for_backward(gradient, by_sigma if wanted.by_sigma else None)
         ctx.mark_non_differentiable(counted, bad)
         return total, counted, bad
@@ -120,4 +106,4 @@ class _BalancedSum(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         gradient, by_sigma = ctx.saved_tensors
         by_preds = None if gradient is None else gradient * grad.to(gradient.dtype)
-        return by_preds, None if by_sigma is None else by_sigma * grad, *(None,) * 6
+        return by_preds, None if by_sigma is None else by_sigma * grad, *(None,) * 7

@@ -9,7 +9,7 @@ there, halved until a cubic fits.
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -56,21 +56,21 @@ class Lookup(NamedTuple):
     """``torch.searchsorted(edges, points, right=True)`` by equal buckets: a tenth of the time."""
 
     edges: Tensor
-    starts: Tensor | None  # per bucket: how many edges lie in those before it
-    scale: float
-    steps: int
+    starts: Tensor | None = None  # per bucket: how many edges lie in those before it
+    scale: float = 0.0
+    steps: int = 0
 
     @classmethod
-    def of(cls, edges: Tensor) -> "Lookup":
+    def of(cls, edges: Tensor) -> Self:
         """Make the buckets of increasing float64 edges."""
         reach = float(edges[-1] - edges[0]) if len(edges) else 0.0
         scale = BUCKETS * len(edges) / reach if reach > 0 else math.inf
         if not scale < 1e300:
-            return cls(edges, None, 0.0, 0)
+            return cls(edges)
         held = torch.bincount(((edges - edges[0]) * scale).long())
         steps = int(held.max())
         if steps > MAX_PER_BUCKET:
-            return cls(edges, None, 0.0, 0)
+            return cls(edges)
         padded = torch.cat([edges, edges.new_tensor([math.inf])])
         return cls(padded, (held.cumsum(0) - held).int(), scale, steps)
 
@@ -89,10 +89,7 @@ class Lookup(NamedTuple):
 
 
 class PiecewiseTable(NamedTuple):
-    """Cubic coefficients as in ``Table`` over cells between increasing edges, (cells + 1,).
-
-    A cubic's argument runs from -1 to 1 over its cell.
-    """
+    """Cubic coefficients as in ``Table`` over cells of any width, where they run from -1 to 1."""
 
     inner: Lookup
     middle: Tensor
@@ -103,10 +100,8 @@ class PiecewiseTable(NamedTuple):
         """Return the cells of arguments and the offsets inside them."""
         points = arguments.double()
         cell = self.inner(points)
-        offset = points.sub(self.middle.index_select(0, cell)).mul_(
-            self.scale.index_select(0, cell)
-        )
-        return cell, offset.to(arguments.dtype)
+        offset = points.sub(self.middle.index_select(0, cell))
+        return cell, offset.mul_(self.scale.index_select(0, cell)).to(arguments.dtype)
 
 
 def build(
@@ -125,12 +120,17 @@ def build(
     if count >= min(MAX_NODES, max_cells) or max(abs(first), abs(last)) > MAX_POSITION:
         return None
     steps = torch.arange(-1, count + 2, dtype=torch.float64, device=tolerance.device)
-    coefficients = _cubics(exact(width * (first + steps)))
+    nodes = exact(width * (first + steps))
+    # The cubics through each four neighbours at -1, 0, 1 and 2, on the cell between 0 and 1.
+    before, left, right, after = (nodes[:, start : start + count] for start in range(4))
+    linear = right - before / 3 - left / 2 - after / 6
+    square = (before + right) / 2 - left
+    cube = (after - before) / 6 + (left - right) / 2
     middle = exact(width * (first + steps[1:-2] + 0.5))
-    constant, linear, square, cube = coefficients
-    error = (constant + linear / 2 + square / 4 + cube / 8 - middle).abs()
-    # Written so that NaN refuses the table.
-    return Table(first, width, coefficients) if bool((error <= tolerance).all()) else None
+    error = (left + linear / 2 + square / 4 + cube / 8 - middle).abs()
+    if not bool((error <= tolerance).all()):  # nor where it is NaN
+        return None
+    return Table(first, width, torch.stack([left, linear, square, cube]))
 
 
 def build_between(
@@ -158,22 +158,18 @@ def build_between(
         values = values.view(len(values), *nodes.shape)
         cubics = values[..., :4] @ to_cubic.T
         errors = (cubics @ powers[4:].T - values[..., 4:]).abs()
-        # Written so that NaN does not fit.
-        fits = (errors <= tolerance[..., None]).all(-1).all(0)
+        fits = (errors <= tolerance[..., None]).all(-1).all(0)  # NaN does not
         finished.append((starts[fits], cubics[:, fits].permute(2, 0, 1)))
         count += len(finished[-1][0])
-        starts, stops = (
-            torch.cat([starts[~fits], middle[~fits]]),
-            torch.cat([middle[~fits], stops[~fits]]),
-        )
+        starts, middle, stops = starts[~fits], middle[~fits], stops[~fits]
+        starts, stops = torch.cat([starts, middle]), torch.cat([middle, stops])
     if len(starts) or not count:
         return None
     left, order = torch.cat([part[0] for part in finished]).sort()
     coefficients = torch.cat([part[1] for part in finished], 2)[:, :, order]
     ends = torch.cat([left, edges[-1:]])
-    return PiecewiseTable(
-        Lookup.of(ends[1:-1]), (ends[1:] + ends[:-1]) / 2, 2 / ends.diff(), coefficients
-    )
+    middle = (ends[1:] + ends[:-1]) / 2
+    return PiecewiseTable(Lookup.of(ends[1:-1]), middle, 2 / ends.diff(), coefficients)
 
 
 def interpolate(
@@ -197,17 +193,3 @@ def interpolate(
                 result = torch.addcmul(power.index_select(0, cell), result, offset)
             curve[chunk] = result
     return curves
-
-
-def _cubics(values: Tensor) -> Tensor:
-    """Return the cubics through each four neighbouring nodes, on the cell between the middle two.
-
-    The cell runs over [0, 1], its nodes lie at -1, 0, 1 and 2.
-    """
-    before, left, right, after = (
-        values[:, start : values.shape[1] - 3 + start] for start in range(4)
-    )
-    linear = right - before / 3 - left / 2 - after / 6
-    square = (before + right) / 2 - left
-    cube = (after - before) / 6 + (left - right) / 2
-    return torch.stack([left, linear, square, cube])
