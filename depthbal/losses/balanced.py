@@ -77,11 +77,13 @@ class BalancedMSELoss(RegressionLoss):
                 "expected mse_weight and balance_weight that are not negative and not both 0, got "
                 f"{mse_weight} and {balance_weight}"
             )
+        if not (tolerance > 0 and memory_budget_mb > 0):
+            raise ValueError(
+                "expected a positive tolerance and memory_budget_mb, got "
+                f"{tolerance} and {memory_budget_mb}"
+            )
         self.noise = build_noise(noise, init_noise_sigma)
         self.family: NoiseFamily = GaussianFamily()
-        for name, number in (("tolerance", tolerance), ("memory_budget_mb", memory_budget_mb)):
-            if not number > 0:
-                raise ValueError(f"expected a positive {name}, got {number}")
         self.detach_noise, self.scale, self.tolerance = detach_noise, scale, tolerance
         self.mse_weight, self.balance_weight = mse_weight, balance_weight
         self.memory_budget_mb = memory_budget_mb
@@ -107,7 +109,11 @@ class BalancedMSELoss(RegressionLoss):
     def reduced(self, preds: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
         """Return the reduced loss; see ``balanced_sum`` for the way that most losses take."""
         sigma = None
-        if self._is_one_sum and not torch.compiler.is_compiling():
+        if (
+            not (self.event_dim or self.noise.depends_on_preds or torch.compiler.is_compiling())
+            and self.reduction != "none"
+            and type(self).elementwise is BalancedMSELoss.elementwise
+        ):
             sigma = self.noise(preds.detach()).to(preds.device, compute_dtype(preds))
         if sigma is None or sigma.numel() != 1:
             return super().reduced(preds, target, mask)
@@ -138,7 +144,10 @@ class BalancedMSELoss(RegressionLoss):
     def elementwise(self, preds: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
         """Return L(p, y) per label, in units of the squared error unless ``scale="none"``."""
         if mask is not None and not self.event_dim:
-            preds = _with_hidden_inside(preds, mask)
+            # Hidden predictions move from 0 to the mean of the others: the evidence is tabulated
+            # over the range of all of them, which 0 could widen manifold.
+            centre = preds.detach().sum() / mask.sum().clamp(min=1)
+            preds = preds + hide(centre.expand_as(preds).contiguous(), ~mask)
         sigma = self._sigma(preds.detach() if self.detach_noise else preds, mask)
         prior = self.prior_for(target, mask, sigma.detach())
         size = preds.shape[-1] if self.event_dim else 1
@@ -154,7 +163,12 @@ class BalancedMSELoss(RegressionLoss):
         )
         balance = evidence + size * self.family.log_normaliser(sigma)
         values = self.mse_weight * data + self.balance_weight * balance
-        return values if self.scale == "none" else values * self._unit(sigma.detach(), mask, values)
+        if self.scale == "none":
+            return values
+        unit = self.family.unit(sigma.detach())
+        if self.scale == "mean" and unit.ndim:
+            unit = mean_over_ranks(unit, mask, values)
+        return values * unit
 
     def readout(self, preds: Tensor) -> Tensor:
         """Return the balanced prediction: the mean of the noise truncated to ``label_range``.
@@ -177,16 +191,6 @@ class BalancedMSELoss(RegressionLoss):
         sigma: Tensor = self.noise(torch.empty(0)).detach()
         return sigma
 
-    @property
-    def _is_one_sum(self) -> bool:
-        """Whether the loss is a sum over scalar labels with noise of one scale."""
-        return (
-            self.event_dim == 0
-            and self.reduction != "none"
-            and not self.noise.depends_on_preds
-            and type(self).elementwise is BalancedMSELoss.elementwise
-        )
-
     def _sigma(self, preds: Tensor, mask: Tensor | None) -> Tensor:
         """Return the noise scale: shape (), or one per label."""
         sigma: Tensor = self.noise(preds).to(preds.dtype)
@@ -200,19 +204,3 @@ class BalancedMSELoss(RegressionLoss):
             )
         # What the mask hides must not set the scale of the others.
         return sigma if mask is None else torch.where(mask, sigma, 1)
-
-    def _unit(self, sigma: Tensor, mask: Tensor | None, values: Tensor) -> Tensor:
-        """Return what restores the units of the plain loss: one factor, or one per label."""
-        unit = self.family.unit(sigma)
-        if self.scale == "pixel" or not unit.ndim:
-            return unit
-        return mean_over_ranks(unit, mask, values)
-
-
-def _with_hidden_inside(preds: Tensor, mask: Tensor) -> Tensor:
-    """Move hidden predictions from 0 to the mean of the others.
-
-    The evidence is tabulated over the range of all of them, which 0 could widen manifold.
-    """
-    centre = preds.detach().sum() / mask.sum().clamp(min=1)
-    return preds + hide(centre.expand_as(preds).contiguous(), ~mask)

@@ -24,15 +24,7 @@ PriorSource = GaussianMixture | Histogram | str
 
 
 class _StoredPriorLoss(BalancedMSELoss):
-    """Balanced MSE over a prior that is known before training and saved with the loss.
-
-    Args:
-        prior: See the subclasses.
-        relative_to: The world to balance for, where the prior is a histogram: ``"uniform"`` in the
-            label, ``"log_uniform"``, ``"exp_uniform"`` (for labels that are logarithms), or a file
-            that ``Histogram.save`` wrote; see ``Histogram.relative_to``.
-        tau: Share of the balancing: 1 is all of it; 0 is none, which is MSE once it is read out.
-    """
+    """Balanced MSE over a prior that is known before training and saved with the loss."""
 
     prior_is_stored = True
 
@@ -67,12 +59,9 @@ class _StoredPriorLoss(BalancedMSELoss):
     def set_prior(self, prior: Histogram | GaussianMixture) -> None:
         """Estimate the prior from a histogram of training labels, or take a mixture.
 
-        Warns:
-            When labels of the histogram lie outside ``label_range``, where no read-out is.
-
-        Raises:
-            ValueError: An empty histogram, a prior of labels of another dimension, or a mixture
-                that has no closed form relative to the world to be balanced for.
+        It warns of labels outside ``label_range``, where no read-out is. An empty histogram, labels
+        of another dimension and a mixture without a closed form for ``relative_to`` and ``tau`` are
+        a ValueError.
         """
         if isinstance(prior, Histogram):
             if self.label_range is not None:
@@ -90,11 +79,7 @@ class _StoredPriorLoss(BalancedMSELoss):
             self._prior.to(tensor.device)  # the prior may come after the loss has moved
 
     def prior_for(self, target: Tensor, mask: Tensor | None, sigma: Tensor) -> GaussianMixture:
-        """Return the stored prior.
-
-        Raises:
-            ValueError: It is unset.
-        """
+        """Return the stored prior; where it is unset, a ValueError."""
         return self._prior.mixture
 
     @abstractmethod
@@ -123,12 +108,13 @@ class GAILoss(_StoredPriorLoss):
         prior: p_train as a mixture, a histogram to fit one to, a file that either's ``save`` wrote,
             or None: then ``set_prior(histogram)`` or ``load_state_dict`` must give it before use.
         n_components: Components that ``set_prior`` fits to a histogram; 16 for depth in the paper.
-        options: ``relative_to`` (world to balance for), ``tau`` (share of balancing) and all those
-            of ``BalancedMSELoss``, as keywords.
+        relative_to: The world to balance for, where the prior is a histogram: ``"uniform"`` in the
+            label, ``"log_uniform"``, ``"exp_uniform"`` (for labels that are logarithms), or a file
+            that ``Histogram.save`` wrote; see ``Histogram.relative_to``.
+        tau: Share of the balancing: 1 is all of it; 0 is none, which is MSE once it is read out.
+        options: Those of ``BalancedMSELoss``, as keywords.
 
-    Shapes: preds and target of one shape, any; the mask of the same, for vectors without the last
-    axis. The result is a scalar unless ``reduction`` is ``"none"``. The value can be negative: it
-    is a log-likelihood ratio.
+    The value can be negative: it is a log-likelihood ratio.
 
     Source: Ren et al., CVPR 2022 (GAI; Theorem 1 in closed form). ``noise="depth"``,
     ``relative_to`` and ``tau`` go beyond the paper.
@@ -164,13 +150,12 @@ class BNILoss(_StoredPriorLoss):
     Args:
         prior: Histogram of training labels, the bins as a mixture of point masses, a file that
             either's ``save`` wrote, or None (see ``GAILoss``).
-        family: Density f of the noise: ``"gaussian"``; ``"laplace"`` for balanced L1, with scale
-            s; ``"huber"`` for balanced Huber; ``"student"`` for Student's t, which gives up on
-            wrong labels. The latter three go beyond the paper, by its Theorem 1.
+        family: Density f of the noise, ``"gaussian"`` or, beyond the paper by its Theorem 1,
+            ``"laplace"`` for balanced L1, ``"huber"`` for balanced Huber, ``"student"`` for
+            Student's t, which gives up on wrong labels.
         huber_delta: Error at which Huber's loss becomes linear, label units.
         student_df: Degrees of freedom of Student's t: the fewer, the sooner it gives up.
-        options: ``relative_to`` and ``tau`` as for ``GAILoss``, and all options of
-            ``BalancedMSELoss``, as keywords.
+        options: ``relative_to`` and ``tau`` as for ``GAILoss``, and those of ``BalancedMSELoss``.
 
     Source: Ren et al., CVPR 2022 (BNI: numerical integration over histogram bins).
 

@@ -23,7 +23,6 @@ class RegressionLoss(nn.Module, ABC):
 
     Predictions and targets have one shape, are floating point, and are compared in float32 or wider
     whatever autocast says. Entries where ``mask`` is False may hold anything, NaN included.
-
     ``init_args`` holds the JSON-able arguments that make the same loss again; a prior is part of
     the state dict instead.
 
@@ -99,11 +98,7 @@ class RegressionLoss(nn.Module, ABC):
         """Take the training labels' distribution; losses without a prior ignore it."""
 
     def set_label_range(self, label_range: tuple[float, float]) -> None:
-        """Take the ends (lo, hi) of the label range, which no argument gave, from the data.
-
-        Raises:
-            ValueError: They are not finite or do not increase.
-        """
+        """Take the ends (lo, hi) of the label range, which no argument gave, from the data."""
         self.label_range = self.init_args["label_range"] = checked_range(label_range)
 
     def noise_parameters(self) -> list[nn.Parameter]:
@@ -126,10 +121,7 @@ class RegressionLoss(nn.Module, ABC):
         self.report_bad((bad if entries is None else bad & entries).sum())
 
     def report_bad(self, bad: Tensor) -> None:
-        """Raise an error for values that count and are NaN or infinite, of which there are ``bad``.
-
-        Their number is read at once on a CPU and every 50 calls elsewhere, because it would stall.
-        """
+        """Raise a NonFiniteError for bad values that count: on a CPU at once, else in 50 calls."""
         if bad.device.type != "cpu":
             bad = bad if self._bad_values is None else self._bad_values + bad
             self._calls += 1

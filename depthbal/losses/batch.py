@@ -2,15 +2,9 @@
 
 A group of targets within a width h stands for them by a normal of their mean and variance. At
 distance d the log-density of Gaussian noise then errs by k d^3 / (6 sigma^6) to leading order, with
-the third central moment k at most h^3 / (6 sqrt 3) whatever the targets are. What counts is the
-farthest cell that a prediction still sees: with a target within 6 sigma these lie within 8 sigma,
-even if that target is one of a million. For predictions farther away log E itself grows with d^2,
-and relative to it the error is below h^2 / (4 sigma^2) at any distance.
-
-Cells are that narrow for the worst of targets. Most targets lie evenly, with hardly any third
-moment, and can be represented by wider groups, up to the width at which the fourth moment shows.
-These show only from beyond 1,000 sigma, with 3e-4 of log E at most. Next to long gaps and to the
-outermost targets cells stay as they are, because predictions far outside see nothing but these.
+the third central moment k at most h^3 / (6 sqrt 3) whatever the targets are. A prediction with a
+target within 6 sigma sees no cell beyond 8 sigma, even if that target is one of a million; farther
+away log E itself grows with d^2, and relative to it the error is below h^2 / (4 sigma^2).
 """
 
 import math
@@ -20,8 +14,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from depthbal.losses.families import GaussianFamily, LaplaceFamily
-from depthbal.losses.family import SEEN_SIGMAS, NoiseFamily
+from depthbal.losses.families import GaussianFamily
+from depthbal.losses.family import NoiseFamily
 from depthbal.priors import GaussianMixture
 
 Method = Literal["auto", "exact", "grouped", "binned"]
@@ -31,17 +25,12 @@ FEW_TARGETS = 512
 # Grids up to the first size, or four times the targets, are counted cell by cell, up to the second;
 # on larger ones only occupied cells exist. Beyond the last float64 could not tell targets apart.
 FEW_CELLS, MAX_DENSE_CELLS, MAX_CELLS = 2**14, 2**20, 2.0**40
-# Pairs of a prediction and a group above which a sum would take minutes to hours.
+# Pairs of a prediction and a group above which an exact sum would take minutes to hours.
 MAX_PAIRS = 2e10
 # What ``method="auto"`` allows itself in float64 where even the distinct targets are too many.
 FLOAT64_TOLERANCE = 1e-9
-# Above so many nodes per sigma, or in all, the evidence is not tabulated but summed per label.
-TABLE_NODES_PER_SIGMA, MAX_TABLE_NODES, TABLE_MARGIN_SIGMAS = 48, 2**16, 16
 # Numbers per temporary: on a CPU they stay in the cache, on a GPU they hide the launches.
 CHUNK_NUMBERS, CHUNK_NUMBERS_DEVICE = 2**16, 2**24
-# A prediction in the middle of a shorter gap sees little farther than the nearest targets; targets
-# so far behind the edge of a longer one are not seen from outside.
-LONG_GAP_SIGMAS, EDGE_SIGMAS = 16.0, 0.2
 
 
 class TargetGroups(NamedTuple):
@@ -90,14 +79,12 @@ def batch_prior(
     event_dim: int = 0,
     family: NoiseFamily = GaussianFamily(),  # noqa: B008  # it has no state
     over_ranks: bool = False,
-    one_sigma: bool = True,
 ) -> tuple[TargetGroups, TargetExtent]:
     """Return the targets that count as groups, none where none counts, and their extent.
 
     Targets are of any shape, with the event axis last for vectors, finite also where the mask hides
-    them; sigma is () or one per label, which ``one_sigma`` tells. ``method`` is that of
-    ``BMCLoss``, ``tolerance`` the largest error of log E that binning may cause. More pairs of
-    label and group than can be summed are a ValueError.
+    them; sigma is () or one per label. ``method`` is that of ``BMCLoss``, ``tolerance`` the largest
+    error of log E that binning may cause.
     """
     target = target.detach()
     extent = _extent(target, mask, sigma, event_dim, over_ranks)
@@ -106,10 +93,7 @@ def batch_prior(
         narrow = family.cell_width(extent.sigma, within)
         width = max(narrow, (extent.high - extent.low) / MAX_CELLS)
         grid = Grid(extent.low, width, int((extent.high - extent.low) / width) + 1)
-        if isinstance(family, GaussianFamily):
-            cell, moments = grid.occupied(target, mask, 4, over_ranks)
-            return _merged(grid, cell, moments, extent.sigma, within)
-        return grid.groups(*grid.occupied(target, mask, 2, over_ranks))
+        return grid.groups(*grid.occupied(target, mask, over_ranks))
 
     auto = method == "auto" and not event_dim
     many = target.dtype != torch.float64 and extent.counted > FEW_TARGETS
@@ -117,25 +101,15 @@ def batch_prior(
         groups = binned(tolerance)
     else:
         groups = _kept_apart(target, mask, event_dim, method == "exact", over_ranks)
-        if auto and extent.labels * len(groups.counts) > MAX_PAIRS:
+        summed = target.dtype == torch.float64 or event_dim  # float32 scalars have a table
+        if summed and float(extent.labels) * len(groups.counts) > MAX_PAIRS:
+            if not auto:
+                raise ValueError(
+                    f"method={method!r} gives {len(groups.counts)} groups of targets for "
+                    f"{extent.labels} labels, more pairs than the {MAX_PAIRS:.0e} that can be "
+                    "summed: use method='auto', pass fewer labels, or take GAILoss or BNILoss"
+                )
             groups = binned(FLOAT64_TOLERANCE)
-    laplace = isinstance(family, LaplaceFamily)
-    if laplace and one_sigma:
-        return groups, extent  # no pairs are summed
-    pairs = float(extent.labels) * len(groups.counts)
-    if not (event_dim or laplace or target.dtype == torch.float64):  # the evidence is tabulated
-        sigmas = (extent.high - extent.low) / extent.sigma + 2 * TABLE_MARGIN_SIGMAS
-        nodes = sigmas * TABLE_NODES_PER_SIGMA
-        if nodes < min(MAX_TABLE_NODES, extent.labels):
-            pairs = nodes * len(groups.counts)
-    if pairs > MAX_PAIRS:
-        advice = "raise tolerance or the noise scale, pass fewer labels, or take GAILoss or BNILoss"
-        if method in ("exact", "grouped") and not event_dim:
-            advice = "use method='auto' or 'binned', which merges targets within the tolerance"
-        raise ValueError(
-            f"method={method!r} gives {len(groups.counts)} groups of targets for {extent.labels} "
-            f"labels: {pairs:.1e} pairs to sum, of at most {MAX_PAIRS:.0e}; {advice}"
-        )
     return groups, extent
 
 
@@ -223,19 +197,19 @@ class Grid(NamedTuple):
     cells: int
 
     def occupied(
-        self, target: Tensor, mask: Tensor | None, orders: int, over_ranks: bool
+        self, target: Tensor, mask: Tensor | None, over_ranks: bool
     ) -> tuple[Tensor, Tensor]:
         """Return the cells with targets that count, ascending, and their moments."""
         if self.cells <= min(MAX_DENSE_CELLS, max(FEW_CELLS, 4 * target.numel())):
             counts = None if mask is None else mask.flatten()
-            moments = self.moments(target.flatten(), counts, orders=orders)
+            moments = self.moments(target.flatten(), counts)
             cell = moments[0].nonzero().flatten()
             moments = moments[:, cell]
             if not over_ranks:
                 return cell, moments
         else:
             cell, offset = self._locate(target.flatten() if mask is None else target[mask])
-            moments = torch.stack([offset**order for order in range(orders + 1)])
+            moments = torch.stack([torch.ones_like(offset), offset, offset**2])
         cell, sums = _pooled(cell, moments.T, over_ranks)
         return cell, sums.T
 
@@ -244,17 +218,15 @@ class Grid(NamedTuple):
         values: Tensor,
         counts: Tensor | None = None,
         variances: Tensor | None = None,
-        *,
-        orders: int,
     ) -> Tensor:
-        """Return sum of count * offset^k per cell, k = 0 to ``orders``, (orders + 1, cells).
+        """Return sum of count * offset^k per cell, k = 0 to 2, (3, cells).
 
         Offsets are from the cell's centre in cell widths. The sums, in float64, add up over
         batches, ranks and steps. Values beyond the ends count in the outermost cells. ``counts``
         are what every value counts, for example a mask; ``variances`` those of groups whose means
         the values are.
         """
-        sums = torch.zeros(orders + 1, self.cells, dtype=torch.float64, device=values.device)
+        sums = torch.zeros(3, self.cells, dtype=torch.float64, device=values.device)
         step = CHUNK_NUMBERS if values.device.type == "cpu" else CHUNK_NUMBERS_DEVICE
         for start in range(0, len(values), step):
             chunk = slice(start, start + step)
@@ -262,10 +234,10 @@ class Grid(NamedTuple):
             number = torch.ones_like(offset) if counts is None else counts[chunk].double()
             if variances is not None:
                 sums[2].index_add_(0, cell, variances[chunk].double() / self.width**2 * number)
-            for order, moment in enumerate(sums):
-                moment.index_add_(0, cell, number)
-                if order < orders:
-                    number = number * offset
+            sums[0].index_add_(0, cell, number)
+            number = number * offset
+            sums[1].index_add_(0, cell, number)
+            sums[2].index_add_(0, cell, number.mul_(offset))
         return sums
 
     def groups(self, cell: Tensor, moments: Tensor) -> TargetGroups:
@@ -282,50 +254,3 @@ class Grid(NamedTuple):
         position = (values.double() - self.low) * (1 / self.width)
         cell = position.long().clamp_(0, self.cells - 1)
         return cell, position.sub_(cell).sub_(0.5)
-
-
-def _merged(
-    grid: Grid, cell: Tensor, moments: Tensor, noise_sigma: float, tolerance: float
-) -> TargetGroups:
-    """Merge neighbouring cells, occupied and ascending, while log E stays within ``tolerance``.
-
-    For Gaussian noise; ``moments`` up to the fourth, (5, n). It halves the groups that every node
-    of the table sums over.
-    """
-    fixed = _next_to_edges(cell, noise_sigma / grid.width)
-    groups = grid.groups(cell[fixed], moments[:, fixed])
-    cell, moments = cell[~fixed], moments[:, ~fixed]
-    while len(cell) > 1:
-        wider = Grid(grid.low, 2 * grid.width, grid.cells // 2 + 1)
-        reach = SEEN_SIGMAS * wider.width / noise_sigma
-        if reach**5 / 3000 > tolerance:  # the fifth cumulant, which is not measured, could show
-            break
-        parent, owner = torch.unique_consecutive(cell // 2, return_inverse=True)
-        # An offset u becomes u / 2 + shift, and its powers expand by the binomial theorem.
-        shift = 0.25 - 0.5 * (cell % 2 == 0)
-        shifted = moments.new_zeros(moments.shape)
-        for order in range(5):
-            for k in range(order + 1):
-                factor = math.comb(order, k) * 0.5**k
-                shifted[order] += moments[k] * shift ** (order - k) * factor
-        joined = moments.new_zeros(5, len(parent)).index_add_(1, owner, shifted)
-        # Third and fourth cumulant, the first that a normal lacks, of the targets in each cell.
-        mean, square, cube, fourth = joined[1:] / joined[0]
-        skew = cube - 3 * mean * square + 2 * mean**3
-        centred = fourth - 4 * mean * cube + 6 * mean**2 * square - 3 * mean**4
-        excess = centred - 3 * (square - mean**2) ** 2
-        fits = skew.abs() * reach**3 / 6 + excess.abs() * reach**4 / 24 <= tolerance
-        kept = ~fits[owner]
-        groups = groups.joined(grid.groups(cell[kept], moments[:, kept]))
-        grid, cell, moments = wider, parent[fits], joined[:, fits]
-    return groups.joined(grid.groups(cell, moments))
-
-
-def _next_to_edges(cell: Tensor, cells_per_sigma: float) -> Tensor:
-    """Return which cells are close to the end of a stretch without long gaps."""
-    gap = torch.diff(cell) > LONG_GAP_SIGMAS * cells_per_sigma
-    edge = torch.ones(1, dtype=torch.bool, device=cell.device)
-    first = torch.where(torch.cat([edge, gap]), cell, -1).cummax(0).values
-    last_from_behind = torch.where(torch.cat([gap, edge]), cell, torch.iinfo(cell.dtype).max)
-    last = last_from_behind.flip(0).cummin(0).values.flip(0)
-    return torch.minimum(cell - first, last - cell) < EDGE_SIGMAS * cells_per_sigma

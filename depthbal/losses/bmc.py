@@ -36,21 +36,18 @@ class BMCLoss(BalancedMSELoss):
             binned, within 1e-9, only where the distinct targets are too many to be summed.
         memory: The weight of past batches in the prior, in batches, or None for this batch alone. A
             small batch holds no far targets; with ``memory=20`` the prior is that of the last 20 or
-            so as well, as a running histogram over ``label_range``. It learns while the loss is in
-            training mode and gradients are recorded, and is saved with the loss. Bias: its labels
-            are those of past batches, and merged into 1,024 bins whatever s is.
+            so as well, as a running histogram over ``label_range`` in 1,024 bins. It learns while
+            the loss is in training mode and gradients are recorded, and is saved with the loss.
         gather: Whether the prior is that of the targets on all ranks of a process group, while
             gradients are recorded. All ranks must then call the loss equally often.
-        family: See ``BNILoss``.
-        huber_delta: See ``BNILoss``.
-        student_df: See ``BNILoss``.
-        options: All options of ``BalancedMSELoss``, as keywords. Its ``tolerance`` is the largest
-            error of log E in float32: of its table, and of the bins. Bins keep to it for
-            predictions with a target within 6 sigma, and relative to log E up to 1,000 sigma.
+        family, huber_delta, student_df: See ``BNILoss``.
+        options: Those of ``BalancedMSELoss``, as keywords. Its ``tolerance`` is the largest error
+            of log E in float32: of its table, and of the bins, which keep to it for predictions
+            with a target within 6 sigma, and relative to log E up to 1,000 sigma.
 
     Raises:
-        ValueError: Bins for vectors; a memory without ``label_range``; in use more than 2e10 pairs
-            of a prediction and a group.
+        ValueError: Bins for vectors; a memory without ``label_range``; in float64 more than 2e10
+            pairs of a prediction and a group.
 
     A batch with fewer than two distinct targets says nothing about the label distribution: the
     gradient vanishes, and a warning, once, recommends ``GAILoss``.
@@ -116,7 +113,6 @@ class BMCLoss(BalancedMSELoss):
             event_dim=self.event_dim,
             family=self.family,
             over_ranks=joint and dist.get_world_size() > 1,
-            one_sigma=not self.noise.depends_on_preds,
         )
         one_target = extent.counted and not extent.low < extent.high
         if one_target and not self._warned and (self.memory is None or self.memory.is_empty):
@@ -148,8 +144,7 @@ class LabelMemory(nn.Module):
     """The targets of past batches in 1,024 bins of count, mean and variance, fading with age.
 
     A batch that is k steps old counts by the power k of batches / (batches + 1), so that the whole
-    past weighs as much as ``batches`` batches. The state is a buffer of constant size, saved and
-    restored with the loss. Targets beyond ``label_range`` count in the outermost bins.
+    past weighs as much as ``batches``. Targets beyond ``label_range`` count in the outermost bins.
     """
 
     def __init__(self, label_range: tuple[float, float] | None, batches: float) -> None:
@@ -183,7 +178,7 @@ class LabelMemory(nn.Module):
     def update(self, groups: TargetGroups) -> None:
         """Add a batch's targets and let all fade by one step."""
         with torch.no_grad():
-            batch = self.grid.moments(groups.means, groups.counts, groups.variances, orders=2)
+            batch = self.grid.moments(groups.means, groups.counts, groups.variances)
             # a new tensor: groups that were handed out are views of the old one
             self._state.set((self.moments + batch) * self.decay, self._state.get("ends"))
 

@@ -50,9 +50,8 @@ class LaplaceFamily(NoiseFamily):
 
         L(p, y) = |y - p| / b + log sum_k w_k exp(-|mu_k - p| / b)
 
-    times b it compares with the absolute error. The scale b is the noise's mean absolute error.
-    Left or right of all masses the loss is constant: a location that far says no more than that
-    the label lies at that end of the range, so the gradient is 0 there.
+    Times b it compares with the absolute error. Left or right of all masses the loss is constant:
+    a location that far says no more than that the label lies at that end of the range.
     """
 
     degree, kinks, linear_beyond = 1, (0.0,), 0.0
@@ -142,10 +141,9 @@ class HuberFamily(NoiseFamily):
         L(p, y) = h(y - p) / s^2 + log sum_k w_k exp(-h(mu_k - p) / s^2)
         Z = s [sqrt(2 pi) erf(u / sqrt 2) + (2 / u) exp(-u^2 / 2)],   u = delta / s
 
-    with Huber's h(r) = r^2 / 2 for |r| <= delta and delta (|r| - delta / 2) beyond (Robust
-    Estimation of a Location Parameter, 1964). Times s^2 it compares with the plain Huber loss (half
-    the squared error, where the Gaussian family gives the whole). A large delta is Gaussian noise,
-    a small one Laplace noise of scale s^2 / delta.
+    with h(r) = r^2 / 2 for |r| <= delta and delta (|r| - delta / 2) beyond (Huber, 1964). Times s^2
+    it compares with the plain Huber loss, which is half the squared error. A large delta is
+    Gaussian noise, a small one Laplace noise of scale s^2 / delta.
     """
 
     degree = 2
@@ -190,10 +188,9 @@ class StudentFamily(NoiseFamily):
 
         L(p, y) = (df + 1) / 2 log(1 + (y - p)^2 / (df s^2)) + log E(p)
 
-    The pull of a label falls off beyond sqrt(df) s (Lange, Little and Taylor, Robust Statistical
-    Modeling Using the t Distribution, 1989). Times 2 s^2 df / (df + 1) it compares with the squared
-    error of small errors. A large df is Gaussian noise. The read-out of a location far outside the
-    range is the middle of the range: such a location says nothing.
+    The pull of a label falls off beyond sqrt(df) s (Lange, Little and Taylor, 1989). Times
+    2 s^2 df / (df + 1) it compares with the squared error of small errors. A large df is Gaussian
+    noise. A location far outside the range says nothing: it is read out as the range's middle.
     """
 
     def __init__(self, df: float) -> None:

@@ -229,8 +229,7 @@ def point_masses(prior: GaussianMixture, device: torch.device) -> Components:
 def without_spread(prior: GaussianMixture) -> GaussianMixture:
     """Return a scalar mixture of masses: components with a variance become two, mean ± deviation.
 
-    They keep weight, mean and variance, so that for components narrow beside the noise, such as
-    bins of the batch's labels, the evidence of any smooth density errs in the third order only.
+    For components narrow beside the noise, such as bins of labels, log E errs in the third order.
     """
     wide = prior.variances > 0
     deviation = prior.variances.sqrt()

@@ -31,12 +31,9 @@ def label_weights(
 
     In this order, as published: counts are clipped, their square root is taken for
     ``"sqrt_inverse"``, the result is smoothed over neighbouring bins (LDS, label distribution
-    smoothing), inverted, and scaled so that the mean weight over the training labels is 1:
-    sum_b n_b w_b = sum_b n_b with the histogram's own counts n.
-
-    A bin without training labels would weigh infinitely much. If clipping or smoothing give it no
-    count, it gets the weight of the rarest bin that has one: labels never seen are at least as
-    rare.
+    smoothing), inverted, and scaled so that the mean weight over the training labels is 1. A bin
+    that ends without a count gets the weight of the rarest bin that has one: labels never seen are
+    at least as rare.
 
     Args:
         histogram: Counts of the training labels, in bins of equal width.
@@ -53,8 +50,8 @@ def label_weights(
     Raises:
         ValueError: An empty histogram, a clip range that is not 0 < lo <= hi, or a bad kernel.
 
-    Source: Yang et al., Delving into Deep Imbalanced Regression, ICML 2021 (LDS; inverse and
-    square-root inverse re-weighting). At the ends the counts are mirrored, as in its depth code.
+    Source: Yang et al., Delving into Deep Imbalanced Regression, ICML 2021 (LDS). At the ends the
+    counts are mirrored, as in its depth code.
 
     Example:
         >>> label_weights(Histogram([0.0, 1.0, 2.0, 3.0], [6, 3, 0])).tolist()
@@ -89,10 +86,10 @@ def smoothing_kernel(kind: Smoothing, size: int = 5, sigma: float = 2.0) -> Floa
     are mirrored, which folds the tails back: (.86, .94, 1, .94, .86) relative to the centre for
     size 5 and sigma 2, instead of the (.61, .88, 1, .88, .61) of the formula used here.
     """
-    if size < 1 or size % 2 == 0:
-        raise ValueError(f"expected an odd kernel_size, got {size}")
-    if not sigma > 0:
-        raise ValueError(f"expected a positive kernel_sigma in bins, got {sigma}")
+    if size < 1 or size % 2 == 0 or not sigma > 0:
+        raise ValueError(
+            f"expected an odd kernel_size and a positive kernel_sigma, got {size} and {sigma}"
+        )
     half = size // 2
     distance = np.abs(np.arange(-half, half + 1)).astype(np.float64)
     if kind == "gaussian":
@@ -107,17 +104,11 @@ def smoothing_kernel(kind: Smoothing, size: int = 5, sigma: float = 2.0) -> Floa
     return normalised
 
 
-def weight_per_label(labels: Tensor, edges: Tensor, weights: Tensor) -> Tensor:
-    """Return the weight (B,) of every label's bin, elementwise; see ``bin_per_label``."""
-    return weights.to(labels.dtype)[bin_per_label(labels, edges)]
-
-
 def bin_per_label(labels: Tensor, edges: Tensor) -> Tensor:
-    """Return the number of every label's bin, elementwise.
+    """Return the number of every label's bin, elementwise, in [0, B), as ``Histogram`` counts it.
 
-    Labels are binned exactly as ``Histogram.update`` bins them: a label on an edge belongs to the
-    bin above it, labels beyond the ends to the end bins.
-    edges (B + 1,) are float64 and on the labels' device; the result is int64 in [0, B).
+    A label on an edge belongs to the bin above it, labels beyond the ends to the end bins. edges
+    (B + 1,) are float64 and on the labels' device.
     """
     interior = edges[1:-1].to(labels.dtype)
     # An edge that was rounded down would take in the float32 label just below it.

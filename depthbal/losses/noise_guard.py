@@ -27,11 +27,7 @@ BISECTIONS = 20
 
 
 class NoiseCheck(NamedTuple):
-    """What m does on the branch through the label range.
-
-    Whether it increases over the range; whether its rise comes within a hundredth of the range of
-    the smallest and the largest label; and between which labels it is known to run.
-    """
+    """Whether m increases over the label range, reaches all labels, and between which it runs."""
 
     increasing: bool
     reaches: bool
@@ -53,18 +49,7 @@ class NoiseCheck(NamedTuple):
 def check_noise(
     sigma_of: SigmaOf, prior: GaussianMixture | Histogram, label_range: tuple[float, float]
 ) -> NoiseCheck:
-    """Check that every label has a location under a noise scale.
-
-    ``sigma_of`` gives sigma > 0, () or (n,), of locations (n,) on the CPU; a histogram is its bins'
-    centres. A ValueError are a range that does not increase and a prior of vectors.
-
-    Example:
-        >>> labels = Histogram([0.0, 1.0, 2.0, 3.0, 4.0], [60, 30, 9, 1])
-        >>> check_noise(lambda p: torch.tensor(1.0), labels, (0.0, 4.0)).passes
-        True
-        >>> check_noise(lambda p: 0.5 * p, labels, (0.1, 4.0)).passes
-        False
-    """
+    """Check that every label has a location under a noise scale, a function of CPU locations."""
     low, high = checked_range(label_range)
     mixture = GaussianMixture.of_scalars(prior)
     reach, fall = REACH_SHARE * (high - low), FALL_SHARE * (high - low)
@@ -85,8 +70,7 @@ def project_slope(
 ) -> str | None:
     """Reduce the slope b of a depth-dependent noise to the largest share that passes.
 
-    Returned is what was wrong and what b is now, None where nothing had to be changed. A b of 0, a
-    constant sigma, passes; the intercept a stays.
+    Returned is what was wrong and what b is now, None where nothing had to be changed.
     """
     sigma_of = _on_cpu(noise)
     check = check_noise(sigma_of, prior, label_range)
@@ -115,14 +99,12 @@ def guard_noise(
     """Check a loss's noise, project it back where it is our ``DepthNoise``, say what was done.
 
     The prior and the label range are the loss's own; for losses without, such as BMC, the given
-    ones. Losses whose noise does not follow the predictions pass. Another noise family than the
-    Gaussian is checked as if it were Gaussian.
+    ones. Losses whose noise does not follow the predictions pass; any noise counts as Gaussian.
     """
     noise = getattr(criterion, "noise", None)
     prior = getattr(criterion, "prior", None) or histogram
-    if not isinstance(noise, NoiseModule) or not noise.depends_on_preds or prior is None:
-        return None
-    if getattr(criterion, "event_dim", 0):
+    follows = isinstance(noise, NoiseModule) and noise.depends_on_preds
+    if not follows or prior is None or getattr(criterion, "event_dim", 0):
         return None
     limits = getattr(criterion, "label_range", None) or label_range
     if isinstance(noise, DepthNoise):
@@ -139,9 +121,5 @@ def guard_noise(
 def _on_cpu(noise: NoiseModule) -> SigmaOf:
     """Return a noise module, which may be on another device, for locations on the CPU."""
     state = [*noise.parameters(), *noise.buffers()]
-
-    def sigma_of(locations: Tensor) -> Tensor:
-        sigma: Tensor = noise(locations.to(state[0].device) if state else locations)
-        return sigma.detach().cpu()
-
-    return sigma_of
+    device = state[0].device if state else None
+    return lambda locations: noise(locations.to(device)).detach().cpu()

@@ -24,21 +24,15 @@ def balance_predictions(
 ) -> Tensor:
     """Return the balanced predictions that a regressor trained with plain MSE implies.
 
-    Setting the derivative of the Balanced MSE to zero at fixed sigma shows that its optimum p(x)
-    satisfies m(p(x)) = E_train[y | x], which is what MSE training estimates. So
+    The optimum p(x) of Balanced MSE at fixed sigma satisfies m(p(x)) = E_train[y | x], which is
+    what MSE training estimates, so
 
         p = m^-1(prediction),   m(p) = p + sigma^2 d log E(p) / dp
 
-    m is the mean label of the training world given p: by Theorem 1 the training posterior is
-    p_train(y) N(y; p, sigma^2) / E(p), and differentiating log E gives (E_train[y | p] - p) /
-    sigma^2. Differentiating again, dm/dp = Var_train[y | p] / sigma^2 > 0: m increases, and one
-    monotone table inverts it for any number of predictions. The table is refined until it agrees
-    with the exact m within 1e-7 standard deviations of the labels between its nodes.
-
-    For many batches of one prior make a ``BalanceMap``, which builds the table once.
-
-    With ``label_range`` the balanced world is uniform on the range only, and the location p is read
-    out as ``truncated_normal_mean``. It is the baseline that balanced training has to beat.
+    with dm/dp = Var_train[y | p] / sigma^2 > 0: one table inverts m for any number of predictions,
+    within 1e-7 standard deviations of the labels between its nodes. With ``label_range`` the
+    balanced world is uniform on the range only, and p is read out as ``truncated_normal_mean``. It
+    is the baseline that balanced training has to beat; for many batches make a ``BalanceMap``.
 
     Args:
         preds: Predictions of E_train[y | x], any shape, label units, finite.
@@ -57,8 +51,7 @@ def balance_predictions(
         ValueError: NaN or infinite predictions, a sigma that is not positive or has several
             elements, a prior that is one single label or of vectors.
 
-    Source: the stationarity condition of Balanced MSE (Ren et al., CVPR 2022, Theorem 1); m is
-    Tweedie's formula (Efron, Tweedie's Formula and Selection Bias, 2011).
+    Source: Ren et al., CVPR 2022, Theorem 1; m is Tweedie's formula (Efron, 2011).
 
     Example:
         >>> prior = GaussianMixture([1.0], [2.0], [3.0])  # m(p) = (3 p + sigma^2 2) / (3 + sigma^2)

@@ -44,18 +44,14 @@ def truncated_normal_mean(
     Args:
         preds: Locations p of any shape, label units.
         noise_sigma: Sigma > 0 in label units, one element or the shape of ``preds``.
-        label_range: Ends (lo, hi) of the label range in label units.
+        label_range: Ends (lo, hi) of the label range in label units; a ValueError unless lo < hi.
 
     Returns:
-        Labels in (lo, hi), of the shape of ``preds``, in float32 or float64, without a gradient:
-        a prediction and not part of the loss. Computed in float64; of many float32 locations on a
-        CPU with one sigma by a table that is checked to be within 1e-6 of the label range.
+        Labels in (lo, hi), of the shape of ``preds``, in float32 or float64, without a gradient.
+        Computed in float64; of many float32 locations on a CPU with one sigma by a table that is
+        checked to be within 1e-6 of the label range.
 
-    Raises:
-        ValueError: A range that is not increasing.
-
-    Source: the mean of a truncated normal distribution (Johnson, Kotz, Balakrishnan, Continuous
-    Univariate Distributions 1, section 10.1), applied to the posterior of the balanced world.
+    Source: Johnson, Kotz, Balakrishnan, Continuous Univariate Distributions 1, section 10.1.
 
     Example:
         >>> truncated_normal_mean(torch.tensor([0.5, 5.0, 24.8]), 1.0, (0.7, 10.0))

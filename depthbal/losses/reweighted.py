@@ -9,7 +9,7 @@ from torch import Tensor
 from depthbal.losses.base import RegressionLoss, require_one_of
 from depthbal.losses.baselines import ErrorKind
 from depthbal.losses.buffers import DoubleBuffers
-from depthbal.losses.label_weights import Smoothing, Weighting, label_weights, weight_per_label
+from depthbal.losses.label_weights import Smoothing, Weighting, bin_per_label, label_weights
 from depthbal.priors import GaussianMixture, Histogram
 
 
@@ -27,16 +27,8 @@ class ReweightedLoss(RegressionLoss):
         prior: Histogram of the training labels, a file that ``Histogram.save`` wrote, or None: then
             ``set_prior(histogram)`` or ``load_state_dict`` must give it before use.
         error: ``"squared"`` or ``"absolute"``.
-        weighting: ``"inverse"`` for 1 / n, ``"sqrt_inverse"`` for 1 / sqrt(n); this and the
-            following are those of ``label_weights``.
-        clip: Smallest and largest count n, or None (published for ages: 5 and 1000).
-        smoothing: Kernel of LDS: ``"gaussian"``, ``"triangular"``, ``"laplace"``; None for none.
-        kernel_size: Bins under the kernel, odd.
-        kernel_sigma: Width of the kernel in bins.
+        weighting, clip, smoothing, kernel_size, kernel_sigma: See ``label_weights``.
         options: ``reduction`` and ``label_range`` of ``RegressionLoss``.
-
-    Labels beyond the histogram count as its end bins; bins without training labels weigh as much as
-    the rarest one with labels.
 
     Source: Yang et al., Delving into Deep Imbalanced Regression, ICML 2021.
 
@@ -107,4 +99,4 @@ class ReweightedLoss(RegressionLoss):
         edges, weights = (self._prior.get(name).to(target.device) for name in ("edges", "weights"))
         distance = preds - target
         error = distance**2 if self.error == "squared" else distance.abs()
-        return weight_per_label(target, edges, weights) * error
+        return weights.to(target.dtype)[bin_per_label(target, edges)] * error

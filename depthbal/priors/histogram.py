@@ -19,20 +19,18 @@ _NEAR = 0.01  # of a bin's width: bfloat16 moves 0.7 by less than this share of 
 class Histogram(Stored):
     """Counts of labels per bin, collected in any number of passes with constant memory.
 
-    Values outside the edges count in the first and last bin, as the NYUD2-DIR benchmark does for
-    its last bin. With ``quantum`` q every value v stands for a label that was rounded to a multiple
-    of q: its unit of mass is spread evenly over [v - q/2, v + q/2] before binning, because 8-bit
-    depth (q = 10/255 m) puts 2 or 3 levels into a 0.1 m bin and would make neighbouring counts of a
-    smooth distribution differ by up to 1.5 times.
+    Values outside the edges count in the first and last bin. With ``quantum`` q every value v
+    stands for a label that was rounded to a multiple of q, and its mass is spread evenly over
+    [v - q/2, v + q/2]: 8-bit depth (q = 10/255 m) puts 2 or 3 levels into a 0.1 m bin and would
+    make neighbouring counts of a smooth distribution differ by up to 1.5 times.
 
     Args:
-        edges: Increasing bin edges, shape (B + 1,), in label units.
-        counts: Mass per bin, shape (B,); zeros when omitted.
+        edges: Increasing, finite bin edges, shape (B + 1,), in label units.
+        counts: Mass per bin, shape (B,), not negative; zeros when omitted.
         quantum: Width of one quantisation level in label units, or None for continuous labels.
 
     Raises:
-        ValueError: Edges that do not increase or are not finite, or counts of another shape,
-            negative or not finite.
+        ValueError: Arguments that are not as described.
 
     Example:
         >>> histogram = Histogram([0.0, 1.0, 2.0, 3.0])
@@ -173,16 +171,14 @@ class Histogram(Stored):
         Theorem 1 of the Balanced MSE paper holds for any p_target: with k in the place of p_train
         the regressor's output is the location of p_target(y | x). The tempered kernel is that of
         the world p_train^(1 - tau) p_target^tau, halfway between the data (tau = 0: plain MSE on
-        the bins' range) and the target. The integral of k over every bin is exact for labels
-        spread evenly within their bins.
-
-        A named world covers the bins that hold training labels. A histogram has to cover the same
-        bins; its mass is spread evenly within its own bins.
+        the bins' range) and the target. Its integral over every bin is exact for labels spread
+        evenly within their bins. A named world covers the bins that hold training labels; a
+        histogram has to cover the same bins.
 
         Args:
-            target: ``"uniform"``; ``"log_uniform"``, where log y is uniform, p_target ~ 1 / y;
-                ``"exp_uniform"``, where exp(y) is uniform, p_target ~ e^y, which balances depth
-                for labels that are log depth; a Histogram, or a file that ``save`` wrote.
+            target: ``"uniform"``; ``"log_uniform"``, p_target ~ 1 / y; ``"exp_uniform"``,
+                p_target ~ e^y, which balances depth for labels that are log depth; a Histogram, or
+                a file that ``save`` wrote.
             tau: Share of balancing in [0, 1].
 
         Returns:
@@ -191,13 +187,10 @@ class Histogram(Stored):
 
         Raises:
             ValueError: An empty histogram, a ratio that is zero, negative or infinite (the message
-                names the bin), labels that are not positive for ``"log_uniform"``, or tau outside
-                [0, 1].
+                names the bin), or tau outside [0, 1].
 
         Example:
             >>> histogram = Histogram([1.0, 2.0, 3.0], [6, 2])
-            >>> histogram.relative_to("uniform").counts.tolist()
-            [6.0, 2.0]
             >>> histogram.relative_to("uniform", tau=0.0).counts.tolist()
             [4.0, 4.0]
             >>> ratio = histogram.relative_to("log_uniform").counts  # 6 x 1.5 to 2 x 2.5

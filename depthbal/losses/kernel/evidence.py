@@ -5,18 +5,16 @@
 is the logarithm of the integral of N(y; p, sigma^2 I) p_train(y) over y for a training distribution
 that is a mixture (Ren et al., CVPR 2022, Theorem 1). Its derivatives are soft-max moments, so the
 forward pass computes them and the backward pass is a multiplication: memory is O(predictions),
-whatever the number of components. Flat predictions are computed by table, compiled, or as the
-eager sum; see ``choose_route``.
+whatever the number of components.
 """
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from depthbal.losses.kernel import tables
-from depthbal.losses.kernel.compiled import CompiledSum
 from depthbal.losses.kernel.exact import Block, Components, Evidence, Wanted, exact_evidence
 from depthbal.losses.reduction import CACHE_LABELS, chunks, compute_dtype, first_order, hide
 from depthbal.priors import GaussianMixture
@@ -24,17 +22,12 @@ from depthbal.priors import GaussianMixture
 SigmaOf = Callable[[Tensor], Tensor]
 Prepared = Callable[[Tensor], Evidence]
 Prepare = Callable[..., Prepared]
-Route = Literal["table", "compiled", "sum"]
 
 # Below this number of pairs (prediction, component) the exact sum is faster than anything prepared.
 TABULATE_PAIRS = 2**20
 # Building a table reads its range back. A GPU must not wait for that in every step, except where
 # the sum itself takes longer than the wait.
 DEVICE_TABLE_PAIRS = 2**28
-# Where torch.compile keeps the whole sum of a prediction in registers.
-COMPILING_DEVICES = ("cuda", "xpu")
-
-_compiled_sum = CompiledSum()
 
 
 class Request(NamedTuple):
@@ -57,18 +50,15 @@ def log_evidence(
 ) -> Tensor:
     """Return log of sum_k w_k N(p; mu_k, Sigma_k + sigma^2 I), one value per label.
 
-    The prior's dimension says what a label is: for a scalar mixture every entry of ``preds``, for
-    a mixture of dimension D the vectors along the last axis.
-
     float64 predictions always get the exact sum. In float32, where scalar predictions are many, the
     sum is tabulated over their range and interpolated, if the table agrees with the exact sum
-    within ``tolerance`` half-way between its nodes; otherwise the exact sum serves. On a GPU, which
-    must not wait for a table's range, the exact sum is compiled, or summed in blocks where nothing
-    compiles. Half precision is computed in float32. Gradients flow to ``preds`` and
-    ``noise_sigma``, never to the prior, and ``noise_sigma`` is held fixed inside the integral.
+    within ``tolerance`` half-way between its nodes. A GPU, which must not wait for a table's range,
+    tabulates larger sums only. Half precision is computed in float32. Gradients flow to ``preds``
+    and ``noise_sigma``, never to the prior.
 
     Args:
-        preds: Predicted labels in label units, any shape for scalars, (..., D) for vectors.
+        preds: Predicted labels in label units, any shape for a scalar mixture, (..., D) for one of
+            dimension D.
         prior: p_train(y) as a mixture; point masses (variance 0) are allowed.
         noise_sigma: Noise scale sigma > 0 in label units: one number, or one per label.
         sigma_of: Where sigma is a function of the prediction, that function; with it many
@@ -90,9 +80,6 @@ def log_evidence(
         >>> prior = GaussianMixture([1.0], [2.0], [3.0])
         >>> log_evidence(torch.zeros(2), prior, 1.0)  # log N(0; 2, 4)
         tensor([-2.1121, -2.1121])
-        >>> plane = GaussianMixture([1.0], [[0.0, 0.0]], [[3.0, 8.0]])
-        >>> log_evidence(torch.zeros(5, 2), plane, 1.0).shape
-        torch.Size([5])
     """
     request = Request(sigma_of=sigma_of, tolerance=tolerance, budget_mb=memory_budget_mb)
     return stored_evidence(prepare, preds, prior, noise_sigma, request)
@@ -164,9 +151,10 @@ def prepare(
     """
     require_positive(sigma)
     mixture = Components.of(prior, preds.device)
-    wanted = request.wanted
-    route = choose_route(preds, sigma, mixture, request)
-    if route == "table":
+    pairs = preds.shape[0] * mixture.log_weights.numel()
+    many = pairs >= (TABULATE_PAIRS if preds.device.type == "cpu" else DEVICE_TABLE_PAIRS)
+    smooth = sigma.ndim == 0 or request.sigma_of is not None
+    if many and smooth and preds.ndim == 1 and sigma.dtype == torch.float32:
         width = (mixture.variances.min() + sigma.min().double() ** 2).sqrt()
         inside = mixture.log_weights.exp() @ mixture.means
         ends = extent(preds, mask, sigma, inside)
@@ -175,25 +163,8 @@ def prepare(
         table = tables.build(exact, low, high, smoothness, preds.numel() // 4, errors)
         if table is not None:
             return by_table(table, request)
-    rounded = mixture.to(sigma)
-
-    def evidence(part: Tensor) -> Evidence:
-        result = _compiled_sum(part, sigma, rounded, wanted) if route == "compiled" else None
-        return result or exact_evidence(part, sigma, rounded, wanted, request.budget_mb)
-
-    return evidence
-
-
-def choose_route(preds: Tensor, sigma: Tensor, mixture: Components, request: Request) -> Route:
-    """Return how the evidence is best computed here."""
-    pairs = preds.shape[0] * mixture.log_weights.numel()
-    if preds.ndim > 1 or preds.dtype == torch.float64 or pairs < TABULATE_PAIRS:
-        return "sum"
-    on_cpu = preds.device.type == "cpu"
-    smooth = sigma.ndim == 0 or request.sigma_of is not None
-    if smooth and (on_cpu or pairs >= DEVICE_TABLE_PAIRS):
-        return "table"
-    return "compiled" if preds.device.type in COMPILING_DEVICES else "sum"
+    rounded, (wanted, _, _, budget_mb) = mixture.to(sigma), request
+    return lambda part: exact_evidence(part, sigma, rounded, wanted, budget_mb)
 
 
 def curves_of(
