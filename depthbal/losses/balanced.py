@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from depthbal.losses.base import RegressionLoss, require_one_of
-from depthbal.losses.families import GaussianFamily
+from depthbal.losses.families import FamilyKind, build_family
 from depthbal.losses.family import NoiseFamily
 from depthbal.losses.kernel.evidence import Request, wanted_derivatives
 from depthbal.losses.kernel.fused import balanced_sum
@@ -27,8 +27,7 @@ class BalancedMSELoss(RegressionLoss):
         L = mse_weight |p - y|^2 / (2 s^2) + balance_weight [log E(p) + D log s sqrt(2 pi)]
 
     for labels of dimension D and noise scale s = s(p), which is held fixed inside the integral.
-    Subclasses estimate the prior; another ``family`` replaces the Gaussian density. The arguments
-    are the options that all balanced losses share.
+    Subclasses estimate the prior. The arguments are the options that all balanced losses share.
 
     Args:
         init_noise_sigma: (Initial) noise scale s in label units.
@@ -41,11 +40,15 @@ class BalancedMSELoss(RegressionLoss):
             compares with the squared error; ``"pixel"`` by each label's own, which re-weights
             labels where s varies (beta-NLL with beta = 1, Seitzer et al., ICLR 2022); ``"none"``
             leaves the log-likelihood.
+        family: Density f of the noise, ``"gaussian"`` or, beyond the paper by its Theorem 1 and
+            over the priors of BNI and BMC, ``"laplace"`` for balanced L1, ``"huber"`` for balanced
+            Huber, ``"student"`` for Student's t, which gives up on wrong labels.
+        huber_delta: Error at which Huber's loss becomes linear, label units.
+        student_df: Degrees of freedom of Student's t: the fewer, the sooner it gives up.
         tolerance: Largest error of the tabulated evidence in float32; float64 is always exact.
         mse_weight: Factor of the data term |p - y|^2 / (2 s^2).
         balance_weight: Factor of the rest. Below ``mse_weight`` it anchors vector labels in
             directions in which they hardly vary, where the two terms otherwise cancel.
-        memory_budget_mb: Largest memory of the evidence's temporaries.
         options: ``reduction``, ``label_range`` and ``event_dim`` of ``RegressionLoss``.
     """
 
@@ -59,10 +62,12 @@ class BalancedMSELoss(RegressionLoss):
         noise: NoiseKind | NoiseModule = "fixed",
         detach_noise: bool = True,
         scale: Scale = "mean",
+        family: FamilyKind = "gaussian",
+        huber_delta: float = 1.0,
+        student_df: float = 3.0,
         tolerance: float = 1e-5,
         mse_weight: float = 1.0,
         balance_weight: float = 1.0,
-        memory_budget_mb: float = 256,
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -77,25 +82,23 @@ class BalancedMSELoss(RegressionLoss):
                 "expected mse_weight and balance_weight that are not negative and not both 0, got "
                 f"{mse_weight} and {balance_weight}"
             )
-        if not (tolerance > 0 and memory_budget_mb > 0):
-            raise ValueError(
-                "expected a positive tolerance and memory_budget_mb, got "
-                f"{tolerance} and {memory_budget_mb}"
-            )
+        if not tolerance > 0:
+            raise ValueError(f"expected a positive tolerance, got {tolerance}")
         self.noise = build_noise(noise, init_noise_sigma)
-        self.family: NoiseFamily = GaussianFamily()
+        self.family: NoiseFamily = build_family(family, huber_delta, student_df)
         self.detach_noise, self.scale, self.tolerance = detach_noise, scale, tolerance
         self.mse_weight, self.balance_weight = mse_weight, balance_weight
-        self.memory_budget_mb = memory_budget_mb
         self.init_args |= {
             "init_noise_sigma": init_noise_sigma,
             "noise": describe_noise(noise),
             "detach_noise": detach_noise,
             "scale": scale,
+            "family": family,
+            "huber_delta": huber_delta,
+            "student_df": student_df,
             "tolerance": tolerance,
             "mse_weight": mse_weight,
             "balance_weight": balance_weight,
-            "memory_budget_mb": memory_budget_mb,
         }
 
     @abstractmethod
@@ -130,7 +133,7 @@ class BalancedMSELoss(RegressionLoss):
             sigma,
             self.prior_for(target, mask, sigma.detach()),
             self.family,
-            Request(wanted_derivatives(preds, sigma), None, self.tolerance, self.memory_budget_mb),
+            Request(wanted_derivatives(preds, sigma), None, self.tolerance),
             weights=(self.mse_weight, self.balance_weight),
             count_bad=not on_cpu,
         )
@@ -159,7 +162,6 @@ class BalancedMSELoss(RegressionLoss):
             sigma,
             sigma_of=self.noise if self.noise.depends_on_preds and not self.event_dim else None,
             tolerance=self.tolerance,
-            memory_budget_mb=self.memory_budget_mb,
         )
         balance = evidence + size * self.family.log_normaliser(sigma)
         values = self.mse_weight * data + self.balance_weight * balance

@@ -16,7 +16,6 @@ from torch import Tensor
 from depthbal.losses.balanced import BalancedMSELoss
 from depthbal.losses.base import require_one_of
 from depthbal.losses.buffers import PriorBuffers
-from depthbal.losses.families import FamilyKind, build_family
 from depthbal.priors import GaussianMixture, Histogram, World, load_prior
 from depthbal.priors.relative import require_tau
 
@@ -30,7 +29,7 @@ class _StoredPriorLoss(BalancedMSELoss):
 
     def __init__(
         self,
-        prior: PriorSource | None,
+        prior: PriorSource | None = None,
         *,
         relative_to: str = "uniform",
         tau: float = 1.0,
@@ -150,11 +149,6 @@ class BNILoss(_StoredPriorLoss):
     Args:
         prior: Histogram of training labels, the bins as a mixture of point masses, a file that
             either's ``save`` wrote, or None (see ``GAILoss``).
-        family: Density f of the noise, ``"gaussian"`` or, beyond the paper by its Theorem 1,
-            ``"laplace"`` for balanced L1, ``"huber"`` for balanced Huber, ``"student"`` for
-            Student's t, which gives up on wrong labels.
-        huber_delta: Error at which Huber's loss becomes linear, label units.
-        student_df: Degrees of freedom of Student's t: the fewer, the sooner it gives up.
         options: ``relative_to`` and ``tau`` as for ``GAILoss``, and those of ``BalancedMSELoss``.
 
     Source: Ren et al., CVPR 2022 (BNI: numerical integration over histogram bins).
@@ -164,19 +158,6 @@ class BNILoss(_StoredPriorLoss):
         >>> round(loss(torch.tensor([1.0]), torch.tensor([1.5])).item(), 4)
         -0.1306
     """
-
-    def __init__(
-        self,
-        prior: PriorSource | None = None,
-        *,
-        family: FamilyKind = "gaussian",
-        huber_delta: float = 1.0,
-        student_df: float = 3.0,
-        **options: Any,
-    ) -> None:
-        super().__init__(prior, **options)
-        self.family = build_family(family, huber_delta, student_df)
-        self.init_args |= {"family": family, "huber_delta": huber_delta, "student_df": student_df}
 
     def _estimate(self, histogram: Histogram) -> GaussianMixture:
         return GaussianMixture.from_histogram(histogram)

@@ -12,7 +12,7 @@ from depthbal.losses.balanced import BalancedMSELoss
 from depthbal.losses.base import require_one_of
 from depthbal.losses.batch import Grid, Method, TargetGroups, batch_prior
 from depthbal.losses.buffers import DoubleBuffers
-from depthbal.losses.families import FamilyKind, GaussianFamily, LaplaceFamily, build_family
+from depthbal.losses.families import GaussianFamily, LaplaceFamily
 from depthbal.losses.family import without_spread
 from depthbal.priors import GaussianMixture
 
@@ -40,7 +40,6 @@ class BMCLoss(BalancedMSELoss):
             the loss is in training mode and gradients are recorded, and is saved with the loss.
         gather: Whether the prior is that of the targets on all ranks of a process group, while
             gradients are recorded. All ranks must then call the loss equally often.
-        family, huber_delta, student_df: See ``BNILoss``.
         options: Those of ``BalancedMSELoss``, as keywords. Its ``tolerance`` is the largest error
             of log E in float32: of its table, and of the bins, which keep to it for predictions
             with a target within 6 sigma, and relative to log E up to 1,000 sigma.
@@ -67,13 +66,9 @@ class BMCLoss(BalancedMSELoss):
         method: Method = "auto",
         memory: float | None = None,
         gather: bool = True,
-        family: FamilyKind = "gaussian",
-        huber_delta: float = 1.0,
-        student_df: float = 3.0,
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        self.family = build_family(family, huber_delta, student_df)
         require_one_of("method", method, ("auto", "exact", "grouped", "binned"))
         if self.event_dim and (method == "binned" or memory is not None):
             raise ValueError(
@@ -83,14 +78,7 @@ class BMCLoss(BalancedMSELoss):
         self.method: Method = method
         self.gather = gather
         self.memory = None if memory is None else LabelMemory(self.label_range, memory)
-        self.init_args |= {
-            "method": method,
-            "memory": memory,
-            "gather": gather,
-            "family": family,
-            "huber_delta": huber_delta,
-            "student_df": student_df,
-        }
+        self.init_args |= {"method": method, "memory": memory, "gather": gather}
         self._warned = False
         self._recording = False
 

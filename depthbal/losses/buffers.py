@@ -8,7 +8,19 @@ from torch import Tensor, nn
 from depthbal.priors import FitReport, GaussianMixture
 
 
-class DoubleBuffers(nn.Module):
+class Unrounded(nn.Module):
+    """A module whose tensors move with it but are never rounded: they are a handful of numbers."""
+
+    def _apply(self, fn: Any, recurse: bool = True) -> "Unrounded":
+        def unrounded(tensor: Tensor) -> Tensor:
+            moved: Tensor = fn(tensor)
+            return tensor.to(moved.device) if moved.itemsize < tensor.itemsize else moved
+
+        super()._apply(unrounded, recurse)  # type: ignore[no-untyped-call]
+        return self
+
+
+class DoubleBuffers(Unrounded):
     """A few named tensors in float64, all set together, saved and moved with their loss."""
 
     def __init__(self, *names: str) -> None:
@@ -34,15 +46,6 @@ class DoubleBuffers(nn.Module):
         if tensor is None:
             raise ValueError("no prior is set: call set_prior(histogram) or load a state dict")
         return tensor
-
-    def _apply(self, fn: Any, recurse: bool = True) -> "DoubleBuffers":
-        before = {name: self._buffers[name] for name in self.names}
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        for name, buffer in before.items():
-            moved = self._buffers[name]
-            if buffer is not None and moved is not None and moved.dtype != buffer.dtype:
-                self._buffers[name] = buffer.to(moved.device)
-        return self
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any

@@ -12,8 +12,8 @@ from torch.nn import functional
 
 from depthbal.losses.family import SEEN_SIGMAS, NoiseFamily, point_masses
 from depthbal.losses.kernel import tables
-from depthbal.losses.kernel.evidence import Prepared, Request, prepare, require_positive
-from depthbal.losses.kernel.exact import Evidence
+from depthbal.losses.kernel.evidence import Prepared, Request, require_positive
+from depthbal.losses.kernel.exact import Components, Evidence, gaussian
 from depthbal.losses.readout import truncated_normal_mean
 from depthbal.priors import GaussianMixture
 
@@ -25,7 +25,8 @@ class GaussianFamily(NoiseFamily):
 
     degree, unit_factor, steepest = 2, 2.0, SEEN_SIGMAS
     log_constant = 0.5 * math.log(2 * math.pi)
-    prepare = staticmethod(prepare)  # of vectors too
+    components = staticmethod(Components.of)  # vectors too
+    block = staticmethod(gaussian)
     readout = staticmethod(truncated_normal_mean)
 
     def energy(self, residual: Tensor, sigma: Tensor) -> Tensor:
@@ -43,6 +44,22 @@ class GaussianFamily(NoiseFamily):
     def add_slope(self, start: Tensor, residual: Tensor, sigma: Tensor, weight: float) -> Tensor:
         """Return the sum in one pass."""
         return torch.addcmul(start, residual, weight / sigma**2)
+
+    def table(
+        self,
+        exact: tables.Function,
+        ends: tuple[float, float],
+        sigma: float,
+        masses: Components,
+        count: int,
+        errors: Tensor,
+    ) -> tables.Table | None:
+        """Return a table of equal cells: the evidence is smooth."""
+        smoothness = math.sqrt(float(masses.variances.min()) + sigma**2)
+        return tables.build(exact, *ends, smoothness, count // 4, errors)
+
+
+log_evidence = GaussianFamily().log_evidence
 
 
 class LaplaceFamily(NoiseFamily):

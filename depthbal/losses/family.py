@@ -15,21 +15,22 @@ from torch.nn import functional
 
 from depthbal.losses.kernel import tables
 from depthbal.losses.kernel.evidence import (
-    TABULATE_PAIRS,
     Prepared,
     Request,
     SigmaOf,
-    by_table,
-    curves_of,
     extent,
     require_positive,
     stored_evidence,
-    table_errors,
 )
 from depthbal.losses.kernel.exact import Components, Evidence, Shares, Wanted, exact_evidence
 from depthbal.losses.readout import truncated_mean
 from depthbal.priors import GaussianMixture
 
+# Below this number of pairs (prediction, component) the exact sum is faster than anything prepared.
+TABULATE_PAIRS = 2**20
+# Building a table reads its range back. A GPU must not wait for that in every step, except where
+# the sum itself takes longer than the wait.
+DEVICE_TABLE_PAIRS = 2**28
 # A table's cells end where the evidence is not smooth, unless there are more such points: those of
 # the batch's bins are many and weak, and cells of this share of sigma look past them. Then the
 # slopes may err by so many tolerances.
@@ -125,15 +126,48 @@ class NoiseFamily(ABC):
         self,
         preds: Tensor,
         prior: GaussianMixture,
-        sigma: Tensor | float,
+        noise_sigma: Tensor | float,
         *,
         sigma_of: SigmaOf | None = None,
         tolerance: float = 1e-5,
-        memory_budget_mb: float = 256,
     ) -> Tensor:
-        """Return what ``depthbal.losses.log_evidence`` returns, under this noise."""
-        request = Request(sigma_of=sigma_of, tolerance=tolerance, budget_mb=memory_budget_mb)
-        return stored_evidence(self.prepare, preds, prior, sigma, request)
+        """Return log of the integral of f(y - p; sigma) p_train(y) dy, one value per label.
+
+            log sum_k w_k N(p; mu_k, Sigma_k + sigma^2 I)     for Gaussian noise
+
+        float64 predictions always get the exact sum. In float32, where scalar predictions are
+        many, the sum is tabulated over their range and interpolated, if the table agrees with the
+        exact sum within ``tolerance`` where its cells are checked. A GPU, which must not wait for a
+        table's range, tabulates larger sums only. Half precision is computed in float32. Gradients
+        flow to ``preds`` and ``noise_sigma``, never to the prior.
+
+        Args:
+            preds: Predicted labels in label units, any shape for a scalar mixture, (..., D) for
+                one of dimension D.
+            prior: p_train(y) as a mixture; point masses (variance 0) are allowed.
+            noise_sigma: Noise scale sigma > 0 in label units: one number, or one per label.
+            sigma_of: Where sigma is a function of the prediction, that function; with it many
+                predictions can be tabulated although sigma differs between them.
+            tolerance: Largest error of log E, sigma dlogE/dp and sigma dlogE/dsigma in float32.
+
+        Returns:
+            Log evidence per label in float32 or float64: the shape of ``preds``, without the last
+            axis for vectors.
+
+        Raises:
+            ValueError: ``noise_sigma`` of another shape or not positive, or vectors of another
+                dimension than the prior's.
+
+        Source: Ren et al., Balanced MSE for Imbalanced Visual Regression, CVPR 2022, Theorem 1.
+
+        Example:
+            >>> from depthbal.losses import log_evidence
+            >>> prior = GaussianMixture([1.0], [2.0], [3.0])
+            >>> log_evidence(torch.zeros(2), prior, 1.0)  # log N(0; 2, 4)
+            tensor([-2.1121, -2.1121])
+        """
+        request = Request(sigma_of=sigma_of, tolerance=tolerance)
+        return stored_evidence(self.prepare, preds, prior, noise_sigma, request)
 
     def prepare(
         self,
@@ -143,20 +177,51 @@ class NoiseFamily(ABC):
         request: Request,
         mask: Tensor | None = None,
     ) -> Prepared:
-        """Return the function that gives the evidence; see ``kernel.evidence.prepare``."""
-        require_positive(sigma)
-        masses = point_masses(prior, preds.device)
-        table = self._table(preds, sigma, masses, request, mask)
-        if table is not None:
-            return by_table(table, request)
-        rounded, (wanted, _, _, budget_mb) = masses.to(sigma), request
-        return lambda part: exact_evidence(part, sigma, rounded, wanted, budget_mb, self._pairs)
+        """Return the function that gives the evidence of these predictions, in the type of sigma.
 
-    def _pairs(self, preds: Tensor, sigma: Tensor, masses: Components, wanted: Wanted) -> Evidence:
-        """Return the evidence of a block of predictions (n,) from all pairs with masses."""
+        Where there is one noise scale it also takes any part of them. preds are (n,), for vectors
+        (n, D), of any floating type; sigma is () or (n,), float32 or float64. Of scalar predictions
+        only those in the mask (n,) count, though all are returned.
+        """
+        require_positive(sigma)
+        mixture, (wanted, sigma_of, tolerance) = self.components(prior, preds.device), request
+        pairs = preds.shape[0] * len(mixture.means)
+        many = pairs >= (TABULATE_PAIRS if preds.device.type == "cpu" else DEVICE_TABLE_PAIRS)
+        one_curve = preds.ndim == 1 and (sigma.ndim == 0 or sigma_of is not None)
+        if many and one_curve and sigma.dtype == torch.float32:
+
+            def exact(nodes: Tensor) -> Tensor:
+                noise = sigma.double() if sigma_of is None else sigma_of(nodes).double()
+                curves = exact_evidence(nodes, noise, mixture, wanted, self.block)
+                return torch.stack([curve for curve in curves if curve is not None])
+
+            inside = mixture.log_weights.exp() @ mixture.means
+            low, high = extent(preds, mask, sigma, inside).tolist()
+            smallest, largest = (float(end) for end in sigma.aminmax())
+            # Times the largest sigma, the derivatives are pure numbers like the logarithm itself.
+            sizes = [1.0] + [largest] * sum(wanted)
+            errors = tolerance / mixture.means.new_tensor(sizes)[:, None]
+            table = self.table(exact, (low, high), smallest, mixture, preds.numel(), errors)
+            if table is not None:
+
+                def evidence(part: Tensor) -> Evidence:
+                    value, *rest = tables.interpolate(table, part)
+                    by_preds = rest.pop(0) if wanted.by_preds else None
+                    return Evidence(value, by_preds, rest.pop(0) if wanted.by_sigma else None)
+
+                return evidence
+        rounded = mixture.to(sigma)
+        return lambda part: exact_evidence(part, sigma, rounded, wanted, self.block)
+
+    def components(self, prior: GaussianMixture, device: torch.device) -> Components:
+        """Return a prior as the family's sums want it: here as point masses."""
+        return point_masses(prior, device)
+
+    def block(self, preds: Tensor, sigma: Tensor, mixture: Components, wanted: Wanted) -> Evidence:
+        """Return the evidence of a block of predictions: here (n,) from all pairs with masses."""
         scale = sigma[..., None]
-        distance = masses.means - preds[:, None]
-        shares = Shares(masses.log_weights - self.energy(distance, scale))
+        distance = mixture.means - preds[:, None]
+        shares = Shares(mixture.log_weights - self.energy(distance, scale))
         by_preds = by_sigma = None
         if wanted.by_preds:
             by_preds = shares.mean(self.slope(distance, scale))
@@ -165,24 +230,18 @@ class NoiseFamily(ABC):
             by_sigma = -of_energy - self.normaliser_by_sigma(sigma)
         return Evidence(shares.log_sum - self.log_normaliser(sigma), by_preds, by_sigma)
 
-    def _table(
+    def table(
         self,
-        preds: Tensor,
-        sigma: Tensor,
+        exact: tables.Function,
+        ends: tuple[float, float],
+        sigma: float,
         masses: Components,
-        request: Request,
-        mask: Tensor | None,
-    ) -> tables.PiecewiseTable | None:
-        """Return a table of the float64 sums over the predictions, or None where none pays."""
-        one_curve = sigma.ndim == 0 or request.sigma_of is not None
-        pairs = preds.numel() * len(masses.means)
-        if not one_curve or sigma.dtype != torch.float32 or pairs < TABULATE_PAIRS:
-            return None
-        max_cells = preds.numel() // PREDS_PER_CELL
-        errors = table_errors(sigma, request)
-        low, high = extent(preds, mask, sigma, masses.means[0]).tolist()
-        smallest = float(sigma.min())
-        cells = math.ceil(min((high - low) / (CELL_SIGMAS * smallest), 2.0**31))
+        count: int,
+        errors: Tensor,
+    ) -> tables.Table | tables.PiecewiseTable | None:
+        """Return a table of the exact curves between two ends for so many predictions, or None."""
+        max_cells, (low, high) = count // PREDS_PER_CELL, ends
+        cells = math.ceil(min((high - low) / (CELL_SIGMAS * sigma), 2.0**31))
         breaks = torch.cat([masses.means + kink for kink in self.kinks or (0.0,)]).sort().values
         if len(breaks) > (MAX_BREAKS if self.kinks else cells):
             if self.kinks:
@@ -190,11 +249,10 @@ class NoiseFamily(ABC):
             if not 0 < cells <= max_cells:
                 return None
             breaks = torch.linspace(low, high, cells + 1, dtype=breaks.dtype, device=breaks.device)
-        decay = smallest / max(1.0, self.steepness(smallest))
+        decay = sigma / max(1.0, self.steepness(sigma))
         apart = functional.pad(breaks.diff() > SAME_BREAK * decay, (1, 0), value=True)
         inside = breaks[apart & (breaks > low) & (breaks < high)]
         edges = torch.cat([inside.new_tensor([low]), inside, inside.new_tensor([high])])
-        exact = curves_of(sigma, masses, request, self._pairs)
         return tables.build_between(exact, edges, max_cells, errors)
 
     def readout(

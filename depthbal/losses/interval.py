@@ -56,8 +56,9 @@ def interval_of_loss(criterion: object, preds: Tensor) -> tuple[Tensor, Tensor] 
 
     None for a loss without sigma, of vectors, or with another family of noise than the normal.
     """
-    balanced = isinstance(criterion, BalancedMSELoss) and not criterion.event_dim
-    if not balanced or not isinstance(criterion.family, GaussianFamily):
+    if not isinstance(criterion, BalancedMSELoss) or criterion.event_dim:
+        return None
+    if not isinstance(criterion.family, GaussianFamily):
         return None
     return central_interval(preds, criterion.noise(preds.detach()), criterion.label_range)
 

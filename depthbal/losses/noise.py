@@ -8,12 +8,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from depthbal.losses.buffers import Unrounded
+
 SIGMA_BOUNDS = (1e-3, 1e3)
 
 NoiseKind = Literal["fixed", "learned", "depth"]
 
 
-class NoiseModule(nn.Module, ABC):
+class NoiseModule(Unrounded, ABC):
     """A noise scale: ``noise(preds)`` gives sigma > 0 in label units.
 
     Derive from it for a noise of your own: return one element, shape (), or one per label, and say
@@ -36,14 +38,6 @@ class NoiseModule(nn.Module, ABC):
     @abstractmethod
     def forward(self, preds: Tensor) -> Tensor:
         """Return sigma for predictions of any shape: shape (), or that of the labels."""
-
-    def _apply(self, fn: Any, recurse: bool = True) -> "NoiseModule":
-        def unrounded(tensor: Tensor) -> Tensor:
-            moved: Tensor = fn(tensor)
-            return tensor.to(moved.device) if moved.itemsize < tensor.itemsize else moved
-
-        super()._apply(unrounded, recurse)  # type: ignore[no-untyped-call]
-        return self
 
 
 class FixedNoise(NoiseModule):

@@ -10,7 +10,7 @@ pushes p up for ever.
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from depthbal.losses.base import checked_range
 from depthbal.losses.kernel.evidence import SigmaOf
@@ -103,8 +103,9 @@ def guard_noise(
     """
     noise = getattr(criterion, "noise", None)
     prior = getattr(criterion, "prior", None) or histogram
-    follows = isinstance(noise, NoiseModule) and noise.depends_on_preds
-    if not follows or prior is None or getattr(criterion, "event_dim", 0):
+    if not isinstance(noise, NoiseModule) or not noise.depends_on_preds or prior is None:
+        return None
+    if getattr(criterion, "event_dim", None):
         return None
     limits = getattr(criterion, "label_range", None) or label_range
     if isinstance(noise, DepthNoise):

@@ -5,9 +5,8 @@ from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
-import torch
+from scipy.special import log_ndtr, logsumexp
 from torch import Tensor
-from torch.special import log_ndtr
 
 from depthbal.priors.histogram import FloatArray, Histogram, as_float64
 
@@ -120,27 +119,25 @@ def _compare(mixture: Mixture, histogram: Histogram, noise_sigma: float) -> FitR
 
     log E(p) = log sum_b q_b [Phi((r_b - p) / sigma) - Phi((l_b - p) / sigma)]
     """
-    occupied = histogram.counts > 0
-    left, right = (
-        torch.from_numpy(side[occupied]) for side in (histogram.edges[:-1], histogram.edges[1:])
-    )
-    low, high = float(left[0]), float(right[-1])
+    occupied = np.flatnonzero(histogram.counts)
+    low, high = histogram.edges[occupied[0]], histogram.edges[occupied[-1] + 1]
     points = int(np.clip(8 * (high - low) / noise_sigma, 256, 2048))  # 8 per sigma
-    places = torch.linspace(low, high, points, dtype=torch.float64)[:, None]
-    below, above = (left - places) / noise_sigma, (right - places) / noise_sigma
+    places = np.linspace(low, high, points)[:, None]
+    ends = [
+        (side[occupied] - places) / noise_sigma for side in (histogram.edges, histogram.edges[1:])
+    ]
     # Phi is flat far above 0: there the same difference is taken in the lower tail.
-    flip = below > 0
-    lower, upper = torch.where(flip, -above, below), torch.where(flip, -below, above)
+    flip = ends[0] > 0
+    lower, upper = np.where(flip, -ends[1], ends[0]), np.where(flip, -ends[0], ends[1])
     log_upper = log_ndtr(upper)
-    log_mass = log_upper + torch.log(-torch.expm1(log_ndtr(lower) - log_upper))
-    density = torch.from_numpy(histogram.densities[occupied])
-    expected = torch.logsumexp(density.log() + log_mass, dim=1)
-    weights, means, variances = (torch.from_numpy(part) for part in mixture)
+    log_mass = log_upper + np.log(-np.expm1(log_ndtr(lower) - log_upper))
+    expected = logsumexp(np.log(histogram.densities[occupied]) + log_mass, axis=1)
+    weights, means, variances = mixture
     blurred = variances + noise_sigma**2
-    log_normal = -0.5 * ((places - means) ** 2 / blurred + (2 * np.pi * blurred).log())
-    errors = (torch.logsumexp(weights.log() + log_normal, dim=1) - expected).abs()
+    log_normal = -0.5 * ((places - means) ** 2 / blurred + np.log(2 * np.pi * blurred))
+    errors = np.abs(logsumexp(np.log(weights) + log_normal, axis=1) - expected)
     worst = int(errors.argmax())
-    return FitReport(noise_sigma, float(errors[worst]), float(places[worst]))
+    return FitReport(noise_sigma, float(errors[worst]), float(places[worst, 0]))
 
 
 def fit_samples(

@@ -10,12 +10,9 @@ from torch import Tensor
 
 from depthbal.priors import GaussianMixture
 
-# On a CPU the temporaries of a block of this many float32 stay in the cache; elsewhere the memory
-# budget alone decides, because a block must be large enough to hide the launches.
-CACHE_NUMBERS = 2**17
-# Temporaries of a block's size that are alive at once, rounded up.
-TEMPORARIES = 10
-MIB = 2**20
+# On a CPU the temporaries of a block of this many float32 stay in the cache; elsewhere a block must
+# be large enough to hide the launches, and its 10 temporaries take 256 MiB.
+CACHE_NUMBERS, DEVICE_NUMBERS = 2**17, 6 * 2**20
 
 
 class Wanted(NamedTuple):
@@ -73,21 +70,19 @@ def exact_evidence(
     sigma: Tensor,
     mixture: Components,
     wanted: Wanted = Wanted(),  # noqa: B008  # it cannot be changed
-    budget_mb: float = 256,
     block: Block | None = None,
 ) -> Evidence:
     """Return log sum_k w_k N(p; mu_k, Sigma_k + sigma^2 I) and its derivatives.
 
     preds is (n,) for scalar labels, (n, D) for vectors; sigma () or (n,); the mixture of their type
-    and device; ``budget_mb`` the ceiling on the temporaries; ``block`` computes a part of it, for
-    another noise density than the normal.
+    and device; ``block`` computes a part of it, for another noise density than the normal.
     """
-    block = block or (scalars if preds.ndim == 1 else _vectors)
+    block = block or gaussian
     value = preds.new_empty(preds.shape[0])
     by_preds = torch.empty_like(preds) if wanted.by_preds else None
     by_sigma = torch.empty_like(value) if wanted.by_sigma else None
     result = Evidence(value, by_preds, by_sigma)
-    rows, columns = _block_shape(preds, mixture, budget_mb)
+    rows, columns = _block_shape(preds, mixture)
     for start in range(0, preds.shape[0], rows):
         chunk = slice(start, start + rows)
         noise = sigma if sigma.ndim == 0 else sigma[chunk]
@@ -99,19 +94,20 @@ def exact_evidence(
     return result
 
 
-def _block_shape(preds: Tensor, mixture: Components, budget_mb: float) -> tuple[int, int]:
+def _block_shape(preds: Tensor, mixture: Components) -> tuple[int, int]:
     """Return how many predictions and components fit into one block."""
-    numbers = int(budget_mb * MIB) // (TEMPORARIES * preds.element_size())
-    if preds.device.type == "cpu":
-        numbers = min(numbers, CACHE_NUMBERS * 4 // preds.element_size())
+    numbers = CACHE_NUMBERS if preds.device.type == "cpu" else DEVICE_NUMBERS
+    numbers = max(1, numbers * 4 // preds.element_size())
     components = mixture.log_weights.numel()
     dimension = max(1, mixture.means.numel() // max(1, components))
     rows = max(1, numbers // max(1, components * dimension))
     return rows, max(1, min(components, numbers // dimension))
 
 
-def scalars(preds: Tensor, sigma: Tensor, mixture: Components, wanted: Wanted) -> Evidence:
-    """Return the evidence of one block of scalar predictions (n,)."""
+def gaussian(preds: Tensor, sigma: Tensor, mixture: Components, wanted: Wanted) -> Evidence:
+    """Return the evidence of one block of predictions under normal noise."""
+    if preds.ndim == 2:
+        return _vectors(preds, sigma, mixture, wanted)
     total = mixture.variances + (sigma**2)[..., None]
     precision = 1 / total
     distance = mixture.means - preds[:, None]

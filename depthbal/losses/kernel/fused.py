@@ -18,9 +18,6 @@ from depthbal.losses.kernel.evidence import Request
 from depthbal.losses.reduction import CACHE_LABELS, DEVICE_LABELS, chunks, first_order, hide
 from depthbal.priors import GaussianMixture
 
-# Temporaries of a chunk's size that are alive at once, rounded up.
-TEMPORARIES = 8
-
 
 def balanced_sum(
     preds: Tensor,
@@ -68,11 +65,8 @@ class _BalancedSum(torch.autograd.Function):
         dtype, device = sigma.dtype, preds.device
         gradient = torch.empty_like(preds, dtype=dtype) if wanted.by_preds else None
         sums = torch.zeros(6, dtype=torch.float64, device=device)
-        rows = min(
-            CACHE_LABELS if device.type == "cpu" else DEVICE_LABELS,
-            int(request.budget_mb * 2**20) // (TEMPORARIES * sigma.element_size()),
-        )
-        for predicted, true, counts, stored in chunks(max(1, rows), preds, target, mask, gradient):
+        rows = CACHE_LABELS if device.type == "cpu" else DEVICE_LABELS
+        for predicted, true, counts, stored in chunks(rows, preds, target, mask, gradient):
             predicted = predicted.to(dtype)
             error = hide(predicted - true.to(dtype), counts)
             log_evidence, by_preds, by_sigma = evidence_of(predicted)

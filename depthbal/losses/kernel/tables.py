@@ -20,10 +20,8 @@ MAX_NODES = 2**15
 CHECKED = 4
 # Cells farther from zero have numbers that float32 cannot hold.
 MAX_POSITION = 2**23
-# Arguments interpolated at once on a CPU, so that the temporaries stay in its cache.
-CACHE_ARGUMENTS = 2**15
-# Temporaries of a chunk's size that are alive at once, rounded up.
-TEMPORARIES = 6
+# Arguments interpolated at once, on a CPU so that the temporaries stay in its cache.
+CACHE_ARGUMENTS, DEVICE_ARGUMENTS = 2**15, 2**23
 # Cubics between known points are fitted in the Chebyshev nodes of a cell and checked where they err
 # most, in units of half a cell from its middle.
 CHEBYSHEV = tuple(math.cos(math.pi * (2 * i + 1) / 8) for i in range(4))
@@ -176,16 +174,12 @@ def build_between(
     return PiecewiseTable(Lookup.of(ends[1:-1]), middle, 2 / ends.diff(), coefficients)
 
 
-def interpolate(
-    table: Table | PiecewiseTable, arguments: Tensor, budget_mb: float = 256
-) -> list[Tensor]:
+def interpolate(table: Table | PiecewiseTable, arguments: Tensor) -> list[Tensor]:
     """Return every curve at flat arguments (n,) within the table's range, in their type."""
     coefficients = table.coefficients.to(arguments.dtype)
     # Separate tensors, so that keeping one for the backward pass does not keep them all.
     curves = [torch.empty_like(arguments) for _ in range(coefficients.shape[1])]
-    step = max(1, int(budget_mb * 2**20) // (TEMPORARIES * arguments.element_size()))
-    if arguments.device.type == "cpu":
-        step = min(step, CACHE_ARGUMENTS)
+    step = CACHE_ARGUMENTS if arguments.device.type == "cpu" else DEVICE_ARGUMENTS
     for start in range(0, arguments.numel(), step):
         chunk = slice(start, start + step)
         cell, offset = table.locate(arguments[chunk])
