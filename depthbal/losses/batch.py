@@ -34,11 +34,7 @@ CHUNK_NUMBERS, CHUNK_NUMBERS_DEVICE = 2**16, 2**24
 
 
 class TargetGroups(NamedTuple):
-    """Targets merged into K groups, in float64.
-
-    counts (K,), not normalised; means (K,) of scalars or (K, D) of vectors, label units; variances
-    within the groups, of the means' shape.
-    """
+    """Targets merged into K groups, in float64: means (K,) or (K, D), and variances within."""
 
     counts: Tensor
     means: Tensor
@@ -55,18 +51,13 @@ class TargetGroups(NamedTuple):
 
 
 class TargetExtent(NamedTuple):
-    """How far the targets reach, on which all ranks agree, so that all of them group alike.
+    """How far the targets reach, on which all ranks agree, so that all of them group alike."""
 
-    labels: most labels on one rank, masked ones included; counted: labels that count, on all ranks;
-    low and high: their range, along the coordinate with the widest for vectors; sigma: the
-    smallest noise scale of a label that counts.
-    """
-
-    labels: int
-    counted: int
-    low: float
+    labels: int  # the most on one rank, masked ones included
+    counted: int  # on all ranks
+    low: float  # of their range, along the coordinate with the widest for vectors
     high: float
-    sigma: float
+    sigma: float  # the smallest noise scale of a label that counts
 
 
 def batch_prior(
@@ -82,9 +73,8 @@ def batch_prior(
 ) -> tuple[TargetGroups, TargetExtent]:
     """Return the targets that count as groups, none where none counts, and their extent.
 
-    Targets are of any shape, with the event axis last for vectors, finite also where the mask hides
-    them; sigma is () or one per label. ``method`` is that of ``BMCLoss``, ``tolerance`` the largest
-    error of log E that binning may cause.
+    Targets are finite also where the mask hides them; sigma is () or one per label. ``method`` is
+    that of ``BMCLoss``, ``tolerance`` the largest error of log E that binning may cause.
     """
     target = target.detach()
     extent = _extent(target, mask, sigma, event_dim, over_ranks)
@@ -173,10 +163,7 @@ def _pooled(keys: Tensor, sums: Tensor, over_ranks: bool) -> tuple[Tensor, Tenso
 
 
 def _gather_rows(rows: Tensor) -> Tensor:
-    """Return the rows of all ranks below each other; ranks may hold different numbers, or none.
-
-    Sizes travel first, then every rank's rows padded to the largest number.
-    """
+    """Return the rows of all ranks below each other; ranks may hold different numbers, or none."""
 
     def everyone(part: Tensor) -> list[Tensor]:
         parts = [torch.empty_like(part) for _ in range(dist.get_world_size())]
@@ -219,12 +206,10 @@ class Grid(NamedTuple):
         counts: Tensor | None = None,
         variances: Tensor | None = None,
     ) -> Tensor:
-        """Return sum of count * offset^k per cell, k = 0 to 2, (3, cells).
+        """Return sum of count * offset^k per cell, k = 0 to 2, (3, cells), in float64.
 
-        Offsets are from the cell's centre in cell widths. The sums, in float64, add up over
-        batches, ranks and steps. Values beyond the ends count in the outermost cells. ``counts``
-        are what every value counts, for example a mask; ``variances`` those of groups whose means
-        the values are.
+        Offsets are from the cell's centre in cell widths. Values beyond the ends count in the
+        outermost cells. ``variances`` are those of groups whose means the values are.
         """
         sums = torch.zeros(3, self.cells, dtype=torch.float64, device=values.device)
         step = CHUNK_NUMBERS if values.device.type == "cpu" else CHUNK_NUMBERS_DEVICE

@@ -52,10 +52,8 @@ class NoiseFamily(ABC):
     """A symmetric noise density f(r) = exp(-energy(r, s)) / normaliser(s) of scale s.
 
     Other families than the Gaussian balance scalar labels over point masses: histogram bins (BNI)
-    or the batch's labels (BMC). float64 predictions get the exact sum over all pairs; many float32
-    ones are interpolated between such sums, with errors of log E, s dlogE/dp and s dlogE/ds below
-    the tolerance where a cell is checked. Over a batch's bins the slopes err by up to 20 times
-    that, for Laplace noise by the share of the labels that lie in a bin of 8 b times the tolerance.
+    or the batch's labels (BMC). Over a batch's bins the tabulated slopes err by up to 20 times the
+    tolerance, for Laplace noise by the share of the labels that lie in a bin.
     """
 
     #: Residuals at which the energy is not smooth.
@@ -110,11 +108,7 @@ class NoiseFamily(ABC):
         return -residual * self.slope(residual, sigma) / sigma  # of a function of residual / sigma
 
     def cell_width(self, sigma: float, tolerance: float) -> float:
-        """Return the width of bins of targets, by mean and variance, that change log E by less.
-
-        A group of targets within a width h then errs by its third moment alone, at most
-        0.0963 h^3, times the cube of the density's slope over 6.
-        """
+        """Return the width of bins of targets whose third moment changes log E by less."""
         reach = min(4 * max(1.0, self.steepness(sigma)), SEEN_SIGMAS)
         return sigma * math.cbrt(6 * tolerance / WORST_THIRD_MOMENT) / reach
 
@@ -179,9 +173,8 @@ class NoiseFamily(ABC):
     ) -> Prepared:
         """Return the function that gives the evidence of these predictions, in the type of sigma.
 
-        Where there is one noise scale it also takes any part of them. preds are (n,), for vectors
-        (n, D), of any floating type; sigma is () or (n,), float32 or float64. Of scalar predictions
-        only those in the mask (n,) count, though all are returned.
+        For one sigma (), not (n,), it takes any part of them, too. Of preds (n,) or (n, D), of any
+        floating type, only those in the mask (n,) count, though all are returned.
         """
         require_positive(sigma)
         mixture, (wanted, sigma_of, tolerance) = self.components(prior, preds.device), request

@@ -1,7 +1,7 @@
 """Keeping a noise scale that follows the prediction from running away with it.
 
 At the optimum of the balanced loss the location p(x) satisfies m(p(x)) = E_train[y | x], with the m
-of ``mean_table``. A constant sigma makes m increase from the smallest label to the largest. A sigma
+of ``posthoc``. A constant sigma makes m increase from the smallest label to the largest. A sigma
 that grows with p flattens the training posterior faster than p moves it: beyond some p, m falls
 back towards the mean label, and labels above its maximum have no location at all. Their gradient
 pushes p up for ever.
@@ -14,8 +14,8 @@ from torch import nn
 
 from depthbal.losses.base import checked_range
 from depthbal.losses.kernel.evidence import SigmaOf
-from depthbal.losses.mean_table import MeanTable
 from depthbal.losses.noise import DepthNoise, NoiseModule
+from depthbal.losses.posthoc import MeanTable
 from depthbal.priors import GaussianMixture, Histogram
 
 # m approaches the largest of point masses only asymptotically: what counts as reaching it is this

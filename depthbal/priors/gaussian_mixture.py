@@ -12,7 +12,6 @@ from torch import Tensor
 from depthbal.priors.files import Stored
 from depthbal.priors.fitting import CovarianceType, FitReport, fit_histogram, fit_samples
 from depthbal.priors.histogram import Histogram, as_float64
-from depthbal.priors.relative import require_tau
 
 
 class GaussianMixture(Stored):
@@ -149,8 +148,8 @@ class GaussianMixture(Stored):
 
         See ``Histogram.relative_to``. Full balancing (tau = 1) for labels uniform on the line is
         the mixture itself; for log depths z whose depths e^z shall be uniform it is the mixture
-        tilted by e^-z. One component can be tempered, too: N(mu, v)^tau ~ N(mu, v / tau). Any other
-        kernel is a ValueError: weigh the histogram and fit a mixture to the result.
+        tilted by e^-z. Any other kernel is a ValueError: weigh the histogram and fit a mixture to
+        the result.
 
         Example:
             >>> log_depth = GaussianMixture([0.5, 0.5], [0.0, 2.0], [0.1, 0.1])
@@ -158,18 +157,12 @@ class GaussianMixture(Stored):
             >>> round((ratio[1] / ratio[0]).log().item(), 6)
             -2.0
         """
-        require_tau(tau)
-        closed = target in ("uniform", "exp_uniform") and tau > 0
-        if not closed or (tau < 1 and len(self.weights) > 1):
+        if target not in ("uniform", "exp_uniform") or tau != 1:
             raise ValueError(
                 f"(p_train / p_target)^tau with target {target!r} and tau {tau:g} is no mixture of "
-                f"normal distributions with {len(self.weights)} components: use "
-                "GaussianMixture.fit(histogram.relative_to(target, tau))"
+                "normal distributions: use GaussianMixture.fit(histogram.relative_to(target, tau))"
             )
-        tempered = self
-        if tau < 1:
-            tempered = type(self)(self.weights, self.means, self.variances / tau)
-        return tempered.tilted(-tau) if target == "exp_uniform" else tempered
+        return self.tilted(-1.0) if target == "exp_uniform" else self
 
     @property
     def event_dim(self) -> int:

@@ -31,16 +31,12 @@ class Evidence(NamedTuple):
 
 
 class Components(NamedTuple):
-    """A mixture as the sums want it: log_weights (K,), means (K,) or (K, D), and variances.
+    """A mixture as the sums want it; ``axes`` are None where they are the coordinates."""
 
-    The variances, of the means' shape, are along the axes (K, D, D), which are columns, or None
-    where they are the coordinates.
-    """
-
-    log_weights: Tensor
-    means: Tensor
-    variances: Tensor
-    axes: Tensor | None = None
+    log_weights: Tensor  # (K,)
+    means: Tensor  # (K,) or (K, D)
+    variances: Tensor  # of that shape, along the axes
+    axes: Tensor | None = None  # (K, D, D), in columns
 
     @classmethod
     def of(cls, prior: GaussianMixture, device: torch.device) -> Self:

@@ -1,10 +1,9 @@
 """Cubic tables of functions of one variable, checked against the functions themselves.
 
-The evidence of scalar labels is a function of the prediction alone, so half a million predictions
-need about a thousand exact values and an interpolation. ``build`` is for smooth functions: equal
-cells, cubics through four nodes at distance h, which err by 9 / 384 h^4 times the fourth
-derivative. ``build_between`` is for functions that are smooth between known points: cells that end
-there, halved until a cubic fits.
+Half a million predictions need about a thousand exact values and an interpolation. ``build`` is for
+smooth functions: equal cells, cubics through four nodes at distance h, which err by 9 / 384 h^4
+times the fourth derivative. ``build_between`` is for functions that are smooth between known
+points: cells that end there, halved until a cubic fits.
 """
 
 import math
@@ -35,10 +34,7 @@ Function = Callable[[Tensor], Tensor]
 
 
 class Table(NamedTuple):
-    """Cubic coefficients, (4 powers, curves, cells), over cells of ``width`` from the first on.
-
-    Cell i covers ``width`` times [first + i, first + i + 1]; its cubic's argument runs from 0 to 1.
-    """
+    """Cubic coefficients, (4 powers, curves, cells), over cells of ``width``, each from 0 to 1."""
 
     first: int
     width: float
@@ -110,8 +106,7 @@ def build(
     """Return a table over [low, high], or None where it would be large or inexact.
 
     ``exact`` maps float64 nodes (n,) to the curves there, (curves, n), which vary over the length
-    ``smoothness``; ``tolerance`` is the largest error in the middle of every fourth cell,
-    (curves, 1).
+    ``smoothness``; ``tolerance`` is the largest error in a cell that is checked, (curves, 1).
     """
     if not (0 < smoothness < math.inf and math.isfinite(high - low)):
         return None
