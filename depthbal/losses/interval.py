@@ -6,9 +6,8 @@ import torch
 from torch import Tensor
 
 from depthbal.losses.balanced import BalancedMSELoss
-from depthbal.losses.base import checked_range
 from depthbal.losses.families import GaussianFamily
-from depthbal.losses.readout import FAR, tabulated_on_range
+from depthbal.losses.readout import FAR, on_range
 from depthbal.losses.reduction import compute_dtype
 
 LEVEL = math.erf(math.sqrt(0.5))  # of a normal within one standard deviation: 0.6827
@@ -32,23 +31,17 @@ def central_interval(
         >>> central_interval(torch.tensor([5.0, 24.8]), 1.0, (0.7, 10.0))
         (tensor([4.0000, 9.8767]), tensor([6.0000, 9.9884]))
     """
-    locations = preds.detach().to(compute_dtype(preds))
-    sigma = torch.as_tensor(noise_sigma, device=preds.device).detach().double()
     if label_range is None:
-        lower, upper = locations - sigma, locations + sigma
-        return lower.to(locations.dtype), upper.to(locations.dtype)
-    ends = checked_range(label_range)
-    tails = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
+        sigma = torch.as_tensor(noise_sigma, device=preds.device).detach().double()
+        lower, upper = preds.detach() - sigma, preds.detach() + sigma
+        return lower.to(compute_dtype(preds)), upper.to(compute_dtype(preds))
 
-    def exact(location: Tensor) -> Tensor:
-        return torch.stack([_quantile(location, sigma, ends, q) for q in tails])
+    def exact(location: Tensor, sigma: Tensor) -> Tensor:
+        tails = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
+        return torch.stack([_quantile(location, sigma, label_range, tail) for tail in tails])
 
-    both = None
-    if sigma.numel() == 1:
-        sigma = sigma.reshape(())
-        both = tabulated_on_range(exact, locations, sigma, ends, TOLERANCE)
-    lower, upper = exact(locations.double()) if both is None else both
-    return lower.to(locations.dtype), upper.to(locations.dtype)
+    lower, upper = on_range(exact, preds, noise_sigma, label_range, TOLERANCE)
+    return lower, upper
 
 
 def interval_of_loss(criterion: object, preds: Tensor) -> tuple[Tensor, Tensor] | None:

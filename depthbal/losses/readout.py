@@ -57,45 +57,56 @@ def truncated_normal_mean(
         >>> truncated_normal_mean(torch.tensor([0.5, 5.0, 24.8]), 1.0, (0.7, 10.0))
         tensor([1.4294, 5.0000, 9.9330])
     """
-    low, high = checked_range(label_range)
-    locations = preds.detach().to(compute_dtype(preds))
-    sigma = torch.as_tensor(noise_sigma, device=preds.device).detach().double()
-    if sigma.numel() == 1:
-        sigma = sigma.reshape(())
-        table = tabulated_on_range(
-            lambda p: _mean(p, sigma, low, high)[None], locations, sigma, (low, high), TOLERANCE
-        )
-        if table is not None:
-            return table[0]
-    return _mean(locations.double(), sigma, low, high).to(locations.dtype)
+    low, high = label_range
+
+    def mean(location: Tensor, sigma: Tensor) -> Tensor:
+        return _mean(location, sigma, low, high)[None]
+
+    return on_range(mean, preds, noise_sigma, label_range, TOLERANCE)[0]
 
 
-def tabulated_on_range(
-    exact: Callable[[Tensor], Tensor],
-    locations: Tensor,
-    sigma: Tensor,
+def on_range(
+    exact: Callable[[Tensor, Tensor], Tensor],
+    preds: Tensor,
+    noise_sigma: Tensor | float,
     label_range: tuple[float, float],
     tolerance: float,
-) -> list[Tensor] | None:
-    """Return labels by interpolation, or None where locations are few or no table is exact.
+    kinks: tuple[float, ...] | None = None,
+) -> list[Tensor]:
+    """Return labels that are functions of location and sigma, without a gradient.
 
-    ``exact`` maps float64 locations (n,) to (curves, n); the tolerance is a share of the range.
+    ``exact`` maps float64 locations (n,) and sigma, () or (n,), to (curves, n). Of many float32
+    locations and one sigma on a CPU a table of it is read, within the tolerance, a share of the
+    range. Curves that are not smooth have ``kinks`` beside the range's ends.
     """
-    few = locations.numel() < TABULATE_LOCATIONS
-    if few or locations.device.type != "cpu" or locations.dtype == torch.float64:
-        return None
-    width = label_range[1] - label_range[0]
-    # Where sigma exceeds the range the curves still cross it, over sigma^2 / width.
-    smoothness = float(sigma) * max(1.0, float(sigma) / width)
-    flat = locations.flatten()
-    first, last = torch.stack(flat.aminmax()).tolist()
-    curves = len(exact(flat[:1].double()))
-    errors = torch.full((curves, 1), tolerance * width, dtype=torch.float64)
-    table = tables.build(exact, first, last, smoothness, flat.numel() // 4, errors)
+    low, high = checked_range(label_range)
+    locations = preds.detach().flatten().to(compute_dtype(preds))
+    sigma = torch.as_tensor(noise_sigma, dtype=torch.float64, device=preds.device).detach()
+    one = sigma.numel() == 1
+    table: tables.Table | tables.PiecewiseTable | None = None
+    sigma = sigma.reshape(()) if one else sigma.expand(preds.shape).flatten()
+    many = locations.numel() >= TABULATE_LOCATIONS and locations.dtype == torch.float32
+    if one and many and preds.device.type == "cpu":
+        first, last = torch.stack(locations.aminmax()).tolist()
+        errors = torch.full((1, 1), tolerance * (high - low), dtype=torch.float64)
+        scale = float(sigma)
+        if kinks is None:
+            # Where sigma exceeds the range the curves still cross it, over sigma^2 / width.
+            smoothness, cells = scale * max(1.0, scale / (high - low)), len(locations) // 4
+            table = tables.build(lambda p: exact(p, sigma), first, last, smoothness, cells, errors)
+        else:
+            near = [side * scale * end for end in QUADRATURE_ENDS for side in (-1, 1)]
+            steps = errors.new_tensor([0.0, *kinks, *near])
+            breaks = torch.cat([low + steps, high + steps, errors.new_tensor([first, last])])
+            edges = breaks.clamp(first, last).sort().values
+            table = tables.build_between(
+                lambda p: exact(p, sigma), edges, len(locations) // 64, errors
+            )
     if table is None:
-        return None
-    found = tables.interpolate(table, flat)
-    return [curve.clamp_(*label_range).view(locations.shape) for curve in found]
+        curves = list(exact(locations.double(), sigma))
+    else:
+        curves = tables.interpolate(table, locations)
+    return [curve.clamp(low, high).to(locations.dtype).view(preds.shape) for curve in curves]
 
 
 def _mean(location: Tensor, sigma: Tensor, low: float, high: float) -> Tensor:
@@ -141,33 +152,17 @@ def truncated_mean(
 ) -> Tensor:
     """Return ``truncated_normal_mean`` of another noise density, by quadrature in float64.
 
-    Errors are below 1e-8 of the range; of many float32 locations with one sigma a table of such
-    means is read, within 5e-7 of the range where it is checked.
+    Errors are below 1e-8 of the range, of a table 5e-7 where it is checked.
     """
-    low, high = checked_range(label_range)
+    low, high = label_range
+
+    def mean(location: Tensor, sigma: Tensor) -> Tensor:
+        return _by_quadrature(family, location, sigma, low, high)[None]
+
     # Where the tail of the density is linear, a location says no more than one where it begins.
     beyond = family.linear_beyond
-    location = preds.detach().flatten().double().clamp(low - beyond, high + beyond)
-    sigma = torch.as_tensor(noise_sigma, dtype=torch.float64, device=preds.device).detach()
-    one = sigma.numel() == 1
-    sigma = sigma.reshape(()) if one else sigma.expand(preds.shape).flatten()
-    dtype = compute_dtype(preds)
-    if one and dtype == torch.float32 and location.numel() >= TABULATE_LOCATIONS:
-        first, last = location.aminmax()
-        near = [side * float(sigma) * end for end in QUADRATURE_ENDS for side in (-1, 1)]
-        steps = location.new_tensor([0.0, *family.kinks, *near])
-        breaks = torch.cat([low + steps, high + steps]).sort().values
-        inside = breaks[(breaks > first) & (breaks < last)]
-        table = tables.build_between(
-            lambda nodes: _by_quadrature(family, nodes, sigma, low, high)[None],
-            torch.cat([first[None], inside, last[None]]),
-            location.numel() // 64,
-            location.new_full((1, 1), TOLERANCE * (high - low)),
-        )
-        if table is not None:
-            (means,) = tables.interpolate(table, location)
-            return means.clamp_(low, high).to(dtype).view(preds.shape)
-    return _by_quadrature(family, location, sigma, low, high).to(dtype).view(preds.shape)
+    preds = preds.clamp(low - beyond, high + beyond)
+    return on_range(mean, preds, noise_sigma, label_range, TOLERANCE, family.kinks)[0]
 
 
 @functools.cache
