@@ -41,7 +41,7 @@ class _StoredPriorLoss(BalancedMSELoss):
             require_one_of("relative_to", relative_to, (*get_args(World), "a .json file"))
         self.relative_to, self.tau = relative_to, tau
         self.init_args |= {"relative_to": relative_to, "tau": tau}
-        self._prior = PriorBuffers(self.event_dim)
+        self._prior = PriorBuffers()
         if prior is not None:
             self.set_prior(load_prior(prior) if isinstance(prior, str) else prior)
 

@@ -61,13 +61,10 @@ class RegressionLoss(nn.Module, ABC):
         """Return the loss of every label; inputs are checked, finite and of one wide dtype."""
 
     def forward(self, preds: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return the reduced loss.
+        """Return the reduced loss of predictions and targets of one shape, label units.
 
-        Args:
-            preds: Predicted labels, any shape, label units.
-            target: True labels, the same shape.
-            mask: Boolean, one entry per label, True counts; None counts everything. Its shape is
-                that of ``preds``, for vectors without the last axis.
+        The mask is boolean, of that shape, for vectors without the last axis; True counts, and None
+        counts everything.
 
         Raises:
             ValueError: Shapes that differ, integer labels, NaN or infinite values that count (on

@@ -22,13 +22,12 @@ Method = Literal["auto", "exact", "grouped", "binned"]
 
 # Up to so many targets all distinct ones are kept apart without looking for bins.
 FEW_TARGETS = 512
-# Grids up to the first size, or four times the targets, are counted cell by cell, up to the second;
-# on larger ones only occupied cells exist. Beyond the last float64 could not tell targets apart.
-FEW_CELLS, MAX_DENSE_CELLS, MAX_CELLS = 2**14, 2**20, 2.0**40
-# Pairs of a prediction and a group above which an exact sum would take minutes to hours.
-MAX_PAIRS = 2e10
-# What ``method="auto"`` allows itself in float64 where even the distinct targets are too many.
-FLOAT64_TOLERANCE = 1e-9
+# Grids up to this size, or four times the targets, are counted cell by cell; on larger ones only
+# occupied cells exist. Beyond the second float64 could not tell targets apart.
+FEW_CELLS, MAX_CELLS = 2**14, 2.0**40
+# Pairs of a prediction and a distinct target above which float64 would take minutes to hours, and
+# what ``method="auto"`` allows itself then.
+MAX_PAIRS, FLOAT64_TOLERANCE = 2e10, 1e-9
 # Numbers per temporary: on a CPU they stay in the cache, on a GPU they hide the launches.
 CHUNK_NUMBERS, CHUNK_NUMBERS_DEVICE = 2**16, 2**24
 
@@ -91,14 +90,7 @@ def batch_prior(
         groups = binned(tolerance)
     else:
         groups = _kept_apart(target, mask, event_dim, method == "exact", over_ranks)
-        summed = target.dtype == torch.float64 or event_dim  # float32 scalars have a table
-        if summed and float(extent.labels) * len(groups.counts) > MAX_PAIRS:
-            if not auto:
-                raise ValueError(
-                    f"method={method!r} gives {len(groups.counts)} groups of targets for "
-                    f"{extent.labels} labels, more pairs than the {MAX_PAIRS:.0e} that can be "
-                    "summed: use method='auto', pass fewer labels, or take GAILoss or BNILoss"
-                )
+        if auto and float(extent.labels) * len(groups.counts) > MAX_PAIRS:
             groups = binned(FLOAT64_TOLERANCE)
     return groups, extent
 
@@ -187,7 +179,7 @@ class Grid(NamedTuple):
         self, target: Tensor, mask: Tensor | None, over_ranks: bool
     ) -> tuple[Tensor, Tensor]:
         """Return the cells with targets that count, ascending, and their moments."""
-        if self.cells <= min(MAX_DENSE_CELLS, max(FEW_CELLS, 4 * target.numel())):
+        if self.cells <= max(FEW_CELLS, 4 * target.numel()):
             counts = None if mask is None else mask.flatten()
             moments = self.moments(target.flatten(), counts)
             cell = moments[0].nonzero().flatten()

@@ -25,8 +25,8 @@ class BMCLoss(BalancedMSELoss):
         L = -log f(p - y) + log (1/N) sum_j f(p - y_j),  f = N(0, s^2 I)
 
     over the N valid targets y_j of the batch, merged into groups so that a dense map costs a
-    thousand or two of them instead of an N x N matrix. The mean over N of the published code's
-    cross entropy is this value plus 2 s^2 log N.
+    thousand or two of them instead of an N x N matrix. The published cross entropy is this value
+    plus 2 s^2 log N.
 
     Args:
         method: How targets become groups. ``"exact"``: each its own. ``"grouped"``: equal ones
@@ -43,10 +43,6 @@ class BMCLoss(BalancedMSELoss):
         options: Those of ``BalancedMSELoss``, as keywords. Its ``tolerance`` is the largest error
             of log E in float32: of its table, and of the bins, which keep to it for predictions
             with a target within 6 sigma, and relative to log E up to 1,000 sigma.
-
-    Raises:
-        ValueError: Bins for vectors; a memory without ``label_range``; in float64 more than 2e10
-            pairs of a prediction and a group.
 
     A batch with fewer than two distinct targets says nothing about the label distribution: the
     gradient vanishes, and a warning, once, recommends ``GAILoss``.

@@ -61,11 +61,10 @@ class DoubleBuffers(Unrounded):
 
 
 class PriorBuffers(DoubleBuffers):
-    """A Gaussian mixture of labels of one dimension, held as buffers."""
+    """A Gaussian mixture, held as buffers."""
 
-    def __init__(self, event_dim: int) -> None:
+    def __init__(self) -> None:
         super().__init__("weights", "means", "variances")
-        self.event_dim = event_dim
         self._mixture: GaussianMixture | None = None  # kept: it decomposes its covariances once
         self._fit_report: FitReport | None = None
 
@@ -90,13 +89,5 @@ class PriorBuffers(DoubleBuffers):
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
-        means = state_dict.get(f"{prefix}means")
-        if means is not None and means.ndim - 1 != self.event_dim:
-            errors: list[str] = args[-1]
-            errors.append(
-                f"the prior was saved for event_dim={means.ndim - 1}, this loss has "
-                f"event_dim={self.event_dim}"
-            )
-            return
         self._mixture = self._fit_report = None
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

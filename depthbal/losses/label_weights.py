@@ -49,10 +49,7 @@ def label_weights(
         kernel_sigma: Width in bins of the Gaussian and Laplace kernels; 2 in the recipes.
 
     Returns:
-        Weights of shape (B,), finite and positive.
-
-    Raises:
-        ValueError: An empty histogram, a clip range that is not 0 < lo <= hi, or a bad kernel.
+        Weights of shape (B,), finite and positive. Bad arguments are a ValueError.
 
     Source: Yang et al., Delving into Deep Imbalanced Regression, ICML 2021 (LDS). At the ends the
     counts are mirrored, as in its depth code.
@@ -125,10 +122,9 @@ class ReweightedLoss(RegressionLoss):
 
         w(y) (p - y)^2  or  w(y) |p - y|,  w = ``label_weights`` of the training histogram
 
-    The classical answer to imbalance and a baseline for Balanced MSE: inverse frequency, its square
-    root, clipped counts, and LDS, which smooths the counts over neighbouring bins. Weights average
-    to 1 over the training labels, so that the value compares with the unweighted error. The mean is
-    over the entries that count, not over their weights.
+    The classical answer to imbalance: inverse frequency, its square root, clipped counts, and LDS,
+    which smooths the counts over neighbouring bins. The mean is over the entries that count, not
+    over their weights, which average to 1 over the training labels.
 
     Args:
         prior: Histogram of the training labels, a file that ``Histogram.save`` wrote, or None: then
@@ -189,11 +185,7 @@ class ReweightedLoss(RegressionLoss):
         return self._prior.is_unset
 
     def set_prior(self, prior: Histogram | GaussianMixture) -> None:
-        """Take the histogram of the training labels and compute the weights of its bins.
-
-        Raises:
-            ValueError: A mixture, which has no bins, or an empty histogram.
-        """
+        """Take the histogram of the training labels; a mixture, without bins, is a ValueError."""
         if not isinstance(prior, Histogram):
             raise ValueError(
                 f"expected a Histogram to weight its bins, got a {type(prior).__name__}"

@@ -19,8 +19,8 @@ class NoiseModule(Unrounded, ABC):
     """A noise scale: ``noise(preds)`` gives sigma > 0 in label units.
 
     Derive from it for a noise of your own: return one element, shape (), or one per label, and say
-    so in ``depends_on_preds``. Its tensors move with the loss and are never rounded. A checkpoint
-    with a noise of a foreign class is opened with the loss handed over.
+    so in ``depends_on_preds``. A checkpoint with a noise of a foreign class is opened with the loss
+    handed over.
 
     Example:
         >>> class GrowingNoise(NoiseModule):
@@ -68,8 +68,7 @@ class LearnedNoise(NoiseModule):
     """A noise scale learned with the network, sigma = exp(log_sigma), in label units.
 
     The parameter is projected back into the bounds before each use, instead of being clamped in
-    the graph, so that the gradient can always lead away from a bound. An initial sigma outside the
-    bounds is a ValueError.
+    the graph, so that the gradient can always lead away from a bound.
 
     Example:
         >>> round(LearnedNoise(2.0)(torch.zeros(3)).item(), 6)
@@ -143,12 +142,8 @@ class DepthNoise(NoiseModule):
                 self.register_buffer(name, tensor)
 
     def forward(self, preds: Tensor) -> Tensor:
-        """Return sigma of the shape of ``preds``, with gradients to a, b and the predictions.
-
-        The intercept is kept where the cap does not hold for every label, for no gradient would
-        lead back from there.
-        """
-        with torch.no_grad():
+        """Return sigma of the shape of ``preds``, with gradients to a, b and the predictions."""
+        with torch.no_grad():  # not where the cap holds for every label: no gradient leads back
             self.intercept.clamp_(*self.intercept_bounds)
         sigma = functional.softplus(self.intercept + self.slope * preds)
         return sigma.clamp(SIGMA_BOUNDS[0], self.max_sigma)

@@ -64,12 +64,10 @@ def balance_predictions(
     Returns:
         Balanced predictions of the shape of ``preds``, float64 for float64, else float32; detached.
         A histogram cannot explain predictions at or beyond its outermost centres: they get the
-        limit, an end of the label range; without one the location of a prediction that is 1e-6 of
-        the range of labels inside.
+        limit, an end of the label range, or the location of a prediction 1e-6 of the range inside.
 
     Raises:
-        ValueError: NaN or infinite predictions, a sigma that is not positive or has several
-            elements, a prior that is one single label or of vectors.
+        ValueError: NaN or infinite predictions, a prior that is one single label or of vectors.
 
     Source: Ren et al., CVPR 2022, Theorem 1; m is Tweedie's formula (Efron, 2011).
 

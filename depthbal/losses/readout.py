@@ -36,10 +36,9 @@ def truncated_normal_mean(
 
         p + sigma (phi(a) - phi(b)) / (Phi(b) - Phi(a)),  a = (lo - p) / sigma, b = (hi - p) / sigma
 
-    Balanced MSE reads p as the mean label of a world that is uniform on the whole line. Labels
-    that live on [lo, hi] make that world uniform on the range, so the posterior there is a
-    truncated normal and p is only its location: for a certain label near an end of the range p
-    lies outside it. This mean is the balanced prediction; it grows with p and stays in the range.
+    Labels that live on [lo, hi] make the balanced world uniform on the range, so the posterior is a
+    truncated normal and p only its location: for a certain label near an end of the range p lies
+    outside it. This mean is the balanced prediction; it grows with p and stays in the range.
 
     Args:
         preds: Locations p of any shape, label units.
@@ -47,9 +46,8 @@ def truncated_normal_mean(
         label_range: Ends (lo, hi) of the label range in label units; a ValueError unless lo < hi.
 
     Returns:
-        Labels in (lo, hi), of the shape of ``preds``, in float32 or float64, without a gradient.
-        Computed in float64; of many float32 locations on a CPU with one sigma by a table that is
-        checked to be within 1e-6 of the label range.
+        Labels in (lo, hi), of the shape of ``preds``, in float32 or float64, without a gradient;
+        of many float32 locations on a CPU with one sigma by a table within 1e-6 of the range.
 
     Source: Johnson, Kotz, Balakrishnan, Continuous Univariate Distributions 1, section 10.1.
 

@@ -101,11 +101,9 @@ class GaussianMixture(Stored):
             n_components: K, kept as given; the paper uses 16 for depth (supplement, section 2.3).
             covariance_type: ``"full"`` or ``"diag"`` covariances of vectors.
             variance_floor: Smallest variance of a component along any axis, squared label units.
-                Default for a histogram: that of labels spread over its narrowest occupied bin, so
-                that no component collapses onto one level of quantised labels; for samples 1e-6 of
-                the mean of their variances. Where vectors hardly vary in some directions, a floor
-                near noise_sigma^2 keeps the loss's pull in them: it is that of MSE times
-                v / (v + noise_sigma^2) for a component's variance v.
+                Default for a histogram: that of labels spread over its narrowest occupied bin; for
+                samples 1e-6 of the mean of their variances. Where vectors hardly vary, a floor near
+                noise_sigma^2 keeps the loss's pull, which is that of MSE times v / (v + sigma^2).
             noise_sigma: Noise scale of the loss, label units, for comparing with a histogram.
             seed: Seed of the initialisation for samples.
 
@@ -129,12 +127,7 @@ class GaussianMixture(Stored):
         return mixture
 
     def tilted(self, rate: float) -> Self:
-        """Return the mixture of density proportional to p(y) e^(rate y), for scalar labels.
-
-        Example:
-            >>> GaussianMixture([1.0], [2.0], [0.5]).tilted(-1.0).means.tolist()
-            [1.5]
-        """
+        """Return the mixture of density proportional to p(y) e^(rate y), for scalar labels."""
         if self.event_dim or not math.isfinite(rate):
             raise ValueError(f"expected scalar labels and a finite rate, got {rate}")
         log_weights = self.weights.log() + rate * self.means + rate**2 * self.variances / 2
@@ -150,12 +143,6 @@ class GaussianMixture(Stored):
         the mixture itself; for log depths z whose depths e^z shall be uniform it is the mixture
         tilted by e^-z. Any other kernel is a ValueError: weigh the histogram and fit a mixture to
         the result.
-
-        Example:
-            >>> log_depth = GaussianMixture([0.5, 0.5], [0.0, 2.0], [0.1, 0.1])
-            >>> ratio = log_depth.relative_to("exp_uniform").weights  # far labels weigh e^-2
-            >>> round((ratio[1] / ratio[0]).log().item(), 6)
-            -2.0
         """
         if target not in ("uniform", "exp_uniform") or tau != 1:
             raise ValueError(
@@ -221,10 +208,12 @@ class GaussianMixture(Stored):
                 "variances (K, D) or (K, D, D), got "
                 f"{', '.join(str(tuple(part.shape)) for part in (weights, means, variances))}"
             )
-        if not all(torch.isfinite(part).all() for part in (weights, means, variances)):
-            raise ValueError("expected finite weights, means and variances")
-        if (weights < 0).any() or not weights.sum() > 0:
-            raise ValueError("expected weights that are not negative and sum to more than 0")
+        finite = all(torch.isfinite(part).all() for part in (weights, means, variances))
+        if not finite or (weights < 0).any() or not weights.sum() > 0:
+            raise ValueError(
+                "expected finite weights, means and variances, and weights that are not negative "
+                "and sum to more than 0"
+            )
         smallest = variances
         if variances.ndim == 3:
             if not torch.allclose(variances, variances.mT):

@@ -68,27 +68,14 @@ class Histogram(Stored):
     def regular(
         cls, low: float, high: float, bin_width: float, quantum: float | None = None
     ) -> Self:
-        """Return an empty histogram whose bins of ``bin_width`` cover [low, high].
-
-        Example:
-            >>> len(Histogram.regular(0.7, 10.0, 0.1).counts)
-            93
-        """
+        """Return an empty histogram whose bins of ``bin_width`` cover [low, high]."""
         bins = round((high - low) / bin_width)
         if bins < 1 or abs(low + bins * bin_width - high) > 1e-6 * bin_width:
             raise ValueError(f"[{low}, {high}] is not a whole number of bins of width {bin_width}")
         return cls(np.linspace(low, high, bins + 1), quantum=quantum)
 
     def update(self, values: npt.ArrayLike | torch.Tensor) -> Self:
-        """Add labels of any shape.
-
-        Warns:
-            When labels lie outside the edges, the first time that this histogram meets such: they
-            count in its first and last bin.
-
-        Raises:
-            ValueError: NaN or infinite values.
-        """
+        """Add finite labels of any shape; those outside the edges are warned of once."""
         flat = as_float64(values).ravel()
         finite = np.isfinite(flat)
         if not finite.all():

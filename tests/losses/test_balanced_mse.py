@@ -225,15 +225,6 @@ def test_bad_arguments_are_errors(name, kwargs, message):
         LOSSES[name](**kwargs)
 
 
-def test_a_state_of_another_label_dimension_is_refused_and_changes_nothing():
-    vectors = GAILoss(GaussianMixture([1.0], [[2.0, 7.0]], [[1.0, 1.0]]), event_dim=1)
-    scalars = make("GAILoss")
-    before = scalars.prior.to_dict()
-    with pytest.raises(RuntimeError, match="saved for event_dim=1, this loss has event_dim=0"):
-        scalars.load_state_dict(vectors.state_dict())
-    assert scalars.prior.to_dict()["means"] == before["means"]
-
-
 @with_prior
 def test_labels_that_no_read_out_gives_are_warned_of_once_with_their_number(name, recwarn):
     histogram = Histogram([0.0, 1.0, 2.0, 3.0, 4.0], [5, 40, 30, 2])

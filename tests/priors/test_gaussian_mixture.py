@@ -90,7 +90,7 @@ def test_the_prior_of_a_run_is_its_losss_or_else_its_histogram(tmp_path):
         ('{"kind": "GaussianMixture", "weights": [1.0]}', r"prior\.json.*it lacks 'means'"),
         (
             '{"kind": "GaussianMixture", "weights": [-1.0], "means": [1.0], "variances": [1.0]}',
-            r"prior\.json.*expected weights that are not negative",
+            r"prior\.json.*weights that are not negative",
         ),
     ],
 )
