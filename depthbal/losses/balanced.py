@@ -272,11 +272,12 @@ class _BalancedSum(torch.autograd.Function):
             if stored is not None and by_preds is not None:
                 if balance_weight != 1:
                     by_preds = balance_weight * by_preds
-                stored.copy_(hide(family.add_slope(by_preds, error, sigma, data_weight), counts))
+                pull = by_preds.add(family.slope(error, sigma), alpha=data_weight)
+                stored.copy_(hide(pull, counts))
             none = error.new_zeros(())
             parts = [
                 none + error.numel() if counts is None else counts.count_nonzero(),
-                family.energy_sum(error, sigma),
+                family.energy(error, sigma).sum(),
                 hide(log_evidence, counts).sum(),
                 none if by_sigma is None else hide(by_sigma, counts).sum(),
                 none if by_sigma is None or family.degree else family.by_sigma(error, sigma).sum(),

@@ -137,7 +137,7 @@ def _kept_apart(
     if not exact:
         values, counts = _pooled(values, counts, over_ranks)
     elif over_ranks:
-        rows = _gather_rows(torch.cat([counts, values.reshape(len(values), -1)], 1))
+        rows = _gather_rows(torch.cat([counts, values if event_dim else values[:, None]], 1))
         counts, values = rows[:, :1], rows[:, 1:] if event_dim else rows[:, 1]
     return TargetGroups(counts[:, 0], values, torch.zeros_like(values))
 
@@ -148,8 +148,8 @@ def _pooled(keys: Tensor, sums: Tensor, over_ranks: bool) -> tuple[Tensor, Tenso
     sums = sums.new_zeros(len(distinct), sums.shape[1]).index_add_(0, owner, sums)
     if not over_ranks:
         return distinct, sums
-    columns = sums.shape[1]
-    rows = _gather_rows(torch.cat([sums, distinct.reshape(len(distinct), -1).double()], 1))
+    columns, table = sums.shape[1], distinct if keys.ndim == 2 else distinct[:, None]
+    rows = _gather_rows(torch.cat([sums, table.double()], 1))
     keys = rows[:, columns:] if keys.ndim == 2 else rows[:, columns].to(keys.dtype)
     return _pooled(keys, rows[:, :columns], over_ranks=False)
 

@@ -33,17 +33,9 @@ class GaussianFamily(NoiseFamily):
         """Return r^2 / (2 s^2)."""
         return residual.square() / (2 * sigma**2)
 
-    def energy_sum(self, residual: Tensor, sigma: Tensor) -> Tensor:
-        """Return the sum of r^2, over 2 s^2."""
-        return residual.square().sum() / (2 * sigma**2)
-
     def slope(self, residual: Tensor, sigma: Tensor) -> Tensor:
         """Return r / s^2."""
         return residual / sigma**2
-
-    def add_slope(self, start: Tensor, residual: Tensor, sigma: Tensor, weight: float) -> Tensor:
-        """Return the sum in one pass."""
-        return torch.addcmul(start, residual, weight / sigma**2)
 
     def table(
         self,

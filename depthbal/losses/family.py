@@ -93,14 +93,6 @@ class NoiseFamily(ABC):
         """Return the largest slope times sigma."""
         return self.steepest
 
-    def energy_sum(self, residual: Tensor, sigma: Tensor) -> Tensor:
-        """Return the sum of energies of one sigma, in as few passes as there can be."""
-        return self.energy(residual, sigma).sum()
-
-    def add_slope(self, start: Tensor, residual: Tensor, sigma: Tensor, weight: float) -> Tensor:
-        """Return ``start`` plus the weighted slope, in as few passes as there can be."""
-        return start.add(self.slope(residual, sigma), alpha=weight)
-
     def by_sigma(self, residual: Tensor, sigma: Tensor) -> Tensor:
         """Return the derivative of the energy by sigma."""
         if self.degree is not None:
