@@ -54,7 +54,7 @@ class FixedNoise(NoiseModule):
         super().__init__()
         if not 1e-15 < noise_sigma < 1e15:  # so that float32 can hold its square
             raise ValueError(
-                f"expected a noise_sigma in label units, between 1e-15 and 1e15, got {noise_sigma}"
+                f"expected a positive noise_sigma in label units, below 1e15, got {noise_sigma}"
             )
         self.init_args = {"noise_sigma": noise_sigma}
         self.register_buffer("noise_sigma", torch.tensor(noise_sigma, dtype=torch.float64))
