@@ -80,7 +80,7 @@ class LearnedNoise(NoiseModule):
     ) -> None:
         super().__init__()
         if not 0 < bounds[0] <= noise_sigma <= bounds[1]:
-            raise ValueError(f"expected a noise_sigma within {bounds}, got {noise_sigma}")
+            raise ValueError(f"expected a positive noise_sigma within {bounds}, got {noise_sigma}")
         self.init_args = {"noise_sigma": noise_sigma, "bounds": list(bounds)}
         self.log_bounds = (math.log(bounds[0]), math.log(bounds[1]))
         self.log_sigma = nn.Parameter(torch.tensor(math.log(noise_sigma)))
