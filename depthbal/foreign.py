@@ -112,7 +112,7 @@ class ForeignPredictions:
         return Pair(index, name, self.source.group(index), preds, target)
 
 
-def test_names(data: DepthDataModule) -> list[str]:
+def image_names(data: DepthDataModule) -> list[str]:
     """Set a data module up for its test split; return the paths of its test images."""
     data.prepare_data()
     # bins and shots come from the training split where no run brings its histogram
@@ -240,7 +240,7 @@ def evaluate(
     """
     if unknown := set(alignments) - set(ALIGNMENTS):
         raise ConfigError(f"unknown alignments {sorted(unknown)}; known: {list(ALIGNMENTS)}")
-    test_names(data)
+    image_names(data)
     rule = DepthProtocol(protocol, data, seed)
     predictions = ForeignPredictions(predict, data, kind, rule.whole)
     require_plausible(predictions, "none" in alignments)

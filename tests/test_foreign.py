@@ -11,7 +11,7 @@ from depthbal.commands import main
 from depthbal.data import DepthDataModule, PairSource, PredictionFolder, RoomsDataModule
 from depthbal.errors import DataError
 from depthbal.evaluation import Scores
-from depthbal.foreign import test_names as names_of
+from depthbal.foreign import image_names as names_of
 
 
 class Truths(PairSource):

@@ -89,7 +89,7 @@ def _evaluate_predictions(
     known: argparse.Namespace, overrides: list[str]
 ) -> tuple[Path, dict[str, Any]]:
     from depthbal.data import DepthDataModule, PredictionFolder
-    from depthbal.foreign import evaluate, test_names
+    from depthbal.foreign import evaluate, image_names
     from depthbal.io import write_json
     from depthbal.training.runs import data_of, require_claimable, run_record
 
@@ -102,7 +102,7 @@ def _evaluate_predictions(
         raise ConfigError(
             f"{known.data} has labels of {data.label.name}; --predictions scores depth"
         )
-    names = test_names(data)
+    names = image_names(data)
     files = PredictionFolder(
         known.predictions, names, known.scale, known.pattern, known.allow_missing
     )
