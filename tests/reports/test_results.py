@@ -85,7 +85,7 @@ def test_missing_damaged_or_pickled_scores_are_refused_by_name(tmp_path):
             load_results([folder])
 
 
-def image_names_that_clash_are_told_apart_and_a_run_is_named_once(tmp_path):
+def test_names_that_clash_are_told_apart_and_a_run_is_named_once(tmp_path):
     runs = [make_run(tmp_path / parent / "gai") for parent in ("a", "b")]
     assert [result.name for result in load_results(runs)] == ["a/gai", "b/gai"]
     with pytest.raises(ConfigError, match="named twice"):

@@ -46,7 +46,7 @@ def test_every_table_has_as_many_cells_in_all_rows_and_methods_name_their_runs(t
     assert not re.search("omparison|difference", alone)
 
 
-def image_names_are_no_html_and_nothing_of_them_is_lost_to_the_rendering_of_markdown():
+def test_names_are_no_html_and_nothing_of_them_is_lost_to_the_rendering_of_markdown():
     names = ("gai*", "mse*", "_a_", "b`c`", "d\\_e", "~~f~~", "[g](h)", "i &amp; #")
     names += ("<script>alert(1)", "<!-- a", "a < b")
     text = markdown(report_of(*(pose_result(name) for name in names)))

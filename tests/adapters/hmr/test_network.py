@@ -18,7 +18,7 @@ NAMES = {
 }  # fmt: skip
 
 
-def image_names_and_sizes_are_spins(published):
+def test_names_and_sizes_are_spins(published):
     head = published.head
     assert set(head.state_dict()) == NAMES
     # 3 469 469 in all and 318 entries of the backbone, measured on SPIN's own model

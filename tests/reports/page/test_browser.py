@@ -84,7 +84,7 @@ def test_nothing_is_wider_than_a_phone_or_a_screen(opened, results):
         assert page.run("return document.documentElement.scrollWidth") <= width
 
 
-def image_names_of_users_are_text_in_figures_too(pair_page):
+def test_names_of_users_are_text_in_figures_too(pair_page):
     pair_page.draw_all()
     labels = [e.text for e in pair_page.elements("#figure-tradeoff .textpoint")]
     assert "<b>first</b> & co" in labels

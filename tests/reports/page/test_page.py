@@ -191,7 +191,7 @@ def test_an_evaluation_balanced_afterwards_has_its_runs_colour_and_other_dashes(
     assert "config.yaml of plain; other; plain, afterwards" in html
 
 
-def image_names_and_configs_of_users_are_text(tmp_path):
+def test_names_and_configs_of_users_are_text(tmp_path):
     evil = '<img src=x onerror=alert(1)>"&amp;</script>'
     result = replace(depth_result(), name=evil, config=f"a: {evil}")
     html = page_of(tmp_path, result)
