@@ -1,36 +1,29 @@
 """Take the picture: a scene becomes an image and its exact depth map."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from math import cos, sin
+from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from depthbal.data.rooms.shapes import (
+from depthbal.data.rooms.scene import (
+    BOX,
     CYLINDER,
     SPHERE,
     Camera,
     Floats,
+    Scene,
     Solid,
-    corners,
-    span,
-    table,
+    Vector,
 )
-from depthbal.data.rooms.stage import Light, Material, Scene
 from depthbal.data.rooms.textures import PATTERNS
 
 Ints = NDArray[np.intp]
 MIN_DEPTH, MAX_DEPTH = 0.7, 10.0  # metres that the simulated sensor measures
 _READ_NOISE = 0.3  # share of the noise that does not grow with the light
-
-
-class Surface(NamedTuple):
-    """What a set of N rays meets."""
-
-    points: Floats  # where, in world metres, (3, N)
-    normals: Floats  # unit vectors, (3, N)
-    u: Floats  # position on the surface in metres, sideways, (N,)
-    v: Floats  # and upwards, where the surface is upright
-    material: Ints  # index of the material, (N,)
+_TINY = np.float32(1e-20)  # keeps 1 / 0 and 0 * inf away where a ray is parallel to a plane
 
 
 def render(scene: Scene, rng: np.random.Generator) -> tuple[NDArray[np.uint8], Floats]:
@@ -43,156 +36,200 @@ def render(scene: Scene, rng: np.random.Generator) -> tuple[NDArray[np.uint8], F
         scene: what to photograph.
         rng: draws the sensor's noise.
     """
-    rays = scene.camera.rays()
-    depth, index = trace(scene.camera, scene.solids, rays)
-    seen = np.where(np.isfinite(depth), depth, np.float32(100))
-    origin = np.array(scene.camera.position, np.float32)[:, None, None]
-    points = origin + rays * seen
-    found = surface(scene.solids, index.ravel(), points.reshape(3, -1))
-    radiance = _radiance(scene, rays, seen, found).reshape(3, *depth.shape)
-    image = _develop(_blur(radiance), scene, rng)
+    depth, index = trace(scene.camera, scene.solids)
+    image = _develop(_radiance(scene, depth, index), scene, rng)
     return image, np.where((depth >= MIN_DEPTH) & (depth <= MAX_DEPTH), depth, np.float32(0))
 
 
-def trace(
-    camera: Camera, solids: tuple[Solid, ...], rays: Floats | None = None
-) -> tuple[Floats, Ints]:
+def trace(camera: Camera, solids: Sequence[Solid]) -> tuple[Floats, Ints]:
     """Return each pixel's z-depth in metres (infinite: nothing there) and the index of its solid.
 
     Every solid is tested only inside the window of the image that can contain it. The depth is
     exact for the ray through the pixel's centre, to float32 rounding. Shapes: (height, width).
     """
-    rays = camera.rays() if rays is None else rays
-    depth = np.full(rays.shape[1:], np.inf, np.float32)
-    index = np.zeros(rays.shape[1:], np.intp)
-    windows = camera.windows(corners(solids))
-    for number, (solid, window) in enumerate(zip(solids, windows, strict=True)):
-        if window is None:
-            continue
-        enter, leave = span(solid, camera.position, rays[:, window[0], window[1]])
-        nearer = (enter < depth[window]) & (enter <= leave) & (enter > 0)
-        np.copyto(depth[window], enter, where=nearer)
-        index[window][nearer] = number
+    depth = np.full((camera.height, camera.width), np.inf, np.float32)
+    index = np.zeros(depth.shape, np.intp)
+    windows = _windows(camera, solids).tolist()
+    for number, (solid, (left, top, right, bottom)) in enumerate(zip(solids, windows, strict=True)):
+        if left < right and top < bottom:
+            at = slice(top, bottom), slice(left, right)
+            enter, leave = _span(solid, camera.position, camera.rays[:, *at])
+            nearer = (enter < depth[at]) & (enter <= leave) & (enter > 0)
+            np.copyto(depth[at], enter, where=nearer)
+            index[at][nearer] = number
     return depth, index
 
 
-def surface(solids: tuple[Solid, ...], index: Ints, points: Floats) -> Surface:
-    """Return normals, positions on the surface and materials at world points (3, N).
+def _windows(camera: Camera, solids: Sequence[Solid]) -> Ints:
+    """Return left, top, right and bottom of a window that surely contains each solid, (S, 4)."""
+    rows = _table(solids)[:, None]
+    signs = np.array([(x, y, z) for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)])
+    x, y, z = np.moveaxis(signs * rows[..., 3:6], -1, 0)
+    c, s = rows[..., 6], rows[..., 7]
+    corners = np.stack((c * x + s * z, y, c * z - s * x), axis=-1) + rows[..., :3]
+    view = camera.project(corners)
+    z, size = view[..., 2], np.array((camera.width, camera.height))
+    pixels = view[..., :2] / np.maximum(z, 1e-3)[..., None] * camera.focal + size / 2
+    # a margin of one pixel on every side is more than rounding can move an edge
+    low, high = np.clip((pixels.min(axis=1) - 1, pixels.max(axis=1) + 2), 0, size).astype(int)
+    partly_behind, behind = z.min(axis=1) < 1e-3, z.max(axis=1) < 1e-3
+    low[partly_behind], high[partly_behind], high[behind] = 0, size, 0
+    return np.concatenate((low, high), axis=1)
+
+
+def _table(solids: Sequence[Solid]) -> NDArray[np.float64]:
+    """Return centre, half, cos(yaw), sin(yaw) and kind of every solid, shape (S, 9)."""
+    return np.array([(*s.centre, *s.half, cos(s.yaw), sin(s.yaw), s.kind) for s in solids])
+
+
+def _span(solid: Solid, origin: Sequence[Any], rays: Any) -> tuple[Floats, Floats]:
+    """Return where rays enter and leave a solid, as multiples of the rays; enter > leave: missed.
+
+    A box is three pairs of parallel planes, a cylinder one pair and a circle, a sphere a circle in
+    three dimensions; the ray is inside where it is inside all of them.
+    """
+    start = _to_local(solid, [o - np.float32(c) for o, c in zip(origin, solid.centre, strict=True)])
+    ray = _to_local(solid, rays)
+    if solid.kind == SPHERE:
+        return _round(start, ray, solid.half[0])
+    enter, leave = _slab(start[1], ray[1], solid.half[1])
+    if solid.kind == CYLINDER:
+        pairs = [_round(start[::2], ray[::2], solid.half[0])]
+    else:
+        pairs = [_slab(start[axis], ray[axis], solid.half[axis]) for axis in (0, 2)]
+    for near, far in pairs:
+        np.maximum(enter, near, out=enter)
+        np.minimum(leave, far, out=leave)
+    return enter, leave
+
+
+def _to_local(solid: Solid, direction: Sequence[Any]) -> Sequence[Any]:
+    """Turn a world direction (three floats or arrays) into the solid's own axes."""
+    if not solid.yaw:
+        return direction
+    x, y, z = direction
+    c, s = np.float32(cos(solid.yaw)), np.float32(sin(solid.yaw))
+    return c * x - s * z, y, s * x + c * z
+
+
+def _slab(start: Any, ray: Floats, half: float) -> tuple[Floats, Floats]:
+    """Return where rays enter and leave the space between the planes at -half and half."""
+    inverse = np.reciprocal(ray + _TINY)
+    middle = inverse * -start
+    np.abs(inverse, out=inverse)
+    inverse *= np.float32(half)
+    return middle - inverse, np.add(middle, inverse, out=middle)
+
+
+def _round(start: Any, ray: Any, radius: float) -> tuple[Floats, Floats]:
+    """Return where rays enter and leave a circle (two components) or a sphere (three)."""
+    a = sum(r * r for r in ray) + _TINY
+    b = -sum(s * r for s, r in zip(start, ray, strict=True)) / a
+    c = (sum(s * s for s in start) - np.float32(radius * radius)) / a
+    reach = b * b - c
+    missed = reach < 0
+    np.sqrt(np.maximum(reach, 0), out=reach)
+    enter, leave = b - reach, b + reach
+    enter[missed], leave[missed] = np.inf, -np.inf
+    return enter, leave
+
+
+def surface(
+    solids: Sequence[Solid], index: Ints, points: Floats
+) -> tuple[Floats, Floats, Floats]:
+    """Return unit normals (3, N) and positions u, v (N,) on the surfaces at world points (3, N).
 
     A box's own axes give (u, v) from its lowest corner, a cylinder's the way around it and its
     height, so that patterns keep their metric size on every face.
     """
-    own = table(solids).astype(np.float32).T[:, index]
-    local = points - own[:3]
-    half, c, s = own[3:6], own[6], own[7]
-    local[0], local[2] = c * local[0] - s * local[2], s * local[0] + c * local[2]
-    closeness = np.abs(local) / half
-    face = closeness.argmax(axis=0)
-    across = np.arange(3)[:, None] == face
-    normal = np.where(across, np.sign(local), np.float32(0)).astype(np.float32)
+    own = _table(solids).astype(np.float32).T[:, index]
+    half, c, s, kind = own[3:6], own[6], own[7], own[8]
+    x, y, z = points - own[:3]
+    local = np.stack((c * x - s * z, y, s * x + c * z))
+    face = (np.abs(local) / half).argmax(axis=0)
+    normal = np.where(np.arange(3)[:, None] == face, np.sign(local), np.float32(0))
     corner = local + half
     u = np.where(face == 0, corner[2], corner[0])
     v = np.where(face == 1, corner[2], corner[1])
-    kinds = np.array([solid.kind for solid in solids])[index]
-    for kind in (CYLINDER, SPHERE):
-        chosen = np.flatnonzero(kinds == kind)
-        if chosen.size:
-            _bend(kind, chosen, local, half, normal, u)
-    normal[0], normal[2] = c * normal[0] + s * normal[2], c * normal[2] - s * normal[0]
-    material = np.array([solid.material for solid in solids])[index]
-    return Surface(points, normal, u, v, material)
-
-
-def _bend(kind: int, at: Ints, local: Floats, half: Floats, normal: Floats, u: Floats) -> None:
-    """Overwrite normals and u where the surface is that of a cylinder's side or a sphere."""
+    at = np.flatnonzero(kind > BOX)
+    side = np.hypot(local[0, at], local[2, at]) / half[0, at] >= np.abs(local[1, at]) / half[1, at]
+    at = at[side | (kind[at] == SPHERE)]
     x, y, z = local[:, at]
-    if kind == CYLINDER:
-        radius, rise = half[0, at], half[1, at]
-        side = np.hypot(x, z) / radius >= np.abs(y) / rise
-        at, x, y, z = at[side], x[side], np.zeros_like(y[side]), z[side]
-    length = np.sqrt(x * x + y * y + z * z)
-    normal[:, at] = np.stack((x, y, z)) / length
+    y = y * (kind[at] == SPHERE)
+    normal[:, at] = np.stack((x, y, z)) / np.sqrt(x * x + y * y + z * z)
     u[at] = half[0, at] * np.arctan2(x, z)
+    normal[0], normal[2] = c * normal[0] + s * normal[2], c * normal[2] - s * normal[0]
+    return normal, u, v
 
 
-def _radiance(scene: Scene, rays: Floats, depth: Floats, found: Surface) -> Floats:
-    """Return the linear light (3, N) that surface points send to the camera."""
-    flat = rays.reshape(3, -1)
-    slant = np.abs((flat * found.normals).sum(axis=0)) / np.sqrt((flat * flat).sum(axis=0))
+def _radiance(scene: Scene, depth: Floats, index: Ints) -> Floats:
+    """Return the linear light (3, H, W) that comes to the camera, through its lens."""
+    camera, solids = scene.camera, scene.solids
+    rays = camera.rays.reshape(3, -1)
+    seen = np.where(np.isfinite(depth), depth, np.float32(100)).ravel()
+    points = np.array(camera.position, np.float32)[:, None] + rays * seen
+    normals, u, v = surface(solids, index.ravel(), points)
+    slant = np.abs((rays * normals).sum(axis=0)) / np.sqrt((rays * rays).sum(axis=0))
     # the footprint of a pixel is 1 / slant times longer than wide: its geometric mean
-    footprint = depth.ravel() / np.float32(scene.camera.focal) / np.sqrt(np.maximum(slant, 0.02))
-    colour, glow = _reflectance(scene.materials, found, footprint)
+    footprint = seen / np.float32(camera.focal) / np.sqrt(np.maximum(slant, 0.02))
     # light from everywhere is mostly what the ceiling sends back
-    light = np.repeat((scene.ambient * (1 + 0.3 * found.normals[1]))[None], 3, axis=0)
+    light = np.repeat((scene.ambient * (1 + 0.3 * normals[1]))[None], 3, axis=0)
     for number, lamp in enumerate(scene.lights):
-        given = illumination(found, lamp)
+        given = illumination(points, normals, lamp.position)
         if number == 0:
-            points = found.points.reshape(3, *depth.shape)
-            given *= _soft_shadow(scene.solids, points, lamp).ravel()
+            image = points.reshape(3, *depth.shape)
+            given *= _soft_shadow(solids, image, lamp.position).ravel()
         light += given * np.array(lamp.power, np.float32)[:, None]
-    radiance: Floats = colour * (light + glow)
-    return radiance
-
-
-def _reflectance(
-    materials: tuple[Material, ...], found: Surface, footprint: Floats
-) -> tuple[Floats, Floats]:
-    """Return the colour (3, N) and the glow (N,) of points; a pixel's footprint in metres (N,)."""
-    share, tone = np.zeros_like(found.u), np.ones_like(found.u)
-    numbers = np.array([list(PATTERNS).index(material.pattern) for material in materials])
-    pattern = numbers[found.material]
-    for number, draw in enumerate(PATTERNS.values()):
-        at = np.flatnonzero(pattern == number)
+    materials = [solid.material for solid in solids]
+    patterns = np.array([list(PATTERNS).index(m.pattern) for m in materials])[index.ravel()]
+    share, tone = np.zeros_like(u), np.ones_like(u)
+    for number, pattern in enumerate(PATTERNS.values()):
+        at = np.flatnonzero(patterns == number)
         if at.size:
-            share[at], tone[at] = draw(found.u[at], found.v[at], footprint[at])
+            share[at], tone[at] = pattern(u[at], v[at], footprint[at])
     looks = np.array([(*m.colour, *m.accent, m.glow) for m in materials], np.float32).T
-    look = looks[:, found.material]
-    colour: Floats = (look[:3] + (look[3:6] - look[:3]) * share) * tone
-    return colour, look[6]
+    look = looks[:, index.ravel()]
+    colour = (look[:3] + (look[3:6] - look[:3]) * share) * tone
+    radiance = (colour * (light + look[6])).reshape(3, *depth.shape)
+    return np.stack([_blur(channel) for channel in radiance])
 
 
-def illumination(found: Surface, light: Light) -> Floats:
+def illumination(points: Floats, normals: Floats, lamp: Vector) -> Floats:
     """Return what a lamp gives to surface points, `max(cos, 0) / distance^2`, shape (N,)."""
-    way = np.array(light.position, np.float32)[:, None] - found.points
+    way = np.array(lamp, np.float32)[:, None] - points
     square = (way * way).sum(axis=0)
-    facing = (way * found.normals).sum(axis=0)
+    facing = (way * normals).sum(axis=0)
     # 0.1 m^2 is the size of a real lamp: next to it the law of points would be infinite
     given: Floats = np.maximum(facing, 0) / (np.sqrt(square) * (square + np.float32(0.1)))
     return given
 
 
-def lit(solids: tuple[Solid, ...], points: Floats, light: Light) -> NDArray[np.bool_]:
+def lit(solids: Sequence[Solid], points: Floats, lamp: Vector) -> NDArray[np.bool_]:
     """Return whether the way from points (3, ...) to a lamp is free of solids that cast shadows."""
-    way = [np.float32(p) - points[i] for i, p in enumerate(light.position)]
+    way = [np.float32(p) - points[i] for i, p in enumerate(lamp)]
     free = np.ones(points.shape[1:], np.bool_)
     for solid in solids:
         if solid.shadows:
-            enter, leave = span(solid, list(points), way)
+            enter, leave = _span(solid, list(points), way)
             # a point's own solid is entered at 0: 2 % of the way is past that, and any rounding
             free &= (np.maximum(enter, 0.0) > np.minimum(leave, 1.0)) | (leave < 0.02)
     return free
 
 
-def _soft_shadow(solids: tuple[Solid, ...], points: Floats, light: Light) -> Floats:
+def _soft_shadow(solids: Sequence[Solid], points: Floats, lamp: Vector) -> Floats:
     """Return the light that reaches an image of points (3, H, W): 1 lit, 0.15 umbra.
 
     Every other row and column is tested and the result smoothed, because a real lamp has a size.
     """
-    free = lit(solids, points[:, ::2, ::2], light).astype(np.float32)
-    full = free.repeat(2, axis=0).repeat(2, axis=1)[: points.shape[1], : points.shape[2]]
+    free = lit(solids, points[:, ::2, ::2], lamp).astype(np.float32)
+    full = cv2.resize(free, points.shape[:0:-1], interpolation=cv2.INTER_NEAREST)
     return np.float32(0.15) + np.float32(0.85) * _blur(_blur(full))
 
 
 def _blur(image: Floats) -> Floats:
-    """Return the image (..., H, W) smoothed by (1, 2, 1) / 4 along both axes."""
-    half, quarter = np.float32(0.5), np.float32(0.25)
-    for axis in (-1, -2):
-        pad = [(0, 0)] * image.ndim
-        pad[axis] = (1, 1)
-        wide = np.moveaxis(np.pad(image, pad, mode="edge"), axis, -1)
-        mixed = wide[..., 1:-1] * half + (wide[..., 2:] + wide[..., :-2]) * quarter
-        image = np.moveaxis(mixed, -1, axis)
-    return image
+    """Return the image (H, W) smoothed by (1, 2, 1) / 4 along both axes."""
+    blurred: Floats = cv2.GaussianBlur(image, (3, 3), 0, borderType=cv2.BORDER_REPLICATE)
+    return blurred
 
 
 def _develop(radiance: Floats, scene: Scene, rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -207,8 +244,7 @@ def _develop(radiance: Floats, scene: Scene, rng: np.random.Generator) -> NDArra
     # the mean of roots, squared, heeds bright windows less than the mean does
     level = float(np.sqrt(radiance).mean()) ** 2
     exposed = radiance * np.float32(aim / max(level, 1e-6))
-    value = exposed / (1 + exposed)
-    np.sqrt(value, out=value)
+    value = np.sqrt(exposed / (1 + exposed))
     noise = rng.standard_normal(value.shape, np.float32)
     value += noise * (np.float32(scene.noise) * (_READ_NOISE + 2 * (1 - _READ_NOISE) * value))
     pixels = np.clip(value * 255 + np.float32(0.5), 0, 255).astype(np.uint8)
