@@ -24,7 +24,7 @@ from depthbal.errors import ConfigError
 Pairs: TypeAlias = NDArray[np.void]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 # raised whenever the same seed gives other pictures; part of every fingerprint and cache key
-RENDERER_VERSION = 2
+RENDERER_VERSION = 3
 _CHUNK = 64  # pictures a process draws at a time; no more are drawn sooner than processes start
 
 
@@ -90,13 +90,11 @@ class RoomsDataModule(DepthDataModule):
             val_fraction=0.0,
             **kwargs,
         )
-        if min(size) < 8:
-            raise ConfigError(f"expected size (height, width) of at least 8 x 8, got {size}")
-        if n_train < 1 or n_test < 1 or min(n_val, picture_seed, self.seed) < 0:
+        if min(n_train, n_test) < 1 or min(n_val, picture_seed, self.seed) < 0 or min(size) < 8:
             raise ConfigError(
-                "expected n_train and n_test of at least 1, n_val and the seeds of at least 0, got "
-                f"n_train={n_train}, n_val={n_val}, n_test={n_test}, "
-                f"picture_seed={picture_seed}, seed={self.seed}"
+                "expected n_train and n_test of at least 1, n_val and the seeds of at least 0, a "
+                f"size of at least 8 x 8, got {n_train=}, {n_test=}, {n_val=}, {picture_seed=}, "
+                f"seed={self.seed}, {size=}"
             )
         self.counts: dict[Split, int] = {"train": n_train, "val": n_val, "test": n_test}
         self.picture_seed = picture_seed
@@ -105,9 +103,8 @@ class RoomsDataModule(DepthDataModule):
     def prepare_data(self) -> None:
         """Render what the cache lacks, in one process per machine, before the others ask for it."""
         if self.cache:
-            for split, count in self.counts.items():
-                if count:
-                    self._source(split)
+            for split in SPLITS:
+                self._source(split)
 
     def train_source(self) -> PairSource:
         """Return the training pictures."""
@@ -135,21 +132,15 @@ class RoomsDataModule(DepthDataModule):
         }
 
     def _source(self, split: Split) -> PairSource:
-        return RoomsSource(
-            split,
-            self.counts[split],
-            size=self.size,
-            seed=self.picture_seed,
-            workers=automatic_workers(),
-            cache=self.cache,
-        )
+        count = self.counts[split]
+        return RoomsSource(split, count, self.size, self.picture_seed, self.cache)
 
 
 def room(seed: int, split: Split, index: int, size: tuple[int, int]) -> tuple[Image, Depth]:
     """Return one picture: image uint8 (H, W, 3) RGB and z-depth float32 (H, W) in metres.
 
-    It depends on the arguments only, not on other pictures, the process or the machine. (Another
-    CPU or NumPy release may round a pixel's last bit differently.)
+    It depends on the arguments only. (Another CPU or release of NumPy or OpenCV may round a pixel's
+    last bit differently.)
 
     Args:
         seed: of the whole data set, at least 0.
@@ -162,27 +153,23 @@ def room(seed: int, split: Split, index: int, size: tuple[int, int]) -> tuple[Im
         >>> image.shape, image.dtype, depth.shape, depth.dtype
         ((24, 32, 3), dtype('uint8'), (24, 32), dtype('float32'))
     """
-    key = np.random.SeedSequence(seed, spawn_key=(SPLITS.index(split), index))
-    rng = np.random.default_rng(key)
+    key = (SPLITS.index(split), index)
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
     return render(random_scene(rng, size), rng)
 
 
 class RoomsSource(PairSource):
     """The first `count` pictures of a split, in memory, from the cache or freshly rendered.
 
-    Each is a scene of its own.
-
     Args:
         split: "train", "val" or "test".
-        count: number of pictures.
+        count: number of pictures; each is a scene of its own.
         size: (height, width) in pixels.
         seed: of the pictures.
-        workers: processes that render; 0 renders in this one.
-        progress: show a progress bar.
         cache: read and write the cache directory.
 
     Example:
-        >>> source = RoomsSource("test", 2, size=(24, 32), progress=False, cache=False)
+        >>> source = RoomsSource("test", 2, size=(24, 32), cache=False)
         >>> len(source), source.name(1)
         (2, 'rooms/test/00001')
     """
@@ -191,34 +178,16 @@ class RoomsSource(PairSource):
         self,
         split: Split,
         count: int,
-        *,
         size: tuple[int, int] = (120, 160),
         seed: int = 0,
-        workers: int = 0,
-        progress: bool = True,
         cache: bool = True,
     ) -> None:
         described = json.dumps([RENDERER_VERSION, seed, split, count, list(size)])
         self.key = hashlib.sha256(described.encode()).hexdigest()[:32]
         self.split = split
-
-        def draw() -> Pairs:
-            one = partial(room, seed, split, size=size)
-            layout = [("image", np.uint8, (*size, 3)), ("depth", np.float32, size)]
-            with ProcessPoolExecutor(workers or 1, initializer=cv2.setNumThreads, initargs=(0,)) as pool:
-                # chunks, because handing over a small picture costs more than drawing it
-                many = partial(pool.map, chunksize=_CHUNK) if workers and count > _CHUNK else map
-                title, hidden = f"Rendering rooms ({split})", not (progress and Console().is_terminal)
-                pairs = track(many(one, range(count)), title, count, transient=True, disable=hidden)
-                return np.fromiter(pairs, np.dtype(layout, align=True), count)
-
-        def load(file: Path) -> Pairs:
-            with np.load(file, allow_pickle=False) as stored:  # every member carries a checksum
-                return stored["pairs"]
-
         file = cache_file("rooms", f"{self.key}.npz")
-        save = lambda file, pairs: np.savez(file, pairs=pairs)
-        self.pairs = cached(file, load, draw, save) if cache else draw()
+        draw = partial(_draw, split, count, size, seed)
+        self.pairs = cached(file, _load, draw, np.savez) if cache else draw()
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -238,3 +207,21 @@ class RoomsSource(PairSource):
     def fingerprint(self) -> str:
         """Return the digest of everything the pictures depend on."""
         return self.key
+
+
+def _load(file: Path) -> Pairs:
+    with np.load(file) as stored:  # its content carries a checksum
+        pairs: Pairs = stored["arr_0"]
+    return pairs
+
+
+def _draw(split: Split, count: int, size: tuple[int, int], seed: int) -> Pairs:
+    layout = [("image", np.uint8, (*size, 3)), ("depth", np.float32, size)]
+    workers = automatic_workers() if count > _CHUNK else 0
+    with ProcessPoolExecutor(workers or 1, initializer=cv2.setNumThreads, initargs=(0,)) as pool:
+        # chunks, because handing over a small picture costs more than drawing it
+        many: Any = partial(pool.map, chunksize=_CHUNK) if workers else map
+        rooms = many(partial(room, seed, split, size=size), range(count))
+        title, hidden = f"Rendering rooms ({split})", not Console().is_terminal
+        shown = track(rooms, title, count, transient=True, disable=hidden)
+        return np.fromiter(shown, np.dtype(layout, align=True), count)

@@ -1,18 +1,173 @@
-"""Furniture of usual sizes, built from a few solids each.
+"""Patterns, looks and furniture of usual sizes as tables, and the chance that draws from them.
 
-A piece stands on the floor at its own origin with its back towards +z. Sizes are what shops sell:
-they are, with the patterns, what tells a network how far away things are.
+Sizes are what shops sell: they are, with the patterns, what tells a network how far away things
+are. Lengths are metres.
 """
 
-from collections.abc import Callable, Sequence
-from typing import TypeAlias, TypeVar
+from functools import cache
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from depthbal.data.rooms.scene import SPHERE, Material, Solid, Vector, block, pole
+from depthbal.data.rooms.scene import BOX, CYLINDER, SPHERE, Material, Pattern, Vector
 
-Among = TypeVar("Among")
-Piece: TypeAlias = tuple[float, float, list[Solid]]  # extents along x and z in metres, parts
+Run: TypeAlias = tuple[float, float]
+
+
+class Look(NamedTuple):
+    """How the material of a kind of thing is drawn."""
+
+    patterns: str  # names, each as likely
+    brightness: Run
+    colourful: float = 0.25  # largest change of one of red, green and blue, either way
+    tint: Vector = (1.0, 1.0, 1.0)
+    accent: float = 0.0  # the accent colour's brightness, of the colour's; 0 draws another colour
+    glow: Run = (0.0, 0.0)
+
+
+PATTERNS = {
+    "plain": Pattern(),
+    "plaster": Pattern(0.04, 0.04, tone=0.08),
+    "checker": Pattern(0.25, 0.25, check=1.0),
+    "stripes": Pattern(0.10, 100.0, check=1.0),
+    "bricks": Pattern(0.24, 0.08, joint=0.01, tone=0.5, shift=0.5),
+    "planks": Pattern(1.20, 0.14, joint=0.006, tone=0.4, shift=0.37),
+    "tiles": Pattern(0.30, 0.30, joint=0.01, tone=0.16),
+    "mosaic": Pattern(0.10, 0.10, joint=0.006, tone=0.16),
+    "panels": Pattern(0.45, 100.0, joint=0.012),
+    "books": Pattern(0.04, 100.0, tone=1.2, mix=1.0),
+    "carpet": Pattern(0.03, 0.03, tone=0.3, mix=0.3),
+    "poster": Pattern(0.08, 0.08, tone=0.8, mix=1.0),
+}
+_BROWN = (1.0, 0.68, 0.38)
+_LOOKS = {
+    "wall": Look("plaster bricks stripes tiles mosaic checker", (0.3, 0.8), 0.3, accent=0.65),
+    "floor": Look("tiles tiles checker carpet", (0.1, 0.55), 0.3),
+    "parquet": Look("planks", (0.1, 0.5), 0.15, _BROWN, accent=0.1),
+    "ceiling": Look("plain plain plaster tiles", (0.6, 0.85), 0.05, accent=0.6),
+    "wood": Look("plain plain planks", (0.08, 0.5), 0.15, _BROWN, accent=0.1),
+    "frame": Look("plain", (0.1, 0.85), 0.05),
+    "thing": Look("plain", (0.02, 0.6), 0.6),
+    "cloth": Look("plain plain carpet stripes checker", (0.04, 0.7), 0.6),
+    "doors": Look("panels", (0.1, 0.8), 0.3, accent=0.04),
+    "books": Look("books", (0.1, 0.5), 0.9),
+    "stone": Look("bricks mosaic plaster stripes", (0.25, 0.75), 0.15, accent=0.6),
+    "leaf": Look("carpet", (0.06, 0.25), 0.2, (0.5, 1.0, 0.3), accent=0.3),
+    "poster": Look("poster", (0.1, 0.6), 0.8),
+    "glass": Look("plain", (0.9, 1.0), 0.05, (0.8, 0.9, 1.0), glow=(0.8, 3.5)),
+    "lamp": Look("plain", (0.9, 1.0), 0.05, (1.0, 0.9, 0.7), glow=(0.5, 4.0)),
+}
+# what stands by walls, stands about, hangs on walls and carries the ceiling, each as likely
+BY_WALL = "table shelf low_shelf cupboard cupboard kitchen sofa bed crates lamp plant chair"
+IN_ROOM = "table chair chair chair sofa crates stool plant bed"
+ON_WALL = "window window picture picture door"
+POSTS = "pillar column"
+# a piece: ranges of width, height and depth; its back is at +z. Its parts: a look, ranges along x,
+# y and z as shares of half the width, the height, half the depth; "x" and "xz" stand for mirrored
+# boxes too, the radius of a pole or ball is that along x
+_FURNITURE = """\
+table 0.9 1.8  0.70 0.78  0.6 0.9
+    wood  -1 1  0.95 1  -1 1
+    wood  0.92 1  0 0.95  0.85 1  xz
+    thing  -0.5 0  1 1.45  0 0.3
+chair 0.42 0.48  0.84 0.96  0.42 0.48
+    wood  -1 1  0.46 0.5  -1 1
+    wood  -1 1  0.5 1  0.86 1
+    wood  0.82 1  0 0.46  0.82 1  xz
+shelf 0.6 1.6  1.70 2.10  0.28 0.34
+    wood  0.95 1  0 1  -1 1  x
+    wood  -1 1  0 1  0.92 1
+    wood  -1 1  0 0.02  -1 1
+    wood  -1 1  0.24 0.26  -1 1
+    wood  -1 1  0.48 0.5  -1 1
+    wood  -1 1  0.73 0.75  -1 1
+    wood  -1 1  0.98 1  -1 1
+    books  -0.95 0.7  0.02 0.19  -0.6 1
+    books  -0.4 0.95  0.26 0.43  -0.6 1
+    books  -0.95 0.9  0.5 0.68  -0.6 1
+    books  -0.95 0.3  0.75 0.92  -0.6 1
+low_shelf 0.6 1.6  0.70 0.80  0.28 0.34
+    wood  0.95 1  0 1  -1 1  x
+    wood  -1 1  0 1  0.92 1
+    wood  -1 1  0 0.04  -1 1
+    wood  -1 1  0.48 0.52  -1 1
+    wood  -1 1  0.96 1  -1 1
+    books  -0.2 0.95  0.04 0.42  -0.6 1
+    books  -0.95 0.4  0.52 0.88  -0.6 1
+cupboard 0.3 2.0  0.75 2.20  0.4 0.6
+    doors  -1 1  0 1  -1 1
+kitchen 1.2 3.7  2.10 2.10  0.6 0.64
+    doors  -1 1  0 0.41  -0.88 1
+    frame  -1 1  0.41 0.43  -1 1
+    stone  -1 1  0.43 0.69  0.94 1
+    doors  -1 1  0.69 1  -0.1 1
+sofa 0.85 2.3  0.78 0.88  0.85 0.95
+    cloth  -1 1  0.06 0.5  -1 1
+    cloth  -1 1  0.5 1  0.55 1
+    cloth  0.84 1  0.5 0.74  -0.95 0.6  x
+    poster  -0.55 -0.1  0.5 0.92  0.2 0.55
+bed 0.9 1.8  0.85 1.10  2.0 2.1
+    wood  -1 1  0.05 0.3  -1 1
+    cloth  -0.97 0.97  0.3 0.5  -0.98 0.95
+    frame  -0.7 0.7  0.5 0.6  0.5 0.9
+    wood  -1 1  0.05 1  0.95 1
+crates 0.4 0.6  0.8 1.40  0.35 0.5
+    wood  -1 0.9  0 0.35  -1 1
+    wood  -0.8 1  0.35 0.7  -0.9 0.8
+    wood  -0.7 0.7  0.7 1  -0.9 0.9
+lamp 0.3 0.4  1.5 1.70  0.3 0.4
+    thing  -0.8 0.8  0 0.02  -1 1  pole
+    thing  -0.1 0.1  0.02 0.85  -1 1  pole
+    lamp  -1 1  0.82 1  -1 1  pole
+plant 0.4 0.8  1.0 1.50  0.4 0.8
+    thing  -0.5 0.5  0 0.22  -1 1  pole
+    wood  -0.06 0.06  0.22 0.7  -1 1  pole
+    leaf  -1 1  0.55 1  -1 1  ball
+stool 0.28 0.48  0.3 0.60  0.28 0.48
+    cloth  -1 1  0 1  -1 1  pole
+pillar 0.25 0.5  4.0 4.00  0.25 0.5
+    stone  -1 1  0 1  -1 1
+column 0.25 0.55  4.0 4.00  0.25 0.55
+    stone  -1 1  0 1  -1 1  pole
+window 0.7 2.0  2.1 2.10  0.05 0.05
+    frame  -1 1  0.43 1  0 1
+    glass  -0.95 0.95  0.45 0.98  -0.3 1
+    frame  -0.02 0.02  0.43 1  -1 1
+picture 0.4 1.1  1.6 2.0  0.04 0.04
+    frame  -1 1  0.6 1  0 1
+    poster  -0.93 0.93  0.63 0.97  -0.3 1
+door 0.85 0.85  2.0 2.0  0.04 0.04
+    frame  -1 1  0 1  -0.3 1
+    wood  -0.9 0.9  0 0.96  -1 1
+"""
+
+
+class Piece(NamedTuple):
+    """Furniture: ranges of width, height and depth; of parts look, kind, centre and half."""
+
+    sizes: list[Run]
+    parts: list[tuple[str, int, Vector, Vector]]
+
+
+@cache
+def furniture() -> dict[str, Piece]:
+    """Return the table of furniture by name."""
+    pieces: dict[str, Piece] = {}
+    for line in _FURNITURE.splitlines():
+        name, *row = line.split()
+        form = row.pop() if row[-1].isalpha() else ""
+        numbers = [float(number) for number in row]
+        ranges = list(zip(numbers[::2], numbers[1::2], strict=True))
+        if not line.startswith(" "):
+            piece = pieces[name] = Piece(ranges, [])
+            continue
+        x, y, z = ((low + high) / 2 for low, high in ranges)
+        a, b, c = ((high - low) / 2 for low, high in ranges)
+        kind = {"pole": CYLINDER, "ball": SPHERE}.get(form, BOX)
+        for sx in (1, -1) if "x" in form else (1,):
+            for sz in (1, -1) if "z" in form else (1,):
+                piece.parts.append((name, kind, (sx * x, y, sz * z), (a, b, c)))
+    return pieces
 
 
 class Dice:
@@ -29,159 +184,20 @@ class Dice:
         """Return True in the given share of the cases."""
         return float(self.rng.random()) < share
 
-    def pick(self, among: Sequence[Among]) -> Among:
-        """Return one of several, each as likely."""
+    def pick(self, names: str) -> str:
+        """Return one of the names in a text, each as likely."""
+        among = names.split()
         return among[int(self.rng.random() * len(among))]
 
-    def shade(self, low: float, high: float, colourful: float = 0.25) -> Vector:
-        """Return a colour with a brightness in [low, high) and a random tint."""
-        level = self.between(low, high)
-        r, g, b = (max(level * (1 + colourful * self.between(-1, 1)), 0.01) for _ in range(3))
+    def material(self, name: str) -> Material:
+        """Return a material that looks as the table says."""
+        look = _LOOKS[name]
+        pattern, colour, other = self.pick(look.patterns), self._colour(look), self._colour(look)
+        r, g, b = (look.accent * channel for channel in colour)
+        accent = (r, g, b) if look.accent else other
+        return Material(PATTERNS[pattern], colour, accent, self.between(*look.glow))
+
+    def _colour(self, look: Look) -> Vector:
+        level, most = self.between(*look.brightness), look.colourful
+        r, g, b = (level * tint * (1 + self.between(-most, most)) for tint in look.tint)
         return r, g, b
-
-    def wood(self) -> Vector:
-        """Return the colour of some wood, light or dark."""
-        level = self.between(0.08, 0.5)
-        return level, level * self.between(0.55, 0.8), level * self.between(0.25, 0.5)
-
-    def board(self) -> Material:
-        """Return some wood, with or without visible boards."""
-        return Material("planks" if self.chance(0.3) else "plain", self.wood(), (0.03,) * 3)
-
-
-def _table(dice: Dice) -> Piece:
-    width, depth, wood = dice.between(0.9, 1.8), dice.between(0.6, 0.9), dice.board()
-    x, z = width / 2 - 0.05, depth / 2 - 0.05
-    parts = [block(0, 0.70, 0, width, 0.04, depth, wood)]
-    parts += [block(sx * x, 0, sz * z, 0.06, 0.70, 0.06, wood) for sx in (-1, 1) for sz in (-1, 1)]
-    if dice.chance(0.6):
-        thing, size = Material("plain", dice.shade(0.02, 0.6, 0.6)), dice.between(0.15, 0.5)
-        parts.append(block(dice.between(-x, x) * 0.6, 0.74, 0, size, size * 0.7, 0.15, thing))
-    return width, depth, parts
-
-
-def _chair(dice: Dice) -> Piece:
-    stuff = Material("plain", dice.wood() if dice.chance(0.6) else dice.shade(0.05, 0.5))
-    seat, back = (0, 0.42, 0, 0.44, 0.04, 0.44), (0, 0.46, 0.2, 0.44, 0.44, 0.03)
-    legs = [(x, 0, z, 0.04, 0.42, 0.04) for x in (-0.19, 0.19) for z in (-0.19, 0.19)]
-    return 0.46, 0.46, [block(*sizes, stuff) for sizes in (seat, back, *legs)]
-
-
-def _shelf(dice: Dice) -> Piece:
-    width, boards, wood = dice.between(0.6, 1.6), int(dice.between(2, 6.99)), dice.board()
-    height, depth = 0.35 * boards + 0.03, 0.3
-    parts = [block(x, 0, 0, 0.03, height, depth, wood) for x in (-width / 2, width / 2)]
-    parts += [block(0, 0.35 * i, 0, width, 0.03, depth, wood) for i in range(boards + 1)]
-    parts.append(block(0, 0, depth / 2 - 0.01, width, height, 0.02, wood))
-    full = Material("books", dice.shade(0.1, 0.5, 0.9), dice.shade(0.1, 0.5, 0.9))
-    for i in range(boards):
-        length = width * dice.between(0.3, 0.97)
-        shift = (width - length) / 2 * dice.between(-1, 1)
-        parts.append(block(shift, 0.35 * i + 0.02, 0.03, length, 0.28, 0.2, full))
-    return width, depth, parts
-
-
-def _cupboard(dice: Dice) -> Piece:
-    width, height = 0.45 * int(dice.between(1, 4.99)), dice.between(0.75, 2.2)
-    colour = dice.wood() if dice.chance(0.6) else dice.shade(0.4, 0.8, 0.1)
-    doors, depth = Material("panels", colour, (0.02, 0.02, 0.02)), dice.between(0.4, 0.6)
-    return width, depth, [block(0, 0, 0, width, height, depth, doors)]
-
-
-def _kitchen(dice: Dice) -> Piece:
-    width = 0.45 * int(dice.between(3, 8.99))
-    doors = Material("panels", dice.shade(0.3, 0.8, 0.2), (0.02, 0.02, 0.02))
-    top = Material("plain", dice.shade(0.05, 0.5, 0.1))
-    tiles = Material("small_tiles", dice.shade(0.5, 0.8, 0.2), (0.35, 0.35, 0.35))
-    parts = [
-        block(0, 0, 0, width, 0.86, 0.58, doors),
-        block(0, 0.86, 0, width, 0.04, 0.62, top),
-        block(0, 0.90, 0.30, width, 0.55, 0.02, tiles),
-        block(0, 1.45, 0.14, width, 0.65, 0.34, doors),
-    ]
-    return width, 0.62, parts
-
-
-def _sofa(dice: Dice) -> Piece:
-    width, cloth = dice.between(0.85, 2.3), dice.pick(("plain", "plain", "carpet", "stripes"))
-    stuff = Material(cloth, dice.shade(0.04, 0.5, 0.6), dice.shade(0.04, 0.5, 0.6))
-    parts = [
-        block(0, 0.05, 0, width, 0.37, 0.85, stuff),
-        block(0, 0.42, 0.33, width, 0.42, 0.19, stuff),
-        block(-width / 2 + 0.09, 0.42, -0.05, 0.18, 0.2, 0.75, stuff),
-        block(width / 2 - 0.09, 0.42, -0.05, 0.18, 0.2, 0.75, stuff),
-    ]
-    if dice.chance(0.5):
-        pillow = Material("checker", dice.shade(0.2, 0.7, 0.6), dice.shade(0.2, 0.7, 0.6))
-        parts.append(block(dice.between(-0.25, 0.25) * width, 0.42, 0.15, 0.4, 0.36, 0.15, pillow))
-    return width, 0.9, parts
-
-
-def _bed(dice: Dice) -> Piece:
-    width, wood = dice.between(0.9, 1.8), dice.board()
-    cloth = dice.pick(("plain", "stripes", "checker"))
-    sheet = Material(cloth, dice.shade(0.2, 0.8, 0.5), dice.shade(0.3, 0.8, 0.4))
-    pillow = Material("plain", dice.shade(0.6, 0.85, 0.05))
-    parts = [
-        block(0, 0.05, 0, width, 0.25, 2.0, wood),
-        block(0, 0.30, -0.02, width * 0.97, 0.22, 1.92, sheet),
-        block(0, 0.05, 1.0, width, dice.between(0.8, 1.1), 0.05, wood),
-        block(0, 0.52, 0.7, width * 0.7, 0.1, 0.4, pillow),
-    ]
-    return width, 2.05, parts
-
-
-def _crates(dice: Dice) -> Piece:
-    parts, height = [], 0.0
-    card = Material("plain", (0.35, 0.24, 0.13))
-    for _ in range(int(dice.between(1, 4.99))):
-        size, rise = dice.between(0.3, 0.6), dice.between(0.25, 0.45)
-        crate = block(dice.between(-0.05, 0.05), height, 0, size, rise, size * 0.8, card)
-        parts.append(crate._replace(yaw=dice.between(-0.3, 0.3)))
-        height += rise
-    return 0.6, 0.6, parts
-
-
-def floor_lamp(dice: Dice) -> Piece:
-    """Return a lamp on a pole, 1.6 m high; its light is the room's business."""
-    metal = Material("plain", dice.shade(0.02, 0.3, 0.05))
-    glow = Material("plain", (0.9, 0.8, 0.6), glow=dice.between(0.5, 3.0))
-    foot, rod = pole(0, 0.14, 0.03, metal), pole(0.03, 0.015, 1.3, metal)
-    return 0.34, 0.34, [foot, rod, pole(1.3, 0.17, 0.28, glow)]
-
-
-def _plant(dice: Dice) -> Piece:
-    pot, level = Material("plain", dice.shade(0.1, 0.6, 0.4)), dice.between(0.05, 0.25)
-    leaf = Material("carpet", (level * 0.5, level, level * 0.3), (0.02, 0.08, 0.02))
-    size, rise = dice.between(0.2, 0.4), 0.3 + dice.between(0.0, 0.5)
-    bush = Solid(SPHERE, (0, rise + size * 0.9, 0), (size, size, size), leaf)
-    return 2 * size, 2 * size, [pole(0, 0.16, 0.3, pot), pole(0.3, 0.02, rise, pot), bush]
-
-
-def _stool(dice: Dice) -> Piece:
-    radius, height = dice.between(0.14, 0.24), dice.between(0.3, 0.6)
-    stuff = Material("plain", dice.shade(0.05, 0.6, 0.6))
-    return 2 * radius, 2 * radius, [pole(0, radius, height, stuff)]
-
-
-def _column(dice: Dice) -> Piece:
-    radius, look = dice.between(0.12, 0.28), dice.pick(("stripes", "small_tiles", "plaster"))
-    stone = Material(look, dice.shade(0.3, 0.75, 0.1), dice.shade(0.2, 0.6, 0.1))
-    return 2 * radius, 2 * radius, [pole(0, radius, 4.0, stone)]
-
-
-def _pillar(dice: Dice) -> Piece:
-    side, look = dice.between(0.25, 0.5), dice.pick(("bricks", "small_tiles", "plaster"))
-    stone = Material(look, dice.shade(0.25, 0.7, 0.2), dice.shade(0.3, 0.6, 0.05))
-    return side, side, [block(0, 0, 0, side, 4.0, side, stone)]
-
-
-Maker: TypeAlias = Callable[[Dice], Piece]
-BY_WALL: tuple[Maker, ...] = (
-    _table, _shelf, _shelf, _cupboard, _cupboard, _kitchen, _sofa, _bed, _crates, floor_lamp,
-    _plant, _chair,
-)  # fmt: skip
-IN_ROOM: tuple[Maker, ...] = (
-    _table, _chair, _chair, _chair, _sofa, _crates, _stool, _plant, _bed,
-)  # fmt: skip
-POSTS: tuple[Maker, ...] = (_column, _pillar)  # as high as any room

@@ -18,7 +18,6 @@ from depthbal.data.rooms.scene import (
     Solid,
     Vector,
 )
-from depthbal.data.rooms.textures import PATTERNS
 
 Ints = NDArray[np.intp]
 MIN_DEPTH, MAX_DEPTH = 0.7, 10.0  # metres that the simulated sensor measures
@@ -134,9 +133,7 @@ def _round(start: Any, ray: Any, radius: float) -> tuple[Floats, Floats]:
     return enter, leave
 
 
-def surface(
-    solids: Sequence[Solid], index: Ints, points: Floats
-) -> tuple[Floats, Floats, Floats]:
+def surface(solids: Sequence[Solid], index: Ints, points: Floats) -> tuple[Floats, Floats, Floats]:
     """Return unit normals (3, N) and positions u, v (N,) on the surfaces at world points (3, N).
 
     A box's own axes give (u, v) from its lowest corner, a cylinder's the way around it and its
@@ -146,32 +143,70 @@ def surface(
     half, c, s, kind = own[3:6], own[6], own[7], own[8]
     x, y, z = points - own[:3]
     local = np.stack((c * x - s * z, y, s * x + c * z))
-    face = (np.abs(local) / half).argmax(axis=0)
+    closeness = np.abs(local) / half
+    curved = np.flatnonzero(kind != BOX)
+    x, y, z = local[:, curved]
+    side = np.hypot(x, z) / half[0, curved] >= closeness[1, curved]
+    curved = curved[side | (kind[curved] == SPHERE)]
+    closeness[1, curved] = 0
+    face = np.where(closeness[2] > closeness[0], 2, 0)
+    face[closeness[1] > np.maximum(closeness[0], closeness[2])] = 1
     normal = np.where(np.arange(3)[:, None] == face, np.sign(local), np.float32(0))
     corner = local + half
     u = np.where(face == 0, corner[2], corner[0])
     v = np.where(face == 1, corner[2], corner[1])
-    at = np.flatnonzero(kind > BOX)
-    side = np.hypot(local[0, at], local[2, at]) / half[0, at] >= np.abs(local[1, at]) / half[1, at]
-    at = at[side | (kind[at] == SPHERE)]
-    x, y, z = local[:, at]
-    y = y * (kind[at] == SPHERE)
-    normal[:, at] = np.stack((x, y, z)) / np.sqrt(x * x + y * y + z * z)
-    u[at] = half[0, at] * np.arctan2(x, z)
+    x, y, z = local[:, curved]
+    y *= kind[curved] == SPHERE
+    normal[:, curved] = np.stack((x, y, z)) / np.sqrt(x * x + y * y + z * z)
+    u[curved] = half[0, curved] * np.arctan2(x, z)
     normal[0], normal[2] = c * normal[0] + s * normal[2], c * normal[2] - s * normal[0]
     return normal, u, v
 
 
+def texture(u: Floats, v: Floats, footprint: Floats, pattern: Any) -> tuple[Floats, Floats]:
+    """Return the share of the accent colour (0 to 1) and a brightness factor at (u, v), shape (N,).
+
+    Both are averaged over a pixel's footprint there, in metres, so that far patterns fade instead
+    of flickering. `pattern` is a `Pattern`, or arrays (N,) instead of its numbers.
+    """
+    width, height, joint, tone, mix, check, shift = pattern
+    row = np.floor(v / height)
+    u = u + shift * row * width
+    chance = _scatter(np.floor(u / width), row)
+    one, wave = _lines(u, width, joint, footprint)
+    other, across = _lines(v, height, joint, footprint)
+    fade = np.clip(2 - 2 * footprint / np.minimum(width, height), 0, 1)
+    share = one + other - one * other + mix * (0.5 + (chance - 0.5) * fade)
+    return share + check * (1 - wave * across) / 2, 1 + tone * (chance * 61 % 1 - 0.5) * fade
+
+
+def _lines(x: Floats, period: Any, joint: Any, footprint: Floats) -> tuple[Floats, Floats]:
+    """Return, over a footprint at x, the share of joints and the mean of a wave of 1 and -1."""
+    nearest, fade = np.round(x / period), np.clip(2 - 2 * footprint / period, 0, 1)
+    away = x - nearest * period
+    share = (joint + footprint - 2 * np.abs(away)) / (2 * footprint)
+    share = np.clip(share, 0, np.minimum(1, joint / footprint)) - joint / period
+    wave = np.clip(2 * away / footprint, -1, 1) * (1 - 2 * (nearest % 2))
+    return joint / period + share * fade, wave * fade
+
+
+def _scatter(i: Floats, j: Floats) -> Floats:
+    """Return a pseudo-random number in [0, 1) for every pair of whole numbers."""
+    mixed = i.astype(np.int32).view(np.uint32) * np.uint32(0x9E3779B1)
+    mixed ^= j.astype(np.int32).view(np.uint32) * np.uint32(0x85EBCA77)
+    mixed ^= mixed >> np.uint32(15)
+    mixed *= np.uint32(0x2C1B3C6D)
+    mixed ^= mixed >> np.uint32(13)
+    return (mixed >> np.uint32(8)).astype(np.float32) * np.float32(2.0**-24)
+
+
 def _radiance(scene: Scene, depth: Floats, index: Ints) -> Floats:
     """Return the linear light (3, H, W) that comes to the camera, through its lens."""
-    camera, solids = scene.camera, scene.solids
+    camera, solids, index = scene.camera, scene.solids, index.ravel()
     rays = camera.rays.reshape(3, -1)
     seen = np.where(np.isfinite(depth), depth, np.float32(100)).ravel()
     points = np.array(camera.position, np.float32)[:, None] + rays * seen
-    normals, u, v = surface(solids, index.ravel(), points)
-    slant = np.abs((rays * normals).sum(axis=0)) / np.sqrt((rays * rays).sum(axis=0))
-    # the footprint of a pixel is 1 / slant times longer than wide: its geometric mean
-    footprint = seen / np.float32(camera.focal) / np.sqrt(np.maximum(slant, 0.02))
+    normals, u, v = surface(solids, index, points)
     # light from everywhere is mostly what the ceiling sends back
     light = np.repeat((scene.ambient * (1 + 0.3 * normals[1]))[None], 3, axis=0)
     for number, lamp in enumerate(scene.lights):
@@ -180,15 +215,12 @@ def _radiance(scene: Scene, depth: Floats, index: Ints) -> Floats:
             image = points.reshape(3, *depth.shape)
             given *= _soft_shadow(solids, image, lamp.position).ravel()
         light += given * np.array(lamp.power, np.float32)[:, None]
-    materials = [solid.material for solid in solids]
-    patterns = np.array([list(PATTERNS).index(m.pattern) for m in materials])[index.ravel()]
-    share, tone = np.zeros_like(u), np.ones_like(u)
-    for number, pattern in enumerate(PATTERNS.values()):
-        at = np.flatnonzero(patterns == number)
-        if at.size:
-            share[at], tone[at] = pattern(u[at], v[at], footprint[at])
-    looks = np.array([(*m.colour, *m.accent, m.glow) for m in materials], np.float32).T
-    look = looks[:, index.ravel()]
+    slant = np.abs((rays * normals).sum(axis=0)) / np.sqrt((rays * rays).sum(axis=0))
+    # the footprint of a pixel is 1 / slant times longer than wide: its geometric mean
+    footprint = seen / np.float32(camera.focal) / np.sqrt(np.maximum(slant, 0.02))
+    materials = [(*m.colour, *m.accent, m.glow, *m.pattern) for m in (s.material for s in solids)]
+    look = np.array(materials, np.float32).T[:, index]
+    share, tone = texture(u, v, footprint, look[7:])
     colour = (look[:3] + (look[3:6] - look[:3]) * share) * tone
     radiance = (colour * (light + look[6])).reshape(3, *depth.shape)
     return np.stack([_blur(channel) for channel in radiance])

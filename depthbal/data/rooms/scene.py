@@ -17,13 +17,22 @@ Vector: TypeAlias = tuple[float, float, float]
 BOX, CYLINDER, SPHERE = 0, 1, 2
 
 
+class Pattern(NamedTuple):
+    """Rows of cells of known size in metres, which tell a network how far away a surface is."""
+
+    width: float = 1.0
+    height: float = 1.0
+    joint: float = 0.0  # width of the lines between cells, in the accent colour
+    tone: float = 0.0  # how much the cells differ in brightness
+    mix: float = 0.0  # largest share of the accent colour in a cell, drawn for each
+    check: float = 0.0  # its share in every other cell
+    shift: float = 0.0  # of a row against the one below, in cells
+
+
 class Material(NamedTuple):
-    """A pattern by name (see `textures.PATTERNS`) in two linear colours; `glow` is light sent out.
+    """A pattern in two linear colours, and the light it sends out, as a factor of its colour."""
 
-    `glow` is a factor of the colour.
-    """
-
-    pattern: str
+    pattern: Pattern
     colour: Vector
     accent: Vector = (0.0, 0.0, 0.0)
     glow: float = 0.0
@@ -51,18 +60,6 @@ class Solid(NamedTuple):
     shadows: bool = True
 
 
-def block(
-    x: float, y: float, z: float, width: float, height: float, depth: float, material: Material
-) -> Solid:
-    """Return a box whose underside's middle is at (x, y, z)."""
-    return Solid(BOX, (x, y + height / 2, z), (width / 2, height / 2, depth / 2), material)
-
-
-def pole(y: float, radius: float, height: float, material: Material) -> Solid:
-    """Return an upright cylinder whose underside's middle is at (0, y, 0)."""
-    return Solid(CYLINDER, (0, y + height / 2, 0), (radius, height / 2, radius), material)
-
-
 @dataclass(frozen=True)
 class Camera:
     """A pinhole camera: yaw turns it to the right, pitch down, roll about the optical axis.
@@ -83,14 +80,16 @@ class Camera:
 
     def project(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return world points (..., 3) in the camera's axes: right, down and forward (z-depth)."""
-        offset = points - np.array(self.position)
-        return np.stack([(offset * axis).sum(axis=-1) for axis in self._axes], axis=-1)
+        view: NDArray[np.float64] = (points - np.array(self.position)) @ self._axes.T
+        return view
 
     @cached_property
     def rays(self) -> NDArray[np.float32]:
         """The direction of every pixel's ray, (3, height, width), of length 1 along `forward`."""
-        across = ((np.arange(self.width) + 0.5 - self.width / 2) / self.focal).astype(np.float32)
-        below = ((np.arange(self.height) + 0.5 - self.height / 2) / self.focal).astype(np.float32)
+        across, below = (
+            ((np.arange(count) + 0.5 - count / 2) / self.focal).astype(np.float32)
+            for count in (self.width, self.height)
+        )
         right, down, forward = self._axes.astype(np.float32)[:, :, None]
         rays: NDArray[np.float32] = right[..., None] * across + (down * below + forward)[..., None]
         return rays
