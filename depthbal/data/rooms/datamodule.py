@@ -4,7 +4,6 @@ import hashlib
 import json
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import cv2
@@ -17,7 +16,7 @@ from depthbal.data.cache import cache_file, cached
 from depthbal.data.datamodule import DepthDataModule
 from depthbal.data.label_data import Split, automatic_workers
 from depthbal.data.pairs import Depth, Image, PairSource
-from depthbal.data.rooms.generate import random_scene
+from depthbal.data.rooms.generate import Stage
 from depthbal.data.rooms.render import render
 from depthbal.errors import ConfigError
 
@@ -25,7 +24,7 @@ Pairs: TypeAlias = NDArray[np.void]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 # raised whenever the same seed gives other pictures; part of every fingerprint and cache key
 RENDERER_VERSION = 3
-_CHUNK = 64  # pictures a process draws at a time; no more are drawn sooner than processes start
+_CHUNK = 64  # pictures a process draws at a time: handing over one costs more than drawing it
 
 
 class RoomsDataModule(DepthDataModule):
@@ -155,39 +154,22 @@ def room(seed: int, split: Split, index: int, size: tuple[int, int]) -> tuple[Im
     """
     key = (SPLITS.index(split), index)
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
-    return render(random_scene(rng, size), rng)
+    return render(Stage(rng, size).scene(), rng)
 
 
 class RoomsSource(PairSource):
-    """The first `count` pictures of a split, in memory, from the cache or freshly rendered.
+    """The first `count` pictures of a split, in memory, from the cache or freshly rendered."""
 
-    Args:
-        split: "train", "val" or "test".
-        count: number of pictures; each is a scene of its own.
-        size: (height, width) in pixels.
-        seed: of the pictures.
-        cache: read and write the cache directory.
-
-    Example:
-        >>> source = RoomsSource("test", 2, size=(24, 32), cache=False)
-        >>> len(source), source.name(1)
-        (2, 'rooms/test/00001')
-    """
-
-    def __init__(
-        self,
-        split: Split,
-        count: int,
-        size: tuple[int, int] = (120, 160),
-        seed: int = 0,
-        cache: bool = True,
-    ) -> None:
+    def __init__(self, split: Split, count: int, size: tuple[int, int], seed: int, cache: bool):
         described = json.dumps([RENDERER_VERSION, seed, split, count, list(size)])
         self.key = hashlib.sha256(described.encode()).hexdigest()[:32]
         self.split = split
         file = cache_file("rooms", f"{self.key}.npz")
         draw = partial(_draw, split, count, size, seed)
-        self.pairs = cached(file, _load, draw, np.savez) if cache else draw()
+        if cache:  # what an npz file holds carries a checksum
+            self.pairs = cached(file, lambda kept: np.load(kept)["arr_0"], draw, np.savez)
+        else:
+            self.pairs = draw()
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -209,17 +191,10 @@ class RoomsSource(PairSource):
         return self.key
 
 
-def _load(file: Path) -> Pairs:
-    with np.load(file) as stored:  # its content carries a checksum
-        pairs: Pairs = stored["arr_0"]
-    return pairs
-
-
 def _draw(split: Split, count: int, size: tuple[int, int], seed: int) -> Pairs:
     layout = [("image", np.uint8, (*size, 3)), ("depth", np.float32, size)]
     workers = automatic_workers() if count > _CHUNK else 0
     with ProcessPoolExecutor(workers or 1, initializer=cv2.setNumThreads, initargs=(0,)) as pool:
-        # chunks, because handing over a small picture costs more than drawing it
         many: Any = partial(pool.map, chunksize=_CHUNK) if workers else map
         rooms = many(partial(room, seed, split, size=size), range(count))
         title, hidden = f"Rendering rooms ({split})", not Console().is_terminal

@@ -1,17 +1,17 @@
-"""Patterns, looks and furniture of usual sizes as tables, and the chance that draws from them.
+"""Patterns, looks and furniture of usual sizes, as tables.
 
 Sizes are what shops sell: they are, with the patterns, what tells a network how far away things
 are. Lengths are metres.
 """
 
 from functools import cache
+from itertools import product
 from typing import NamedTuple, TypeAlias
 
-import numpy as np
-
-from depthbal.data.rooms.scene import BOX, CYLINDER, SPHERE, Material, Pattern, Vector
+from depthbal.data.rooms.scene import BOX, CYLINDER, SPHERE, Pattern, Vector
 
 Run: TypeAlias = tuple[float, float]
+Part: TypeAlias = tuple[str, int, Vector, Vector]  # look, kind, centre, half
 
 
 class Look(NamedTuple):
@@ -40,7 +40,7 @@ PATTERNS = {
     "poster": Pattern(0.08, 0.08, tone=0.8, mix=1.0),
 }
 _BROWN = (1.0, 0.68, 0.38)
-_LOOKS = {
+LOOKS = {
     "wall": Look("plaster bricks stripes tiles mosaic checker", (0.3, 0.8), 0.3, accent=0.65),
     "floor": Look("tiles tiles checker carpet", (0.1, 0.55), 0.3),
     "parquet": Look("planks", (0.1, 0.5), 0.15, _BROWN, accent=0.1),
@@ -57,11 +57,6 @@ _LOOKS = {
     "glass": Look("plain", (0.9, 1.0), 0.05, (0.8, 0.9, 1.0), glow=(0.8, 3.5)),
     "lamp": Look("plain", (0.9, 1.0), 0.05, (1.0, 0.9, 0.7), glow=(0.5, 4.0)),
 }
-# what stands by walls, stands about, hangs on walls and carries the ceiling, each as likely
-BY_WALL = "table shelf low_shelf cupboard cupboard kitchen sofa bed crates lamp plant chair"
-IN_ROOM = "table chair chair chair sofa crates stool plant bed"
-ON_WALL = "window window picture picture door"
-POSTS = "pillar column"
 # a piece: ranges of width, height and depth; its back is at +z. Its parts: a look, ranges along x,
 # y and z as shares of half the width, the height, half the depth; "x" and "xz" stand for mirrored
 # boxes too, the radius of a pole or ball is that along x
@@ -74,26 +69,16 @@ chair 0.42 0.48  0.84 0.96  0.42 0.48
     wood  -1 1  0.46 0.5  -1 1
     wood  -1 1  0.5 1  0.86 1
     wood  0.82 1  0 0.46  0.82 1  xz
-shelf 0.6 1.6  1.70 2.10  0.28 0.34
+shelf 0.6 1.6  0.9 2.0  0.28 0.34
     wood  0.95 1  0 1  -1 1  x
     wood  -1 1  0 1  0.92 1
-    wood  -1 1  0 0.02  -1 1
-    wood  -1 1  0.24 0.26  -1 1
-    wood  -1 1  0.48 0.5  -1 1
-    wood  -1 1  0.73 0.75  -1 1
-    wood  -1 1  0.98 1  -1 1
-    books  -0.95 0.7  0.02 0.19  -0.6 1
-    books  -0.4 0.95  0.26 0.43  -0.6 1
-    books  -0.95 0.9  0.5 0.68  -0.6 1
-    books  -0.95 0.3  0.75 0.92  -0.6 1
-low_shelf 0.6 1.6  0.70 0.80  0.28 0.34
-    wood  0.95 1  0 1  -1 1  x
-    wood  -1 1  0 1  0.92 1
-    wood  -1 1  0 0.04  -1 1
-    wood  -1 1  0.48 0.52  -1 1
-    wood  -1 1  0.96 1  -1 1
-    books  -0.2 0.95  0.04 0.42  -0.6 1
-    books  -0.95 0.4  0.52 0.88  -0.6 1
+    wood  -1 1  0 0.03  -1 1
+    wood  -1 1  0.32 0.35  -1 1
+    wood  -1 1  0.65 0.68  -1 1
+    wood  -1 1  0.97 1  -1 1
+    books  -0.95 0.6  0.03 0.25  -0.6 1
+    books  -0.3 0.95  0.35 0.56  -0.6 1
+    books  -0.95 0.9  0.68 0.9  -0.6 1
 cupboard 0.3 2.0  0.75 2.20  0.4 0.6
     doors  -1 1  0 1  -1 1
 kitchen 1.2 3.7  2.10 2.10  0.6 0.64
@@ -142,62 +127,21 @@ door 0.85 0.85  2.0 2.0  0.04 0.04
 """
 
 
-class Piece(NamedTuple):
-    """Furniture: ranges of width, height and depth; of parts look, kind, centre and half."""
-
-    sizes: list[Run]
-    parts: list[tuple[str, int, Vector, Vector]]
-
-
 @cache
-def furniture() -> dict[str, Piece]:
-    """Return the table of furniture by name."""
-    pieces: dict[str, Piece] = {}
+def furniture() -> dict[str, tuple[list[Run], list[Part]]]:
+    """Return the sizes and the parts of all furniture by name."""
+    pieces: dict[str, tuple[list[Run], list[Part]]] = {}
     for line in _FURNITURE.splitlines():
         name, *row = line.split()
         form = row.pop() if row[-1].isalpha() else ""
         numbers = [float(number) for number in row]
         ranges = list(zip(numbers[::2], numbers[1::2], strict=True))
         if not line.startswith(" "):
-            piece = pieces[name] = Piece(ranges, [])
+            _, parts = pieces[name] = ranges, []
             continue
         x, y, z = ((low + high) / 2 for low, high in ranges)
         a, b, c = ((high - low) / 2 for low, high in ranges)
         kind = {"pole": CYLINDER, "ball": SPHERE}.get(form, BOX)
-        for sx in (1, -1) if "x" in form else (1,):
-            for sz in (1, -1) if "z" in form else (1,):
-                piece.parts.append((name, kind, (sx * x, y, sz * z), (a, b, c)))
+        mirrored = product((x, -x) if "x" in form else (x,), (z, -z) if "z" in form else (z,))
+        parts.extend((name, kind, (x, y, z), (a, b, c)) for x, z in mirrored)
     return pieces
-
-
-class Dice:
-    """Chance, in the forms that rooms need it."""
-
-    def __init__(self, rng: np.random.Generator) -> None:
-        self.rng = rng
-
-    def between(self, low: float, high: float) -> float:
-        """Return a number drawn uniformly from [low, high)."""
-        return low + (high - low) * float(self.rng.random())
-
-    def chance(self, share: float) -> bool:
-        """Return True in the given share of the cases."""
-        return float(self.rng.random()) < share
-
-    def pick(self, names: str) -> str:
-        """Return one of the names in a text, each as likely."""
-        among = names.split()
-        return among[int(self.rng.random() * len(among))]
-
-    def material(self, name: str) -> Material:
-        """Return a material that looks as the table says."""
-        look = _LOOKS[name]
-        pattern, colour, other = self.pick(look.patterns), self._colour(look), self._colour(look)
-        r, g, b = (look.accent * channel for channel in colour)
-        accent = (r, g, b) if look.accent else other
-        return Material(PATTERNS[pattern], colour, accent, self.between(*look.glow))
-
-    def _colour(self, look: Look) -> Vector:
-        level, most = self.between(*look.brightness), look.colourful
-        r, g, b = (level * tint * (1 + self.between(-most, most)) for tint in look.tint)
-        return r, g, b

@@ -6,26 +6,8 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from depthbal.data.rooms.furniture import (
-    BY_WALL,
-    IN_ROOM,
-    ON_WALL,
-    POSTS,
-    Dice,
-    Run,
-    furniture,
-)
-from depthbal.data.rooms.scene import (
-    BOX,
-    CYLINDER,
-    SPHERE,
-    Camera,
-    Light,
-    Material,
-    Scene,
-    Solid,
-    Vector,
-)
+from depthbal.data.rooms.furniture import LOOKS, PATTERNS, Look, Run, furniture
+from depthbal.data.rooms.scene import BOX, Camera, Material, Scene, Solid, Vector
 
 Opening: TypeAlias = tuple[float, float, float]  # a doorway's start and end along a wall, its top
 _WALL = 0.12  # thickness of a wall, metres
@@ -35,8 +17,13 @@ _REACH = (9.0, 11.0)
 _NEAREST = 0.74  # no wall or furniture is placed nearer than this, metres of depth
 _CLEAR = 1.1  # nothing stands nearer to the camera
 _DOOR = 0.45  # what has doors is a whole number of these wide
+# what stands by walls, stands about, hangs on walls and carries the ceiling, each as likely
+_BY_WALL = "table shelf shelf cupboard cupboard kitchen sofa bed crates lamp plant chair"
+_IN_ROOM = "table chair chair chair sofa crates stool plant bed"
+_ON_WALL = "window window picture picture door"
+_POSTS = "pillar column"
 # how furniture turns to have its back to each wall
-_YAW = {"front": 0.0, "right": pi / 2, "left": -pi / 2, "back": pi}
+_YAW = {"front": 0.0, "right": pi / 2, "left": -pi / 2}
 
 
 class Plan(NamedTuple):
@@ -65,71 +52,61 @@ class Room(NamedTuple):
     height: float
 
     def run(self, wall: str) -> Run:
-        """Return where a wall begins and ends: x for front and back, z for left and right."""
-        return (self.left, self.right) if wall in ("front", "back") else (self.back, self.front)
+        """Return where a wall begins and ends: x for the front one, z for left and right."""
+        return (self.left, self.right) if wall == "front" else (self.back, self.front)
 
     def place(self, wall: str, along: float, off: float) -> tuple[float, float]:
         """Return the floor position (x, z) at `along` on a wall, `off` metres in front of it."""
-        if wall in ("front", "back"):
-            return along, self.front - off if wall == "front" else self.back + off
+        if wall == "front":
+            return along, self.front - off
         return self.right - off if wall == "right" else self.left + off, along
 
 
-def random_scene(rng: np.random.Generator, size: tuple[int, int]) -> Scene:
-    """Return a scene drawn with `rng` and seen by a camera with (height, width) pixels.
+class Stage:
+    """A scene under construction: nothing overlaps, chance decides everything.
 
     The kinds of scenes together give depths distributed about as in NYU Depth V2.
     """
-    return _Stage(rng, size).scene()
-
-
-class _Stage(Dice):
-    """A scene under construction: nothing overlaps, chance decides everything."""
 
     def __init__(self, rng: np.random.Generator, size: tuple[int, int]) -> None:
-        super().__init__(rng)
+        self.rng = rng
         kind = float(rng.random())
         self.plan = _ROOM if kind < 0.76 else _CORRIDOR if kind < 0.85 else _HALL
         self.solids: list[Solid] = []
-        self.lights: list[Light] = []
+        self.lights: list[tuple[Vector, Vector]] = []
         # circles (x, z, radius) on the floor where nothing else may stand (False) or hang (True)
         self.taken: dict[bool, list[Vector]] = {False: [], True: []}
         self.camera = Camera(
             *size,
-            focal=size[1] * self.between(0.81, 0.89),  # fields of view of 59 to 63 degrees
-            position=(0.0, self.between(1.0, 1.7), 0.0),
-            yaw=radians(self.between(-self.plan.yaw, self.plan.yaw)),
+            focal=size[1] * self._between(0.81, 0.89),  # fields of view of 59 to 63 degrees
+            position=(0.0, self._between(1.0, 1.7), 0.0),
+            yaw=radians(self._between(-self.plan.yaw, self.plan.yaw)),
             pitch=radians(min(max(float(rng.normal(9.0, 8.0)), -6.0), 26.0)),
-            roll=radians(self.between(-3.0, 3.0)),
+            roll=radians(self._between(-3.0, 3.0)),
         )
 
     def scene(self) -> Scene:
-        """Return the whole scene."""
+        """Return the whole scene; the camera never turns so far that it would see the back wall."""
         room = self._room()
-        doorway = self._next_room(room) if self.chance(0.25) else None
+        doorway = self._next_room(room) if self._between(0, 1) < 0.25 else None
         self._build(room, doorway)
-        self._light_up(room, int(self.between(1, 3.99)))
+        self._light_up(room, int(self._between(1, 3.99)))
         side = "front right" if self.camera.yaw > 0 else "front left"
         for _ in range(3):
-            self._by_wall(room, self.pick(side), ON_WALL)
-        pieces = (room.right - room.left) * room.front * self.between(*self.plan.furniture)
+            self._furnish(room, _ON_WALL, self._pick(side))
+        pieces = (room.right - room.left) * room.front * self._between(*self.plan.furniture)
         for _ in range(min(max(round(pieces), 4), 16)):
-            if self.chance(0.6):
-                self._by_wall(room, self.pick("front right left"), BY_WALL)
+            if self._between(0, 1) < 0.6:
+                self._furnish(room, _BY_WALL, self._pick("front right left"))
             else:
-                self._anywhere(room, IN_ROOM)
-        if self.chance(self.plan.posts):
-            post = self.pick(POSTS)
-            for _ in range(int(self.between(1, 5.99))):
-                self._anywhere(room, post)
-        return Scene(
-            self.camera,
-            self.solids,
-            self.lights,
-            ambient=self.between(0.12, 0.4),
-            brightness=self.between(0.4, 0.6),
-            noise=self.between(0.004, 0.016),
-        )
+                self._furnish(room, _IN_ROOM)
+        if self._between(0, 1) < self.plan.posts:
+            post = self._pick(_POSTS)
+            for _ in range(int(self._between(1, 5.99))):
+                self._furnish(room, post)
+        ambient, brightness = self._between(0.12, 0.4), self._between(0.4, 0.6)
+        noise = self._between(0.004, 0.016)
+        return Scene(self.camera, self.solids, self.lights, ambient, brightness, noise)
 
     def _room(self) -> Room:
         """Return a room around the camera that is neither too near nor too deep for the sensor."""
@@ -139,10 +116,10 @@ class _Stage(Dice):
         for sign in (-1, 1):  # left, right: the outermost ray must not meet the wall too early
             turn = max(half_view + sign * self.camera.yaw, 0.0)
             near = _NEAREST * sin(turn) / cos(half_view)
-            sides.append(sign * max(self.between(*self.plan.side), near, 0.4))
+            sides.append(sign * max(self._between(*self.plan.side), near, 0.4))
         left, right = sides
-        room = Room(left, right, -0.5, length, self.between(2.4, 3.1))
-        reach = self.between(*_REACH)
+        room = Room(left, right, -0.5, length, self._between(2.4, 3.1))
+        reach = self._between(*_REACH)
         while self._reach(room) > reach:
             left, right, front = (0.99 * wall for wall in (room.left, room.right, room.front))
             room = room._replace(left=left, right=right, front=front)
@@ -155,34 +132,32 @@ class _Stage(Dice):
 
     def _next_room(self, room: Room) -> Opening | None:
         """Build a room behind the front wall, where the sensor's range allows; return the way."""
-        width = min(self.between(0.85, 2.2), room.right - room.left - 0.3)
-        start = self.between(room.left + 0.1, room.right - 0.1 - width)
-        left, right = start - self.between(0.2, 1.5), start + width + self.between(0.2, 1.5)
-        back, far, reach = room.front + _WALL, self.between(1.5, 8.0), self.between(*_REACH)
+        width = min(self._between(0.85, 2.2), room.right - room.left - 0.3)
+        start = self._between(room.left + 0.1, room.right - 0.1 - width)
+        left, right = start - self._between(0.2, 1.5), start + width + self._between(0.2, 1.5)
+        back, far, reach = room.front + _WALL, self._between(1.5, 8.0), self._between(*_REACH)
         behind = Room(left, right, back, back + far, room.height)
         while self._reach(behind) > reach and behind.front > back + 1.0:
             behind = behind._replace(front=behind.front - 0.1)
         if behind.front <= back + 1.0 or width < 0.7:
             return None
-        self._build(behind, None, skip="back")
-        self._light_up(behind, 1, strength=self.between(0.3, 1.5))
-        for names in (ON_WALL, BY_WALL, BY_WALL):
-            self._by_wall(behind, "front", names)
+        self._build(behind, None)
+        self._light_up(behind, 1, strength=self._between(0.3, 1.5))
+        for names in (_ON_WALL, _BY_WALL, _BY_WALL):
+            self._furnish(behind, names, "front")
         for taken in self.taken.values():
             taken.append((start + width / 2, room.front, width / 2))
-        return start, start + width, min(self.between(1.95, 2.3), room.height - 0.05)
+        return start, start + width, min(self._between(1.95, 2.3), room.height - 0.05)
 
-    def _build(self, room: Room, doorway: Opening | None, skip: str = "") -> None:
-        """Build floor, ceiling and walls of a room; `skip` is a wall that is already there."""
+    def _build(self, room: Room, doorway: Opening | None) -> None:
+        """Build floor, ceiling and the three walls in view of a room."""
         left, right, back, front = (room[side] + _WALL * (-1) ** (side + 1) for side in range(4))
-        floor, ceiling = self.material(self.pick("floor parquet")), self.material("ceiling")
+        floor, ceiling = self._material(self._pick("floor parquet")), self._material("ceiling")
         self._box((left, -0.1, back), (right, 0.0, front), floor)
         self._box((left, room.height, back), (right, room.height + 0.1, front), ceiling)
-        plain, skirting = self.material("wall"), self.material("frame")
-        accent = self.material("wall") if self.chance(0.3) else plain
+        plain, skirting = self._material("wall"), self._material("frame")
+        accent = self._material("wall") if self._between(0, 1) < 0.3 else plain
         for wall in _YAW:
-            if wall == skip:
-                continue
             start, end = room.run(wall)
             pieces = [(start - _WALL, end + _WALL, 0.0)]
             if wall == "front" and doorway:
@@ -212,39 +187,31 @@ class _Stage(Dice):
         """Hang lamps under a room's ceiling; each is seen as a bright panel."""
         width, length = room.right - room.left, room.front - room.back
         for _ in range(lamps):
-            x = self.between(room.left + 0.2 * width, room.right - 0.3)
-            z = self.between(room.back + 0.4 * length, room.front - 0.4)
-            y, look, side = room.height - 0.06, self.material("lamp"), self.between(0.1, 0.3)
+            x = self._between(room.left + 0.2 * width, room.right - 0.3)
+            z = self._between(room.back + 0.4 * length, room.front - 0.4)
+            y, look, side = room.height - 0.06, self._material("lamp"), self._between(0.1, 0.3)
             self._box((x - side, y, z - side / 2), (x + side, y + 0.05, z + side / 2), look)
-            power = strength * self.between(0.5, 1.5) * (0.5 + 0.25 * width * length) / lamps
+            power = strength * self._between(0.5, 1.5) * (0.5 + 0.25 * width * length) / lamps
             r, g, b = (power * channel for channel in look.colour)
-            self.lights.append(Light((x, y - 0.06, z), (r, g, b)))
+            self.lights.append(((x, y - 0.06, z), (r, g, b)))
 
-    def _by_wall(self, room: Room, wall: str, names: str) -> None:
-        """Put one of some pieces with its back to a wall, if there is room."""
-        name, size = self._piece(names)
-        start, end = room.run(wall)
-        margin = size[0] / 2 + 0.02
-        if end - start > 2 * margin:
-            at = self.between(start + margin, end - margin)
-            self._put(name, size, *room.place(wall, at, size[2] / 2 + 0.02), _YAW[wall])
-
-    def _anywhere(self, room: Room, names: str) -> None:
-        """Put one of some pieces about the room, if there is room."""
-        name, size = self._piece(names)
-        radius = max(size[0], size[2]) / 2
-        x = self.between(room.left + radius, room.right - radius)
-        z = self.between(0.8, room.front - radius)
-        if room.right - room.left > 2 * radius and z + radius < room.front:
-            self._put(name, size, x, z, self.between(-pi, pi))
-
-    def _piece(self, names: str) -> tuple[str, Vector]:
-        """Return the name and the size of one of some pieces."""
-        name = self.pick(names)
-        width, height, depth = (self.between(*size) for size in furniture()[name].sizes)
+    def _furnish(self, room: Room, names: str, wall: str = "") -> None:
+        """Put one of some pieces with its back to a wall, or about the room, if there is space."""
+        name = self._pick(names)
+        width, height, depth = (self._between(*size) for size in furniture()[name][0])
         if name in ("cupboard", "kitchen"):
             width = _DOOR * round(width / _DOOR)
-        return name, (width, height, depth)
+        size, radius = (width, height, depth), max(width, depth) / 2
+        if wall:
+            (start, end), margin = room.run(wall), width / 2 + 0.02
+            if end - start > 2 * margin:
+                along = self._between(start + margin, end - margin)
+                self._put(name, size, *room.place(wall, along, depth / 2 + 0.02), _YAW[wall])
+        else:
+            x = self._between(room.left + radius, room.right - radius)
+            z = self._between(0.8, room.front - radius)
+            if room.right - room.left > 2 * radius and z + radius < room.front:
+                self._put(name, size, x, z, self._between(-pi, pi))
 
     def _put(self, name: str, size: Vector, x: float, z: float, yaw: float) -> None:
         """Put a piece of furniture in its place if nothing is in its way."""
@@ -257,12 +224,33 @@ class _Stage(Dice):
             return
         self.taken[hangs].append((x, z, radius))
         if name == "lamp":
-            self.lights.append(Light((x, height + 0.1, z), (0.8, 0.7, 0.5)))
-        parts, c, s = furniture()[name].parts, cos(yaw), sin(yaw)
-        looks = {look: self.material(look) for look in dict.fromkeys(part[0] for part in parts)}
+            self.lights.append(((x, height + 0.1, z), (0.8, 0.7, 0.5)))
+        parts, c, s = furniture()[name][1], cos(yaw), sin(yaw)
+        looks = {look: self._material(look) for look in dict.fromkeys(part[0] for part in parts)}
         for look, kind, (right, up, back), (a, b, d) in parts:
             right, back = right * width / 2, back * depth / 2
             centre = x + c * right + s * back, up * height, z + c * back - s * right
             a, b, d = a * width / 2, b * height, d * depth / 2
-            half = {BOX: (a, b, d), CYLINDER: (a, b, a), SPHERE: (a, a, a)}[kind]
+            half = ((a, b, d), (a, b, a), (a, a, a))[kind]
             self.solids.append(Solid(kind, centre, half, looks[look], yaw, not hangs))
+
+    def _between(self, low: float, high: float) -> float:
+        return low + (high - low) * float(self.rng.random())
+
+    def _pick(self, names: str) -> str:
+        """Return one of the names in a text, each as likely."""
+        among = names.split()
+        return among[int(self.rng.random() * len(among))]
+
+    def _material(self, name: str) -> Material:
+        """Return a material that looks as the table says."""
+        look = LOOKS[name]
+        pattern, colour, other = self._pick(look.patterns), self._colour(look), self._colour(look)
+        r, g, b = (look.accent * channel for channel in colour)
+        accent = (r, g, b) if look.accent else other
+        return Material(PATTERNS[pattern], colour, accent, self._between(*look.glow))
+
+    def _colour(self, look: Look) -> Vector:
+        level, most = self._between(*look.brightness), look.colourful
+        r, g, b = (level * tint * (1 + self._between(-most, most)) for tint in look.tint)
+        return r, g, b

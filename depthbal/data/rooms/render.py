@@ -1,6 +1,7 @@
 """Take the picture: a scene becomes an image and its exact depth map."""
 
 from collections.abc import Sequence
+from functools import partial
 from math import cos, sin
 from typing import Any
 
@@ -8,32 +9,21 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from depthbal.data.rooms.scene import (
-    BOX,
-    CYLINDER,
-    SPHERE,
-    Camera,
-    Floats,
-    Scene,
-    Solid,
-    Vector,
-)
+from depthbal.data.rooms.scene import BOX, CYLINDER, SPHERE, Camera, Floats, Scene, Solid, Vector
 
 Ints = NDArray[np.intp]
 MIN_DEPTH, MAX_DEPTH = 0.7, 10.0  # metres that the simulated sensor measures
 _READ_NOISE = 0.3  # share of the noise that does not grow with the light
+# smooths an image (H, W) by (1, 2, 1) / 4 along both axes
+_blur = partial(cv2.GaussianBlur, ksize=(3, 3), sigmaX=0, borderType=cv2.BORDER_REPLICATE)
 _TINY = np.float32(1e-20)  # keeps 1 / 0 and 0 * inf away where a ray is parallel to a plane
 
 
 def render(scene: Scene, rng: np.random.Generator) -> tuple[NDArray[np.uint8], Floats]:
     """Return the photograph (H, W, 3) uint8 RGB and the z-depth (H, W) float32 in metres.
 
-    Depth is measured along the optical axis at the pixels' centres; 0 where it lies outside 0.7 to
-    10 m. The image is a little blurred, like a lens's; the depth is not.
-
-    Args:
-        scene: what to photograph.
-        rng: draws the sensor's noise.
+    Depth is 0 where it lies outside 0.7 to 10 m. The image is a little blurred, like a lens's, and
+    has noise drawn with `rng`; the depth has neither.
     """
     depth, index = trace(scene.camera, scene.solids)
     image = _develop(_radiance(scene, depth, index), scene, rng)
@@ -41,11 +31,7 @@ def render(scene: Scene, rng: np.random.Generator) -> tuple[NDArray[np.uint8], F
 
 
 def trace(camera: Camera, solids: Sequence[Solid]) -> tuple[Floats, Ints]:
-    """Return each pixel's z-depth in metres (infinite: nothing there) and the index of its solid.
-
-    Every solid is tested only inside the window of the image that can contain it. The depth is
-    exact for the ray through the pixel's centre, to float32 rounding. Shapes: (height, width).
-    """
+    """Return the z-depth (H, W) of pixel centres in metres (infinite: nothing) and whose it is."""
     depth = np.full((camera.height, camera.width), np.inf, np.float32)
     index = np.zeros(depth.shape, np.intp)
     windows = _windows(camera, solids).tolist()
@@ -65,8 +51,7 @@ def _windows(camera: Camera, solids: Sequence[Solid]) -> Ints:
     signs = np.array([(x, y, z) for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)])
     x, y, z = np.moveaxis(signs * rows[..., 3:6], -1, 0)
     c, s = rows[..., 6], rows[..., 7]
-    corners = np.stack((c * x + s * z, y, c * z - s * x), axis=-1) + rows[..., :3]
-    view = camera.project(corners)
+    view = camera.project(np.stack((c * x + s * z, y, c * z - s * x), axis=-1) + rows[..., :3])
     z, size = view[..., 2], np.array((camera.width, camera.height))
     pixels = view[..., :2] / np.maximum(z, 1e-3)[..., None] * camera.focal + size / 2
     # a margin of one pixel on every side is more than rounding can move an edge
@@ -82,13 +67,12 @@ def _table(solids: Sequence[Solid]) -> NDArray[np.float64]:
 
 
 def _span(solid: Solid, origin: Sequence[Any], rays: Any) -> tuple[Floats, Floats]:
-    """Return where rays enter and leave a solid, as multiples of the rays; enter > leave: missed.
-
-    A box is three pairs of parallel planes, a cylinder one pair and a circle, a sphere a circle in
-    three dimensions; the ray is inside where it is inside all of them.
-    """
-    start = _to_local(solid, [o - np.float32(c) for o, c in zip(origin, solid.centre, strict=True)])
-    ray = _to_local(solid, rays)
+    """Return where rays enter and leave a solid, in multiples of them; enter > leave: missed."""
+    start: Any = [o - np.float32(c) for o, c in zip(origin, solid.centre, strict=True)]
+    ray = rays
+    if solid.yaw:
+        c, s = np.float32(cos(solid.yaw)), np.float32(sin(solid.yaw))
+        start, ray = ((c * x - s * z, y, s * x + c * z) for x, y, z in (start, rays))
     if solid.kind == SPHERE:
         return _round(start, ray, solid.half[0])
     enter, leave = _slab(start[1], ray[1], solid.half[1])
@@ -96,19 +80,10 @@ def _span(solid: Solid, origin: Sequence[Any], rays: Any) -> tuple[Floats, Float
         pairs = [_round(start[::2], ray[::2], solid.half[0])]
     else:
         pairs = [_slab(start[axis], ray[axis], solid.half[axis]) for axis in (0, 2)]
-    for near, far in pairs:
+    for near, far in pairs:  # a ray is inside where it is inside all of them
         np.maximum(enter, near, out=enter)
         np.minimum(leave, far, out=leave)
     return enter, leave
-
-
-def _to_local(solid: Solid, direction: Sequence[Any]) -> Sequence[Any]:
-    """Turn a world direction (three floats or arrays) into the solid's own axes."""
-    if not solid.yaw:
-        return direction
-    x, y, z = direction
-    c, s = np.float32(cos(solid.yaw)), np.float32(sin(solid.yaw))
-    return c * x - s * z, y, s * x + c * z
 
 
 def _slab(start: Any, ray: Floats, half: float) -> tuple[Floats, Floats]:
@@ -125,20 +100,13 @@ def _round(start: Any, ray: Any, radius: float) -> tuple[Floats, Floats]:
     a = sum(r * r for r in ray) + _TINY
     b = -sum(s * r for s, r in zip(start, ray, strict=True)) / a
     c = (sum(s * s for s in start) - np.float32(radius * radius)) / a
-    reach = b * b - c
-    missed = reach < 0
-    np.sqrt(np.maximum(reach, 0), out=reach)
-    enter, leave = b - reach, b + reach
-    enter[missed], leave[missed] = np.inf, -np.inf
-    return enter, leave
+    square = b * b - c
+    reach = np.where(square < 0, -np.inf, np.sqrt(np.abs(square)))
+    return b - reach, b + reach
 
 
 def surface(solids: Sequence[Solid], index: Ints, points: Floats) -> tuple[Floats, Floats, Floats]:
-    """Return unit normals (3, N) and positions u, v (N,) on the surfaces at world points (3, N).
-
-    A box's own axes give (u, v) from its lowest corner, a cylinder's the way around it and its
-    height, so that patterns keep their metric size on every face.
-    """
+    """Return unit normals (3, N) and metric positions u, v (N,) on surfaces at points (3, N)."""
     own = _table(solids).astype(np.float32).T[:, index]
     half, c, s, kind = own[3:6], own[6], own[7], own[8]
     x, y, z = points - own[:3]
@@ -164,10 +132,9 @@ def surface(solids: Sequence[Solid], index: Ints, points: Floats) -> tuple[Float
 
 
 def texture(u: Floats, v: Floats, footprint: Floats, pattern: Any) -> tuple[Floats, Floats]:
-    """Return the share of the accent colour (0 to 1) and a brightness factor at (u, v), shape (N,).
+    """Return the accent colour's share and a brightness factor of a `Pattern` at (u, v).
 
-    Both are averaged over a pixel's footprint there, in metres, so that far patterns fade instead
-    of flickering. `pattern` is a `Pattern`, or arrays (N,) instead of its numbers.
+    Both are averaged over a pixel's footprint, so that far patterns fade instead of flickering.
     """
     width, height, joint, tone, mix, check, shift = pattern
     row = np.floor(v / height)
@@ -209,12 +176,11 @@ def _radiance(scene: Scene, depth: Floats, index: Ints) -> Floats:
     normals, u, v = surface(solids, index, points)
     # light from everywhere is mostly what the ceiling sends back
     light = np.repeat((scene.ambient * (1 + 0.3 * normals[1]))[None], 3, axis=0)
-    for number, lamp in enumerate(scene.lights):
-        given = illumination(points, normals, lamp.position)
+    for number, (lamp, power) in enumerate(scene.lights):
+        given = illumination(points, normals, lamp)
         if number == 0:
-            image = points.reshape(3, *depth.shape)
-            given *= _soft_shadow(solids, image, lamp.position).ravel()
-        light += given * np.array(lamp.power, np.float32)[:, None]
+            given *= _soft_shadow(solids, points.reshape(3, *depth.shape), lamp).ravel()
+        light += given * np.array(power, np.float32)[:, None]
     slant = np.abs((rays * normals).sum(axis=0)) / np.sqrt((rays * rays).sum(axis=0))
     # the footprint of a pixel is 1 / slant times longer than wide: its geometric mean
     footprint = seen / np.float32(camera.focal) / np.sqrt(np.maximum(slant, 0.02))
@@ -249,29 +215,17 @@ def lit(solids: Sequence[Solid], points: Floats, lamp: Vector) -> NDArray[np.boo
 
 
 def _soft_shadow(solids: Sequence[Solid], points: Floats, lamp: Vector) -> Floats:
-    """Return the light that reaches an image of points (3, H, W): 1 lit, 0.15 umbra.
-
-    Every other row and column is tested and the result smoothed, because a real lamp has a size.
-    """
+    """Return the light that reaches an image of points (3, H, W): 1 lit, 0.15 umbra."""
+    # every other row and column is tested and the result smoothed: a real lamp has a size
     free = lit(solids, points[:, ::2, ::2], lamp).astype(np.float32)
     full = cv2.resize(free, points.shape[:0:-1], interpolation=cv2.INTER_NEAREST)
-    return np.float32(0.15) + np.float32(0.85) * _blur(_blur(full))
-
-
-def _blur(image: Floats) -> Floats:
-    """Return the image (H, W) smoothed by (1, 2, 1) / 4 along both axes."""
-    blurred: Floats = cv2.GaussianBlur(image, (3, 3), 0, borderType=cv2.BORDER_REPLICATE)
-    return blurred
+    light: Floats = np.float32(0.15) + np.float32(0.85) * _blur(_blur(full))
+    return light
 
 
 def _develop(radiance: Floats, scene: Scene, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Return the photograph (H, W, 3) of linear radiance (3, H, W).
-
-    Automatic exposure, a soft shoulder `x / (1 + x)`, a display curve of exponent 1/2 and sensor
-    noise whose variance grows with the light. (Square root and division round alike on every
-    machine, which powers and exponentials do not.)
-    """
-    # sqrt(x / (1 + x)) = brightness at the typical radiance
+    """Return the photograph (H, W, 3) of linear radiance (3, H, W): exposure, curve and noise."""
+    # the curve is sqrt(x / (1 + x)): both round alike on every machine, as powers do not
     aim = scene.brightness**2 / (1 - scene.brightness**2)
     # the mean of roots, squared, heeds bright windows less than the mean does
     level = float(np.sqrt(radiance).mean()) ** 2

@@ -38,41 +38,29 @@ class Material(NamedTuple):
     glow: float = 0.0
 
 
-class Light(NamedTuple):
-    """A small lamp; what it gives to a surface falls off with the square of the distance."""
-
-    position: Vector
-    power: Vector
-
-
 class Solid(NamedTuple):
-    """A convex solid, standing upright and turned by yaw about the vertical.
-
-    `half` is half of its extent along its own axes (a radius counts as half); `shadows` says
-    whether it takes light away from others, as walls do not.
-    """
+    """A convex solid, standing upright and turned by yaw about the vertical."""
 
     kind: int
     centre: Vector
-    half: Vector
+    half: Vector  # of its extent along its own axes; a radius counts as half
     material: Material
     yaw: float = 0.0
-    shadows: bool = True
+    shadows: bool = True  # whether it takes light away from others, as walls do not
 
 
 @dataclass(frozen=True)
 class Camera:
     """A pinhole camera: yaw turns it to the right, pitch down, roll about the optical axis.
 
-    A pixel (row i, column j) looks along `forward + a right + b down` with
-    `a = (j + 1/2 - width/2) / focal` and `b = (i + 1/2 - height/2) / focal`, the focal length in
-    pixels. The coefficient of `forward` is 1, so a ray's parameter IS the depth along the optical
-    axis (z-depth) that Kinect and NYU Depth V2 give; it is not the distance to the point.
+    A pixel (row i, column j) looks along `forward + a right + b down`,
+    `a = (j + 1/2 - width/2) / focal` and `b = (i + 1/2 - height/2) / focal`: a ray's parameter IS
+    the depth along the optical axis (z-depth), not the distance to the point.
     """
 
     height: int
     width: int
-    focal: float
+    focal: float  # pixels
     position: Vector
     yaw: float = 0.0
     pitch: float = 0.0
@@ -108,7 +96,7 @@ class Scene:
 
     camera: Camera
     solids: Sequence[Solid]
-    lights: Sequence[Light] = ()  # the first one also casts shadows
+    lights: Sequence[tuple[Vector, Vector]] = ()  # lamps' places and powers; the first has shadows
     ambient: float = 0.3  # light from everywhere
     brightness: float = 0.45  # typical grey value that the exposure aims at, 0 to 1
     noise: float = 0.01  # standard deviation of the sensor's at mid-grey, 0 to 1
