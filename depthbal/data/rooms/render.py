@@ -114,15 +114,14 @@ def surface(solids: Sequence[Solid], index: Ints, points: Floats) -> tuple[Float
     closeness = np.abs(local) / half
     curved = np.flatnonzero(kind != BOX)
     x, y, z = local[:, curved]
-    side = np.hypot(x, z) / half[0, curved] >= closeness[1, curved]
-    curved = curved[side | (kind[curved] == SPHERE)]
+    no_cap = np.hypot(x, z) / half[0, curved] >= closeness[1, curved]
+    curved = curved[no_cap | (kind[curved] == SPHERE)]
     closeness[1, curved] = 0
-    face = np.where(closeness[2] > closeness[0], 2, 0)
-    face[closeness[1] > np.maximum(closeness[0], closeness[2])] = 1
-    normal = np.where(np.arange(3)[:, None] == face, np.sign(local), np.float32(0))
+    top = closeness[1] > np.maximum(closeness[0], closeness[2])
+    side = (closeness[0] >= closeness[2]) & ~top
+    normal = np.copysign(np.stack((side, top, ~(side | top))).astype(np.float32), local)
     corner = local + half
-    u = np.where(face == 0, corner[2], corner[0])
-    v = np.where(face == 1, corner[2], corner[1])
+    u, v = np.where(side, corner[2], corner[0]), np.where(top, corner[2], corner[1])
     x, y, z = local[:, curved]
     y *= kind[curved] == SPHERE
     normal[:, curved] = np.stack((x, y, z)) / np.sqrt(x * x + y * y + z * z)
@@ -144,7 +143,8 @@ def texture(u: Floats, v: Floats, footprint: Floats, pattern: Any) -> tuple[Floa
     other, across = _lines(v, height, joint, footprint)
     fade = np.clip(2 - 2 * footprint / np.minimum(width, height), 0, 1)
     share = one + other - one * other + mix * (0.5 + (chance - 0.5) * fade)
-    return share + check * (1 - wave * across) / 2, 1 + tone * (chance * 61 % 1 - 0.5) * fade
+    bright = chance * 61 - np.floor(chance * 61) - 0.5
+    return share + check * (1 - wave * across) / 2, 1 + tone * bright * fade
 
 
 def _lines(x: Floats, period: Any, joint: Any, footprint: Floats) -> tuple[Floats, Floats]:
@@ -153,7 +153,7 @@ def _lines(x: Floats, period: Any, joint: Any, footprint: Floats) -> tuple[Float
     away = x - nearest * period
     share = (joint + footprint - 2 * np.abs(away)) / (2 * footprint)
     share = np.clip(share, 0, np.minimum(1, joint / footprint)) - joint / period
-    wave = np.clip(2 * away / footprint, -1, 1) * (1 - 2 * (nearest % 2))
+    wave = np.clip(2 * away / footprint, -1, 1) * (1 + 4 * np.floor(nearest / 2) - 2 * nearest)
     return joint / period + share * fade, wave * fade
 
 
@@ -185,11 +185,11 @@ def _radiance(scene: Scene, depth: Floats, index: Ints) -> Floats:
     # the footprint of a pixel is 1 / slant times longer than wide: its geometric mean
     footprint = seen / np.float32(camera.focal) / np.sqrt(np.maximum(slant, 0.02))
     materials = [(*m.colour, *m.accent, m.glow, *m.pattern) for m in (s.material for s in solids)]
-    look = np.array(materials, np.float32).T[:, index]
+    look = [row[index] for row in np.array(materials, np.float32).T]
     share, tone = texture(u, v, footprint, look[7:])
-    colour = (look[:3] + (look[3:6] - look[:3]) * share) * tone
-    radiance = (colour * (light + look[6])).reshape(3, *depth.shape)
-    return np.stack([_blur(channel) for channel in radiance])
+    channels = zip(look[:3], look[3:6], light + look[6], strict=True)
+    radiance = [(one + (other - one) * share) * tone * given for one, other, given in channels]
+    return np.stack([_blur(channel.reshape(depth.shape)) for channel in radiance])
 
 
 def illumination(points: Floats, normals: Floats, lamp: Vector) -> Floats:
