@@ -9,9 +9,8 @@ from torch.utils.data import DataLoader
 
 from depthbal.data import DepthDataModule
 from depthbal.data.dataset import DepthDataset
-from depthbal.data.loader import LateLoader, single_threaded
+from depthbal.data.loader import LateLoader, ShardSampler, single_threaded
 from depthbal.data.pairs import PairSubset
-from depthbal.data.sampler import ShardSampler
 from depthbal.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)

@@ -2,9 +2,9 @@ import re
 
 import numpy as np
 import pytest
+from depthbal.data.matching import match_pairs
 
 from depthbal.data import FolderDataModule
-from depthbal.data.matching import match_pairs
 from depthbal.errors import ConfigError, DataError
 from tests.data.make_files import (
     SMALL,

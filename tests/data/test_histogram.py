@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
+from depthbal.data.histogram import cached_histogram
 
 from depthbal.data.datamodule import DepthDataModule
-from depthbal.data.histogram import cached_histogram
 from depthbal.errors import DataError
 from depthbal.priors import Histogram
 from tests.data.make_files import SMALL, ArraySource, array_source, grey_image

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from depthbal.data.checks import check_pair, check_split
+from depthbal.data.sampler import PADDING, ShardSampler
 from torch.utils.data import DataLoader
 
 from depthbal.data import (
@@ -13,10 +15,8 @@ from depthbal.data import (
     PairSubset,
     TrainTransform,
 )
-from depthbal.data.checks import check_pair, check_split
 from depthbal.data.dataset import sample_seed
 from depthbal.data.loader import LateLoader
-from depthbal.data.sampler import PADDING, ShardSampler
 from depthbal.errors import DataError
 from tests.data.make_files import ArraySource, array_source, grey_image, ramp_depth
 
