@@ -206,13 +206,8 @@ class DepthDataModule(LabelData):
     def describe(self) -> dict[str, Any]:
         """Return, JSON-able, what the data are: class, source, sizes, counts, fingerprint."""
         named = ("benchmark", "min_depth", "max_depth", "bin_width", "quantum")
-        settings = {name: getattr(self, name) for name in named}
-        return (
-            super().describe()
-            | {"source": self.source_name()}
-            | vars(self.count_transform)
-            | settings
-        )
+        settings = {name: getattr(self, name) for name in named} | vars(self.count_transform)
+        return super().describe() | {"source": self.source_name()} | settings
 
     def source_name(self) -> str:
         """Return where the pairs come from, for people: a folder or a description."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from pytorch_lightning.utilities import rank_zero_warn
 
-from depthbal.data.images import CONVENTIONS, DEPTH_SUFFIXES, IMAGE_SUFFIXES
+from depthbal.data.images import DEPTH_SUFFIXES, IMAGE_SUFFIXES
 from depthbal.data.packed import RootDataModule
 from depthbal.data.pairs import FilePairs, PairSource, PairSubset
 from depthbal.data.splits import Split, hold_out
@@ -98,7 +98,7 @@ class FolderDataModule(RootDataModule):
                 f"{folder}: {len(single)} files have no partner and are left out "
                 f"(the first: {(images | depths)[single[0]]}); {len(pairs)} pairs remain"
             )
-        return FilePairs(folder, pairs, CONVENTIONS if scale is None else scale, invalid)
+        return FilePairs(folder, pairs, scale, invalid)
 
     def train_source(self) -> PairSource:
         """Return the training pairs, validation not yet taken out."""

@@ -24,8 +24,8 @@ MILLIMETRE = 0.001
 Image = NDArray[np.uint8]
 Depth = NDArray[np.float32]
 PathLike = str | os.PathLike[str]
-Scale = float | Mapping[str, float]
-"""Metres per unit of a depth file, or that of each type of number."""
+Scale = float | Mapping[str, float] | None
+"""Metres per unit of a depth file, or that of each type of number; None for `CONVENTIONS`."""
 CONVENTIONS = {"uint16": MILLIMETRE, "float16": 1.0, "float32": 1.0, "float64": 1.0}
 
 Array = TypeVar("Array", bound=NDArray[Any])
@@ -68,21 +68,14 @@ def read_npy(path: PathLike) -> NDArray[Any]:
     return array
 
 
-def read_depth(
-    path: PathLike, scale: Scale = CONVENTIONS, invalid: Sequence[float] = (0,)
-) -> Depth:
+def read_depth(path: PathLike, scale: Scale = None, invalid: Sequence[float] = (0,)) -> Depth:
     """Read a depth file, PNG or TIFF with 8 or 16 bit or .npy, as float32 (H, W) in metres."""
     raw = read_raw_depth(path)
     return to_metres(raw, metres_per_unit(scale, raw.dtype, path), invalid)
 
 
 def to_metres(raw: NDArray[Any], scale: float, invalid: Sequence[float] = (0,)) -> Depth:
-    """Convert stored depth to float32 metres; 0 and the values of `invalid` become 0 = no depth.
-
-    Example:
-        >>> to_metres(np.array([[0, 1500, 65535]], dtype=np.uint16), 0.001, (0, 65535)).tolist()
-        [[0.0, 1.5, 0.0]]
-    """
+    """Convert stored depth to float32 metres; 0 and the values of `invalid` become 0 = no depth."""
     # in double precision, so that 700 mm is the float32 next to 0.7 and not the one after it
     depth: Depth
     if raw.dtype == np.uint8:
@@ -97,14 +90,15 @@ def to_metres(raw: NDArray[Any], scale: float, invalid: Sequence[float] = (0,)) 
 
 def metres_per_unit(scale: Scale, dtype: np.dtype[Any], path: PathLike) -> float:
     """Return the scale of a type of number; one of an unknown unit is a `DataError`."""
-    if not isinstance(scale, Mapping):
+    if isinstance(scale, float | int):
         return scale
-    if dtype.name not in scale:
+    known = CONVENTIONS if scale is None else scale
+    if dtype.name not in known:
         raise DataError(
             f"{path}: depth is stored as {dtype}, which says nothing about its unit; set scale to "
             "the metres per unit, for example 0.0392157 = 10 / 255 for 8 bit up to 10 m"
         )
-    return scale[dtype.name]
+    return known[dtype.name]
 
 
 def write_depth_png(path: PathLike, depth: NDArray[np.floating[Any]]) -> None:

@@ -132,10 +132,7 @@ class LabelData(LightningDataModule):
 
     def val_dataloader(self) -> "DataLoader[Any] | list[DataLoader[Any]]":
         """Return the validation loader in order; an empty list without a validation split."""
-        if self.val_set is None:
-            self.built("train")
-            return []
-        return self._loader(self.val_set, ShardSampler(self.val_set))
+        return self._loader(self.val_set, ShardSampler(self.val_set)) if self.val_set else []
 
     def test_dataloader(self) -> "DataLoader[Any]":
         """Return the test loader: every sample exactly once, in order."""

@@ -116,8 +116,7 @@ def _write(group: Any, pairs: PairSource, step: float, sizes: EvalTransform) -> 
                         key, shape, array.dtype, maxshape=most_of, chunks=(1, *array.shape)
                     )
                 dataset = stored[key]
-                if height > dataset.shape[1] or width > dataset.shape[2]:
-                    dataset.resize(np.maximum(dataset.shape, (count, *array.shape)))
+                dataset.resize(np.maximum(dataset.shape, (count, *array.shape)))
                 dataset[index, :height, :width] = array
                 digest.update(array.tobytes())
     names, groups = ([get(at) for at in range(count)] for get in (pairs.name, pairs.group))

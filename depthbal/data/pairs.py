@@ -6,15 +6,16 @@ import posixpath
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from depthbal.data import images
-from depthbal.data.images import CONVENTIONS, Scale
 from depthbal.data.images import Depth as Depth
 from depthbal.data.images import Image as Image
+from depthbal.data.images import Scale
 
 Levels = tuple[np.dtype[Any], float]
 """The whole numbers that depth is stored in, and the metres per level."""
@@ -98,7 +99,7 @@ class FilePairs(PairSource):
     Args:
         root: the folder that all paths are relative to.
         pairs: (image path, depth path) of every pair, with forward slashes, relative to `root`.
-        scale: metres per unit of the depth files, or that of each type of number.
+        scale: metres per unit of the depth files, or that of each type of number, or None.
         invalid: values in the depth files that mean "no depth"; 0 always does.
     """
 
@@ -106,7 +107,7 @@ class FilePairs(PairSource):
         self,
         root: Path,
         pairs: Sequence[tuple[str, str]],
-        scale: Scale = CONVENTIONS,
+        scale: Scale = None,
         invalid: Sequence[float] = (0.0,),
     ) -> None:
         self.root, self.pairs = root, list(pairs)
@@ -117,6 +118,7 @@ class FilePairs(PairSource):
         dtype = images.read_raw_depth(first).dtype
         step = images.metres_per_unit(scale, dtype, first)
         self.levels = (dtype, step) if dtype.kind in "iu" else None
+        self._digest = ""
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -131,8 +133,10 @@ class FilePairs(PairSource):
 
     def fingerprint(self) -> str:
         """Return a digest of all names, sizes and modification times, and of the reading."""
-        paths = (path for pair in self.pairs for path in pair)
-        return files_digest(self.root, paths, f"scale={self.scale} invalid={self.invalid}")
+        if not self._digest:
+            paths, reading = chain(*self.pairs), f"scale={self.scale} invalid={self.invalid}"
+            self._digest = files_digest(self.root, paths, reading)
+        return self._digest
 
 
 def missing_files(root: Path, paths: Iterable[str]) -> list[str]:

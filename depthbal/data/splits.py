@@ -24,10 +24,6 @@ def hold_out(groups: Sequence[str], fraction: float, seed: int = 0) -> Split:
     With fewer groups, contiguous blocks of rows spread over the whole order are held out instead,
     because neighbouring frames mostly show the same scene. At least one sample is held out, unless
     the fraction is 0.
-
-    Example:
-        >>> hold_out(["a"] * 8, 0.25).message
-        '2 of 8 samples held out, in 2 contiguous block(s) of rows: 1 folder(s) are fewer than 10'
     """
     if not 0 <= fraction < 1:
         raise ConfigError(f"expected a fraction of at least 0 and below 1, got {fraction}")

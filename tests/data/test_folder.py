@@ -1,8 +1,8 @@
 import re
+import warnings
 
 import numpy as np
 import pytest
-from depthbal.data.matching import match_pairs
 
 from depthbal.data import FolderDataModule
 from depthbal.errors import ConfigError, DataError
@@ -13,11 +13,8 @@ from tests.data.make_files import (
     millimetres,
     set_up,
     write_folder,
+    write_image,
 )
-
-
-def match(root, rgb="rgb", depth="depth"):
-    return match_pairs(root, rgb, depth, (".jpg", ".png"), (".png", ".npy"))
 
 
 def tree(root, files):
@@ -43,16 +40,21 @@ def test_files_are_paired_by_what_folder_or_wildcards_leave_open(
 ):
     tree(tmp_path, f"{pairs} {single}")
     files = pairs.split()
-    expected = list(zip(files[::2], files[1::2], strict=True)), single.split()
-    assert match(tmp_path, rgb, depth) == expected
+    for file in files[1::2]:
+        path, depth_map = tmp_path / file, np.full((4, 4), 2000, np.uint16)
+        np.save(path, depth_map) if path.suffix == ".npy" else write_image(path, depth_map)
+    module = FolderDataModule(tmp_path, rgb=rgb, depth=depth)
+    with warnings.catch_warnings(record=True) as caught:
+        found = module.files("whole").pairs
+    assert found == list(zip(files[::2], files[1::2], strict=True))
+    assert len(caught) == bool(single)
 
 
 @pytest.mark.parametrize(
     ("files", "words"),
     [
-        ("rgb/1.jpg depth/readme.txt", "no file matches 'depth' (endings: .png, .npy); give --da"),
-        ("images/1.jpg depth/1.png .git/x", "rgb is not a folder: rgb is 'rgb', "),
-        ("images/1.jpg depth/1.png .git/x", " are depth, images; give --data.rgb the folder"),
+        ("rgb/1.jpg depth/readme.txt", "no file matches 'depth' (endings: .png, .npy, .tif"),
+        ("images/1.jpg depth/1.png .git/x", "rgb is not a folder, and --data.rgb is 'rgb'; give"),
         ("rgb/1_colors.jpg depth/1_depth.png", "1_colors.jpg and depth/1_depth"),
         ("rgb/1.jpg rgb/1.png depth/1.png", "rgb/1.jpg and rgb/1.png have the same stem"),
     ],
@@ -60,7 +62,7 @@ def test_files_are_paired_by_what_folder_or_wildcards_leave_open(
 def test_a_tree_that_cannot_be_paired_is_explained(tmp_path, files, words):
     tree(tmp_path, files)
     with pytest.raises(DataError, match=re.escape(words)):
-        match(tmp_path)
+        FolderDataModule(tmp_path).check_root()
 
 
 def parts_of(module):
@@ -125,7 +127,7 @@ def test_split_folders_are_used_and_validation_held_out_where_it_has_none(
         ({"rgb": "rgb/*.jpg"}, "", None),
         ({"rgb": "images"}, "", r"--data\.rgb"),
         ({"depth": "depths/*.png"}, "", r"--data\.depth"),
-        ({"root": "nowhere"}, "", "nowhere is not a folder"),
+        ({"root": "nowhere"}, "", "nowhere/rgb is not a folder"),
         ({}, "train/x", "train/rgb is not a folder"),  # now the splits are folders
     ],
 )
@@ -153,8 +155,8 @@ def test_files_without_a_partner_are_left_out_with_a_warning(tmp_path):
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        (-1.0, r"smallest depth is -1 m.*invalid"),
-        (float("nan"), r"depth/\d+\.npy: 160 of 768 depth values are NaN"),
+        (-1.0, r"160 of 768 depth values are NaN, infinite or negative \(-1\).*invalid"),
+        (float("nan"), r"depth/\d+\.npy: 160 of 768 depth values are NaN.*\(nan\)"),
     ],
 )
 def test_values_named_as_invalid_become_no_depth_and_are_refused_otherwise(tmp_path, value, words):

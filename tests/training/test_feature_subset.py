@@ -47,7 +47,7 @@ def test_the_listed_images_come_without_augmentation_and_twice_the_same(folder):
 
 def test_packed_data_give_the_same_images(folder, tmp_path):
     file = tmp_path / "packed.h5"
-    pack(folder, file, 24, progress=False)
+    pack(folder, file, 24)
     shutil.copy(folder / "data" / "subset.csv", tmp_path / "beside.csv")
     one = samples(subset_loader(module_of(folder), "subset.csv"))
     other = samples(subset_loader(module_of(file), "beside.csv"))
