@@ -86,10 +86,6 @@ class DepthDataModule(LabelData):
         val_fraction: float = 0.05,
     ) -> None:
         super().__init__(batch_size, num_workers, seed)
-        if not 0 <= val_fraction < 1:
-            raise ConfigError(
-                f"expected val_fraction of at least 0 and below 1, got {val_fraction}"
-            )
         if not 0 < min_depth < max_depth:
             raise ConfigError(f"expected 0 < min_depth < max_depth, got {min_depth}, {max_depth}")
         self.min_depth, self.max_depth, self.bin_width = min_depth, max_depth, bin_width
@@ -136,7 +132,7 @@ class DepthDataModule(LabelData):
     def _training(self) -> dict[str, PairSource | None]:
         """The training and the validation pairs."""
         train, val = self.train_source(), self.val_source()
-        if val is None and self.val_fraction > 0:
+        if val is None and self.val_fraction != 0:
             groups = [train.group(index) for index in range(len(train))]
             split = hold_out(groups, self.val_fraction, self.seed)
             announce(f"Validation: {split.message}")
@@ -151,11 +147,7 @@ class DepthDataModule(LabelData):
             raise ConfigError(f"min_depth, max_depth, bin_width: {error}") from error
 
     def train_histogram(self) -> Histogram:
-        """Count the training split's depth after deterministic pre-processing, at `depth_size`.
-
-        The first call streams over all training depth; later ones, in other processes too, read
-        the result from the user's cache directory, under `fingerprint`.
-        """
+        """Return the counts of training depth without augmentation, made once and then cached."""
 
         def count() -> Histogram:
             maps = self._plain(self.built("train").source, "train")
@@ -174,10 +166,7 @@ class DepthDataModule(LabelData):
         return self.histogram
 
     def labels(self, split: Split) -> Iterable[Tensor]:
-        """Yield the depth maps of a split, (1, h, w) metres with 0 = no depth.
-
-        Those of training have `depth_size`, the others the size at which they are scored.
-        """
+        """Yield the depth maps of a split, (1, h, w) metres with 0 = no depth, not augmented."""
         maps = self._plain(self.built(split).source, split)
         return (maps.depth(index) for index in range(len(maps)))
 
@@ -215,18 +204,12 @@ class DepthDataModule(LabelData):
 
     def input_spec(self) -> dict[str, Any]:
         """Return how an image must be prepared for a network trained on these data."""
-        return {
-            "short_side": self.count_transform.short_side,
-            "mean": list(IMAGENET_MEAN),
-            "std": list(IMAGENET_STD),
-        }
+        short_side, mean, std = self.eval_transform.short_side, IMAGENET_MEAN, IMAGENET_STD
+        return {"short_side": short_side, "mean": list(mean), "std": list(std)}
 
 
 def count_depth(loader: DataLoader[Tensor], histogram: Histogram, min_depth: float) -> Histogram:
-    """Add all depth of at least `min_depth` metres that a loader delivers to a histogram, in place.
-
-    More than 1 % of the pixels beyond the last edge, where all count in the last bin, is warned of.
-    """
+    """Add all depth from `min_depth` on to a histogram; warn of too much beyond its last edge."""
     limit = float(histogram.edges[-1])
     last = limit + (histogram.quantum or 0.0) / 2  # a level there is wholly in the last bin
     far, title = 0, "Counting training depth"

@@ -30,9 +30,6 @@ class SeededDataset(Dataset[Item], Generic[Item]):
     The random numbers of a sample's augmentation depend on (seed, epoch, index) alone, so they
     are the same for any number of workers and any order. The index `PADDING` gives a sample that
     counts nowhere. A subclass says what a sample is: `__len__`, `sample` and `padding`.
-
-    Args:
-        seed: of the augmentation.
     """
 
     def __init__(self, seed: int = 0) -> None:

@@ -13,9 +13,8 @@ from depthbal.data.images import DEPTH_SUFFIXES, IMAGE_SUFFIXES
 from depthbal.data.packed import RootDataModule
 from depthbal.data.pairs import FilePairs, PairSource, PairSubset
 from depthbal.data.splits import Split, hold_out
-from depthbal.errors import ConfigError, DataError
+from depthbal.errors import DataError
 
-_CONTENT = {"rgb": "images", "depth": "depth files"}
 _WILDCARDS = {"**/": "(?:(.*)/)?", "*": "([^/]*)", "?": "([^/])"}
 
 
@@ -67,14 +66,10 @@ class FolderDataModule(RootDataModule):
         **kwargs: Any,
     ) -> None:
         super().__init__(root, **kwargs)
-        if not 0 < test_fraction < 1 or not (scale is None or scale > 0):
-            raise ConfigError(
-                f"expected 0 < test_fraction < 1 and 0 < scale, got {test_fraction}, {scale}"
-            )
         self.reading = {"rgb": rgb, "depth": depth, "scale": scale, "invalid": list(invalid)}
         self.test_fraction = test_fraction
 
-    def splits(self) -> list[str]:
+    def file_splits(self) -> list[str]:
         """Return the splits that are folders of their own, where ROOT/train is one."""
         folders = [split for split in ("train", "val", "test") if (self.root / split).is_dir()]
         return folders if "train" in folders else ["whole"]
@@ -100,28 +95,17 @@ class FolderDataModule(RootDataModule):
             )
         return FilePairs(folder, pairs, scale, invalid)
 
-    def train_source(self) -> PairSource:
-        """Return the training pairs, validation not yet taken out."""
-        if "train" in self.all_splits():
-            return self.pairs("train")
-        whole, split = self._divided
-        return PairSubset(whole, split.kept)
-
-    def val_source(self) -> PairSource | None:
-        """Return the pairs of ROOT/val, or None where it does not exist."""
-        return self.pairs("val") if "val" in self.all_splits() else None
-
-    def test_source(self) -> PairSource:
-        """Return the pairs of ROOT/test, or the share of one set that was held out for testing."""
-        if "train" in self.all_splits():
-            return self.pairs("test")
-        whole, split = self._divided
-        return PairSubset(whole, split.held_out)
+    def pairs(self, split: str) -> PairSource:
+        """Return the pairs of a split's folder, or its share of the one set."""
+        if "whole" not in self.splits():
+            return super().pairs(split)
+        whole, divided = self._divided
+        return PairSubset(whole, divided.kept if split == "train" else divided.held_out)
 
     @cached_property
     def _divided(self) -> tuple[PairSource, Split]:
         """The one set, and what of it is held out for testing."""
-        whole = self.pairs("whole")
+        whole = super().pairs("whole")
         groups = [whole.group(index) for index in range(len(whole))]
         return whole, hold_out(groups, self.test_fraction, self.seed)
 
@@ -129,9 +113,8 @@ class FolderDataModule(RootDataModule):
 def keyed_files(root: Path, option: str, where: str, suffixes: Sequence[str]) -> dict[str, str]:
     """Return the files of a folder or pattern inside `root` by what distinguishes them.
 
-    A folder is searched with its subfolders, and a file's key is its path inside that folder
-    without the suffix. With patterns (``*``, ``?``, ``**/``) it is what the wildcards stand for:
-    the number in front of ``*_colors.png`` and of ``*_depth.png``.
+    In a folder and its subfolders that is the path inside it without suffix; with patterns (``*``,
+    ``?``, ``**/``) what the wildcards stand for.
     """
     pattern = _regex(where.strip("/"), suffixes)
     files: dict[str, str] = {}
@@ -150,7 +133,7 @@ def keyed_files(root: Path, option: str, where: str, suffixes: Sequence[str]) ->
     if not files:
         raise DataError(
             f"{root}: no file matches {where!r} (endings: {', '.join(suffixes)}); give "
-            f"--data.{option} the folder or the pattern of the {_CONTENT[option]}"
+            f"--data.{option} another folder or pattern"
         )
     return files
 
@@ -161,9 +144,8 @@ def _start(root: Path, option: str, where: str) -> Path:
     start = root / (where[: first.start()].rpartition("/")[0] if first else where).strip("/")
     if not start.is_dir():
         raise DataError(
-            f"{start.absolute()} is not a folder, and --data.{option} is {where!r}; give the "
-            f"folder of the {_CONTENT[option]} in --data.root, or a pattern such as "
-            f"'**/*_{option}.png'"
+            f"{start.absolute()} is not a folder, and --data.{option} is {where!r}; give a folder "
+            f"in --data.root, or a pattern such as '**/*_{option}.png'"
         )
     return start
 

@@ -32,8 +32,7 @@ Array = TypeVar("Array", bound=NDArray[Any])
 
 # Every complete file of these formats carries this mark near its end; decoders fill a truncated
 # JPEG with grey and report success.
-_END_MARKS = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND"}
-_TAIL = 65536
+_END_MARKS, _TAIL = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND"}, 65536
 
 
 def read_image(path: PathLike) -> Image:
@@ -124,7 +123,7 @@ def normalise(
     return torch.from_numpy(pixels)
 
 
-def resize_short_side(array: Array, short_side: int, nearest: bool) -> Array:
+def resize_short_side(array: Array, short_side: int | None, nearest: bool) -> Array:
     """Resize an image or, with ``nearest=True``, a depth map to a shorter side.
 
     Any mixture of two depths lies in empty space between two surfaces. Images that shrink to less
@@ -132,7 +131,7 @@ def resize_short_side(array: Array, short_side: int, nearest: bool) -> Array:
     """
     height, width = array.shape[:2]
     short = min(height, width)
-    if short == short_side:
+    if short_side is None or short == short_side:
         return array
     new_height, new_width = (round(extent * short_side / short) for extent in (height, width))
     if nearest:

@@ -33,9 +33,6 @@ class LabelData(LightningDataModule):
         batch_size: samples per batch and process.
         num_workers: loader processes; -1 chooses one per CPU up to 8, and none on a single CPU.
         seed: of shuffling.
-
-    Raises:
-        ConfigError: a batch size below 1.
     """
 
     label: Label = DEPTH
@@ -49,8 +46,6 @@ class LabelData(LightningDataModule):
 
     def __init__(self, batch_size: int = 16, num_workers: int = -1, seed: int = 0) -> None:
         super().__init__()
-        if batch_size < 1:
-            raise ConfigError(f"expected batch_size of at least 1, got {batch_size}")
         self.batch_size, self.seed = batch_size, seed
         self.num_workers = num_workers if num_workers >= 0 else automatic_workers()
         self.train_set = self.val_set = self.test_set = None
@@ -68,10 +63,7 @@ class LabelData(LightningDataModule):
         raise NotImplementedError
 
     def check_root(self) -> None:
-        """Check, within moments, that there is something where the data should be.
-
-        Called before a network is built, which may have to be downloaded; `setup` checks the rest.
-        """
+        """Check, before a network is built or downloaded, that there is something at all."""
 
     def setup(self, stage: str | None = None) -> None:
         """Build the splits that are missing; only the test split for stage "test"."""
@@ -110,9 +102,8 @@ class LabelData(LightningDataModule):
     def describe_test(self) -> dict[str, Any]:
         """Return what the test data are; the training split need not be there."""
         facts = self.describe()
-        facts["images"] = facts["images"]["test"]
         facts.pop("fingerprint")
-        return facts
+        return facts | {"images": facts["images"]["test"]}
 
     def input_spec(self) -> dict[str, Any]:
         """Return how an image must be prepared for a network trained on these data."""

@@ -103,9 +103,9 @@ class ShardSampler(_Ranked):
 class LateLoader(DataLoader[Batch]):
     """A loader that fetches nothing before its first batch is asked for.
 
-    Lightning creates the first iterator before it restores the epoch of a resumed run and tells
-    the sampler; worker processes would by then prefetch the samples of another epoch. Besides, a
-    `DataError` of a worker process arrives with its own message instead of a printed traceback.
+    Lightning creates the first iterator before it tells the sampler the epoch of a resumed run;
+    worker processes would by then prefetch samples of another. Besides, a `DataError` of a worker
+    process arrives with its own message instead of a printed traceback.
     """
 
     def __iter__(self) -> Any:

@@ -15,7 +15,6 @@ from depthbal.errors import DataError
 
 BALANCED_MASK = "test_balanced_mask.npy"
 SCALE = {"uint8": 10.0 / 255.0, "uint16": MILLIMETRE}  # of the training and the test depth
-_LISTED = 3  # missing files that a message names
 
 
 class NYUD2DataModule(RootDataModule):
@@ -55,7 +54,7 @@ class NYUD2DataModule(RootDataModule):
         super().__init__(root, **kwargs)
         self.reading = {"train_csv": train_csv, "test_csv": test_csv}
 
-    def splits(self) -> list[str]:
+    def file_splits(self) -> list[str]:
         """Return the splits whose lists are there."""
         return [split for split in ("train", "test") if self._list(split).is_file()]
 
@@ -66,19 +65,15 @@ class NYUD2DataModule(RootDataModule):
 
     def _list(self, split: str) -> Path:
         """Return ROOT/data/LIST, or ROOT/LIST where that is there."""
-        name = str(self.reading[f"{split}_csv"])
-        return self.root / name if (self.root / name).is_file() else self.root / "data" / name
-
-    def train_source(self) -> PairSource:
-        """Return the pairs of the training list."""
-        return self.pairs("train")
+        inside, beside = (self.root / part / self.reading[f"{split}_csv"] for part in ("data", ""))
+        return Path(inside if inside.is_file() or not beside.is_file() else beside)
 
     def test_source(self) -> PairSource:
-        """Return the pairs of the test list."""
+        """Return the pairs of the test list, and find the official mask."""
         pairs = self.pairs("test")
         if isinstance(pairs, PackedPairs):
             self.balanced_mask_file = pairs.balanced_mask()
-        elif (mask := pairs.root / BALANCED_MASK).is_file():
+        elif (mask := self._list("test").with_name(BALANCED_MASK)).is_file():
             self.balanced_mask_file = mask
         return pairs
 
@@ -90,17 +85,16 @@ class NYUD2DataModule(RootDataModule):
             if (found := read_npy(path).shape) != (len(data), height, width):
                 raise DataError(
                     f"{path}: expected a mask of {len(data)} test images of {height} x {width} "
-                    f"pixels (the crop_size), got shape {found}; use the test list and crop_size "
-                    "it was made for, or remove the file to have a mask drawn"
+                    f"pixels (the crop_size), got {found}; use the test list and crop_size it was "
+                    "made for, or remove it to have one drawn"
                 )
         return data
 
 
 def read_pairs_csv(path: Path) -> list[tuple[str, str]]:
-    """Return the rows of a list, image path,depth path, relative to its folder.
+    """Return the rows of a list without header, image path,depth path, relative to its folder.
 
-    The file has no header; paths may start with ``data/``, which means that folder. What is wrong
-    is a `DataError` with the row's number, as an editor counts, and path.
+    Paths may start with ``data/``, which means that folder. Errors count rows as an editor does.
     """
     rows: dict[int, tuple[str, ...]] = {}
     try:
@@ -116,17 +110,14 @@ def read_pairs_csv(path: Path) -> list[tuple[str, str]]:
         ) from error
     if not rows:
         raise DataError(f"{path}: the list is empty; expected rows 'image path,depth path'")
-    for number, row in rows.items():
-        if len(row) != 2:
-            raise DataError(
-                f"{path}, row {number}: expected 2 columns (image path,depth path), got {row}"
-            )
+    if wrong := [number for number, row in rows.items() if len(row) != 2]:
+        raise DataError(f"{path}, row {wrong[0]}: expected 2 columns (image path,depth path)")
     if missing := missing_files(path.parent, chain(*rows.values())):
         numbers = {entry: number for number, row in rows.items() for entry in row}
-        first = ", ".join(f"row {numbers[entry]}: {entry}" for entry in missing[:_LISTED])
+        first = ", ".join(f"row {numbers[entry]}: {entry}" for entry in missing[:3])
         raise DataError(
             f"{path}: {len(missing)} of {2 * len(rows)} files do not exist in {path.parent} "
-            f"({first}{', ...' * (len(missing) > _LISTED)}); complete the download or remove the "
+            f"({first}{', ...' * (len(missing) > 3)}); complete the download or remove the "
             "rows"
         )
     return [(image, depth) for image, depth in rows.values()]

@@ -46,9 +46,6 @@ class PackedPairs(PairSource):
         with open_packed(path) as file:
             self.origin: dict[str, Any] = json.loads(file.attrs["origin"])
             self.short_side = int(file.attrs["short_side"]) or None
-            if split not in file:
-                there = ", ".join(name for name in SPLITS if name in file)
-                raise DataError(f"{path} has no {split} split (packed: {there})")
             group = file[split]
             self.scale = float(group.attrs["scale"])
             self.levels = group["depth"].dtype, self.scale
@@ -115,7 +112,7 @@ class RootDataModule(DepthDataModule):
         self.root = Path(root).expanduser()
         self.packed = self.root.is_file() or self.root.suffix.lower() in (".h5", ".hdf5")
 
-    def splits(self) -> list[str]:
+    def file_splits(self) -> list[str]:
         """Return the splits that are files: "train", "val" and "test", or "whole" for one set."""
         raise NotImplementedError
 
@@ -123,14 +120,26 @@ class RootDataModule(DepthDataModule):
         """Return the files of a split, checked for their existence."""
         raise NotImplementedError
 
-    def all_splits(self) -> list[str]:
+    def splits(self) -> list[str]:
         """Return the splits that are files, or were when they were packed."""
         if not self.packed:
-            return self.splits()
+            return self.file_splits()
         with open_packed(self.root) as file:
             return [name for name in SPLITS if name in file]
 
-    def pairs(self, split: str) -> FilePairs | PackedPairs:
+    def train_source(self) -> PairSource:
+        """Return the training pairs, validation not yet taken out."""
+        return self.pairs("train")
+
+    def val_source(self) -> PairSource | None:
+        """Return validation pairs of their own, or None."""
+        return self.pairs("val") if "val" in self.splits() else None
+
+    def test_source(self) -> PairSource:
+        """Return the test pairs."""
+        return self.pairs("test")
+
+    def pairs(self, split: str) -> PairSource:
         """Return the files of a split, or what was packed from them with the same settings."""
         if not self.packed:
             return self.files(split)
@@ -164,8 +173,6 @@ class RootDataModule(DepthDataModule):
 def open_packed(path: Path) -> Iterator[Any]:
     """Open a packed file; what is wrong with it is said with its name and the way out."""
     again = f"pack it again: depthbal prepare SOURCE --out {path} --overwrite"
-    if not path.is_file():
-        raise DataError(f"{path} does not exist; give a folder or a file of depthbal prepare")
     try:
         with h5py.File(path, "r") as file:
             version = int(file.attrs["version"]) if file.attrs.get("format") == FORMAT else 0

@@ -42,8 +42,6 @@ def pack(
         raise DataError(f"{out} is the source itself; name another file with --out")
     require_free(out, overwrite)
     step = given.pop("step", MILLIMETRE)
-    if not step > 0:
-        raise ConfigError(f"expected step to be positive, got {step}")
     kind, splits = _found(source, given)
     origin = {"kind": kind, "path": str(source), "settings": given}
     try:
@@ -69,19 +67,18 @@ def _found(source: Path, given: dict[str, Any]) -> tuple[str, Splits]:
             return "labelled_mat", _labelled_mat(source, **given)
         lists = {name: given[name] for name in ("train_csv", "test_csv") if name in given}
         module: RootDataModule = NYUD2DataModule(source, **lists)
-        kind = NYUD2DataModule if module.splits() else FolderDataModule
+        kind = NYUD2DataModule if module.file_splits() else FolderDataModule
         module = kind(source, **given)
     except TypeError as error:
         raise ConfigError(f"{source} is not read with these settings: {error}") from error
-    return module.kind, ((split, module.files(split)) for split in module.splits())
+    return module.kind, ((split, module.files(split)) for split in module.file_splits())
 
 
 def _write(group: Any, pairs: PairSource, step: float, sizes: EvalTransform) -> None:
     """Write all pairs of a split in one pass, their depth exactly or rounded to steps."""
-    rounded = np.dtype(np.uint16), step
-    dtype, scale = pairs.levels or rounded
-    if not (exact := dtype in (np.uint8, np.uint16) and pairs.levels is not None):
-        dtype, scale = rounded
+    dtype, scale, exact = np.dtype(np.uint16), step, False
+    if pairs.levels is not None and pairs.levels[0] in (np.uint8, np.uint16):
+        (dtype, scale), exact = pairs.levels, True
     most = np.iinfo(dtype).max
 
     def prepare(index: int) -> tuple[Image, NDArray[Any]]:
@@ -90,11 +87,10 @@ def _write(group: Any, pairs: PairSource, step: float, sizes: EvalTransform) -> 
         check_pair(image, metres, name)
         levels = np.rint(metres.astype(np.float64) / scale)
         same = not exact or np.array_equal((levels * scale).astype(np.float32), metres)
-        if levels.max() > most or not same:
+        if not 0 <= levels.max() <= most or not same:
             raise DataError(
                 f"{name}: depth of up to {metres.max():g} m does not go into {most} whole steps of "
-                f"{scale:g} m, as the first pair of the split does; store all alike, or give "
-                f"another --step"
+                f"{scale:g} m, as the split's first pair does; store all alike, or give --step"
             )
         return sizes.resize(image, nearest=False), sizes.resize(levels.astype(dtype), nearest=True)
 
@@ -131,18 +127,18 @@ def _labelled_mat(
     path: Path, splits: str | None = None, test_fraction: float = 654 / 1449
 ) -> Splits:
     try:
-        with h5py.File(path, "r") as file:
-            scenes = [""] * min(len(file["images"]), len(file["depths"]))
-            if "scenes" in file:
-                cells = [file[one][()].ravel() for one in file["scenes"][()].ravel()]
-                scenes = ["".join(map(chr, codes)) for codes in cells]
+        file = h5py.File(path, "r")
+        scenes = [""] * min(len(file["images"]), len(file["depths"]))
+        if "scenes" in file:
+            cells = [file[one][()].ravel() for one in file["scenes"][()].ravel()]
+            scenes = ["".join(map(chr, codes)) for codes in cells]
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}: not nyu_depth_v2_labeled.mat ({error})") from error
     kept, held_out, _ = hold_out(scenes, test_fraction)
     rows = {"train": kept, "test": held_out}
     if splits is not None:
         rows = _official_split(Path(splits), len(scenes))
-    with h5py.File(path, "r") as file:
+    with file:
         for split, chosen in rows.items():
             yield split, LabelledMat(path, file, chosen, scenes)
 
@@ -179,13 +175,11 @@ def _official_split(path: Path, count: int) -> dict[str, list[int]]:
             split: (content[f"{split}Ndxs"].astype(np.int64).ravel() - 1).tolist()
             for split in ("train", "test")
         }
+        chosen = rows["train"] + rows["test"]
+        if not all(rows.values()) or len({*chosen} & {*range(count)}) < len(chosen):
+            raise ValueError(f"expected indices from 1 to {count}, none twice")
     except Exception as error:  # scipy names no common error
         raise DataError(
             f"{path}: not the official splits.mat ({error!r}); give that, or no --splits"
         ) from error
-    chosen = rows["train"] + rows["test"]
-    if not all(rows.values()) or len({*chosen} & {*range(count)}) < len(chosen):
-        raise DataError(
-            f"{path}: expected trainNdxs and testNdxs, indices from 1 to {count}, none twice"
-        )
     return rows

@@ -96,11 +96,8 @@ class PairSubset(PairSource):
 class FilePairs(PairSource):
     """Image and depth files, read when asked for.
 
-    Args:
-        root: the folder that all paths are relative to.
-        pairs: (image path, depth path) of every pair, with forward slashes, relative to `root`.
-        scale: metres per unit of the depth files, or that of each type of number, or None.
-        invalid: values in the depth files that mean "no depth"; 0 always does.
+    Paths have forward slashes and are relative to `root`; `scale` and `invalid` (values that mean
+    "no depth", as 0 always does) say how depth is read.
     """
 
     def __init__(
@@ -154,10 +151,7 @@ def missing_files(root: Path, paths: Iterable[str]) -> list[str]:
 
 
 def files_digest(root: Path, paths: Iterable[str], reading: str) -> str:
-    """Return a digest of names, sizes and modification times of files under `root`.
-
-    Every folder is listed once; `reading` is what else the content depends on, as text.
-    """
+    """Return a digest of names, sizes and times of files under `root`, and of how they are read."""
 
     @cache
     def states(folder: str) -> dict[str, str]:

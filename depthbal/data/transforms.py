@@ -27,10 +27,7 @@ Size = tuple[int, int]
 
 
 class Lighting(A.ImageOnlyTransform):  # type: ignore[misc]
-    """Shift the colour of a uint8 image along ImageNet's axes: image + 255 V (a lambda), a ~ N.
-
-    (albumentations' FancyPCA computes the axes from each image anew.)
-    """
+    """Shift a uint8 image along ImageNet's colour axes: image + 255 V (a lambda), a ~ N(0, std)."""
 
     def __init__(self, std: float = 0.1, p: float = 1.0) -> None:
         super().__init__(p=p)
@@ -94,8 +91,6 @@ class EvalTransform:
 
     def resize(self, array: NDArray[Any], nearest: bool) -> NDArray[Any]:
         """Resize to the short side; depth must be resized with ``nearest=True``."""
-        if self.short_side is None:
-            return array
         return resize_short_side(array, self.short_side, nearest)
 
     def crop(self, array: NDArray[Any]) -> NDArray[Any]:
@@ -139,20 +134,9 @@ class TrainTransform:
         lighting: float = 0.1,
         jitter: float = 0.4,
     ) -> None:
-        strengths = {"rotation": rotation, "flip": flip, "lighting": lighting, "jitter": jitter}
-        for name, value in strengths.items():
-            if not 0 <= value <= (1 if name in ("flip", "jitter") else 180):
-                raise ConfigError(f"{name} is outside its range: {value}")
         self.sizes = EvalTransform(short_side, crop_size, depth_size)
-        rotate = A.Rotate(
-            limit=(-rotation, rotation),
-            interpolation=cv2.INTER_LINEAR,
-            mask_interpolation=cv2.INTER_NEAREST,
-            border_mode=cv2.BORDER_CONSTANT,
-            fill=0,
-            fill_mask=0,
-            p=1.0,
-        )
+        # its defaults: bilinear, depth by nearest neighbour, corners left empty become 0
+        rotate = A.Rotate(limit=(-rotation, rotation), p=1.0)
         brightness = A.ColorJitter(jitter, jitter, jitter, hue=0.0, p=1.0)
         self.geometry = _compose((flip, A.HorizontalFlip(p=flip)), (rotation, rotate))
         self.colour = _compose((lighting, Lighting(lighting)), (jitter, brightness))
@@ -173,11 +157,8 @@ class TrainTransform:
 
 
 def generators(seed: int) -> tuple[np.random.Generator, random.Random]:
-    """Return the generators of one call, for `set_random_state` of all its steps.
-
-    Given a seed alone, albumentations would restart every step with it, and flip, angle and
-    brightness would be functions of the same number.
-    """
+    """Return the generators of one call, for `set_random_state` of all its steps."""
+    # Given a seed alone, albumentations would restart every step with it: one number for all.
     return np.random.default_rng(seed), random.Random(seed)
 
 
@@ -189,5 +170,5 @@ def shift_and_flip(size: int, padding: int, flip: float) -> Any:
 
 def _compose(*steps: tuple[float, Any]) -> Any:
     """Return the steps whose strength is not 0 as one; None for none."""
-    chosen = [step for strength, step in steps if strength > 0]
+    chosen = [step for strength, step in steps if strength]
     return A.Compose(chosen) if chosen else None

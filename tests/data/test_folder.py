@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from depthbal.data import FolderDataModule
-from depthbal.errors import ConfigError, DataError
+from depthbal.errors import DataError
 from tests.data.make_files import (
     SMALL,
     levels,
@@ -190,9 +190,3 @@ def test_images_of_different_sizes_need_a_crop(tmp_path):
     with pytest.raises(DataError, match=words):
         set_up(FolderDataModule, tmp_path, crop_size=None)
     set_up(FolderDataModule, tmp_path)
-
-
-@pytest.mark.parametrize("setting", ["scale", "test_fraction"])
-def test_settings_outside_their_range_are_refused(tmp_path, setting):
-    with pytest.raises(ConfigError, match=setting):
-        FolderDataModule(tmp_path, **{setting: 0.0})
