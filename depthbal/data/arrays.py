@@ -97,10 +97,9 @@ def read_arrays(
 
     The file is an .npz, an .npy (its single array gets the first name), or a pickle of Python 2 or
     3, NumPy 1 or 2, protocol 0 to 5: a dictionary of arrays of NumPy, scipy.sparse (which become
-    dense) and chumpy (which need not be installed). `shapes` are of numbers and of words for sizes
-    that arrays share ("V"); `sizes` gets the number of every word, or has it from another file.
-    All but `texts` are finite numbers; all but `optional` must be there; `hint` is what to say of a
-    missing file. What is wrong is a `DataError` with file and key.
+    dense) and chumpy (which need not be installed). `shapes` have words for sizes that arrays share
+    ("V"); `sizes` gets their numbers, or has them from another file. All but `texts` are finite
+    numbers; all but `optional` must be there; `hint` is what to say of a missing file.
     """
     try:
         arrays = _load(path, shapes)

@@ -142,11 +142,7 @@ def check_depth(depth: Depth, name: str) -> None:
 
 
 def check_split(data: DepthDataset, min_depth: float, split: str) -> None:
-    """Judge a split, before training, by pairs spread over it and pre-processed without chance.
-
-    Found are an empty split, unreadable or plainly wrong pairs, samples of different sizes that
-    cannot form a batch, and pairs none of which has a pixel of at least `min_depth` metres.
-    """
+    """Judge a split, before training, by pairs spread over it and pre-processed without chance."""
     if len(data) == 0:
         raise DataError(f"the {split} split is empty; expected at least one pair")
     chosen = np.unique(np.linspace(0, len(data) - 1, _SAMPLED).round().astype(int)).tolist()

@@ -101,10 +101,7 @@ def metres_per_unit(scale: Scale, dtype: np.dtype[Any], path: PathLike) -> float
 
 
 def write_depth_png(path: PathLike, depth: NDArray[np.floating[Any]]) -> None:
-    """Write depth (H, W) in metres as a 16-bit PNG in whole millimetres, in one atomic step.
-
-    Values end at 65.535 m; negative and non-finite ones become 0 = no depth.
-    """
+    """Write depth (H, W) in metres as a 16-bit PNG in millimetres; negative and NaN become 0."""
     metres = np.nan_to_num(depth.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
     millimetres = np.clip(np.rint(metres / MILLIMETRE), 0, 65535).astype(np.uint16)
     encoded = cv2.imencode(".png", millimetres)[1]
@@ -124,20 +121,16 @@ def normalise(
 
 
 def resize_short_side(array: Array, short_side: int | None, nearest: bool) -> Array:
-    """Resize an image or, with ``nearest=True``, a depth map to a shorter side.
-
-    Any mixture of two depths lies in empty space between two surfaces. Images that shrink to less
-    than half are averaged over areas, because two samples per pixel would alias.
-    """
+    """Resize an image or, with ``nearest=True``, a depth map to a shorter side; None keeps it."""
     height, width = array.shape[:2]
     short = min(height, width)
     if short_side is None or short == short_side:
         return array
     new_height, new_width = (round(extent * short_side / short) for extent in (height, width))
-    if nearest:
+    if nearest:  # any mixture of two depths lies in empty space between two surfaces
         # the "exact" variant samples at pixel centres; plain INTER_NEAREST shifts the map
         method = cv2.INTER_NEAREST_EXACT
-    else:
+    else:  # two samples per pixel would alias where an image shrinks to less than half
         method = cv2.INTER_AREA if short > 2 * short_side else cv2.INTER_LINEAR
     return cast(Array, cv2.resize(array, (new_width, new_height), interpolation=method))
 

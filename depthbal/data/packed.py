@@ -8,8 +8,8 @@
       name, group text
       balanced_mask  optional, uint8 (N, h, w): the official test pixels
 
-The splits are "train", "val" and "test", or "whole" for one undivided set. Version 1, written by
-depthbal 0.1, holds more than this, of which nothing is needed.
+The splits are "train", "val" and "test", or "whole" for one set. Version 1, of depthbal 0.1, holds
+more than this, of which nothing is needed.
 """
 
 import hashlib
@@ -89,23 +89,19 @@ class PackedPairs(PairSource):
                 file = h5py.File(self.path, "r", rdcc_nbytes=0)
                 parts = {"file": file} | {part: file[self.split][part] for part in _PARTS}
                 self._opened = os.getpid(), parts
-            stored: NDArray[Any] = parts[key][index, :height, :width]
+            return np.asarray(parts[key][index, :height, :width])
         except (OSError, KeyError, ValueError) as error:
             raise DataError(f"{self.path}: {self.name(index)} cannot be read ({error})") from error
-        return stored
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_opened": (0, {})}
 
 
 class RootDataModule(DepthDataModule):
-    """Pairs under a root: the `files` of `splits`, or one file that was packed from them.
-
-    `reading` are the settings that they depend on.
-    """
+    """Pairs under a root: the `files` of its splits, or one file that was packed from them."""
 
     kind: ClassVar[str]
-    reading: dict[str, Any]
+    reading: dict[str, Any]  # settings that the files depend on
 
     def __init__(self, root: str | Path, **kwargs: Any) -> None:
         super().__init__(**kwargs)

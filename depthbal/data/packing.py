@@ -34,8 +34,8 @@ def pack(
 ) -> None:
     """Pack a folder in the csv layout, an own folder or ``nyu_depth_v2_labeled.mat``.
 
-    Depth of 8 and 16 bit keeps its levels, anything else is rounded to steps. `out` appears when it
-    is complete; `given` are settings of reading, and step, in metres.
+    Depth of 8 and 16 bit keeps its levels, anything else is rounded to a given `step` in metres.
+    The other settings are those of reading.
     """
     source, out = source.expanduser().resolve(), out.expanduser()
     if out.resolve() == source:
@@ -55,7 +55,7 @@ def pack(
                 if kind == "nyud2" and split == "test" and mask.is_file():
                     group["balanced_mask"] = (read_npy(mask) != 0).astype(np.uint8)
     except OSError as error:
-        raise DataError(f"{out} cannot be written ({error}); --out names the place") from error
+        raise DataError(f"{source} cannot be packed into {out}, set by --out: {error}") from error
 
 
 def _found(source: Path, given: dict[str, Any]) -> tuple[str, Splits]:
@@ -160,10 +160,7 @@ class LabelledMat(PairSource):
 
     def load(self, index: int) -> tuple[Image, Depth]:
         """Return the image and the filled-in depth, turned upright."""
-        try:
-            image, depth = (self.file[key][self.rows[index]].T for key in ("images", "depths"))
-        except OSError as error:
-            raise DataError(f"{self.name(index)} cannot be read ({error})") from error
+        image, depth = (self.file[key][self.rows[index]].T for key in ("images", "depths"))
         return np.ascontiguousarray(image), np.ascontiguousarray(depth, np.float32)
 
 
