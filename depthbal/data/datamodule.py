@@ -196,7 +196,8 @@ class DepthDataModule(LabelData):
         """Return, JSON-able, what the data are: class, source, sizes, counts, fingerprint."""
         named = ("benchmark", "min_depth", "max_depth", "bin_width", "quantum")
         settings = {name: getattr(self, name) for name in named} | vars(self.count_transform)
-        return super().describe() | {"source": self.source_name()} | settings
+        plain: dict[str, Any] = json.loads(json.dumps(settings))  # lists, as a file has them
+        return super().describe() | {"source": self.source_name()} | plain
 
     def source_name(self) -> str:
         """Return where the pairs come from, for people: a folder or a description."""

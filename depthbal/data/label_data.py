@@ -46,6 +46,8 @@ class LabelData(LightningDataModule):
 
     def __init__(self, batch_size: int = 16, num_workers: int = -1, seed: int = 0) -> None:
         super().__init__()
+        if batch_size < 1:
+            raise ConfigError(f"expected batch_size of at least 1, got {batch_size}")
         self.batch_size, self.seed = batch_size, seed
         self.num_workers = num_workers if num_workers >= 0 else automatic_workers()
         self.train_set = self.val_set = self.test_set = None

@@ -47,6 +47,7 @@ def test_files_are_paired_by_what_folder_or_wildcards_leave_open(
     with warnings.catch_warnings(record=True) as caught:
         found = module.files("whole").pairs
     assert found == list(zip(files[::2], files[1::2], strict=True))
+    assert all(f"no partner and are left out (the first: {single[:5]}" in str(w) for w in caught)
     assert len(caught) == bool(single)
 
 
@@ -121,35 +122,18 @@ def test_split_folders_are_used_and_validation_held_out_where_it_has_none(
 
 
 @pytest.mark.parametrize(
-    ("settings", "made", "words"),
+    ("settings", "words"),
     [
-        ({}, "", None),
-        ({"rgb": "rgb/*.jpg"}, "", None),
-        ({"rgb": "images"}, "", r"--data\.rgb"),
-        ({"depth": "depths/*.png"}, "", r"--data\.depth"),
-        ({"root": "nowhere"}, "", "nowhere/rgb is not a folder"),
-        ({}, "train/x", "train/rgb is not a folder"),  # now the splits are folders
+        ({"rgb": "images"}, r"images is not a folder, and --data\.rgb"),
+        ({"depth": "depths/*.png"}, r"depths is not a folder, and --data\.depth"),
+        ({"root": "nowhere"}, "nowhere/rgb is not a folder"),
     ],
 )
-def test_what_is_checked_before_a_network_is_built_names_the_wrong_setting(
-    tmp_path, monkeypatch, settings, made, words
-):
+def test_a_wrong_setting_is_named_before_a_network_is_built(tmp_path, monkeypatch, settings, words):
     monkeypatch.chdir(write_folder(tmp_path))
-    tree(tmp_path, made)
-    module = FolderDataModule(**{"root": ".", **settings})
-    if words is None:
-        module.check_root()
-    else:
-        with pytest.raises(DataError, match=words):
-            module.check_root()
-
-
-def test_files_without_a_partner_are_left_out_with_a_warning(tmp_path):
-    write_folder(tmp_path)
-    (tmp_path / "depth" / "007.png").unlink()
-    words = r"1 files have no partner .*rgb/007\.jpg.*19 pairs remain"
-    with pytest.warns(UserWarning, match=words):
-        set_up(FolderDataModule, tmp_path)
+    FolderDataModule(".", rgb="rgb/*.jpg").check_root()
+    with pytest.raises(DataError, match=words):
+        FolderDataModule(**{"root": ".", **settings}).check_root()
 
 
 @pytest.mark.parametrize(

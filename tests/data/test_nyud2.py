@@ -20,7 +20,6 @@ def test_the_root_may_contain_the_data_folder_or_be_it(data):
     for root in (data, data.parent):
         module = set_up(NYUD2DataModule, root, val_fraction=0.0)
         assert (len(module.train_set), len(module.test_set)) == (24, 3)
-        assert module.val_set is None
         assert module.val_dataloader() == []
 
 

@@ -9,7 +9,6 @@ from depthbal.data import (
     DepthDataset,
     EpochSampler,
     EvalTransform,
-    PairSource,
     PairSubset,
     TrainTransform,
 )
@@ -81,20 +80,6 @@ def test_a_subset_delivers_the_chosen_pairs_in_the_given_order():
     assert len({PairSubset(source, chosen).fingerprint() for chosen in choices}) == 4
     with pytest.raises(IndexError, match="out of range"):
         PairSubset(source, [0, 5])
-
-
-def test_depth_alone_is_used_where_a_source_offers_it():
-    class DepthFirst(PairSource):
-        def __len__(self):
-            return 5
-
-        def load(self, index):
-            raise AssertionError("the image need not be decoded")
-
-        def load_depth(self, index):
-            return index * 10
-
-    assert PairSubset(DepthFirst(), [4]).load_depth(0) == 40
 
 
 def sampler_of(dataset, seed, epoch):
@@ -178,11 +163,6 @@ def test_ranks_share_an_epoch_in_equal_parts_and_evaluation_exactly_once(size, w
     assert len({len(part) for part in parts}) == 1
     indices = [index for part in parts for index in part]
     assert sorted(i for i in indices if i != PADDING) == list(range(size))
-
-
-def test_a_rank_outside_the_world_is_refused():
-    with pytest.raises(ValueError, match="rank 2"):
-        EpochSampler(range(3), num_replicas=2, rank=2)
 
 
 def loader_of(source, workers):
