@@ -27,8 +27,7 @@ from depthbal.priors import Histogram
 
 logger = logging.getLogger("depthbal")
 
-# Levels finer than this share of a bin change no count that matters.
-_COARSE = 0.05
+_COARSE = 0.05  # of a bin; finer levels change no count that matters
 _FAR_SHARE = 0.01  # of the pixels; beyond it, the histogram's last bin is no longer a bin
 
 

@@ -52,7 +52,9 @@ class SeededDataset(Dataset[Item], Generic[Item]):
             return self.padding()
         if not 0 <= index < len(self):
             raise IndexError(f"index {index} lies outside the data set of {len(self)} samples")
-        return self.sample(index, sample_seed(self.seed, epoch, index))
+        # neighbours without visible patterns
+        mixed = np.random.SeedSequence((self.seed, epoch, index)).generate_state(1)
+        return self.sample(index, int(mixed[0]))
 
 
 class DepthDataset(SeededDataset[dict[str, Any]]):
@@ -99,11 +101,6 @@ class DepthDataset(SeededDataset[dict[str, Any]]):
         """Return the first image with a map without depth."""
         first = self[0]
         return {**first, "depth": torch.zeros_like(first["depth"]), "index": PADDING}
-
-
-def sample_seed(seed: int, epoch: int, index: int) -> int:
-    """Mix (seed, epoch, index) into one 32-bit seed without visible patterns between neighbours."""
-    return int(np.random.SeedSequence((seed, epoch, index)).generate_state(1)[0])
 
 
 def check_pair(image: Image, depth: Depth, name: str) -> None:

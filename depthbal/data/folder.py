@@ -52,7 +52,7 @@ class FolderDataModule(RootDataModule):
         **kwargs: as for `DepthDataModule`.
     """
 
-    kind = "folder"
+    kind, defaults = "folder", {"rgb": "rgb", "depth": "depth", "scale": None, "invalid": [0.0]}
 
     def __init__(
         self,

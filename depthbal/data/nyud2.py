@@ -41,7 +41,7 @@ class NYUD2DataModule(RootDataModule):
     """
 
     benchmark: ClassVar[str | None] = "nyud2_dir"
-    kind = "nyud2"
+    kind, defaults = "nyud2", {"train_csv": "nyu2_train.csv", "test_csv": "nyu2_test.csv"}
 
     def __init__(
         self,

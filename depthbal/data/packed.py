@@ -101,6 +101,7 @@ class RootDataModule(DepthDataModule):
     """Pairs under a root: the `files` of its splits, or one file that was packed from them."""
 
     kind: ClassVar[str]
+    defaults: ClassVar[dict[str, Any]]
     reading: dict[str, Any]  # settings that the files depend on
 
     def __init__(self, root: str | Path, **kwargs: Any) -> None:
@@ -144,7 +145,7 @@ class RootDataModule(DepthDataModule):
         if (kind == "folder") != (self.kind == "folder"):
             reader = "FolderDataModule" if kind == "folder" else "NYUD2DataModule"
             raise DataError(f"{self.root} was packed from {path}; read it with {reader}")
-        known = type(self)(self.root).reading | {"short_side": pairs.short_side or short_side}
+        known = self.defaults | {"short_side": pairs.short_side or short_side}
         for name, value in {**self.reading, "short_side": short_side}.items():
             stored = settings.get(name, known[name])
             # as text, in which NaN equals NaN

@@ -68,12 +68,6 @@ def test_depth_is_read_as_float32_metres(tmp_path, stored, suffix, scale, expect
     assert depth.ravel().tolist() == np.array(expected, dtype=np.float32).tolist()
 
 
-def test_values_listed_as_invalid_become_no_depth(tmp_path):
-    np.save(tmp_path / "a.npy", np.array([[-1.0, np.nan, np.inf, 2.0, 0.0]]))
-    depth = read_depth(tmp_path / "a.npy", invalid=(-1, float("nan"), float("inf")))
-    assert depth.tolist() == [[0, 0, 0, 2, 0]]
-
-
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [

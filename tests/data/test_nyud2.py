@@ -37,17 +37,6 @@ def test_training_depth_is_8_bit_up_to_10_m_and_test_depth_is_millimetres(data):
     assert module.train_set.source.load(0)[1][0, 0] == 2.5
 
 
-def test_validation_takes_whole_scene_folders(data):
-    module = set_up(NYUD2DataModule, data, val_fraction=0.2)
-    kept, held = (
-        {part.source.group(i) for i in range(len(part))}
-        for part in (module.train_set, module.val_set)
-    )
-    assert not kept & held
-    assert len(held) == 2
-    assert all(scene.startswith("nyu2_train/scene") for scene in kept)
-
-
 def test_the_test_split_alone_needs_no_training_files(data):
     (data / "nyu2_train.csv").unlink()
     module = NYUD2DataModule(data, **SMALL)

@@ -35,15 +35,6 @@ def test_evaluation_resizes_to_the_short_side_and_cuts_the_centre():
     assert np.array_equal(metres[0].numpy(), depth)
 
 
-def test_the_published_sizes_follow_from_a_640_by_480_image():
-    pixels, metres = TrainTransform()(noise_image(480, 640), ramp_depth(480, 640), 0)
-    assert pixels.shape == (3, 228, 304)
-    assert metres.shape == (1, 114, 152)
-    assert pixels.dtype == metres.dtype == torch.float32
-    assert pixels.is_contiguous()
-    assert metres.is_contiguous()
-
-
 def test_without_augmentation_training_equals_evaluation():
     image, depth = noise_image(300, 420), ramp_depth(300, 420)
     trained = TrainTransform(**PLAIN)(image, depth, 3)
