@@ -4,16 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from depthbal.data.images import read_raw_depth
+from depthbal.data.images import DEPTH_SUFFIXES, read_depth
 from depthbal.errors import DataError
 
 Kind = Literal["depth", "inverse"]
 
-SUFFIXES = (".npy", ".npz", ".png", ".tif", ".tiff", ".pfm")
 _SHOWN = 3  # names in a message
 
 
@@ -54,11 +52,13 @@ class PredictionFolder:
             raise DataError(f"{self.root.absolute()} is not a folder; expected one of predictions")
         found: dict[str, list[Path]] = {}
         for path in sorted(self.root.rglob("*")):
-            if path.suffix.lower() in SUFFIXES:
+            if path.suffix.lower() in DEPTH_SUFFIXES:
                 key = path.relative_to(self.root).with_suffix("").as_posix()
                 found.setdefault(key, []).append(path)
         if not found:
-            raise DataError(f"{self.root} holds no predictions; expected {', '.join(SUFFIXES)}")
+            raise DataError(
+                f"{self.root} holds no predictions; expected {', '.join(DEPTH_SUFFIXES)}"
+            )
         chosen = [_match(name, found, pattern) for name in names]
         for name, paths in zip(names, chosen, strict=True):
             if len(paths) > 1:
@@ -90,42 +90,7 @@ class PredictionFolder:
         """
         path = self.files[index]
         assert path is not None, "an image without prediction"
-        return read_prediction(path, self.scale)
-
-
-def read_prediction(path: Path, scale: float | None = None) -> NDArray[np.float32]:
-    """Read one map (h, w) as float32, times `scale`; invalid values stay as they are.
-
-    Raises:
-        DataError: the file is damaged, holds no map, or has 8 bit and no scale is given.
-    """
-    suffix = path.suffix.lower()
-    if suffix == ".npz":
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                if len(arrays.files) != 1 and "depth" not in arrays.files:
-                    raise DataError(f'{path}: expected one array or "depth", got {arrays.files}')
-                name = "depth" if "depth" in arrays.files else arrays.files[0]
-                raw = np.asarray(arrays[name])
-        except (OSError, ValueError, EOFError) as error:
-            raise DataError(f"{path}: not a readable .npz file ({error})") from error
-    elif suffix == ".pfm":
-        raw = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)  # type: ignore[assignment]
-        if raw is None:
-            raise DataError(f"{path}: not a readable PFM image")
-    else:
-        raw = read_raw_depth(path)
-    raw = np.squeeze(raw) if raw.ndim > 2 else raw
-    if raw.ndim != 2 or raw.dtype.kind not in "fiu":
-        raise DataError(f"{path}: expected a map (h, w) of real numbers, got {raw.shape}")
-    if scale is None:
-        if raw.dtype == np.uint8:
-            raise DataError(
-                f"{path}: 8 bit says nothing about the unit; give --predictions.scale, the metres "
-                "per unit, such as 0.0392157 (10 / 255)"
-            )
-        scale = 0.001 if raw.dtype.kind in "iu" else 1.0
-    return (raw * np.float64(scale)).astype(np.float32) if scale != 1 else raw.astype(np.float32)
+        return read_depth(path, self.scale, invalid=())
 
 
 def _match(name: str, found: dict[str, list[Path]], pattern: str | None) -> list[Path]:
