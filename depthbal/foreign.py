@@ -116,7 +116,7 @@ def image_names(data: DepthDataModule) -> list[str]:
     """Set a data module up for its test split; return the paths of its test images."""
     data.prepare_data()
     # bins and shots come from the training split where no run brings its histogram
-    data.setup("test" if data.histogram is not None else None)
+    data.setup(None if data.histogram is None and data.trains() else "test")
     assert data.test_set is not None
     return [sample_name(data, index) for index in range(len(data.test_set.source))]
 

@@ -2,16 +2,24 @@
 
 import json
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
 import depthbal
 from depthbal.commands import main
-from depthbal.data import DepthDataModule, PairSource, PredictionFolder, RoomsDataModule
+from depthbal.data import (
+    DepthDataModule,
+    FolderDataModule,
+    PairSource,
+    PredictionFolder,
+    RoomsDataModule,
+)
 from depthbal.errors import DataError
 from depthbal.evaluation import Scores
 from depthbal.foreign import image_names as names_of
+from depthbal.reports import write_report
 
 
 class Truths(PairSource):
@@ -211,3 +219,22 @@ def test_missing_files_leave_their_images_out_and_say_so(tmp_path, data):
     assert result["protocol"]["images"] == 1
     assert len(result["protocol"]["predictions"]["missing"]) == 5
     assert torch.tensor(result["all_pixels"]["overall"]["rmse"]) == 0
+
+
+@pytest.mark.parametrize(("place", "settings"), [("test", {}), ("", {"test_fraction": 1.0})])
+def test_a_set_that_is_only_for_testing_needs_no_training_pictures(tmp_path, place, settings):
+    for index, depth in enumerate(Truths().depths):
+        for part, suffix in (("rgb", "png"), ("depth", "npy")):
+            file = tmp_path / place / part / f"{index}.{suffix}"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            if part == "rgb":
+                cv2.imwrite(str(file), Truths().load(index)[0])
+            else:
+                np.save(file, depth)
+    sizes = {"short_side": None, "crop_size": None, "depth_size": None, "num_workers": 0}
+    data = FolderDataModule(tmp_path, **sizes, **settings)
+    result = depthbal.evaluate(truth_of, data, tmp_path / "result")
+    assert result["protocol"]["images"] == 6
+    assert result["all_pixels"]["overall"]["rmse"] == pytest.approx(0, abs=1e-6)
+    page = write_report([tmp_path / "result"], tmp_path / "page.html")
+    assert page.stat().st_size > 10_000

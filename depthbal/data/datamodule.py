@@ -109,11 +109,19 @@ class DepthDataModule(LabelData):
         """Return validation pairs of their own; None takes `val_fraction` of the training pairs."""
         return None
 
+    def trains(self) -> bool:
+        """Whether there are training pairs; without them there are no shots."""
+        return True
+
     def dataset(self, split: Split) -> DepthDataset | None:
         """Return the samples of a split, judged by some pairs; the others are when loaded."""
         source = self.test_source() if split == "test" else self._training[split]
         if source is None:
             return None
+        if not len(source):
+            raise ConfigError(
+                f"there are no pairs for the {split} split; are val_fraction and test_fraction below 1?"
+            )
         data = self._plain(source, split)
         check_split(data, self.min_depth, split)
         if split == "train":
@@ -170,9 +178,14 @@ class DepthDataModule(LabelData):
         return (maps.depth(index) for index in range(len(maps)))
 
     def bins(self) -> DepthBins:
-        """Return the benchmark's bins and shots, or those of the training histogram."""
+        """Return the benchmark's bins and shots, those of the training histogram, or no shots."""
         if self.benchmark == "nyud2_dir":
             return DepthBins.nyud2()
+        if self.histogram is None and not self.trains():
+            empty = self.empty_histogram()
+            empty.counts += 1
+            bins = DepthBins.from_histogram(empty)
+            return DepthBins(bins.edges, scored=bins.scored)
         return DepthBins.from_histogram(self.train_histogram())
 
     def whole_images(self) -> DataLoader[Any]:

@@ -25,7 +25,8 @@ class FolderDataModule(RootDataModule):
 
         ROOT/rgb/kitchen/0001.jpg      ROOT/depth/kitchen/0001.png
 
-    or split folders (used where ROOT/train exists; ROOT/val is optional)::
+    or split folders (used where ROOT/train or ROOT/test exists; ROOT/val is optional, and without
+    ROOT/train the images can be evaluated on but bins have no shots)::
 
         ROOT/train/rgb/0001.jpg        ROOT/train/depth/0001.png
         ROOT/val/rgb/0001.jpg          ROOT/val/depth/0001.png
@@ -48,7 +49,8 @@ class FolderDataModule(RootDataModule):
         scale: metres per unit of the depth files. null: 16-bit files are in millimetres (0.001),
             floating-point ``.npy`` in metres (1.0); 8-bit files and integer ``.npy`` need a value.
         invalid: values in the depth files that mean "no depth"; 0 always does.
-        test_fraction: share of one set that becomes the test split, before validation is taken.
+        test_fraction: share of one set that becomes the test split, before validation is taken; 1
+            for a set to evaluate on.
         **kwargs: as for `DepthDataModule`.
     """
 
@@ -70,9 +72,20 @@ class FolderDataModule(RootDataModule):
         self.test_fraction = test_fraction
 
     def file_splits(self) -> list[str]:
-        """Return the splits that are folders of their own, where ROOT/train is one."""
+        """Return the splits that are folders of their own, where ROOT/train or ROOT/test is one."""
         folders = [split for split in ("train", "val", "test") if (self.root / split).is_dir()]
-        return folders if "train" in folders else ["whole"]
+        return folders if {"train", "test"} & set(folders) else ["whole"]
+
+    def trains(self) -> bool:
+        """Whether there are training pairs."""
+        splits = self.splits()
+        return "train" in splits or ("whole" in splits and self.test_fraction < 1)
+
+    def check_root(self) -> None:
+        """Check that all files are there, without reading them."""
+        if self.trains():
+            self.train_source()
+        self.test_source()
 
     def files(self, split: str) -> FilePairs:
         """Return the pairs of a split's folder, or with "whole" of the root."""

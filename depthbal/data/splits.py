@@ -22,14 +22,16 @@ def hold_out(groups: Sequence[str], fraction: float, seed: int = 0) -> Split:
     """Hold out about `fraction` of the samples, whole groups (scene folders) where there are ten.
 
     With fewer groups, contiguous blocks of rows spread over the whole order are held out instead,
-    because neighbouring frames mostly show the same scene. At least one sample is held out, unless
-    the fraction is 0.
+    because neighbouring frames mostly show the same scene. At least one sample is held out and one
+    kept, unless the fraction is 0 or 1.
     """
-    if not 0 <= fraction < 1:
-        raise ConfigError(f"expected a fraction of at least 0 and below 1, got {fraction}")
+    if not 0 <= fraction <= 1:
+        raise ConfigError(f"expected a fraction between 0 and 1, got {fraction}")
     size = len(groups)
     if fraction == 0:
         return Split(list(range(size)), [], "nothing held out")
+    if fraction == 1:
+        return Split([], list(range(size)), "everything held out")
     if size < 2:
         raise DataError(f"{size} sample(s) cannot be split; set the fraction to 0 or add data")
     rng = np.random.default_rng((seed, 0x5917))

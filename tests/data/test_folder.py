@@ -54,7 +54,7 @@ def test_files_are_paired_by_what_folder_or_wildcards_leave_open(
 @pytest.mark.parametrize(
     ("files", "words"),
     [
-        ("rgb/1.jpg depth/readme.txt", "no file matches 'depth' (endings: .png, .npy, .tif"),
+        ("rgb/1.jpg depth/readme.txt", "no file matches 'depth' (endings: .png, .npy, .npz"),
         ("images/1.jpg depth/1.png .git/x", "rgb is not a folder, and --data.rgb is 'rgb'; give"),
         ("rgb/1_colors.jpg depth/1_depth.png", "1_colors.jpg and depth/1_depth"),
         ("rgb/1.jpg rgb/1.png depth/1.png", "rgb/1.jpg and rgb/1.png have the same stem"),

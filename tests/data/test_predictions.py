@@ -51,7 +51,7 @@ def test_a_pattern_names_files_that_are_called_otherwise(tmp_path):
 
 def test_a_scale_turns_the_files_numbers_into_metres(tmp_path):
     cv2.imwrite(str(tmp_path / "0001.png"), np.array([[255, 51]], dtype=np.uint8))
-    with pytest.raises(DataError, match="uint8.*set scale to"):
+    with pytest.raises(DataError, match=r"uint8.*set scale to"):
         PredictionFolder(tmp_path, ["0001.jpg"])(0)
     scaled = PredictionFolder(tmp_path, ["0001.jpg"], scale=10 / 255)(0)
     np.testing.assert_allclose(scaled, [[10.0, 2.0]], rtol=1e-6)
