@@ -120,7 +120,7 @@ class DepthDataModule(LabelData):
             return None
         if not len(source):
             raise ConfigError(
-                f"there are no pairs for the {split} split; are val_fraction and test_fraction below 1?"
+                f"no pairs are left for the {split} split: val_fraction and test_fraction below 1"
             )
         data = self._plain(source, split)
         check_split(data, self.min_depth, split)
