@@ -87,6 +87,7 @@ def describe(predictor: Predictor, size: Size, protocol: Mapping[str, Any]) -> d
         "readout": predictor.readout,
         "label_range": None if label_range is None else list(label_range),
         "posthoc_noise_sigma_m": None if posthoc is None else posthoc.noise_sigma,
+        "balanced": None if posthoc is None else posthoc.describe(),
         "protocol": dict(protocol),
     }
 

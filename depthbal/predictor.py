@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -16,7 +16,7 @@ from depthbal.data.images import read_image, resize_short_side, resize_square
 from depthbal.errors import CheckpointError, ConfigError, DataError
 from depthbal.evaluation import DEPTH, Label
 from depthbal.losses import BMCLoss, BNILoss, GAILoss, ReweightedLoss
-from depthbal.losses.interval import central_interval, interval_of_loss
+from depthbal.losses.interval import interval_of_loss
 from depthbal.losses.posthoc import BalanceMap
 from depthbal.models.weights import load_exactly
 from depthbal.priors import Histogram
@@ -140,16 +140,21 @@ class Predictor(nn.Module):
         """
         raw = raw.float()
         if self.posthoc is not None:
-            sigma, label_range = self.posthoc.noise_sigma, self.posthoc.label_range
-            return central_interval(self._locations(raw), sigma, label_range)
+            ends: tuple[Tensor, Tensor] = self._balanced(self.posthoc.interval, raw)
+            return ends
         return interval_of_loss(self.criterion, raw)
 
     def _locations(self, raw: Tensor) -> Tensor:
         """Return the location p of each prediction."""
         if self.posthoc is None:
             return raw
+        location: Tensor = self._balanced(self.posthoc.locations, raw)
+        return location
+
+    @staticmethod
+    def _balanced(function: Callable[[Tensor], Any], raw: Tensor) -> Any:
         try:
-            return self.posthoc.locations(raw)
+            return function(raw)
         except ValueError as error:
             raise DataError(f"the network's predictions cannot be balanced: {error}") from error
 
@@ -375,14 +380,37 @@ def balance_map(
             f"expected a positive sigma to balance with afterwards, got {noise_sigma}; the "
             "network's RMSE on the validation split is a good choice"
         )
-    if isinstance(criterion, GAILoss | BNILoss | BMCLoss | ReweightedLoss):
-        raise ConfigError(
-            f"the network of {what} was trained with {type(criterion).__name__}, which balances "
-            "already; only networks of plain losses such as MSELoss are balanced afterwards"
-        )
+    require_plain(criterion, what)
     if histogram is None or getattr(criterion, "event_dim", False):
         raise ConfigError(
             f"{what} cannot be balanced afterwards: it holds no histogram of scalar training labels"
         )
     ends = (float(histogram.edges[0]), float(histogram.edges[-1]))
     return BalanceMap(histogram, noise_sigma, label_range or ends)
+
+
+def require_plain(criterion: nn.Module | None, what: str) -> None:
+    """Raise a ConfigError where a loss balances already."""
+    if isinstance(criterion, GAILoss | BNILoss | BMCLoss | ReweightedLoss):
+        raise ConfigError(
+            f"the network of {what} was trained with {type(criterion).__name__}, which balances "
+            "already; only networks of plain losses such as MSELoss are balanced afterwards"
+        )
+
+
+def load_balance(path: str | os.PathLike[str], label: Label) -> BalanceMap:
+    """Return what `depthbal balance` wrote, for predictions of this label.
+
+    Raises:
+        ConfigError: no such file, or one of another label or unit.
+    """
+    try:
+        balance = BalanceMap.load(path)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    if balance.label not in (None, (label.name, label.unit)):
+        raise ConfigError(
+            f"{path} balances {' in '.join(balance.label)}, these predictions are "
+            f"{label.name} in {label.unit}"
+        )
+    return balance

@@ -27,6 +27,9 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--device", help="default: the first GPU, else cpu")
     parser.add_argument("--seed", type=int, default=0, help="of the balanced mask")
     add_posthoc(parser)
+    parser.add_argument(
+        "--force", action="store_true", help="score images that --balance was calibrated on"
+    )
     known, overrides = parser.parse_known_args(arguments)
 
     from rich.console import Console
@@ -45,6 +48,8 @@ def main(arguments: Sequence[str]) -> None:
         device=known.device or default_device(),
         seed=known.seed,
         posthoc=known.posthoc,
+        balance=known.balance,
+        force=known.force,
     )
     console = Console()
     print_metrics(console, result)
@@ -55,8 +60,10 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def add_posthoc(parser: argparse.ArgumentParser) -> None:
-    """Add ``--posthoc SIGMA`` to a command."""
-    parser.add_argument(
+    """Add ``--posthoc SIGMA`` and ``--balance FILE`` to a command."""
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument("--balance", type=Path, metavar="FILE", help="what depthbal balance wrote")
+    group.add_argument(
         "--posthoc",
         type=posthoc_argument,
         metavar="SIGMA",

@@ -36,7 +36,9 @@ def main(arguments: Sequence[str]) -> None:
     add_posthoc(parser)
     known = parser.parse_args(arguments)
     pictures = _pictures(known.images)
-    predictor = open_predictor(known.run, known.checkpoint, known.device, known.posthoc)
+    predictor = open_predictor(
+        known.run, known.checkpoint, known.device, known.posthoc, known.balance
+    )
 
     import torch
 
@@ -51,10 +53,14 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def open_predictor(
-    path: Path, checkpoint: Any = "last", device: str | None = None, posthoc: Any = None
+    path: Path,
+    checkpoint: Any = "last",
+    device: str | None = None,
+    posthoc: Any = None,
+    balance: Path | None = None,
 ) -> "Predictor":
     """Return the network of a run folder, of any class its config names, or of a checkpoint."""
-    from depthbal.predictor import load_predictor
+    from depthbal.predictor import load_balance, load_predictor, require_plain
     from depthbal.training.evaluate import balance_afterwards, posthoc_sigma
     from depthbal.training.optimisation import default_device
     from depthbal.training.runs import RunFolder, open_run
@@ -63,15 +69,20 @@ def open_predictor(
     if not RunFolder(path).is_run():
         if posthoc == "auto":
             raise ConfigError(f"--posthoc auto needs a run folder, {path} is none; give a sigma")
-        return load_predictor(path, device=place, checkpoint=checkpoint, posthoc_sigma=posthoc)
-    run = open_run(path)
-    task = run.task(checkpoint)
-    if posthoc is not None:
-        sigma, source = posthoc_sigma(run, checkpoint, posthoc)
-        print(f"Balanced afterwards with sigma {sigma:g} {task.label.unit} ({source})")
-        balance_afterwards(run, task, sigma, source)
-    predictor = task.predictor()
-    predictor.label = task.label
+        predictor = load_predictor(path, device=place, checkpoint=checkpoint, posthoc_sigma=posthoc)
+    else:
+        run = open_run(path)
+        task = run.task(checkpoint)
+        if posthoc is not None:
+            sigma, source = posthoc_sigma(run, checkpoint, posthoc)
+            print(f"Balanced afterwards with sigma {sigma:g} {task.label.unit} ({source})")
+            balance_afterwards(run, task, sigma, source)
+        predictor = task.predictor()
+        predictor.label = task.label
+    if balance is not None:
+        require_plain(predictor.criterion, str(path))
+        predictor.posthoc = load_balance(balance, predictor.label)
+        predictor.label_range = predictor.posthoc.label_range
     return predictor.to(place).eval()
 
 

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from depthbal.errors import DepthbalError
 from depthbal.evaluation import GROUPS
+from depthbal.evaluation.balancing import balance_words
 from depthbal.reports import write_report
 
 SHOWN = ("rmse", "mae", "bmae", "gm", "abs_rel", "log10", "delta1", "bias")
@@ -67,7 +68,7 @@ def print_metrics(console: Console, metrics: Mapping[str, Any]) -> None:
     label = protocol["label"]
     readout = readout_words(metrics)
     if "posthoc" in protocol:
-        readout += f", balanced afterwards (sigma {protocol['posthoc']['noise_sigma']:g})"
+        readout += f", balanced afterwards ({balance_words(protocol['posthoc'])})"
     ending = f", {readout}" if readout else ""
     if protocol["name"] == "eigen":
         console.print(metrics_table(f"Eigen crop, mean over images{ending}", metrics))

@@ -418,7 +418,11 @@ class Scores(Metric):
             }
             for subset, counts in known.items()
         }
-        return {"level": LEVEL, "interval": INTERVAL, **of_subset} if known else None
+        return (
+            {"level": LEVEL, "interval": self.given.get("interval", INTERVAL), **of_subset}
+            if known
+            else None
+        )
 
     def _protocol(self, top: dict[str, Any], everywhere: dict[str, Any]) -> dict[str, Any]:
         if not everywhere["overall"]["count"]:

@@ -1,0 +1,188 @@
+"""``depthbal balance``: a trained model balanced by labelled images, without training."""
+
+import argparse
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from depthbal.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from depthbal.data.label_data import LabelData
+    from depthbal.losses.posthoc import BalanceMap
+    from depthbal.priors import Histogram
+    from depthbal.training.task import Task
+
+
+class Sample(NamedTuple):
+    """A labelled image: prediction and truth of one shape in label units, and what counts."""
+
+    preds: "Tensor"
+    target: "Tensor"
+    mask: "Tensor | None"
+    name: str
+    group: str
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Choose how to balance a run, say what it gains, and write it where it gains anything."""
+    parser = argparse.ArgumentParser(
+        prog="depthbal balance",
+        description="Balance a trained network by labelled images: by calibration (the mean label "
+        "given a prediction, in a world of balanced labels) or by the theorem (training histogram "
+        "and sigma), whichever cross-validation over scenes finds better. Nothing is written where "
+        "the gain on held-out scenes is not certain at 95 %%.",
+        epilog="Settings of the data can be replaced: --data.root /elsewhere. Example: "
+        "depthbal balance runs/rooms-mse --out balance.json",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("run", type=Path, help="run folder of a network trained with a plain loss")
+    add("--out", type=Path, required=True, help="file for --balance of evaluate, predict, export")
+    add("--split", choices=("val", "test"), default="val", help="whose images to calibrate on")
+    add(
+        "--objective",
+        choices=("overall", "few"),
+        default="overall",
+        help="lowest mean error over all bins, or over few-shot bins",
+    )
+    add(
+        "--many-at-most",
+        type=float,
+        metavar="RATIO",
+        help="largest error of many-shot bins relative to the model as it is; default: none for "
+        "overall, 1.1 for few",
+    )
+    add("--tau", type=float, help="calibrate with this share of balancing, 0 to 1")
+    add("--sigma", type=float, help="balance by the theorem with this noise scale, label units")
+    add("--checkpoint", choices=("last", "best"), default="last")
+    add("--device", help="default: the first GPU, else cpu")
+    add("--force", action="store_true", help="write an uncertain gain; calibrate on test images")
+    add("--overwrite", action="store_true", help="replace an existing file")
+    known, overrides = parser.parse_known_args(arguments)
+
+    from depthbal.evaluation.scores import RESULT_FILE, Scores
+    from depthbal.io import require_free
+    from depthbal.predictor import require_plain
+    from depthbal.training.runs import open_run
+
+    require_free(known.out, known.overwrite)
+    run = open_run(known.run, overrides)
+    data, task = run.data, run.task(known.checkpoint)
+    require_plain(task.criterion, str(run.path))
+    data.prepare_data()
+    data.setup("test" if known.split == "test" else None)
+    tested = Scores.load(run.path).names if (run.path / RESULT_FILE).is_file() else []
+    facts = {"of": str(run.path), "split": known.split, "checkpoint": known.checkpoint}
+    samples = run_samples(task, data, known.split, known.device)
+    balance_samples(samples, data, known, facts, run.histogram(), tested)
+
+
+def balance_samples(
+    samples: Iterable[Sample],
+    data: "LabelData",
+    known: argparse.Namespace,
+    facts: dict[str, Any],
+    prior: "Histogram | None",
+    tested: Sequence[str] = (),
+) -> None:
+    """Choose the balancing that suits anybody's predictions, print it, and write it to --out.
+
+    Args:
+        samples: Predictions with their truths.
+        data: Whose labels and bins they are.
+        known: The command's options.
+        facts: What the predictions are, for the file.
+        prior: Histogram of the training labels, where it is known.
+        tested: Names of the images that the model is tested on.
+    """
+    from rich.console import Console
+
+    from depthbal.evaluation.balancing import JointHistogram, choose_balance, require_unseen
+
+    if known.sigma is not None and prior is None:
+        raise ConfigError("--sigma needs the histogram of the training labels; give --tau")
+    joint = JointHistogram(data.bins())
+    for sample in samples:
+        joint.update(*sample)
+    if not known.force:
+        require_unseen(joint.names, tested)
+    ways: dict[str, Any] = {}
+    if known.tau is not None or known.sigma is not None:
+        ways["taus"] = [] if known.tau is None else [known.tau]
+        ways["sigmas"] = [] if known.sigma is None else [known.sigma]
+    try:
+        balance = choose_balance(
+            joint, data.label, known.objective, known.many_at_most, prior=prior, **ways
+        )
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    assert balance.facts is not None
+    balance.facts |= facts
+    print_choice(Console(), balance)
+    low, high = balance.facts["interval_95"]
+    if low <= 0 and not known.force:
+        raise ConfigError(
+            f"whether this balancing gains anything is not certain: from {joint.support} the 95 % "
+            f"interval of the fall, {100 * low:.1f} to {100 * high:.1f} %, holds 0. Nothing was "
+            "written. More labelled scenes narrow it; --force writes it as it is"
+        )
+    balance.save(known.out)
+    print(f"Written: {known.out}, for --balance of depthbal evaluate, predict and export")
+
+
+def run_samples(
+    task: "Task", data: "LabelData", split: str, device: str | None
+) -> Iterator[Sample]:
+    """Yield what a run's network says of every image of a split that is set up."""
+    import torch
+    from lightning_utilities.core.apply_func import apply_to_collection
+    from torch.nn import functional as F
+
+    from depthbal.training.optimisation import default_device
+
+    place = torch.device(device or default_device())
+    task = task.to(place).eval()
+    loader: Any = data.test_dataloader() if split == "test" else data.val_dataloader()
+    source = getattr(getattr(data, f"{split}_set"), "source", None)
+    # one folder for all images is no scene
+    flat = source is not None and len({source.group(i) for i in range(len(source))}) < 2
+    for batch in loader:
+        moved = apply_to_collection(batch, torch.Tensor, lambda part: part.to(place))
+        with torch.no_grad():
+            raw = task.predict(moved).float()
+        target, mask = task.target(moved)
+        if raw.shape != target.shape and raw.ndim == target.ndim == 4:  # as it is scored
+            raw = F.interpolate(raw, target.shape[-2:], mode="bilinear", align_corners=True)
+        groups = [""] * len(raw) if flat or "group" not in batch else batch["group"]
+        for i, name in enumerate(batch["name"]):
+            counted = None if mask is None else mask[i]
+            yield Sample(raw[i], target[i], counted, name, groups[i])
+
+
+def print_choice(console: Any, balance: "BalanceMap") -> None:
+    """Print the errors on held-out scenes of every way that was tried, and the choice."""
+    from rich.table import Table
+
+    from depthbal.evaluation import GROUPS
+    from depthbal.evaluation.balancing import balance_words
+
+    facts, (_, unit) = balance.facts or {}, balance.label or ("", "")
+    table = Table("", *GROUPS, title=f"RMSE over bins in {unit}, held-out scenes", box=None)
+    rows = [("as it is", facts["before"]), *((balance_words(row), row) for row in facts["tried"])]
+    for name, row in rows:
+        cells = ("-" if row[group] is None else f"{row[group]:.3f}" for group in GROUPS)
+        table.add_row(name, *cells, style="bold" if name == balance_words(facts) else None)
+    console.print(table)
+    low, high = facts["interval_95"]
+    before, after = (facts[key]["many"] for key in ("before", "after"))
+    many = f"; many-shot error {100 * (after / before - 1):+.1f} %" if before else ""
+    console.print(
+        f"Chosen: {balance_words(facts)}. On held-out scenes, choice included, the error "
+        f"({facts['objective']}) falls by {100 * facts['fall']:.1f} % (95 % interval "
+        f"{100 * low:.1f} to {100 * high:.1f} %, {facts['images']} images, {facts['scenes']} "
+        f"scenes){many}.",
+        highlight=False,
+    )
