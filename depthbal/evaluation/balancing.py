@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cache
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -125,35 +125,6 @@ class JointHistogram:
         """How much was added, in words."""
         return f"{len(self.names)} images of {len(self.folds)} scenes"
 
-    @cached_property
-    def places(self) -> FloatArray:
-        """Mean prediction in every cell, at which maps are scored, (cells,)."""
-        counts = self.moments[:, 0].sum((0, 2))
-        centers = self.low + self.step * (np.arange(CELLS) + 0.5)
-        return np.where(counts > 0, self.preds.sum(0) / counts.clip(1), centers)
-
-    def fit(self, way: Way, folds: Sequence[int], options: Mapping[str, Any]) -> BalanceMap:
-        """Return the map of a way from the images of some folds."""
-        counts, sums, _, scenes = self.moments[list(folds)].sum(0)
-        return calibrate(
-            self.places, counts, sums, scenes, self.edges, self.label_range, way.value, **options
-        )
-
-    def errors(self, values: FloatArray, fold: int) -> FloatArray:
-        """Return the sums of squared errors per bin where every cell's prediction is a value."""
-        count, label, square, _ = self.moments[fold]
-        return values**2 @ count - 2 * values @ label + square.sum(0)  # type: ignore[no-any-return]
-
-    def group_errors(self, errors: FloatArray, counts: FloatArray) -> FloatArray:
-        """Return per group the mean over its bins of the RMSE of each, NaN without labels."""
-        filled = counts > 0
-        of_bin = np.sqrt(np.divide(errors.clip(0), counts, out=np.zeros_like(errors), where=filled))
-        bins = self.groups @ filled
-        mean: FloatArray = np.divide(
-            self.groups @ of_bin, bins, out=np.full(len(bins), np.nan), where=bins > 0
-        )
-        return mean
-
 
 def choose_balance(
     joint: JointHistogram,
@@ -196,14 +167,18 @@ def choose_balance(
 
     Source: nested cross-validation (Varma and Simon, BMC Bioinformatics 7:91, 2006).
     """
-    return _Choice(joint, label, objective, many_at_most, taus, sigmas, prior, world).made()
+    choice = _Choice(joint, objective, many_at_most, taus, sigmas, prior, world)
+    balance = choice.made()
+    balance.label = label.name, label.unit
+    return balance
 
 
 class _Choice:
+    """The search for the best way, over the cells of predictions that occur."""
+
     def __init__(
         self,
         joint: JointHistogram,
-        label: Label,
         objective: Objective,
         many_at_most: float | None,
         taus: Sequence[float],
@@ -212,12 +187,15 @@ class _Choice:
         world: World,
     ) -> None:
         _require_enough(joint)
-        self.joint, self.label, self.world = joint, label, world
-        self.objective = objective
+        self.joint, self.objective, self.world = joint, objective, world
         self.limit = many_at_most or (MANY_AT_MOST if objective == "few" else math.inf)
-        self.folds = [k for k in range(FOLDS) if joint.moments[k, 0].any()]
-        self.counts = joint.moments[:, 0].sum(1)
-        self.plain = [joint.errors(joint.places, k) for k in range(FOLDS)]
+        seen = joint.moments[:, 0].any((0, 2))
+        self.moments = joint.moments[:, :, seen]
+        self.total = self.moments.sum(0)
+        self.places = joint.preds.sum(0)[seen] / self.total[0].sum(1)  # where maps are scored
+        self.counts = self.moments[:, 0].sum(1)
+        self.folds = tuple(k for k in range(FOLDS) if self.counts[k].any())
+        self.plain = [self._errors(self.places, k) for k in range(FOLDS)]
         if prior is not None and sigmas is None:
             rmse = math.sqrt(sum(e.sum() for e in self.plain) / self.counts.sum())
             sigmas = [float(f"{share * rmse:.3g}") for share in SIGMAS]
@@ -233,42 +211,37 @@ class _Choice:
         self.column = GROUPS.index(objective)
         if not np.isfinite(self._groups(self.plain, self.folds)[self.column]):
             raise DataError(f"the images hold no label in a scored bin of {objective}")
+        self.fit, self.values = cache(self._fit), cache(self._values)  # many are asked for twice
 
     def made(self) -> BalanceMap:
-        joint, ways = self.joint, self.ways
-        tried = {way: self._held_out(way, self.folds) for way in ways}
+        """Return the best map with its facts."""
+        joint = self.joint
+        tried = {way: self._held_out(way, self.folds) for way in self.ways}
         way = self._best(tried, self.folds)
-        balance = self._fit(way, self.folds)
         after, covered = {}, np.zeros_like(self.counts[0])
         for k in self.folds:
-            rest = [j for j in self.folds if j != k]
-            fitted = self._fit(self._best({w: self._held_out(w, rest) for w in ways}, rest), rest)
-            after[k] = joint.errors(self._values(fitted), k)
+            rest = tuple(j for j in self.folds if j != k)
+            fitted = self.fit(
+                self._best({w: self._held_out(w, rest) for w in self.ways}, rest), rest
+            )
+            after[k] = self._errors(fitted(self.places), k)
             covered += self._covered(fitted, k)
-        fall, low, high = self._fall(after)
+        fall, *interval = self._fall(after)
         counts = self.counts.sum(0)
-        shown = {
-            "before": self._groups(self.plain, self.folds),
-            "after": self._groups(after, self.folds),
-            "coverage": np.divide(
-                joint.groups @ covered,
-                joint.groups @ counts,
-                out=np.full(4, np.nan),
-                where=joint.groups @ counts > 0,
-            ),
-        }
-        balance.label = self.label.name, self.label.unit
+        balance = self.fit(way, self.folds)
         balance.facts = {
             **_named(way),
             "objective": self.objective,
             "many_at_most": self.limit if math.isfinite(self.limit) else None,
             "fall": fall,
-            "interval_95": [low, high],
-            **{key: _by_group(values) for key, values in shown.items()},
+            "interval_95": interval,
+            "before": _by_group(self._groups(self.plain, self.folds)),
+            "after": _by_group(self._groups(after, self.folds)),
+            "coverage": _by_group(_ratio(joint.groups @ covered, joint.groups @ counts)),
             "coverage_of_bins": [
-                {"from": float(edge), "coverage": float(c / n), "count": int(n)}
-                for edge, c, n in zip(joint.edges[:-1], covered, counts, strict=True)
-                if n
+                {"from": float(edge), "coverage": float(inside / count), "count": int(count)}
+                for edge, inside, count in zip(joint.edges, covered, counts, strict=False)
+                if count
             ],
             "tried": [
                 {**_named(w), **_by_group(self._groups(errors, self.folds))}
@@ -282,30 +255,43 @@ class _Choice:
         }
         return balance
 
-    def _fit(self, way: Way, folds: Sequence[int]) -> BalanceMap:
+    def _fit(self, way: Way, folds: tuple[int, ...]) -> BalanceMap:
+        """Return the map of a way from the images of some folds."""
         if way.kind == "theorem":
             return self.theorem[way.value]
-        return self.joint.fit(way, folds, {"world": self.world})
+        left = [k for k in range(FOLDS) if k not in folds]
+        counts, sums, _, scenes = self.total - self.moments[left].sum(0)
+        ends, edges = self.joint.label_range, self.joint.edges
+        return calibrate(self.places, counts, sums, scenes, edges, ends, way.value, self.world)
 
-    def _values(self, balance: BalanceMap) -> FloatArray:
-        return balance(self.joint.places)
+    def _values(self, way: Way, folds: tuple[int, ...]) -> FloatArray:
+        """Return what the predictions of the cells become."""
+        if way.kind == "theorem" and folds:  # which needs no images
+            return self.values(way, ())
+        return self.fit(way, folds)(self.places)
 
-    def _held_out(self, way: Way, folds: Sequence[int]) -> dict[int, FloatArray]:
+    def _errors(self, values: FloatArray, fold: int) -> FloatArray:
+        """Return the sums of squared errors per bin where every cell's prediction is a value."""
+        count, label, square, _ = self.moments[fold]
+        return values**2 @ count - 2 * values @ label + square.sum(0)  # type: ignore[no-any-return]
+
+    def _held_out(self, way: Way, folds: tuple[int, ...]) -> dict[int, FloatArray]:
         """Return every fold's errors, the way fitted on the others."""
         return {
-            k: self.joint.errors(self._values(self._fit(way, [j for j in folds if j != k])), k)
-            for k in folds
+            k: self._errors(self.values(way, tuple(j for j in folds if j != k)), k) for k in folds
         }
 
     def _groups(self, errors: Any, folds: Sequence[int]) -> FloatArray:
-        """Return the errors of the groups over some folds."""
-        return self.joint.group_errors(
-            np.sum([errors[k] for k in folds], axis=0), self.counts[list(folds)].sum(0)
-        )
+        """Return per group the mean over its bins of the RMSE of each, over some folds."""
+        counts = self.counts[list(folds)].sum(0)
+        of_bin = np.sqrt(_ratio(np.sum([errors[k] for k in folds], axis=0).clip(0), counts))
+        filled = self.joint.groups * (counts > 0)
+        return _ratio(filled @ np.nan_to_num(of_bin), filled.sum(1))
 
     def _best(self, tried: Mapping[Way, dict[int, FloatArray]], folds: Sequence[int]) -> Way:
         """Return the way of the lowest objective, or of the lowest many-shot error over a limit."""
-        most, many = self.limit * self._groups(self.plain, folds)[1], GROUPS.index("many")
+        many = GROUPS.index("many")
+        most = self.limit * self._groups(self.plain, folds)[many]
         found = {way: self._groups(errors, folds) for way, errors in tried.items()}
         allowed = [way for way, errors in found.items() if not errors[many] > most]
         if not allowed:
@@ -327,11 +313,18 @@ class _Choice:
 
     def _covered(self, balance: BalanceMap, fold: int) -> FloatArray:
         """Return how many labels of each bin lie in their interval, spread evenly within bins."""
-        places, edges = torch.from_numpy(self.joint.places), self.joint.edges
-        lower, upper = (end.numpy()[:, None] for end in balance.interval(places))
+        edges = self.joint.edges
+        ends = balance.interval(torch.from_numpy(self.places))
+        lower, upper = (end.numpy()[:, None] for end in ends)
         inside = np.minimum(upper, edges[1:]) - np.maximum(lower, edges[:-1])
         shares = (inside / np.diff(edges)).clip(0, 1)
-        return (shares * self.joint.moments[fold, 0]).sum(0)  # type: ignore[no-any-return]
+        return (shares * self.moments[fold, 0]).sum(0)  # type: ignore[no-any-return]
+
+
+def _ratio(above: FloatArray, below: FloatArray) -> FloatArray:
+    """Return above / below, NaN where below is 0."""
+    found: FloatArray = np.divide(above, below, out=np.full(len(below), np.nan), where=below > 0)
+    return found
 
 
 def _require_enough(joint: JointHistogram) -> None:
@@ -341,10 +334,10 @@ def _require_enough(joint: JointHistogram) -> None:
         raise DataError(f"balancing needs {MIN_IMAGES} labelled images or more, got {images}")
     if scenes < 2:
         raise DataError(f"all {images} images are of one scene; cross-validation needs two or more")
-    predicted = joint.moments[:, 0].sum((0, 2)) > 0
-    if predicted.sum() < 2:
-        where = joint.places[predicted]
-        found = f"all predictions are about {where[0]:.4g}" if len(where) else "no label counts"
+    counts = joint.moments[:, 0].sum((0, 2))
+    if (counts > 0).sum() < 2:
+        mean = joint.preds.sum() / counts.sum() if counts.any() else math.nan
+        found = f"all predictions are about {mean:.4g}" if counts.any() else "no label counts"
         raise DataError(f"{found}: there is nothing to balance; check the predictions and the mask")
 
 

@@ -5,7 +5,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 import torch
-from sklearn.isotonic import isotonic_regression
+from scipy.optimize import isotonic_regression
 from torch import Tensor
 
 from depthbal.losses.interval import LEVEL
@@ -32,7 +32,7 @@ class CalibratedMap(BalanceMap):
         >>> curves = [[0.0, 8.0], [0.0, 4.0], [0.0, 3.0], [1.0, 5.0]]
         >>> halved = CalibratedMap(curves, 1.0, (0.5, 9.0))
         >>> halved(torch.tensor([0.0, 4.0])), halved.interval(torch.tensor([4.0]))
-        (tensor([0.5000, 2.0000]), (tensor([1.5000]), tensor([3.0000])))
+        (tensor([0.5000, 2.0000]), (tensor([1.5000]), tensor([3.])))
     """
 
     way = "calibration"
@@ -40,6 +40,7 @@ class CalibratedMap(BalanceMap):
     def __init__(self, curves: npt.ArrayLike, tau: float, label_range: tuple[float, float]) -> None:
         self.curves = torch.tensor(np.asarray(curves, dtype=np.float64))
         self.tau, self.label_range = tau, label_range
+        self._ends = label_range
         self.noise_sigma = None
 
     def locations(self, preds: Tensor) -> Tensor:
@@ -61,7 +62,7 @@ class CalibratedMap(BalanceMap):
         right = torch.searchsorted(nodes, x).clamp(1, len(nodes) - 1)
         share = (x - nodes[right - 1]) / (nodes[right] - nodes[right - 1])
         found = (torch.lerp(curve[right - 1], curve[right], share) for curve in curves[1:])
-        return tuple(y.clamp(*self.label_range).to(compute_dtype(preds)) for y in found)
+        return tuple(y.clamp(*self._ends).to(compute_dtype(preds)) for y in found)
 
     def parameters(self) -> dict[str, Any]:
         """Return what makes the map again, JSON-able."""
@@ -117,9 +118,12 @@ def calibrate(
     support = cell**2 / (mass**2 / scenes[seen].clip(1)).sum(1)
     share = support / (support + PSEUDO_SCENES)
     means = share * (label_sums[seen] @ weights) / cell + (1 - share) * nodes
-    values = isotonic_regression(means, sample_weight=cell / share)
-    tails = [_quantile(mass / cell[:, None], edges, q) for q in ((1 - LEVEL) / 2, (1 + LEVEL) / 2)]
-    lower, upper = (isotonic_regression(tail, sample_weight=cell) for tail in tails)
+    values = isotonic_regression(means, weights=cell / share).x
+    spread = np.append(edges[:-1], max(edges[-1], label_range[1]))  # the last bin has no end
+    lower, upper = (
+        isotonic_regression(_quantile(mass / cell[:, None], spread, q), weights=cell).x
+        for q in ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
+    )
     curves = np.stack([nodes, values, np.minimum(lower, values), np.maximum(upper, values)])
     reach = max(label_range[1] - label_range[0], 2 * float(np.abs(values - nodes).max()))
     outside = []
