@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from depthbal.errors import ConfigError
 
@@ -15,15 +15,8 @@ if TYPE_CHECKING:
     from depthbal.priors import Histogram
     from depthbal.training.task import Task
 
-
-class Sample(NamedTuple):
-    """A labelled image: prediction and truth of one shape in label units, and what counts."""
-
-    preds: "Tensor"
-    target: "Tensor"
-    mask: "Tensor | None"
-    name: str
-    group: str
+    # prediction and truth of one shape in label units, what counts, name, scene or ""
+    Sample = tuple[Tensor, Tensor, Tensor | None, str, str]
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -81,7 +74,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def balance_samples(
-    samples: Iterable[Sample],
+    samples: "Iterable[Sample]",
     data: "LabelData",
     known: argparse.Namespace,
     facts: dict[str, Any],
@@ -125,9 +118,9 @@ def balance_samples(
     low, high = balance.facts["interval_95"]
     if low <= 0 and not known.force:
         raise ConfigError(
-            f"whether this balancing gains anything is not certain: from {joint.support} the 95 % "
+            f"whether this gains anything is not certain from {len(joint.names)} images: the 95 % "
             f"interval of the fall, {100 * low:.1f} to {100 * high:.1f} %, holds 0. Nothing was "
-            "written. More labelled scenes narrow it; --force writes it as it is"
+            "written; more labelled scenes narrow it, --force writes it as it is"
         )
     balance.save(known.out)
     print(f"Written: {known.out}, for --balance of depthbal evaluate, predict and export")
@@ -135,10 +128,9 @@ def balance_samples(
 
 def run_samples(
     task: "Task", data: "LabelData", split: str, device: str | None
-) -> Iterator[Sample]:
+) -> "Iterator[Sample]":
     """Yield what a run's network says of every image of a split that is set up."""
     import torch
-    from lightning_utilities.core.apply_func import apply_to_collection
     from torch.nn import functional as F
 
     from depthbal.training.optimisation import default_device
@@ -150,7 +142,7 @@ def run_samples(
     # one folder for all images is no scene
     flat = source is not None and len({source.group(i) for i in range(len(source))}) < 2
     for batch in loader:
-        moved = apply_to_collection(batch, torch.Tensor, lambda part: part.to(place))
+        moved = {k: v.to(place) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
         with torch.no_grad():
             raw = task.predict(moved).float()
         target, mask = task.target(moved)
@@ -159,7 +151,7 @@ def run_samples(
         groups = [""] * len(raw) if flat or "group" not in batch else batch["group"]
         for i, name in enumerate(batch["name"]):
             counted = None if mask is None else mask[i]
-            yield Sample(raw[i], target[i], counted, name, groups[i])
+            yield raw[i], target[i], counted, name, groups[i]
 
 
 def print_choice(console: Any, balance: "BalanceMap") -> None:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,35 +19,23 @@ from depthbal.losses.posthoc import BalanceMap
 from depthbal.priors import Histogram, World
 
 FloatArray = npt.NDArray[np.float64]
-Objective = Literal["overall", "few"]
+Way = tuple[Literal["tau", "noise_sigma"], float]  # of a calibration, of the theorem
+Folds = tuple[int, ...]
+Errors = dict[int, FloatArray]  # per fold the sums of squared errors in every bin
 
 FOLDS = 10
 MIN_IMAGES = 10
-CELLS = 512
-"""Cells of predictions, from half a label range below the labels to two above."""
+CELLS = 512  # of predictions, from half a label range below the labels to two above
 TAUS = tuple(round(0.1 * step, 1) for step in range(11))
-SIGMAS = (0.5, 0.75, 1.0, 1.5, 2.0, 3.0)
-"""Noise scales of the theorem that are tried, in units of the model's RMSE."""
+SIGMAS = (0.5, 0.75, 1.0, 1.5, 2.0, 3.0)  # of the theorem, in units of the model's RMSE
 MANY_AT_MOST = 1.1
-
-
-class Way(NamedTuple):
-    """A way to balance.
-
-    Args:
-        kind: "calibration" with its tau, or "theorem" with its sigma in label units.
-        value: of tau or sigma.
-    """
-
-    kind: str
-    value: float
 
 
 class JointHistogram:
     """Labels counted by prediction and bin, apart for ten folds; memory does not grow with images.
 
-    Per fold, cell of predictions and scored bin: the labels' number, sum, sum of squares, and the
-    scenes that they come from. Scenes are dealt to the folds in turn.
+    Per fold, cell of predictions and scored bin there are the labels' number, sum, sum of squares,
+    and the number of images that they come from. Scenes are dealt to the folds in turn.
 
     Args:
         bins: Bins and shots of the label.
@@ -61,16 +49,15 @@ class JointHistogram:
 
     def __init__(self, bins: LabelBins) -> None:
         scored = np.flatnonzero(bins.scored)
-        self.first, last = int(scored[0]), int(scored[-1])
-        self.bins, self.edges = bins, bins.edges[self.first : last + 2]
-        self.groups = bins.groups().numpy()[:, self.first : last + 1]
+        self.bins, self._first, last = bins, int(scored[0]), int(scored[-1]) + 1
+        self.edges = bins.edges[self._first : last + 1]
+        self.groups = bins.groups().numpy()[:, self._first : last]
         low, high = self.label_range = float(self.edges[0]), float(self.edges[-1])
-        self.low, self.step = low - (high - low) / 2, 3.5 * (high - low) / CELLS
+        self._low, self._step = low - (high - low) / 2, 3.5 * (high - low) / CELLS
         self.moments = np.zeros((FOLDS, 4, CELLS, len(self.edges) - 1))
-        self.preds = np.zeros((FOLDS, CELLS))
+        self.preds = np.zeros(CELLS)  # their sums
         self.names: list[str] = []
-        self.folds: dict[str, int] = {}
-        self._last: tuple[str, npt.NDArray[np.bool_]] = "", np.zeros(0, bool)
+        self.folds: dict[str, int] = {}  # of the scenes
 
     def update(
         self,
@@ -100,36 +87,23 @@ class JointHistogram:
         x, labels = p[counted].double().numpy(), y[counted].double().numpy()
         if not np.isfinite(x).all():
             raise DataError(f"{name or 'an image'} has predictions that are not finite")
-        scene = group or name or str(len(self.names))
-        fold = self.folds.setdefault(scene, len(self.folds) % FOLDS)
+        fold = self.folds.setdefault(group or name or f"{len(self.names)}", len(self.folds) % FOLDS)
         self.names.append(name)
-        if not len(x):
-            return
-        ends = self.label_range
-        self.label_range = min(ends[0], float(labels.min())), max(ends[1], float(labels.max()))
-        cell = ((x - self.low) / self.step).clip(0, CELLS - 1).astype(np.int64)
+        low, high = self.label_range
+        self.label_range = float(labels.min(initial=low)), float(labels.max(initial=high))
+        cell = ((x - self._low) / self._step).clip(0, CELLS - 1).astype(np.int64)
+        self.preds += np.bincount(cell, x, CELLS)
         shape = self.moments.shape[2:]
-        place = cell * shape[1] + (index[counted].numpy() - self.first)
-        for k, weights in enumerate((None, labels, labels**2)):
-            found = np.bincount(place, weights, shape[0] * shape[1])
-            self.moments[fold, k] += found.reshape(shape)
-            if not k:
-                new = found.reshape(shape) > 0
-        last, seen = self._last
-        self.moments[fold, 3] += new & ~seen if scene == last else new
-        self._last = scene, new | seen if scene == last else new
-        self.preds[fold] += np.bincount(cell, x, CELLS)
-
-    @property
-    def support(self) -> str:
-        """How much was added, in words."""
-        return f"{len(self.names)} images of {len(self.folds)} scenes"
+        place = cell * shape[1] + index[counted].numpy() - self._first
+        for moment, weights in zip(self.moments[fold], (None, labels, labels**2), strict=False):
+            moment += np.bincount(place, weights, shape[0] * shape[1]).reshape(shape)
+        self.moments[fold, 3].flat[np.unique(place)] += 1
 
 
 def choose_balance(
     joint: JointHistogram,
     label: Label = DEPTH,
-    objective: Objective = "overall",
+    objective: Literal["overall", "few"] = "overall",
     many_at_most: float | None = None,
     taus: Sequence[float] = TAUS,
     sigmas: Sequence[float] | None = None,
@@ -153,13 +127,13 @@ def choose_balance(
         taus: Shares of balancing that are tried.
         sigmas: Noise scales of the theorem, label units. Default: 0.5 to 3 times the model's RMSE.
         prior: Histogram of the training labels; None leaves the theorem out.
-        world: The target world.
+        world: The target world of calibrations.
 
     Returns:
         The map, fitted on all images. Its ``facts``: "tau" or "noise_sigma", "fall" and
         "interval_95" (shares), "before" and "after" per group on held-out folds, "tried" with the
-        same for every way, "coverage" of the 68.27 % interval per bin on held-out folds, "images",
-        "scenes", "names".
+        same for every way, "coverage" of the 68.27 % interval per group and bin on held-out folds,
+        "images", "scenes", "names".
 
     Raises:
         DataError: Fewer than 10 images, a single scene, equal predictions, no bin of the objective.
@@ -167,178 +141,149 @@ def choose_balance(
 
     Source: nested cross-validation (Varma and Simon, BMC Bioinformatics 7:91, 2006).
     """
-    choice = _Choice(joint, objective, many_at_most, taus, sigmas, prior, world)
-    balance = choice.made()
+    _require_enough(joint)
+    if not taus and (prior is None or sigmas == []):
+        raise ConfigError("no way to balance is left: give a tau, or a sigma and a histogram")
+    limit = many_at_most or (MANY_AT_MOST if objective == "few" else math.inf)
+    search = _Search(joint, GROUPS.index(objective), limit, world)
+    if not search.score(search.plain, search.folds)[search.column] > 0:
+        raise DataError(f"nothing to gain: no error, or no label, in the bins of {objective}")
+    if prior is not None:
+        sigmas = search.sigmas() if sigmas is None else sigmas
+        search.theorem = {sigma: BalanceMap(prior, sigma, joint.label_range) for sigma in sigmas}
+    ways: list[Way] = [("tau", tau) for tau in taus]
+    balance = search.run([*ways, *(("noise_sigma", sigma) for sigma in search.theorem)])
     balance.label = label.name, label.unit
+    balance.facts = {
+        **(balance.facts or {}),
+        "objective": objective,
+        "many_at_most": limit if math.isfinite(limit) else None,
+        "world": world,
+        "images": len(joint.names),
+        "scenes": len(joint.folds),
+        "names": joint.names,
+    }
     return balance
 
 
-class _Choice:
-    """The search for the best way, over the cells of predictions that occur."""
+class _Search:
+    """Cross-validation over the folds that have labels and the cells that have predictions."""
 
-    def __init__(
-        self,
-        joint: JointHistogram,
-        objective: Objective,
-        many_at_most: float | None,
-        taus: Sequence[float],
-        sigmas: Sequence[float] | None,
-        prior: Histogram | None,
-        world: World,
-    ) -> None:
-        _require_enough(joint)
-        self.joint, self.objective, self.world = joint, objective, world
-        self.limit = many_at_most or (MANY_AT_MOST if objective == "few" else math.inf)
+    def __init__(self, joint: JointHistogram, column: int, limit: float, world: World) -> None:
+        self.column, self.limit, self.world = column, limit, world
+        self.edges, self.groups, self.ends = joint.edges, joint.groups, joint.label_range
         seen = joint.moments[:, 0].any((0, 2))
         self.moments = joint.moments[:, :, seen]
         self.total = self.moments.sum(0)
-        self.places = joint.preds.sum(0)[seen] / self.total[0].sum(1)  # where maps are scored
+        self.places = joint.preds[seen] / self.total[0].sum(1)  # where maps are scored
         self.counts = self.moments[:, 0].sum(1)
-        self.folds = tuple(k for k in range(FOLDS) if self.counts[k].any())
-        self.plain = [self._errors(self.places, k) for k in range(FOLDS)]
-        if prior is not None and sigmas is None:
-            rmse = math.sqrt(sum(e.sum() for e in self.plain) / self.counts.sum())
-            sigmas = [float(f"{share * rmse:.3g}") for share in SIGMAS]
-        self.theorem = {
-            sigma: BalanceMap(prior, sigma, joint.label_range)
-            for sigma in sigmas or ()
-            if prior is not None
-        }
-        self.ways = [Way("calibration", tau) for tau in taus]
-        self.ways += [Way("theorem", sigma) for sigma in self.theorem]
-        if not self.ways:
-            raise ConfigError("no way to balance is left: give a tau, or a sigma and a histogram")
-        self.column = GROUPS.index(objective)
-        if not np.isfinite(self._groups(self.plain, self.folds)[self.column]):
-            raise DataError(f"the images hold no label in a scored bin of {objective}")
+        self.folds: Folds = tuple(np.flatnonzero(self.counts.any(1)).tolist())
+        self.plain = {k: self.errors(self.places, k) for k in self.folds}
+        self.theorem: dict[float, BalanceMap] = {}
         self.fit, self.values = cache(self._fit), cache(self._values)  # many are asked for twice
 
-    def made(self) -> BalanceMap:
-        """Return the best map with its facts."""
-        joint = self.joint
-        tried = {way: self._held_out(way, self.folds) for way in self.ways}
-        way = self._best(tried, self.folds)
-        after, covered = {}, np.zeros_like(self.counts[0])
+    def sigmas(self) -> list[float]:
+        """Return noise scales around the model's RMSE."""
+        rmse = math.sqrt(sum(part.sum() for part in self.plain.values()) / self.counts.sum())
+        return [float(f"{share * rmse:.3g}") for share in SIGMAS]
+
+    def run(self, ways: Sequence[Way]) -> BalanceMap:
+        """Return the best map with what it, and every way, does on held-out folds."""
+        tried = {way: self.held_out(way, self.folds) for way in ways}
+        after, covered = {}, np.zeros(len(self.edges) - 1)
         for k in self.folds:
             rest = tuple(j for j in self.folds if j != k)
-            fitted = self.fit(
-                self._best({w: self._held_out(w, rest) for w in self.ways}, rest), rest
-            )
-            after[k] = self._errors(fitted(self.places), k)
-            covered += self._covered(fitted, k)
-        fall, *interval = self._fall(after)
-        counts = self.counts.sum(0)
-        balance = self.fit(way, self.folds)
+            chosen = self.best({way: self.held_out(way, rest) for way in ways}, rest)
+            after[k] = self.errors(self.values(chosen, rest), k)
+            covered += self.covered(self.fit(chosen, rest), k)
+        best, counts = self.best(tried, self.folds), self.counts.sum(0)
+        fall, *interval = self.fall(after)
+        balance = self.fit(best, self.folds)
         balance.facts = {
-            **_named(way),
-            "objective": self.objective,
-            "many_at_most": self.limit if math.isfinite(self.limit) else None,
+            best[0]: best[1],
             "fall": fall,
             "interval_95": interval,
-            "before": _by_group(self._groups(self.plain, self.folds)),
-            "after": _by_group(self._groups(after, self.folds)),
-            "coverage": _by_group(_ratio(joint.groups @ covered, joint.groups @ counts)),
-            "coverage_of_bins": [
-                {"from": float(edge), "coverage": float(inside / count), "count": int(count)}
-                for edge, inside, count in zip(joint.edges, covered, counts, strict=False)
-                if count
-            ],
-            "tried": [
-                {**_named(w), **_by_group(self._groups(errors, self.folds))}
-                for w, errors in tried.items()
-            ],
-            "world": self.world,
-            "images": len(joint.names),
-            "scenes": len(joint.folds),
-            "folds": len(self.folds),
-            "names": joint.names,
+            "before": self.named(self.plain),
+            "after": self.named(after),
+            "tried": [{way[0]: way[1], **self.named(errors)} for way, errors in tried.items()],
+            "coverage": {
+                **_by_group(_ratio(self.groups @ covered, self.groups @ counts)),
+                "bins": np.stack([self.edges[:-1], covered, counts], 1)[counts > 0].tolist(),
+            },
         }
         return balance
 
-    def _fit(self, way: Way, folds: tuple[int, ...]) -> BalanceMap:
+    def _fit(self, way: Way, folds: Folds) -> BalanceMap:
         """Return the map of a way from the images of some folds."""
-        if way.kind == "theorem":
-            return self.theorem[way.value]
+        if way[0] == "noise_sigma":
+            return self.theorem[way[1]]
         left = [k for k in range(FOLDS) if k not in folds]
-        counts, sums, _, scenes = self.total - self.moments[left].sum(0)
-        ends, edges = self.joint.label_range, self.joint.edges
-        return calibrate(self.places, counts, sums, scenes, edges, ends, way.value, self.world)
+        counts, sums, _, images = self.total - self.moments[left].sum(0)
+        return calibrate(
+            self.places, counts, sums, images, self.edges, self.ends, way[1], self.world
+        )
 
-    def _values(self, way: Way, folds: tuple[int, ...]) -> FloatArray:
+    def _values(self, way: Way, folds: Folds) -> FloatArray:
         """Return what the predictions of the cells become."""
-        if way.kind == "theorem" and folds:  # which needs no images
+        if way[0] == "noise_sigma" and folds:  # it needs no images
             return self.values(way, ())
         return self.fit(way, folds)(self.places)
 
-    def _errors(self, values: FloatArray, fold: int) -> FloatArray:
+    def errors(self, values: FloatArray, fold: int) -> FloatArray:
         """Return the sums of squared errors per bin where every cell's prediction is a value."""
         count, label, square, _ = self.moments[fold]
         return values**2 @ count - 2 * values @ label + square.sum(0)  # type: ignore[no-any-return]
 
-    def _held_out(self, way: Way, folds: tuple[int, ...]) -> dict[int, FloatArray]:
+    def held_out(self, way: Way, folds: Folds) -> Errors:
         """Return every fold's errors, the way fitted on the others."""
         return {
-            k: self._errors(self.values(way, tuple(j for j in folds if j != k)), k) for k in folds
+            k: self.errors(self.values(way, tuple(j for j in folds if j != k)), k) for k in folds
         }
 
-    def _groups(self, errors: Any, folds: Sequence[int]) -> FloatArray:
+    def score(self, errors: Errors, folds: Folds) -> FloatArray:
         """Return per group the mean over its bins of the RMSE of each, over some folds."""
         counts = self.counts[list(folds)].sum(0)
         of_bin = np.sqrt(_ratio(np.sum([errors[k] for k in folds], axis=0).clip(0), counts))
-        filled = self.joint.groups * (counts > 0)
+        filled = self.groups * (counts > 0)
         return _ratio(filled @ np.nan_to_num(of_bin), filled.sum(1))
 
-    def _best(self, tried: Mapping[Way, dict[int, FloatArray]], folds: Sequence[int]) -> Way:
+    def named(self, errors: Errors) -> dict[str, float | None]:
+        """Return the scores over all folds by group."""
+        return _by_group(self.score(errors, self.folds))
+
+    def best(self, tried: Mapping[Way, Errors], folds: Folds) -> Way:
         """Return the way of the lowest objective, or of the lowest many-shot error over a limit."""
         many = GROUPS.index("many")
-        most = self.limit * self._groups(self.plain, folds)[many]
-        found = {way: self._groups(errors, folds) for way, errors in tried.items()}
-        allowed = [way for way, errors in found.items() if not errors[many] > most]
-        if not allowed:
-            return min(found, key=lambda way: found[way][many])
-        return min(allowed, key=lambda way: found[way][self.column])
+        most = self.limit * self.score(self.plain, folds)[many]
+        found = {way: self.score(errors, folds) for way, errors in tried.items()}
+        allowed = [way for way, scores in found.items() if not scores[many] > most]
+        column = self.column if allowed else many
+        return min(allowed or found, key=lambda way: found[way][column])
 
-    def _fall(self, after: Mapping[int, FloatArray]) -> tuple[float, float, float]:
+    def fall(self, after: Errors) -> tuple[float, float, float]:
         """Return the relative fall of the objective, and the ends of its 95 % interval."""
 
-        def fall(folds: Sequence[int]) -> float:
-            before, now = self._groups(self.plain, folds), self._groups(after, folds)
+        def fall(folds: Folds) -> float:
+            before, now = self.score(self.plain, folds), self.score(after, folds)
             return float(1 - now[self.column] / before[self.column])
 
         n, whole = len(self.folds), fall(self.folds)
-        without = np.array([fall([j for j in self.folds if j != k]) for k in self.folds])
-        spread = math.sqrt((n - 1) / n * np.square(without - without.mean()).sum())
-        half = float(stats.t.ppf(0.975, n - 1)) * spread
+        without = np.array([fall(tuple(j for j in self.folds if j != k)) for k in self.folds])
+        if not np.isfinite(without).all():
+            raise DataError(
+                f"too few scenes have labels in the bins of {GROUPS[self.column]}: without some of "
+                "them none is left, so that nothing can be judged on held-out scenes"
+            )
+        half = float(stats.t.ppf(0.975, n - 1)) * math.sqrt(n - 1) * float(without.std())
         return whole, whole - half, whole + half
 
-    def _covered(self, balance: BalanceMap, fold: int) -> FloatArray:
+    def covered(self, balance: BalanceMap, fold: int) -> FloatArray:
         """Return how many labels of each bin lie in their interval, spread evenly within bins."""
-        edges = self.joint.edges
         ends = balance.interval(torch.from_numpy(self.places))
         lower, upper = (end.numpy()[:, None] for end in ends)
-        inside = np.minimum(upper, edges[1:]) - np.maximum(lower, edges[:-1])
-        shares = (inside / np.diff(edges)).clip(0, 1)
+        inside = np.minimum(upper, self.edges[1:]) - np.maximum(lower, self.edges[:-1])
+        shares = (inside / np.diff(self.edges)).clip(0, 1)
         return (shares * self.moments[fold, 0]).sum(0)  # type: ignore[no-any-return]
-
-
-def _ratio(above: FloatArray, below: FloatArray) -> FloatArray:
-    """Return above / below, NaN where below is 0."""
-    found: FloatArray = np.divide(above, below, out=np.full(len(below), np.nan), where=below > 0)
-    return found
-
-
-def _require_enough(joint: JointHistogram) -> None:
-    """Raise a DataError where nothing can be learned from the images."""
-    images, scenes = len(joint.names), len(joint.folds)
-    if images < MIN_IMAGES:
-        raise DataError(f"balancing needs {MIN_IMAGES} labelled images or more, got {images}")
-    if scenes < 2:
-        raise DataError(f"all {images} images are of one scene; cross-validation needs two or more")
-    counts = joint.moments[:, 0].sum((0, 2))
-    if (counts > 0).sum() < 2:
-        mean = joint.preds.sum() / counts.sum() if counts.any() else math.nan
-        found = f"all predictions are about {mean:.4g}" if counts.any() else "no label counts"
-        raise DataError(f"{found}: there is nothing to balance; check the predictions and the mask")
 
 
 def require_unseen(calibrated: Sequence[str], tested: Sequence[str]) -> None:
@@ -364,12 +309,25 @@ def balance_words(facts: Mapping[str, Any]) -> str:
     return f"calibrated, tau {facts['tau']:g}"
 
 
-def _named(way: Way) -> dict[str, Any]:
-    return {"way": way.kind, "tau" if way.kind == "calibration" else "noise_sigma": way.value}
+def _require_enough(joint: JointHistogram) -> None:
+    """Raise a DataError where nothing can be learned from the images."""
+    images, counts = len(joint.names), joint.moments[:, 0].sum((0, 2))
+    if images < MIN_IMAGES:
+        raise DataError(f"balancing needs {MIN_IMAGES} labelled images or more, got {images}")
+    if (counts > 0).sum() < 2:
+        mean = joint.preds.sum() / counts.sum() if counts.any() else None
+        found = "no label counts" if mean is None else f"all predictions are about {mean:.4g}"
+        raise DataError(f"{found}: there is nothing to balance; check the predictions and the mask")
+    if joint.moments[:, 0].any((1, 2)).sum() < 2:
+        raise DataError(f"all {images} images are of one scene; cross-validation needs two or more")
+
+
+def _ratio(above: FloatArray, below: FloatArray) -> FloatArray:
+    """Return above / below, NaN where below is 0."""
+    found: FloatArray = np.divide(above, below, out=np.full(len(below), np.nan), where=below > 0)
+    return found
 
 
 def _by_group(values: FloatArray) -> dict[str, float | None]:
-    return {
-        group: float(value) if np.isfinite(value) else None
-        for group, value in zip(GROUPS, values, strict=True)
-    }
+    known = (float(value) if np.isfinite(value) else None for value in values)
+    return dict(zip(GROUPS, known, strict=True))

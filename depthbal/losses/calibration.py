@@ -15,8 +15,8 @@ from depthbal.priors import Histogram, World
 
 FloatArray = npt.NDArray[np.float64]
 
-PSEUDO_SCENES = 1.0
-"""Scenes' worth of labels at the prediction itself that every cell of predictions gets."""
+PSEUDO_IMAGES = 1.0
+"""Images' worth of labels at the prediction itself that every cell of predictions gets."""
 
 
 class CalibratedMap(BalanceMap):
@@ -78,7 +78,7 @@ def calibrate(
     preds: FloatArray,
     counts: FloatArray,
     label_sums: FloatArray,
-    scenes: FloatArray,
+    images: FloatArray,
     edges: FloatArray,
     label_range: tuple[float, float],
     tau: float = 1.0,
@@ -86,12 +86,12 @@ def calibrate(
 ) -> CalibratedMap:
     """Return the map to E_w[y | prediction] that a joint histogram of prediction and label implies.
 
-        f(c) = isotonic regression of  (m_c E_w[y | c] + k c) / (m_c + k),   k = 1 scene,
+        f(c) = isotonic regression of  (m_c E_w[y | c] + k c) / (m_c + k),   k = 1 image,
         w(y) = (p_target(y) / p(y))^tau,   m_c = (sum_b w_b n_cb)^2 / sum_b (w_b n_cb)^2 / s_cb
 
     over cells c of predictions and bins b of labels; p(y) is the histogram's own margin. m_c is how
-    many scenes stand behind the weighted mean, counting (Kish) that a rare label's few have large
-    weights: a cell of many scenes keeps its mean, one of a single scene goes half-way to the
+    many images stand behind the weighted mean, counting (Kish) that a rare label's few have large
+    weights: a cell of many images keeps its mean, one of a single image goes half-way to the
     identity. Cells without labels are bridged linearly. Beyond the outermost cells the map returns
     to the identity over one label range, so that it jumps nowhere, and ends at the label range.
     The interval's ends are the weighted quantiles of the label in each cell, made monotone too.
@@ -100,7 +100,7 @@ def calibrate(
         preds: (cells,) mean prediction in every cell, increasing where there are labels.
         counts: (cells, bins) labels.
         label_sums: (cells, bins) their sums.
-        scenes: (cells, bins) scenes, or images, that they come from.
+        images: (cells, bins) images that they come from.
         edges: (bins + 1,) of the label's bins.
         label_range: Ends of the labels that can be predicted.
         tau: Share of balancing: 0 keeps the labels' own world.
@@ -115,8 +115,8 @@ def calibrate(
     seen = counts.sum(1) > 0
     mass = counts[seen] * weights
     cell, nodes = mass.sum(1), preds[seen]
-    support = cell**2 / (mass**2 / scenes[seen].clip(1)).sum(1)
-    share = support / (support + PSEUDO_SCENES)
+    support = cell**2 / (mass**2 / images[seen].clip(1)).sum(1)
+    share = support / (support + PSEUDO_IMAGES)
     means = share * (label_sums[seen] @ weights) / cell + (1 - share) * nodes
     values = isotonic_regression(means, weights=cell / share).x
     spread = np.append(edges[:-1], max(edges[-1], label_range[1]))  # the last bin has no end
