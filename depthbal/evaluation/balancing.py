@@ -21,6 +21,7 @@ from depthbal.priors import Histogram, World
 FloatArray = npt.NDArray[np.float64]
 Way = tuple[Literal["tau", "noise_sigma"], float]  # of a calibration, of the theorem
 Folds = tuple[int, ...]
+Fitted = tuple[BalanceMap, FloatArray]
 Errors = dict[int, FloatArray]  # per fold the sums of squared errors in every bin
 
 FOLDS = 10
@@ -148,11 +149,15 @@ def choose_balance(
     search = _Search(joint, GROUPS.index(objective), limit, world)
     if not search.score(search.plain, search.folds)[search.column] > 0:
         raise DataError(f"nothing to gain: no error, or no label, in the bins of {objective}")
-    if prior is not None:
-        sigmas = search.sigmas() if sigmas is None else sigmas
-        search.theorem = {sigma: BalanceMap(prior, sigma, joint.label_range) for sigma in sigmas}
     ways: list[Way] = [("tau", tau) for tau in taus]
-    balance = search.run([*ways, *(("noise_sigma", sigma) for sigma in search.theorem)])
+    if prior is not None:
+        if sigmas is None:
+            rmse = math.sqrt(sum(map(np.sum, search.plain.values())) / search.counts.sum())
+            sigmas = [float(f"{share * rmse:.3g}") for share in SIGMAS]
+        for sigma in sigmas:
+            search.theorem[sigma] = search.valued(BalanceMap(prior, sigma, joint.label_range))
+            ways.append(("noise_sigma", sigma))
+    balance = search.run(ways)
     balance.label = label.name, label.unit
     balance.facts = {
         **(balance.facts or {}),
@@ -179,13 +184,8 @@ class _Search:
         self.counts = self.moments[:, 0].sum(1)
         self.folds: Folds = tuple(np.flatnonzero(self.counts.any(1)).tolist())
         self.plain = {k: self.errors(self.places, k) for k in self.folds}
-        self.theorem: dict[float, BalanceMap] = {}
-        self.fit, self.values = cache(self._fit), cache(self._values)  # many are asked for twice
-
-    def sigmas(self) -> list[float]:
-        """Return noise scales around the model's RMSE."""
-        rmse = math.sqrt(sum(part.sum() for part in self.plain.values()) / self.counts.sum())
-        return [float(f"{share * rmse:.3g}") for share in SIGMAS]
+        self.theorem: dict[float, Fitted] = {}
+        self.fit = cache(self._fit)  # most are asked for twice
 
     def run(self, ways: Sequence[Way]) -> BalanceMap:
         """Return the best map with what it, and every way, does on held-out folds."""
@@ -194,11 +194,12 @@ class _Search:
         for k in self.folds:
             rest = tuple(j for j in self.folds if j != k)
             chosen = self.best({way: self.held_out(way, rest) for way in ways}, rest)
-            after[k] = self.errors(self.values(chosen, rest), k)
-            covered += self.covered(self.fit(chosen, rest), k)
+            fitted, values = self.fit(chosen, rest)
+            after[k] = self.errors(values, k)
+            covered += self.covered(fitted, k)
         best, counts = self.best(tried, self.folds), self.counts.sum(0)
         fall, *interval = self.fall(after)
-        balance = self.fit(best, self.folds)
+        balance, _ = self.fit(best, self.folds)
         balance.facts = {
             best[0]: best[1],
             "fall": fall,
@@ -213,21 +214,18 @@ class _Search:
         }
         return balance
 
-    def _fit(self, way: Way, folds: Folds) -> BalanceMap:
-        """Return the map of a way from the images of some folds."""
+    def valued(self, balance: BalanceMap) -> Fitted:
+        """Return a map and what it makes of the cells' predictions."""
+        return balance, balance(self.places)
+
+    def _fit(self, way: Way, folds: Folds) -> Fitted:
+        """Return the map of a way from the images of some folds, valued."""
         if way[0] == "noise_sigma":
             return self.theorem[way[1]]
         left = [k for k in range(FOLDS) if k not in folds]
         counts, sums, _, images = self.total - self.moments[left].sum(0)
-        return calibrate(
-            self.places, counts, sums, images, self.edges, self.ends, way[1], self.world
-        )
-
-    def _values(self, way: Way, folds: Folds) -> FloatArray:
-        """Return what the predictions of the cells become."""
-        if way[0] == "noise_sigma" and folds:  # it needs no images
-            return self.values(way, ())
-        return self.fit(way, folds)(self.places)
+        joint = self.places, counts, sums, images, self.edges
+        return self.valued(calibrate(*joint, self.ends, way[1], self.world))
 
     def errors(self, values: FloatArray, fold: int) -> FloatArray:
         """Return the sums of squared errors per bin where every cell's prediction is a value."""
@@ -236,9 +234,8 @@ class _Search:
 
     def held_out(self, way: Way, folds: Folds) -> Errors:
         """Return every fold's errors, the way fitted on the others."""
-        return {
-            k: self.errors(self.values(way, tuple(j for j in folds if j != k)), k) for k in folds
-        }
+        rests = {k: tuple(j for j in folds if j != k) for k in folds}
+        return {k: self.errors(self.fit(way, rest)[1], k) for k, rest in rests.items()}
 
     def score(self, errors: Errors, folds: Folds) -> FloatArray:
         """Return per group the mean over its bins of the RMSE of each, over some folds."""

@@ -8,7 +8,7 @@ from depthbal.losses.bmc import BMCLoss
 from depthbal.losses.kernel.evidence import log_evidence
 from depthbal.losses.label_weights import label_weights
 from depthbal.losses.noise import DepthNoise, FixedNoise, LearnedNoise, NoiseModule
-from depthbal.losses.posthoc import balance_predictions
+from depthbal.losses.posthoc import BalanceMap, balance_predictions
 from depthbal.losses.readout import truncated_normal_mean
 from depthbal.losses.reweighted import ReweightedLoss
 
@@ -31,6 +31,7 @@ __all__ = [
     "LOSSES",
     "BMCLoss",
     "BNILoss",
+    "BalanceMap",
     "BalancedMSELoss",
     "DepthNoise",
     "FixedNoise",
