@@ -81,15 +81,9 @@ def balance_samples(
     prior: "Histogram | None",
     tested: Sequence[str] = (),
 ) -> None:
-    """Choose the balancing that suits anybody's predictions, print it, and write it to --out.
+    """Choose the balancing that suits predictions, print it, and write it with facts to --out.
 
-    Args:
-        samples: Predictions with their truths.
-        data: Whose labels and bins they are.
-        known: The command's options.
-        facts: What the predictions are, for the file.
-        prior: Histogram of the training labels, where it is known.
-        tested: Names of the images that the model is tested on.
+    ``prior`` is of the training labels, ``tested`` are the names of the model's test images.
     """
     from rich.console import Console
 

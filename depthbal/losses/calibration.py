@@ -96,15 +96,8 @@ def calibrate(
     to the identity over one label range, so that it jumps nowhere, and ends at the label range.
     The interval's ends are the weighted quantiles of the label in each cell, made monotone too.
 
-    Args:
-        preds: (cells,) mean prediction in every cell, increasing where there are labels.
-        counts: (cells, bins) labels.
-        label_sums: (cells, bins) their sums.
-        images: (cells, bins) images that they come from.
-        edges: (bins + 1,) of the label's bins.
-        label_range: Ends of the labels that can be predicted.
-        tau: Share of balancing: 0 keeps the labels' own world.
-        world: The target world, as for ``Histogram.relative_to``.
+    ``counts``, ``label_sums`` and ``images`` (from how many) are (cells, bins), ``preds`` (cells,)
+    the mean predictions, increasing where there are labels, ``edges`` (bins + 1,).
 
     Source: balancing by Theorem 1 of Balanced MSE (Ren et al., CVPR 2022) with the empirical
     p(y | prediction) in the place of the normal one; Kish, Survey Sampling, 1965.

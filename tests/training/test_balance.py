@@ -1,13 +1,16 @@
 """`depthbal balance` and what evaluate, predict and export do with its file."""
 
 import json
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from depthbal import load_predictor
+from depthbal.commands.balance import run_samples
 from depthbal.evaluation import Scores
 from depthbal.export import open_graph
 from depthbal.losses.posthoc import BalanceMap
@@ -127,3 +130,28 @@ def test_maps_and_runs_that_do_not_fit_each_other_are_refused(
     )
     assert not (mse_run / "eval" / "balance_seen").exists()
     assert command("evaluate", mse_run, "--balance", seen, "--device", "cpu", "--force") == 0
+
+
+class HalfSize(nn.Module):
+    """A task whose depths are half as high and wide as the truth."""
+
+    def predict(self, batch):
+        return batch["image"][:, :1, ::2, ::2]
+
+    def target(self, batch):
+        return batch["depth"], batch["depth"] > 0
+
+
+@pytest.mark.parametrize(("folders", "groups"), [("aa", ["", ""]), ("ab", ["a", "b"])])
+def test_images_are_enlarged_as_for_scores_and_a_single_folder_is_no_scene(folders, groups):
+    batch = {"image": torch.rand(2, 3, 8, 8), "depth": torch.ones(2, 1, 8, 8)}
+    batch |= {"name": ["one", "two"], "group": list(folders)}
+    source = type("Source", (), {"group": lambda _, i: folders[i], "__len__": lambda _: 2})()
+    data = SimpleNamespace(test_set=SimpleNamespace(source=source), test_dataloader=lambda: [batch])
+    samples = list(run_samples(HalfSize(), data, "test", "cpu"))
+    assert [(name, group) for *_, name, group in samples] == list(
+        zip(["one", "two"], groups, strict=True)
+    )
+    preds, target, mask, _, _ = samples[1]
+    assert preds.shape == target.shape == mask.shape == (1, 8, 8)
+    assert preds[0, 0, 0] == batch["image"][1, 0, 0, 0]
