@@ -87,11 +87,11 @@ def calibrate(
     """Return the map to E_w[y | prediction] that a joint histogram of prediction and label implies.
 
         f(c) = isotonic regression of  (m_c E_w[y | c] + k c) / (m_c + k),   k = 1 image,
-        w(y) = (p_target(y) / p(y))^tau,   m_c = (sum_b w_b n_cb)^2 / sum_b (w_b n_cb)^2 / s_cb
+        w(y) = (p_target(y) / p(y))^tau,   m_c = (sum_b w_b n_cb)^2 / sum_b ((w_b n_cb)^2 / i_cb)
 
-    over cells c of predictions and bins b of labels; p(y) is the histogram's own margin. m_c is how
-    many images stand behind the weighted mean, counting (Kish) that a rare label's few have large
-    weights: a cell of many images keeps its mean, one of a single image goes half-way to the
+    over cells c of predictions and bins b of labels, n_cb labels of i_cb images; p(y) is their own
+    distribution. m_c is how many images stand behind the weighted mean, counting (Kish) that a rare
+    label's few have large weights: a cell of many images keeps its mean, one of a single image goes half-way to the
     identity. Cells without labels are bridged linearly. Beyond the outermost cells the map returns
     to the identity over one label range, so that it jumps nowhere, and ends at the label range.
     The interval's ends are the weighted quantiles of the label in each cell, made monotone too.
