@@ -91,9 +91,9 @@ def calibrate(
 
     over cells c of predictions and bins b of labels, n_cb labels of i_cb images; p(y) is their own
     distribution. m_c is how many images stand behind the weighted mean, counting (Kish) that a rare
-    label's few have large weights: a cell of many images keeps its mean, one of a single image goes half-way to the
-    identity. Cells without labels are bridged linearly. Beyond the outermost cells the map returns
-    to the identity over one label range, so that it jumps nowhere, and ends at the label range.
+    label's few have large weights: a cell of many images keeps its mean, one of a single image goes
+    half-way to the identity. Cells without labels are bridged linearly. Beyond the outermost cells
+    the map returns to the identity over one label range, so that it jumps nowhere, and ends at it.
     The interval's ends are the weighted quantiles of the label in each cell, made monotone too.
 
     ``counts``, ``label_sums`` and ``images`` (from how many) are (cells, bins), ``preds`` (cells,)
