@@ -4,7 +4,9 @@ import inspect
 import json
 import os
 import pickle
+import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -19,11 +21,7 @@ FORMAT = 2
 
 
 def find_checkpoint(path: str | os.PathLike[str], checkpoint: str = "last") -> Path:
-    """Return the checkpoint file that `path`, a run folder or a file, stands for.
-
-    Raises:
-        RunFolderError: there is none; says what is there instead.
-    """
+    """Return the checkpoint file that `path`, a run folder or a file, stands for."""
     path = Path(path)
     if path.is_file():
         return path
@@ -45,11 +43,7 @@ def find_checkpoint(path: str | os.PathLike[str], checkpoint: str = "last") -> P
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Return a checkpoint's content after checking that depthbal wrote it and can read it.
-
-    Raises:
-        CheckpointError: truncated, foreign, or of another format.
-    """
+    """Return a checkpoint's content after checking that depthbal wrote it and can read it."""
     try:
         # mmap: the optimizer's state, two thirds of a file, is never read
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
@@ -74,13 +68,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def class_path(cls: type[Any]) -> str:
-    """Return the shortest dotted path under which a class can be imported.
-
-    Example:
-        >>> from depthbal.losses import GAILoss
-        >>> class_path(GAILoss)
-        'depthbal.losses.GAILoss'
-    """
+    """Return the shortest dotted path under which a class can be imported."""
     parts = cls.__module__.split(".")
     for end in range(2, len(parts)):
         room = ".".join(parts[:end])
@@ -92,15 +80,10 @@ def class_path(cls: type[Any]) -> str:
 def describe_module(module: nn.Module, settings: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return class path and arguments of a network or loss, of plain types only.
 
-    Args:
-        module: Ours keep their arguments in ``init_args``.
-        settings: Those that another was made with, ``{"class_path": ..., "init_args": ...}``.
+    Ours keep their arguments in ``init_args``; those of another are in its settings.
     """
-    given = (settings or {}).get("init_args") or {}
-    return {
-        "class_path": class_path(type(module)),
-        "init_args": getattr(module, "init_args", given),
-    }
+    given = getattr(module, "init_args", (settings or {}).get("init_args") or {})
+    return {"class_path": class_path(type(module)), "init_args": given}
 
 
 def build_module(
@@ -110,13 +93,9 @@ def build_module(
 
     Nothing but modules of depthbal is ever imported: other classes are those that the caller
     passes, and torch's own.
-
-    Raises:
-        CheckpointError: the class is none of these, or does not take its arguments.
     """
     name, arguments = str(described["class_path"]), dict(described["init_args"])
-    known = {class_path(cls): cls for cls in classes}
-    cls = known.get(name) or _our_class(name)
+    cls = {class_path(cls): cls for cls in classes}.get(name) or _our_class(name)
     if cls is None:
         raise CheckpointError(
             f"the {role} of {file} is a {name}, which is not a class of depthbal and is not "
@@ -130,18 +109,16 @@ def build_module(
         raise CheckpointError(f"the {role} of {file} cannot be made: {error}") from error
 
 
-def _our_class(name: str) -> type[nn.Module] | None:
+def _our_class(name: str) -> Any:
+    """Return a network or loss of depthbal or torch by its path; None where it is none."""
     room, _, last = name.rpartition(".")
-    if room == "torch.nn":
-        found = getattr(nn, last, None)
-    elif name.startswith("depthbal.") and all(part.isidentifier() for part in name.split(".")):
-        try:
-            found = getattr(import_module(room), last, None)
-        except ImportError:
-            return None
-    else:
+    if room != "torch.nn" and not re.fullmatch(r"depthbal(\.[a-z_0-9]+)+", room):
         return None
-    return found if isinstance(found, type) and issubclass(found, nn.Module) else None
+    with suppress(ImportError):
+        found = getattr(import_module(room), last, None)
+        if isinstance(found, type) and issubclass(found, nn.Module):
+            return found
+    return None
 
 
 def part_of_state(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -150,12 +127,7 @@ def part_of_state(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]
 
 
 def identity(described: Mapping[str, Any]) -> str:
-    """Return a module's class and arguments, without the weights that its training started from.
-
-    Example:
-        >>> identity({"class_path": "a.Net", "init_args": {"arch": "unet", "weights": "imagenet"}})
-        'Net {"arch": "unet"}'
-    """
+    """Return a module's class and arguments, without the weights that its training started from."""
     arguments = {k: v for k, v in (described.get("init_args") or {}).items() if k != "weights"}
     name = str(described.get("class_path")).rpartition(".")[2]
     return f"{name} {json.dumps(arguments, sort_keys=True)}"

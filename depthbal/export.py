@@ -23,9 +23,7 @@ Size = tuple[int, int]
 
 ENDINGS: dict[Format, str] = {"onnx": ".onnx", "torch": ".pt2"}
 METADATA = "depthbal.json"  # the name of the extra file in a torch.export archive
-OPSET = 20
 TOLERANCE_M = 0.01
-
 NODES = tuple(2**power + 1 for power in range(9, 18))
 SHIFT = 1e-4  # label ranges; networks are less exact than that
 FAR = 1e4  # label ranges from the centre; a read-out of labels changes no more beyond
@@ -38,15 +36,15 @@ def export_predictor(
 
     The file takes uint8 RGB `image` (batch, height, width, 3) and gives `depth` (batch, height,
     width), float32 metres: normalisation and read-out are inside. Its metadata, `protocol` of the
-    network's evaluation among them, are entries of ONNX (JSON where they are no text), or
-    depthbal.json in an archive of torch.export.
+    network's evaluation (JSON-able) among them, are entries of ONNX (JSON where they are no text),
+    or depthbal.json in an archive of torch.export.
 
     Args:
         predictor: the network with its read-out.
         form: `"onnx"` or `"torch"`.
         path: the file; replaced only by one that was compared.
         images: uint8 RGB (images, height, width, 3); their size becomes the file's.
-        protocol: JSON-able.
+        protocol: of the network's evaluation.
 
     Returns:
         The largest and the mean difference of the file from PyTorch, in metres.
@@ -55,26 +53,11 @@ def export_predictor(
         ConfigError: the network cannot be exported, gives no depth maps, or the file differs from
             it by more than 1 cm.
     """
-    size = images.shape[1], images.shape[2]
+    size, posthoc = (images.shape[1], images.shape[2]), predictor.posthoc
     batch = torch.cat([predictor.eval().normalise(image) for image in images])
-    maps = predictor.predict_maps(batch, size, (predictor.readout,))  # refuses what gives no maps
-    graph = DepthGraph(predictor, size)
-    with replacing(path) as temporary:
-        _write(graph, form, temporary, describe(predictor, size, protocol))
-        found = torch.from_numpy(open_graph(form, temporary)(images))
-        apart = (found - maps[predictor.readout].squeeze(1)).abs().double()
-        if not apart.max() <= TOLERANCE_M:
-            raise ConfigError(
-                f"the exported {form} graph differs from PyTorch by up to {apart.max():.3g} m, "
-                f"more than {TOLERANCE_M:g} m; nothing was written"
-            )
-    return float(apart.max()), float(apart.mean())
-
-
-def describe(predictor: Predictor, size: Size, protocol: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the metadata of an exported file, JSON-able."""
-    label_range, posthoc = predictor.label_range, predictor.posthoc
-    return {
+    raw = predictor.predict_raw(batch, size)  # refuses what gives no maps
+    expected = predictor.read_out(raw, (predictor.readout,))[predictor.readout].squeeze(1).detach()
+    metadata = {
         "producer": f"depthbal {depthbal.__version__}",
         "input": "image: uint8 (batch, height, width, 3), RGB",
         "output": "depth: float32 (batch, height, width)",
@@ -85,11 +68,20 @@ def describe(predictor: Predictor, size: Size, protocol: Mapping[str, Any]) -> d
         "mean": predictor.mean.flatten().tolist(),
         "std": predictor.std.flatten().tolist(),
         "readout": predictor.readout,
-        "label_range": None if label_range is None else list(label_range),
-        "posthoc_noise_sigma_m": None if posthoc is None else posthoc.noise_sigma,
-        "balanced": None if posthoc is None else posthoc.describe(),
+        "label_range": predictor.label_range and list(predictor.label_range),
+        "posthoc_noise_sigma_m": posthoc and posthoc.noise_sigma,
+        "balanced": posthoc and posthoc.describe(),
         "protocol": dict(protocol),
     }
+    with replacing(path) as temporary:
+        _write(DepthGraph(predictor, size), form, temporary, metadata)
+        apart = (torch.from_numpy(open_graph(form, temporary)(images)) - expected).abs().double()
+        if not apart.max() <= TOLERANCE_M:
+            raise ConfigError(
+                f"the exported {form} graph differs from PyTorch by up to {apart.max():.3g} m, "
+                f"more than {TOLERANCE_M:g} m; nothing was written"
+            )
+    return float(apart.max()), float(apart.mean())
 
 
 def open_graph(form: Format, path: Path) -> Callable[[Images], NDArray[np.float32]]:
@@ -113,12 +105,22 @@ def _write(graph: "DepthGraph", form: Format, path: Path, metadata: Mapping[str,
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the exporters, about their own workings
             program = torch.export.export(graph, (image,), dynamic_shapes=shapes, strict=False)
-            if form == "onnx":
-                _write_onnx(program, path, metadata)
+            if form == "torch":
+                with path.open("wb") as file:  # a path would have to end in .pt2
+                    extra = {METADATA: json.dumps(metadata, indent=2)}
+                    torch.export.save(program, file, extra_files=extra)
                 return
-            extra = {METADATA: json.dumps(metadata, indent=2)}
-            with path.open("wb") as file:  # a path would have to end in .pt2
-                torch.export.save(program, file, extra_files=extra)
+            written: Any = torch.onnx.export(
+                program,
+                input_names=["image"],
+                output_names=["depth"],
+                dynamic_shapes={"image": {0: "batch"}},  # the program calls it "s40" or the like
+                opset_version=20,
+                verbose=False,
+            )
+            texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in metadata.items()}
+            written.model.metadata_props.update(texts)
+            written.save(path, external_data=False)
     except Exception as error:  # the exporters raise what they like, with pages of advice
         deepest: BaseException = error
         while deepest.__cause__ is not None:
@@ -129,23 +131,6 @@ def _write(graph: "DepthGraph", form: Format, path: Path, metadata: Mapping[str,
         raise ConfigError(f"{network} cannot be exported as {form}: {reason}; {way_out}") from error
 
 
-def _write_onnx(program: Any, path: Path, metadata: Mapping[str, Any]) -> None:
-    written = torch.onnx.export(
-        program,
-        input_names=["image"],
-        output_names=["depth"],
-        dynamic_shapes={"image": {0: "batch"}},  # the program's own name of it is "s40" or the like
-        opset_version=OPSET,
-        dynamo=True,
-        verbose=False,
-    )
-    assert written is not None
-    for key, value in metadata.items():
-        text = value if isinstance(value, str) else json.dumps(value)
-        written.model.metadata_props[key] = text
-    written.save(path, external_data=False)
-
-
 class DepthGraph(nn.Module):
     """What is exported: normalisation, network, enlargement and read-out in plain operations."""
 
@@ -154,8 +139,7 @@ class DepthGraph(nn.Module):
 
     def __init__(self, predictor: Predictor, size: Size) -> None:
         super().__init__()
-        self.network = predictor.model
-        self.size = size
+        self.network, self.size = predictor.model, size
         self.register_buffer("mean", predictor.mean.clone())
         self.register_buffer("std", predictor.std.clone())
         self.readout = _plain_readout(predictor)
@@ -199,13 +183,10 @@ class ReadoutTable(nn.Module):
 
     The nodes are dense within the label range (lo, hi), of centre c and half width w, and thin out
     exponentially beyond it, where a read-out flattens. They are doubled until the interpolation
-    agrees with the function midway between all of them to `tolerance`, in label units. Where a
-    network is balanced afterwards the function is arbitrarily steep near the ends of the labels;
-    there it is enough that the interpolation lies between the function at the ten-thousandth part
-    of the range below and above.
-
-    Raises:
-        ConfigError: the function does not increase, or is not finite.
+    agrees with the function midway between all of them to `tolerance`, in label units, or, where a
+    network is balanced afterwards and the function arbitrarily steep near the ends of the labels,
+    lies between the function at the ten-thousandth part of the range below and above. A function
+    that does not increase or is not finite is a ConfigError.
 
     Example:
         >>> table = ReadoutTable(torch.sigmoid, (-4.0, 4.0))
@@ -246,8 +227,7 @@ class ReadoutTable(nn.Module):
         places = self.center + self.half_width * torch.sinh(u)
         values, middle = function(places[::2]).double(), places[1::2]
         between = (values[1:] + values[:-1]) / 2
-        above = between - function(middle + shift).double()
-        below = function(middle - shift).double() - between
+        above, below = between - function(middle + shift), function(middle - shift) - between
         return values, float(torch.maximum(above, below).clamp(min=0).max())
 
     def forward(self, preds: Tensor) -> Tensor:

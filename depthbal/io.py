@@ -12,11 +12,7 @@ from depthbal.errors import RunFolderError
 
 
 def require_free(path: Path, overwrite: bool) -> None:
-    """Check that a tool may write its ``--out`` file.
-
-    Raises:
-        RunFolderError: A folder is there, or a file that is not to be replaced.
-    """
+    """Refuse an ``--out`` where a folder is, or a file that is not to be replaced."""
     if path.is_dir():
         raise RunFolderError(f"{path} is a folder; give --out the name of a file")
     if path.exists() and not overwrite:
@@ -27,14 +23,9 @@ def require_free(path: Path, overwrite: bool) -> None:
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary path beside ``path`` that takes its place when the block ends well.
 
-    Missing folders are made. The suffix stays the same, because writers such as OpenCV and NumPy go
-    by it; the process's number keeps processes that write the same file apart.
-
-    Args:
-        path: The file to write; on any error or interruption it stays as it was.
-
-    Raises:
-        OSError: The system cannot write there.
+    On any error or interruption ``path`` stays as it was. Missing folders are made. The suffix
+    stays the same, because writers such as OpenCV and NumPy go by it; the process's number keeps
+    processes that write the same file apart.
 
     Example:
         >>> import tempfile
@@ -55,11 +46,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def write_json(path: str | os.PathLike[str], content: Any) -> None:
-    """Write ``content`` as JSON through a temporary file, so that a killed run leaves no half file.
-
-    Raises:
-        ValueError: ``content`` holds NaN or infinity.
-    """
+    """Write ``content`` as JSON, complete or not at all; NaN and infinity are a ValueError."""
     text = json.dumps(content, indent=1, allow_nan=False)
     with replacing(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")

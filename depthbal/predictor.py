@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -22,12 +22,15 @@ from depthbal.models.weights import load_exactly
 from depthbal.priors import Histogram
 
 Readout = Literal["raw", "clamped", "mean"]
-Size = tuple[int, int]
 AnyImage = NDArray[np.uint8] | str | os.PathLike[str]
+Array = NDArray[np.float32]
+
+BALANCED = (GAILoss, BNILoss, BMCLoss, ReweightedLoss)
+"""Losses whose networks are not balanced afterwards, because they are already."""
 
 
 class Predictor(nn.Module):
-    """A network with all that is needed to turn an image into metres.
+    """A network with all that is needed to turn an image into metres, or another label's units.
 
     Args:
         model: from normalised images (B, 3, H, W) to raw predictions (B, 1, h, w) in metres.
@@ -35,7 +38,7 @@ class Predictor(nn.Module):
             balanced ones; None, or a loss without `readout`: the raw predictions are the answer.
         input_spec: `short_side` (pixels, or None to leave the size), `mean` and `std` of the three
             channels in units of 0 to 1; `size` resizes to a square of as many pixels.
-        readout: which of the maps `predict` returns: `"raw"`, `"clamped"` or `"mean"`.
+        readout: how `predict` reads the network: `"raw"`, `"clamped"` or `"mean"`.
         label_range: (lowest, highest) metres that `"clamped"` keeps to; None: the criterion's.
         posthoc: balances the network's predictions before they are read out, in place of the
             criterion's `readout`; for networks trained with a plain loss.
@@ -72,11 +75,9 @@ class Predictor(nn.Module):
             raise ConfigError(f"readout must be one of {get_args(Readout)}, got {readout!r}")
         if missing := [key for key in ("short_side", "mean", "std") if key not in input_spec]:
             raise ConfigError(f"input_spec lacks {', '.join(missing)}")
-        self.model = model
-        self.criterion = criterion
+        self.model, self.criterion, self.posthoc = model, criterion, posthoc
         self.readout: Readout = readout
         self.label_range = label_range or getattr(criterion, "label_range", None)
-        self.posthoc = posthoc
         self.label = DEPTH
         self.short_side: int | None = input_spec["short_side"]
         self.square: int | None = input_spec.get("size")
@@ -85,13 +86,13 @@ class Predictor(nn.Module):
             self.register_buffer(name, channels, persistent=False)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Return the maps of `predict_maps` at the network's own output size."""
+        """Return the network's predictions of normalised images (B, 3, H, W) in all read-outs."""
         return self.read_out(self.model(images))
 
     def read_out(
         self, raw: Tensor, readouts: Sequence[Readout] = get_args(Readout)
     ) -> dict[str, Tensor]:
-        """Return raw predictions read in the wanted ways, in float32.
+        """Return raw predictions, metres of any shape, read in the wanted ways, in float32.
 
         - `"raw"`: as the network gives them;
         - `"clamped"`: cut to the label range;
@@ -101,60 +102,39 @@ class Predictor(nn.Module):
         With `posthoc` the three are those of the balanced predictions: `"raw"` is the location p
         that Balanced MSE would have learned.
 
-        Args:
-            raw: the network's predictions in metres, any shape.
-            readouts: which of the three; all by default.
-
         Raises:
             DataError: predictions to be balanced afterwards that are NaN or infinite.
         """
         raw = raw.float()
-        balance = getattr(self.criterion, "readout", None)
-        if self.posthoc is not None:
-            balance = self.posthoc
+        balance = self.posthoc or getattr(self.criterion, "readout", None)
         location = self._locations(raw)
-        maps: dict[str, Tensor] = {}
-        for readout in readouts:
-            maps[readout] = location
-            if readout == "clamped" and self.label_range is not None:
-                maps[readout] = location.clamp(*self.label_range)
-            elif readout == "mean" and balance is not None:
-                maps[readout] = balance(raw).float()
+        maps: dict[str, Tensor] = dict.fromkeys(readouts, location)
+        if "clamped" in maps and self.label_range is not None:
+            maps["clamped"] = location.clamp(*self.label_range)
+        if "mean" in maps and balance is not None:
+            maps["mean"] = balance(raw).float()
         return maps
 
     def interval(self, raw: Tensor) -> tuple[Tensor, Tensor] | None:
         """Return the ends of the interval that holds 68.27 % of the labels if sigma is right.
 
         The central interval of the balanced world's posterior, N(p, sigma^2) truncated to the label
-        range; see `central_interval`.
-
-        Args:
-            raw: the network's predictions in metres, any shape.
-
-        Returns:
-            Lower and upper ends in metres, float32, of the shape of `raw`; None for a loss without
-            sigma, or with noise that is not normal.
+        range; see `central_interval`. Of raw predictions, metres of any shape; None for a loss
+        without sigma, or with noise that is not normal.
 
         Raises:
             DataError: predictions to be balanced afterwards that are NaN or infinite.
         """
         raw = raw.float()
         if self.posthoc is not None:
-            ends: tuple[Tensor, Tensor] = self._balanced(self.posthoc.interval, raw)
-            return ends
+            self._locations(raw)  # refuses what cannot be balanced
+            return self.posthoc.interval(raw)
         return interval_of_loss(self.criterion, raw)
 
     def _locations(self, raw: Tensor) -> Tensor:
         """Return the location p of each prediction."""
-        if self.posthoc is None:
-            return raw
-        location: Tensor = self._balanced(self.posthoc.locations, raw)
-        return location
-
-    @staticmethod
-    def _balanced(function: Callable[[Tensor], Any], raw: Tensor) -> Any:
         try:
-            return function(raw)
+            return raw if self.posthoc is None else self.posthoc.locations(raw)
         except ValueError as error:
             raise DataError(f"the network's predictions cannot be balanced: {error}") from error
 
@@ -162,7 +142,9 @@ class Predictor(nn.Module):
     def predict_raw(self, images: Tensor, size: tuple[int, int]) -> Tensor:
         """Return the network's own predictions at `size`, (B, 1, height, width) metres, float32.
 
-        Enlarged bilinearly with align_corners=True, as the published code does.
+        Enlarged bilinearly with align_corners=True, as the published code does, which reads the
+        enlarged prediction out: the read-out is curved, so that the other order would give slightly
+        other values between pixels. The network runs in the mode it is in.
 
         Args:
             images: (B, 3, H, W), normalised.
@@ -171,62 +153,47 @@ class Predictor(nn.Module):
         Raises:
             ConfigError: the network gives something else than one map per image.
         """
-        raw = self.model(images)
+        return self._enlarged(self.model(images), size)
+
+    def _enlarged(self, raw: Tensor, size: tuple[int, int]) -> Tensor:
         if not isinstance(raw, Tensor) or raw.ndim != 4 or raw.shape[1] != 1:
             given = tuple(raw.shape) if isinstance(raw, Tensor) else type(raw).__name__
             raise ConfigError(
                 f"expected a network of depth maps (B, 1, h, w), {type(self.model).__name__} gives "
-                f"{given} for {len(images)} image(s)"
+                f"{given}"
             )
         raw = raw.float()
         if tuple(raw.shape[-2:]) != tuple(size):
             raw = F.interpolate(raw, size=tuple(size), mode="bilinear", align_corners=True)
         return raw
 
-    @torch.no_grad()
-    def predict_maps(
-        self,
-        images: Tensor,
-        size: tuple[int, int],
-        readouts: Sequence[Readout] = get_args(Readout),
-    ) -> dict[str, Tensor]:
-        """Return depth at `size`, read in the wanted ways of `read_out`.
-
-        The raw map is enlarged first (bilinear, align_corners=True) and read out afterwards, as
-        the published code scores the enlarged prediction; the read-out is curved, so that the
-        other order would give slightly other values between pixels. The network runs in the mode
-        it is in: call `eval()` before, unless an engine does.
-
-        Args:
-            images: (B, 3, H, W), normalised.
-            size: (height, width) of the maps.
-            readouts: which of the three; all by default.
-
-        Returns:
-            `"raw"`, `"clamped"` and `"mean"`, each (B, 1, height, width) in metres.
-        """
-        return self.read_out(self.predict_raw(images, size), readouts)
-
     def normalise(self, image: NDArray[np.uint8]) -> Tensor:
         """Return a uint8 (H, W, 3) RGB image as a batch of one, (1, 3, H, W) float32."""
         pixels = torch.tensor(image, device=self.mean.device).permute(2, 0, 1)
         return ((pixels.float() / 255 - self.mean) / self.std).unsqueeze(0)
 
-    def prepare(self, image: AnyImage) -> tuple[Tensor, Size]:
+    def prepare(self, image: AnyImage) -> tuple[Tensor, tuple[int, int]]:
         """Return an image as the network takes it, (1, 3, h, w), and its own (height, width).
 
         Raises:
             DataError: an unreadable file, or an array of another type or shape.
         """
-        pixels = _checked_image(image)
-        size = pixels.shape[0], pixels.shape[1]
+        pixels: Any = read_image(image) if isinstance(image, str | os.PathLike) else image
+        shape: Any = getattr(pixels, "shape", ())
+        dtype = getattr(pixels, "dtype", type(pixels).__name__)
+        if dtype != np.uint8 or len(shape) != 3 or shape[2] != 3 or 0 in shape:
+            raise DataError(
+                f"expected a path or a uint8 (H, W, 3) RGB array, got {dtype} {shape}; scale to 0 "
+                "to 255, repeat grey over three channels, drop alpha"
+            )
+        size = shape[0], shape[1]
         if self.square is not None:
             pixels = resize_square(pixels, self.square)
         elif self.short_side is not None:
             pixels = resize_short_side(pixels, self.short_side, nearest=False)
         return self.normalise(pixels), size
 
-    def predict(self, image: AnyImage) -> NDArray[np.float32]:
+    def predict(self, image: AnyImage) -> Array:
         """Return the depth of one image at its own size, or its one label.
 
         Puts the predictor into evaluation mode.
@@ -245,41 +212,23 @@ class Predictor(nn.Module):
         return self.predict_with_interval(image)[0]
 
     @torch.no_grad()
-    def predict_with_interval(
-        self, image: AnyImage
-    ) -> tuple[NDArray[np.float32], tuple[NDArray[np.float32], NDArray[np.float32]] | None]:
+    def predict_with_interval(self, image: AnyImage) -> tuple[Array, tuple[Array, Array] | None]:
         """Return what `predict` does, and the ends of its 68 % interval; None without a sigma."""
         self.eval()
         images, size = self.prepare(image)
         raw = self.model(images)
         if raw.ndim > 2:
-            raw = self.predict_raw(images, size)[:, 0]
+            raw = self._enlarged(raw, size)[:, 0]
         found = self.read_out(raw[0], (self.readout,))[self.readout].cpu().numpy()
         ends = self.interval(raw[0])
         return found, ends and (ends[0].cpu().numpy(), ends[1].cpu().numpy())
 
     @torch.no_grad()
-    def outputs(self, image: AnyImage) -> dict[str, NDArray[np.float32]]:
+    def outputs(self, image: AnyImage) -> dict[str, Array]:
         """Return the parts of a network that gives a NamedTuple of tensors, those of one image."""
         self.eval()
         parts = self.model(self.prepare(image)[0])._asdict()
         return {name: part[0].float().cpu().numpy() for name, part in parts.items()}
-
-
-def _checked_image(image: AnyImage) -> NDArray[np.uint8]:
-    """Return the pixels of a path or array."""
-    if isinstance(image, str | os.PathLike):
-        return read_image(image)
-    if not isinstance(image, np.ndarray):
-        raise DataError(
-            f"expected a path or a uint8 (H, W, 3) RGB array, got {type(image).__name__}"
-        )
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-        raise DataError(
-            f"expected a uint8 (H, W, 3) RGB array, got {image.dtype} {image.shape}; scale to "
-            "0 to 255, repeat grey over three channels, drop alpha"
-        )
-    return image
 
 
 def load_predictor(
@@ -297,8 +246,7 @@ def load_predictor(
         device: where to predict.
         checkpoint: which one of a run folder.
         posthoc_sigma: balance the predictions of a network trained with a plain loss, as
-            `balance_predictions` does, with the run's histogram and this noise scale in label
-            units.
+            `balance_predictions` does, with the run's histogram and this sigma in label units.
 
     Returns:
         The predictor in evaluation mode; `predict(image)` is what it is for.
@@ -362,14 +310,8 @@ def balance_map(
     """Return the map that balances the raw predictions of a plain loss's network afterwards.
 
     It is exact for networks trained with the squared error, which predict mean labels; for other
-    plain losses, such as the absolute error, it takes their predictions for mean labels.
-
-    Args:
-        criterion: the loss that the network was trained with.
-        histogram: of the training labels.
-        noise_sigma: in label units, about the network's typical error.
-        label_range: lowest and highest label; None takes the histogram's ends.
-        what: whose network it is, for messages.
+    plain losses it takes their predictions for mean labels. Without `label_range` the histogram's
+    ends are taken; `what` says in messages whose network it is.
 
     Raises:
         ConfigError: the loss balances already or is one of vectors, no histogram is known, or sigma
@@ -391,19 +333,22 @@ def balance_map(
 
 def require_plain(criterion: nn.Module | None, what: str) -> None:
     """Raise a ConfigError where a loss balances already."""
-    if isinstance(criterion, GAILoss | BNILoss | BMCLoss | ReweightedLoss):
+    if isinstance(criterion, BALANCED):
         raise ConfigError(
             f"the network of {what} was trained with {type(criterion).__name__}, which balances "
             "already; only networks of plain losses such as MSELoss are balanced afterwards"
         )
 
 
-def load_balance(path: str | os.PathLike[str], label: Label) -> BalanceMap:
-    """Return what `depthbal balance` wrote, for predictions of this label.
+def load_balance(
+    path: str | os.PathLike[str], criterion: nn.Module | None, label: Label, what: str
+) -> BalanceMap:
+    """Return what `depthbal balance` wrote, for a plain loss's predictions of this label.
 
     Raises:
-        ConfigError: no such file, or one of another label or unit.
+        ConfigError: no such file, one of another label or unit, or a loss that balances already.
     """
+    require_plain(criterion, what)
     try:
         balance = BalanceMap.load(path)
     except ValueError as error:

@@ -1,8 +1,11 @@
+"""Checkpoints are opened safely; files are written whole."""
+
 import pytest
 import torch
 
 from depthbal.checkpoint import FORMAT, find_checkpoint, read_checkpoint
 from depthbal.errors import CheckpointError, RunFolderError
+from depthbal.io import replacing, write_json
 
 ENTRY = {
     "format": FORMAT,
@@ -28,31 +31,26 @@ def test_a_checkpoint_comes_back_as_it_was_written(tmp_path):
     assert torch.equal(content["state_dict"]["model.weight"], torch.arange(1000.0))
 
 
-@pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 0.99])
-def test_a_truncated_checkpoint_is_refused(tmp_path, share):
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        *((share, r"last\.ckpt is truncated") for share in (0.0, 0.02, 0.5, 0.99)),
+        *((entry, "was not written by depthbal") for entry in (None, {"version": 3})),
+        ({**ENTRY, "format": 1, "version": "0.1.0"}, r"format 1, written by depthbal 0\.1\.0"),
+        ({**ENTRY, "format": FORMAT + 1, "version": "9"}, rf"format {FORMAT + 1}, .* depthbal 9"),
+    ],
+)
+def test_what_is_damaged_foreign_or_of_another_version_is_refused(tmp_path, change, message):
     path = save(tmp_path / "last.ckpt")
-    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
-    with pytest.raises(CheckpointError, match=r"last\.ckpt is truncated"):
+    if isinstance(change, float):
+        path.write_bytes(path.read_bytes()[: int(change * path.stat().st_size)])
+    else:
+        save(path, depthbal=change)
+    with pytest.raises(CheckpointError, match=message):
         read_checkpoint(path)
 
 
-@pytest.mark.parametrize(
-    "content",
-    [{"state_dict": {}}, {"depthbal": {"version": 3}, "state_dict": {}}, torch.zeros(3), [1, 2]],
-)
-def test_a_foreign_checkpoint_is_refused(tmp_path, content):
-    torch.save(content, tmp_path / "other.ckpt")
-    with pytest.raises(CheckpointError, match=r"other\.ckpt was not written by depthbal"):
-        read_checkpoint(tmp_path / "other.ckpt")
-
-
-def test_a_file_of_another_kind_is_refused(tmp_path):
-    (tmp_path / "notes.txt").write_text("no checkpoint")
-    with pytest.raises(CheckpointError, match=r"notes\.txt is truncated or no checkpoint"):
-        read_checkpoint(tmp_path / "notes.txt")
-
-
-def test_no_code_from_a_checkpoint_is_run(tmp_path):
+def test_what_is_no_checkpoint_is_refused_and_no_code_from_it_is_run(tmp_path):
     class Trap:
         def __reduce__(self):
             return (open, (str(tmp_path / "sprung"), "w"))
@@ -60,38 +58,49 @@ def test_no_code_from_a_checkpoint_is_run(tmp_path):
     with pytest.raises(CheckpointError, match="could run code"):
         read_checkpoint(save(tmp_path / "last.ckpt", extra=Trap()))
     assert not (tmp_path / "sprung").exists()
+    torch.save([1, 2], tmp_path / "list.ckpt")
+    with pytest.raises(CheckpointError, match="was not written by depthbal"):
+        read_checkpoint(tmp_path / "list.ckpt")
+    (tmp_path / "notes.txt").write_text("no checkpoint")
+    with pytest.raises(CheckpointError, match=r"notes\.txt is truncated or no checkpoint"):
+        read_checkpoint(tmp_path / "notes.txt")
 
 
-@pytest.mark.parametrize(("number", "version"), [(1, "0.1.0"), (FORMAT + 1, "9.0.0")])
-def test_another_format_names_the_version_that_reads_it(tmp_path, number, version):
-    other = {**ENTRY, "format": number, "version": version}
-    with pytest.raises(CheckpointError, match=rf"format {number}, written by depthbal {version}"):
-        read_checkpoint(save(tmp_path / "last.ckpt", depthbal=other))
-
-
-def test_a_file_stands_for_itself_and_a_run_for_its_checkpoints(tmp_path):
-    (tmp_path / "checkpoints").mkdir()
-    last = save(tmp_path / "checkpoints" / "last.ckpt")
-    best = save(tmp_path / "checkpoints" / "best.ckpt")
-    assert find_checkpoint(tmp_path) == last
-    assert find_checkpoint(str(tmp_path), "best") == best
-    assert find_checkpoint(best) == best
-
-
-def test_a_missing_run_is_named(tmp_path):
+def test_what_a_path_lacks_is_named_with_its_reason_and_a_way_on(tmp_path):
     with pytest.raises(RunFolderError, match=r"no run folder or checkpoint at .*gone"):
         find_checkpoint(tmp_path / "gone")
-
-
-def test_an_empty_folder_is_no_run(tmp_path):
-    with pytest.raises(RunFolderError, match=r"no checkpoints/last\.ckpt; there: nothing"):
+    with pytest.raises(RunFolderError, match=r"there: nothing.*never finished.*--resume"):
         find_checkpoint(tmp_path)
-
-
-def test_what_a_run_lacks_comes_with_its_reason_and_a_way_on(tmp_path):
     (tmp_path / "checkpoints").mkdir()
-    with pytest.raises(RunFolderError, match=r"first epoch was never finished.*--resume"):
-        find_checkpoint(tmp_path)
-    save(tmp_path / "checkpoints" / "last.ckpt")
+    last = save(tmp_path / "checkpoints" / "last.ckpt")
     with pytest.raises(RunFolderError, match=r"validation split; use --checkpoint last"):
         find_checkpoint(tmp_path, "best")
+    best = save(tmp_path / "checkpoints" / "best.ckpt")
+    assert find_checkpoint(str(tmp_path)) == last
+    assert find_checkpoint(tmp_path, "best") == find_checkpoint(best) == best
+
+
+# ---- files that are written whole ----
+
+
+def write_half(target, interruption):
+    with replacing(target) as temporary:
+        temporary.write_text("half")
+        assert (temporary.suffix, target.read_text()) == (".txt", "previous")
+        raise interruption
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, OSError])
+def test_a_write_that_fails_half_way_leaves_the_previous_file_and_no_rest(tmp_path, interruption):
+    target = tmp_path / "note.txt"
+    target.write_text("previous")
+    with pytest.raises(interruption):
+        write_half(target, interruption)
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("note.txt", "previous")]
+
+
+def test_what_is_written_is_as_readable_as_any_other_file(tmp_path):
+    (tmp_path / "plain").touch()
+    write_json(tmp_path / "folder" / "new.json", {})
+    expected = (tmp_path / "plain").stat().st_mode
+    assert (tmp_path / "folder" / "new.json").stat().st_mode == expected

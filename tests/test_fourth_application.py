@@ -162,7 +162,7 @@ def test_it_is_evaluated_reported_and_predicted(run, tmp_path, capsys):
     cv2.imwrite(str(tmp_path / "tile.png"), picture)
     arguments = [tmp_path / "tile.png", "--out", tmp_path, "--device", "cpu"]
     assert command("predict", run, *arguments) == 0
-    written = cv2.imread(str(tmp_path / "tile_depth.png"), cv2.IMREAD_UNCHANGED) / 1000
+    written = cv2.imread(str(tmp_path / "tile_height.png"), cv2.IMREAD_UNCHANGED) / 1000
     predictor = load_predictor(run)  # all of it is torch's and depthbal's
     assert (predictor.label.name, predictor.label.unit) == ("height", "m")
     np.testing.assert_allclose(written, predictor.predict(picture), atol=6e-4)

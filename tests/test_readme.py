@@ -96,12 +96,16 @@ def test_every_option_of_the_other_commands_is_known(name, capsys):
                 assert find_config(part).is_file()
 
 
-def test_the_commands_on_the_rooms_run(tmp_path, monkeypatch):
+def test_the_commands_on_the_rooms_run(tmp_path, monkeypatch, capsys):
     """Train, resume with more epochs, another loss, evaluate: the README's lines on tiny rooms."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("DEPTHBAL_RUN", raising=False)
     assert tool("train.py", *TINY_ROOMS) == 0
+    printed = capsys.readouterr().out
+    for said in ("Balanced mask", "All pixels", "read-out mean", "few", "took", "Report: runs/"):
+        assert said in printed
+    assert printed.endswith("Run folder: runs/rooms-gai\n")
     resumed = [line for line in LINES if "--resume" in line]
     assert resumed
     for line in resumed:

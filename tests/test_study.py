@@ -85,16 +85,23 @@ def test_a_varied_setting_is_in_the_names_and_fixed_configs_are_not_varied(cache
     assert criterion["init_args"]["init_noise_sigma"] == 2
 
 
-def test_a_failing_run_is_reported_at_the_end_and_the_others_are_done(cache, tmp_path, capsys):
+def test_what_cannot_be_done_is_said_at_the_end_and_the_rest_is_done(cache, tmp_path, capsys):
     bad = tmp_path / "bad.yaml"
     bad.write_text(
         yaml.safe_dump({"base": "rooms/mse", "model": {"init_args": {"max_depth": 80.0}}})
     )
-    configs = ["--configs", str(bad), "rooms/mse"]
+    configs = ["--configs", str(bad), "rooms/mse", "--posthoc", "auto"]
     out = tmp_path / "study"
-    assert main("study", [*configs, "--settings", *TINY, "--out", str(out)]) == 2
-    assert "contradict" in capsys.readouterr().err
-    assert list(table(out)) == ["mse"]
+    settings = ["--settings", *TINY, "data.n_val=0"]  # no error on a validation split
+    assert main("study", [*configs, *settings, "--out", str(out)]) == 2
+    said = capsys.readouterr().err
+    assert "contradict" in said
+    for text in (said, (out / "table.md").read_text()):
+        assert "not balanced afterwards: " in text
+        assert "no val/rmse of epoch 0" in text
+    rows = table(out)
+    assert list(rows) == ["mse", "mse balanced afterwards, sigma auto"]
+    assert rows["mse balanced afterwards, sigma auto"] == {"runs": []}
 
 
 @pytest.mark.parametrize(

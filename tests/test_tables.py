@@ -1,9 +1,6 @@
 """Results on the terminal."""
 
-import io
-
 import pytest
-from rich.console import Console
 
 from depthbal.commands.tables import print_metrics
 from depthbal.evaluation import GROUPS
@@ -12,13 +9,17 @@ DEPTH_LABEL = {"name": "depth", "unit": "m"}
 COLUMNS = ("rmse", "mae", "abs_rel", "log10", "delta1", "bias")
 
 
-def printed(metrics):
-    console = Console(width=80, file=io.StringIO())
-    print_metrics(console, metrics)
-    return console.file.getvalue()
+@pytest.fixture
+def printed(monkeypatch, capsys):
+    def text(metrics):
+        print_metrics(metrics)
+        return capsys.readouterr().out
+
+    monkeypatch.setenv("COLUMNS", "80")
+    return text
 
 
-def test_headings_and_numbers_stay_whole_on_a_terminal_of_80_columns():
+def test_headings_and_numbers_stay_whole_on_a_terminal_of_80_columns(printed):
     row = {**dict.fromkeys(COLUMNS, 12.3456), "bias": -12.3456, "count": 888_888_888}
     shots = dict.fromkeys(GROUPS, row)
     protocol = {"name": "nyud2_dir", "readout": "clamped", "label": DEPTH_LABEL}
@@ -31,7 +32,7 @@ def test_headings_and_numbers_stay_whole_on_a_terminal_of_80_columns():
 
 
 @pytest.mark.parametrize(("balanced", "times"), [(False, 2), (True, 0)])
-def test_the_mean_of_a_loss_without_noise_is_called_the_raw_output(balanced, times):
+def test_the_mean_of_a_loss_without_noise_is_called_the_raw_output(printed, balanced, times):
     row = {**dict.fromkeys(COLUMNS, 1.0), "count": 1}
     shots = dict.fromkeys(GROUPS, row)
     readout = {"raw": shots, "mean": {**shots, "few": {**row, "rmse": 0.5}} if balanced else shots}
@@ -41,7 +42,7 @@ def test_the_mean_of_a_loss_without_noise_is_called_the_raw_output(balanced, tim
     assert text.count("read-out mean (the raw output)") == times
 
 
-def test_labels_without_a_mask_have_one_table_of_their_own_metrics():
+def test_labels_without_a_mask_have_one_table_of_their_own_metrics(printed):
     row = {"rmse": 9.0, "mae": 7.0, "gm": 4.0, "bias": 1.0, "bmae": 8.5, "count": 1234}
     protocol = {"name": "agedb", "label": {"name": "age", "unit": "years"}, "readout": "mean"}
     lines = printed({**dict.fromkeys(GROUPS, row), "protocol": protocol}).splitlines()
@@ -51,7 +52,7 @@ def test_labels_without_a_mask_have_one_table_of_their_own_metrics():
     assert sum("8.50" in line for line in lines) == len(GROUPS)
 
 
-def test_errors_that_were_measured_elsewhere_are_shown_by_their_names():
+def test_errors_that_were_measured_elsewhere_are_shown_by_their_names(printed):
     row = {"mpjpe": 99.5, "pa_mpjpe": None, "count": 2, "images": 2}
     protocol = {"name": "3dpw", "label": {"name": "distance", "unit": "mm"}}
     text = printed({**dict.fromkeys(GROUPS, row), "protocol": protocol})

@@ -105,32 +105,17 @@ def test_every_setting_of_a_config_is_listed_on_request(capsys):
         assert setting in shown
 
 
-@pytest.mark.parametrize(
-    ("name", "arguments"),
-    [
-        ("evaluate", ["nowhere"]),
-        ("predict", ["nowhere", "room.png"]),
-        ("report", ["nowhere"]),
-        ("train", ["--resume", "nowhere"]),
-        ("train", ["--config", "nowhere"]),
-        ("convert", ["nowhere", "--out", "converted"]),
-        ("prepare", ["nowhere", "--out", "packed.h5"]),
-        ("export", ["nowhere", "--out", "file.onnx"]),
-    ],
-)
-def test_something_missing_is_one_message_without_traceback(name, arguments, capsys):
-    assert command(name, *arguments) == 2
+MISSING = ["evaluate nowhere", "predict nowhere room.png", "report nowhere"]
+MISSING += ["train --resume nowhere", "train --config nowhere", "convert nowhere --out converted"]
+MISSING += ["prepare nowhere --out packed.h5", "export nowhere --out file.onnx"]
+
+
+@pytest.mark.parametrize("line", MISSING)
+def test_something_missing_is_one_message_without_traceback(line, capsys):
+    assert command(*line.split()) == 2
     message = capsys.readouterr().err
     assert "nowhere" in message
     assert "Traceback" not in message
-
-
-def test_training_without_a_config_runs_the_rooms_and_prints_the_result(folder, capsys):
-    assert main(None, ["train", *TINY_ROOMS, "--out", "fresh"]) == 0
-    printed = capsys.readouterr().out
-    expected = ["Balanced mask", "All pixels", "read-out mean", "few", "took", "Run folder: fresh"]
-    assert [text for text in expected if text not in printed] == []
-    assert json.loads((folder / "fresh" / "metrics.json").read_text())["few"]["count"] > 0
 
 
 def test_files_of_the_benchmark_are_trained_moved_and_evaluated(tmp_path, monkeypatch, capfd):
@@ -222,15 +207,16 @@ def test_the_pictures_of_a_folder_are_predicted_but_not_doubled_names_or_torn_on
     assert command("predict", trained, "many/a", "--out", "all", "--device", "cpu") == 0
     written = {path.name for path in Path("all").iterdir()}
     assert written == {f"{n}_{k}.png" for n in ("room", "hall") for k in ("depth", "colour")}
-    assert command("predict", trained, "many", "--out", "both") == 2
-    assert "several images are named room" in capsys.readouterr().err
-    assert not Path("both").exists()
     Path("torn.png").write_bytes(b"no picture")
-    assert command("predict", trained, "torn.png", "--out", "torn", "--device", "cpu") == 2
-    assert "torn.png" in capsys.readouterr().err
     Path("empty").mkdir()
-    assert command("predict", trained, "empty", "--out", "none") == 2
-    assert "no picture in the folder empty" in capsys.readouterr().err
+    for wrong, said in (
+        ("many", "several images are named room"),
+        ("torn.png", "torn.png"),
+        ("empty", "no picture in the folder empty"),
+    ):
+        assert command("predict", trained, wrong, "--out", "none", "--device", "cpu") == 2
+        assert said in capsys.readouterr().err
+    assert not Path("none").exists()
 
 
 @pytest.mark.parametrize("name", ["train", "predict"])
@@ -241,12 +227,12 @@ def test_a_folder_that_cannot_be_made_is_one_line(name, reason, monkeypatch, cap
 
     Path("file").touch()
     write_image(Path("one.png"), noise_image(24, 32))
+    arguments = [run_of("gai"), "one.png"] if name == "predict" else TINY_ROOMS
     if reason == "Permission denied":
         monkeypatch.setattr(Path, "mkdir", forbidden)
-    arguments = [run_of("gai"), "one.png"] if name == "predict" else TINY_ROOMS
     out = "file/run" if reason == "a directory" else "shut/run"
     assert command(name, *arguments, "--out", out) == 2
     (message,) = capsys.readouterr().err.splitlines()
-    assert ("is a file" if (name, reason) == ("train", "a directory") else reason) in message
+    assert reason in message
     assert out.split("/")[0] in message
     assert "--out" in message

@@ -22,13 +22,18 @@ from measuring import machine, peak_mib, result_paths, seconds, write_results
 
 from depthbal.commands import run
 from depthbal.losses.label_weights import smoothing_kernel
-from depthbal.models.feature_bins import feature_bins
-from depthbal.models.feature_smoothing import FeatureDistributionSmoothing
+from depthbal.training.fds import (
+    Calibration,
+    add_features,
+    calibration_tables,
+    feature_bins,
+    update_running,
+)
 from tests import reference
 
 CHANNELS, SIZE = 128, (114, 152)  # of the published network before its last convolution
 EDGES = [0.7 + 0.1 * i for i in range(94)]
-KERNEL = smoothing_kernel("gaussian", 5, 2.0).tolist()
+KERNEL, CLIP = smoothing_kernel("gaussian", 5, 2.0), (0.2, 5.0)
 SUBSET = 600  # images of the published pass after every epoch
 
 
@@ -43,22 +48,26 @@ def batch(images: int, size: tuple[int, int], device: str) -> tuple[Tensor, Tens
 
 def ours(features: Tensor, depth: Tensor) -> dict[str, Callable[[], object]]:
     """Return the two pieces of work as depthbal does them."""
-    fds = FeatureDistributionSmoothing(EDGES, CHANNELS).to(features.device)
+    edges = torch.tensor(EDGES, dtype=torch.float64, device=features.device)
     size = tuple(features.shape[2:])
+    zeros = torch.zeros(len(EDGES) - 1, CHANNELS, dtype=torch.float64, device=features.device)
+    running = {"passes": torch.zeros(len(zeros), dtype=torch.int64, device=features.device)}
+    running |= {"mean": zeros, "variance": zeros}
 
     def statistics() -> None:
-        sums = fds.statistics()
-        sums.update(features, feature_bins(depth, None, fds.edges, size))
-        fds.update(sums.moments())
+        sums = zeros.new_zeros(3, len(EDGES), CHANNELS)
+        add_features(sums, features, feature_bins(depth, None, edges, size))
+        update_running(running, sums, 0.9)
 
+    statistics()
+    tables = calibration_tables(running, KERNEL, CLIP)
     leaf = features.clone().requires_grad_()
 
     def calibration() -> None:
         leaf.grad = None
-        out = fds(leaf, feature_bins(depth, None, fds.edges, size))
+        out = Calibration.apply(leaf, feature_bins(depth, None, edges, size), *tables)
         torch.autograd.backward(out, features)
 
-    statistics()
     return {"statistics": statistics, "calibration": calibration}
 
 
@@ -75,7 +84,7 @@ def loops(features: Tensor, depth: Tensor) -> dict[str, Callable[[], object]]:
 
     def calibration() -> None:
         leaf.grad = None
-        out = reference.fds_calibrate(leaf, bins, running, KERNEL, (0.2, 5.0))
+        out = reference.fds_calibrate(leaf, bins, running, KERNEL.tolist(), CLIP)
         torch.autograd.backward(out, rows)
 
     return {"statistics": moments, "calibration": calibration}

@@ -37,7 +37,7 @@ from depthbal.losses import (
 )
 from depthbal.models import ResNetMFF, SmpDepth
 from depthbal.priors import GaussianMixture, Histogram
-from depthbal.training.feature_layer import find_layer
+from depthbal.training.fds import find_layer
 
 
 class Setting(NamedTuple):

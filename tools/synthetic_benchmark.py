@@ -22,69 +22,42 @@ from depthbal.commands import run
 
 def main(arguments: Sequence[str]) -> None:
     """Solve the synthetic benchmark and write its table and figures."""
-    from rich.console import Console
-
-    from depthbal.synthetic import Settings, run_benchmark
+    from depthbal.synthetic import COLUMNS, METHODS, TABLE_METHODS, Settings, run_benchmark
     from depthbal.synthetic.benchmark import print_table, write_table
 
-    options = _parser().parse_args(arguments)
+    parser = argparse.ArgumentParser(description=main.__doc__, allow_abbrev=False)
+    add = parser.add_argument
+    add("--seeds", type=int, default=20, help="how many")
+    add("--first-seed", type=int, default=0)
+    add("--out", type=Path, default=Path("runs/synthetic"))
+    kinds = "KIND_LEVEL: normal, exponential, mvn; high, moderate, low, or a number"
+    add("--columns", nargs="+", default=COLUMNS, help=kinds)
+    add("--methods", nargs="+", default=list(TABLE_METHODS), help=", ".join(METHODS))
+    add("--batch-size", type=int, default=256, help="labels BMC sees")
+    add("--n-components", type=int, help="of GAI's mixture; default: published")
+    add("--noise-sigma", type=float, default=1.0, help="where it is given (*)")
+    add("--workers", type=int, default=min(2, os.cpu_count() or 1))
+    add("--no-figures", action="store_true", help="the table only")
+    options = parser.parse_args(arguments)
     settings = Settings(options.batch_size, options.n_components, options.noise_sigma)
     seeds = list(range(options.first_seed, options.first_seed + options.seeds))
     torch.set_num_threads(1)  # the arrays are small
     start = time.perf_counter()
-    running = run_benchmark(options.columns, options.methods, seeds, settings, options.workers)
-    console = Console()
-    cells = []
-    for cell in running:
-        cells.append(cell)
-        if options.verbose:
-            console.print(f"{cell.column} {cell.method}: {time.perf_counter() - start:.1f} s")
-    spent = {"seconds": round(time.perf_counter() - start, 1), "cpu_seconds": _processor_time()}
+    cells = list(run_benchmark(options.columns, options.methods, seeds, settings, options.workers))
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    spent = {
+        "seconds": round(time.perf_counter() - start, 1),
+        "cpu_seconds": round(sum(own.ru_utime + own.ru_stime for own in used), 1),
+    }
     about = {"seeds": seeds, "settings": vars(settings), **spent, "machine": machine()}
     write_table(cells, about, options.out)
-    print_table(console, cells)
-    console.print(f"{spent['seconds']} s, {spent['cpu_seconds']} s of processor time.")
+    print_table(cells)
+    print(f"{spent['seconds']} s, {spent['cpu_seconds']} s of processor time.")
     if not options.no_figures:
         from depthbal.synthetic.figures import write_figures
 
         write_figures(cells, seeds, options.out)
-    console.print(f"Written: {options.out}")
-
-
-def _processor_time() -> float:
-    """Return the seconds that this process and its workers have computed."""
-    own, workers = (resource.getrusage(w) for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return round(sum(used.ru_utime + used.ru_stime for used in (own, workers)), 1)
-
-
-def _parser() -> argparse.ArgumentParser:
-    from depthbal.synthetic import COLUMNS, METHODS, TABLE_METHODS
-
-    parser = argparse.ArgumentParser(description=main.__doc__, allow_abbrev=False)
-    parser.add_argument("--seeds", type=int, default=20, help="how many")
-    parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path("runs/synthetic"))
-    parser.add_argument(
-        "--columns",
-        nargs="+",
-        default=COLUMNS,
-        metavar="KIND_LEVEL",
-        help="kinds normal, exponential, mvn; levels high, moderate, low, or a number",
-    )
-    parser.add_argument(
-        "--methods",
-        nargs="+",
-        default=list(TABLE_METHODS),
-        metavar="METHOD",
-        help=", ".join(METHODS),
-    )
-    parser.add_argument("--batch-size", type=int, default=256, help="labels BMC sees")
-    parser.add_argument("--n-components", type=int, help="of GAI's mixture; default: published")
-    parser.add_argument("--noise-sigma", type=float, default=1.0, help="where it is given (*)")
-    parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1))
-    parser.add_argument("--no-figures", action="store_true", help="the table only")
-    parser.add_argument("--verbose", action="store_true", help="report every cell")
-    return parser
+    print(f"Written: {options.out}")
 
 
 if __name__ == "__main__":

@@ -4,9 +4,12 @@ import errno
 import logging
 import sys
 import warnings
+from argparse import ArgumentParser
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
+from pathlib import Path
+from typing import Any
 
 from depthbal.errors import DepthbalError
 
@@ -24,7 +27,11 @@ COMMANDS = {
 USAGE = "usage: depthbal COMMAND [OPTIONS]        depthbal COMMAND --help\n\n" + "".join(
     f"  {name:<10}{what}\n" for name, what in COMMANDS.items()
 )
-NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
+WAYS_OUT = dict.fromkeys(
+    (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST),
+    "name a place that this user may read and write, for results with --out",
+) | dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "free disk space and try again")
+"""What to do about errors of the system."""
 
 # Remarks of the libraries that somebody running a command can do nothing about.
 UNHELPFUL_WARNINGS = (
@@ -65,28 +72,25 @@ def main(name: str | None = None, arguments: Sequence[str] | None = None) -> int
 
 
 def run(command: Callable[[Sequence[str]], None], arguments: Sequence[str] | None = None) -> int:
-    """Run something on a command line; errors that the user can mend are one line on stderr.
-
-    Args:
-        command: Gets the command line without the program's name.
-        arguments: The command line; None takes the process's own.
-
-    Returns:
-        0, 2 for what the user can mend, 130 for Ctrl-C.
-
-    Example:
-        >>> run(lambda arguments: None, [])
-        0
-    """
-    with warnings.catch_warnings(), own_messages():
-        quieten_libraries()
+    """Run something as `main` does a command; errors that a user can mend are a line on stderr."""
+    with warnings.catch_warnings(), _own_messages():
+        warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
+        for message in UNHELPFUL_WARNINGS:
+            warnings.filterwarnings("ignore", message=message)
+        for name in ("pytorch_lightning.utilities.rank_zero", "lightning_fabric.utilities.seed"):
+            logging.getLogger(name).setLevel(logging.WARNING)  # the engine's small talk
         try:
             command(sys.argv[1:] if arguments is None else arguments)
         except DepthbalError as error:
-            print(f"error: {_message(error)}", file=sys.stderr)
+            text = str(error)
+            if text.startswith("Caught ") and "Original Traceback" in text:  # of a loader's process
+                text = text.strip().splitlines()[-1].partition(": ")[2]
+            print(f"error: {text}", file=sys.stderr)
             return 2
         except OSError as error:
-            print(f"error: {error}; {_way_out(error)}", file=sys.stderr)
+            if error.errno not in WAYS_OUT:
+                raise
+            print(f"error: {error}; {WAYS_OUT[error.errno]}", file=sys.stderr)
             return 2
         except SystemExit as stop:  # of argparse: help, or a wrong option
             return int(stop.code or 0)
@@ -96,30 +100,18 @@ def run(command: Callable[[Sequence[str]], None], arguments: Sequence[str] | Non
     return 0
 
 
-def _way_out(error: OSError) -> str:
-    """Return what to do about a system error; one that nobody expects goes on as it is."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return "free disk space and try again"
-    if error.errno in NOT_ALLOWED:
-        return "name a place that this user may read and write, for results with --out"
-    raise error
-
-
-def _message(error: DepthbalError) -> str:
-    """Return what happened, without the traceback that a data loader's process puts around it."""
-    text = str(error)
-    if text.startswith("Caught ") and "Original Traceback" in text:
-        text = text.strip().splitlines()[-1].partition(": ")[2]
-    return text
-
-
 @contextmanager
-def own_messages() -> Iterator[None]:
+def _own_messages() -> Iterator[None]:
     """Print what depthbal reports by logging, plainly on stderr and from the first process only."""
-    logger = logging.getLogger("depthbal")
+
+    def is_first_process(record: logging.LogRecord) -> bool:
+        from lightning_utilities.core.rank_zero import rank_zero_only  # slow to import
+
+        return not getattr(rank_zero_only, "rank", 0)
+
+    logger, handler = logging.getLogger("depthbal"), logging.StreamHandler()
     before = logger.level, logger.propagate
-    handler = logging.StreamHandler()
-    handler.addFilter(_is_first_process)
+    handler.addFilter(is_first_process)
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False  # a handler of the root would print everything a second time
@@ -131,16 +123,33 @@ def own_messages() -> Iterator[None]:
         logger.propagate = before[1]
 
 
-def _is_first_process(record: logging.LogRecord) -> bool:
-    from lightning_utilities.core.rank_zero import rank_zero_only  # only where there is a message
+def make_parser(name: str, description: str, example: str, **options: Any) -> ArgumentParser:
+    """Return the parser of a command, without abbreviations of its options."""
+    options |= {"description": description, "epilog": f"Example: depthbal {name} {example}"}
+    return ArgumentParser(prog=f"depthbal {name}", allow_abbrev=False, **options)
 
-    return not getattr(rank_zero_only, "rank", 0)
+
+def add_posthoc(parser: ArgumentParser) -> None:
+    """Add ``--posthoc SIGMA`` and ``--balance FILE`` to a command."""
+
+    def sigma(text: str) -> float | str:
+        return text if text == "auto" else float(text)
+
+    one = parser.add_mutually_exclusive_group()
+    one.add_argument("--balance", type=Path, metavar="FILE", help="what depthbal balance wrote")
+    one.add_argument(
+        "--posthoc",
+        type=sigma,
+        metavar="SIGMA",
+        help="balance a plain loss's network afterwards with this noise scale in label units; "
+        "auto: its RMSE on the validation split",
+    )
 
 
-def quieten_libraries() -> None:
-    """Print warnings in one line; drop those nobody can act on, and the engine's small talk."""
-    warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
-    for message in UNHELPFUL_WARNINGS:
-        warnings.filterwarnings("ignore", message=message)
-    for name in ("pytorch_lightning.utilities.rank_zero", "lightning_fabric.utilities.seed"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+def import_classes() -> None:
+    """Import the classes that settings may name without a path: those that are there already."""
+    from depthbal import data, models
+    from depthbal.training import schedules
+
+    _ = data.FolderDataModule, data.NYUD2DataModule, data.RoomsDataModule
+    _ = models.ResNetMFF, models.SmpDepth, schedules.WarmupCosine

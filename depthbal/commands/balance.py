@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from depthbal.commands import import_classes, make_parser
 from depthbal.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -21,15 +22,14 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str]) -> None:
     """Choose how to balance a run, say what it gains, and write it where it gains anything."""
-    parser = argparse.ArgumentParser(
-        prog="depthbal balance",
-        description="Balance a trained network by labelled images: by calibration (the mean label "
-        "given a prediction, in a world of balanced labels) or by the theorem (training histogram "
-        "and sigma), whichever cross-validation over scenes finds better. Nothing is written where "
-        "the gain on held-out scenes is not certain at 95 %%.",
-        epilog="Settings of the data can be replaced: --data.root /elsewhere. Example: "
-        "depthbal balance runs/rooms-mse --out balance.json",
-        allow_abbrev=False,
+    parser = make_parser(
+        "balance",
+        "Balance a trained network by labelled images: by calibration (the mean label given a "
+        "prediction, in a world of balanced labels) or by the theorem (training histogram and "
+        "sigma), whichever cross-validation over scenes finds better. Nothing is written where the "
+        "gain on held-out scenes is not certain at 95 %. Settings of the data can be replaced: "
+        "--data.root /elsewhere",
+        "runs/rooms-mse --out balance.json",
     )
     add = parser.add_argument
     add("run", type=Path, help="run folder of a network trained with a plain loss")
@@ -61,6 +61,7 @@ def main(arguments: Sequence[str]) -> None:
     from depthbal.predictor import require_plain
     from depthbal.training.runs import open_run
 
+    import_classes()
     require_free(known.out, known.overwrite)
     run = open_run(known.run, overrides)
     data, task = run.data, run.task(known.checkpoint)

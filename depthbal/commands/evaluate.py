@@ -1,39 +1,36 @@
 """``depthbal evaluate``: a run scored again."""
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+
+from depthbal.commands import add_posthoc, make_parser
 
 
 def main(arguments: Sequence[str]) -> None:
     """Evaluate a run, write the result into its folder and print it."""
-    parser = argparse.ArgumentParser(
-        prog="depthbal evaluate",
-        description="Score a run on its test split, per bin and shot. Writes metrics.json, "
-        "scores.npz and report.html into RUN/eval/NAME, NAME being best, eigen, posthoc_SIGMA and "
-        "the like; the last epoch by the run's own protocol goes into RUN itself.",
-        epilog="Settings of the data can be replaced: --data.root /elsewhere. Example: "
-        "depthbal evaluate runs/mse --posthoc auto",
-        allow_abbrev=False,
+    parser = make_parser(
+        "evaluate",
+        "Score a run on its test split, per bin and shot. Writes metrics.json, scores.npz and "
+        "report.html into RUN/eval/NAME, NAME being best, eigen, posthoc_SIGMA and the like; the "
+        "last epoch by the run's own protocol goes into RUN itself. Settings of the data can be "
+        "replaced: --data.root /elsewhere",
+        "runs/mse --posthoc auto",
     )
-    parser.add_argument("run", type=Path, help="run folder")
-    parser.add_argument("--checkpoint", choices=("last", "best"), default="last")
-    parser.add_argument(
+    add = parser.add_argument
+    add("run", type=Path, help="run folder")
+    add("--checkpoint", choices=("last", "best"), default="last")
+    add(
         "--protocol",
         help="for depth nyud2_dir (default: balanced mask, pooled over pixels) or eigen (Eigen's "
         "crop, mean over images)",
     )
-    parser.add_argument("--device", help="default: the first GPU, else cpu")
-    parser.add_argument("--seed", type=int, default=0, help="of the balanced mask")
+    add("--device", help="default: the first GPU, else cpu")
+    add("--seed", type=int, default=0, help="of the balanced mask")
     add_posthoc(parser)
-    parser.add_argument(
-        "--force", action="store_true", help="score images that --balance was calibrated on"
-    )
+    add("--force", action="store_true", help="score images that --balance was calibrated on")
     known, overrides = parser.parse_known_args(arguments)
 
-    from rich.console import Console
-
+    # short names of classes are those of imported ones
     import depthbal.data as data
     from depthbal.commands.tables import print_metrics, try_report
     from depthbal.training.evaluate import evaluate_run
@@ -51,39 +48,6 @@ def main(arguments: Sequence[str]) -> None:
         balance=known.balance,
         force=known.force,
     )
-    console = Console()
-    print_metrics(console, result)
-    report = try_report([folder], folder / "report.html")
-    console.print(f"Written: {folder / 'metrics.json'}", highlight=False, soft_wrap=True)
-    if report is not None:
-        console.print(f"Report: {report}", highlight=False, soft_wrap=True)
-
-
-def add_posthoc(parser: argparse.ArgumentParser) -> None:
-    """Add ``--posthoc SIGMA`` and ``--balance FILE`` to a command."""
-    group = parser.add_mutually_exclusive_group()
-    group.add_argument("--balance", type=Path, metavar="FILE", help="what depthbal balance wrote")
-    group.add_argument(
-        "--posthoc",
-        type=posthoc_argument,
-        metavar="SIGMA",
-        help="balance a plain loss's network afterwards with this noise scale in label units; "
-        "auto: its RMSE on the validation split",
-    )
-
-
-def posthoc_argument(text: str) -> float | Literal["auto"]:
-    """Return the value of ``--posthoc``.
-
-    Example:
-        >>> posthoc_argument("0.8"), posthoc_argument("auto")
-        (0.8, 'auto')
-    """
-    if text == "auto":
-        return "auto"
-    try:
-        return float(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(
-            f"expected a sigma in label units or auto, got {text!r}"
-        ) from error
+    print_metrics(result)
+    print(f"Written: {folder / 'metrics.json'}")
+    try_report([folder], folder / "report.html")

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from depthbal.commands.evaluate import add_posthoc
+from depthbal.commands import add_posthoc, make_parser
 from depthbal.errors import ConfigError, DepthbalError
 
 if TYPE_CHECKING:
@@ -22,12 +22,11 @@ ONNX_NEEDS = ("onnx", "onnxscript", "onnxruntime")
 
 def main(arguments: Sequence[str]) -> None:
     """Write a run as one file and print its difference from PyTorch."""
-    parser = argparse.ArgumentParser(
-        prog="depthbal export",
-        description="Write a trained depth network with normalisation and read-out as one file, "
-        "which is compared with PyTorch before it is kept.",
-        epilog="Example: depthbal export runs/rooms-gai --format onnx",
-        allow_abbrev=False,
+    parser = make_parser(
+        "export",
+        "Write a trained depth network with normalisation and read-out as one file, which is "
+        "compared with PyTorch before it is kept.",
+        "runs/rooms-gai --format onnx",
     )
     add = parser.add_argument
     add("run", type=Path, help="run folder")
@@ -51,10 +50,7 @@ def main(arguments: Sequence[str]) -> None:
             f"--format onnx needs {', '.join(missing)}; install them with "
             'pip install "depthbal[export]", or use --format torch'
         )
-    _export(known)
 
-
-def _export(known: argparse.Namespace) -> None:
     from depthbal.commands.predict import open_predictor
     from depthbal.export import ENDINGS, export_predictor
     from depthbal.io import require_free
@@ -82,10 +78,10 @@ def _export(known: argparse.Namespace) -> None:
     images = _images(known, predictor, protocol)
     largest, mean = export_predictor(predictor, known.format, path, images, protocol)
     count, height, width, _ = images.shape
-    print(f"Written: {path} ({path.stat().st_size / 2**20:.1f} MiB)")
-    print(f"image uint8 (batch, {height}, {width}, 3) RGB -> depth (batch, {height}, {width}) m")
     what = "given" if known.image else "test"
     print(
+        f"Written: {path} ({path.stat().st_size / 2**20:.1f} MiB)\n"
+        f"image uint8 (batch, {height}, {width}, 3) RGB -> depth (batch, {height}, {width}) m\n"
         f"Largest difference from PyTorch {largest:.2g} m, mean {mean:.2g} m, on {count} {what} "
         "images"
     )
@@ -128,16 +124,12 @@ def _images(
         raise ConfigError(f"expected --size of positive height and width, got {height} {width}")
     if tested and tested != (height, width):
         protocol |= {"overall": None} if protocol else {}
-        way_out = "leave --size out for the tested size"
-        if (side := predictor.short_side) is not None:
-            way_out = (
-                f"give --size with a short side of {side} and shrink pictures to that first, as "
-                "load_predictor(RUN).predict does"
-            )
+        side = predictor.short_side
         warnings.warn(
             f"the file is for images of {height} x {width} pixels, the run was tested on "
             f"{tested[0]} x {tested[1]}: its metadata give no numbers (protocol.overall is null). "
-            f"A network's depth changes with the scale of the picture; {way_out}",
+            "A network's depth changes with the scale of the picture; leave --size out"
+            + (f", or give it a short side of {side} and shrink pictures to that" if side else ""),
             stacklevel=2,
         )
     resized = [cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA) for image in images]
@@ -147,7 +139,6 @@ def _images(
 def _test_images(run: Path, predictor: "Predictor") -> "list[NDArray[np.uint8]]":
     """Return some test images as the network sees them, before they are normalised."""
     import numpy as np
-    import torch
 
     from depthbal.training.runs import open_run
 
@@ -161,8 +152,6 @@ def _test_images(run: Path, predictor: "Predictor") -> "list[NDArray[np.uint8]]"
             "FILE, best with --size H W of the run's images"
         ) from error
     test = data.test_set
-    images = []
-    for place in np.linspace(0, len(test) - 1, min(COMPARED, len(test)), dtype=int).tolist():
-        pixels = (test[place]["image"] * predictor.std + predictor.mean).clamp(0, 1) * 255
-        images.append(pixels.permute(1, 2, 0).round().to(torch.uint8).numpy())
-    return images
+    places = np.linspace(0, len(test) - 1, min(COMPARED, len(test)), dtype=int).tolist()
+    pixels = (test[place]["image"] * predictor.std + predictor.mean for place in places)
+    return [(255 * one.clamp(0, 1)).permute(1, 2, 0).round().byte().numpy() for one in pixels]

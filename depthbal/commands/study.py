@@ -1,6 +1,5 @@
 """``depthbal study``: configs x seeds x varied settings, their medians and one report."""
 
-import argparse
 import itertools
 import json
 import statistics
@@ -9,44 +8,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from depthbal.commands import import_classes, make_parser
 from depthbal.errors import ConfigError, DepthbalError
 from depthbal.io import replacing, write_json
 
 Settings = tuple[dict[str, Any], list[str]]
 """A config's content and what the command line lays over it."""
 
-KEYS = ("configs", "seeds", "vary", "fixed", "settings", "metrics", "posthoc", "threads", "out")
-
-HELP = """\
-usage: depthbal study STUDY.yaml [--out DIR]
-       depthbal study --configs A B [--seeds 0 1 2] [--vary KEY VALUE ...] --out DIR
-
-Trains every config with every seed and every varied value, and compares them: DIR/NAME-SEED are
-the runs, DIR/table.md and table.json their medians, DIR/report.html the page with all of them.
-Finished runs are read and not repeated, one that was cut off goes on; one that fails is reported
-at the end, and the others are done.
-
-  STUDY.yaml              a file with the keys below, or a shipped one: rooms/study,
-                          age/drawn/study, hmr/synthetic/study
-  --configs NAME ...      shipped configs or files. A config that starts from another's run names it
-                          as @NAME, the run of that config with the same seed
-  --seeds N ...           of network and samples; default 0
-  --vary KEY VALUE ...    a setting and its values, such as model.criterion.init_noise_sigma 0.5 1;
-                          may be given several times
-  --fixed NAME ...        configs that are not varied
-  --settings KEY=VALUE ...  of every training, such as data.root=DIR trainer.max_epochs=3
-  --metrics PATH ...      columns of the table, as in metrics.json, such as few.rmse
-  --posthoc SIGMA|auto ...  plain losses also balanced afterwards, as rows of their own
-  --threads N             of the CPU; small networks are fastest with 1
-  --out DIR               where everything goes
-"""
-
 
 def main(arguments: Sequence[str]) -> None:
     """Run a study."""
-    if not arguments or {"-h", "--help"} & set(arguments):
-        print(HELP, end="")
-        return
     study = Study(_options(arguments))
     study.train()
     study.write()
@@ -54,28 +25,44 @@ def main(arguments: Sequence[str]) -> None:
 
 def _options(arguments: Sequence[str]) -> dict[str, Any]:
     """Return a study's keys: those of its file, the command line's over them."""
-    from depthbal.training.settings import read_config
+    parser = make_parser(
+        "study",
+        "Trains every config with every seed and every varied value, and compares them: "
+        "DIR/NAME-SEED are the runs, DIR/table.md and table.json their medians, DIR/report.html "
+        "the page with all of them. Finished runs are read and not repeated, one that was cut off "
+        "goes on; one that fails is reported at the end, and the others are done.",
+        "--configs rooms/mse rooms/gai --seeds 0 1 2 --posthoc auto --out runs/study",
+    )
+    add = parser.add_argument
+    shipped = "rooms/study, age/drawn/study, hmr/synthetic/study"
+    base = "one that starts from another's run names it as @NAME: that config's, of the same seed"
+    add("study", nargs="?", help=f"file with the keys below, or a shipped one: {shipped}")
+    add("--configs", nargs="+", metavar="NAME", help=f"shipped configs or files; {base}")
+    add("--seeds", nargs="+", type=int, metavar="N", help="of network and samples; default 0")
+    vary = "setting and values, model.criterion.init_noise_sigma 0.5 1; may be given several times"
+    add("--vary", nargs="+", action="append", metavar=("KEY", "VALUE"), help=vary)
+    add("--fixed", nargs="+", metavar="NAME", help="configs that are not varied")
+    common = "of every training, such as data.root=DIR trainer.max_epochs=3"
+    add("--settings", nargs="+", metavar="KEY=VALUE", help=common)
+    add("--metrics", nargs="+", metavar="PATH", help="columns, as in metrics.json: few.rmse")
+    add("--posthoc", nargs="+", metavar="SIGMA", help="or auto: plain losses, balanced afterwards")
+    add("--threads", type=int, metavar="N", help="of the CPU; small networks are fastest with 1")
+    add("--out", metavar="DIR", help="where everything goes")
+    given = vars(parser.parse_args(arguments or ["--help"]))
+    options: dict[str, Any] = {}
+    if file := given.pop("study"):
+        from depthbal.training.settings import read_config
 
-    parser = argparse.ArgumentParser(prog="depthbal study", add_help=False, allow_abbrev=False)
-    parser.add_argument("study", nargs="?")
-    for key in ("configs", "fixed", "settings", "metrics", "posthoc"):
-        parser.add_argument(f"--{key}", nargs="+")
-    parser.add_argument("--seeds", nargs="+", type=int)
-    parser.add_argument("--vary", nargs="+", action="append")
-    parser.add_argument("--threads", type=int)
-    parser.add_argument("--out")
-    given = {k: v for k, v in vars(parser.parse_args(arguments)).items() if v is not None}
-    file = given.pop("study", None)
-    options = {} if file is None else read_config(file)
-    if unknown := sorted(set(options) - set(KEYS)):
-        raise ConfigError(f"{file}: unknown keys {', '.join(unknown)}; known: {', '.join(KEYS)}")
-    if "vary" in given:
+        options = read_config(file)
+    if unknown := sorted(set(options) - set(given)):
+        raise ConfigError(f"{file}: unknown keys {', '.join(unknown)}; known: {', '.join(given)}")
+    if given["vary"]:
         given["vary"] = {key: values for key, *values in given["vary"]}
-    if isinstance(options.get("settings"), Mapping):
-        options["settings"] = [f"{key}={value}" for key, value in options["settings"].items()]
-    if "settings" in given:  # beside those of the file, over which they win
-        given["settings"] = [*_list(options.get("settings")), *given["settings"]]
-    options |= given
+    if isinstance(settings := options.get("settings") or [], Mapping):
+        settings = [f"{key}={value}" for key, value in settings.items()]
+    # those of the command line win
+    given["settings"] = [*_list(settings), *_list(given["settings"])]
+    options |= {key: value for key, value in given.items() if value is not None}
     for needed in ("configs", "out"):
         if needed not in options:
             raise ConfigError(f"a study needs --{needed}; depthbal study --help")
@@ -93,22 +80,23 @@ class Study:
     """
 
     def __init__(self, options: Mapping[str, Any]) -> None:
-        import depthbal.data as data
         from depthbal.training.settings import make_parser
 
-        _ = data.FolderDataModule, data.NYUD2DataModule, data.RoomsDataModule
+        import_classes()
         self.out = Path(options["out"])
-        self.seeds: list[int] = list(options.get("seeds") or [0])
         self.posthoc = [str(sigma) for sigma in _list(options.get("posthoc"))]
         self.metrics: list[str] = _list(options.get("metrics"))
         self.threads: int | None = options.get("threads")
-        self.common = [f"--{setting}" for setting in _list(options.get("settings"))]
-        self.failed: dict[str, BaseException] = {}
+        self.common = [f"--{setting}" for setting in options["settings"]]
         self.parser = make_parser("depthbal study")
+        self.work: dict[str, dict[Path, Settings]] = {}  # method -> run folder -> its settings
+        self.plain: set[str] = set()  # methods whose loss does not balance by itself
+        self.rows: dict[str, list[Path]] = {}  # what the table has: the results of those that ran
+        self.failed: dict[str, str] = {}
+        self.unbalanced: dict[str, str] = {}
         configs = options["configs"]
         if not isinstance(configs, Mapping):
             configs = {_name(config, configs): config for config in configs}
-        self.work: dict[str, dict[str, Settings]] = {}  # method -> run folder -> its settings
         for name, config in configs.items():
             varied = {} if name in _list(options.get("fixed")) else options.get("vary") or {}
             for values in itertools.product(*varied.values()):
@@ -116,36 +104,32 @@ class Study:
                 parts = [f"{key.rpartition('.')[2]}-{value}" for key, value in chosen.items()]
                 method = "-".join([name, *parts])
                 lines = [f"--{key}={value}" for key, value in chosen.items()]
-                self.work[method] = {
-                    str(self.out / f"{method}-{seed}"): self._settings(str(config), seed, lines)
-                    for seed in self.seeds
-                }
-        self._require_same()
+                self.work[method] = {}
+                for seed in options.get("seeds") or [0]:
+                    self._add(method, str(config), seed, lines)
 
-    def _settings(self, config: str, seed: int, varied: Sequence[str]) -> Settings:
-        """Return config and overrides of one training, its base run by its folder."""
-        from depthbal.training.settings import read_config
+    def _add(self, method: str, config: str, seed: int, varied: Sequence[str]) -> None:
+        """Note a run, if its settings are good and a run that is there has none but these."""
+        from pydoc import locate
 
-        seeds = [f"--seed_everything={seed}", f"--data.seed={seed}"]
-        content = _with_bases(read_config(config), self.out, seed)
-        return content, [*seeds, *self.common, *varied]
-
-    def _require_same(self) -> None:
-        """Parse everything; refuse a run that is there with other settings."""
+        from depthbal.predictor import BALANCED
         from depthbal.training.runs import RunFolder
-        from depthbal.training.settings import differences, parse
+        from depthbal.training.settings import differences, parse, read_config, task_class
 
-        for folder, (config, overrides) in self._runs():
-            wanted = parse(self.parser, overrides, config)
-            run = RunFolder(folder)
-            if run.is_run() and (other := differences(self.parser, run.config, wanted)):
-                raise ConfigError(
-                    f"{folder} was trained with other settings: {'; '.join(other[:3])}; give "
-                    "another --out, or remove it"
-                )
-
-    def _runs(self) -> list[tuple[str, Settings]]:
-        return [pair for runs in self.work.values() for pair in runs.items()]
+        content = _with_bases(read_config(config), self.out, seed)
+        overrides = [f"--seed_everything={seed}", f"--data.seed={seed}", *self.common, *varied]
+        settings = parse(self.parser, overrides, content)
+        run = RunFolder(self.out / f"{method}-{seed}")
+        if run.is_run() and (other := differences(self.parser, run.config, settings)):
+            raise ConfigError(
+                f"{run.path} was trained with other settings: {'; '.join(other[:3])}; give "
+                "another --out, or remove it"
+            )
+        self.metrics = self.metrics or list(task_class(settings).study_metrics)
+        loss: Any = locate(settings.model.init_args.criterion.class_path)
+        if self.posthoc and not issubclass(loss, BALANCED):
+            self.plain.add(method)
+        self.work[method][run.path] = content, overrides
 
     # ---- trainings ----
 
@@ -158,87 +142,61 @@ class Study:
 
         if self.threads is not None:
             torch.set_num_threads(self.threads)
-        for folder, (config, overrides) in self._runs():
+        runs = [(name, *run) for name, runs in self.work.items() for run in runs.items()]
+        for method, folder, (config, overrides) in runs:
             run = RunFolder(folder)
             try:
                 if not run.is_run():
-                    train(overrides, out=folder, config=config)
+                    train(overrides, out=str(folder), config=config)
                 elif "duration_s" not in run.read_record() or not run.metrics.is_file():
-                    train([], resume=folder)
+                    train([], resume=str(folder))
                 else:
                     print(f"{folder} is finished")
-                self._balance(folder)
+                self.rows.setdefault(method, []).append(folder)
+                if method in self.plain:
+                    self._balance(method, run)
             except KeyboardInterrupt:
                 raise
             except Exception as error:  # whatever it is, the other runs are not its fault
-                self.failed[folder] = error
+                self.failed[str(folder)] = _first_line(error)
                 print(f"{folder} failed: {type(error).__name__}: {error}", file=sys.stderr)
 
-    def _balance(self, folder: str) -> None:
+    def _balance(self, method: str, run: Any) -> None:
         """Evaluate a plain loss's run balanced afterwards, unless that was done before."""
-        from depthbal.training.evaluate import evaluate_run
+        from depthbal.training.evaluate import evaluate_run, posthoc_sigma
 
-        done = json.loads(self._posthoc_file(folder).read_text()) if self._has(folder) else {}
-        for sigma in self.posthoc:
-            if sigma in done and Path(done[sigma]).is_dir():
-                continue
-            wanted = "auto" if sigma == "auto" else float(sigma)
+        for given in self.posthoc:
+            row = self.rows.setdefault(f"{method} balanced afterwards, sigma {given}", [])
+            wanted: Any = "auto" if given == "auto" else float(given)
             try:
-                _, result = evaluate_run(folder, posthoc=wanted)  # type: ignore[arg-type]
-            except ConfigError:  # a balanced loss, or one of vectors
-                return
-            done[sigma] = str(result)
-        if done:
-            write_json(self._posthoc_file(folder), done)
-
-    def _posthoc_file(self, folder: str) -> Path:
-        return Path(folder) / "eval" / "posthoc.json"
-
-    def _has(self, folder: str) -> bool:
-        return self._posthoc_file(folder).is_file()
+                sigma, _ = posthoc_sigma(run, "last", wanted)
+                result = run.evaluation(f"posthoc_{sigma:.12g}")
+                if not (result / "metrics.json").is_file():
+                    evaluate_run(run.path, posthoc=wanted)
+                row.append(result)
+            except ConfigError as error:
+                self.unbalanced[f"{run.path}, sigma {given}"] = _first_line(error)
 
     # ---- results ----
-
-    def rows(self) -> dict[str, list[Path]]:
-        """Return the results of every method, one per seed that did not fail."""
-        rows: dict[str, list[Path]] = {}
-        for method, runs in self.work.items():
-            done = [Path(folder) for folder in runs if folder not in self.failed]
-            rows[method] = done
-            balanced = [
-                json.loads(self._posthoc_file(str(f)).read_text())
-                for f in done
-                if self._has(str(f))
-            ]
-            for sigma in self.posthoc:
-                if found := [Path(one[sigma]) for one in balanced if sigma in one]:
-                    rows[f"{method} balanced afterwards, sigma {sigma}"] = found
-        return {name: found for name, found in rows.items() if found}
 
     def table(self) -> dict[str, Any]:
         """Return what table.json holds: per method its runs, and median and values per metric."""
         table: dict[str, Any] = {}
-        for method, folders in self.rows().items():
+        for method, folders in self.rows.items():
             results = [json.loads((f / "metrics.json").read_text()) for f in folders]
             table[method] = {"runs": [str(folder) for folder in folders]}
-            for path in self.metrics or self._default_metrics():
+            for path in self.metrics:
                 values = [value for one in results if (value := _at(one, path)) is not None]
                 if values:
                     median = statistics.median(values)
                     table[method][path] = {"median": median, "values": values}
         return table
 
-    def _default_metrics(self) -> list[str]:
-        from depthbal.training.settings import parse, task_class
-
-        _, (config, overrides) = self._runs()[0]
-        return list(task_class(parse(self.parser, overrides, config)).study_metrics)
-
     def write(self) -> None:
         """Write table.json, table.md and report.html, print the table.
 
         Raises:
-            ConfigError: A training failed; names each and its error.
+            DepthbalError: A training failed; names each and its error.
         """
         from rich.console import Console
         from rich.markdown import Markdown
@@ -246,24 +204,20 @@ class Study:
         from depthbal.commands.tables import try_report
 
         table = self.table()
-        text = _markdown(table)
+        lacking = [f"- not balanced afterwards: {k}: {why}" for k, why in self.unbalanced.items()]
+        text = "\n".join([*_markdown(table, self.metrics), "", *lacking]).rstrip() + "\n"
         write_json(self.out / "table.json", table)
         with replacing(self.out / "table.md") as temporary:
             temporary.write_text(text, encoding="utf-8")
-        console = Console()
-        console.print(Markdown(text))
-        results = [folder for folders in self.rows().values() for folder in folders]
-        report = try_report(results, self.out / "report.html") if results else None
-        for path in (self.out / "table.md", report):
-            if path is not None:
-                console.print(f"Written: {path}", highlight=False, soft_wrap=True)
+        Console().print(Markdown(text))
+        print(f"Written: {self.out / 'table.md'}")
+        if results := [folder for folders in self.rows.values() for folder in folders]:
+            try_report(results, self.out / "report.html")
+        if lacking:
+            print("\n".join(lacking), file=sys.stderr)
         if self.failed:
-            lines = [f"{run}: {_first_line(error)}" for run, error in self.failed.items()]
-            raise StudyError(f"{len(lines)} of the runs failed\n  " + "\n  ".join(lines))
-
-
-class StudyError(DepthbalError):
-    """Some runs of a study failed; the others are done."""
+            lines = [f"{run}: {why}" for run, why in self.failed.items()]
+            raise DepthbalError(f"{len(lines)} of the runs failed\n  " + "\n  ".join(lines))
 
 
 def _list(value: Any) -> list[Any]:
@@ -277,12 +231,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def _name(config: str, configs: Sequence[str]) -> str:
-    """Return a config's name: its file's, or the whole path where others share that.
-
-    Example:
-        >>> _name("rooms/gai.yaml", ["rooms/gai.yaml", "rooms/mse.yaml"])
-        'gai'
-    """
+    """Return a config's name: its file's, or the whole path where others share that."""
     stem = Path(config).stem
     alone = sum(Path(other).stem == stem for other in configs) == 1
     return stem if alone else "-".join(Path(config).with_suffix("").parts)
@@ -304,9 +253,9 @@ def _at(result: Any, path: str) -> float | None:
     return result if isinstance(result, int | float) else None
 
 
-def _markdown(table: Mapping[str, Any]) -> str:
+def _markdown(table: Mapping[str, Any], metrics: Sequence[str]) -> list[str]:
     """Return the table as markdown: median, and the range where there are several seeds."""
-    paths = list(dict.fromkeys(path for row in table.values() for path in row if path != "runs"))
+    paths = [path for path in metrics if any(path in row for row in table.values())]
     lines = ["| method | runs | " + " | ".join(paths) + " |", "|---" * (len(paths) + 2) + "|"]
     for method, row in table.items():
         cells = []
@@ -315,4 +264,4 @@ def _markdown(table: Mapping[str, Any]) -> str:
             spread = f" ({min(values):.4g} to {max(values):.4g})" if len(values) > 1 else ""
             cells.append(f"{row[path]['median']:.4g}{spread}" if values else "-")
         lines.append(f"| {method} | {len(row['runs'])} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+    return lines

@@ -4,6 +4,8 @@ import argparse
 from collections.abc import Sequence
 from contextlib import suppress
 
+from depthbal.commands import import_classes
+
 HELP = """\
 usage: depthbal train [--config NAME|FILE] [--out DIR] [--SECTION.KEY VALUE ...]
        depthbal train --resume RUN [--trainer.max_epochs N]
@@ -44,41 +46,30 @@ Examples:
 
 def main(arguments: Sequence[str]) -> None:
     """Run a training."""
-    given = list(arguments)
-    if given in (["-h"], ["--help"]):
-        print(HELP, end="")
-        return
     own = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     own.add_argument("--out")
     own.add_argument("--overwrite", action="store_true")
     own.add_argument("--resume")
-    known, rest = own.parse_known_args(given)
-    from rich.console import Console
+    known, rest = own.parse_known_args(arguments)
+    if {"-h", "--help"} & set(rest) and rest[-2:] != ["--help", "all"]:
+        print(HELP, end="")
+        return
 
-    # short names of classes are those of imported ones
-    import depthbal.data as data
-    import depthbal.models as models
     from depthbal.commands.tables import finish_training
-    from depthbal.training import schedules
     from depthbal.training.settings import config_names, make_parser, parse
     from depthbal.training.train import train
 
-    _ = data.FolderDataModule, data.NYUD2DataModule, data.RoomsDataModule
-    _ = models.ResNetMFF, models.SmpDepth, schedules.WarmupCosine
+    import_classes()
     if known.resume is None and not config_names(rest):
         rest = ["--config", "rooms/gai", *rest]
-    if "--print_config" in rest:
-        parse(make_parser(), rest)
-        return
     if rest[-2:] == ["--help", "all"]:
         print_all(rest[:-2])
-        return
-    if {"-h", "--help"} & set(rest):
-        print(HELP, end="")
-        return
-    run, result = train(rest, known.out, known.overwrite, known.resume)
-    if result is not None:
-        finish_training(Console(), run.path, result)
+    elif "--print_config" in rest:
+        parse(make_parser(), rest)
+    else:
+        run, result = train(rest, known.out, known.overwrite, known.resume)
+        if result is not None:
+            finish_training(run.path, result)
 
 
 def print_all(arguments: Sequence[str]) -> None:

@@ -8,7 +8,6 @@ from depthbal.evaluation.examples import Example, choose_examples
 from depthbal.evaluation.protocols import eigen_crop, eigen_mask
 from depthbal.evaluation.scores import Scores
 from depthbal.evaluation.summary import GROUPS, summarise
-from depthbal.evaluation.sums import binned_sums
 from depthbal.evaluation.terms import LABEL_TERMS, TERMS, metrics_of
 
 __all__ = [
@@ -26,7 +25,6 @@ __all__ = [
     "Scores",
     "balanced_errors",
     "balanced_mask",
-    "binned_sums",
     "choose_balance",
     "choose_examples",
     "eigen_crop",

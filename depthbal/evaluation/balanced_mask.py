@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,47 +23,31 @@ IntArray = npt.NDArray[np.int64]
 DepthMap = Tensor | npt.NDArray[Any]
 
 
-class MaskMaps(Sequence[BoolMap]):
+class MaskMaps:
     """One (height, width) boolean map per image, kept as the positions of its True pixels."""
 
     def __init__(self, pixels: Sequence[IntArray], shapes: Sequence[tuple[int, int]]) -> None:
-        self.pixels = list(pixels)
-        self.shapes = list(shapes)
+        self.pixels, self.shapes = list(pixels), list(shapes)
 
-    def __len__(self) -> int:
-        return len(self.pixels)
+    def __iter__(self) -> Iterator[BoolMap]:
+        return map(self.__getitem__, range(len(self.pixels)))
 
-    @overload
-    def __getitem__(self, item: int) -> BoolMap: ...
-    @overload
-    def __getitem__(self, item: slice) -> "MaskMaps": ...
-    def __getitem__(self, item: int | slice) -> "BoolMap | MaskMaps":
-        if isinstance(item, slice):
-            return MaskMaps(self.pixels[item], self.shapes[item])
-        out = np.zeros(self.shapes[item], dtype=bool)
-        out.reshape(-1)[self.pixels[item]] = True
+    def __getitem__(self, number: int) -> BoolMap:
+        out = np.zeros(self.shapes[number], dtype=bool)
+        out.reshape(-1)[self.pixels[number]] = True
         return out
 
 
 @dataclass(frozen=True)
 class BalancedMask:
-    """The pixels that are scored, and how they were chosen.
+    """The pixels that are scored, and how they were chosen."""
 
-    Attributes:
-        mask: one (height, width) boolean map per image, in the order of the depth maps.
-        counts: (bins,) valid pixels per bin before the draw.
-        per_bin: pixels drawn from every non-empty scored bin (of a given mask: the fewest).
-        empty_bins: scored bins without a pixel: a gap in every balanced number.
-        seed: of the draw; None for a mask that was given.
-        source: "drawn" or where the mask came from.
-    """
-
-    mask: MaskMaps
-    counts: IntArray
-    per_bin: int
-    empty_bins: list[int]
-    seed: int | None
-    source: str
+    mask: MaskMaps  # one boolean map per image, in the order of the depth maps
+    counts: IntArray  # (bins,) valid pixels before the draw
+    per_bin: int  # drawn from every non-empty scored bin (of a given mask: the fewest)
+    empty_bins: list[int]  # scored ones without a pixel: a gap in every balanced number
+    seed: int | None  # of the draw; None for a mask that was given
+    source: str  # "drawn" or where the mask came from
 
     def fingerprint(self) -> str:
         """Return a hash of the chosen pixels (16 hex digits): equal masks, equal numbers."""
@@ -118,25 +102,31 @@ def balanced_mask(depths: Iterable[DepthMap], bins: LabelBins, seed: int = 0) ->
         >>> balanced.mask[0].tolist()
         [[True, True, True]]
     """
-    if iter(depths) is depths:
-        raise DataError("balanced_mask reads the depth maps twice; pass a list, not a generator")
     counts = np.array([_counts(index, len(bins)) for index, _ in _indices(depths, bins)])
     if not counts.size or not counts.sum():
         raise DataError(f"none of the {len(counts)} depth maps has a pixel in a scored bin")
-    total = counts.sum(0)
+    total, ends = counts.sum(0), counts.cumsum(0)
     per_bin = int(total[total > 0].min())
-    chosen = _draw(total, per_bin, seed)
-    # before[i, b]: pixels of bin b in earlier maps; start[b]: the place of bin b's first pixel
-    before = counts.cumsum(0) - counts
-    start = total.cumsum() - total
+    drawn = []
+    for b in np.flatnonzero(total).tolist():
+        # one stream per bin: a change in one bin does not disturb the others
+        place = np.random.default_rng([seed, b]).choice(total[b], per_bin, replace=False)
+        image = np.searchsorted(ends[:, b], place, side="right")
+        number = place - (ends - counts)[image, b]  # among the pixels of that bin in that image
+        drawn.append(np.stack([image, np.full(per_bin, b), number]))
+    image, which, number = np.concatenate(drawn, axis=1)
+    order = np.argsort(image, kind="stable")
+    own = np.split(order, np.searchsorted(image[order], np.arange(1, len(counts))))
     pixels, shapes = [], []
     for i, (index, shape) in enumerate(_indices(depths, bins)):
         if i >= len(counts) or not np.array_equal(_counts(index, len(bins)), counts[i]):
             raise DataError(f"depth map {i} changed between the two passes over the maps")
-        pixels.append(_pick(index, counts[i], start + before[i], chosen))
+        by_bin = np.argsort(index, kind="stable")[len(index) - counts[i].sum() :]
+        first = counts[i].cumsum() - counts[i]
+        pixels.append(np.sort(by_bin[first[which[own[i]]] + number[own[i]]]))
         shapes.append(shape)
     if len(pixels) != len(counts):
-        raise DataError(f"{len(counts)} depth maps in the first pass, {len(pixels)} in the second")
+        raise DataError("the depth maps are read twice; pass a list or a data set, no generator")
     empty = _warn_of_thin_bins(total, bins)
     return BalancedMask(MaskMaps(pixels, shapes), total, per_bin, empty, seed, "drawn")
 
@@ -158,19 +148,17 @@ def load_balanced_mask(
         given = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"{path}: not a readable npy file of a balanced mask ({error})") from error
-    maps = list(_indices(depths, bins))
-    shapes = [shape for _, shape in maps]
-    if given.ndim != 3 or len(given) != len(maps) or {given.shape[1:]} != set(shapes):
+    indices, shapes = zip(*_indices(depths, bins), strict=True)
+    if given.ndim != 3 or [one.shape for one in given] != list(shapes):
         raise DataError(
-            f"{path}: mask of shape {given.shape} for {len(maps)} depth maps of "
+            f"{path}: mask of shape {given.shape} for {len(shapes)} depth maps of "
             f"{sorted(set(shapes))}; use the mask of the same test set and crop, or remove the "
             "file to have one drawn"
         )
     pixels = [np.flatnonzero(one) for one in given]
-    total = np.sum([_counts(index, len(bins)) for index, _ in maps], axis=0)
-    drawn = np.sum(
-        [_counts(index[p], len(bins)) for (index, _), p in zip(maps, pixels, strict=True)], axis=0
-    )
+    total = np.sum([_counts(index, len(bins)) for index in indices], axis=0)
+    inside = zip(indices, pixels, strict=True)
+    drawn = np.sum([_counts(index[chosen], len(bins)) for index, chosen in inside], axis=0)
     if not drawn.sum():
         raise DataError(f"{path}: the mask holds no pixel with a depth in a scored bin")
     per_bin = int(drawn[drawn > 0].min())
@@ -196,69 +184,17 @@ def _counts(index: npt.NDArray[np.int16], n_bins: int) -> IntArray:
     return np.bincount(index + 1, minlength=n_bins + 1)[1:]
 
 
-def _draw(total: IntArray, per_bin: int, seed: int) -> IntArray:
-    """Choose `per_bin` pixels of each bin; return sorted places in the order bin, image, pixel."""
-    start = total.cumsum() - total
-    return np.concatenate(
-        [
-            start[b]
-            # one stream per bin: a change in one bin does not disturb the others
-            + np.sort(np.random.default_rng([seed, b]).choice(total[b], per_bin, replace=False))
-            for b in np.flatnonzero(total).tolist()
-        ]
-    )
-
-
-def _pick(
-    index: npt.NDArray[np.int16], counts: IntArray, first: IntArray, chosen: IntArray
-) -> IntArray:
-    """Return the chosen pixels of one map.
-
-    Args:
-        index: (pixels,) bin of every pixel, -1 for none.
-        counts: (bins,) pixels of this map per bin.
-        first: (bins,) the place of this map's first pixel of every bin.
-        chosen: sorted places.
-    """
-    low, high = np.searchsorted(chosen, first), np.searchsorted(chosen, first + counts)
-    taken = high - low
-    which = np.repeat(np.arange(len(counts)), taken)
-    # the taken.sum() entries of `chosen` in this map: low[b], low[b] + 1, ... of each bin in turn
-    place = chosen[np.arange(taken.sum()) - np.repeat(taken.cumsum() - taken - low, taken)]
-    order = np.argsort(index, kind="stable")[len(index) - counts.sum() :]
-    inside = counts.cumsum() - counts
-    return np.sort(order[place - first[which] + inside[which]])
-
-
 def _warn_of_thin_bins(counts: IntArray, bins: LabelBins) -> list[int]:
     """Warn once of scored bins with few pixels; return those with none."""
     scored = np.flatnonzero(bins.scored)
-    empty = [int(b) for b in scored if counts[b] == 0]
-    thin = [int(b) for b in scored if 0 < counts[b] < RELIABLE_PIXELS]
-    parts = []
-    if thin:
-        fewest = int(counts[thin].min())
-        parts.append(
-            f"fewer than {RELIABLE_PIXELS} pixels in {len(thin)} bins, the fewest {fewest}"
-        )
+    empty: list[int] = scored[counts[scored] == 0].tolist()
+    thin = counts[scored][(counts[scored] > 0) & (counts[scored] < RELIABLE_PIXELS)]
+    few = f"fewer than {RELIABLE_PIXELS} pixels in {len(thin)} bins"
+    parts = [f"{few}, the fewest {thin.min()}"] if len(thin) else []
     if empty:
-        parts.append(f"no pixel in {_stretches(empty)}")
+        shown = ", ".join([*map(str, empty[:5]), *(["..."] if empty[5:] else [])])
+        parts.append(f"no pixel in {len(empty)} bins ({shown})")
     if parts:
-        warnings.warn(
-            f"balanced mask: {'; '.join(parts)}. Numbers of these bins rest on little or nothing",
-            UserWarning,
-            stacklevel=3,
-        )
+        text = f"balanced mask: {'; '.join(parts)}. Numbers of these bins rest on little or nothing"
+        warnings.warn(text, UserWarning, stacklevel=3)
     return empty
-
-
-def _stretches(places: Sequence[int]) -> str:
-    """Return increasing numbers of bins in words, neighbours together.
-
-    Example:
-        >>> _stretches([3, 7, 8, 9])
-        'bins 3, 7 to 9'
-    """
-    runs = np.split(places, np.flatnonzero(np.diff(places) > 1) + 1)
-    texts = [f"{run[0]} to {run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs]
-    return f"bin{'s' if len(places) > 1 else ''} {', '.join(texts)}"

@@ -52,7 +52,7 @@ class JointHistogram:
         scored = np.flatnonzero(bins.scored)
         self.bins, self._first, last = bins, int(scored[0]), int(scored[-1]) + 1
         self.edges = bins.edges[self._first : last + 1]
-        self.groups = bins.groups().numpy()[:, self._first : last]
+        self.groups = np.asarray(bins.groups())[:, self._first : last]
         low, high = self.label_range = float(self.edges[0]), float(self.edges[-1])
         self._low, self._step = low - (high - low) / 2, 3.5 * (high - low) / CELLS
         self.moments = np.zeros((FOLDS, 4, CELLS, len(self.edges) - 1))

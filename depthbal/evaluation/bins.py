@@ -1,7 +1,8 @@
 """Bins of a label range and their many, medium and few shots."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol, Self
+from copy import copy
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -34,13 +35,6 @@ class Label(NamedTuple):
 
 DEPTH = Label("depth", "m")
 """Metric depth, the default of every evaluation."""
-
-
-class _Histogram(Protocol):
-    """What `from_histogram` needs: `depthbal.priors.Histogram` has it."""
-
-    edges: npt.NDArray[np.float64]
-    counts: npt.NDArray[np.float64]
 
 
 class LabelBins:
@@ -85,12 +79,14 @@ class LabelBins:
         self.edges = np.array(edges, dtype=np.float64)
         if self.edges.ndim != 1 or len(self.edges) < 2 or not (np.diff(self.edges) > 0).all():
             raise DataError(f"bin edges must be an increasing list of 2 or more, got {edges!r}")
-        self.shots = _checked_shots(shots, len(self))
+        if shots is not None and len(shots) != len(self):
+            raise DataError(f"expected one shot per bin, {len(self)} of them, got {len(shots)}")
+        self.shots = tuple(shot or None for shot in shots or [None] * len(self))
+        if unknown := set(self.shots) - {*SHOTS, None}:
+            raise DataError(f"shots must be among {SHOTS} or None, got {sorted(map(str, unknown))}")
         if scored is None:
             scored = [shots is None or shot is not None for shot in self.shots]
         self.scored: npt.NDArray[np.bool_] = np.array(scored, dtype=bool)
-        if self.scored.shape != (len(self),):
-            raise DataError(f"expected {len(self)} scored flags, got shape {self.scored.shape}")
         self.per_unit = per_unit
         if per_unit and not np.allclose(self.edges * per_unit, np.arange(len(self) + 1)):
             raise DataError(f"per_unit={per_unit} needs edges at 0, {1 / per_unit}, ...")
@@ -118,18 +114,13 @@ class LabelBins:
             counts: (bins,) training labels per bin.
             many_above: a count above this is many-shot.
             few_below: a count below this is few-shot; the rest is medium-shot.
-            **options: passed to the constructor. Bins that `scored` excludes get no shot.
+            **options: of the constructor. Bins that `scored` excludes get no shot.
         """
         values = np.asarray(counts, dtype=np.float64)
         shots = np.where(values > many_above, "many", np.where(values < few_below, "few", "medium"))
         shots = np.where(options.get("scored", np.True_), shots, "")
         rule = f"many: more than {many_above:g} training labels per bin, few: below {few_below:g}"
         return cls(edges, shots.tolist(), **{"shot_rule": rule, **options})
-
-    @property
-    def centers(self) -> npt.NDArray[np.float64]:
-        """The middle of every bin, (bins,), in label units."""
-        return (self.edges[:-1] + self.edges[1:]) / 2
 
     def index(self, values: Tensor) -> Tensor:
         """Return the bin of every label as a long tensor of the same shape, -1 for no scored bin.
@@ -138,13 +129,7 @@ class LabelBins:
             values: labels of any shape and real dtype.
         """
         labels = values.detach().to(torch.float32)
-        last = len(self) - 1
-        if self.per_unit:
-            # floor, not the rule's cast, which would send -0.05 to bin 0
-            found = (labels * self.per_unit).nan_to_num_(-1.0).floor_().clamp_(-1, last).long()
-        else:
-            edges = torch.as_tensor(self.edges, dtype=torch.float32, device=labels.device)
-            found = torch.bucketize(labels, edges, right=True).sub_(1).clamp_(max=last)
+        found = self._place(labels)
         if not self.scored.all():
             # one row more, so that index -1 (below the first edge) finds "unscored" too
             lookup = torch.arange(len(self) + 1, device=labels.device)
@@ -153,41 +138,32 @@ class LabelBins:
         return found.masked_fill_(~labels.isfinite(), -1)
 
     def column(self, values: Tensor) -> Tensor:
-        """Return where predictions lie, scored or not: 0 below the first edge, bin + 1, or beyond.
+        """Return 0 for finite predictions below the first edge, bin + 1, or bins + 1 beyond.
 
-        The last bin includes its upper edge, to which clamped predictions are cut; what is larger
-        gets `len(bins) + 1`.
-
-        Args:
-            values: finite predictions of any shape in label units.
-
-        Example:
-            >>> LabelBins([1, 2, 3]).column(torch.tensor([0.9, 1.0, 2.5, 3.0, 3.1])).tolist()
-            [0, 1, 2, 2, 3]
+        The last bin includes its upper edge, to which clamped predictions are cut.
         """
         labels = values.detach().to(torch.float32)
-        edges = torch.as_tensor(self.edges, dtype=torch.float32, device=labels.device)
-        if self.per_unit:
-            found = (labels * self.per_unit).floor_().clamp_(-1, len(self) - 1).long()
-        else:
-            found = torch.bucketize(labels, edges, right=True).sub_(1).clamp_(max=len(self) - 1)
-        return found.add_(1).add_(labels > edges[-1])
+        return self._place(labels).add_(1).add_(labels > float(np.float32(self.edges[-1])))
 
-    def groups(self) -> Tensor:
-        """Return (4, bins) float64: 1 where the bin belongs to overall, many, medium, few."""
-        rows = [self.scored]
-        rows += [self.scored & np.array([shot == name for shot in self.shots]) for name in SHOTS]
-        return torch.as_tensor(np.stack(rows), dtype=torch.float64)
+    def _place(self, labels: Tensor) -> Tensor:
+        """Return the bin of float32 labels, scored or not: -1 below the first edge."""
+        last = len(self) - 1
+        if self.per_unit:
+            # floor, not the rule's cast, which would send -0.05 to bin 0
+            return (labels * self.per_unit).nan_to_num_(-1.0).floor_().clamp_(-1, last).long()
+        edges = torch.as_tensor(self.edges, dtype=torch.float32, device=labels.device)
+        return torch.bucketize(labels, edges, right=True).sub_(1).clamp_(max=last)
+
+    def groups(self) -> npt.NDArray[np.float64]:
+        """Return (4, bins): 1 where the bin belongs to overall, many, medium, few."""
+        of_shots = [[shot == name for shot in self.shots] for name in SHOTS]
+        return np.stack([self.scored, *(self.scored & np.array(row) for row in of_shots)]) * 1.0
 
     def all_scored(self) -> Self:
         """Return the same bins, every one of them scored; shots stay as they are."""
-        return type(self)(
-            self.edges,
-            self.shots,
-            scored=np.ones(len(self), dtype=bool),
-            per_unit=self.per_unit,
-            shot_rule=self.shot_rule,
-        )
+        bins = copy(self)
+        bins.scored = np.ones(len(self), dtype=bool)
+        return bins
 
     def describe(self) -> dict[str, Any]:
         """Return the definition of bins and shots for a protocol, JSON-able."""
@@ -232,7 +208,7 @@ class DepthBins(LabelBins):
 
     @classmethod
     def from_histogram(
-        cls, histogram: _Histogram, many_share: float = 0.0074, few_share: float = 0.00285
+        cls, histogram: Any, many_share: float = 0.0074, few_share: float = 0.00285
     ) -> Self:
         """Give every bin of a training histogram its shot by its share of all training pixels.
 
@@ -250,7 +226,10 @@ class DepthBins(LabelBins):
         counts = np.asarray(histogram.counts, dtype=np.float64)
         if not counts.sum() > 0:
             raise DataError("the histogram holds no pixels; fill it from the training split first")
-        edges, below = _from_zero(np.asarray(histogram.edges, dtype=np.float64))
+        edges, below = np.asarray(histogram.edges, dtype=np.float64), 0
+        if edges[0] > 0:
+            below = max(1, round(edges[0] / (edges[1] - edges[0])))
+            edges = np.concatenate([np.linspace(0, edges[0], below + 1)[:-1], edges])
         rule = f"many above {many_share:.3%} of all training pixels, few below {few_share:.3%}"
         return cls.from_counts(
             edges,
@@ -276,22 +255,3 @@ class DepthBins(LabelBins):
         found = super().index(values)
         # only a scored first bin can hold zeros
         return found.masked_fill_(values <= 0, -1) if self.scored[0] else found
-
-
-def _checked_shots(shots: Sequence[str | None] | None, n_bins: int) -> tuple[str | None, ...]:
-    if shots is None:
-        return (None,) * n_bins
-    if len(shots) != n_bins:
-        raise DataError(f"expected one shot per bin, {n_bins} of them, got {len(shots)}")
-    unknown = {str(shot) for shot in shots if shot} - set(SHOTS)
-    if unknown:
-        raise DataError(f"shots must be among {SHOTS} or None, got {sorted(unknown)}")
-    return tuple(str(shot) if shot else None for shot in shots)
-
-
-def _from_zero(edges: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], int]:
-    """Prepend edges down to 0; return all edges and how many bins were added."""
-    if edges[0] <= 0:
-        return edges, 0
-    below = max(1, round(edges[0] / (edges[1] - edges[0])))
-    return np.concatenate([np.linspace(0, edges[0], below + 1)[:-1], edges]), below

@@ -1,16 +1,14 @@
 """Which images show what a model does: the best, the median, the worst and the rare ones."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from depthbal.evaluation.bins import LabelBins
 
-Reason = Literal["best", "median", "worst", "rare"]
-REASONS: tuple[Reason, ...] = ("best", "median", "worst", "rare")
+REASONS = ("best", "median", "worst", "rare")
 EACH = 6
 """Images per reason; their number does not grow with the test set."""
 
@@ -20,7 +18,7 @@ class Example:
     """An image, why it was chosen, and its RMSE over all scored pixels in label units."""
 
     index: int
-    reason: Reason
+    reason: str
     rmse: float
 
 
@@ -43,9 +41,8 @@ def choose_examples(
         >>> bins = LabelBins([0, 1, 2], ["many", "few"])
         >>> counts = np.array([[4.0, 0], [4, 0], [4, 0], [2, 2]])
         >>> squares = np.array([[4.0, 0], [16, 0], [0, 0], [8, 8]])
-        >>> for example in choose_examples(
-        ...     np.stack([counts, squares], 2), bins, ("count", "squared")
-        ... ):
+        >>> sums = np.stack([counts, squares], 2)
+        >>> for example in choose_examples(sums, bins, ("count", "squared")):
         ...     print(example.index, example.reason, example.rmse)
         2 best 0.0
         0 median 1.0
@@ -53,7 +50,7 @@ def choose_examples(
         3 rare 2.0
     """
     names = list(terms)
-    counts = sums[..., names.index("count")] @ bins.groups().numpy().T
+    counts = sums[..., names.index("count")] @ bins.groups().T
     overall, few = counts[:, 0], counts[:, 3]
     squared = sums[:, bins.scored, names.index("squared")].sum(1)
     rmse = np.sqrt(squared / np.maximum(overall, 1))
@@ -66,8 +63,5 @@ def choose_examples(
     worst, rest = rest[::-1][:each], rest[: max(len(rest) - each, 0)]
     left = min(len(REASONS) * EACH - 3 * each, len(rest))
     first = (len(rest) - left + 1) // 2
-    median = rest[first : first + left]
-    chosen: Iterable[tuple[Reason, list[int]]] = zip(
-        REASONS, (best, median, worst, rare), strict=True
-    )
+    chosen = zip(REASONS, (best, rest[first : first + left], worst, rare), strict=True)
     return [Example(i, reason, float(rmse[i])) for reason, found in chosen for i in found]

@@ -26,8 +26,9 @@ def eigen_crop(height: int, width: int) -> tuple[slice, slice]:
         >>> eigen_crop(240, 320)
         (slice(23, 236, None), slice(21, 301, None))
     """
-    rows = (_scaled(45, height, 480), _scaled(471, height, 480))
-    columns = (_scaled(41, width, 640), _scaled(601, width, 640))
+    # halves up, where Python's `round` would send them to even numbers
+    rows = ((2 * pixel * height + 480) // 960 for pixel in (45, 471))
+    columns = ((2 * pixel * width + 640) // 1280 for pixel in (41, 601))
     return slice(*rows), slice(*columns)
 
 
@@ -42,8 +43,3 @@ def eigen_mask(target: Tensor) -> Tensor:
     rows, columns = eigen_crop(target.shape[-2], target.shape[-1])
     mask[..., rows, columns] = True
     return mask & (target > MIN_DEPTH) & (target < MAX_DEPTH)
-
-
-def _scaled(pixel: int, size: int, reference: int) -> int:
-    """Scale a pixel position, halves up (Python's `round` would send them to even numbers)."""
-    return (2 * pixel * size + reference) // (2 * reference)

@@ -3,7 +3,7 @@
 import json
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -16,27 +16,15 @@ from torchmetrics import Metric
 from depthbal.errors import ConfigError, DataError, RunFolderError
 from depthbal.evaluation.bins import DEPTH, SHOTS, Label, LabelBins
 from depthbal.evaluation.examples import Example, choose_examples
-from depthbal.evaluation.summary import GROUPS, summarise
-from depthbal.evaluation.sums import (
-    BinnedTruth,
-    check_preds,
-    checked_mask,
-    masked_index,
-    one_bin_each,
-)
-from depthbal.evaluation.terms import MIN_ERROR, MIN_PREDICTION, TERMS, metrics_of
+from depthbal.evaluation.summary import result_of
+from depthbal.evaluation.sums import Pixels, check_preds, checked_mask, chunks
+from depthbal.evaluation.terms import TERMS, metrics_of
 from depthbal.io import replacing, write_json
 
-LEVEL = 0.6827
-"""Nominal coverage of an interval: that of one standard deviation to either side of the mean."""
-
-INTERVAL = (
-    "central 68.27 % interval of the normal N(p, sigma^2) truncated to the label range where there "
-    "is one; p the raw prediction, sigma the noise scale"
-)
 RESULT_FILE = "scores.npz"
 _DAMAGE = (EOFError, zipfile.BadZipFile, zlib.error)  # what NumPy lets through
-
+_ABOUT: tuple[str, ...] = ("readouts", "main", "terms", "label", "main_metric", "subsets")
+_ABOUT += ("averaging", "balanced", "columns")  # what scores.npz says of its object
 Arrays = dict[str, npt.NDArray[Any]]
 
 
@@ -165,19 +153,24 @@ class Scores(Metric):
             raise DataError(f"expected the subsets {self.subsets[:-1]}, got {list(subsets or {})}")
         for values in (*preds.values(), *(interval or ())):
             check_preds(values, target, mask, names)
-        index = masked_index(target, mask, self.bins)
-        rows = self._add_samples(len(target), names, groups, indices)
-        for subset in self.subsets:
-            inside = checked_mask(target, chosen[subset].to(target.device), names)
-            part = index.masked_fill(~inside, -1)[rows]
-            truth = BinnedTruth(target[rows], part, len(self.bins))
-            for readout in self.readouts:
-                values = preds[readout][rows]
-                self._add_sums(subset, readout, truth.sums(values, self.terms))
-                self._add(f"joint_{subset}_{readout}", truth.joint(values, self.bins))
-            if interval is not None:
-                lower, upper = interval
-                self._add(f"coverage_{subset}", truth.coverage(lower[rows], upper[rows]))
+        chosen = {k: checked_mask(target, v.to(target.device), names) for k, v in chosen.items()}
+        index = self.bins.index(target).masked_fill_(~mask, -1)
+        rows = self._add_samples(target, names, groups, indices)
+        if len(rows) < len(target):  # padding counts nowhere
+            target, index = target[rows], index[rows]
+            preds, chosen = ({k: v[rows] for k, v in maps.items()} for maps in (preds, chosen))
+            interval = interval and (interval[0][rows], interval[1][rows])
+        for part in chunks(target):
+            for subset in self.subsets:
+                inside = index[part].masked_fill(~chosen[subset][part], -1)
+                pixels = Pixels(target[part], inside, self.bins)
+                for readout in self.readouts:
+                    values = preds[readout][part]
+                    self._add_sums(subset, readout, pixels.sums(values, self.terms))
+                    self._add(f"joint_{subset}_{readout}", pixels.joint(values))
+                if interval is not None:
+                    lower, upper = interval
+                    self._add(f"coverage_{subset}", pixels.coverage(lower[part], upper[part]))
 
     def update_errors(
         self,
@@ -209,44 +202,50 @@ class Scores(Metric):
         mask = checked_mask(label, None, names)
         for values in errors.values():
             check_preds(values, label, mask, names)
-        rows = self._add_samples(len(label), names, groups, indices)
+        rows = self._add_samples(label, names, groups, indices)
         for name in self.columns:
-            getattr(self, f"column_{name}").append((columns or {})[name][rows].double())
-        sums = one_bin_each(errors, self.bins.index(label), len(self.bins), self.terms)
+            self._append(f"column_{name}", (columns or {})[name][rows].double())
+        index, ones = self.bins.index(label), torch.ones_like(label)
+        values = torch.stack([{"count": ones, **errors}[t].double() for t in self.terms], dim=1)
+        sums = label.new_zeros(len(label), len(self.bins), len(self.terms), dtype=torch.float64)
+        counted = (index >= 0).nonzero().squeeze(1)
+        sums[counted, index[counted]] = values[counted]
         self._add_sums("all", self.main, sums[rows])
 
     def _add_samples(
         self,
-        samples: int,
+        label: Tensor,
         names: Sequence[str] | None,
         groups: Sequence[str] | None,
         indices: Tensor | None,
-    ) -> Tensor | slice:
+    ) -> Tensor:
         """Note what the samples are called; return those that are no padding."""
         self._table = self._computed = None
-        self._update_count = max(self._update_count, 1)
+        self._update_count, samples = max(self._update_count, 1), len(label)
         for what, given in (("names", names), ("groups", groups)):
             if given is not None and len(given) != samples:
                 raise DataError(f"{len(given)} {what} for {samples} images")
-        order = indices.cpu() if indices is not None else torch.arange(samples) + self._batches
+        order = torch.arange(samples) + self._batches if indices is None else indices.cpu()
         self._batches += samples
-        kept = (order >= 0).nonzero().flatten().tolist()
+        kept = (order >= 0).nonzero().flatten()
         lines = [
             f"{order[i] if names is None else names[i]}\n{'' if groups is None else groups[i]}\n"
-            for i in kept
+            for i in kept.tolist()
         ]
-        text = torch.tensor(list("".join(lines).encode()), dtype=torch.uint8, device=self.device)
-        self.text.append(text)  # type: ignore[operator,union-attr]
-        self.order.append(order[kept].to(self.device))  # type: ignore[operator,union-attr]
-        return slice(None) if len(kept) == samples else torch.tensor(kept, dtype=torch.int64)
+        self._append("text", torch.tensor(list("".join(lines).encode()), dtype=torch.uint8))
+        self._append("order", order[kept])
+        return kept
 
     def _add_sums(self, subset: str, readout: str, sums: Tensor) -> None:
         """Keep (samples, bins, terms) sums, without the bins that a sample does not have."""
         filled = sums[..., self.terms.index("count")] > 0
         if readout == self.main:
-            getattr(self, f"lengths_{subset}").append(filled.sum(1).to(self.device))
-            getattr(self, f"cells_{subset}").append(filled.nonzero()[:, 1].to(self.device))
-        getattr(self, f"sums_{subset}_{readout}").append(sums[filled].to(self.device))
+            self._append(f"lengths_{subset}", filled.sum(1))
+            self._append(f"cells_{subset}", filled.nonzero()[:, 1])
+        self._append(f"sums_{subset}_{readout}", sums[filled])
+
+    def _append(self, state: str, values: Tensor) -> None:
+        getattr(self, state).append(values.detach().to(self.device))
 
     def _add(self, state: str, values: Tensor) -> None:
         setattr(self, state, getattr(self, state) + values.to(self.device))
@@ -267,9 +266,6 @@ class Scores(Metric):
         - "joint_SUBSET_READOUT": (bins, bins + 2) int64, rows by the truth's bin, columns by the
           prediction's: below the first edge, each bin, beyond the last edge
         - "coverage_SUBSET": (bins, 2) truths inside their interval, and all that have one
-
-        Raises:
-            DataError: nothing was added.
         """
         if self._table is None:
             if not self._batches:
@@ -293,12 +289,8 @@ class Scores(Metric):
             out[f"column_{name}"] = joined(f"column_{name}")[order]
         for subset in self.subsets:
             lengths = joined(f"lengths_{subset}")
-            first = np.cumsum(lengths) - lengths
-            moved = lengths[order]
-            # the cells of each sample in turn, samples in their order
-            inside = np.arange(moved.sum()) - np.repeat(np.cumsum(moved) - moved, moved)
-            cells = np.repeat(first[order], moved) + inside
-            out[f"lengths_{subset}"] = moved
+            cells = np.argsort(np.repeat(np.argsort(order), lengths), kind="stable")
+            out[f"lengths_{subset}"] = lengths[order]
             out[f"cells_{subset}"] = joined(f"cells_{subset}")[cells]
             out[f"coverage_{subset}"] = getattr(self, f"coverage_{subset}").cpu().numpy()
             for readout in self.readouts:
@@ -371,92 +363,7 @@ class Scores(Metric):
 
     def result(self) -> dict[str, Any]:
         """Return what `compute` returns, of a loaded result or after `compute`."""
-        block = {(s, r): self._block(s, r) for s in self.subsets for r in self.readouts}
-        everywhere, top = block["all", self.main], block[self.headline, self.main]
-        per_image = self.averaging == "images"
-        shown = top["per_image_mean"] if per_image else top
-        result = {
-            "protocol": self._protocol(top, everywhere),
-            **{group: shown[group] for group in GROUPS},
-            "bins": top["bins"],
-        }
-        if per_image or self.headline != "all":
-            result["all_pixels"] = everywhere
-        result |= {key: top[key] for key in ("per_image_mean", "per_bin_mean")}
-        if len(self.readouts) > 1:
-            result["readout"] = {name: self._of_readout(block, name) for name in self.readouts}
-        result["calibration"] = self._calibration()
-        return result
-
-    def _block(self, subset: str, readout: str) -> dict[str, Any]:
-        block = summarise(self.sums(subset, readout), self.bins, self.terms)
-        for name in self.balanced:
-            for group in GROUPS:
-                block[group][f"b{name}"] = block["per_bin_mean"][group][name]
-            for row in block["bins"]:
-                row[f"b{name}"] = row[name]
-        return block
-
-    def _of_readout(self, block: Mapping[tuple[str, str], dict[str, Any]], name: str) -> Any:
-        if self.averaging == "images":
-            return {group: block["all", name]["per_image_mean"][group] for group in GROUPS}
-        short = {
-            subset: {k: block[subset, name][k] for k in (*GROUPS, "per_image_mean", "per_bin_mean")}
-            for subset in self.subsets
-        }
-        if self.headline == "all":
-            return short["all"]
-        return {**short[self.headline], "all_pixels": short["all"]}
-
-    def _calibration(self) -> dict[str, Any] | None:
-        known = {s: counts for s in self.subsets if (counts := self.coverage(s)) is not None}
-        groups = self.bins.groups().numpy()
-        of_subset = {
-            subset: {
-                group: {"coverage": float(inside / of) if of else None, "count": int(of)}
-                for group, (inside, of) in zip(GROUPS, groups @ counts, strict=True)
-            }
-            for subset, counts in known.items()
-        }
-        return (
-            {"level": LEVEL, "interval": self.given.get("interval", INTERVAL), **of_subset}
-            if known
-            else None
-        )
-
-    def _protocol(self, top: dict[str, Any], everywhere: dict[str, Any]) -> dict[str, Any]:
-        if not everywhere["overall"]["count"]:
-            raise DataError(
-                f"none of the {len(self.names)} images has a valid pixel in a scored bin; "
-                f"check the unit of the {self.label.name} ({self.label.unit}) and the mask"
-            )
-        sizes = {"pixels": top["overall"]["count"], "pixels_all": everywhere["overall"]["count"]}
-        if self.headline == "all" and self.averaging == "pixels":
-            sizes = {"samples": everywhere["overall"]["count"]}
-        return {
-            "name": "all samples" if self.headline == "all" else "balanced mask",
-            "label": self.label._asdict(),
-            "main_metric": self.main_metric,
-            "averaging": self._averaging_words(),
-            **({"readout": self.main, "readouts": list(self.readouts)} if self.main else {}),
-            **_definitions(metrics_of(self.terms), self.label.unit),
-            "images": len(self.names),
-            **sizes,
-            "bins": self.bins.describe(),
-            **self.given,
-        }
-
-    def _averaging_words(self) -> str:
-        if self.averaging == "images":
-            means = "overall, many, medium, few: mean over images"
-            return f"{means}; bins and all_pixels: pooled over pixels"
-        what = "samples" if self.headline == "all" else "pixels"
-        pooled = (
-            f"overall, many, medium, few and bins: pooled over {what}; per_image_mean: mean over "
-            "images; per_bin_mean: mean over non-empty bins"
-        )
-        ends = "" if self.headline == "all" else ". Top level: balanced mask; all_pixels: no mask"
-        return pooled + ends
+        return result_of(self)
 
     # ---- files ----
 
@@ -467,20 +374,10 @@ class Scores(Metric):
             folder: where; made if it is missing.
             more: entries that metrics.json gets besides.
         """
-        about = {
-            "readouts": self.readouts,
-            "main": self.main,
-            "terms": self.terms,
-            "label": self.label,
-            "main_metric": self.main_metric,
-            "subsets": self.subsets[:-1],
-            "averaging": self.averaging,
-            "balanced": self.balanced,
-            "columns": self.columns,
-            "protocol": self.given,
-            "bins": {**self.bins.describe(), "unit_suffix": self.bins.unit_suffix},
-        }
-        result = {**self.result(), **(more or {})}
+        about = {name: getattr(self, name) for name in _ABOUT}
+        about |= {"subsets": self.subsets[:-1], "protocol": self.given}
+        about["bins"] = {**self.bins.describe(), "unit_suffix": self.bins.unit_suffix}
+        result = {**(self._computed or self.result()), **(more or {})}
         with replacing(Path(folder) / RESULT_FILE) as temporary:
             arrays: Any = {"about": np.array(json.dumps(about)), **self.table()}
             np.savez_compressed(temporary, **arrays)
@@ -497,7 +394,7 @@ class Scores(Metric):
         file = Path(path) / RESULT_FILE if Path(path).is_dir() else Path(path)
         try:
             with np.load(file, allow_pickle=False) as stored:
-                table = dict(_arrays(stored))
+                table = dict(stored.items())
             about = json.loads(str(table.pop("about")[()]))
             shown = about.pop("bins")
             shots = {place: name for name in SHOTS for place in shown["shots"][name]}
@@ -522,21 +419,3 @@ class Scores(Metric):
             ) from error
         scores._table, scores._batches = table, len(table["names"])
         return scores
-
-
-def _arrays(stored: Any) -> Iterator[tuple[str, npt.NDArray[Any]]]:
-    for name in stored.files:
-        yield name, stored[name]
-
-
-def _definitions(metrics: Sequence[str], unit: str) -> dict[str, Any]:
-    """Return what the values of some metrics depend on."""
-    positive = ("log10", "silog", "delta1", "delta2", "delta3")
-    out: dict[str, Any] = {}
-    if raised := [name for name in positive if name in metrics]:
-        out |= {"min_prediction_m": MIN_PREDICTION, "min_prediction_applies_to": raised}
-    if "silog" in metrics:
-        out["silog"] = "100 * sqrt(mean d^2 - (mean d)^2), d = ln prediction - ln truth"
-    if "gm" in metrics:
-        out["gm"] = f"exp(mean ln max(|prediction - truth|, {MIN_ERROR:g} {unit}))"
-    return out

@@ -1,7 +1,7 @@
 """From sums per bin to the reported numbers: pooled, mean over images, mean over bins."""
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,45 +10,28 @@ from torch import Tensor
 
 from depthbal.errors import DataError
 from depthbal.evaluation.bins import SHOTS, LabelBins
-from depthbal.evaluation.terms import TERMS, metrics_of, scores
+from depthbal.evaluation.terms import MIN_ERROR, MIN_PREDICTION, TERMS, metric_values, metrics_of
+
+if TYPE_CHECKING:
+    from depthbal.evaluation.scores import Scores
 
 GROUPS: tuple[str, ...] = ("overall", *SHOTS)
 """All scored bins, and the bins of each shot."""
 
+LEVEL = 0.6827
+"""Nominal coverage of an interval: that of one standard deviation to either side of the mean."""
+
+INTERVAL = (
+    "central 68.27 % interval of the normal N(p, sigma^2) truncated to the label range where there "
+    "is one; p the raw prediction, sigma the noise scale"
+)
 _IMAGES = 512  # worked on at once: the temporaries do not grow with the test set
-
-
-class Totals(NamedTuple):
-    """What all reported numbers follow from; its size does not depend on the number of images."""
-
-    sums: Tensor
-    """(bins, terms) summed over images."""
-    bin_images: Tensor
-    """(bins,) images with a pixel in the bin."""
-    image_scores: Tensor
-    """(groups, metrics) metrics of one image, summed over the images with a pixel in the group."""
-    group_images: Tensor
-    """(groups,) how many images those are."""
-
-
-def totals(sums: Tensor, bins: LabelBins, terms: Sequence[str]) -> Totals:
-    """Reduce (images, bins, terms) sums over the images; totals of batches add up."""
-    count = list(terms).index("count")
-    grouped = torch.einsum("gb,ibt->igt", bins.groups().to(sums.device), sums)
-    present = grouped[..., count] > 0
-    per_image = scores(grouped, terms).masked_fill_(~present[..., None], 0.0)
-    return Totals(
-        sums=sums.sum(0),
-        bin_images=(sums[..., count] > 0).sum(0).double(),
-        image_scores=per_image.sum(0),
-        group_images=present.sum(0).double(),
-    )
 
 
 def summarise(
     sums: Tensor | npt.NDArray[np.float64], bins: LabelBins, terms: Sequence[str] = TERMS
 ) -> dict[str, Any]:
-    """Turn the sums of all images into the reported numbers.
+    """Turn the sums of all images into the reported numbers, ready for JSON.
 
     - "overall", "many", "medium", "few": pooled over the pixels of the group's bins
     - "bins": one row per scored bin, pooled over its pixels
@@ -58,12 +41,9 @@ def summarise(
     A group or bin without pixels has None for every metric and count 0.
 
     Args:
-        sums: (images, bins, terms) from `binned_sums`, or from `Scores.sums`.
+        sums: (images, bins, terms) from `Scores.sums`.
         bins: the bins they were summed with.
         terms: the names of the last dimension.
-
-    Returns:
-        Plain dicts, lists, floats, ints and None; ready for JSON.
 
     Raises:
         DataError: sums of another shape.
@@ -71,69 +51,150 @@ def summarise(
     Example:
         >>> from depthbal.evaluation import DepthBins
         >>> bins = DepthBins([0.0, 1.0, 2.0], ["many", "few"])
-        >>> sums = torch.tensor([[[4.0, 4.0], [0.0, 0.0]], [[0.0, 0.0], [1.0, 9.0]]])
+        >>> sums = np.array([[[4.0, 4.0], [0.0, 0.0]], [[0.0, 0.0], [1.0, 9.0]]])
         >>> result = summarise(sums, bins, terms=["count", "squared"])
         >>> result["overall"]["mse"], result["per_bin_mean"]["overall"]["mse"]
         (2.6, 5.0)
         >>> result["medium"]
         {'rmse': None, 'mse': None, 'count': 0, 'images': 0}
     """
-    values = torch.as_tensor(sums, dtype=torch.float64)
+    values = torch.as_tensor(sums, dtype=torch.float64).cpu().numpy()
     if values.ndim != 3 or values.shape[1:] != (len(bins), len(terms)):
         expected = f"(images, {len(bins)}, {len(terms)})"
-        raise DataError(f"expected sums of shape {expected}, got {tuple(values.shape)}")
-    # at least one part, so that no image gives empty totals
-    parts = [
-        totals(values[i : i + _IMAGES], bins, terms) for i in range(0, max(len(values), 1), _IMAGES)
-    ]
-    return report(Totals(*map(sum, zip(*parts, strict=True))), bins, terms)  # type: ignore[arg-type]
+        raise DataError(f"expected sums of shape {expected}, got {values.shape}")
+    names, count, groups = metrics_of(terms), list(terms).index("count"), bins.groups()
+    total = np.zeros(values.shape[1:])
+    of_images, images = np.zeros((len(GROUPS), len(names))), np.zeros(len(GROUPS))
+    for start in range(0, len(values), _IMAGES):
+        part = values[start : start + _IMAGES]
+        grouped = groups @ part
+        has = grouped[..., count] > 0
+        total += part.sum(0)
+        of_images += np.where(has[..., None], metric_values(grouped, terms), 0.0).sum(0)
+        images += has.sum(0)
+    counts, of_bins = groups @ total[:, count], metric_values(total, terms)
+    filled = groups * (total[:, count] > 0)
+    with np.errstate(invalid="ignore"):
+        over_images = of_images / images[:, None]
+        over_bins = (filled @ np.nan_to_num(of_bins)) / filled.sum(1, keepdims=True)
 
+    def row(numbers: npt.NDArray[np.float64], pixels: float) -> dict[str, Any]:
+        found = numbers.tolist() if pixels > 0 else [None] * len(names)
+        return {**dict(zip(names, found, strict=True)), "count": int(pixels)}
 
-def report(total: Totals, bins: LabelBins, terms: Sequence[str]) -> dict[str, Any]:
-    """Write totals as the dictionary that `summarise` describes."""
-    total = Totals(*(part.detach().cpu() for part in total))
-    names = metrics_of(terms)
-    groups = bins.groups()
-    column = list(terms).index("count")
-    counts = groups @ total.sums[:, column]
-    pooled = scores(groups @ total.sums, terms)
-    of_bins = scores(total.sums, terms)
-    filled = groups * (total.sums[:, column] > 0)
-    over_bins = (filled @ of_bins.nan_to_num(0.0)) / filled.sum(1, keepdim=True)
-    over_images = total.image_scores / total.group_images[:, None]
-    images, n_filled = total.group_images, filled.sum(1)
-
-    def rows(values: Tensor, label: str, support: Tensor) -> dict[str, Any]:
+    def rows(found: npt.NDArray[np.float64], label: str, support: Any) -> dict[str, Any]:
         return {
-            group: {**_row(names, values[g], counts[g]), label: int(support[g])}
+            group: {**row(found[g], counts[g]), label: int(support[g])}
             for g, group in enumerate(GROUPS)
         }
 
+    suffix, bin_images = bins.unit_suffix, (values[..., count] > 0).sum(0)
     return {
-        **rows(pooled, "images", images),
-        "bins": _bin_rows(names, of_bins, total, column, bins),
+        **rows(metric_values(groups @ total, terms), "images", images),
+        "bins": [
+            {
+                "bin": b,
+                f"from{suffix}": float(bins.edges[b]),
+                f"to{suffix}": float(bins.edges[b + 1]),
+                "shot": bins.shots[b],
+                "images": int(bin_images[b]),
+                **row(of_bins[b], total[b, count]),
+            }
+            for b in np.flatnonzero(bins.scored).tolist()
+        ],
         "per_image_mean": rows(over_images, "images", images),
-        "per_bin_mean": rows(over_bins, "bins", n_filled),
+        "per_bin_mean": rows(over_bins, "bins", filled.sum(1)),
     }
 
 
-def _row(names: Sequence[str], values: Tensor, count: Tensor) -> dict[str, Any]:
-    numbers = values.tolist() if count > 0 else [None] * len(names)
-    return {**dict(zip(names, numbers, strict=True)), "count": int(count)}
+def result_of(scores: "Scores") -> dict[str, Any]:
+    """Return what metrics.json holds; see `Scores.compute`."""
+    block = {(s, r): _block(scores, s, r) for s in scores.subsets for r in scores.readouts}
+    everywhere, top = block["all", scores.main], block[scores.headline, scores.main]
+    per_image = scores.averaging == "images"
+    shown = top["per_image_mean"] if per_image else top
+    result = {
+        "protocol": _protocol(scores, top, everywhere),
+        **{group: shown[group] for group in GROUPS},
+        "bins": top["bins"],
+    }
+    if per_image or scores.headline != "all":
+        result["all_pixels"] = everywhere
+    result |= {key: top[key] for key in ("per_image_mean", "per_bin_mean")}
+    if len(scores.readouts) > 1:
+        result["readout"] = {name: _of_readout(scores, block, name) for name in scores.readouts}
+    result["calibration"] = _calibration(scores)
+    return result
 
 
-def _bin_rows(
-    names: Sequence[str], values: Tensor, total: Totals, column: int, bins: LabelBins
-) -> list[dict[str, Any]]:
-    suffix = bins.unit_suffix
-    return [
-        {
-            "bin": b,
-            f"from{suffix}": float(bins.edges[b]),
-            f"to{suffix}": float(bins.edges[b + 1]),
-            "shot": bins.shots[b],
-            "images": int(total.bin_images[b]),
-            **_row(names, values[b], total.sums[b, column]),
+def _block(scores: "Scores", subset: str, readout: str) -> dict[str, Any]:
+    block = summarise(scores.sums(subset, readout), scores.bins, scores.terms)
+    for name in scores.balanced:
+        for group in GROUPS:
+            block[group][f"b{name}"] = block["per_bin_mean"][group][name]
+        for row in block["bins"]:
+            row[f"b{name}"] = row[name]
+    return block
+
+
+def _of_readout(scores: "Scores", block: Mapping[tuple[str, str], Any], name: str) -> Any:
+    if scores.averaging == "images":
+        return {group: block["all", name]["per_image_mean"][group] for group in GROUPS}
+    top, everywhere = (
+        {k: block[subset, name][k] for k in (*GROUPS, "per_image_mean", "per_bin_mean")}
+        for subset in (scores.headline, "all")
+    )
+    return top if scores.headline == "all" else {**top, "all_pixels": everywhere}
+
+
+def _calibration(scores: "Scores") -> dict[str, Any] | None:
+    known = {s: counts for s in scores.subsets if (counts := scores.coverage(s)) is not None}
+    groups = scores.bins.groups()
+    of_subset = {
+        subset: {
+            group: {"coverage": float(inside / of) if of else None, "count": int(of)}
+            for group, (inside, of) in zip(GROUPS, groups @ counts, strict=True)
         }
-        for b in np.flatnonzero(bins.scored).tolist()
-    ]
+        for subset, counts in known.items()
+    }
+    interval = scores.given.get("interval", INTERVAL)
+    return {"level": LEVEL, "interval": interval, **of_subset} if known else None
+
+
+def _protocol(scores: "Scores", top: Any, everywhere: Any) -> dict[str, Any]:
+    images, masked, unit = len(scores.names), scores.headline != "all", scores.label.unit
+    if not everywhere["overall"]["count"]:
+        raise DataError(
+            f"none of the {images} images has a valid pixel in a scored bin; "
+            f"check the unit of the {scores.label.name} ({unit}) and the mask"
+        )
+    averaging = (
+        f"overall, many, medium, few and bins: pooled over {'pixels' if masked else 'samples'}"
+        "; per_image_mean: mean over images; per_bin_mean: mean over non-empty bins"
+        f"{'. Top level: balanced mask; all_pixels: no mask' if masked else ''}"
+    )
+    if scores.averaging == "images":
+        averaging = (
+            "overall, many, medium, few: mean over images; bins and all_pixels: pooled over pixels"
+        )
+    found: dict[str, Any] = {
+        "name": "balanced mask" if masked else "all samples",
+        "label": scores.label._asdict(),
+        "main_metric": scores.main_metric,
+        "averaging": averaging,
+    }
+    if scores.main:
+        found |= {"readout": scores.main, "readouts": list(scores.readouts)}
+    # what the values of some metrics depend on
+    metrics = metrics_of(scores.terms)
+    positive = ("log10", "silog", "delta1", "delta2", "delta3")
+    if raised := [name for name in positive if name in metrics]:
+        found |= {"min_prediction_m": MIN_PREDICTION, "min_prediction_applies_to": raised}
+    if "silog" in metrics:
+        found["silog"] = "100 * sqrt(mean d^2 - (mean d)^2), d = ln prediction - ln truth"
+    if "gm" in metrics:
+        found["gm"] = f"exp(mean ln max(|prediction - truth|, {MIN_ERROR:g} {unit}))"
+    sizes = {"pixels": top["overall"]["count"], "pixels_all": everywhere["overall"]["count"]}
+    if not masked and scores.averaging == "pixels":
+        sizes = {"samples": everywhere["overall"]["count"]}
+    return {**found, "images": images, **sizes, "bins": scores.bins.describe(), **scores.given}

@@ -3,7 +3,10 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -13,20 +16,15 @@ MIN_PREDICTION = 1e-3
 """Metres; smaller predictions are raised to it, in the logarithms and ratios only."""
 
 MIN_ERROR = 1e-3
-"""Label units; smaller absolute errors are raised to it, in their logarithm (metric gm) only."""
+"""Label units; smaller absolute errors are raised to it, in their logarithm (metric gm) only: one
+exact prediction must not make the geometric mean of a thousand errors 0."""
 
 
-class PixelErrors:
-    """Predictions beside truths, float64, with the intermediate results that terms share.
-
-    Args:
-        preds: (pixels,) float64 in label units.
-        target: (pixels,) float64 in label units.
-    """
+class Errors:
+    """Predictions beside truths, both (pixels,) float64, with what several terms share."""
 
     def __init__(self, preds: Tensor, target: Tensor) -> None:
-        self.preds = preds
-        self.target = target
+        self.preds, self.target = preds, target
 
     @cached_property
     def error(self) -> Tensor:
@@ -40,28 +38,27 @@ class PixelErrors:
 
     @cached_property
     def positive(self) -> Tensor:
-        """Predictions raised to MIN_PREDICTION, for logarithms and ratios."""
+        """Predictions that logarithms and ratios take."""
         return self.preds.clamp(min=MIN_PREDICTION)
 
     @cached_property
     def log_error(self) -> Tensor:
-        """Natural logarithm of prediction over truth."""
+        """Logarithm of prediction over truth."""
         return (self.positive / self.target).log_()
 
     @cached_property
-    def _pair(self) -> tuple[Tensor, Tensor]:
+    def ends(self) -> tuple[Tensor, Tensor]:
+        """The larger and the smaller one of prediction and truth."""
         return torch.maximum(self.positive, self.target), torch.minimum(self.positive, self.target)
 
-    def within(self, power: int) -> Tensor:
-        """Return 1 where max(p / t, t / p) < 1.25 ** power, else 0."""
-        larger, smaller = self._pair
+    def within(self, factor: float) -> Tensor:
+        """Return 1 where larger over smaller is below the factor, else 0."""
+        larger, smaller = self.ends
         # a product decides ties exactly for float32 inputs, a quotient would round
-        return (larger < smaller * 1.25**power).double()
+        return (larger < smaller * factor).double()
 
 
-TermFunction = Callable[[PixelErrors], Tensor]
-
-_FUNCTIONS: dict[str, TermFunction] = {
+_FUNCTIONS: dict[str, Callable[[Errors], Tensor]] = {
     "count": lambda x: torch.ones_like(x.target),
     "error": lambda x: x.error,
     "absolute": lambda x: x.absolute,
@@ -70,9 +67,9 @@ _FUNCTIONS: dict[str, TermFunction] = {
     "log10": lambda x: x.log_error.abs().mul_(1 / math.log(10)),
     "log_error": lambda x: x.log_error,
     "log_squared": lambda x: x.log_error.square(),
-    "delta1": lambda x: x.within(1),
-    "delta2": lambda x: x.within(2),
-    "delta3": lambda x: x.within(3),
+    "delta1": lambda x: x.within(1.25),
+    "delta2": lambda x: x.within(1.25**2),
+    "delta3": lambda x: x.within(1.25**3),
     "log_absolute": lambda x: x.absolute.clamp(min=MIN_ERROR).log_(),
 }
 
@@ -83,50 +80,26 @@ LABEL_TERMS: tuple[str, ...] = ("count", "error", "absolute", "squared", "log_ab
 """The terms of labels that may be zero or negative (ages, coordinates)."""
 
 
-def pixel_term(name: str, errors: PixelErrors) -> Tensor:
-    """Return one term for every pixel, (pixels,) float64.
-
-    | term | value |
-    |---|---|
-    | count | 1 |
-    | error, absolute, squared | p - t, abs(p - t), (p - t) ** 2 |
-    | relative | abs(p - t) / t |
-    | log10 | abs(log10 q - log10 t) |
-    | log_error, log_squared | d = ln q - ln t, d ** 2 |
-    | delta1, delta2, delta3 | 1 where max(q / t, t / q) < 1.25, 1.25 ** 2, 1.25 ** 3 |
-    | log_absolute | ln max(abs(p - t), 1e-3) |
-
-    with q = max(p, 1e-3 m). The floor under abs(p - t), a thousandth of a label unit, keeps one
-    exact prediction from making the geometric mean of a thousand errors 0.
-
-    Raises:
-        DataError: an unknown term.
-
-    Example:
-        >>> p, t = torch.tensor([2.5, -1.0]).double(), torch.tensor([2.0, 1.0]).double()
-        >>> pixel_term("squared", PixelErrors(p, t)).tolist()
-        [0.25, 4.0]
-        >>> pixel_term("delta1", PixelErrors(p, t)).tolist()  # exactly 1.25 is not within 1.25
-        [0.0, 0.0]
-    """
+def term(name: str, errors: Errors) -> Tensor:
+    """Return a term of every pixel, (pixels,) float64."""
     if name not in _FUNCTIONS:
         raise DataError(f"expected terms among {list(_FUNCTIONS)}, got {name!r}")
     return _FUNCTIONS[name](errors)
 
 
-Means = Mapping[str, Tensor]
+Array = npt.NDArray[np.float64]
 
-_FORMULAS: dict[str, tuple[tuple[str, ...], Callable[[Means], Tensor]]] = {
-    "rmse": (("squared",), lambda m: m["squared"].sqrt()),
+_FORMULAS: dict[str, tuple[tuple[str, ...], Callable[[Mapping[str, Any]], Any]]] = {
+    "rmse": (("squared",), lambda m: np.sqrt(m["squared"])),
     "mse": (("squared",), lambda m: m["squared"]),
     "mae": (("absolute",), lambda m: m["absolute"]),
-    "gm": (("log_absolute",), lambda m: m["log_absolute"].exp()),
+    "gm": (("log_absolute",), lambda m: np.exp(m["log_absolute"])),
     "abs_rel": (("relative",), lambda m: m["relative"]),
     "log10": (("log10",), lambda m: m["log10"]),
     "silog": (
         ("log_squared", "log_error"),
         # rounding may leave a variance of zero slightly negative
-        lambda m: 100 * (m["log_squared"] - m["log_error"].square()).clamp(min=0).sqrt(),
+        lambda m: 100 * np.sqrt(np.clip(m["log_squared"] - m["log_error"] ** 2, 0, None)),
     ),
     "delta1": (("delta1",), lambda m: m["delta1"]),
     "delta2": (("delta2",), lambda m: m["delta2"]),
@@ -141,24 +114,15 @@ def metrics_of(terms: Sequence[str]) -> tuple[str, ...]:
     """Return the metrics that these terms determine; a term of no formula is one: its mean.
 
     Example:
-        >>> metrics_of(["count", "squared"])
-        ('rmse', 'mse')
-        >>> metrics_of(["count", "mpjpe"])
-        ('mpjpe',)
+        >>> metrics_of(["count", "squared"]), metrics_of(["count", "mpjpe"])
+        (('rmse', 'mse'), ('mpjpe',))
     """
     found = [name for name, (needs, _) in _FORMULAS.items() if set(needs) <= set(terms)]
     return (*found, *(term for term in dict.fromkeys(terms) if term not in _USED))
 
 
-DEPTH_METRICS: tuple[str, ...] = metrics_of(TERMS)
-"""All metrics of depth in metres."""
-
-LABEL_METRICS: tuple[str, ...] = metrics_of(LABEL_TERMS)
-"""The metrics of labels that may be zero or negative."""
-
-
-def scores(sums: Tensor, terms: Sequence[str]) -> Tensor:
-    """Turn sums of terms into metrics.
+def metric_values(sums: Array, terms: Sequence[str]) -> Array:
+    """Turn sums of terms (..., terms) into metrics (..., metrics), ordered as `metrics_of`.
 
     | metric | value, with <x> the mean of a term |
     |---|---|
@@ -168,21 +132,14 @@ def scores(sums: Tensor, terms: Sequence[str]) -> Tensor:
     | silog | 100 sqrt(<d^2> - <d>^2), d = ln prediction - ln truth, as KITTI defines it |
     | any other term | its mean |
 
-    Args:
-        sums: (..., terms) float64 sums, "count" among them.
-        terms: the names of the last dimension.
-
-    Returns:
-        (..., metrics) in the order of `metrics_of(terms)`; NaN where the count is 0.
+    Both are float64; where the count is 0, metrics are NaN.
 
     Example:
-        >>> scores(torch.tensor([[4.0, 36.0]]).double(), ["count", "squared"])
-        tensor([[3., 9.]], dtype=torch.float64)
+        >>> metric_values(np.array([[4.0, 36.0]]), ["count", "squared"])
+        array([[3., 9.]])
     """
     count = sums[..., list(terms).index("count")]
-    means = {name: sums[..., k] / count for k, name in enumerate(terms)}
-    metrics = [
-        _FORMULAS[name][1](means) if name in _FORMULAS else means[name]
-        for name in metrics_of(terms)
-    ]
-    return torch.stack(metrics, dim=-1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        means = {name: sums[..., k] / count for k, name in enumerate(terms)}
+    found = [_FORMULAS[m][1](means) if m in _FORMULAS else means[m] for m in metrics_of(terms)]
+    return np.stack(found, axis=-1)

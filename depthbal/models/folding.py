@@ -22,28 +22,11 @@ large products reach about two thirds of its arithmetic peak.
 def interpolation_matrix(
     length: int, enlarged: int, taps: int, dtype: torch.dtype, device: torch.device
 ) -> Tensor:
-    """Return what every tap at every place of an enlarged axis takes from every source place.
+    """Return (enlarged, length * taps): what every tap at every place takes from each source place.
 
     Column `s * taps + t` of row `p` holds the weight that bilinear interpolation
     (align_corners=False) from `length` to `enlarged` places gives the source place s at the place
     p + t - taps // 2, and 0 where that lies outside: the zero padding of the convolution.
-
-    Args:
-        length: source places.
-        enlarged: places of the result.
-        taps: of the convolution, odd.
-        dtype: of the result; it is computed in float64.
-        device: of the result.
-
-    Returns:
-        (enlarged, length * taps)
-
-    Example:
-        >>> import torch
-        >>> from depthbal.models.folding import interpolation_matrix
-        >>> interpolation_matrix(2, 4, 1, torch.float32, torch.device("cpu")).T
-        tensor([[1.0000, 0.7500, 0.2500, 0.0000],
-                [0.0000, 0.2500, 0.7500, 1.0000]])
     """
     places = torch.arange(enlarged, device=device)[:, None]
     places = places + torch.arange(taps, device=device) - taps // 2
@@ -56,12 +39,7 @@ def interpolation_matrix(
 
 
 class InterpolationMatrices:
-    """The interpolation matrices of the last few sizes: constants, no part of a network's state.
-
-    Args:
-        taps: of the convolution.
-        kept: how many to keep at most.
-    """
+    """The interpolation matrices of the last few sizes: constants, no part of a network's state."""
 
     def __init__(self, taps: int, kept: int = 8) -> None:
         self.taps = taps
@@ -108,21 +86,6 @@ def cheapest_form(
 
     Folding wins where there are many input channels or the enlargement is strong; where both
     maps are large and the channels few, the t^2 O h w numbers cost more than they save.
-
-    Args:
-        features: (B, C, h, w).
-        weights: of the branches, (O_k, C, t, t).
-        size: (H, W).
-        macs_per_number: see `MACS_PER_NUMBER`.
-
-    Example:
-        >>> import torch
-        >>> from depthbal.models.folding import cheapest_form
-        >>> deep, shallow = torch.zeros(2, 2048, 8, 10), torch.zeros(2, 8, 80, 100)
-        >>> cheapest_form(deep, [torch.zeros(16, 2048, 5, 5)], (114, 152), 60)
-        'full'
-        >>> cheapest_form(shallow, [torch.zeros(16, 8, 5, 5)], (81, 101), 60)
-        'plain'
     """
     batch, channels, low_height, low_width = features.shape
     height, width = size

@@ -1,5 +1,7 @@
 """The network of the published NYUD2-DIR results: ResNet-50 with multi-scale feature fusion."""
 
+import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -7,14 +9,18 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import ResNet50_Weights, resnet50
 
+from depthbal.errors import CheckpointError
 from depthbal.models.folding import Form, InterpolationMatrices, enlarged_convs
-from depthbal.models.official import read_official_checkpoint
 from depthbal.models.weights import (
+    first_few,
     is_weight_file,
     load_encoder_file,
     load_exactly,
+    read_weight_file,
     torchvision_weights,
 )
+
+logger = logging.getLogger(__name__)
 
 PUBLISHED_SUFFIX = ".pth.tar"
 Features = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -214,6 +220,36 @@ class ResNetMFF(nn.Module):
         decoded = self.D(features, size)
         fused = self.MFF(features, size)
         return self.R(torch.cat((decoded, fused), dim=1))  # type: ignore[no-any-return]
+
+
+def read_official_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Return what a published checkpoint holds: tensors, plain values and numbers, nothing else.
+
+    Under "state_dict" are the weights by our names: without `module.`, which DataParallel puts
+    before them, and without the `R.FDS.` statistics of models trained with feature smoothing.
+    """
+    content = read_weight_file(path)
+    if not isinstance(content, dict) or not isinstance(content.get("state_dict"), Mapping):
+        raise CheckpointError(
+            f"{path} is no published checkpoint: expected a dictionary with the weights under "
+            "'state_dict'"
+        )
+    if "depthbal" in content:
+        raise CheckpointError(
+            f"{path} was written by depthbal itself; open it with depthbal.load_predictor"
+        )
+    state = {str(k).removeprefix("module."): value for k, value in content["state_dict"].items()}
+    left_out = [name for name in state if name.startswith("R.FDS.")]
+    if left_out:
+        logger.info("%s: left out, for training only: %s", path, first_few(left_out))
+    state = {name: value for name, value in state.items() if name not in left_out}
+    broken = [k for k, v in state.items() if not (isinstance(v, Tensor) and v.isfinite().all())]
+    if broken:
+        raise CheckpointError(
+            f"{path} holds no finite weights under {first_few(broken)}: its training has diverged, "
+            "or the file is damaged"
+        )
+    return {**content, "state_dict": state}
 
 
 def load_official_checkpoint(path: str | Path) -> ResNetMFF:

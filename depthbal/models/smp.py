@@ -21,9 +21,6 @@ from depthbal.models.weights import (
 
 logger = logging.getLogger(__name__)
 
-OURS = ("encoder_name", "encoder_weights", "in_channels", "classes", "activation", "aux_params")
-"""smp's arguments that `SmpDepth` decides itself."""
-
 
 class SmpDepth(nn.Module):
     """A segmentation-models-pytorch network with one linear output channel of metres.
@@ -110,12 +107,7 @@ class SmpDepth(nn.Module):
 
 
 def build_network(arch: str, encoder: str, weights: str | None, arch_args: dict[str, Any]) -> Any:
-    """Return smp's network with one output channel and the encoder's weights.
-
-    Raises:
-        ConfigError: an unknown name or argument, or weights that cannot be had.
-        CheckpointError: the weight file's parameters are not the encoder's.
-    """
+    """Return smp's network with one output channel and the encoder's weights."""
     architectures = sorted(smp.MODEL_ARCHITECTURES_MAPPING)
     if arch.lower() not in architectures:
         raise unknown_name("architecture", arch, architectures)
@@ -124,7 +116,11 @@ def build_network(arch: str, encoder: str, weights: str | None, arch_args: dict[
         raise unknown_name("encoder", encoder, [f"tu-{name}" for name in timm.list_models()])
     if not of_timm and encoder not in smp.encoders.encoders:
         raise unknown_name("encoder", encoder, smp.encoders.get_encoder_names())
-    _check_arguments(arch, encoder, arch_args)
+    known = inspect.signature(smp.MODEL_ARCHITECTURES_MAPPING[arch.lower()]).parameters
+    for name in arch_args:
+        # for one of timm's encoders what the architecture does not know goes to timm, else nowhere
+        if name not in known and not of_timm:
+            raise unknown_name(f"argument of {arch}", name, sorted({*known} - {"kwargs"}))
     if weights is None or is_weight_file(weights):
         network = _create(arch, encoder, None, arch_args)
         if weights is not None:
@@ -136,30 +132,11 @@ def build_network(arch: str, encoder: str, weights: str | None, arch_args: dict[
         return _create(arch, encoder, weights, arch_args)
 
 
-def _check_arguments(arch: str, encoder: str, arch_args: dict[str, Any]) -> None:
-    """Raise ConfigError for arguments that smp would swallow silently or that are ours."""
-    if taken := sorted(set(OURS) & set(arch_args)):
-        raise ConfigError(f"arch_args may not hold {', '.join(taken)}: SmpDepth sets them itself")
-    if encoder.startswith("tu-"):
-        return  # what the architecture does not know goes to timm, which checks it
-    signature = inspect.signature(smp.MODEL_ARCHITECTURES_MAPPING[arch.lower()])
-    known = sorted({*signature.parameters} - {*OURS, "kwargs"})
-    for name in arch_args:
-        if name not in known:
-            raise unknown_name(f"argument of {arch}", name, known)
-
-
 def _create(arch: str, encoder: str, weights: str | bool | None, arch_args: dict[str, Any]) -> Any:
     """Call smp, whose complaints about arguments come in several types."""
+    given: dict[str, Any] = {"encoder_name": encoder, "encoder_weights": weights}
     try:
-        return smp.create_model(
-            arch,
-            encoder_name=encoder,
-            encoder_weights=weights,
-            in_channels=3,
-            classes=1,
-            **arch_args,
-        )
+        return smp.create_model(arch, **given, in_channels=3, classes=1, **arch_args)
     except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise ConfigError(
             f"smp cannot build {arch!r} with encoder {encoder!r} and arguments {arch_args}: {error}"

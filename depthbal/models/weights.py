@@ -5,6 +5,7 @@ import pickle
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,11 @@ WRAPPERS = ("state_dict", "model_state_dict", "model")
 """Under which of these keys a saved dictionary may hold the parameters themselves."""
 HEADS = ("fc", "_fc", "classifier", "head", "last_linear", "decoder", "segmentation_head")
 """First names of the parameters an encoder does not have; a whole network's file may hold them."""
-
-
-CORES = ("core", "_core")  # of NumPy 1 and 2
 NUMPY_NUMBERS: list[Any] = [
     np.dtype,
     *{type(np.dtype(code)) for code in np.typecodes["AllInteger"] + "?efd"},
-    *((np.float64().__reduce__()[0], f"numpy.{core}.multiarray.scalar") for core in CORES),
+    # of NumPy 1 and 2
+    *((np.float64().__reduce__()[0], f"numpy.{c}.multiarray.scalar") for c in ("core", "_core")),
 ]
 """What PyTorch may make while it reads a file besides tensors and plain values: NumPy's numbers,
 which training codes leave beside the weights."""
@@ -37,12 +36,7 @@ which training codes leave beside the weights."""
 
 
 def unknown_name(kind: str, name: str, known: Sequence[str]) -> ConfigError:
-    """Return the error for a misspelt name, with the nearest known ones.
-
-    Example:
-        >>> print(unknown_name("encoder", "resnet51", ["resnet50", "vgg16"]))
-        no encoder 'resnet51'; did you mean resnet50?
-    """
+    """Return the error for a misspelt name, with the nearest known ones."""
     near = get_close_matches(name, known, n=5, cutoff=0.5)
     if near:
         return ConfigError(f"no {kind} {name!r}; did you mean {', '.join(near)}?")
@@ -51,7 +45,9 @@ def unknown_name(kind: str, name: str, known: Sequence[str]) -> ConfigError:
 
 @contextmanager
 def downloading(weights: str) -> Iterator[None]:
-    """Name the two other ways where a library cannot get the weights of a name."""
+    """Say what is fetched, and name the two other ways where a library cannot get it."""
+    where = "huggingface.co or download.pytorch.org, unless cached"
+    logger.info("Fetching weights %r (%s); without a network give weights: FILE", weights, where)
     try:
         yield
     except ConfigError:
@@ -73,12 +69,7 @@ def torchvision_weights(published: Any, name: str) -> dict[str, Tensor]:
 
 
 def timm_name(network: str, weights: str) -> str:
-    """Return the name under which timm knows a network with weights, "imagenet" being its default.
-
-    Example:
-        >>> timm_name("resnet18", "imagenet"), timm_name("resnet18", "a1_in1k")
-        ('resnet18', 'resnet18.a1_in1k')
-    """
+    """Return the name under which timm knows a network with weights, "imagenet" its default's."""
     return network if weights == "imagenet" else f"{network.partition('.')[0]}.{weights}"
 
 
@@ -86,22 +77,12 @@ def timm_name(network: str, weights: str) -> str:
 
 
 def is_weight_file(weights: str) -> bool:
-    """Return whether `weights` means a path rather than the name of published weights.
-
-    Example:
-        >>> is_weight_file("encoder.pth"), is_weight_file("imagenet")
-        (True, False)
-    """
+    """Return whether `weights` means a path rather than the name of published weights."""
     return weights.lower().endswith(SUFFIXES) or Path(weights).is_file()
 
 
 def read_weight_file(path: str | Path) -> Any:
-    """Return what a .pth, .pt or .safetensors file holds: tensors, plain values, NumPy's numbers.
-
-    Raises:
-        ConfigError: there is no such file.
-        CheckpointError: it is damaged, or would need code to open, of which none is run.
-    """
+    """Return what a .pth, .pt or .safetensors file holds, of which no code is run."""
     path = Path(path)
     if not path.is_file():
         raise ConfigError(f"no weight file at {path}; give an existing file, or weights=None")
@@ -128,25 +109,19 @@ def _reason(error: BaseException) -> str:
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
-    """Read the parameters in a file, under `state_dict`, `model_state_dict` or `model` or plainly.
-
-    Raises:
-        ConfigError: there is no such file.
-        CheckpointError: it cannot be read, or holds no parameters.
-    """
+    """Read the parameters in a file, under one of `WRAPPERS` or plainly."""
     content = read_weight_file(path)
     for wrapper in WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
-    if not isinstance(content, Mapping) or not content:
-        raise CheckpointError(f"{path} holds no parameters: expected a dictionary of tensors")
-    strangers = [str(key) for key, value in content.items() if not isinstance(value, Tensor)]
-    if strangers:
+    state = dict(content) if isinstance(content, Mapping) else {}
+    strangers = [str(key) for key, value in state.items() if not isinstance(value, Tensor)]
+    if strangers or not state:
         raise CheckpointError(
-            f"{path} is not a state dict: no tensors under {first_few(strangers)}; expected a "
-            f"dictionary of tensors, or one under {' or '.join(WRAPPERS)}"
+            f"{path} is no state dict: expected a dictionary of tensors, or one under "
+            f"{' or '.join(WRAPPERS)}; no tensors under {first_few(strangers) or 'any name'}"
         )
-    return dict(content)
+    return state
 
 
 def load_encoder_file(encoder: nn.Module, path: str | Path) -> None:
@@ -155,10 +130,6 @@ def load_encoder_file(encoder: nn.Module, path: str | Path) -> None:
     The prefix is the one under which most names and shapes agree. Every parameter of the encoder
     must be in the file; of the file, only classifier and decoder parameters may be left over, and
     a log line names them. The encoder is changed only when everything fits.
-
-    Raises:
-        ConfigError: there is no such file.
-        CheckpointError: it cannot be read, or belongs to another network (lists the differences).
     """
     found = read_state_dict(path)
     wanted = encoder.state_dict()
@@ -179,34 +150,27 @@ def load_encoder_file(encoder: nn.Module, path: str | Path) -> None:
 
 def _best_prefixes(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> tuple[str, str]:
     """Return the prefixes to take from the file's names and to put before ours."""
-    best, best_count = ("", ""), -1
-    for own in ("", *_leading_names(wanted, depth=1)):
-        for prefix in ("", *_leading_names(found, depth=3)):
-            count = sum(
-                key.startswith(prefix)
-                and (ours := own + key[len(prefix) :]) in wanted
-                and wanted[ours].shape == value.shape
-                for key, value in found.items()
-            )
-            if count > best_count:
-                best, best_count = (prefix, own), count
-    return best
+
+    def fitting(prefixes: tuple[str, str]) -> int:
+        own, prefix = prefixes
+        ours = {own + key[len(prefix) :]: v for key, v in found.items() if key.startswith(prefix)}
+        return sum(k in wanted and wanted[k].shape == value.shape for k, value in ours.items())
+
+    own, prefix = max(product(_beginnings(wanted, 1), _beginnings(found, 3)), key=fitting)
+    return prefix, own
 
 
-def _leading_names(keys: Iterable[str], depth: int) -> list[str]:
+def _beginnings(keys: Iterable[str], depth: int) -> list[str]:
     """Return every dotted beginning of up to `depth` names, shortest first."""
-    leading = set()
-    for key in keys:
-        names = key.split(".")[:-1][:depth]
-        leading |= {".".join(names[: n + 1]) + "." for n in range(len(names))}
-    return sorted(leading, key=lambda prefix: (prefix.count("."), prefix))
+    names = [key.split(".")[:-1] for key in keys]
+    dotted = {"".join(f"{one}." for one in path[:n]) for path in names for n in range(depth + 1)}
+    return sorted(dotted, key=lambda prefix: (prefix.count("."), prefix))
 
 
 def _is_head(key: str, prefix: str) -> bool:
     """Return whether `key` names a part of a whole network beyond its encoder."""
-    inner = key.removeprefix(prefix)
     outer = key.removeprefix("module.").removeprefix("model.")
-    return inner.split(".")[0] in HEADS or outer.split(".")[0] in HEADS
+    return any(name.split(".")[0] in HEADS for name in (key.removeprefix(prefix), outer))
 
 
 def load_exactly(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
@@ -214,15 +178,6 @@ def load_exactly(module: nn.Module, state: Mapping[str, Tensor], what: str) -> N
 
     Batch-norm step counters (`num_batches_tracked`) may be absent, as in files from before they
     existed. `what` names the two ends for the message, such as "last.ckpt into SmpDepth".
-
-    Raises:
-        CheckpointError: lists the first missing, unexpected and differently shaped ones.
-
-    Example:
-        >>> load_exactly(nn.Linear(2, 1), {"weight": nn.Linear(2, 1).weight}, "a file into Linear")
-        Traceback (most recent call last):
-        ...
-        depthbal.errors.CheckpointError: cannot load a file into Linear: 1 missing (bias)
     """
     wanted = module.state_dict()
     state = dict(state)
@@ -247,11 +202,6 @@ def load_exactly(module: nn.Module, state: Mapping[str, Tensor], what: str) -> N
 
 
 def first_few(names: list[str], limit: int = 5) -> str:
-    """Return up to `limit` names in one line, and how many more there are.
-
-    Example:
-        >>> first_few(["a", "b", "c"], limit=2)
-        'a, b and 1 more'
-    """
+    """Return up to `limit` names in one line, and how many more there are."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more

@@ -1,17 +1,18 @@
 """All methods against each other on the same test images, with intervals over scenes and seeds."""
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from copy import copy
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from depthbal.errors import ConfigError
 from depthbal.evaluation import GROUPS, metrics_of
-from depthbal.reports.binning import Binning, binnings, metric_values
-from depthbal.reports.protocols import comparable
+from depthbal.evaluation.terms import metric_values
 from depthbal.reports.resampling import (
     MIN_UNITS,
     Units,
@@ -22,12 +23,27 @@ from depthbal.reports.resampling import (
     units_of,
 )
 from depthbal.reports.results import FloatArray, Method, Result, methods_of
+from depthbal.reports.vocabulary import value_text
 
 Statistic = Literal["bins", "pooled"]
 """How a group's number is averaged: over the non-empty bins of all pixels, in which no draw of a
 mask is, or as the top level of metrics.json (balanced mask, all samples, or mean over images)."""
 STATISTICS: tuple[Statistic, ...] = ("bins", "pooled")
 RESAMPLES = 2000
+
+MIN_IMAGES = 20
+"""A bin supported by fewer images than this is flagged: its numbers rest on too little."""
+
+
+@dataclass(frozen=True)
+class Binning:
+    """Bins of a figure: each is a union of neighbouring scored bins of the evaluation."""
+
+    name: str  # for people: "0.1 m", "0.5 m", "log-spaced (edges on 0.1 m)"
+    low: FloatArray  # (coarse,) label units
+    high: FloatArray  # the last bin takes everything beyond
+    members: FloatArray  # (coarse, bins) 1 where the fine bin belongs to the coarse one
+    thin: npt.NDArray[np.bool_]  # (coarse,) whether fewer than MIN_IMAGES images have a pixel in it
 
 
 class Difference(NamedTuple):
@@ -40,66 +56,40 @@ class Difference(NamedTuple):
     high: float | None = None
 
 
-class Band(NamedTuple):
-    """A metric in every bin (coarse,), second minus first, with a band; NaN where unknown."""
-
-    estimate: FloatArray
-    low: FloatArray
-    high: FloatArray
-
-
 class Pair(NamedTuple):
-    """A method, by its place, against the first; bands by metric and number of the binning."""
+    """A method, by its place, against the first."""
 
     second: int
     differences: Mapping[tuple[str, str, Statistic], Difference]
-    bands: Mapping[tuple[str, int], Band]
+    # by metric and binning: {"estimate", "low", "high": (coarse,)}, NaN where unknown
+    bands: Mapping[tuple[str, int], dict[str, FloatArray]]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """All methods against each other, on the same images.
+    """All methods against each other, on the same images; the first one is the baseline."""
 
-    Attributes:
-        results: with the bins of the first.
-        methods: the first is the baseline.
-        metrics: that were compared, the main one first.
-        pairs: of every other method with it.
-        binnings: those of `Pair.bands`.
-        units: what was drawn.
-        resamples, seed: how many, and of which draw.
-        empty: (resamples, bins) where a bin that has pixels was empty and left out.
-        notes: what a reader must know about the protocols, in words.
-    """
-
-    results: Sequence[Result]
+    results: Sequence[Result]  # with the bins of the first
     methods: tuple[Method, ...]
-    metrics: tuple[str, ...]
+    compared: tuple[str, ...]  # metrics, the main one first
     pairs: tuple[Pair, ...]
-    binnings: tuple[Binning, ...]
-    units: Units
+    binnings: tuple[Binning, ...]  # those of the pairs' bands
+    units: Units  # what was drawn
     resamples: int
     seed: int
-    empty: npt.NDArray[np.bool_]
-    notes: tuple[str, ...]
+    empty: npt.NDArray[np.bool_]  # (resamples, bins) a bin that has pixels was empty, and left out
+    remarks: tuple[str, ...]  # what a reader must know about the protocols, in words
 
 
-def compare(
-    results: Sequence[Result], resamples: int = RESAMPLES, seed: int = 0
-) -> Comparison | None:
-    """Compare results on the same test images; None for a single one.
+def compare(results: Sequence[Result], resamples: int = RESAMPLES, seed: int = 0) -> Comparison:
+    """Compare results on the same test images; a single one has no pairs.
 
-    Runs that differ in nothing but the seed are one method: the mean of their metrics. The first
-    result's method is the baseline of the others. Two statistics stand side by
-    side for every metric and shot: the mean over the non-empty bins of all pixels, in which there
-    is no draw of a mask, and the headline of metrics.json.
-
-    Intervals are percentiles over resamples of the test scenes, the same resamples for every run,
-    and over seeds where a method has several. A bin that is empty in a resample is left out of its
-    mean and counted.
+    Runs that differ in nothing but the seed are one method: the mean of their metrics. Intervals
+    are percentiles over resamples of the test scenes, the same for every run, and over seeds where
+    a method has several. A bin that is empty in a resample is left out of its mean and counted.
 
     Args:
-        results: from `load_results`.
+        results: from `load_results`; the method of the first one is the baseline.
         resamples: how many, at least 100.
         seed: of the resampling.
 
@@ -107,60 +97,48 @@ def compare(
         ConfigError: fewer than 100 resamples, or results of different protocols.
     """
     if resamples < 100 or seed < 0:
-        raise ConfigError(
-            "expected at least 100 resamples for intervals and a seed of at least 0, got "
-            f"{resamples} and {seed}"
-        )
-    if len(results) < 2:
-        return None
-    alike, notes = comparable(results)
-    first, methods = alike[0], methods_of(alike)
+        given = f"{resamples} and {seed}"
+        raise ConfigError(f"expected at least 100 resamples and a seed of at least 0, got {given}")
+    alike, remarks = comparable(results)
+    first, methods, shown = alike[0], methods_of(alike), binnings(alike[0])
     columns = zip(*(result.scores.groups for result in alike), strict=True)
     scenes = [next((group for group in column if group), "") for column in columns]
     units = units_of(scenes, "images" if first.items == "pixels" else first.items)
-    shown, metrics = binnings(first), compared_metrics(alike)
-    numbers = []
-    for method in methods:
+    known = [metrics_of(result.scores.terms) for result in alike]
+    order = dict.fromkeys((first.scores.main_metric, *known[0]))
+    metrics = tuple(name for name in order if all(name in names for names in known))
+    numbers, empty = [], np.zeros((0, len(first.bins)), dtype=bool)
+    for method in methods if len(results) > 1 else ():
         weights = seed_weights(method.seeds, resamples, seed)
         parts = []
         for place, run in enumerate(method.runs):
             sums = resampled_sums(_image_sums(alike[run]), units, resamples, seed)
+            drawn = sums[0][..., alike[run].scores.terms.index("count")]  # the same for all
+            empty = (drawn[1:] == 0) & (drawn[0] > 0)
             found = _numbers(sums, alike[run], metrics, shown)
             parts.append([array * weights[:, place, None, None] for array in found])
         numbers.append([sum(arrays[1:], start=arrays[0]) for arrays in zip(*parts, strict=True)])
-    drawn = sums[0][..., alike[run].scores.terms.index("count")]  # the same for all
     counts = units.sums(first.counts)
     usable = [~b.thin & ((counts @ b.members.T > 0).sum(0) >= MIN_UNITS) for b in shown]
     pairs = [
-        _pair(place, numbers, metrics, usable, units.count) for place in range(1, len(methods))
+        Pair(n, *_apart(numbers[0], numbers[n], metrics, usable, units.count))
+        for n in range(1, len(methods))
     ]
-    empty = (drawn[1:] == 0) & (drawn[0] > 0)
     return Comparison(
-        alike, methods, metrics, tuple(pairs), shown, units, resamples, seed, empty, notes
+        alike, methods, metrics, tuple(pairs), shown, units, resamples, seed, empty, remarks
     )
 
 
-def compared_metrics(results: Sequence[Result]) -> tuple[str, ...]:
-    """Return the metrics to compare that all results have, the main one first."""
-    known = [metrics_of(result.scores.terms) for result in results]
-    order = dict.fromkeys((results[0].scores.main_metric, *known[0]))
-    return tuple(name for name in order if all(name in names for names in known))
-
-
 def _image_sums(result: Result) -> list[FloatArray]:
-    """Return what adds up over images: (images, bins, terms), and the headline's groups.
-
-    These are (images, groups, terms); or, for means over images, (images, groups, metrics + 1) each
-    image's metrics and whether it has the group.
-    """
+    """Return what adds up over images: (images, bins, terms), and that of the headline's groups."""
     scores = result.scores
     everywhere = scores.sums("all")
     headline = everywhere if scores.headline == "all" else scores.sums()
-    grouped = np.einsum("gb,ibt->igt", scores.bins.groups().numpy(), headline)
+    grouped = scores.bins.groups() @ headline
     if scores.averaging == "images":
         known = grouped[..., [scores.terms.index("count")]] > 0
         values = np.where(known, metric_values(grouped, scores.terms), 0.0)
-        grouped = np.concatenate([values, known], axis=-1)
+        grouped = np.concatenate([values, known], axis=-1)  # (images, groups, metrics + 1)
     return [everywhere, grouped]
 
 
@@ -168,44 +146,183 @@ def _numbers(
     sums: Sequence[FloatArray], result: Result, metrics: Sequence[str], shown: Sequence[Binning]
 ) -> list[FloatArray]:
     """Return per statistic (n, groups, metrics), then per binning (n, coarse, metrics)."""
-    everywhere, grouped = sums
-    scores = result.scores
-    fine = metric_values(everywhere, scores.terms)
-    members = scores.bins.groups().numpy()
+    (everywhere, grouped), terms = sums, result.scores.terms
+    fine, members = metric_values(everywhere, terms), result.bins.groups()
     with np.errstate(invalid="ignore"):
         # a group's mean over the bins that are not empty
         of_bins = (members @ np.nan_to_num(fine)) / (members @ np.isfinite(fine))
-        if scores.averaging == "images":
+        if result.scores.averaging == "images":
             headline = grouped[..., :-1] / grouped[..., -1:]
         else:
-            headline = metric_values(grouped, scores.terms)
-    found = [metric_values(binning.members @ everywhere, scores.terms) for binning in shown]
-    wanted = [metrics_of(scores.terms).index(name) for name in metrics]
+            headline = metric_values(grouped, terms)
+    found = [metric_values(binning.members @ everywhere, terms) for binning in shown]
+    wanted = [metrics_of(terms).index(name) for name in metrics]
     return [array[..., wanted] for array in (of_bins, headline, *found)]
 
 
-def _pair(
-    place: int,
-    numbers: Sequence[Sequence[FloatArray]],
+def _apart(
+    first: Sequence[FloatArray],
+    second: Sequence[FloatArray],
     metrics: Sequence[str],
     usable: Sequence[npt.NDArray[np.bool_]],
     units: int,
-) -> Pair:
-    differences: dict[tuple[str, str, Statistic], Difference] = {}
-    keys = itertools.product(enumerate(metrics), enumerate(GROUPS), enumerate(STATISTICS))
-    for (m, metric), (g, group), (s, statistic) in keys:
-        first, second = (numbers[n][s][:, g, m] for n in (0, place))
-        change = second - first
-        found = Difference()
-        if np.isfinite(change[0]):
-            ends = percentile_interval(change[1:], units) or (None, None)
-            found = Difference(float(first[0]), float(second[0]), float(change[0]), *ends)
-        differences[metric, group, statistic] = found
-    bands = {}
+) -> tuple[dict[Any, Difference], dict[Any, dict[str, FloatArray]]]:
+    """Return the differences and bands of two methods, from what `_numbers` found for each."""
+    differences, bands = {}, {}
+    for s, statistic in enumerate(STATISTICS):
+        for (g, group), (m, metric) in itertools.product(enumerate(GROUPS), enumerate(metrics)):
+            one, two = first[s][:, g, m], second[s][:, g, m]
+            apart, found = two - one, Difference()
+            if np.isfinite(apart[0]):
+                ends = percentile_interval(apart[1:], units) or (None, None)
+                found = Difference(float(one[0]), float(two[0]), float(apart[0]), *ends)
+            differences[metric, group, statistic] = found
     for number, supported in enumerate(usable):
-        one, two = (numbers[n][len(STATISTICS) + number] for n in (0, place))
-        for m, metric in enumerate(metrics):
-            apart = two[..., m] - one[..., m]
-            band = simultaneous_band(apart[0], apart[1:], supported, units)
-            bands[metric, number] = Band(apart[0], *band)
-    return Pair(place, differences, bands)
+        change = second[len(STATISTICS) + number] - first[len(STATISTICS) + number]
+        for apart, metric in zip(np.moveaxis(change, -1, 0), metrics, strict=True):
+            low, high = simultaneous_band(apart[0], apart[1:], supported, units)
+            bands[metric, number] = {"estimate": apart[0], "low": low, "high": high}
+    return differences, bands
+
+
+# ---- what may be compared ----
+
+
+def comparable(results: Sequence[Result]) -> tuple[list[Result], tuple[str, ...]]:
+    """Return results that follow one protocol, and what a reader must know about them, in words.
+
+    Read-out, checkpoint and epochs belong to the method and are only noted, as are shots by the
+    same rule from another training histogram (the split depends on the seed): those of the first
+    result count.
+    """
+    first, *others = results
+    for other in others:
+        if found := _differences(first, other):
+            raise ConfigError(
+                f"{other.name} cannot be compared with {first.name}: {'; '.join(found)}. "
+                "Evaluate both with the same protocol on the same test data, or report them apart"
+            )
+    allowed: dict[str, list[Any]] = {
+        "The read-out": [result.readout for result in results],
+        "The checkpoint": [result.scores.given.get("checkpoint") for result in results],
+        "The number of epochs": [result.scores.given.get("epochs") for result in results],
+    }
+    notes = []
+    for what, values in allowed.items():
+        if len(set(values)) > 1:
+            # names have commas: "mse, balanced afterwards (sigma 1)"
+            named = "; ".join(f"{v} for {r.name}" for r, v in zip(results, values, strict=True))
+            notes.append(f"{what} differs: {named}.")
+    moved = [other.name for other in others if other.bins.shots != first.bins.shots]
+    if moved:
+        notes.append(
+            f"The training histogram of {'; '.join(moved)} gives some bins other shots; all "
+            f"numbers here use the shots of {first.name}."
+        )
+    alike = list(results)
+    for number, result in enumerate(results):
+        if result.name in moved:
+            scores = copy(result.scores)
+            scores.bins = first.bins
+            alike[number] = replace(result, scores=scores)
+    return alike, tuple(notes)
+
+
+def _differences(first: Result, other: Result) -> list[str]:
+    """Return in words what keeps two results from being compared; nothing if nothing does."""
+    mine, theirs = _protocol(first), _protocol(other)
+    found: list[str] = []
+    for what, value in mine.items():
+        if value != theirs[what]:
+            texts = value_text(theirs[what]), value_text(value)
+            same = texts[0] == texts[1]  # of long lists only the length and the ends are shown
+            found.append(f"other {what}" if same else "{} {} instead of {}".format(what, *texts))
+            if what == "label":  # everything else differs with it
+                return found
+    masks = [result.scores.given.get("mask") or {} for result in (other, first)]
+    if masks[0].get("fingerprint") != masks[1].get("fingerprint"):
+        shown = ("source", "seed", "pixels", "fingerprint")
+        said = [", ".join(f"{key} {m[key]}" for key in shown if key in m) for m in masks]
+        found.append("balanced mask ({}) instead of ({})".format(*(t or "none" for t in said)))
+    names, others = first.scores.names, other.scores.names
+    moved = [f"{b!r} instead of {a!r}" for a, b in zip(names, others, strict=False) if a != b]
+    if len(names) != len(others):
+        found.append(f"{len(others)} test images instead of {len(names)}")
+    elif moved:
+        found.append(f"other test images ({len(moved)} of {len(names)}, the first {moved[0]})")
+    elif all(mine[what] == theirs[what] for what in ("bin edges", "scored bins")):
+        changed = np.flatnonzero((first.counts != other.counts).any(1))
+        if len(changed):
+            found.append(
+                f"other truths in {len(changed)} of {len(names)} test images (the first: "
+                f"{names[changed[0]]}), such as those of another crop or size"
+            )
+        scenes = zip(first.scores.groups, other.scores.groups, strict=True)
+        if any(a and b and a != b for a, b in scenes):
+            found.append("other scenes of the test images")
+    return found
+
+
+def _protocol(result: Result) -> dict[str, Any]:
+    """Return what must agree."""
+    scores, bins, protocol = result.scores, result.bins, result.metrics["protocol"]
+    data = protocol.get("data") or {}
+    return {
+        "label": "{} in {}".format(*scores.label[:2]),
+        "bin edges": bins.edges.round(6).tolist(),
+        "scored bins": np.flatnonzero(bins.scored).tolist(),
+        "rule of the shots": bins.shot_rule,
+        "protocol": protocol["name"],
+        "main metric": scores.main_metric,
+        "averaging": scores.averaging,
+        "smallest prediction in ratios (m)": protocol.get("min_prediction_m"),
+        "min_depth of the test data": data.get("min_depth"),
+        "max_depth of the test data": data.get("max_depth"),
+    }
+
+
+# ---- the bins of figures ----
+
+
+def binnings(result: Result) -> tuple[Binning, ...]:
+    """Return the evaluation's own bins, and two coarser ones that suit the label.
+
+    Depth (any label with relative errors): about 20 equal bins, and 12 log-spaced ones. Other
+    labels: about 20 and about 10 equal bins, such as 1, 5 and 10 years. Widths are 1, 2 or 5 times
+    a power of 10, and every edge is moved to the nearest edge of the fine bins.
+    """
+    edges, unit = result.bins.edges, result.scores.label.unit
+    scored, (low, high) = np.flatnonzero(result.bins.scored), result.ends
+    width = float(np.median(np.diff(edges)[scored]))
+    fine = _width_name(width, unit)
+    cuts: dict[str, FloatArray] = {fine: edges[scored[1:]]}
+    relative = "relative" in result.scores.terms and low > 0
+    for wanted in (20,) if relative else (20, 10):
+        coarse = nice_width((high - low) / wanted)
+        if coarse > 1.5 * width:
+            cut = np.arange(math.ceil(low / coarse), math.ceil(high / coarse)) * coarse
+            cuts[_width_name(coarse, unit)] = cut.astype(np.float64)
+    if relative:
+        cuts[f"log-spaced (edges on {fine})"] = np.geomspace(low, high, 13)[1:-1]
+    found = []
+    for name, cut in cuts.items():
+        nearest = np.sort(np.abs(edges[None] - cut[:, None]).argmin(1))
+        group = np.searchsorted(nearest, scored, side="right")
+        _, start, which = np.unique(group, return_index=True, return_inverse=True)
+        members = (np.arange(len(start))[:, None] == which) @ np.eye(len(edges) - 1)[scored]
+        last = np.append(start[1:], len(scored)) - 1
+        thin = (result.counts @ members.T > 0).sum(0) < MIN_IMAGES
+        found.append(Binning(name, edges[scored[start]], edges[scored[last] + 1], members, thin))
+    return tuple(found)
+
+
+def nice_width(width: float) -> float:
+    """Return the nearest of 1, 2 and 5 times a power of 10, by ratio."""
+    exponent = math.floor(math.log10(width))
+    candidates = [float(f"{digit}e{exponent + more}") for more in (0, 1) for digit in "125"]
+    return min(candidates, key=lambda candidate: abs(math.log(candidate / width)))
+
+
+def _width_name(width: float, unit: str) -> str:
+    one = f"{width:.3g}" == "1" and len(unit) > 2  # 1 year, but 1 s
+    return f"{width:.3g} {unit.removesuffix('s') if one else unit}"

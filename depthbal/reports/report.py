@@ -1,15 +1,13 @@
 """What page and markdown share: nouns, metrics, how runs are drawn, the answer and its words."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from depthbal.evaluation import GROUPS, metrics_of
-from depthbal.reports.binning import Binning, binnings
 from depthbal.reports.comparing import STATISTICS, Comparison, Difference, Pair, Statistic
 from depthbal.reports.resampling import FEW_UNITS, LEVEL, MAX_LOST, MIN_UNITS
-from depthbal.reports.results import Method, Result
+from depthbal.reports.results import Result
 from depthbal.reports.vocabulary import READOUTS, SUBSETS, MetricInfo, fixed, metric_infos
 
 STRIP_WIDTH = 100
@@ -20,21 +18,12 @@ COLOURS = 8
 """As many as the style sheet has (--run-0, ...)."""
 
 
-@dataclass(frozen=True)
-class Report:
-    """One result, or several of one protocol with their comparison.
-
-    Attributes:
-        results: the first is the reference, which gives bins, label and protocol.
-        comparison: of them, or None for a single one.
-    """
-
-    results: Sequence[Result]
-    comparison: Comparison | None = None
+class Report(Comparison):
+    """A comparison, or a single result, in tables and words; the first result is the reference."""
 
     @property
     def first(self) -> Result:
-        """The reference."""
+        """The reference, which gives bins, label and protocol."""
         return self.results[0]
 
     @property
@@ -43,19 +32,15 @@ class Report:
         name, unit, *_ = self.first.scores.label
         return f"{name} ({unit})" if unit else name
 
-    @cached_property
+    @property
     def items(self) -> str:
         """What is counted: "pixels" or "samples"."""
         return self.first.items
 
-    def subset_name(self, key: str) -> str:
-        """Name a subset: "balanced mask", "all pixels"."""
-        return SUBSETS.get(key, key).format(items=self.items)
-
     @cached_property
     def metrics(self) -> list[MetricInfo]:
         """The metrics shown, the main one first."""
-        names = dict.fromkeys(n for result in self.results for n in metrics_of(result.scores.terms))
+        names = [name for result in self.results for name in metrics_of(result.scores.terms)]
         scores = self.first.scores
         scale = self.first.metrics["overall"].get(scores.main_metric)
         return metric_infos(names, scores.main_metric, scores.label.unit, scale)
@@ -66,40 +51,26 @@ class Report:
         return self.metrics[0]
 
     @cached_property
-    def binnings(self) -> Sequence[Binning]:
-        """Those of the figures."""
-        return self.comparison.binnings if self.comparison else binnings(self.first)
-
-    @property
-    def methods(self) -> Sequence[Method]:
-        """The rows of the answer."""
-        alone = Method(self.first.name, (0,), (self.first.seed,))
-        return self.comparison.methods if self.comparison else [alone]
-
-    @property
-    def readouts(self) -> list[str]:
-        """Every read-out that a run has."""
-        return list(dict.fromkeys(r for result in self.results for r in result.readouts))
-
-    @cached_property
     def styles(self) -> list[dict[str, Any]]:
-        """Colour and dash of every run.
-
-        Runs that differ in their seed only look alike; what was balanced afterwards has the colour
-        of its run, and other dashes.
-        """
-        trained = {str(r.run): r.method for r in self.results if not r.posthoc}
-        origins = [trained.get(str(result.run), result.method) for result in self.results]
-        numbers = {origin: number for number, origin in enumerate(dict.fromkeys(origins))}
-        evaluations: dict[str, dict[str, int]] = {}
+        """Colour and dash of every run: one for all seeds, other dashes if balanced afterwards."""
+        trained = {r.run: r.method for r in self.results if not r.posthoc}
+        origins = [trained.get(result.run, result.method) for result in self.results]
+        colours = list(dict.fromkeys(origins))
         styles = []
         for result, origin in zip(self.results, origins, strict=True):
-            found = evaluations.setdefault(origin, {})
-            turn = found.setdefault(result.method, len(found)) + numbers[origin] // COLOURS
+            alike = zip(self.results, origins, strict=True)
+            evaluations = list(dict.fromkeys(r.method for r, o in alike if o == origin))
+            turn, colour = divmod(colours.index(origin), COLOURS)
+            dash = DASHES[(turn + evaluations.index(result.method)) % len(DASHES)]
             # the grey of the first one says "reference", which needs another
-            colour = 1 if len(numbers) == 1 else numbers[origin] % COLOURS
-            styles.append({"colour": colour, "dash": DASHES[turn % len(DASHES)]})
+            styles.append({"colour": colour if len(colours) > 1 else 1, "dash": dash})
         return styles
+
+    # ---- names ----
+
+    def subset_name(self, key: str) -> str:
+        """Name a subset: "balanced mask", "all pixels"."""
+        return SUBSETS.get(key, key).format(items=self.items)
 
     def readout_name(self, key: str) -> str:
         """Name a read-out of all runs; losses without a noise scale have no posterior mean."""
@@ -124,38 +95,37 @@ class Report:
         self, runs: Sequence[int], metric: str, statistic: Statistic
     ) -> dict[str, float | None]:
         """Return the number of every group, the mean over runs."""
+        blocks = [self.results[run].metrics for run in runs]
+        if statistic == "bins":
+            blocks = [block.get("all_pixels", block)["per_bin_mean"] for block in blocks]
         found: dict[str, float | None] = {}
         for group in GROUPS:
-            values = []
-            for run in runs:
-                block = self.results[run].metrics
-                if statistic == "bins":
-                    block = block.get("all_pixels", block)["per_bin_mean"]
-                values.append(block[group].get(metric))
-            known = [value for value in values if value is not None]
+            known = [v for block in blocks if (v := block[group].get(metric)) is not None]
             found[group] = sum(known) / len(known) if len(known) == len(runs) else None
         return found
 
     @property
     def tables(self) -> list[dict[str, Any]]:
         """One table per metric and statistic, the main metric's mean over bins first."""
-        known = [info for info in self.metrics if info.key != "mse"]
-        if self.comparison:
-            known = [info for info in known if info.key in self.comparison.metrics]
+        known = [i for i in self.metrics if i.key != "mse" and i.key in self.compared]
         return [self._table(info, statistic) for info in known for statistic in STATISTICS]
 
     def _table(self, info: MetricInfo, statistic: Statistic) -> dict[str, Any]:
         """Return the table of a metric, with each method's differences to the first one."""
-        methods = self.methods
-        rows = [self.numbers(method.runs, info.key, statistic) for method in methods]
+        rows = [self.numbers(method.runs, info.key, statistic) for method in self.methods]
         groups = [group for group in GROUPS if any(row[group] is not None for row in rows)]
         best = {group: info.best(row[group] for row in rows) for group in groups}
         changes = [dict.fromkeys(groups, Difference()) for _ in rows]
-        for pair in self.comparison.pairs if self.comparison else ():
+        for pair in self.pairs:
             changes[pair.second] = {g: pair.differences[info.key, g, statistic] for g in groups}
-        reach = max(
-            abs(x) for row in changes for d in row.values() for x in (*d[2:], 0) if x is not None
-        )
+        ends = [x for row in changes for d in row.values() for x in d[2:] if x is not None]
+        reach = max(map(abs, ends), default=0)
+
+        def cell(value: float | None, group: str, change: Difference) -> dict[str, Any]:
+            wins = len(rows) > 1 and value is not None and value == best[group]
+            shown = {"value": info.fixed(value), "exact": value, "best": wins}
+            return shown | _change(change, info, reach)
+
         return {
             "key": f"{info.key}-{statistic}",
             "metric": info,
@@ -166,17 +136,9 @@ class Report:
                     "name": method.name,
                     "seeds": len(method.runs),
                     **self.styles[method.runs[0]],
-                    "cells": [
-                        {
-                            "value": info.fixed(row[group]),
-                            "exact": row[group],
-                            "best": len(rows) > 1 and row[group] in ({best[group]} - {None}),
-                            **_change(change[group], info, reach),
-                        }
-                        for group in groups
-                    ],
+                    "cells": [cell(row[group], group, change[group]) for group in groups],
                 }
-                for method, row, change in zip(methods, rows, changes, strict=True)
+                for method, row, change in zip(self.methods, rows, changes, strict=True)
             ],
         }
 
@@ -187,7 +149,7 @@ class Report:
         """The first sentence: how much worse rare labels are, or who does best where."""
         info, how = self.main, self.statistic_name("bins")
         rows = [self.numbers(method.runs, info.key, "bins") for method in self.methods]
-        if self.comparison is None:
+        if len(self.results) == 1:
             many, few = rows[0]["many"], rows[0]["few"]
             if not (many and few):
                 return f"{info.name} is {info.text(rows[0]['overall'])} ({how})."
@@ -197,70 +159,57 @@ class Report:
             )
         won: dict[str, list[str]] = {}
         for group in ("overall", "many", "few"):
-            if (best := info.best(row[group] for row in rows)) is not None:
-                number = next(n for n, row in enumerate(rows) if row[group] == best)
+            values = [row[group] for row in rows]
+            if (best := info.best(values)) is not None:
                 place = group if group == "overall" else f"where training labels are {group}"
-                name = self.methods[number].name
+                name = self.methods[values.index(best)].name
                 won.setdefault(name, []).append(f"{place} ({info.text(best)})")
-        parts = [
-            f"{name} {' and '.join([', '.join(words[:-1]), words[-1]] if words[1:] else words)}"
-            for name, words in won.items()
-        ]
+        parts = []
+        for name, words in won.items():
+            last = f" and {words.pop()}" if words[1:] else ""
+            parts.append(f"{name} {', '.join(words)}{last}")
         extreme = "highest" if info.better == "higher" else "lowest"
-        return (
-            f"The {extreme} {info.name} on these {len(self.first.scores.names):,} test images: "
-            f"{'; '.join(parts)}. {how.capitalize()}."
-        )
+        images = f"{len(self.first.scores.names):,} test images"
+        found = "; ".join(parts)
+        return f"The {extreme} {info.name} on these {images}: {found}. {how.capitalize()}."
 
     @property
     def sentences(self) -> list[str]:
         """What the comparison found, main metric, and over what it holds."""
-        info, label, sentences = self.main, self.first.scores.label.name, []
-        for pair in self.comparison.pairs if self.comparison else ():
+        info, sentences = self.main, []
+        what = f"{info.name} as the mean over the bins of {self.first.scores.label.name}"
+        for pair in self.pairs:
             names = f"{self.methods[pair.second].name} against {self.methods[0].name}"
             differences = [(group, pair.differences[info.key, group, "bins"]) for group in GROUPS]
-            if found := [_clause(g, d, info) for g, d in differences if d.estimate is not None]:
-                what = f"{info.name} as the mean over the bins of {label}, all {self.items}"
-                sentences.append(f"{names}, {what}: {'; '.join(found)}. {self._scope(pair)}")
-            else:
-                sentences.append(f"{names}: no scored bin has {self.items}.")
+            found = [_clause(g, d, info) for g, d in differences if d.estimate is not None]
+            said = f"{names}, {what}, all {self.items}: {'; '.join(found)}. {self._scope(pair)}"
+            sentences.append(said if found else f"{names}: no scored bin has {self.items}.")
         return sentences
 
     def _scope(self, pair: Pair) -> str:
         """Say over which scenes and seeds a difference holds."""
-        assert self.comparison is not None
-        units, pairs = self.comparison.units, (self.methods[0], self.methods[pair.second])
-        over = f"This holds {'over' if units.count >= MIN_UNITS else 'only on'} {units.text} and"
-        single = [method for method in pairs if len(method.runs) == 1]
-        several = [method for method in pairs if len(method.runs) > 1]
-        if not several:
-            one, two = (self.results[method.runs[0]].run for method in single)
-            networks = "these two trained networks; with one seed each"
-            if one == two:
-                networks = "this one trained network, read out in two ways; with one seed"
-            return f"{over} for {networks} nothing is claimed about the methods."
+        methods = self.methods[0], self.methods[pair.second]
+        several = [f"{len(m.runs)} seeds of {m.name}" for m in methods if len(m.runs) > 1]
+        single = [method.name for method in methods if len(method.runs) == 1]
+        over = "over" if self.units.count >= MIN_UNITS else "only on"
+        text = f"This holds {over} {' and '.join([self.units.text, *several])}."
         if single:
-            return (
-                f"{over} {len(several[0].runs)} seeds of {several[0].name}; {single[0].name} is "
-                "one trained network, so nothing is claimed about its method."
-            )
-        seeds = [len(method.runs) for method in pairs]
-        number = str(seeds[0]) if seeds[0] == seeds[1] else f"{seeds[1]} against {seeds[0]}"
-        return f"{over} {number} seeds."
+            seeds = "has one seed" if len(single) == 1 else "have one seed each"
+            text += f" {' and '.join(single)} {seeds}: nothing is claimed about the method."
+        return text
 
     @property
     def notes(self) -> list[str]:
         """What a reader must know about protocols and resampling."""
-        found = self.comparison
-        if found is None:
+        if len(self.results) == 1:
             return []
-        units, resamples, notes = found.units, found.resamples, list(found.notes)
+        units, resamples, notes = self.units, self.resamples, list(self.remarks)
         if units.count < MIN_UNITS:
             few = f"{units.text} are too few to draw from, {MIN_UNITS} are needed"
             return [*notes, f"No intervals: {few}."]
         notes.append(
             f"Intervals: central {100 * LEVEL:.0f} % of {resamples:,} resamples of {units.text} "
-            f"(seed {found.seed}), a little wider where these are few; every interval on its own, "
+            f"(seed {self.seed}), a little wider where these are few; every interval on its own, "
             "not corrected for their number. Bands over bins hold in all their bins at once."
         )
         if units.count < FEW_UNITS:
@@ -268,14 +217,14 @@ class Report:
                 f"{units.text} are few: the intervals, above all those of means over bins, may "
                 "hold less often than they say."
             )
-        if any(len(method.runs) > 1 for method in found.methods):
+        if any(len(method.runs) > 1 for method in self.methods):
             notes.append(
                 "Where a method has several seeds, intervals allow for the variation between them "
                 "by Student's t; methods of the same seeds are compared seed by seed."
             )
-        if found.empty.any():
-            times = found.empty.sum(0)
-            worst, some = int(times.argmax()), int(found.empty.any(1).sum())
+        if self.empty.any():
+            times = self.empty.sum(0)
+            worst, some = int(times.argmax()), int(self.empty.any(1).sum())
             notes.append(
                 f"In {some:,} of {resamples:,} resamples at least one bin was empty and left out "
                 f"of the mean over bins; most often bin {worst}, {int(times[worst]):,} times. A "
@@ -283,12 +232,6 @@ class Report:
                 "interval."
             )
         return notes
-
-    @property
-    def gaps(self) -> list[str]:
-        """What is missing, each with its run where there are several."""
-        several = len(self.results) > 1
-        return [f"{r.name}: {gap}" if several else gap for r in self.results for gap in r.gaps]
 
 
 def _clause(group: str, difference: Difference, info: MetricInfo) -> str:
@@ -305,17 +248,14 @@ def _clause(group: str, difference: Difference, info: MetricInfo) -> str:
 
 
 def _change(difference: Difference, info: MetricInfo, reach: float) -> dict[str, Any]:
-    """Return a cell's difference as text, its verdict, and its interval as text and drawing.
-
-    A change is better or worse where the interval leaves 0 out; that of a bias never is, as it does
-    not tell how near to 0 it ends. The largest distance from 0 is one scale for the table.
-    """
+    """Return a cell's difference as text and drawing; better or worse is what leaves 0 out."""
     *_, change, low, high = difference
     if change is None:
-        return {"change": ""}
+        return {"change": "", "interval": ""}
     verdict, interval = "open", ""
     if low is not None and high is not None:
         interval = f"[{info.fixed(low, True)}, {info.fixed(high, True)}]"
+        # a bias's change does not tell how near to 0 it ends
         if not low <= 0 <= high and info.better != "zero":
             verdict = "better" if (low > 0) == (info.better == "higher") else "worse"
     ends = {"low": low, "high": high, "estimate": change, "zero": 0.0}

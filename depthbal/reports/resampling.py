@@ -14,14 +14,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-FloatArray = npt.NDArray[np.float64]
+from depthbal.reports.results import FloatArray
 
 LEVEL = 0.95
 """Of all intervals and bands."""
 
 BLOCK, MIN_BLOCKS = 16, 10
-"""Images in a block where scenes are unknown: neighbours in a test set are often one scene. Smaller
-test sets get shorter blocks, so that there are ten to draw from."""
+"""Images in a block where scenes are unknown (neighbours are often one scene), and at least how
+many blocks: smaller test sets get shorter ones."""
 
 MIN_UNITS = 5
 """With fewer scenes or blocks than this there are no intervals."""
@@ -38,17 +38,11 @@ _CHUNK = 50  # resamples worked on at once
 
 @dataclass(frozen=True)
 class Units:
-    """What is drawn: scenes, or blocks of consecutive images where scenes are unknown.
+    """What is drawn: scenes, or blocks of consecutive images where scenes are unknown."""
 
-    Attributes:
-        of_image: (images,) the unit of every image, 0 to ``count`` - 1.
-        count: number of units.
-        text: for people: "327 test scenes (654 images)".
-    """
-
-    of_image: npt.NDArray[np.int64]
+    of_image: npt.NDArray[np.int64]  # (images,) the unit of every image, 0 to count - 1
     count: int
-    text: str
+    text: str  # for people: "327 test scenes (654 images)"
 
     def sums(self, array: FloatArray) -> FloatArray:
         """Return the sums over the images of every unit, (units, ...) of (images, ...)."""
@@ -58,10 +52,7 @@ class Units:
 
 
 def units_of(groups: Sequence[str], noun: str = "images") -> Units:
-    """Return the scenes of a test set (images,); images without one ("") come in blocks.
-
-    So do all images where all have the same scene.
-    """
+    """Return the scenes of a test set (images,); without scenes ("", or all one) blocks."""
     names = list(groups) if len(set(groups)) > 1 else [""] * len(groups)
     block = max(1, min(BLOCK, len(names) // MIN_BLOCKS))
     unknown = iter(range(len(names)))
@@ -69,26 +60,20 @@ def units_of(groups: Sequence[str], noun: str = "images") -> Units:
     order = {key: i for i, key in enumerate(dict.fromkeys(keys))}
     blocks = sum(1 for name, _ in order if not name)
     scenes = len(order) - blocks
-    texts = [f"{scenes:,} test scenes"] if scenes else []
-    if block == 1 and blocks:
-        texts.append(f"{blocks:,} test {noun if blocks > 1 else noun.removesuffix('s')}")
-    elif blocks:
+    texts = [f"{scenes:,} test scenes"] if scenes and len(order) < len(names) else []
+    if blocks and block > 1:
         texts.append(f"{blocks:,} blocks of {block} consecutive {noun}")
-    elif scenes == len(names):
-        texts = [f"{scenes:,} test {noun}"]
-    else:
-        texts = [f"{scenes:,} test scenes ({len(names):,} {noun})"]
+    elif not texts:
+        texts = [f"{len(names):,} test {noun if len(names) > 1 else noun.removesuffix('s')}"]
+    if not blocks and len(order) < len(names):
+        texts = [f"{texts[0]} ({len(names):,} {noun})"]
     return Units(np.array([order[key] for key in keys]), len(order), " and ".join(texts))
 
 
 def resampled_sums(
     sums: Sequence[FloatArray], units: Units, resamples: int, seed: int
 ) -> list[FloatArray]:
-    """Return per array (images, ...) its sums (1 + resamples, ...) over all and over drawn units.
-
-    Units are drawn with replacement, the same for every array; memory does not grow with resamples
-    x units.
-    """
+    """Return per array (images, ...) its sums (1 + resamples, ...), in the first row over all."""
     flat = [units.sums(array).reshape(units.count, -1) for array in sums]
     found = [np.empty((1 + resamples, array.shape[1])) for array in flat]
     rng = np.random.default_rng(seed)
@@ -103,16 +88,14 @@ def resampled_sums(
 
 
 def seed_weights(seeds: Sequence[int | None], resamples: int, seed: int) -> FloatArray:
-    """Return random weights over seeds that make a mean vary as a mean of S seeds should.
+    """Return weights (1 + resamples, S) that make a mean vary as a mean over S seeds should.
 
         w_s = 1/S + (z_s - mean z) / sqrt(S c),   z_s ~ N(0, 1),  c ~ chi^2 with S - 1 degrees
 
     Then sum_s w_s x_s has the distribution of mean(x) + t sd(x) / sqrt(S) with Student's t of S - 1
-    degrees of freedom: the exact interval of a normal mean. Drawing seeds with replacement would
-    make intervals that end at the extreme seeds, which for 3 seeds cover 75 %, not 95 %.
-
-    The shape is (1 + resamples, S); the first row is 1/S. The same seeds get the same weights,
-    which pairs methods that share them.
+    degrees of freedom. Seeds drawn with replacement would make intervals that end at the extreme
+    ones, which for 3 seeds cover 75 %, not 95 %. The first row is 1/S; the same seeds get the same
+    weights, which pairs methods that share them.
     """
     count = len(seeds)
     weights = np.full((1 + resamples, count), 1 / count)
@@ -125,25 +108,16 @@ def seed_weights(seeds: Sequence[int | None], resamples: int, seed: int) -> Floa
 
 
 def expanded_quantile(units: int) -> float:
-    """Return how many standard deviations an interval of 95 % over few units has on either side.
-
-        sqrt(n / (n - 1)) t_{0.975, n - 1}
-
-    instead of 1.96: resamples of n units vary too little by the root, and their own spread is not
-    known but estimated, which Student's t accounts for.
+    """Return sqrt(n / (n - 1)) t_{0.975, n - 1}, in place of the 1.96 of a normal mean.
 
     Source: the expanded percentile interval; Hesterberg, "What Teachers Should Know About the
     Bootstrap", The American Statistician 69, 2015, section 5.3.
     """
-    student = float(stats.t.ppf((1 + LEVEL) / 2, units - 1))
-    return math.sqrt(units / (units - 1)) * student
+    return math.sqrt(units / (units - 1)) * float(stats.t.ppf((1 + LEVEL) / 2, units - 1))
 
 
 def percentile_interval(resampled: FloatArray, units: int) -> tuple[float, float] | None:
-    """Return the central 95 % of resampled differences (n,), None where too many are NaN.
-
-    The tails are a little smaller than 2.5 % where few units were resampled.
-    """
+    """Return the central 95 % of resampled differences (n,), None where too many are NaN."""
     known = resampled[np.isfinite(resampled)]
     if units < MIN_UNITS or not len(known) or len(known) < (1 - MAX_LOST) * len(resampled):
         return None
@@ -165,23 +139,20 @@ def simultaneous_band(
 
     Source: the maximum-t bootstrap; Davison and Hinkley, 1997, section 4.2.4.
     """
-    low, high = np.full(estimate.shape, np.nan), np.full(estimate.shape, np.nan)
+    width = np.full(estimate.shape, np.nan)
     kept = usable & np.isfinite(estimate) & (np.isnan(resampled).mean(0) <= MAX_LOST)
-    if not kept.any():
-        return low, high
-    center, values = estimate[kept], resampled[:, kept]
-    ends = np.quantile(values, stats.norm.cdf([-1, 1]), axis=0)
-    holes = np.isnan(values).any(0)  # rare, and nanquantile is slow
-    ends[:, holes] = np.nanquantile(values[:, holes], stats.norm.cdf([-1, 1]), axis=0)
-    spread = (ends[1] - ends[0]) / 2
-    varies = spread > 0
-    width = np.zeros_like(spread)
-    if varies.any():
-        distance = np.abs(values[:, varies] - center[varies]) / spread[varies]
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # a resample without any of the bins
-            largest = np.nanmax(distance, axis=1)
-        growth = expanded_quantile(units) / float(stats.norm.ppf((1 + LEVEL) / 2))
-        width[varies] = growth * np.nanquantile(largest, LEVEL) * spread[varies]
-    low[kept], high[kept] = center - width, center + width
-    return low, high
+    if kept.any():
+        values, one_sd = resampled[:, kept], stats.norm.cdf([-1, 1])
+        holes = np.isnan(values).any(0)  # rare, and nanquantile is slow
+        ends = np.quantile(values, one_sd, axis=0)
+        ends[:, holes] = np.nanquantile(values[:, holes], one_sd, axis=0)
+        spread = (ends[1] - ends[0]) / 2
+        varies, width[kept] = spread > 0, 0.0
+        if varies.any():
+            distance = np.abs(values - estimate[kept])[:, varies] / spread[varies]
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", RuntimeWarning)  # a resample without any bin
+                largest = np.nanmax(distance, axis=1)
+            growth = expanded_quantile(units) / float(stats.norm.ppf((1 + LEVEL) / 2))
+            width[kept] = growth * np.nanquantile(largest, LEVEL) * spread
+    return estimate - width, estimate + width

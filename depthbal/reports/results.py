@@ -3,6 +3,7 @@
 import csv
 import itertools
 import json
+import os
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,13 +15,12 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
-from depthbal.errors import ConfigError
+from depthbal.errors import ConfigError, RunFolderError
 from depthbal.evaluation import LabelBins, Scores
 from depthbal.evaluation.balancing import balance_words
 from depthbal.priors import GaussianMixture, Histogram
 
 FloatArray = npt.NDArray[np.float64]
-Curves = Mapping[str, tuple[FloatArray, FloatArray]]
 
 
 @dataclass(frozen=True)
@@ -38,37 +38,22 @@ class Example:
 
 @dataclass(frozen=True)
 class Result:
-    """One evaluation: its scores, and the files of the run that it belongs to, if they are there.
+    """One evaluation: its scores, and the files of the run that it belongs to, if there are."""
 
-    Attributes:
-        name: shown to people, unique in a report.
-        scores: every number of the report follows from them.
-        path: the folder of scores.npz.
-        run: the run folder; the same one, or two above RUN/eval/NAME.
-        config: config.yaml as text.
-        settings: the same without the seeds; a run it starts from is replaced by its settings.
-        seed: of the training, None if unknown.
-        record: content of run.json.
-        curves: column of metrics.csv -> (steps, values), both (n,).
-        histogram: of the training labels.
-        prior: the loss's mixture; None for plain losses, priors of bins or batches.
-        examples: at most 24.
-        gaps: which files are damaged and so left out, in words.
-    """
-
-    name: str
-    scores: Scores
-    path: Path
-    run: Path
-    config: str = ""
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    seed: int | None = None
-    record: Mapping[str, Any] = field(default_factory=dict)
-    curves: Curves = field(default_factory=dict)
-    histogram: Histogram | None = None
-    prior: GaussianMixture | None = None
+    name: str  # shown to people, unique in a report
+    scores: Scores  # every number of the report follows from them
+    path: Path  # of scores.npz
+    run: Path  # the same folder, or two above RUN/eval/NAME
+    config: str = ""  # config.yaml as text
+    settings: Mapping[str, Any] = field(default_factory=dict)  # the same, without the seeds
+    seed: int | None = None  # of the training
+    record: Mapping[str, Any] = field(default_factory=dict)  # content of run.json
+    curves: Mapping[str, tuple[FloatArray, FloatArray]] = field(
+        default_factory=dict
+    )  # column of metrics.csv -> (steps, values)
+    histogram: Histogram | None = None  # of the training labels
+    prior: GaussianMixture | None = None  # None for plain losses, priors of bins or batches
     examples: tuple[Example, ...] = ()
-    gaps: tuple[str, ...] = ()
 
     @cached_property
     def metrics(self) -> dict[str, Any]:
@@ -97,15 +82,10 @@ class Result:
         scored = np.flatnonzero(self.bins.scored)
         return float(self.bins.edges[scored[0]]), float(self.bins.edges[scored[-1] + 1])
 
-    @property
+    @cached_property
     def items(self) -> str:
         """What is counted in bins: "pixels", or "samples" where an image has one label."""
         return "pixels" if (self.counts.sum(1) > 1).any() else "samples"
-
-    @property
-    def protocol(self) -> dict[str, Any]:
-        """How it was evaluated."""
-        return self.metrics["protocol"]  # type: ignore[no-any-return]
 
     @property
     def posthoc(self) -> bool:
@@ -148,14 +128,9 @@ class Result:
         return f"mean ({'' if noisy else 'no noise scale: '}the raw output)"
 
     @property
-    def predicts_label(self) -> bool:
-        """Whether the bins are of what is predicted: else sigma has another unit than they."""
-        return "error" in self.scores.terms
-
-    @property
     def sigma_unit(self) -> str:
-        """Unit of the noise scale, "" where it is not known."""
-        return self.scores.label.unit if self.predicts_label else ""
+        """Unit of the noise scale, "" where the bins are not of what is predicted."""
+        return self.scores.label.unit if "error" in self.scores.terms else ""
 
 
 # ---- reading ----
@@ -171,15 +146,13 @@ def load_results(folders: Sequence[str | Path]) -> list[Result]:
 
     Raises:
         ConfigError: no folder, or the same one twice.
-        RunFolderError: one holds no scores.npz, or a damaged one.
+        RunFolderError: one holds no scores.npz, or a damaged file.
     """
     paths = [Path(folder) for folder in folders]
-    if not paths:
-        raise ConfigError("expected one or more run folders, got none")
     places = [path.resolve() for path in paths]
-    for path, place in zip(paths, places, strict=True):
-        if places.count(place) > 1:
-            raise ConfigError(f"the run {path} was named twice; name every run once")
+    if not paths or len(set(places)) < len(paths):
+        given = ", ".join(map(str, paths)) or "none"
+        raise ConfigError(f"expected one or more folders, none of them named twice, got {given}")
     results = [_load(path) for path in paths]
     names = run_names([result.run for result in results])
     for number, result in enumerate(results):
@@ -197,46 +170,37 @@ def load_results(folders: Sequence[str | Path]) -> list[Result]:
 def _load(path: Path) -> Result:
     scores = Scores.load(path)
     run = path.parent.parent if path.parent.name == "eval" else path
-    gaps: list[str] = []
-
-    def optional(file: Path, read: Callable[[Path], Any], otherwise: Any) -> Any:
-        """Read a file that no number needs; a damaged one is said to be left out."""
-        try:
-            return read(file) if file.is_file() else otherwise
-        except (OSError, ValueError, KeyError, yaml.YAMLError, zipfile.BadZipFile) as error:
-            gaps.append(f"{file.name} is damaged and left out ({str(error).splitlines()[0]})")
-            return otherwise
-
-    settings = optional(run / "config.yaml", _settings, {})
-    record = optional(run / "run.json", _json, {})
-    histogram, prior = optional(run / "prior.json", _prior, (None, None))
+    settings = _read(run / "config.yaml", _settings, {})
+    record = _read(run / "run.json", lambda file: dict(json.loads(file.read_bytes())), {})
+    histogram, prior = _read(run / "prior.json", _prior, (None, None))
     seeds = (settings.get("seed_everything"), record.get("seed"))  # the latter knows a drawn one
     return Result(
         name=run.name,
         scores=scores,
         path=path,
         run=run,
-        config=optional(run / "config.yaml", lambda file: file.read_text(encoding="utf-8"), ""),
+        config=_read(run / "config.yaml", lambda file: file.read_text(encoding="utf-8"), ""),
         settings=without_seed(settings) or {"run": str(path)},
         seed=next((seed for seed in seeds if type(seed) is int), None),
         record=record,
-        curves=optional(run / "metrics.csv", read_curves, {}),
+        curves=_read(run / "metrics.csv", _curves, {}),
         histogram=histogram,
         prior=prior,
-        examples=optional(path / "examples.npz", _examples, ()),
-        gaps=tuple(dict.fromkeys(gaps)),
+        examples=_read(path / "examples.npz", _examples, ()),
     )
 
 
-def _json(path: Path) -> dict[str, Any]:
-    return dict(json.loads(path.read_text(encoding="utf-8")))
+def _read(file: Path, read: Callable[[Path], Any], otherwise: Any) -> Any:
+    """Read a file that no number needs, if it is there."""
+    try:
+        return read(file) if file.is_file() else otherwise
+    except (OSError, ValueError, KeyError, yaml.YAMLError, zipfile.BadZipFile) as error:
+        reason = str(error).splitlines()[0]
+        raise RunFolderError(f"{file} is damaged ({reason}); remove it to do without") from error
 
 
 def _settings(path: Path) -> dict[str, Any]:
-    """Return a run's settings; a run it starts from is replaced by that run's own settings.
-
-    Repetitions start from different folders, but from repetitions of one method.
-    """
+    """Return a run's settings; a run it starts from, a repetition too, is given by its settings."""
     content = dict(yaml.safe_load(path.read_text(encoding="utf-8")))
     task = (content.get("model") or {}).get("init_args") or {}
     start = Path(task.get("weights_from") or "/")
@@ -249,7 +213,7 @@ def _settings(path: Path) -> dict[str, Any]:
 
 def _prior(path: Path) -> tuple[Histogram | None, GaussianMixture | None]:
     """Return the histogram, and the prior where it is a mixture: bins are drawn as themselves."""
-    content = _json(path)
+    content = json.loads(path.read_bytes())
     histogram, prior = content.get("histogram"), content.get("prior") or {}
     mixture = prior.get("kind") == GaussianMixture.__name__
     return (
@@ -258,30 +222,23 @@ def _prior(path: Path) -> tuple[Histogram | None, GaussianMixture | None]:
     )
 
 
-def read_curves(path: Path) -> dict[str, tuple[FloatArray, FloatArray]]:
-    """Read metrics.csv: column -> (steps, values), both float64; numbers not finite go."""
+def _curves(path: Path) -> dict[str, tuple[FloatArray, FloatArray]]:
+    """Read metrics.csv: column -> (steps, values); numbers that are not finite are left out."""
     points: dict[str, list[tuple[float, float]]] = {}
     with path.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             for column, text in row.items():
-                if column not in ("step", "epoch") and text:
+                if column not in ("step", "epoch") and text and np.isfinite(float(text)):
                     points.setdefault(column, []).append((float(row["step"]), float(text)))
-    tables = {column: np.array(pairs) for column, pairs in points.items()}
-    tables = {column: table[np.isfinite(table).all(1)] for column, table in tables.items()}
-    return {column: (table[:, 0], table[:, 1]) for column, table in tables.items() if len(table)}
+    return {column: tuple(np.array(pairs).T) for column, pairs in points.items()}  # type: ignore[misc]
 
 
 def _examples(path: Path) -> tuple[Example, ...]:
     with np.load(path, allow_pickle=False) as arrays:
+        facts = (arrays[key].tolist() for key in ("name", "reason", "rmse", "index"))
         return tuple(
-            Example(
-                str(name),
-                str(arrays["reason"][i]),
-                float(arrays["rmse"][i]),
-                int(arrays["index"][i]),
-                *(arrays[f"{part}_{i:02d}"] for part in ("image", "truth", "pred")),
-            )
-            for i, name in enumerate(arrays["name"])
+            Example(*one, *(arrays[f"{part}_{i:02d}"] for part in ("image", "truth", "pred")))
+            for i, one in enumerate(zip(*facts, strict=True))
         )
 
 
@@ -301,8 +258,8 @@ def run_names(paths: Sequence[Path]) -> list[str]:
     full = [path.resolve() for path in paths]
     names = {path: path.name or str(path) for path in full}
     for depth in range(2, max(len(path.parts) for path in full) + 1):
-        clashing = [name for name in names.values() if list(names.values()).count(name) > 1]
-        names |= {p: "/".join(p.parts[-depth:]) for p, name in names.items() if name in clashing}
+        found = list(names.values())
+        names |= {p: "/".join(p.parts[-depth:]) for p, n in names.items() if found.count(n) > 1}
     return [names[path] for path in full]
 
 
@@ -317,11 +274,7 @@ def without_seed(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def methods_of(results: Sequence[Result]) -> tuple[Method, ...]:
-    """Return the methods in the order of their first run.
-
-    Runs of the same settings are one method if their seeds are known and differ; else the same
-    training would count several times, and every run is a method of its own.
-    """
+    """Return runs of the same settings as one method each, if their seeds are known and differ."""
     places: dict[str, list[int]] = {}
     for i, result in enumerate(results):
         places.setdefault(result.method, []).append(i)
@@ -331,7 +284,7 @@ def methods_of(results: Sequence[Result]) -> tuple[Method, ...]:
         known = {results[i].seed for i in runs} - {None}
         if len(known) < len(runs):
             methods += [Method(results[i].name, (i,), (results[i].seed,)) for i in runs]
-            continue
+            continue  # the same training would count several times
         ordered = sorted(runs, key=lambda i: results[i].seed or 0)
         names = [results[i].name for i in ordered]
         name = common_name(names)
@@ -346,14 +299,8 @@ def common_name(names: Sequence[str]) -> str:
     if len(set(names)) == 1:
         return names[0]
     parts = [name.partition(", balanced afterwards") for name in names]
-    folders = [folder for folder, *_ in parts]
-    leaves = {folder.rpartition("/")[2] for folder in folders}
-    if len(leaves) == 1:
-        start = leaves.pop()
-    else:
-        columns = itertools.takewhile(lambda c: len(set(c)) == 1, zip(*folders, strict=False))
-        start = "".join(column[0] for column in columns)
-        if any(folder[len(start) : len(start) + 1].isdigit() for folder in folders):
-            start = start.rstrip("0123456789")  # "gai-1" of gai-10 and gai-11
-        start = start.rstrip("-_ /.")
-    return (start or folders[0]) + "".join(parts[0][1:])
+    leaves = [folder.rpartition("/")[2] for folder, *_ in parts]
+    start = os.path.commonprefix(leaves)  # noqa: RUF071  # of characters
+    if any(leaf[len(start) : len(start) + 1].isdigit() for leaf in leaves):
+        start = start.rstrip("0123456789")  # "gai-1" of gai-10 and gai-11
+    return (start.rstrip("-_ .") or parts[0][0]) + "".join(parts[0][1:])

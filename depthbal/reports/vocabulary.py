@@ -14,7 +14,8 @@ SUBSETS = {"mask": "balanced mask", "all": "all {items}"}
 READOUTS = {"raw": "raw output", "clamped": "clamped to the label range"}
 SIGNIFICANT = 7  # digits in the page's data: enough to compare with metrics.json, half its size
 
-_KNOWN: dict[str, tuple[str, str, Better, str]] = {
+_Words = tuple[str, str, Better, str]  # name, kind of unit, what is better, meaning
+_KNOWN: dict[str, _Words] = {
     "rmse": ("RMSE", "label", "lower", "root of the mean squared error"),
     "mae": ("MAE", "label", "lower", "mean absolute error"),
     "gm": ("GM", "label", "lower", "geometric mean of the absolute errors"),
@@ -27,7 +28,6 @@ _KNOWN: dict[str, tuple[str, str, Better, str]] = {
     "silog": ("SILog", "", "lower", "100 × standard deviation of the log error"),
     "mse": ("MSE", "squared", "lower", "mean squared error"),
 }
-_UNKNOWN: tuple[str, Better, str] = ("label", "lower", "mean of this error")
 
 
 @dataclass(frozen=True)
@@ -65,15 +65,12 @@ class MetricInfo:
 def metric_infos(
     names: Iterable[str], main: str, unit: str, scale: float | None
 ) -> list[MetricInfo]:
-    """Return the metrics to show, the main one first, then those that say most.
-
-    A metric that is not ours is the mean of an error that was measured elsewhere, in label units.
-    The main metric's overall value sets the decimals.
-    """
+    """Return the metrics to show, the main one first; its overall value sets the decimals."""
     present, digits, found = set(names), digits_for(scale or 1.0), []
     for key in dict.fromkeys([main, *_KNOWN, *names]):
         if key in present:
-            name, kind, better, meaning = _KNOWN.get(key, (key, *_UNKNOWN))
+            unknown: _Words = (key, "label", "lower", "mean of this error")
+            name, kind, better, meaning = _KNOWN.get(key, unknown)
             shown = {"label": unit, "squared": f"{unit}²"}.get(kind, "")
             own = digits if kind else 1 if key == "silog" else 3
             found.append(MetricInfo(key, name, shown, own, better, meaning))
@@ -145,10 +142,8 @@ def value_text(value: Any) -> str:
         return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, float):
-        return short(value)
+    if isinstance(value, list) and len(value) > 8:
+        return f"{len(value)} values, {value_text(value[0])} to {value_text(value[-1])}"
     if isinstance(value, list):
-        if len(value) > 8:
-            return f"{len(value)} values, {value_text(value[0])} to {value_text(value[-1])}"
         return ", ".join(value_text(part) for part in value) or "none"
-    return str(value)
+    return short(value) if isinstance(value, float) else str(value)

@@ -1,21 +1,44 @@
-"""The report of results as files: the html page, and the same numbers as markdown."""
+"""The report of results as files: one self-contained html page, and its numbers as markdown."""
 
+import base64
+import gzip
+import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
+
+import jinja2
 
 from depthbal.errors import ConfigError, RunFolderError
 from depthbal.io import replacing
 from depthbal.reports.comparing import RESAMPLES, compare
-from depthbal.reports.provenance import facts
+from depthbal.reports.page.payload import constant_sigma, payload
 from depthbal.reports.report import Report
 from depthbal.reports.resampling import LEVEL
-from depthbal.reports.results import load_results
+from depthbal.reports.results import Result, load_results
+from depthbal.reports.vocabulary import flat, short
 
 # by these reports are told from files that are not ours
 HTML_MARK = '<meta name="generator" content="depthbal">'
 MARKDOWN_MARK = "<!-- depthbal report -->"
+
+STYLES = ("base", "figures")
+SCRIPTS = ("base", "figures", "bins", "bin_figures", "label_figures", "run_figures", "page")
+
+MAX_BYTES = 5_000_000
+"""The page stays below, whatever the data."""
+
+ATTEMPTS = ((78, ""), (55, ""), (30, ""), (30, "joint histograms"), (30, "learning curves"))
+"""Quality of the examples, and what goes besides: the next is tried where the page is too large."""
+
+SESSIONS = "earlier_sessions"
+"""In run.json of a run that was resumed: what each session before the last was made with."""
+
+DURATIONS = ("duration_s", "total_duration_s")
+TRAINING = ("command", "seed", "device", "threads", *DURATIONS)
+"""What of run.json stands in the table of the training."""
 
 
 def write_report(
@@ -28,11 +51,8 @@ def write_report(
 ) -> Path:
     """Write report.html, and report.md beside it, of one or several results.
 
-    Several results are compared, the first one is the baseline.
-
     Args:
-        folders: run folders that were evaluated, their evaluations RUN/eval/NAME, or folders with
-            the scores.npz of anybody's predictions; see `load_results`.
+        folders: as for `load_results`; several are compared, the first one is the baseline.
         out: the html file; the markdown file has the same name with .md.
         resamples: of the comparison's intervals.
         seed: of the resampling.
@@ -42,8 +62,7 @@ def write_report(
         The html file.
 
     Raises:
-        ConfigError: no folder, one twice, results of different protocols, or a name that is not
-            .html.
+        ConfigError: no folder, one twice, unlike protocols, or a name that is not .html.
         RunFolderError: a folder without scores.npz, or a file there that is no report.
     """
     page = Path(out)
@@ -51,30 +70,96 @@ def write_report(
         raise ConfigError(f"expected --out to end with .html, got {page}")
     text = page.with_suffix(".md")
     for path, mark in ((page, HTML_MARK), (text, MARKDOWN_MARK)):
-        _require_replaceable(path, mark, overwrite)
-    results = load_results(folders)
-    comparison = compare(results, resamples, seed)
-    report = Report(comparison.results if comparison else results, comparison)
-    from depthbal.reports.page import write_page  # fonts, scripts and figures only where wanted
-
+        if path.is_dir():
+            raise RunFolderError(f"{path} is a folder; name a file, such as {path / page.name}")
+        if path.exists() and not overwrite and mark.encode() not in path.read_bytes():
+            raise RunFolderError(
+                f"{path} is not a report of depthbal; choose another file with --out, or replace "
+                "it with --overwrite"
+            )
+    report = Report(**vars(compare(load_results(folders), resamples, seed)))
     write_page(report, page)
     with replacing(text) as temporary:
         temporary.write_text(markdown(report), encoding="utf-8")
     return page
 
 
-def _require_replaceable(path: Path, mark: str, overwrite: bool) -> None:
-    """Check, without touching anything, that a report may be written to ``path``."""
-    if path.is_dir():
-        raise RunFolderError(f"{path} is a folder; name a file, such as {path / 'report.html'}")
-    if path.exists() and not overwrite:
-        with path.open("rb") as file:
-            ours = mark.encode() in file.read(1 << 16)
-        if not ours:
-            raise RunFolderError(
-                f"{path} is not a report of depthbal; choose another file with --out, or replace "
-                "it with --overwrite"
-            )
+# ---- the page ----
+
+
+def write_page(report: Report, out: Path) -> None:
+    """Write the page, which needs no network and stays below `MAX_BYTES`."""
+    from plotly.offline import get_plotlyjs  # slow, and only wanted here
+
+    plotly, data, runs = packed(get_plotlyjs()), payload(report), len(report.results)
+    gaps: list[str] = []
+    for quality, part in ATTEMPTS:
+        if part:
+            data |= {"joint": {}} if part == "joint histograms" else {"curves": []}
+            gaps.append(f"{part}: left out, {runs} runs would not fit into the page")
+        text = _render(report, data, quality, plotly, gaps)
+        if len(text.encode()) < MAX_BYTES:
+            break
+    else:
+        raise ConfigError(f"{runs} runs do not fit into {MAX_BYTES:,} bytes; report fewer")
+    with replacing(out) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _render(
+    report: Report, data: dict[str, Any], quality: int, plotly: str, gaps: list[str]
+) -> str:
+    from plotly.offline import get_plotlyjs_version
+
+    from depthbal.reports.page.pictures import gallery
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("depthbal.reports.page", "assets/templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    first, runs, label = report.first, len(report.results), report.first.scores.label.name
+    source = (first.scores.given.get("data") or {}).get("source")
+    summary = [
+        first.name if runs == 1 else f"{runs} evaluations, differences against {first.name}",
+        f"{len(first.scores.names):,} test images",
+        *([str(source)] if source else []),
+        f"{int(first.bins.scored.sum())} bins",
+    ]
+    configs: dict[str, list[str]] = {}
+    for result in report.results:
+        configs.setdefault(result.config, []).append(result.name)
+    scripts = "\n".join(_asset(f"js/{name}.js") for name in SCRIPTS)
+    return environment.get_template("page.html").render(
+        report=report,
+        level=LEVEL,
+        data=data,
+        title=f"{label[:1].upper()}{label[1:]}, bin by bin",
+        summary=" · ".join(summary),
+        gaps=gaps,
+        gallery=gallery(report, quality),
+        constant_sigma=constant_sigma(report.results),
+        facts=facts(report.results),
+        configs={text: "; ".join(names) for text, names in configs.items() if text},
+        style="\n".join(_asset(f"css/{name}.css") for name in STYLES),
+        script=f'(() => {{\n"use strict";\n\n{scripts}\n}})();\n',
+        # NaN and infinity, which JSON has no name for, are an error
+        payload=packed(json.dumps(data, allow_nan=False, separators=(",", ":"))),
+        plotly=plotly,
+        plotly_version=get_plotlyjs_version(),
+    )
+
+
+def packed(text: str) -> str:
+    """Return text compressed as base64: no character in it means anything to html."""
+    # without the time of packing, equal content gives equal bytes
+    return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode("ascii")
+
+
+def _asset(path: str) -> str:
+    return files("depthbal.reports.page").joinpath("assets", path).read_text(encoding="utf-8")
 
 
 # ---- markdown ----
@@ -86,18 +171,22 @@ def markdown(report: Report) -> str:
     for table in report.tables:
         how = report.statistic_name(table["statistic"])
         title = f"{table['metric'].title}, {how}"
-        if report.comparison:
+        if len(report.results) > 1:
             title += f"; difference to the first row [{100 * LEVEL:.0f} % interval]"
-        rows = [[row["name"], *map(_cell, row["cells"])] for row in table["rows"]]
-        parts += [f"{title}:", markdown_table(["run", *table["groups"]], rows)]
+        rows = [["run", *table["groups"]]]
+        for row in table["rows"]:
+            cells = (f"{c['value']} {c['change']} {c['interval']}".rstrip() for c in row["cells"])
+            rows.append([row["name"], *cells])
+        parts += [f"{title}:", _table(rows)]
     seeds = [
         f"{method.name}: mean of {'; '.join(report.results[run].name for run in method.runs)}."
         for method in report.methods
         if len(method.runs) > 1
     ]
-    sections = {"Comparison": [*seeds, *report.sentences, *report.notes], "Missing": report.gaps}
-    for title, _, known in facts(report.results):
-        sections[title] = [f"{name}: {_values(report, values)}" for name, values in known]
+    sections = {"Comparison": [*seeds, *report.sentences, *report.notes]}
+    for table in facts(report.results):
+        rows = table["rows"]
+        sections[table["title"]] = [f"{name}: {_values(report, found)}" for name, found in rows]
     for title, lines in sections.items():
         if lines:
             parts += [f"## {title}", "\n".join(f"- {literal(line)}" for line in lines)]
@@ -111,20 +200,91 @@ def literal(text: str) -> str:
     return re.sub(special, r"\\\g<0>", " ".join(text.split()))
 
 
-def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def _table(rows: Iterable[Sequence[str]]) -> str:
     """Return a markdown table, numbers to the right of the first column, which is text."""
-    cells = [[literal(cell).replace("|", "\\|") for cell in row] for row in (header, *rows)]
+    cells = [[literal(cell).replace("|", "\\|") for cell in row] for row in rows]
     first, *others = ["| " + " | ".join(row) + " |" for row in cells]
-    return "\n".join([first, "|---|" + "---:|" * (len(header) - 1), *others])
+    return "\n".join([first, "|---|" + "---:|" * (len(cells[0]) - 1), *others])
 
 
 def _values(report: Report, values: Sequence[str]) -> str:
     """Return a fact of every run, once where all agree."""
-    if len(set(values)) == 1:
-        return values[0]
-    pairs = zip(values, report.results, strict=True)
-    return "; ".join(f"{value} for {result.name}" for value, result in pairs)
+    pairs = zip(values, report.results, strict=False)
+    several = len(set(values)) > 1
+    return "; ".join(f"{value} for {r.name}" for value, r in pairs) if several else values[0]
 
 
-def _cell(cell: dict[str, Any]) -> str:
-    return f"{cell['value']} {cell['change']} {cell.get('interval', '')}".rstrip()
+# ---- how the numbers were made ----
+
+
+def facts(results: Sequence[Result]) -> list[dict[str, Any]]:
+    """Return tables of (name, a value per run, or one where all agree in everything)."""
+    parts, names = [_facts(result) for result in results], [result.name for result in results]
+    tables = []
+    for title in parts[0]:
+        columns = [flat(part[title]) for part in parts]
+        rows = []
+        for key in dict.fromkeys(key for column in columns for key in column):
+            values = [column.get(key, "–") for column in columns]
+            if set(values) != {"–"}:
+                # "total duration (s)" of total_duration_s
+                word = re.sub(r"_([ms])$", r" (\1)", key).replace("_", " ")
+                rows.append((word, values))
+        if all(len(set(values)) == 1 for _, values in rows):
+            rows = [(name, values[:1]) for name, values in rows]
+        if rows:
+            shown = names if len(rows[0][1]) == len(names) else [""]
+            tables.append({"title": title, "columns": shown, "rows": rows})
+    return tables
+
+
+def _facts(result: Result) -> dict[str, Mapping[str, Any]]:
+    """Return the tables' rows of one result."""
+    record, protocol, bins = result.record, result.metrics["protocol"], result.bins.describe()
+    training = {key: record[key] for key in TRAINING if key in record}
+    training["run folder"] = str(result.run)
+    if result.path != result.run:
+        training["evaluation"] = result.path.name
+    if result.noise_sigma is not None:
+        training["sigma"] = f"{result.noise_sigma:.6g} {result.sigma_unit}".rstrip()
+    readout = {"readout": result.readout} if result.scores.main else {}
+    return {
+        "Evaluation protocol": {k: v for k, v in protocol.items() if k != "bins"} | readout,
+        "Bins and shots": {
+            **{key: bins[key] for key in ("rule", "shot_rule", "edges") if bins[key]},
+            "scored bins": len(bins["scored"]),
+            **{f"{shot}-shot bins": len(numbers) for shot, numbers in bins["shots"].items()},
+        },
+        "Training data": record.get("data") or {},
+        "Training": training,
+        "Earlier sessions": _sessions(record),
+        "Versions": {k: v for k, v in record.items() if k not in (*TRAINING, SESSIONS, "data")},
+        "Prior": _prior(result),
+    }
+
+
+def _sessions(record: Mapping[str, Any]) -> dict[str, str]:
+    """Return how long each session before a resumed run's last took, and what differed in it."""
+    last, rows = flat({k: v for k, v in record.items() if k != SESSIONS}), {}
+    for number, session in enumerate(record.get(SESSIONS, []), start=1):
+        own, name = flat(session), f"session {number}"
+        rows[name] = f"{own['duration_s']} s" if "duration_s" in own else "cut off before its end"
+        changed = [key for key in own if key not in DURATIONS and own[key] != last.get(key)]
+        rows |= {f"{name}, {key}": own[key] for key in changed}
+    return rows
+
+
+def _prior(result: Result) -> dict[str, str]:
+    rows, histogram, prior = {}, result.histogram, result.prior
+    if histogram is not None:
+        ends = f"{short(histogram.edges[0])} to {short(histogram.edges[-1])}"
+        labels = f"{result.scores.label.unit}, {histogram.total:,.0f} labels"
+        rows["training histogram"] = f"{len(histogram.counts)} bins, {ends} {labels}"
+    if prior is not None:
+        size = f", {prior.event_dim}-dimensional" if prior.event_dim else ""
+        rows["prior"] = f"mixture of {len(prior.weights)} normals{size}"
+        if not prior.event_dim:
+            parts = {"weights": prior.weights, "means": prior.means}
+            parts["standard deviations"] = prior.variances.sqrt()
+            rows |= {k: ", ".join(f"{x:.4g}" for x in v.tolist()) for k, v in parts.items()}
+    return rows

@@ -1,11 +1,10 @@
 """Columns times methods, over seeds: the table, beside the paper's."""
 
 import itertools
-import json
 import multiprocessing
-import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,9 +14,9 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from depthbal.errors import ConfigError
-from depthbal.synthetic.methods import METHODS, SCALAR_METHODS, Settings
+from depthbal.io import write_json
+from depthbal.synthetic.methods import METHODS, SCALAR_METHODS, Settings, solve
 from depthbal.synthetic.problems import COLUMNS, draw_data, parse_column
-from depthbal.synthetic.solver import solve
 
 # Test MSE by method and column (Ren et al., Balanced MSE, CVPR 2022, Table 1): single draws.
 TABLE_1 = {
@@ -55,15 +54,11 @@ def run_benchmark(
     seeds: Sequence[int],
     settings: Settings | None = None,
     workers: int = 1,
-) -> Iterator[Cell]:
-    """Yield the cells of the table, column by column.
+) -> list[Cell]:
+    """Return the cells of the table, column by column, one data set per seed.
 
-    Args:
-        columns: Names, see ``parse_column``.
-        methods: Names, see ``METHODS``.
-        seeds: One data set each.
-        settings: Batch size, components, noise scale.
-        workers: Processes, each of one thread, that share the columns; 1 for this process alone.
+    Columns are those of ``parse_column``, methods those of ``METHODS``; ``workers`` processes, each
+    of one thread, share the columns, 1 for this process alone.
 
     Raises:
         ConfigError: A name is unknown, or there are no seeds; before anything is computed.
@@ -74,36 +69,25 @@ def run_benchmark(
         >>> 1.8 < summary(cell.errors)["median"] < 2.4
         True
     """
-    dims = {name: parse_column(name).dim for name in columns}
+    # vectors take longest: begun first, they do not keep one process busy at the end
+    order = sorted(columns, key=lambda name: -parse_column(name).dim)
     for name in methods:
         if name not in METHODS:
             raise ConfigError(f"expected a method of {', '.join(METHODS)}, got {name!r}")
     for what, listed in (("column", columns), ("method", methods), ("seed", seeds)):
         if not listed or len(set(listed)) < len(listed):
             raise ConfigError(f"expected at least 1 {what} and none twice, got {list(listed)}")
-    if workers < 1:
-        raise ConfigError(f"expected at least 1 worker, got {workers}")
-    return _run(dims, workers, methods, seeds, settings or Settings())
+    solved = partial(_column, methods=methods, seeds=seeds, settings=settings or Settings())
+    if workers <= 1:
+        found = dict(zip(order, map(solved, order), strict=True))
+    else:
+        spawn = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(workers, spawn, torch.set_num_threads, (1,)) as pool:
+            found = dict(zip(order, pool.map(solved, order), strict=True))
+    return [cell for name in columns for cell in found[name]]
 
 
-def _run(dims: dict[str, int], workers: int, *rest: Any) -> Iterator[Cell]:
-    """Yield the cells of columns of some dimensions, which processes share."""
-    if workers == 1:
-        for name in dims:
-            yield from _cells(name, *rest)
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
-        workers, context, initializer=torch.set_num_threads, initargs=(1,)
-    ) as pool:
-        # Vectors take longest: begun first, they do not keep one process busy at the end.
-        order = sorted(dims, key=lambda name: -dims[name])
-        futures = {name: pool.submit(_cells, name, *rest) for name in order}
-        for name in dims:
-            yield from futures[name].result()
-
-
-def _cells(
+def _column(
     name: str, methods: Sequence[str], seeds: Sequence[int], settings: Settings
 ) -> list[Cell]:
     """Return the cells of one column."""
@@ -127,31 +111,27 @@ def summary(values: Sequence[float]) -> dict[str, Any]:
         >>> summary([1.0, 4.0, 2.0])
         {'median': 2.0, 'q1': 1.5, 'q3': 3.0, 'values': [1.0, 4.0, 2.0]}
     """
-    first, third = (float(np.quantile(values, share)) for share in (0.25, 0.75))
-    median = statistics.median(values)
-    return {"median": median, "q1": first, "q3": third, "values": list(values)}
+    q1, median, q3 = np.quantile(values, (0.25, 0.5, 0.75)).tolist()
+    return {"median": median, "q1": q1, "q3": q3, "values": list(values)}
 
 
 def write_table(cells: Sequence[Cell], about: dict[str, Any], folder: Path) -> None:
     """Write table.json, table.md, and details.json with seeds, settings and machine."""
     details: Content = {cell.column: {} for cell in cells}
     for cell in cells:
-        entry: dict[str, Any] = {"iterations": cell.iterations, "notes": cell.notes}
-        if cell.noise_sigma:
-            entry["noise_sigma"] = summary(cell.noise_sigma)
+        sigma = {"noise_sigma": summary(cell.noise_sigma)} if cell.noise_sigma else {}
+        entry = {"iterations": cell.iterations, "notes": cell.notes, **sigma}
         details[cell.column][cell.method] = entry
-    files = {
-        "table.json": json.dumps(_content(cells), indent=1),
-        "details.json": json.dumps({**about, "columns": details}, indent=1),
-        "table.md": "\n".join([*_lines(cells, quartiles=True), "", LEGEND, *_notes(cells)]),
-    }
+    table = [*_lines(cells, quartiles=True), "", LEGEND, *_notes(cells)]
     folder.mkdir(parents=True, exist_ok=True)
-    for name, text in files.items():
-        (folder / name).write_text(text + "\n", encoding="utf-8")
+    write_json(folder / "table.json", _content(cells))
+    write_json(folder / "details.json", {**about, "columns": details})
+    (folder / "table.md").write_text("\n".join(table) + "\n", encoding="utf-8")
 
 
-def print_table(console: Console, cells: Sequence[Cell]) -> None:
+def print_table(cells: Sequence[Cell]) -> None:
     """Print the medians above the paper's numbers, a block per distribution."""
+    console = Console()
     for _, block in itertools.groupby(cells, lambda cell: cell.column.rpartition("_")[0]):
         console.print(Markdown("\n".join(_lines(list(block)))))
     console.print(*_notes(cells), sep="\n")
@@ -161,19 +141,17 @@ def _lines(cells: Sequence[Cell], quartiles: bool = False) -> list[str]:
     """Return the table in Markdown: medians, quartiles in brackets, the paper's draw below."""
     content = _content(cells)
 
-    def entry(found: dict[str, Any] | None) -> str:
-        if found is None:
-            return "-"
-        median, q1, q3 = (short(found[key]) for key in ("median", "q1", "q3"))
-        return f"{median} [{q1}, {q3}]" if quartiles else median
+    def entry(found: dict[str, Any]) -> str:
+        ends = f" [{short(found['q1'])}, {short(found['q3'])}]" if quartiles else ""
+        return short(found["median"]) + ends
 
     rows = [["test MSE", *content], ["---"] * (len(content) + 1)]
     for method in dict.fromkeys(cell.method for cell in cells):
-        title = METHODS[method].title
-        rows.append([title, *(entry(of_column.get(method)) for of_column in content.values())])
-        published = TABLE_1.get(method, {})
+        title, published = METHODS[method].title, TABLE_1.get(method, {})
+        medians = (entry(its[method]) if method in its else "-" for its in content.values())
+        rows.append([title, *medians])
         if published.keys() & content:
-            papers = [short(published[name]) if name in published else "" for name in content]
+            papers = (short(published[name]) if name in published else "" for name in content)
             rows.append([f"{title}, paper", *papers])
     return [f"| {' | '.join(row)} |" for row in rows]
 

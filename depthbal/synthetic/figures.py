@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from depthbal.synthetic.benchmark import Cell, run_benchmark, summary
-from depthbal.synthetic.methods import METHODS, TABLE_METHODS, Settings
+from depthbal.synthetic.methods import METHODS, TABLE_METHODS, Settings, solve
 from depthbal.synthetic.problems import (
     LEVELS,
     NOISE_SIGMA,
@@ -17,7 +16,6 @@ from depthbal.synthetic.problems import (
     draw_data,
     parse_column,
 )
-from depthbal.synthetic.solver import solve
 
 # Markers set apart what colours alone would not.
 STYLES = {
@@ -145,20 +143,17 @@ def draw_sweeps(seeds: Sequence[int], sweeps: Sequence[Sweep] = SWEEPS) -> Figur
     figure = Figure(figsize=(1 + 3.2 * len(sweeps), 3.8), layout="constrained")
     panels = figure.subplots(1, len(sweeps), squeeze=False)[0]
     for axes, (title, label, methods, cases) in zip(panels, sweeps, strict=True):
-        found: dict[str, list[dict[str, Any]]] = {method: [] for method in methods}
-        for column, settings in cases.values():
-            for cell in run_benchmark([column], methods, seeds, settings):
-                found[cell.method].append(summary(cell.errors))
-        values = list(cases)
-        for method, errors in found.items():
-            colour, marker = STYLES[method]
+        solved = [run_benchmark([name], methods, seeds, its) for name, its in cases.values()]
+        for method, cells in zip(methods, zip(*solved, strict=True), strict=True):
+            errors = [summary(cell.errors) for cell in cells]
             first, median, third = ([of[key] for of in errors] for key in ("q1", "median", "q3"))
-            title_of = METHODS[method].title
-            axes.plot(values, median, marker=marker, ms=4, color=colour, label=title_of)
-            axes.fill_between(values, first, third, color=colour, alpha=0.2, linewidth=0)
+            colour, marker = STYLES[method]
+            name = METHODS[method].title
+            axes.plot([*cases], median, marker=marker, ms=4, color=colour, label=name)
+            axes.fill_between([*cases], first, third, color=colour, alpha=0.2, linewidth=0)
         axes.set(title=title, xlabel=label, yscale="log")
         axes.set_xscale("log", base=2)
-        axes.set_xticks(values, [f"{value:g}" for value in values])
+        axes.set_xticks([*cases], [f"{value:g}" for value in cases])
         axes.grid(alpha=0.3)
         axes.legend(fontsize="x-small")
     figure.supylabel("test MSE, median and quartiles")

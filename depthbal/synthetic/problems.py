@@ -42,17 +42,13 @@ PRIOR_SEED_OFFSET = 1_000_003
 
 @dataclass(frozen=True)
 class Column:
-    """One column: labels y = offset + B z, where z is drawn from a standard distribution.
-
-    name; kind: ``normal``, ``exponential`` or ``mvn``, of which z is; offset; matrix: B (D, D);
-    label_range: ends of the range on which labels are tested, along every coordinate.
-    """
+    """One column: labels y = offset + B z, where z is drawn from a standard distribution."""
 
     name: str
-    kind: str
+    kind: str  # of z: normal, exponential or mvn
     offset: float
-    matrix: Tensor
-    label_range: tuple[float, float]
+    matrix: Tensor  # B (D, D)
+    label_range: tuple[float, float]  # on which labels are tested, along every coordinate
 
     @property
     def dim(self) -> int:
@@ -69,15 +65,15 @@ class Column:
     def prior(self, seed: int, n_components: int | None = None) -> GaussianMixture:
         """Return a mixture fitted to 10,000 draws, as published; so are the components if None."""
         fitted = _standard_prior(self.kind, seed, n_components or COMPONENTS[self.kind])
-        weights, means = fitted.weights, fitted.means
+        means, variances = fitted.means, fitted.variances
         if self.dim == 1:
             scale = self.matrix[0, 0]
-            return GaussianMixture(
-                weights, self.offset + scale * means, scale**2 * fitted.variances
-            )
-        covariances = self.matrix @ fitted.variances @ self.matrix.T
-        symmetric = (covariances + covariances.mT) / 2
-        return GaussianMixture(weights, self.offset + means @ self.matrix.T, symmetric)
+            means, variances = self.offset + scale * means, scale**2 * variances
+        else:
+            variances = self.matrix @ variances @ self.matrix.T
+            variances = (variances + variances.mT) / 2
+            means = self.offset + means @ self.matrix.T
+        return GaussianMixture(fitted.weights, means, variances)
 
 
 @cache
@@ -131,19 +127,15 @@ def parse_column(name: str) -> Column:
 
 
 class SyntheticData(NamedTuple):
-    """Data of S seeds: n training and m test labels of dimension D, float64.
-
-    inputs (S, n, D) and labels (S, n, D); counted (S, n) is False where a label lies outside the
-    range; test_inputs (S, m, D) without noise; test_labels (m, D) evenly over the range.
-    """
+    """Data of S seeds: n training and m test labels of dimension D, float64."""
 
     column: Column
     seeds: tuple[int, ...]
-    inputs: Tensor
-    labels: Tensor
-    counted: Tensor
-    test_inputs: Tensor
-    test_labels: Tensor
+    inputs: Tensor  # (S, n, D)
+    labels: Tensor  # (S, n, D)
+    counted: Tensor  # (S, n), False where a label lies outside the range
+    test_inputs: Tensor  # (S, m, D), without noise
+    test_labels: Tensor  # (m, D), evenly over the range
 
     def test_errors(self, preds: Tensor) -> Tensor:
         """Return the test MSE (S,) of predictions (S, m, D)."""
@@ -156,11 +148,6 @@ def draw_data(column: Column, seeds: Sequence[int], n_labels: int = N_LABELS) ->
     Scalar labels outside the range are not counted; vectors always are. Test labels are the
     midpoints of a regular grid, to which the mean over uniform draws tends.
 
-    Args:
-        column: What to draw.
-        seeds: One data set per seed, at least one.
-        n_labels: Labels drawn per seed.
-
     Raises:
         DataError: Fewer than 16 labels lie in the range.
 
@@ -168,8 +155,8 @@ def draw_data(column: Column, seeds: Sequence[int], n_labels: int = N_LABELS) ->
         >>> draw_data(parse_column("mvn_low"), [0, 1]).inputs.shape
         torch.Size([2, 1024, 2])
     """
-    low, high = column.label_range
-    dim, steps = column.dim, TEST_POINTS[column.dim]
+    (low, high), dim = column.label_range, column.dim
+    steps = TEST_POINTS[dim]
     line = low + (high - low) * (torch.arange(steps, dtype=torch.float64) + 0.5) / steps
     test_labels = torch.cartesian_prod(*[line] * dim).reshape(-1, dim)
     sets = []
@@ -186,8 +173,7 @@ def draw_data(column: Column, seeds: Sequence[int], n_labels: int = N_LABELS) ->
         inside = ((labels >= low) & (labels <= high)).all(1) | (dim > 1)
         sets.append((clean @ inverse.T, labels, inside, test_labels @ inverse.T))
     inputs, labels, counted, tests = (torch.stack(parts) for parts in zip(*sets, strict=True))
-    fewest = int(counted.sum(1).min())
-    if fewest < FEWEST_LABELS:
+    if (fewest := int(counted.sum(1).min())) < FEWEST_LABELS:
         raise DataError(
             f"{column.name} leaves {fewest} of {n_labels} labels in [{low:g}, {high:g}], too few "
             "to fit anything: choose a skewness whose labels lie in the range"

@@ -4,31 +4,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from depthbal.training.depth import DepthTask
-    from depthbal.training.evaluate import evaluate_run
-    from depthbal.training.feature_smoothing import FeatureSmoothing
-    from depthbal.training.runs import Run, open_run
-    from depthbal.training.schedules import WarmupCosine
-    from depthbal.training.task import Task
+    from depthbal.training.depth import DepthTask as DepthTask
+    from depthbal.training.evaluate import evaluate_run as evaluate_run
+    from depthbal.training.fds import FeatureSmoothing as FeatureSmoothing
+    from depthbal.training.runs import Run as Run
+    from depthbal.training.runs import open_run as open_run
+    from depthbal.training.schedules import WarmupCosine as WarmupCosine
+    from depthbal.training.task import Task as Task
 
 _HOMES = {
     "DepthTask": "depth",
-    "FeatureSmoothing": "feature_smoothing",
+    "FeatureSmoothing": "fds",
     "Run": "runs",
     "Task": "task",
     "WarmupCosine": "schedules",
     "evaluate_run": "evaluate",
     "open_run": "runs",
 }
-__all__ = [
-    "DepthTask",
-    "FeatureSmoothing",
-    "Run",
-    "Task",
-    "WarmupCosine",
-    "evaluate_run",
-    "open_run",
-]
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

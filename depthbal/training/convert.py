@@ -1,5 +1,6 @@
 """A published checkpoint as a run folder, which can be evaluated and used for prediction."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,7 @@ from depthbal.errors import ConfigError
 from depthbal.evaluation import nyud2
 from depthbal.io import replacing, write_json
 from depthbal.losses import LOSSES, RegressionLoss
-from depthbal.models import ResNetMFF
-from depthbal.models.official import read_official_checkpoint
+from depthbal.models.resnet_mff import ResNetMFF, read_official_checkpoint
 from depthbal.predictor import Readout
 from depthbal.priors import Histogram
 from depthbal.training.depth import DepthTask
@@ -26,9 +26,7 @@ from depthbal.training.runs import (
     save_prior,
 )
 
-LABEL_RANGE = (0.7, 10.0)
-"""Metres between which NYUD2-DIR has depths."""
-
+LABEL_RANGE = (0.7, 10.0)  # metres between which NYUD2-DIR has depths
 CONFIG_HEADER = """\
 # Converted from a published checkpoint: its network can be evaluated and predicts, its training
 # cannot be continued. The data can be given anew: depthbal evaluate RUN --data.root FOLDER
@@ -36,14 +34,7 @@ CONFIG_HEADER = """\
 
 
 def published_histogram() -> Histogram:
-    """Return the published pixel counts of the NYUD2-DIR training split, per 0.1 m from 0.7 m.
-
-    Example:
-        >>> from depthbal.training.convert import published_histogram
-        >>> histogram = published_histogram()
-        >>> len(histogram.counts), round(histogram.mean, 2)
-        (93, 2.94)
-    """
+    """Return the published pixel counts of the NYUD2-DIR training split, per 0.1 m from 0.7 m."""
     first, per_metre = nyud2.FIRST_SCORED_BIN, nyud2.BINS_PER_METRE
     edges = np.arange(first, len(nyud2.TRAIN_PIXELS) + 1) / per_metre
     return Histogram(edges, nyud2.TRAIN_PIXELS[first:])
@@ -63,25 +54,9 @@ def convert_checkpoint(
 
     The published files do not say which loss made them, and its noise scale and prior are not in
     them. They matter only for the read-out "mean" and are given here; a prior is fitted to the
-    published counts of the training split. Published numbers are read "raw".
-
-    Args:
-        file: the checkpoint.
-        out: the run folder to make.
-        criterion: name of one of depthbal's losses.
-        criterion_args: its arguments, such as `{"init_noise_sigma": 1.0}`; its label range is
-            0.7 to 10 m unless given.
-        readout: how evaluation and prediction read the network by default.
-        root: folder of the NYUD2-DIR data, for evaluation; it need not exist yet.
-        overwrite: whether a run already at `out` may be replaced.
-
-    Returns:
-        The run folder: config.yaml, run.json, prior.json and checkpoints/last.ckpt.
-
-    Raises:
-        ConfigError: no such file, an unknown loss, or arguments it does not take.
-        CheckpointError: the file is damaged, asks for code, or is another network's.
-        RunFolderError: `out` is taken. Nothing is written in any of these cases.
+    published counts of the training split. Published numbers are read "raw". The run has
+    config.yaml, run.json, prior.json and checkpoints/last.ckpt; nothing is written where the file,
+    the loss, one of its arguments or the folder is refused.
     """
     require_claimable(Path(out), overwrite)
     histogram = published_histogram()
@@ -101,16 +76,12 @@ def convert_checkpoint(
         "epoch": int(epoch) if isinstance(epoch, int | np.integer) else -1,
         "converted_from": Path(file).name,
     }
+    made_with = {key: entry[key] for key in ("model", "criterion", "readout")}
+    place = {"root": str(data.root)}
     sections = {
         "seed_everything": 0,
-        "model": {
-            "class_path": "depthbal.training.DepthTask",
-            "init_args": {k: entry[k] for k in ("model", "criterion", "readout")},
-        },
-        "data": {
-            "class_path": "depthbal.data.NYUD2DataModule",
-            "init_args": {"root": str(data.root)},
-        },
+        "model": {"class_path": "depthbal.training.DepthTask", "init_args": made_with},
+        "data": {"class_path": "depthbal.data.NYUD2DataModule", "init_args": place},
     }
     run = claim_run_folder(Path(out), overwrite)
     run.config.write_text(CONFIG_HEADER + yaml.safe_dump(sections), encoding="utf-8")
@@ -140,13 +111,7 @@ def _plain_facts(content: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the file says beside its weights, as far as JSON can hold it."""
 
     def plain(value: Any) -> Any:
-        if isinstance(value, np.generic):
-            value = value.item()
-        if isinstance(value, Mapping):
-            return {str(key): plain(inner) for key, inner in value.items()}
-        if isinstance(value, list | tuple):
-            return [plain(inner) for inner in value]
-        return value if isinstance(value, str | int | float | None) else repr(value)[:200]
+        return value.item() if isinstance(value, np.generic) else repr(value)[:200]
 
-    kept = {key: value for key, value in content.items() if key != "state_dict"}
-    return {str(key): plain(value) for key, value in kept.items()}
+    kept = {str(key): value for key, value in content.items() if key != "state_dict"}
+    return dict(json.loads(json.dumps(kept, default=plain)))

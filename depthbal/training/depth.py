@@ -1,19 +1,19 @@
 """The depth task: images to depth maps, scored on the balanced mask or by Eigen's protocol."""
 
 import logging
-from collections.abc import Callable
-from typing import Any, Literal, cast
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim import AdamW
 
 from depthbal.data import DepthDataModule
 from depthbal.errors import ConfigError
 from depthbal.evaluation import (
+    DEPTH,
     GROUPS,
     TERMS,
     BalancedMask,
@@ -24,9 +24,8 @@ from depthbal.evaluation import (
     load_balanced_mask,
 )
 from depthbal.evaluation.protocols import EIGEN, MAX_DEPTH, MIN_DEPTH
-from depthbal.evaluation.sums import check_preds
 from depthbal.losses import RegressionLoss
-from depthbal.predictor import Readout
+from depthbal.training.examples import save_examples
 from depthbal.training.task import READOUTS, Batch, Task
 
 log = logging.getLogger(__name__)
@@ -48,21 +47,16 @@ class DepthTask(Task):
             device multiplies bfloat16, else 32-true.
         criterion: One of our losses by name (GAILoss, BMCLoss, BNILoss, MSELoss), or any module
             from predictions and targets to a scalar by its full class path.
-        optimizer: Optimizer with its arguments, without parameters. On GPUs Adam and AdamW are
-            fused unless their arguments say how to update (fused, foreach, capturable).
-        lr_scheduler: Schedule with its arguments, or null for a constant learning rate.
-        noise_lr: Learning rate of a learned noise scale, kept constant and without weight decay.
         min_depth: Metres below which depth does not count.
         max_depth: Metres at which the depths end, the validation bins with them. Both limits must
             be the data's and, where the criterion has one, those of its label_range.
-        readout: How validation, evaluation and prediction read the network: "mean" (posterior mean
-            on the label range), "clamped" or "raw".
         resize: "target" interpolates predictions of another size than the targets; null makes them
             an error.
         compile: Train with torch.compile of the network, which takes minutes at the first steps:
             an eighth faster on an H100, no gain measured on CPUs. Where it fails, a log line says
             why and the training goes on without. Checkpoints are the same.
-        **kwargs: As for `Task`.
+        **kwargs: Of `Task`. On GPUs Adam and AdamW are fused unless their arguments say how to
+            update (fused, foreach, capturable).
 
     Raises:
         ConfigError: Settings that contradict each other or the data.
@@ -76,6 +70,7 @@ class DepthTask(Task):
         torch.Size([])
     """
 
+    logged_metrics = ("rmse", "abs_rel", "delta1")
     study_metrics = tuple(f"all_pixels.per_bin_mean.{group}.rmse" for group in GROUPS)
     protocols = ("nyud2_dir", "eigen")
 
@@ -83,22 +78,18 @@ class DepthTask(Task):
         self,
         model: nn.Module,
         criterion: RegressionLoss | nn.Module,
-        optimizer: OptimizerCallable = AdamW,
-        lr_scheduler: LRSchedulerCallable | None = None,
-        noise_lr: float = 1e-2,
+        *,
         min_depth: float = 0.7,
         max_depth: float = 10.0,
-        readout: Readout = "mean",
         resize: Literal["target"] | None = None,
         compile: bool = False,
         **kwargs: Any,
     ) -> None:
         # convolutions run up to six times as fast in this layout on a CPU, and faster on a GPU
-        model = model.to(memory_format=torch.channels_last)
-        super().__init__(model, criterion, optimizer, lr_scheduler, noise_lr, readout, **kwargs)
+        super().__init__(model.to(memory_format=torch.channels_last), criterion, **kwargs)
+        self.label = DEPTH
         self.min_depth, self.max_depth = min_depth, max_depth
-        self.resize = resize
-        self.compile_network = compile
+        self.resize, self.compile_network = resize, compile
         self._compiled: Callable[[Tensor], Tensor] | None = None
         self._mask: BalancedMask | None = None
 
@@ -107,22 +98,14 @@ class DepthTask(Task):
 
         A loss's label range that ends at 10 m would silently cap the predictions for data that
         reach to 80 m.
-
-        Args:
-            data: A data module; limits that it does not have are not compared.
-
-        Raises:
-            ConfigError: They contradict; names the settings and what to give.
         """
         low = float(getattr(data, "min_depth", self.min_depth))
         high = float(getattr(data, "max_depth", self.max_depth))
+        own = self.min_depth, self.max_depth
         label_range = getattr(self.criterion, "label_range", None) or (low, high)
         given = {
             f"--data.min_depth {low:g}, --data.max_depth {high:g}": (low, high),
-            f"--model.min_depth {self.min_depth:g}, --model.max_depth {self.max_depth:g}": (
-                self.min_depth,
-                self.max_depth,
-            ),
+            f"--model.min_depth {self.min_depth:g}, --model.max_depth {self.max_depth:g}": own,
             f"--model.criterion.label_range [{label_range[0]:g}, {label_range[1]:g}]": label_range,
         }
         if any(not np.allclose(ends, (low, high)) for ends in given.values()):
@@ -131,11 +114,6 @@ class DepthTask(Task):
                 f"the limits of the data, such as --model.min_depth {low:g} --model.max_depth "
                 f"{high:g} --model.criterion.label_range '[{low:g}, {high:g}]'"
             )
-
-    def label_range(self) -> tuple[float, float]:
-        """Return the depths in metres between which the labels lie."""
-        own = getattr(self.criterion, "label_range", None)
-        return own or (self.min_depth, self.max_depth)
 
     # ---- training ----
 
@@ -158,12 +136,8 @@ class DepthTask(Task):
             preds: Tensor = self.model(images)
             self.compile_network = False
             cause = getattr(error, "inner_exception", error)  # the backend's own
-            reason = (str(cause) or "no reason given").strip().splitlines()[0]
-            log.warning(
-                "The network could not be compiled and is trained without: %s: %s",
-                type(cause).__name__,
-                reason,
-            )
+            reason = f"{type(cause).__name__}: {cause}".strip().splitlines()[0]
+            log.warning("The network could not be compiled and is trained without: %s", reason)
             return preds
 
     def target(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -196,18 +170,15 @@ class DepthTask(Task):
             bins = data.bins().all_scored()
             facts |= EIGEN
             return Scores(bins, READOUTS, self.readout, averaging="images", protocol=facts)
-        self._mask = choose_mask(data, self.mask_seed)
+        self._mask = choose_mask(data, self.test_seed)
         facts["mask"] = self._mask.describe()
         return Scores(data.bins(), READOUTS, self.readout, subsets=("mask",), protocol=facts)
 
     def score(self, batch: Batch, scores: Scores) -> None:
         """Read the network out at the depth's own size and add it to scores."""
-        target = batch["depth"]
-        predictor = self.predictor()
+        target, predictor = batch["depth"], self.predictor()
         raw = predictor.predict_raw(batch["image"], (target.shape[-2], target.shape[-1]))
-        if self.posthoc is not None:  # which needs all of them, not only those that count
-            check_preds(raw, target, torch.ones_like(target, dtype=torch.bool), batch["name"])
-        maps = predictor.read_out(raw, cast(Any, scores.readouts))
+        maps = self.read_out(raw, target, batch, scores)
         if scores is self.validation:
             scores.update(maps, *self.target(batch), batch["name"], indices=batch["index"])
             return
@@ -229,19 +200,19 @@ class DepthTask(Task):
             batch["index"],
         )
 
+    def test_loader(self, data: Any) -> Any:
+        """Return the test images as training sees them, or whole for Eigen's protocol."""
+        return data.whole_images() if self.protocol == "eigen" else data.test_dataloader()
+
+    def save_examples(self, data: Any, folder: Path) -> None:
+        """Write examples.npz and predictions/ of the images that the scores chose."""
+        save_examples(self, self.test_loader(data).dataset, folder)
+
     def scored(self, preds: Tensor) -> Tensor:
         """Return predictions as they are scored: the Eigen protocol clamps what is finite."""
         if self.protocol != "eigen":
             return preds
         return torch.where(preds.isfinite(), preds.clamp(MIN_DEPTH, MAX_DEPTH), preds)
-
-    def validation_metrics(self, result: dict[str, Any]) -> dict[str, float | None]:
-        """Return what is logged of the validation split."""
-        overall = result["overall"]
-        return {
-            self.selection_metric: result["per_bin_mean"]["overall"]["rmse"],
-            **{f"val/{name}": overall[name] for name in ("rmse", "abs_rel", "delta1")},
-        }
 
 
 def choose_mask(data: DepthDataModule, seed: int) -> BalancedMask:
@@ -258,5 +229,5 @@ class _Depths:
     def __init__(self, data: DepthDataModule) -> None:
         self.data = data
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[Tensor]:
         return iter(self.data.labels("test"))

@@ -1,6 +1,5 @@
 """Scoring a run's network on the test split, by any of its task's protocols."""
 
-import csv
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,15 +7,16 @@ from typing import Any, Literal, cast
 
 import torch
 from pytorch_lightning import Trainer
+from pytorch_lightning.callbacks import RichProgressBar
 
 from depthbal.checkpoint import find_checkpoint, read_checkpoint
 from depthbal.data.label_data import LabelData
 from depthbal.errors import ConfigError
 from depthbal.evaluation import Scores
 from depthbal.evaluation.balancing import require_unseen
-from depthbal.predictor import balance_map, load_balance, require_plain
-from depthbal.training.callbacks import evaluation_callbacks
-from depthbal.training.examples import save_examples
+from depthbal.io import show_progress
+from depthbal.predictor import balance_map, load_balance
+from depthbal.training.resuming import read_rows
 from depthbal.training.runs import CheckpointName, Run, RunFolder, open_run
 from depthbal.training.task import Task
 
@@ -37,18 +37,17 @@ def evaluate_run(
 ) -> tuple[dict[str, Any], Path]:
     """Score a run of any application and write the result into ``RUN/eval/NAME``.
 
-    Writes metrics.json, scores.npz, and for depth examples.npz and predictions/. Nothing is fitted:
-    prior and histogram come from the run. The last checkpoint by the task's first protocol is the
-    run's own result and goes into the run folder itself.
+    Writes metrics.json, scores.npz and the task's examples. Nothing is fitted: prior and histogram
+    come from the run. The last checkpoint by the task's first protocol is the run's own result and
+    goes into the run folder itself.
 
     Args:
         path: The run folder.
         checkpoint: The last epoch, or the best on the validation split.
-        protocol: One of the task's: for depth "nyud2_dir" (balanced mask, pooled over pixels) or
-            "eigen" (Eigen's crop of the whole image, mean over images). Default: the first.
+        protocol: One of the task's ``protocols``. Default: the first.
         overrides: Settings of the data that win, such as ``["--data.root", "/elsewhere"]``.
         device: Where to compute.
-        seed: Of the balanced mask's draw.
+        seed: Of what the protocol draws, such as a balanced mask.
         posthoc: Balance the predictions of a network trained with a plain loss, with this noise
             scale in label units, before they are read out; "auto" takes the error on the
             validation split.
@@ -59,22 +58,20 @@ def evaluate_run(
         The content of metrics.json, and its folder.
 
     Raises:
-        RunFolderError: No such run or checkpoint.
-        CheckpointError: The checkpoint is damaged.
-        DataError: The test split is missing or damaged.
+        RunFolderError, CheckpointError, DataError: The run, its checkpoint or the test split is
+            missing or damaged.
         ConfigError: The task has no such protocol, or the run cannot be balanced afterwards.
     """
     for flag in overrides:
         if flag.startswith("--") and not flag.startswith("--data"):
             raise ConfigError(f"unknown option {flag}; of a run only --data.KEY can be changed")
     run = open_run(path, overrides)
-    task = run.task(checkpoint)
-    names: list[str] = [] if checkpoint == "last" else [checkpoint]
+    task, names = run.task(checkpoint), [] if checkpoint == "last" else [str(checkpoint)]
     if protocol not in (None, *task.protocols):
         raise ConfigError(
             f"{run.path} is scored by {' or '.join(task.protocols)}, not by {protocol!r}"
         )
-    task.protocol, task.mask_seed = protocol or task.protocols[0], seed
+    task.protocol, task.test_seed = protocol or task.protocols[0], seed
     if task.protocol != task.protocols[0]:
         names.insert(0, task.protocol)
     if posthoc is not None:
@@ -87,16 +84,7 @@ def evaluate_run(
         names.append("_".join(dict.fromkeys(("balance", Path(balance).stem))))
     if seed:
         names.append(f"seed_{seed}")
-    score(task, run.data, device)
-    if not force:
-        require_unseen(seen, cast(Scores, task.test_scores).names)
-    folder = run.evaluation(*names)
-    return save_evaluation(task, run.data, folder), folder
-
-
-def score(task: Task, data: LabelData, device: str | torch.device = "cpu") -> None:
-    """Run a task over the test split; its `test_scores` then hold the result."""
-    device, bars = torch.device(device), evaluation_callbacks()
+    device, bar, data = torch.device(device), show_progress(), run.data
     trainer = Trainer(
         accelerator="gpu" if device.type == "cuda" else device.type,
         devices=[device.index or 0] if device.type == "cuda" else 1,
@@ -104,23 +92,26 @@ def score(task: Task, data: LabelData, device: str | torch.device = "cpu") -> No
         logger=False,
         enable_checkpointing=False,
         enable_model_summary=False,
-        callbacks=bars,
-        enable_progress_bar=bool(bars),
+        callbacks=[RichProgressBar()] if bar else [],
+        enable_progress_bar=bar,
         use_distributed_sampler=False,
     )
     data.prepare_data()
     data.setup("test")
-    loaders = data.whole_images() if task.protocol == "eigen" else data.test_dataloader()  # type: ignore[attr-defined]
     trainer.datamodule = data  # type: ignore[attr-defined]
-    trainer.test(task, dataloaders=loaders, verbose=False)
+    trainer.test(task, dataloaders=task.test_loader(data), verbose=False)
+    if not force:
+        require_unseen(seen, cast(Scores, task.test_scores).names)
+    folder = run.evaluation(*names)
+    return save_evaluation(task, data, folder), folder
 
 
 def save_evaluation(task: Task, data: LabelData, folder: Path) -> dict[str, Any]:
-    """Write what a test left in a task: scores, metrics and, for depth, example images."""
+    """Write what a test left in a task: scores, metrics and examples."""
     scores = task.test_scores
     assert scores is not None
     result = scores.save(folder, task.result(scores))
-    save_examples(task.eval(), data, folder)  # a test gives back the mode from before it
+    task.eval().save_examples(data, folder)  # a test gives back the mode from before it
     return result
 
 
@@ -129,32 +120,20 @@ def save_evaluation(task: Task, data: LabelData, folder: Path) -> dict[str, Any]
 
 def balance_afterwards(run: RunFolder, task: Task, sigma: float, source: str = "given") -> None:
     """Have a plain loss's network balanced before it is read out, and its protocol say so."""
-    task.posthoc = balance_map(
-        task.criterion,
-        run.histogram(),
-        sigma,
-        getattr(task.criterion, "label_range", None),
-        str(run.path),
-    )
-    task.test_facts |= {
-        "posthoc": {
-            "noise_sigma": sigma,
-            "sigma_from": source,
-            "prior": "training histogram of the run, point masses at the centres of its bins",
-        },
-        "noise_sigma": sigma,
-    }
+    ends = getattr(task.criterion, "label_range", None)
+    task.posthoc = balance_map(task.criterion, run.histogram(), sigma, ends, str(run.path))
+    prior = "training histogram of the run, point masses at the centres of its bins"
+    facts = {"noise_sigma": sigma, "sigma_from": source, "prior": prior}
+    task.test_facts |= {"posthoc": facts, "noise_sigma": sigma}
 
 
 def use_balance(run: RunFolder, task: Task, path: str | Path) -> list[str]:
     """Have a network balanced by a file; return the names of the images it was calibrated on."""
-    require_plain(task.criterion, str(run.path))
-    task.posthoc = load_balance(path, task.label)
+    task.posthoc = load_balance(path, task.criterion, task.label, str(run.path))
     task.test_facts |= {"posthoc": {"file": str(path), **task.posthoc.describe()}}
     if task.posthoc.noise_sigma is None:
-        task.test_facts["interval"] = (
-            "68.27 % interval of the label given the prediction, calibrated"
-        )
+        interval = "68.27 % interval of the label given the prediction, calibrated"
+        task.test_facts["interval"] = interval
     else:
         task.test_facts["noise_sigma"] = task.posthoc.noise_sigma
     return list((task.posthoc.facts or {}).get("names", []))
@@ -163,19 +142,12 @@ def use_balance(run: RunFolder, task: Task, path: str | Path) -> list[str]:
 def posthoc_sigma(
     run: Run, checkpoint: CheckpointName, wanted: float | Literal["auto"]
 ) -> tuple[float, str]:
-    """Return the sigma that was given and "given", or the error on validation and its epoch.
-
-    Raises:
-        ConfigError: "auto" for a run without validation error of that epoch.
-    """
+    """Return the sigma that was given and "given", or the error on validation and its epoch."""
     if wanted != "auto":
         return float(wanted), "given"
-    epoch = int(read_checkpoint(find_checkpoint(run.path, checkpoint))["epoch"])
-    values: list[float] = []
-    if run.metrics_csv.is_file():
-        with run.metrics_csv.open(newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.DictReader(file) if row.get("epoch") == str(epoch)]
-        values = [float(row[RESIDUAL]) for row in rows if row.get(RESIDUAL)]
+    epoch = str(read_checkpoint(find_checkpoint(run.path, checkpoint))["epoch"])
+    rows = [row for row in read_rows(run.metrics_csv)[1] if row.get("epoch") == epoch]
+    values = [float(row[RESIDUAL]) for row in rows if row.get(RESIDUAL)]
     if not values or not math.isfinite(values[-1]):
         raise ConfigError(
             f"{run.metrics_csv} has no {RESIDUAL} of epoch {epoch}, from which --posthoc auto "

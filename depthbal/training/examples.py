@@ -1,7 +1,7 @@
 """Example images of an evaluation of depth, for reports and for looking at."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import matplotlib
@@ -10,9 +10,10 @@ import torch
 from matplotlib.image import imsave
 from numpy.typing import NDArray
 
-from depthbal.data.label_data import LabelData
 from depthbal.io import replacing
-from depthbal.training.task import Task
+
+if TYPE_CHECKING:
+    from depthbal.training.depth import DepthTask
 
 LONGEST_SIDE = 320
 """Pixels of a kept example: 24 of them make a few megabytes."""
@@ -21,18 +22,16 @@ Arrays = dict[str, NDArray[Any]]
 
 
 @torch.no_grad()
-def save_examples(task: Task, data: LabelData, folder: Path) -> None:
-    """Write examples.npz and predictions/ of a task that predicts depth maps; else nothing.
+def save_examples(task: "DepthTask", split: Any, folder: Path) -> None:
+    """Write examples.npz and predictions/ of the images of a split that the task's scores chose.
 
-    The images that the scores chose are predicted once more. examples.npz holds per example, in
-    the order best, median, worst, rare: "image_00" (H, W, 3) uint8 RGB, "truth_00" and "pred_00"
-    (H, W) float32 metres (truth 0 = no depth; the main read-out as it was scored), longest side at
-    most 320. For all: "index", "name", "reason" and "rmse" (metres, over all scored pixels of the
-    image at full size).
+    They are predicted once more. examples.npz holds per example, in the order best, median, worst,
+    rare: "image_00" (H, W, 3) uint8 RGB, "truth_00" and "pred_00" (H, W) float32 metres (truth 0 =
+    no depth; the main read-out as it was scored), longest side at most 320. For all: "index",
+    "name", "reason" and "rmse" (metres, over all scored pixels of the image at full size).
     """
     scores = task.test_scores
-    if scores is None or not hasattr(task, "scored"):
-        return
+    assert scores is not None
     chosen, names = scores.examples(), scores.names
     arrays: Arrays = {
         "index": np.array([example.index for example in chosen], dtype=np.int64),
@@ -40,14 +39,12 @@ def save_examples(task: Task, data: LabelData, folder: Path) -> None:
         "reason": np.array([example.reason for example in chosen], dtype=np.str_),
         "rmse": np.array([example.rmse for example in chosen], dtype=np.float64),
     }
-    whole = task.protocol == "eigen"
-    split = data.whole_images().dataset if whole else data.test_set  # type: ignore[attr-defined]
     predictor = task.predictor().eval()  # Lightning has put the training mode back
     for number, example in enumerate(chosen):
         sample = split[example.index]
         image, target = sample["image"][None].to(task.device), sample["depth"][None]
         raw = predictor.predict_raw(image, (target.shape[-2], target.shape[-1]))
-        found = task.scored(predictor.read_out(raw, (task.readout,))[task.readout])  # type: ignore[operator]
+        found = task.scored(predictor.read_out(raw, (task.readout,))[task.readout])
         pixels = (sample["image"] * predictor.std.cpu() + predictor.mean.cpu()).clamp(0, 1) * 255
         truth = target[0, 0].numpy()
         share = min(1.0, LONGEST_SIDE / max(truth.shape))
@@ -85,13 +82,7 @@ def colour_depth(
 ) -> NDArray[np.uint8]:
     """Return depth (H, W) in metres as RGB (H, W, 3); near is blue, far red, no depth black.
 
-    Args:
-        depth: Metres; 0 and below is no depth.
-        depth_range: Metres of the colour scale's ends; None takes the map's own.
-
-    Example:
-        >>> colour_depth(np.array([[0.0, 1.0, 2.0]], dtype=np.float32))[0, 0].tolist()
-        [0, 0, 0]
+    The colours span ``depth_range`` in metres, by default the map's own.
     """
     known = depth > 0
     if depth_range is None:

@@ -3,15 +3,15 @@
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
 from rich.progress import track
-from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch import nn
 
 from depthbal.data.cache import cache_file, cached
 from depthbal.data.loader import LateLoader, single_threaded
@@ -20,103 +20,39 @@ from depthbal.io import show_progress
 _FORMAT = 3  # of the cached files; raised whenever features of the same key would be others
 
 
-class FrozenImages(Protocol):
-    """A data set whose images may be replaced by what a frozen backbone says about them.
-
-    Once `features` (N, D) is set, samples have "features" (D,) in place of "image", in the same
-    order; there is then nothing to augment or to read.
-    """
-
-    features: Tensor | None
-
-    def __len__(self) -> int:
-        """Return the number of samples."""
-        ...
-
-    def plain(self) -> Dataset[Any]:
-        """Return the same samples with "image", without augmentation, addressed by index."""
-        ...
-
-    def fingerprint(self) -> str:
-        """Return a digest of all that the plain images depend on, their preparation included."""
-        ...
-
-
 def use_features(data: Any, backbone: nn.Module, device: torch.device | str = "cpu") -> None:
     """Let training and validation of a data module read features in place of images.
 
-    Args:
-        data: A `LabelData`, set up for training, whose data sets are `FrozenImages`.
-        backbone: From images (B, 3, H, W) to features (B, D); see `cached_features`.
-        device: Where to compute.
+    Its data sets need ``plain()``, the same samples with "image", without augmentation, addressed
+    by index, and ``fingerprint()``, a digest of all that these depend on. Once ``features`` (N, D)
+    is set, their samples have "features" (D,) in place of "image", in the same order. They are kept
+    under the weights of the backbone and that digest: a second training computes nothing. Autocast
+    is off, so that they are the same whatever the precision.
     """
-    for images in (data.train_set, data.val_set):
-        if images is not None:
-            images.features = cached_features(
-                backbone,
-                images.plain(),
-                images.fingerprint(),
-                batch_size=data.batch_size,
-                num_workers=data.num_workers,
-                device=device,
-            )
 
-
-def cached_features(
-    backbone: nn.Module,
-    images: Dataset[Any],
-    content: str,
-    *,
-    key: str = "image",
-    batch_size: int = 64,
-    num_workers: int = 0,
-    device: torch.device | str = "cpu",
-) -> Tensor:
-    """Return the features of all images in order, (N, D) float32 on the CPU.
-
-    They are kept in ``depthbal/features`` in the user's cache directory, which may be deleted at
-    any time, by the weights of the backbone and the content of the images: a second training on the
-    same computes nothing. Autocast is off, so that they are the same whatever the precision.
-
-    Args:
-        backbone: From images (B, 3, H, W) to (B, D). It is set to evaluation mode and left on the
-            device.
-        images: What to run it on; samples are dictionaries.
-        content: Digest of all that the images depend on.
-        key: Of the image in a sample.
-        batch_size: How many images at once.
-        num_workers: Processes that read them.
-        device: Where to compute.
-
-    Example:
-        >>> images = [{"image": torch.full((3, 2, 2), float(value))} for value in range(3)]
-        >>> backbone = nn.Sequential(nn.AvgPool2d(2), nn.Flatten())
-        >>> cached_features(backbone, images, "three grey images")[:, 0]
-        tensor([0., 1., 2.])
-    """
-    name = f"{_FORMAT} {fingerprint(backbone)} {content} {key}"
-    file = cache_file("features", f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.npy")
-
-    def compute() -> NDArray[np.float32]:
+    def compute(images: Any) -> NDArray[np.float32]:
         backbone.to(device).eval()
         loader: LateLoader[Any] = LateLoader(
-            images, batch_size=batch_size, num_workers=num_workers, worker_init_fn=single_threaded
+            images.plain(),
+            batch_size=data.batch_size,
+            num_workers=data.num_workers,
+            worker_init_fn=single_threaded,
         )
         shown = track(loader, "Features of images", transient=True, disable=not show_progress())
         with torch.no_grad(), torch.autocast(torch.device(device).type, enabled=False):
-            found = [backbone(batch[key].to(device).float()).cpu() for batch in shown]
+            found = [backbone(batch["image"].to(device).float()).cpu() for batch in shown]
         return torch.cat(found).numpy()
 
-    return torch.from_numpy(cached(file, np.load, compute, np.save))
+    for images in (data.train_set, data.val_set):
+        if images is not None:
+            name = f"{_FORMAT} {fingerprint(backbone)} {images.fingerprint()} image"
+            file = cache_file("features", f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.npy")
+            found = cached(file, np.load, partial(compute, images), np.save)
+            images.features = torch.from_numpy(found)
 
 
 def fingerprint(module: nn.Module) -> str:
-    """Return a digest of a network's structure, weights and running statistics.
-
-    Example:
-        >>> fingerprint(nn.Identity()) == fingerprint(nn.Flatten())
-        False
-    """
+    """Return a digest of a network's structure, weights and running statistics."""
     digest = hashlib.sha256(repr(module).encode())
     for name, value in module.state_dict().items():
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())

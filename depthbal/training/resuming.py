@@ -4,7 +4,6 @@ import copy
 import csv
 import os
 import random
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -33,9 +32,6 @@ class FiniteLoss(pl.Callback):
     On a CPU the loss is read at every step. On a GPU reading would stall every step, so a flag on
     the device collects the answers and is read every ``every_n_steps`` steps and before each
     checkpoint.
-
-    Args:
-        every_n_steps: Steps between two looks at the device's flag.
     """
 
     def __init__(self, every_n_steps: int = 50) -> None:
@@ -43,41 +39,25 @@ class FiniteLoss(pl.Callback):
         self._diverged: Tensor | None = None
 
     def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Tensor | Mapping[str, Any] | None,
-        batch: Any,
-        batch_idx: int,
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Note whether this step's loss is finite."""
-        loss = outputs["loss"] if isinstance(outputs, Mapping) else outputs
-        if loss is None:
-            return
-        bad = ~torch.isfinite(loss.detach()).all()
+        bad = ~torch.isfinite(outputs["loss"].detach())
         self._diverged = bad if self._diverged is None else self._diverged | bad
         if bad.device.type == "cpu" or (batch_idx + 1) % self.every_n_steps == 0:
             self._check(trainer, "loss")
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Look at the parameters too, before NaN is called the predictions' fault."""
-        self._look(trainer, pl_module)
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Look once more; checkpoints are written after this hook."""
-        self._look(trainer, pl_module)
-
-    def _look(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._check(trainer, "loss")
         sums = [parameter.detach().abs().sum() for parameter in pl_module.parameters()]
         self._diverged = ~torch.isfinite(torch.stack(sums).sum())
         self._check(trainer, "network's parameters")
 
+    on_train_epoch_end = on_validation_start  # checkpoints are written after this hook
+
     def _check(self, trainer: pl.Trainer, what: str) -> None:
-        if self._diverged is None:
-            return
-        diverged = bool(self._diverged)
-        self._diverged = None
+        diverged, self._diverged = bool(self._diverged), None
         # every rank takes the same decision, or the others would wait for this one
         if trainer.strategy.reduce_boolean_decision(diverged, all=False):
             raise TrainingError(diverged_message(trainer, f"the {what} became NaN or infinite"))
@@ -122,7 +102,7 @@ class RandomStates(pl.Callback):
     """Make dropout and the like continue after a resume exactly as without the interruption.
 
     The states are taken when an epoch's checkpoint is written, and set again before the first
-    batch of the next epoch, in every run: starting a data loader or counting the training depth
+    batch of the next epoch, in every run: starting a data loader or counting the training labels
     draws random numbers too, and an uninterrupted run does so at other moments than a resumed one.
     The first epoch begins with the states at the callback's creation for the same reason.
     """
@@ -165,21 +145,14 @@ class RandomStates(pl.Callback):
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Write a checkpoint next to its target and rename it; read with ``weights_only=True``.
+    """Write a checkpoint next to its target and rename it.
 
     Lightning's own writer goes through the system's temporary folder; where that is another disk,
     its last step is a copy that a full disk or a kill leaves half done over the previous file.
-
-    Raises:
-        CheckpointError: The disk is full, or the file to load is truncated or holds something
-            other than tensors and plain types.
     """
 
     def save_checkpoint(
-        self,
-        checkpoint: dict[str, Any],
-        path: str | os.PathLike[str],
-        storage_options: Any | None = None,
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
     ) -> None:
         """Write ``checkpoint`` to ``path``; on any error the previous file stays untouched."""
         target = Path(path)
@@ -189,41 +162,15 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 file.flush()
                 os.fsync(file.fileno())
         except (OSError, RuntimeError) as error:  # torch turns some system errors into its own
+            reason = (str(error) or type(error).__name__).splitlines()[0]
             raise CheckpointError(
-                f"cannot write {target} ({_first_line(error)}); the previous checkpoint is "
-                "untouched: free disk space and continue the run with --resume"
+                f"cannot write {target} ({reason}); the previous checkpoint is untouched: free "
+                "disk space and continue the run with --resume"
             ) from error
-
-    def load_checkpoint(
-        self,
-        path: str | os.PathLike[str],
-        map_location: Callable[..., Any] | None = None,
-        weights_only: bool | None = True,
-    ) -> dict[str, Any]:
-        """Load tensors and plain types only; nothing in a checkpoint is executed."""
-        try:
-            checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        except FileNotFoundError:
-            raise
-        except Exception as error:  # torch raises a different class for every kind of damage
-            raise CheckpointError(
-                f"{path} cannot be read ({_first_line(error)}); "
-                "it is truncated or not a checkpoint of depthbal"
-            ) from error
-        return checkpoint
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).splitlines()
-    return lines[0] if lines else type(error).__name__
 
 
 class RunLogger(CSVLogger):
-    """Lightning's CSV logger that writes to ``RUN/metrics.csv`` and never deletes it.
-
-    Args:
-        path: The run folder.
-    """
+    """Lightning's CSV logger that writes to ``RUN/metrics.csv`` and never deletes it."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(save_dir=path, name="", version="")
@@ -241,29 +188,29 @@ class _ContinuingWriter(ExperimentWriter):
     """Append to an existing file; Lightning's writer would delete it."""
 
     def _check_log_dir_exists(self) -> None:
-        self.metrics_keys = _read_rows(Path(self.metrics_file_path))[0]
+        self.metrics_keys = read_rows(Path(self.metrics_file_path))[0]
 
     def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
         path = Path(self.metrics_file_path)
-        _write_rows(path, fieldnames, _read_rows(path)[1])
+        _write_rows(path, fieldnames, read_rows(path)[1])
 
 
 def drop_rows_from(path: Path, step: int) -> None:
     """Remove the rows at ``step`` and later: an epoch that was cut off is trained again."""
     if path.is_file():
-        columns, rows = _read_rows(path)
+        columns, rows = read_rows(path)
         _write_rows(path, columns, [row for row in rows if int(row["step"] or 0) < step])
 
 
-def _read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+def read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """Return columns and rows of learning curves, none where there is no file."""
     if not path.is_file():
         return [], []
     with path.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
-        rows = list(reader)
-        columns = list(reader.fieldnames or [])
-    # a kill can leave the last row incomplete
-    return columns, [row for row in rows if None not in row.values()]
+        # a kill can leave the last row incomplete
+        rows = [row for row in reader if None not in row.values()]
+        return list(reader.fieldnames or []), rows
 
 
 def _write_rows(path: Path, columns: list[str], rows: list[dict[str, str]]) -> None:

@@ -29,31 +29,13 @@ from depthbal.training.task import Task
 CheckpointName = Literal["last", "best"]
 
 PACKAGES = (
-    "torch",
-    "torchvision",
-    "pytorch-lightning",
-    "torchmetrics",
-    "segmentation-models-pytorch",
-    "albumentations",
-    "opencv-python-headless",
-    "numpy",
-    "scikit-learn",
-    "jsonargparse",
+    *("torch", "torchvision", "pytorch-lightning", "torchmetrics", "segmentation-models-pytorch"),
+    *("albumentations", "opencv-python-headless", "numpy", "scikit-learn", "jsonargparse"),
 )
 
 
 class RunFolder:
-    """The paths inside a run folder.
-
-    Args:
-        path: The folder.
-
-    Example:
-        >>> RunFolder("runs/gai").checkpoint("best").as_posix()
-        'runs/gai/checkpoints/best.ckpt'
-        >>> RunFolder("runs/gai").evaluation("eigen", "best").as_posix()
-        'runs/gai/eval/eigen_best'
-    """
+    """The paths inside a run folder."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -63,7 +45,6 @@ class RunFolder:
         self.metrics_csv = self.path / "metrics.csv"  # learning curves
         self.metrics = self.path / "metrics.json"
         self.report = self.path / "report.html"
-        self.noise_picture = self.path / "noise.png"
 
     def checkpoint(self, name: CheckpointName) -> Path:
         """Return the path of a checkpoint, which need not exist."""
@@ -78,42 +59,29 @@ class RunFolder:
         return self.config.is_file() and self.record.is_file()
 
     def require_run(self) -> None:
-        """Check that this is a run folder.
-
-        Raises:
-            RunFolderError: It is missing or something else.
-        """
-        if self.path.is_file():
-            near = [str(folder) for folder in self.path.parents if RunFolder(folder).is_run()]
-            hint = f": {near[0]}" if near else ""
-            raise RunFolderError(f"{self.path} is a file; give the run folder that holds it{hint}")
-        if not self.path.is_dir():
-            raise RunFolderError(f"there is no run folder {self.path}")
+        """Raise a RunFolderError where this is no run folder."""
         if not self.is_run():
+            near = [str(folder) for folder in self.path.parents if RunFolder(folder).is_run()]
+            where = f"; the run folder that holds it is {near[0]}" if near else ""
             raise RunFolderError(
-                f"{self.path} is not a run folder: it has no config.yaml and run.json"
+                f"{self.path} is not a run folder: it has no config.yaml and run.json{where}"
             )
 
     def read_record(self) -> dict[str, Any]:
-        """Return run.json.
-
-        Raises:
-            RunFolderError: It is damaged.
-        """
-        try:
-            return dict(json.loads(self.record.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as error:
-            raise RunFolderError(f"{self.record} is missing or damaged ({error})") from error
+        """Return run.json."""
+        return _read_json(self.record)
 
     def histogram(self) -> Histogram | None:
         """Return the training labels' histogram; None where the run keeps none."""
-        if not self.prior.is_file():
-            return None
-        try:
-            stored = json.loads(self.prior.read_text(encoding="utf-8"))["histogram"]
-            return None if stored is None else Histogram.from_dict(stored)
-        except (ValueError, KeyError, TypeError) as error:
-            raise RunFolderError(f"{self.prior} is damaged ({error})") from error
+        stored = _read_json(self.prior).get("histogram") if self.prior.is_file() else None
+        return None if stored is None else Histogram.from_dict(stored)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise RunFolderError(f"{path} is damaged ({error})") from error
 
 
 class Run(RunFolder):
@@ -142,12 +110,7 @@ class Run(RunFolder):
         return data
 
     def task(self, checkpoint: CheckpointName = "last") -> Task:
-        """Return the task with the weights of a checkpoint.
-
-        Raises:
-            RunFolderError: There is no such checkpoint.
-            CheckpointError: It is damaged, or another network's.
-        """
+        """Return the task with the weights of a checkpoint."""
         file = find_checkpoint(self.path, checkpoint)
         content = read_checkpoint(file)
         task: Task = build(self._parser, self.settings, "model")
@@ -187,21 +150,11 @@ def open_run(path: str | Path, overrides: Sequence[str] = ()) -> Run:
 
 
 def require_claimable(path: Path, overwrite: bool = False) -> None:
-    """Check, without touching anything, that a run may be put at ``path``.
-
-    Args:
-        path: Where it shall be.
-        overwrite: Whether a previous run there may be deleted. Nothing else ever is.
-
-    Raises:
-        RunFolderError: Something is there already, or nothing can be written there.
-    """
+    """Check, untouched, that a run may be put at ``path``; ``overwrite`` deletes runs alone."""
     there = next(place for place in (path, *path.absolute().parents) if os.path.lexists(place))
-    if not there.is_dir():
-        raise RunFolderError(f"{there} is a file; choose another folder with --out")
-    if not os.access(there, os.R_OK | os.W_OK | os.X_OK):
-        raise RunFolderError(f"{there} is not writable; choose another folder with --out")
-    if not path.is_dir() or not any(path.iterdir()):
+    if not (there.is_dir() and os.access(there, os.R_OK | os.W_OK | os.X_OK)):
+        raise RunFolderError(f"{there} is not a directory that can be written; give another --out")
+    if there != path or not any(path.iterdir()):
         return
     if not overwrite:
         raise RunFolderError(
@@ -210,45 +163,31 @@ def require_claimable(path: Path, overwrite: bool = False) -> None:
         )
     if not RunFolder(path).is_run():
         raise RunFolderError(
-            f"{path} is not a run folder (no config.yaml and run.json), so --overwrite "
-            "does not delete it; choose another folder with --out"
+            f"{path} is not a run folder, so --overwrite does not delete it; choose another --out"
         )
 
 
 def claim_run_folder(path: Path, overwrite: bool = False) -> RunFolder:
-    """Make an empty run folder at ``path``, deleting a previous run where that is allowed.
-
-    Raises:
-        RunFolderError: As `require_claimable`.
-    """
+    """Make an empty run folder at ``path``, deleting a previous run where that is allowed."""
     require_claimable(path, overwrite)
     try:
         if path.is_dir():
             shutil.rmtree(path)
         path.mkdir(parents=True)
     except OSError as error:
-        raise RunFolderError(
-            f"cannot make the run folder {path} ({error.strerror}: {error.filename}); choose "
-            "another with --out"
-        ) from error
+        reason = f"{error.strerror}: {error.filename}"
+        raise RunFolderError(f"no run folder {path} ({reason}); give another --out") from error
     return RunFolder(path)
 
 
 def free_folder(parent: Path, name: str) -> Path:
     """Return the first of ``parent/name``, ``parent/name-2``, ... that does not exist."""
-    number = 1
-    while (path := parent / (name if number == 1 else f"{name}-{number}")).exists():
-        number += 1
-    return path
+    names = (name, *(f"{name}-{number}" for number in range(2, 10_000)))
+    return next(parent / one for one in names if not (parent / one).exists())
 
 
 def run_name(config: str) -> str:
-    """Return the name of the runs of a config.
-
-    Example:
-        >>> run_name("configs/rooms/gai.yaml"), run_name("rooms/gai"), run_name("/home/mine.yaml")
-        ('rooms-gai', 'rooms-gai', 'mine')
-    """
+    """Return the name of a config's runs: ``rooms-gai`` of ``configs/rooms/gai.yaml``."""
     path = Path(config).with_suffix("")
     parts = path.parts
     if "configs" in parts:
@@ -276,20 +215,6 @@ def run_record(seed: int | bool, device: str) -> dict[str, Any]:
     }
 
 
-def earlier_sessions(previous: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the sessions of a run that is resumed, the first one first."""
-    own = ("earlier_sessions", "total_duration_s")
-    last = {key: value for key, value in previous.items() if key not in own}
-    return [*previous.get("earlier_sessions", []), last]
-
-
-def with_duration(record: dict[str, Any], seconds: float) -> dict[str, Any]:
-    """Return the content of run.json at the end of a session of so many seconds."""
-    earlier = sum(one.get("duration_s", 0.0) for one in record.get("earlier_sessions", []))
-    own = round(seconds, 1)
-    return {**record, "duration_s": own, "total_duration_s": round(earlier + own, 1)}
-
-
 def save_prior(run: RunFolder, task: Task) -> None:
     """Write the training labels' histogram and the loss's prior into the run folder."""
     prior = getattr(task.criterion, "prior", None)
@@ -313,12 +238,9 @@ def _git_commit() -> str | None:
     if not (source / ".git").exists():
         return None
 
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(source), *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
-        return done.stdout.strip()
-
+    line = ["git", "-C", str(source), "describe", "--always", "--abbrev=40", "--exclude=*"]
     try:
-        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "-uno") else "")
+        done = subprocess.run([*line, "--dirty"], capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.SubprocessError):
         return None
+    return done.stdout.strip() or None

@@ -8,29 +8,14 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 
-def warmup_cosine_factor(step: int, total_steps: int, warmup_share: float, final: float) -> float:
-    """Return the factor on the learning rate at ``step``: a linear rise, then half a cosine.
-
-    With w = max(1, round(warmup_share * total_steps)) the factor is (step + 1) / (w + 1) while
-    step < w, then final + (1 - final) (1 + cos(pi (step - w) / (total_steps - w))) / 2.
-
-    Example:
-        >>> [round(warmup_cosine_factor(s, 11, 0.1, 0.0), 3) for s in (0, 1, 6, 11)]
-        [0.5, 1.0, 0.5, 0.0]
-    """
-    warmup = max(1, round(warmup_share * total_steps))
-    if step < warmup:
-        return (step + 1) / (warmup + 1)
-    progress = min(1.0, (step - warmup) / max(1, total_steps - warmup))
-    return final + (1.0 - final) * 0.5 * (1.0 + math.cos(math.pi * progress))
-
-
 class WarmupCosine(LRScheduler):
     """Linear warm-up followed by a cosine decay over exactly the steps that the training has.
 
-    The task fills in ``set_total_steps`` when training starts, so that ``--trainer.max_epochs``
-    stretches the schedule; resuming with more epochs continues on the longer curve. The formula is
-    that of `warmup_cosine_factor`, times every group's initial learning rate.
+    With w = max(1, round(warmup_share * total_steps)) every group's initial learning rate is
+    multiplied by (step + 1) / (w + 1) while step < w, then by
+    final + (1 - final) (1 + cos(pi (step - w) / (total_steps - w))) / 2. The task fills in
+    ``set_total_steps`` when training starts, so that ``--trainer.max_epochs`` stretches the
+    schedule; resuming with more epochs continues on the longer curve.
 
     Args:
         optimizer: Its groups' initial learning rates are the peaks.
@@ -63,22 +48,23 @@ class WarmupCosine(LRScheduler):
             raise ValueError(
                 f"expected warmup_share and final in [0, 1], got {warmup_share} and {final}"
             )
-        self.warmup_share = warmup_share
-        self.final = final
-        self._check_steps(total_steps)
-        self.total_steps = total_steps
+        if total_steps < 1:
+            raise ValueError(f"expected at least 1 training step, got {total_steps}")
+        self.warmup_share, self.final, self.total_steps = warmup_share, final, total_steps
         super().__init__(optimizer)
 
     def get_lr(self) -> list[float | Tensor]:
         """Return the learning rate of every group at the current step."""
-        factor = warmup_cosine_factor(
-            self.last_epoch, self.total_steps, self.warmup_share, self.final
-        )
+        step, warmup = self.last_epoch, max(1, round(self.warmup_share * self.total_steps))
+        if step < warmup:
+            factor = (step + 1) / (warmup + 1)
+        else:
+            progress = min(1.0, (step - warmup) / max(1, self.total_steps - warmup))
+            factor = self.final + (1.0 - self.final) * 0.5 * (1.0 + math.cos(math.pi * progress))
         return [base * factor for base in self.base_lrs]
 
     def set_total_steps(self, total_steps: int) -> None:
         """Set the length of the training, and the learning rate of the current step with it."""
-        self._check_steps(total_steps)
         self.total_steps = total_steps
         for group, rate in zip(self.optimizer.param_groups, self.get_lr(), strict=True):
             group["lr"] = rate
@@ -86,8 +72,3 @@ class WarmupCosine(LRScheduler):
     def state_dict(self) -> dict[str, Any]:
         """Return the state without the length, which belongs to the training at hand."""
         return {key: value for key, value in super().state_dict().items() if key != "total_steps"}
-
-    @staticmethod
-    def _check_steps(total_steps: int) -> None:
-        if total_steps < 1:
-            raise ValueError(f"expected at least 1 training step, got {total_steps}")

@@ -1,13 +1,17 @@
 """Settings: config files and command lines to objects, and back to config.yaml."""
 
+import argparse
+import inspect
 import json
 import os
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from importlib.resources import files
 from pathlib import Path
 from pydoc import locate
 from typing import Any
 
+import torch
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, get_loader, set_loader
 from lightning_fabric.utilities.exceptions import MisconfigurationException
@@ -17,15 +21,12 @@ from depthbal.data.label_data import LabelData
 from depthbal.errors import ConfigError, DepthbalError
 from depthbal.training.task import Task
 
-CONFIG_FLAGS = ("--config", "-c")
-
 
 def make_parser(prog: str = "depthbal train") -> ArgumentParser:
     """Return the parser of a training's settings: seed, trainer, model (the task) and data."""
     set_loader("depthbal", _load, (yaml.YAMLError,))
-    parser = ArgumentParser(
-        prog=prog, exit_on_error=False, allow_abbrev=False, parser_mode="depthbal"
-    )
+    form: Any = {"exit_on_error": False, "allow_abbrev": False, "parser_mode": "depthbal"}
+    parser = ArgumentParser(prog=prog, **form)
     parser.add_argument("--config", action="config", help="A config file, or a shipped one's name.")
     parser.add_argument("--seed_everything", type=int | bool, default=0, help="Of the network.")
     parser.add_class_arguments(Trainer, "trainer", instantiate=False, fail_untyped=False)
@@ -42,30 +43,40 @@ def _load(text: str) -> Any:
 def parse(
     parser: ArgumentParser, arguments: Sequence[str], below: Mapping[str, Any] | None = None
 ) -> Namespace:
-    """Return all settings that a command line means, its configs read and laid over each other.
-
-    Args:
-        parser: From `make_parser`.
-        arguments: ``--config NAME`` and settings.
-        below: A config's content that everything else is laid over.
-
-    Raises:
-        ConfigError: a setting is unknown or refused, or a config cannot be read.
-    """
+    """Return what a command line means: its configs and settings laid over ``below``, a config."""
     config, rest = take_configs(arguments)
-    config = lay_over(below or {}, config)
+    config = own_defaults(lay_over(below or {}, config), rest)
     try:
         return parser.parse_args([*(["--config", yaml.safe_dump(config)] if config else []), *rest])
     except (ArgumentError, TypeError) as error:
         raise ConfigError(f"{explain(str(error))}\n--help all lists all settings") from error
 
 
-def build(parser: ArgumentParser, settings: Namespace, section: str) -> Any:
-    """Make the object of one section, or the trainer's keyword arguments.
+def own_defaults(config: dict[str, Any], arguments: Sequence[str]) -> dict[str, Any]:
+    """Have an optimizer that is named start from its own class's defaults.
 
-    Raises:
-        ConfigError: a value is refused.
+    jsonargparse keeps what the one before it, the config's or the task's own, has under the same
+    name: Adam would decay weights as AdamW does.
     """
+    task = (config.get("model") or {}).get("init_args") or {}
+    given = task.get("optimizer") or {}
+    own = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    own.add_argument("--model.optimizer", "--model.optimizer.class_path", dest="name", nargs="?")
+    name = own.parse_known_args(arguments)[0].name or given.get("class_path") or ""
+    found = locate(name) if "." in name else getattr(torch.optim, name, None)
+    if not (isinstance(found, type) and issubclass(found, torch.optim.Optimizer)):
+        return config
+    if str(given.get("class_path")).rpartition(".")[2] != found.__name__:
+        given = {}
+    known = [(key, one.default) for key, one in inspect.signature(found).parameters.items()]
+    plain_types = (int, float, str, tuple, type(None))
+    defaults = {key: value for key, value in known if isinstance(value, plain_types)}
+    optimizer = {"class_path": name, "init_args": {**defaults, **(given.get("init_args") or {})}}
+    return lay_over(config, {"model": {"init_args": {"optimizer": optimizer}}})
+
+
+def build(parser: ArgumentParser, settings: Namespace, section: str) -> Any:
+    """Make the object of one section, or the trainer's keyword arguments."""
     try:
         chosen = Namespace(**{section: settings[section]})  # type: ignore[no-untyped-call]
         return parser.instantiate(chosen)[section]
@@ -86,8 +97,8 @@ def differences(parser: ArgumentParser, stored: Path, wanted: Namespace) -> list
     ran = dict(_flat(yaml.safe_load(stored.read_text(encoding="utf-8"))))
     asked = dict(_flat(plain(parser, wanted)))
     # settled by the machine where it was left open
-    left = {"trainer.precision"} if asked.get("trainer.precision") is None else set()
-    left |= {"trainer.accelerator"} if asked.get("trainer.accelerator") == "auto" else set()
+    open_ = {"trainer.precision": None, "trainer.accelerator": "auto"}
+    left = {name for name, value in open_.items() if asked.get(name) == value}
     return [
         f"{name} {ran.get(name)}, not {asked.get(name)}"
         for name in sorted({*ran, *asked} - left)
@@ -123,30 +134,18 @@ def plain(parser: ArgumentParser, settings: Namespace) -> dict[str, Any]:
 def explain(message: str) -> str:
     """Return a message of jsonargparse with every line of it once, without its inner life."""
     noise = (
-        "Does not validate against",
-        "Subtypes: ",
-        "Errors:",
-        "Given value",
-        "Expected a path",
+        *("Does not validate against", "Subtypes: ", "Errors:", "Given value", "Expected a path"),
         "Expected a <class 'NoneType'>",
     )
-    lines: list[str] = []
-    for line in message.splitlines():
-        fact = line.strip().removeprefix("- ")
-        if fact and not fact.startswith(noise) and fact not in lines:
-            lines.append(fact)
-    return "\n  ".join(lines)
+    facts = dict.fromkeys(line.strip().removeprefix("- ") for line in message.splitlines())
+    return "\n  ".join(fact for fact in facts if fact and not fact.startswith(noise))
 
 
 # ---- config files ----
 
 
 def find_config(name: str) -> Path:
-    """Return the file of a config: a path, or the name of a shipped one such as ``nyud2/gai``.
-
-    Raises:
-        ConfigError: there is neither.
-    """
+    """Return the file of a config: a path, or the name of a shipped one such as ``nyud2/gai``."""
     shipped = Path(str(files("depthbal"))) / "configs"
     short = name.removeprefix("configs/").removesuffix(".yaml")
     for path in (Path(name), shipped / f"{short}.yaml"):
@@ -160,11 +159,7 @@ def find_config(name: str) -> Path:
 
 
 def read_config(name: str | Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """Return a config with what it is a difference to: its ``base:``, beside it or shipped.
-
-    Raises:
-        ConfigError: a file is missing or no YAML, or bases go round in a circle.
-    """
+    """Return a config with what it is a difference to: its ``base:``, beside it or shipped."""
     path = find_config(str(name))
     if path.resolve() in above:
         raise ConfigError(f"{path} is its own base")
@@ -178,20 +173,12 @@ def read_config(name: str | Path, above: tuple[Path, ...] = ()) -> dict[str, Any
     if base is None:
         return content
     beside = path.parent / str(base)
-    return lay_over(
-        read_config(beside if beside.is_file() else str(base), (*above, path.resolve())), content
-    )
+    below = read_config(beside if beside.is_file() else str(base), (*above, path.resolve()))
+    return lay_over(below, content)
 
 
 def lay_over(base: Mapping[str, Any], difference: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings with others laid over them; another class drops the first one's arguments.
-
-    Example:
-        >>> lay_over({"a": {"class_path": "A", "init_args": {"x": 1}}}, {"a": {"class_path": "B"}})
-        {'a': {'class_path': 'B'}}
-        >>> lay_over({"a": {"x": 1, "y": 2}}, {"a": {"y": 3}})
-        {'a': {'x': 1, 'y': 3}}
-    """
+    """Return settings with others laid over them; another class drops the first one's arguments."""
     out = dict(base)
     for key, value in difference.items():
         old = out.get(key)
@@ -204,25 +191,20 @@ def lay_over(base: Mapping[str, Any], difference: Mapping[str, Any]) -> dict[str
 
 def take_configs(arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     """Return the configs of a command line laid over each other, and the rest of it."""
-    merged: dict[str, Any] = {}
-    for name in config_names(arguments):
-        merged = lay_over(merged, read_config(name))
-    rest, skip = [], False
-    for argument in arguments:
-        if not skip and argument not in CONFIG_FLAGS and not argument.startswith("--config="):
-            rest.append(argument)
-        skip = argument in CONFIG_FLAGS
-    return merged, rest
+    names, rest = _split(arguments)
+    return reduce(lay_over, map(read_config, names), {}), rest
 
 
 def config_names(arguments: Sequence[str]) -> list[str]:
     """Return the configs that a command line names, in their order."""
-    names = []
-    for place, argument in enumerate(arguments):
-        if argument in CONFIG_FLAGS:
-            if place + 1 == len(arguments):
-                raise ConfigError(f"{argument} needs the path or name of a config file")
-            names.append(arguments[place + 1])
-        elif argument.startswith("--config="):
-            names.append(argument.partition("=")[2])
-    return names
+    return _split(arguments)[0]
+
+
+def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--config", "-c", action="append", default=[])
+    try:
+        known, rest = parser.parse_known_args(arguments)
+    except argparse.ArgumentError as error:
+        raise ConfigError("--config needs the path or name of a config file") from error
+    return known.config, rest

@@ -3,6 +3,7 @@
 import inspect
 import logging
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, cast
 
 import pytorch_lightning as pl
@@ -22,7 +23,8 @@ from depthbal.checkpoint import (
 )
 from depthbal.data.label_data import LabelData
 from depthbal.errors import CheckpointError, ConfigError
-from depthbal.evaluation import DEPTH, GROUPS, LABEL_TERMS, Label, Scores
+from depthbal.evaluation import GROUPS, LABEL_TERMS, Label, Scores
+from depthbal.evaluation.sums import check_preds
 from depthbal.losses import NonFiniteError, RegressionLoss
 from depthbal.losses.noise_guard import guard_noise
 from depthbal.losses.posthoc import BalanceMap
@@ -30,8 +32,14 @@ from depthbal.models.weights import load_exactly
 from depthbal.predictor import Predictor, Readout
 from depthbal.priors import Histogram
 from depthbal.training.frozen import first_process_first, use_features
-from depthbal.training.noise import depth_noise, noise_facts, noise_values
-from depthbal.training.optimisation import hold_noise_lr, parameter_groups, suit_device
+from depthbal.training.optimisation import (
+    following_noise,
+    hold_noise_lr,
+    noise_facts,
+    noise_values,
+    parameter_groups,
+    suit_device,
+)
 from depthbal.training.resuming import TrainingError, diverged_message
 
 log = logging.getLogger(__name__)
@@ -84,6 +92,8 @@ class Task(pl.LightningModule):
     """The same for people, in the line of an epoch."""
     main_metric: ClassVar[str] = "rmse"
     """What reports open with."""
+    logged_metrics: ClassVar[tuple[str, ...]] = ("rmse", "mae")
+    """What else is logged of the validation split."""
     balanced: ClassVar[tuple[str, ...]] = ()
     """Metrics that also get their mean over the bins, such as mae: bmae."""
     study_metrics: ClassVar[tuple[str, ...]] = tuple(
@@ -110,16 +120,16 @@ class Task(pl.LightningModule):
         super().__init__()
         self.model = model
         self.criterion = criterion
-        self.make_optimizer = optimizer
-        self.make_lr_scheduler = lr_scheduler
+        self.make_optimizer, self.make_lr_scheduler = optimizer, lr_scheduler
         self.noise_lr = noise_lr
         self.readout: Readout = readout
         self.weights_from, self.weights_checkpoint = weights_from, weights_checkpoint
         self.reset, self.freeze_parts, self.cache_features = reset, freeze, cache_features
+        parts = dict(model.named_modules())
         for name in (*reset, *freeze):
-            if name not in dict(model.named_modules()):
-                parts = [name for name, _ in model.named_children()]
-                raise ConfigError(f"{type(model).__name__} has no part {name!r}; it has {parts}")
+            if name not in parts:
+                there = [name for name, _ in model.named_children()]
+                raise ConfigError(f"{type(model).__name__} has no part {name!r}; it has {there}")
         for name in freeze:
             model.get_submodule(name).requires_grad_(False).eval()
         if cache_features and "backbone" not in freeze:
@@ -127,14 +137,13 @@ class Task(pl.LightningModule):
         self.settings: Mapping[str, Any] = {}  # that the network and the loss were made with
         self.starts_from_checkpoint = False  # set on resume: prior and weights come from there
         self.histogram: Histogram | None = None  # of the training labels
-        self.label: Label = DEPTH
-        self.labels: tuple[float, float] | None = None  # between which they lie, from the data
+        self.label = Label("label", "")  # the data's
         self.input_spec: dict[str, Any] = {"short_side": None, "mean": [0.0] * 3, "std": [1.0] * 3}
         self.validation: Scores | None = None
         self.test_scores: Scores | None = None
         self.posthoc: BalanceMap | None = None
         self.protocol = self.protocols[0]
-        self.mask_seed = 0
+        self.test_seed = 0  # of what a protocol draws
         self.test_facts: dict[str, Any] = {}  # what only the caller knows, for the protocol
         self._noise_warning: str | None = None
 
@@ -151,11 +160,7 @@ class Task(pl.LightningModule):
         return batch["label"], batch["label"].isfinite()
 
     def check_data(self, data: LabelData) -> None:
-        """Check that data, task and loss agree, before anything is counted or trained.
-
-        Raises:
-            ConfigError: They contradict; names the settings and what to give.
-        """
+        """Raise a ConfigError where data, task and loss contradict, before anything is counted."""
 
     def fit_prior(self, data: LabelData) -> None:
         """Give the loss its prior and the network its initial bias from the training labels."""
@@ -194,25 +199,35 @@ class Task(pl.LightningModule):
         """Predict a batch, read it out and add it to scores."""
         raw = self.predict(batch)
         target, mask = self.target(batch)
-        predictor = self.predictor()
         scores.update(
-            predictor.read_out(raw, cast(Any, scores.readouts)),
+            self.read_out(raw, target, batch, scores),
             target,
             mask,
             batch.get("name"),
             batch.get("group"),
-            predictor.interval(raw) if len(scores.readouts) > 1 else None,
+            self.predictor().interval(raw) if len(scores.readouts) > 1 else None,
             indices=batch.get("index"),
         )
 
+    def read_out(
+        self, raw: Tensor, target: Tensor, batch: Batch, scores: Scores
+    ) -> dict[str, Tensor]:
+        """Return predictions in every read-out of scores."""
+        if self.posthoc is not None:  # which needs all of them, not only those that count
+            check_preds(raw, target, torch.ones_like(target, dtype=torch.bool), batch.get("name"))
+        return self.predictor().read_out(raw, cast(Any, scores.readouts))
+
+    def test_loader(self, data: LabelData) -> Any:
+        """Return the batches that `protocol` scores."""
+        return data.test_dataloader()
+
+    def save_examples(self, data: LabelData, folder: Path) -> None:
+        """Write samples that show what a test found beside its scores; by default none."""
+
     def validation_metrics(self, result: dict[str, Any]) -> dict[str, float | None]:
         """Return what is logged of the validation split, of what `Scores.compute` returns."""
-        main = self.main_metric
-        return {
-            self.selection_metric: result["per_bin_mean"]["overall"][main],
-            "val/rmse": result["overall"]["rmse"],
-            "val/mae": result["overall"]["mae"],
-        }
+        names = {f"val/{name}": result["overall"][name] for name in self.logged_metrics}
+        return {self.selection_metric: result["per_bin_mean"]["overall"][self.main_metric], **names}
 
     def result(self, scores: Scores) -> dict[str, Any]:
         """Return what metrics.json holds besides `Scores.result`."""
@@ -220,7 +235,7 @@ class Task(pl.LightningModule):
 
     def label_range(self) -> tuple[float, float]:
         """Return the ends between which labels lie: the loss's, else the data's."""
-        ends = getattr(self.criterion, "label_range", None) or self.labels
+        ends: tuple[float, float] | None = getattr(self.criterion, "label_range", None)
         if ends is None and self.histogram is not None:
             ends = float(self.histogram.edges[0]), float(self.histogram.edges[-1])
         if ends is None:
@@ -252,17 +267,12 @@ class Task(pl.LightningModule):
         if self.weights_from is not None and not self.starts_from_checkpoint:
             self.take_weights(self.weights_from)
         if self.cache_features:
+            backbone = self.model.get_submodule("backbone")
             with first_process_first(self.trainer):
-                use_features(
-                    data, self.model.get_submodule("backbone"), self.trainer.strategy.root_device
-                )
+                use_features(data, backbone, self.trainer.strategy.root_device)
 
     def take_weights(self, path: str) -> None:
-        """Load the network of another run, but for the parts that are `reset`.
-
-        Raises:
-            CheckpointError: It trained another network.
-        """
+        """Load the network of another run, but for the parts that are `reset`."""
         file = find_checkpoint(path, self.weights_checkpoint)
         content = read_checkpoint(file)
         theirs = identity(content["depthbal"]["model"])
@@ -272,14 +282,10 @@ class Task(pl.LightningModule):
                 f"{file} holds {theirs}, this training has {mine}; give it the same network, or "
                 "another --model.weights_from"
             )
-        state = part_of_state(content["state_dict"], "model.")
-        own = self.model.state_dict()
+        state, own = part_of_state(content["state_dict"], "model."), self.model.state_dict()
         fresh = tuple(f"{part}." for part in self.reset)
-        load_exactly(
-            self.model,
-            {k: own[k] if k.startswith(fresh) else v for k, v in state.items()},
-            str(file),
-        )
+        state = {k: own[k] if k.startswith(fresh) else v for k, v in state.items()}
+        load_exactly(self.model, state, str(file))
 
     def train(self, mode: bool = True) -> Self:
         """Set the mode of everything but frozen parts, which stay in evaluation mode."""
@@ -306,16 +312,13 @@ class Task(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer over two parameter groups, and the schedule of the first."""
-        noise = (
-            self.criterion.noise_parameters() if isinstance(self.criterion, RegressionLoss) else []
-        )
+        noise: list[nn.Parameter] = getattr(self.criterion, "noise_parameters", list)()
         groups = parameter_groups(self.parameters(), noise, self.noise_lr)
         trainer = self._trainer  # None where the task is used without one
         # a fused optimizer undoes the scaling of float16 gradients itself, so none can be clipped
-        clips_scaled = (
-            trainer is not None and trainer.precision == "16-mixed" and trainer.gradient_clip_val
-        )
-        optimizer = suit_device(self.make_optimizer(groups), may_fuse=not clips_scaled)
+        scaled = trainer is not None and trainer.precision == "16-mixed"
+        may_fuse = not (scaled and cast(pl.Trainer, trainer).gradient_clip_val)
+        optimizer = suit_device(self.make_optimizer(groups), may_fuse)
         if self.make_lr_scheduler is None:
             return optimizer
         scheduler = self.make_lr_scheduler(optimizer)
@@ -349,7 +352,7 @@ class Task(pl.LightningModule):
 
         It moves a little in every step, so it is looked at before every validation and checkpoint.
         """
-        if depth_noise(self.criterion) is None:
+        if following_noise(self.criterion) is None:
             return
         message = guard_noise(self.criterion, self.histogram, self.label_range())
         if message is not None and message != self._noise_warning:
@@ -363,7 +366,7 @@ class Task(pl.LightningModule):
     def on_train_epoch_end(self) -> None:
         """Check the noise that the checkpoint will hold, and log it where it is no single sigma."""
         self.guard_noise()
-        noise = depth_noise(self.criterion)
+        noise = following_noise(self.criterion)
         if noise is not None:
             values = noise_values(noise, self.label_range())
             self.log_dict({f"train/noise_{key}": value for key, value in values.items()})
@@ -378,15 +381,8 @@ class Task(pl.LightningModule):
             raise TrainingError(diverged_message(self.trainer, str(error))) from error
         size = len(next(iter(batch.values())))
         # our losses are scaled so that their mean over processes is that of the joined batch
-        self.log(
-            "train/loss_epoch",
-            loss,
-            prog_bar=True,
-            on_step=False,
-            on_epoch=True,
-            batch_size=size,
-            sync_dist=True,
-        )
+        shown: Any = {"prog_bar": True, "on_step": False, "on_epoch": True, "sync_dist": True}
+        self.log("train/loss_epoch", loss, batch_size=size, **shown)
         sigma = getattr(self.criterion, "noise_sigma", None)
         if sigma is not None:
             self.log("train/noise_sigma", sigma, batch_size=size)
@@ -395,9 +391,8 @@ class Task(pl.LightningModule):
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Log the loss of every `log_every_n_steps`-th step.
 
-        Reading a number stalls a GPU, and Lightning reads what the progress bar shows, and waits
-        for the other processes, at every step. So other steps log nothing, and what is logged is a
-        number on the CPU.
+        Reading a number stalls a GPU, and Lightning reads what the progress bar shows at every
+        step. So other steps log nothing, and what is logged is a number on the CPU.
         """
         every, step = cast(Any, self.trainer).log_every_n_steps, self.trainer.global_step
         if not (self.trainer.should_stop or (every > 0 and step % every == 0)):
@@ -451,27 +446,15 @@ class Task(pl.LightningModule):
         checkpoint["depthbal"] = self.describe()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Check that the checkpoint is this network's and this loss's; take its histogram.
-
-        Raises:
-            CheckpointError: It is another's.
-        """
-        found, own = checkpoint.get("depthbal"), self.describe()
-        if not isinstance(found, dict):
+        """Check that the checkpoint is this network's and this loss's; take its histogram."""
+        found, own = checkpoint["depthbal"], self.describe()
+        theirs, mine = (
+            f"{identity(one['model'])} with {one['criterion']['class_path'].rpartition('.')[2]}"
+            for one in (found, own)
+        )
+        if theirs != mine:
             raise CheckpointError(
-                "the checkpoint was not written by depthbal: it has no such entry"
-            )
-        differences = [
-            f"its {part} is {theirs}, this training's is {mine}"
-            for part, theirs, mine in (
-                ("model", identity(found["model"]), identity(own["model"])),
-                ("criterion", found["criterion"]["class_path"], own["criterion"]["class_path"]),
-            )
-            if theirs != mine
-        ]
-        if differences:
-            raise CheckpointError(
-                f"the checkpoint belongs to another training: {'; '.join(differences)}"
+                f"the checkpoint belongs to another training: it is of {theirs}, this is of {mine}"
             )
         if found["histogram"] is not None:
             self.histogram = Histogram.from_dict(found["histogram"])
@@ -481,22 +464,10 @@ class Task(pl.LightningModule):
 
 
 def masked_loss(criterion: nn.Module, preds: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
-    """Return the loss over the labels that count.
+    """Return the loss over the labels that count; of none 0, with a gradient path.
 
     Our losses, and any module whose ``forward`` has an argument ``mask``, get it. Other modules,
-    such as ``torch.nn.L1Loss``, get what counts as two vectors; without any their loss is 0 with a
-    gradient path.
-
-    Args:
-        criterion: Module from predictions and targets to a scalar.
-        preds: Predictions in label units.
-        target: Labels, the same shape.
-        mask: bool, the same shape; True counts.
-
-    Example:
-        >>> target = torch.tensor([[[[0.0, 2.0]]]])
-        >>> masked_loss(nn.L1Loss(), torch.ones(1, 1, 1, 2), target, target > 0).item()
-        1.0
+    such as ``torch.nn.L1Loss``, get what counts as two vectors.
     """
     takes_mask = "mask" in inspect.signature(criterion.forward).parameters
     if isinstance(criterion, RegressionLoss) or takes_mask:

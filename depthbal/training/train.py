@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
 import yaml
@@ -15,25 +16,35 @@ from jsonargparse import ArgumentParser, Namespace
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from lightning_utilities.core.rank_zero import rank_zero_only
 from pytorch_lightning import Trainer, seed_everything
-from pytorch_lightning.callbacks import ProgressBar
+from pytorch_lightning.callbacks import (
+    LearningRateMonitor,
+    ModelCheckpoint,
+    ProgressBar,
+    RichProgressBar,
+)
 
 from depthbal.checkpoint import read_checkpoint
 from depthbal.data.label_data import LabelData
 from depthbal.errors import ConfigError
 from depthbal.io import replacing, show_progress, write_json
-from depthbal.training.callbacks import run_callbacks
 from depthbal.training.evaluate import save_evaluation
 from depthbal.training.optimisation import default_precision, usable_accelerator
-from depthbal.training.resuming import AtomicCheckpointIO, RunLogger, drop_rows_from
+from depthbal.training.resuming import (
+    AtomicCheckpointIO,
+    FiniteLoss,
+    RandomStates,
+    RunLogger,
+    drop_rows_from,
+)
 from depthbal.training.runs import (
+    CheckpointName,
     RunFolder,
     claim_run_folder,
-    earlier_sessions,
     free_folder,
     require_claimable,
     run_name,
     run_record,
-    with_duration,
+    save_prior,
 )
 from depthbal.training.settings import build, config_names, make_parser, parse, plain
 from depthbal.training.task import Task
@@ -50,20 +61,9 @@ def train(
 ) -> tuple[RunFolder, dict[str, Any] | None]:
     """Train, evaluate the last epoch, and write both into a run folder.
 
-    Args:
-        arguments: ``--config NAME`` and any setting as ``--section.key VALUE``; with ``resume``
-            settings of trainer and data.
-        out: The run folder; None takes a new one in ``runs``, named by the config.
-        overwrite: Whether a run that is there may be deleted first.
-        resume: A run folder to go on with, in place.
-        config: The content of a config, below all others.
-
-    Returns:
-        The run folder, and the content of its metrics.json: None of a development run, and in
-        every process but the first.
-
-    Raises:
-        DepthbalError: Whatever the user can mend: settings, data, an existing run folder.
+    ``arguments`` are ``--config NAME`` and settings, laid over ``config``, the content of one. The
+    folder is ``out``, or a new one in ``runs``; ``resume`` goes on with a run in place. Returns the
+    run, and what its metrics.json holds: None of a development run, and in processes but the first.
     """
     started = time.monotonic()
     parser = make_parser()
@@ -74,15 +74,14 @@ def train(
         raise ConfigError("--resume goes on with a run in place; leave out --out and --overwrite")
     else:
         run = RunFolder(resume)
-        settings = parse(parser, _resumable(run, arguments), _read_config(run))
+        settings = parse(parser, arguments, _resumable(run, arguments))
     _settle(settings)
-    if settings.seed_everything is not False:  # True draws one
-        seed = None if settings.seed_everything is True else settings.seed_everything
-        settings.seed_everything = seed_everything(seed, workers=True, verbose=False)
-    data, task = _build(parser, settings, run)
+    data, task = _build(parser, settings, resume is not None and run.checkpoint("last").is_file())
     trainer = _trainer(parser, settings, run, task)
     step = None if resume is None else _resumed_step(run, task, trainer)
-    record = run_record(settings.seed_everything, _device_name(trainer))
+    device = trainer.strategy.root_device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+    record = run_record(settings.seed_everything, name)
     if trainer.is_global_zero:
         data.prepare_data()
         data.setup("fit")  # bad data must not leave a run folder behind
@@ -91,16 +90,27 @@ def train(
             # counted before there are other processes: an error here must not leave them waiting
             data.train_histogram()
         record["data"] = data.describe()
-        _claim(run, parser, settings, record, overwrite, resume is not None, step)
+        if resume is None:
+            claim_run_folder(run.path, overwrite)
+        else:
+            _note_session(run, record, step)
+        with replacing(run.config) as temporary:
+            text = yaml.safe_dump(plain(parser, settings), sort_keys=False, allow_unicode=True)
+            temporary.write_text(text, encoding="utf-8")
+        write_json(run.record, record)
+        print(f"Run folder: {run.path}")
     _fit(trainer, task, data, None if step is None else run.checkpoint("last"))
     result = None
     if not settings.trainer.fast_dev_run:  # a development run leaves no checkpoint to evaluate
-        task.test_facts = {"checkpoint": "last", "epochs": _epochs(run)}
+        path = run.checkpoint("last")
+        done = int(read_checkpoint(path)["epoch"]) + 1 if path.is_file() else 0
+        task.test_facts = {"checkpoint": "last", "epochs": done}
         trainer.test(task, datamodule=data, verbose=False)
         if trainer.is_global_zero:
             result = save_evaluation(task, data, run.path)
-            seconds = time.monotonic() - started
-            write_json(run.record, with_duration(run.read_record(), seconds))
+            record["duration_s"] = own = round(time.monotonic() - started, 1)
+            earlier = sum(one.get("duration_s", 0.0) for one in record.get("earlier_sessions", []))
+            write_json(run.record, {**record, "total_duration_s": round(earlier + own, 1)})
     if dist.is_available() and dist.is_initialized():
         dist.barrier()  # gloo aborts a process whose partner has left
         dist.destroy_process_group()
@@ -110,13 +120,8 @@ def train(
 # ---- settings and objects ----
 
 
-def _read_config(run: RunFolder) -> dict[str, Any]:
-    run.require_run()
-    return dict(yaml.safe_load(run.config.read_text(encoding="utf-8")))
-
-
-def _resumable(run: RunFolder, arguments: Sequence[str]) -> Sequence[str]:
-    """Refuse what cannot be changed in the middle of a training, and runs without one."""
+def _resumable(run: RunFolder, arguments: Sequence[str]) -> dict[str, Any]:
+    """Return a run's config; refuse what cannot be changed in the middle, and runs without one."""
     for flag in arguments:
         if flag.startswith("-") and not flag.startswith(("--trainer.", "--data.")):
             raise ConfigError(
@@ -131,14 +136,14 @@ def _resumable(run: RunFolder, arguments: Sequence[str]) -> Sequence[str]:
             "and predicts, but holds no training to continue. For a new training that starts from "
             f"its weights: --config nyud2/mse --model.model.weights {source} --data.root FOLDER"
         )
-    return arguments
+    return dict(yaml.safe_load(run.config.read_text(encoding="utf-8")))
 
 
 def _settle(settings: Namespace) -> None:
-    """Put the precision that this machine takes where none is given, also in config.yaml.
-
-    The result depends on it, so a run is repeated and resumed with the same.
-    """
+    """Settle seed and precision, also in config.yaml: a run is repeated and resumed with them."""
+    if settings.seed_everything is not False:  # True draws one
+        seed = None if settings.seed_everything is True else settings.seed_everything
+        settings.seed_everything = seed_everything(seed, workers=True, verbose=False)
     trainer = settings.trainer
     trainer.accelerator = usable_accelerator(str(trainer.accelerator))
     trainer.precision = trainer.precision or default_precision(str(trainer.accelerator))
@@ -150,12 +155,12 @@ def _settle(settings: Namespace) -> None:
         )
 
 
-def _build(parser: ArgumentParser, settings: Namespace, run: RunFolder) -> tuple[LabelData, Task]:
+def _build(parser: ArgumentParser, settings: Namespace, resumes: bool) -> tuple[LabelData, Task]:
     """Make data and task; the data first, before a network's weights are downloaded."""
     data: LabelData = build(parser, settings, "data")
     data.check_root()
     network = (settings.model.init_args.get("model") or {}).get("init_args") or {}
-    if run.checkpoint("last").is_file() and "weights" in network:
+    if resumes and "weights" in network:
         settings = settings.clone()  # the checkpoint brings them
         settings.model.init_args.model.init_args.weights = None
     task: Task = build(parser, settings, "model")
@@ -197,48 +202,29 @@ def _choose_folder(arguments: Sequence[str], out: str | None, overwrite: bool) -
     return RunFolder(out)
 
 
-def _claim(
-    run: RunFolder,
-    parser: ArgumentParser,
-    settings: Namespace,
-    record: dict[str, Any],
-    overwrite: bool,
-    resumed: bool,
-    step: int | None,
-) -> None:
-    """Make the run folder, or note another session in it."""
-    if resumed:
-        previous = run.read_record()
-        known, found = ((one.get("data") or {}).get("fingerprint") for one in (previous, record))
-        if known not in (None, found):
-            warnings.warn(
-                f"the training data are not those that {run.path} was started with (fingerprint "
-                f"{found}, then {known}); the training goes on with the new ones, but its prior "
-                "and its shots stay those of the old ones",
-                stacklevel=2,
-            )
-        record["earlier_sessions"] = earlier_sessions(previous)
-    else:
-        claim_run_folder(run.path, overwrite)
-    with replacing(run.config) as temporary:
-        text = yaml.safe_dump(plain(parser, settings), sort_keys=False, allow_unicode=True)
-        temporary.write_text(text, encoding="utf-8")
-    write_json(run.record, record)
-    print(f"Run folder: {run.path}")
-    if step is not None:
-        drop_rows_from(run.metrics_csv, step)
-    elif resumed:
+def _note_session(run: RunFolder, record: dict[str, Any], step: int | None) -> None:
+    """Note another session in a run folder, and drop the rows of an epoch that was cut off."""
+    previous = run.read_record()
+    known, found = ((one.get("data") or {}).get("fingerprint") for one in (previous, record))
+    if known not in (None, found):
+        warnings.warn(
+            f"the training data are not those that {run.path} was started with (fingerprint "
+            f"{found}, then {known}); the training goes on with the new ones, but its prior "
+            "and its shots stay those of the old ones",
+            stacklevel=2,
+        )
+    own = ("earlier_sessions", "total_duration_s")
+    last = {key: value for key, value in previous.items() if key not in own}
+    record["earlier_sessions"] = [*previous.get("earlier_sessions", []), last]
+    if step is None:
         print(f"{run.path} has no checkpoint yet; training starts from the beginning")
-        run.metrics_csv.unlink(missing_ok=True)
+    drop_rows_from(run.metrics_csv, step or 0)
 
 
 def _resumed_step(run: RunFolder, task: Task, trainer: Trainer) -> int | None:
     """Return the step to continue from; None where the first epoch was never finished.
 
     Nothing in the run folder changes before this: what cannot be resumed stays as it is.
-
-    Raises:
-        ConfigError: The training is complete.
     """
     path = run.checkpoint("last")
     if not path.is_file():
@@ -273,17 +259,87 @@ def _fit(trainer: Trainer, task: Task, data: LabelData, checkpoint: Path | None)
         raise KeyboardInterrupt from error
 
 
-def _epochs(run: RunFolder) -> int:
-    path = run.checkpoint("last")
-    return int(read_checkpoint(path)["epoch"]) + 1 if path.is_file() else 0
-
-
-def _device_name(trainer: Trainer) -> str:
-    device = trainer.strategy.root_device
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
-
-
 def _as_list(value: Any) -> list[Any]:
     if value is None or isinstance(value, bool):
         return []
     return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+# ---- the callbacks that every training gets ----
+
+
+def run_callbacks(run: RunFolder, task: type[Task], with_bar: bool) -> list[pl.Callback]:
+    """Return the callbacks of a training: with a progress bar, or one line per epoch."""
+    callbacks: list[pl.Callback] = [
+        SavePrior(run),
+        RandomStates(),
+        FiniteLoss(),
+        LearningRateMonitor(),
+        SaveCheckpoint(run, "best", task.selection_metric),
+        SaveCheckpoint(run, "last"),  # after "best", whose score it carries
+    ]
+    callbacks.append(RichProgressBar() if with_bar else EpochLines())
+    return callbacks
+
+
+class SaveCheckpoint(ModelCheckpoint):
+    """Keep one checkpoint of a name, replaced after every epoch, or those that lower a metric."""
+
+    def __init__(self, run: RunFolder, name: CheckpointName, monitor: str | None = None) -> None:
+        super().__init__(
+            dirpath=run.path / "checkpoints",
+            filename=name,
+            monitor=monitor,
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        )
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save, unless there is no validation split to choose by."""
+        if self.monitor is None or self.monitor in trainer.callback_metrics:
+            super().on_train_epoch_end(trainer, pl_module)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over the best score also where the run folder has moved since."""
+        path = self.format_checkpoint_name({})
+        scores = list(state_dict["best_k_models"].values())
+        moved = {
+            "dirpath": self.dirpath,
+            "best_model_path": path,
+            "kth_best_model_path": path if scores else "",
+            "best_k_models": {path: scores[0]} if scores else {},
+        }
+        super().load_state_dict({**state_dict, **moved})
+
+
+class SavePrior(pl.Callback):
+    """Write the prior when training starts, from the first process."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self.run = run
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write it once: a resumed training keeps it."""
+        assert isinstance(pl_module, Task)
+        if trainer.is_global_zero and not pl_module.starts_from_checkpoint:
+            save_prior(self.run, pl_module)
+
+
+class EpochLines(pl.Callback):
+    """Print one line per epoch, for logs and pipes where a progress bar would be noise."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock."""
+        self._started = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Print loss, validation and time."""
+        assert isinstance(pl_module, Task)
+        values = trainer.callback_metrics  # in every process: it is their mean
+        if not trainer.is_global_zero:
+            return
+        shown = {"train/loss_epoch": "loss", pl_module.selection_metric: pl_module.selection_title}
+        parts = [f"{name} {values[key].item():.3f}" for key, name in shown.items() if key in values]
+        seconds = time.monotonic() - self._started
+        epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+        print(", ".join([epoch, *parts, f"{seconds:.0f} s"]), flush=True)

@@ -49,6 +49,13 @@ def raw_scores(bins=BINS, **options) -> Scores:
     return Scores(bins, ("raw",), "raw", **options)
 
 
+def sums_of(preds, target, mask, bins, terms=TERMS):
+    """The sums (images, bins, terms) of one read-out."""
+    scores = raw_scores(bins, terms=terms)
+    scores.update({"raw": preds}, target, mask)
+    return scores.sums()
+
+
 def age_scores(readouts=("raw",), main="raw", **options) -> Scores:
     """Scores of ages."""
     about = {"terms": LABEL_TERMS, "label": YEARS, "main_metric": "mae", **options}

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from depthbal.errors import DataError
-from depthbal.evaluation import DepthBins, Scores, eigen_crop, eigen_mask
+from depthbal.evaluation import DepthBins, Scores, eigen_mask
 from depthbal.losses import MSELoss
 from depthbal.training import DepthTask
 from tests.reference import plain_depth_scores
@@ -23,11 +23,6 @@ def clamp():
     task = DepthTask(nn.Conv2d(3, 1, 1), MSELoss())
     task.protocol = "eigen"
     return task.scored
-
-
-def test_the_crop_scales_with_the_image():
-    assert eigen_crop(480, 640) == (slice(45, 471), slice(41, 601))
-    assert eigen_crop(960, 1280) == (slice(90, 942), slice(82, 1202))
 
 
 def test_numbers_are_means_over_images_of_clamped_predictions_in_the_crop(clamp):

@@ -7,7 +7,7 @@ import torch
 import torchvision
 
 from depthbal.checkpoint import build_module, describe_module
-from depthbal.errors import CheckpointError, ConfigError
+from depthbal.errors import ConfigError
 from depthbal.models import SmpDepth
 
 ENCODER = "mobilenet_v2"
@@ -114,22 +114,6 @@ def test_starts_at_the_given_depth(arch):
         torch.testing.assert_close(model(images), centred + 2.75, rtol=1e-4, atol=1e-4)
 
 
-def test_a_network_without_an_output_bias_says_that_its_first_guess_stays(caplog):
-    model = SmpDepth("unet", ENCODER)
-    model.network.segmentation_head[0].bias = None
-    caplog.set_level("INFO", "depthbal")
-    model.initialise_bias(2.0)
-    assert "no output bias" in caplog.text
-
-
-def test_gradients_reach_every_parameter():
-    torch.manual_seed(0)
-    model = SmpDepth("unet", ENCODER)
-    model(torch.randn(2, 3, 64, 96)).square().mean().backward()
-    without = [name for name, p in model.named_parameters() if p.grad is None]
-    assert without == []
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -140,7 +124,7 @@ def test_gradients_reach_every_parameter():
         ({"weights": "imagnet"}, r"weights `imagnet` for .*mobilenet_v2.*options are.*imagenet"),
         ({"encoder": "tu-resnet18", "weights": "b2_in1k"}, r"tag \(b2_in1k\) for resnet18.*None"),
         ({"arch_args": {"decoder_chanels": [8]}}, "'decoder_chanels'; did you mean decoder_chann"),
-        ({"arch_args": {"classes": 2}}, "may not hold classes"),
+        ({"arch_args": {"classes": 2}}, "smp cannot build .*classes"),
         ({"arch_args": {"decoder_channels": [8, 8]}}, "smp cannot build 'unet'"),
         ({"encoder": "tu-resnet18", "arch_args": {"colour": 1}}, "smp cannot build.*colour"),
     ],
@@ -174,12 +158,6 @@ def test_the_librarys_own_file_gives_the_encoder(tmp_path, library):
     heads = ("fc.", "classifier.")
     for name, value in donor.state_dict().items():
         assert name.startswith(heads) or torch.equal(found[name], value), name
-
-
-def test_refuses_the_file_of_another_encoder(tmp_path):
-    torch.save(smp.Unet("resnet18", encoder_weights=None).state_dict(), tmp_path / "resnet.pth")
-    with pytest.raises(CheckpointError, match=r"MobileNetV2Encoder.*missing.*unexpected"):
-        SmpDepth(encoder=ENCODER, weights=str(tmp_path / "resnet.pth"))
 
 
 def test_imagenet_weights_from_the_package_index_fit_completely():

@@ -21,12 +21,12 @@ from depthbal.evaluation import (
     LabelBins,
     Scores,
     balanced_mask,
-    binned_sums,
 )
 from depthbal.io import write_json
 from depthbal.priors import GaussianMixture, Histogram
 from depthbal.reports import Example, Result, compare
 from depthbal.reports.report import Report
+from tests.evaluation.helpers import sums_of
 
 EDGES = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
 SHOTS = ["many", "many", "medium", "few", "few"]
@@ -36,8 +36,7 @@ AGE_BINS = LabelBins(EDGES, SHOTS, shot_rule="drawn")
 
 def report_of(*results, resamples=100):
     """Return the report of results, compared where they are several."""
-    comparison = compare(results, resamples)
-    return Report(comparison.results if comparison else results, comparison)
+    return Report(**vars(compare(results, resamples)))
 
 
 # ---- in memory ----
@@ -128,7 +127,7 @@ def drawn(images, seed, noise, pixels=40):
 def depth_result(name="run", seed=0, noise=0.3, images=40, **changes):
     """Return a depth result with all optional parts."""
     preds, truth, mask = drawn(images, seed=100, noise=noise)
-    sums = binned_sums(preds, truth, None, DEPTH_BINS, TERMS).numpy()
+    sums = sums_of(preds, truth, None, DEPTH_BINS)
     joint, _, _ = np.histogram2d(
         truth.numpy().ravel(), preds.numpy().ravel(), [EDGES, [-99, *EDGES, 99]]
     )
@@ -136,7 +135,7 @@ def depth_result(name="run", seed=0, noise=0.3, images=40, **changes):
         sums,
         DEPTH_BINS,
         TERMS,
-        mask=binned_sums(preds, truth, mask, DEPTH_BINS, TERMS).numpy(),
+        mask=sums_of(preds, truth, mask, DEPTH_BINS),
         name=name,
         seed=seed,
         method=changes.pop("method", None),
@@ -178,7 +177,7 @@ def example(index, reason, height=6, width=8):
 def age_result(name="ages", images=60, noise=0.5):
     """Return a result of one label per image: no mask, no read-outs, no pictures."""
     preds, truth, _ = drawn(images, seed=3, noise=noise, pixels=1)
-    sums = binned_sums(preds, truth, None, AGE_BINS, LABEL_TERMS).numpy()
+    sums = sums_of(preds, truth, None, AGE_BINS, LABEL_TERMS)
     label = Label("age", "years")
     return result_of(sums, AGE_BINS, LABEL_TERMS, name=name, main_metric="mae", label=label)
 

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from depthbal.evaluation import DepthBins, Label, LabelBins, metrics_of
-from depthbal.reports.binning import binnings, metric_values, nice_width
+from depthbal.evaluation.terms import metric_values
+from depthbal.reports.comparing import binnings, nice_width
 from tests.reports.made import result_of
 
 
@@ -61,15 +62,6 @@ def test_every_scored_bin_belongs_to_one_coarse_bin_next_to_its_neighbours(run):
         assert (binning.high[:-1] == binning.low[1:]).all()
 
 
-def test_supporting_images_are_counted_once_per_coarse_bin():
-    sums = np.zeros((30, 100, 3))
-    sums[:, 20:24, 0] = 1
-    sums[:19, 98:, 0] = 1
-    half = binnings(depth_run(sums))[1]
-    assert not half.thin[np.flatnonzero(half.members[:, 20])[0]]
-    assert half.thin[-1]  # 19 images, 38 bins of them
-
-
 def test_a_coarse_bins_metric_is_that_of_all_its_pixels():
     rng = np.random.default_rng(0)
     error, fine = rng.normal(size=100), rng.integers(7, 12, 100)
@@ -78,6 +70,7 @@ def test_a_coarse_bins_metric_is_that_of_all_its_pixels():
     np.add.at(sums[0, :, 1], fine, error**2)
     run = depth_run(sums)
     half = binnings(run)[1]
+    assert half.thin.all()  # one image supports them
     found = metric_values(half.members @ run.pooled["all", "raw"], run.scores.terms)[:, 0]
     assert found[0] == pytest.approx(np.sqrt(np.mean(error[fine < 10] ** 2)))
     assert np.isnan(found[-1])

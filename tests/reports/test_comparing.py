@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 
 from depthbal.errors import ConfigError
-from depthbal.evaluation import DepthBins, LabelBins
-from depthbal.reports import compare
+from depthbal.evaluation import DepthBins, Label, LabelBins, summarise
+from depthbal.reports import compare, load_results
+from depthbal.reports.comparing import comparable
 from depthbal.reports.resampling import resampled_sums, units_of
 from tests.reference import resampled_mean_over_bins
-from tests.reports.made import report_of, result_of
+from tests.reports.made import RUN_BINS, depths, evaluate, make_run, report_of, result_of
 
 SHOTS = ["many"] * 4 + ["medium"] * 2 + ["few"] * 4
 BINS = LabelBins(np.arange(11.0), SHOTS)
@@ -43,7 +44,9 @@ def test_a_constant_shift_is_found_exactly_and_without_uncertainty(shift, error)
         found = (difference.estimate, difference.low, difference.high)
         assert found == pytest.approx((shift,) * 3, rel=0, abs=error)
     for bins in pair.bands.values():
-        assert bins.estimate == pytest.approx(np.full(len(bins.estimate), shift), rel=0, abs=error)
+        assert bins["estimate"] == pytest.approx(
+            np.full(len(bins["estimate"]), shift), rel=0, abs=error
+        )
 
 
 def test_intervals_are_percentiles_of_a_plain_loop_over_resamples():
@@ -83,7 +86,7 @@ def test_a_bin_without_pixels_is_no_zero():
     sums[:, 9] = 0
     worse = with_losses(sums, lambda loss, pixels: loss + pixels)
     pair = compared(sums, worse).pairs[0]
-    assert np.isnan(pair.bands["loss", 0].estimate[9])
+    assert np.isnan(pair.bands["loss", 0]["estimate"][9])
     assert pair.differences["loss", "few", "bins"].estimate == pytest.approx(1.0)
     sums[:, 6:] = 0
     none = compared(sums, sums).pairs[0].differences["loss", "few", "bins"]
@@ -101,8 +104,8 @@ def test_bins_of_few_images_have_no_band():
     binning = comparison.binnings[0]
     band = comparison.pairs[0].bands["loss", 0]
     assert binning.thin.tolist() == [False] * 9 + [True]
-    assert np.isfinite(band.low).tolist() == [True] * 9 + [False]
-    assert np.isfinite(band.estimate).all()
+    assert np.isfinite(band["low"]).tolist() == [True] * 9 + [False]
+    assert np.isfinite(band["estimate"]).all()
 
 
 @pytest.mark.parametrize("scenes", [4, 19, 20])
@@ -111,7 +114,7 @@ def test_few_scenes_are_said_to_make_narrow_intervals_and_too_few_give_none(scen
     worse = with_losses(sums, lambda loss, pixels: loss + pixels)
     runs = [result_of(s, BINS, name=name, groups=groups) for s, name in ((sums, "a"), (worse, "b"))]
     report = report_of(*runs)
-    difference = report.comparison.pairs[0].differences["loss", "overall", "bins"]
+    difference = report.pairs[0].differences["loss", "overall", "bins"]
     assert difference.estimate == pytest.approx(1.0)
     assert (difference.low is None) == (scenes == 4)
     if scenes == 4:
@@ -140,20 +143,19 @@ def test_seeds_of_one_method_are_averaged_and_widen_the_interval():
     assert paired.estimate == pytest.approx(1.0)
     # seed by seed the difference is the same: the shared seeds' variation cancels
     assert (paired.low, paired.high) == pytest.approx((1.0, 1.0))
-    assert "and 3 seeds." in report_of(*several_seeds(3, 3)).sentences[0]
+    assert "and 3 seeds of m0 and 3 seeds of m1." in report_of(*several_seeds(3, 3)).sentences[0]
     unpaired = report_of(*several_seeds(3, 2), resamples=400)
-    difference = unpaired.comparison.pairs[0].differences["loss", "overall", "bins"]
+    difference = unpaired.pairs[0].differences["loss", "overall", "bins"]
     assert difference.estimate == pytest.approx(1.0 - 0.05)
     assert difference.low < 0.6  # Student's t of 2 seeds 0.1 apart: 0.05 x 12.7
-    assert "2 against 3 seeds" in unpaired.sentences[0]
+    assert "3 seeds of m0 and 2 seeds of m1." in unpaired.sentences[0]
 
 
 def test_one_seed_claims_nothing_about_a_method():
     (sentence,) = report_of(*several_seeds(1, 1)).sentences
-    assert "nothing is claimed about the methods" in sentence
-    assert "these two trained networks" in sentence
+    assert "m0-0 and m1-0 have one seed each: nothing is claimed about the method" in sentence
     (mixed,) = report_of(*several_seeds(3, 1)).sentences
-    assert "3 seeds of m0; m1-0 is one trained network" in mixed
+    assert "3 seeds of m0. m1-0 has one seed: nothing is claimed" in mixed
     (same,) = report_of(*[result_of(made_sums(), BINS, name=name) for name in "ab"]).sentences
     assert "the same" in same
 
@@ -161,18 +163,8 @@ def test_one_seed_claims_nothing_about_a_method():
 def test_every_method_is_compared_with_the_first():
     comparison = compare(several_seeds(1, 1, 2), 200)
     assert [pair.second for pair in comparison.pairs] == [1, 2]
-    assert compare(several_seeds(1)) is None
+    assert compare(several_seeds(1)).pairs == ()
     assert compare(several_seeds(2)).pairs == ()
-
-
-def test_results_are_stable_for_a_seed_and_move_with_it():
-    noise, sums = np.random.default_rng(0).normal(size=(60, 10)), made_sums()
-    noisy = with_losses(sums, lambda loss, pixels: loss + noise * pixels)
-    runs = [result_of(s, BINS, name=name) for s, name in ((sums, "a"), (noisy, "b"))]
-    key = ("loss", "overall", "bins")
-    found = [compare(runs, 200, seed=s).pairs[0].differences[key] for s in (0, 0, 1)]
-    assert found[0] == found[1]
-    assert found[0].low != found[2].low
 
 
 def test_means_over_images_are_compared_as_means_over_images():
@@ -182,7 +174,7 @@ def test_means_over_images_are_compared_as_means_over_images():
         one[..., 1] = one[..., 0] * np.random.default_rng(int(one.sum())).random((60, 10))
     runs = [result_of(s, BINS, name=str(i), averaging="images") for i, s in enumerate(sums)]
     report = report_of(*runs)
-    found = report.comparison.pairs[0].differences["loss", "few", "pooled"]
+    found = report.pairs[0].differences["loss", "few", "pooled"]
     few = [s[:, 6:].sum(1) for s in sums]
     means = [(s[s[:, 0] > 0, 1] / s[s[:, 0] > 0, 0]).mean() for s in few]
     assert (found.first, found.second) == pytest.approx(tuple(means))
@@ -215,3 +207,87 @@ def test_ten_thousand_images_take_seconds_and_little_memory():
     tracemalloc.stop()
     assert seconds < 20
     assert peak < 6 * size + 1e8  # 1000 x 10,000 weights alone would be 8e7
+
+
+# ---- what may be compared ----
+
+FINER = DepthBins(np.arange(21.0) / 2, ["many"] * 10 + ["few"] * 10)
+UNSCORED = DepthBins(np.arange(11.0), ["", *RUN_BINS.shots[1:]])
+RULED = DepthBins(RUN_BINS.edges, RUN_BINS.shots, shot_rule="many above 1 %")
+GIVEN = {"source": "test_balanced_mask.npy", "pixels": 7, "fingerprint": "f"}
+
+
+def changed_pixel():
+    target = depths()
+    target[7, 0, 0, 0] = 9.5
+    return target
+
+
+@pytest.mark.parametrize(
+    ("other", "difference"),
+    [
+        ({"bins": FINER}, "bin edges 21 values, 0 to 10 instead of 11 values, 0 to 10"),
+        ({"bins": UNSCORED}, "scored bins 9 values, 1 to 9 instead of 10 values, 0 to 9"),
+        ({"bins": RULED}, "rule of the shots many above 1 % instead of –"),
+        ({"mask_seed": 3}, r"balanced mask \(.*seed 3.*instead of .*seed 0"),
+        (
+            {"protocol": {"mask": GIVEN}},
+            r"mask \(source test_balanced_mask\.npy, pixels 7, .*instead",
+        ),
+        ({"protocol": {"mask": None}}, r"balanced mask \(none\) instead of \(source drawn"),
+        ({"target": depths(39)}, "39 test images instead of 40"),
+        ({"prefix": "val"}, r"other test images \(40 of 40, the first 'val/0' instead of 'test/0'"),
+        ({"target": changed_pixel()}, r"other truths in 1 of 40 test images \(the first: test/7\)"),
+        (
+            {"protocol": {"data": {"min_depth": 0.5}}},
+            "min_depth of the test data 0.5 instead of 0.7",
+        ),
+        ({"protocol": {"name": "mine"}}, "protocol mine instead of nyud2_dir"),
+        ({"protocol": {"min_prediction_m": 0.1}}, r"smallest prediction in ratios \(m\) 0.1"),
+        ({"main": "mae"}, "main metric mae instead of rmse"),
+        ({"label": Label("depth", "mm")}, "label depth in mm instead of depth in m"),
+    ],
+)
+def test_another_protocol_is_refused_by_name(tmp_path, other, difference):
+    runs = [make_run(tmp_path / "a"), make_run(tmp_path / "b", **other)]
+    with pytest.raises(ConfigError, match=f"b cannot be compared with a.*{difference}"):
+        compare(load_results(runs), resamples=100)
+
+
+def test_other_scenes_are_refused_but_unknown_ones_are_not(tmp_path):
+    scenes = [str(i // 2) for i in range(40)]
+    runs = [make_run(tmp_path / "a", groups=scenes), make_run(tmp_path / "b")]
+    comparison = compare(load_results(runs), resamples=100)
+    assert comparison.units.text == "20 test scenes (40 images)"
+    evaluate(runs[1], 0.1, {}, groups=scenes[::-1])
+    with pytest.raises(ConfigError, match="other scenes"):
+        compare(load_results(runs), resamples=100)
+
+
+def test_checkpoint_and_epochs_may_differ_and_are_noted(tmp_path):
+    run = make_run(tmp_path / "a", posthoc=(1.0,))
+    other = make_run(tmp_path / "b", protocol={"epochs": 5})
+    notes = comparable(load_results([run, run / "eval" / "posthoc_1", other]))[1]
+    assert notes == (
+        "The number of epochs differs: 2 for a; 2 for a, balanced afterwards (sigma 1); 5 for b.",
+    )
+
+
+def test_shots_of_another_training_split_give_way_to_the_first_ones(tmp_path):
+    moved = DepthBins(np.arange(11.0), ["many"] * 5 + ["medium"] + ["few"] * 4)
+    runs = [make_run(tmp_path / "a"), make_run(tmp_path / "b", bias=0.3, bins=moved, interval=True)]
+    results = load_results(runs)
+    comparison = compare(results, resamples=100)
+    first, other = comparison.results
+    assert "b gives some bins other shots" in comparison.remarks[0]
+    assert "shots of a" in comparison.remarks[0]
+    assert other.bins.shots == RUN_BINS.shots
+    scores = results[1].scores
+    expected = summarise(scores.sums("mask", "clamped"), RUN_BINS, scores.terms)
+    assert other.metrics["many"] == expected["many"] != results[1].metrics["many"]
+    covered = scores.coverage("mask")[:4].sum(0)
+    assert other.metrics["calibration"]["mask"]["many"]["coverage"] == covered[0] / covered[1]
+    found = comparison.pairs[0].differences["rmse", "many", "pooled"]
+    assert found.estimate == pytest.approx(
+        other.metrics["many"]["rmse"] - first.metrics["many"]["rmse"], abs=1e-12
+    )

@@ -119,7 +119,7 @@ def found_in(trial, scenes, per_scene, scene_sd, seeds, seed_sd):
     ]
     (pair,) = compare(runs, 600, trial).pairs
     found, band = pair.differences["loss", "overall", "bins"], pair.bands["loss", 0]
-    inside = ~(band.low > TRUTH) & ~(band.high < TRUTH)  # bins of few images have none
+    inside = ~(band["low"] > TRUTH) & ~(band["high"] < TRUTH)  # bins of few images have none
     return found.low <= TRUTH.mean() <= found.high, inside.all()
 
 

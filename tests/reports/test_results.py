@@ -45,7 +45,6 @@ def test_a_result_holds_what_the_files_say(tmp_path):
     assert result.prior.means.tolist() == [2.0, 5.0]
     assert [example.reason for example in result.examples] == ["best", "worst", "rare"]
     assert result.examples[0].image.shape == (6, 8, 3)
-    assert result.gaps == ()
 
 
 def test_scores_alone_are_a_result(tmp_path):
@@ -54,8 +53,8 @@ def test_scores_alone_are_a_result(tmp_path):
     for name in "ab":
         scores.save(tmp_path / name)
     results = load_results([tmp_path / "a", tmp_path / "b"])
-    assert [(r.name, r.seed, r.config, r.examples, r.gaps) for r in results] == [
-        (name, None, "", (), ()) for name in "ab"
+    assert [(r.name, r.seed, r.config, r.examples) for r in results] == [
+        (name, None, "", ()) for name in "ab"
     ]
     assert results[0].method != results[1].method  # nothing is known of their settings
 
@@ -63,12 +62,13 @@ def test_scores_alone_are_a_result(tmp_path):
 @pytest.mark.parametrize(
     "name", ["prior.json", "metrics.csv", "run.json", "config.yaml", "examples.npz"]
 )
-def test_a_damaged_file_that_no_number_needs_is_left_out_and_said(tmp_path, name):
+def test_a_damaged_file_is_named_with_the_way_out(tmp_path, name):
     run = make_run(tmp_path / "run")
     (run / name).write_bytes(b"PK\x03\x04[{: \xff")
-    (result,) = load_results([run])
-    assert len(result.gaps) == 1
-    assert f"{name} is damaged and left out" in result.gaps[0]
+    with pytest.raises(RunFolderError, match=rf"{name} is damaged .*remove it"):
+        load_results([run])
+    (run / name).unlink()
+    assert len(load_results([run])) == 1
 
 
 def test_missing_damaged_or_pickled_scores_are_refused_by_name(tmp_path):

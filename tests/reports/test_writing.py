@@ -96,7 +96,7 @@ def test_a_refused_report_leaves_no_file(tmp_path, monkeypatch):
     runs = [make_run(tmp_path / "a"), make_run(tmp_path / "b", mask_seed=1)]
     with pytest.raises(ConfigError, match="balanced mask"):
         write_report(runs, tmp_path / "report.html")
-    monkeypatch.setattr("depthbal.reports.page.page.MAX_BYTES", 1000)
+    monkeypatch.setattr("depthbal.reports.writing.MAX_BYTES", 1000)
     with pytest.raises(ConfigError, match="report fewer"):
         write_report(runs[:1], tmp_path / "report.html")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]

@@ -6,14 +6,11 @@ import statistics
 import cv2
 import pytest
 
-from depthbal.errors import ConfigError, DataError
 from depthbal.synthetic import (
     COLUMNS,
     TABLE_1,
     TABLE_METHODS,
     Settings,
-    draw_data,
-    parse_column,
     run_benchmark,
 )
 from depthbal.synthetic.figures import draw_sigma, draw_sweeps
@@ -40,11 +37,7 @@ def test_the_tool_writes_the_table_in_the_agreed_form(tmp_path, capsys):
     assert details["seeds"] == [0, 1, 2]
     assert len(details["columns"]["mvn_low"]["gai_learned"]["noise_sigma"]["values"]) == 3
     assert "| Vanilla, paper | 5.52 | 2.57 |" in (tmp_path / "table.md").read_text()
-
-
-def test_the_defaults_are_the_papers_table():
     assert list(TABLE_1) == list(TABLE_METHODS)
-    assert len(COLUMNS) == 9
     assert all(list(row) == COLUMNS for row in TABLE_1.values())
 
 
@@ -70,31 +63,18 @@ def test_figures_are_pictures(tmp_path):
     ("options", "message"),
     [
         (["--columns", "cauchy_high"], "cauchy_high"),
-        (["--columns", "normal_extreme"], "normal_extreme"),
         (["--columns", "normal_-1"], "normal_-1"),
-        (["--seeds", "0"], "seed"),
+        (["--columns", "exponential_1e-6"], "labels in"),
         (["--methods", "magic"], "magic"),
-        (["--columns", "exponential_1e-6"], "no labels|too few"),
+        (["--methods", "gai", "gai"], "none twice"),
+        (["--seeds", "0"], "seed"),
         (["--batch-size", "1"], "batch"),
-        (["--n-components", "0"], "component"),
-        (["--noise-sigma", "0"], "noise_sigma"),
-        (["--workers", "0"], "worker"),
     ],
 )
 def test_bad_input_is_one_line(options, message, tmp_path, capsys):
     base = ["--seeds", "1", "--columns", "normal_low", "--methods", "vanilla", "--workers", "1"]
     assert tool("synthetic_benchmark.py", *base, *options, "--out", tmp_path / "out") == 2
     error = capsys.readouterr().err.strip()
-    assert any(part in error for part in message.split("|"))
+    assert message in error
     assert len(error.splitlines()) == 1
     assert not (tmp_path / "out").exists()
-
-
-def test_a_skewness_without_labels_in_range_is_refused():
-    with pytest.raises(DataError, match=r"exponential_0\.0001 leaves"):
-        draw_data(parse_column("exponential_0.0001"), [0])
-
-
-def test_names_twice_are_refused():
-    with pytest.raises(ConfigError, match="none twice"):
-        run_benchmark(["normal_low"], ["gai", "gai"], [0])

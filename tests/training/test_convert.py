@@ -8,7 +8,6 @@ import torch
 from torch.nn import functional
 
 from depthbal import load_predictor
-from depthbal.errors import RunFolderError
 from depthbal.losses import MSELoss
 from depthbal.models import ResNetMFF
 from depthbal.priors import Histogram
@@ -133,13 +132,3 @@ def test_nothing_is_written_when_the_file_the_loss_or_an_argument_is_refused(
     assert command("convert", *line, "--out", tmp_path / "run") == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
-
-
-def test_a_folder_that_is_taken_stays_as_it_is(file, run, tmp_path):
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "notes.txt").touch()
-    with pytest.raises(RunFolderError, match="not empty"):
-        convert_checkpoint(file, tmp_path / "mine")
-    with pytest.raises(RunFolderError, match="not a run folder"):
-        convert_checkpoint(file, tmp_path / "mine", overwrite=True)
-    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]

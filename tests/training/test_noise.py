@@ -1,8 +1,7 @@
-"""A noise scale that follows the prediction: in numbers, as a picture, guarded while it learns."""
+"""A noise scale that follows the prediction: in numbers, and guarded while it learns."""
 
 import math
 
-import cv2
 import numpy as np
 import pytest
 
@@ -11,7 +10,7 @@ from depthbal.losses.noise import DepthNoise, NoiseModule
 from depthbal.losses.noise_guard import check_noise
 from depthbal.priors import Histogram
 from depthbal.training import DepthTask, open_run
-from depthbal.training.noise import noise_values, save_noise_picture
+from depthbal.training.optimisation import noise_values
 from tests.training.helpers import (
     DropoutNet,
     change_checkpoint,
@@ -59,18 +58,7 @@ def test_the_values_are_the_formulas():
     assert values == pytest.approx(expected)
 
 
-def test_the_picture_is_written_with_and_without_the_histogram(tmp_path):
-    for name, histogram in (("with", LONG_TAIL), ("without", None)):
-        save_noise_picture(tmp_path / f"{name}.png", Proportional(), RANGE, histogram)
-    both = [cv2.imread(str(tmp_path / f"{name}.png")) for name in ("with", "without")]
-    assert both[0].shape == both[1].shape
-    assert (both[0] != both[1]).any()
-    curve = (both[1] == (0x52, 0x4E, 0xC4)).all(axis=2)  # BGR
-    heights = [np.flatnonzero(column).mean() for column in curve.T if column.any()]
-    assert heights[-1] < heights[0] - 20  # sigma grows to the right
-
-
-def test_training_projects_logs_draws_saves_and_resumes_the_noise(config, tmp_path, caplog):
+def test_training_projects_logs_saves_and_resumes_the_noise(config, tmp_path, caplog):
     run = train_tiny(config, tmp_path / "run", "--trainer.max_epochs=1")
     assert "b = 0.5 was reduced" in caplog.text
     noise, state = steep(), checkpoint_of(run)["state_dict"]
@@ -82,17 +70,13 @@ def test_training_projects_logs_draws_saves_and_resumes_the_noise(config, tmp_pa
     assert set(expected) == {"sigma_near", "sigma_middle", "sigma_far", "a", "b"}
     for name, value in expected.items():
         assert float(last[f"train/noise_{name}"]) == pytest.approx(value, rel=1e-5)
-    assert cv2.imread(str(run / "noise.png")) is not None
     # a resumed training guards with the run's histogram
-    (run / "noise.png").unlink()
     change_checkpoint(run, criterion__noise__slope=0.5)
     resume(run, "--trainer.max_epochs=2")
     assert checkpoint_of(run)["state_dict"]["criterion.noise.slope"] < 0.45
-    assert (run / "noise.png").is_file()
 
 
-def test_one_sigma_is_logged_and_leaves_no_picture(finished_run):
-    assert not (finished_run / "noise.png").exists()
+def test_one_sigma_is_logged(finished_run):
     assert any(row["train/noise_sigma"] for row in logged(finished_run))
 
 

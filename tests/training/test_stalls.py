@@ -21,7 +21,14 @@ from depthbal.losses.kernel.compiled import CompiledSum
 from depthbal.priors import Histogram
 from depthbal.training import DepthTask
 from depthbal.training.resuming import FiniteLoss, RandomStates
-from tests.training.helpers import QUIET, DropoutNet, fit_prior, loss_of, move_to_pretended_gpu
+from tests.training.helpers import (
+    QUIET,
+    DropoutNet,
+    fit_prior,
+    logged,
+    loss_of,
+    move_to_pretended_gpu,
+)
 
 HISTOGRAM = Histogram([1.0, 2.0, 3.0, 4.0], [6, 3, 1])
 EVERY = 5
@@ -112,56 +119,28 @@ def test_the_logged_loss_is_a_number_on_the_cpu_whatever_device_trains(monkeypat
     assert logged["train/loss_step"].device.type == "cpu"
 
 
-class Rows(pl.loggers.CSVLogger):
-    """Keep what is logged."""
-
-    def __init__(self) -> None:
-        super().__init__(".")
-        self.rows: list[tuple[int, dict]] = []
-
-    def log_metrics(self, metrics, step=None) -> None:
-        self.rows.append((step, dict(metrics)))
-
-    def save(self) -> None:
-        pass
-
-
-class Losses(pl.Callback):
-    """Keep every step's loss."""
-
-    def __init__(self) -> None:
-        self.values: list[float] = []
-
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
-        self.values.append(outputs["loss"].item() * trainer.accumulate_grad_batches)
-
-
 def sgd(groups) -> torch.optim.Optimizer:
     # Adam keeps its step count on the CPU, where it reads it
     return torch.optim.SGD(groups, lr=0.01)
 
 
-def fit(tmp_path, *callbacks: pl.Callback, batches: int = 12, **settings) -> Rows:
+@pytest.mark.parametrize("with_bar", [True, False])
+def test_values_are_read_only_at_the_steps_that_are_logged(tmp_path, with_bar):
     torch.manual_seed(0)
     task = DepthTask(DropoutNet(), GAILoss(n_components=4, noise="learned"), optimizer=sgd)
     fit_prior(task, HISTOGRAM)
-    samples = [
-        {"image": torch.randn(3, 8, 8), "depth": 1 + 3 * torch.rand(1, 4, 4)}
-        for _ in range(2 * batches)
-    ]
-    rows = Rows()
-    settings |= {"logger": rows, "log_every_n_steps": EVERY, "callbacks": list(callbacks)}
-    settings["enable_progress_bar"] = any(isinstance(c, RichProgressBar) for c in callbacks)
-    trainer = pl.Trainer(max_epochs=1, default_root_dir=tmp_path, **QUIET, **settings)
+    watch, bars = Watch(), [RichProgressBar()] if with_bar else []
+    depths = 1 + 3 * torch.rand(26, 1, 4, 4)
+    samples = [{"image": torch.randn(3, 8, 8), "depth": depth} for depth in depths]
+    trainer = pl.Trainer(
+        max_epochs=1,
+        logger=pl.loggers.CSVLogger(tmp_path),
+        log_every_n_steps=EVERY,
+        callbacks=[RandomStates(), FiniteLoss(), *bars, watch],
+        enable_progress_bar=with_bar,
+        **QUIET,
+    )
     trainer.fit(task, torch.utils.data.DataLoader(samples, batch_size=2))
-    return rows
-
-
-@pytest.mark.parametrize("with_bar", [True, False])
-def test_values_are_read_only_at_the_steps_that_are_logged(tmp_path, with_bar):
-    watch = Watch()
-    bars = [RichProgressBar()] if with_bar else []
-    fit(tmp_path, RandomStates(), FiniteLoss(), *bars, watch, batches=13)
     # keys are the steps done before
     quiet = {step: count for step, count in watch.per_step.items() if step % EVERY and step < 13}
     assert len(quiet) == 10
@@ -169,13 +148,9 @@ def test_values_are_read_only_at_the_steps_that_are_logged(tmp_path, with_bar):
     assert watch.per_step[EVERY] > 0  # or nothing would be counted
 
 
-@pytest.mark.parametrize("accumulated", [1, 2])
-def test_losses_are_logged_every_n_updates_and_their_mean_after_the_epoch(tmp_path, accumulated):
-    losses = Losses()
-    options = {"batches": 12 * accumulated, "accumulate_grad_batches": accumulated}
-    rows = fit(tmp_path, losses, **options).rows
-    steps = {step: row["train/loss_step"] for step, row in rows if "train/loss_step" in row}
-    last = {step: losses.values[accumulated * (step + 1) - 1] for step in (4, 9)}
-    assert steps == pytest.approx(last)
-    (epoch,) = (row["train/loss_epoch"] for _, row in rows if "train/loss_epoch" in row)
-    assert epoch == pytest.approx(sum(losses.values) / len(losses.values), rel=1e-6)
+def test_every_steps_loss_is_logged_and_their_mean_after_the_epoch(finished_run):
+    rows = [row for row in logged(finished_run) if row["epoch"] == "1"]  # a step per row
+    steps = [float(row["train/loss_step"]) for row in rows if row["train/loss_step"]]
+    (epoch,) = (float(row["train/loss_epoch"]) for row in rows if row["train/loss_epoch"])
+    assert len(steps) == 3
+    assert epoch == pytest.approx(sum(steps) / 3, rel=1e-5)

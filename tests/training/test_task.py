@@ -4,15 +4,20 @@ import copy
 import functools
 import math
 import os
+import re
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from depthbal.errors import ConfigError
+from depthbal.errors import ConfigError, DataError
+from depthbal.evaluation import LABEL_TERMS, LabelBins, Scores
 from depthbal.losses import BMCLoss, BNILoss, GAILoss, MSELoss
+from depthbal.losses.posthoc import BalanceMap
 from depthbal.priors import Histogram
-from depthbal.training import DepthTask
+from depthbal.training import DepthTask, Task
+from depthbal.training.task import __file__ as task_file
 from tests.training.helpers import (
     STEP_LR,
     DropoutNet,
@@ -119,6 +124,29 @@ def test_the_schedule_leaves_sigma_alone(tmp_path):
     assert weights["lr"] == pytest.approx(0.01 / 4)
     assert noise["lr"] == pytest.approx(0.01)
     assert content["state_dict"]["criterion.noise.log_sigma"].item() != 0  # it has learned
+
+
+class Spoilt(nn.Module):
+    """Labels of images, the second of them NaN."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.tensor([2.0, math.nan])
+
+
+@pytest.mark.parametrize("posthoc", [None, BalanceMap(HISTOGRAM, 0.5, (1.0, 4.0))])
+def test_a_prediction_of_a_label_that_is_not_finite_names_its_image(posthoc):
+    task = Task(Spoilt(), MSELoss())
+    task.posthoc = posthoc
+    batch = {"image": torch.zeros(2, 3, 4, 4), "label": torch.ones(2), "name": ["fine", "spoilt"]}
+    with pytest.raises(DataError, match="spoilt"):
+        task.score(batch, Scores(LabelBins([0, 2, 4], ["many", "few"]), terms=LABEL_TERMS))
+
+
+def test_the_engine_knows_no_depth():
+    folder = Path(task_file).parent
+    for name in ("task", "evaluate", "train", "runs", "resuming", "settings", "frozen"):
+        text = (folder / f"{name}.py").read_text(encoding="utf-8")
+        assert not re.findall(r"(?i)\b\w*depth(?!bal)\w*|eigen|whole_images", text), name
 
 
 # ---- compiling changes nothing but the speed, failing to compile nothing at all ----

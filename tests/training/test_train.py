@@ -181,8 +181,6 @@ def test_a_wrong_root_is_named_before_a_network_is_built(tmp_path, monkeypatch, 
     "settings",
     [
         ["--data.min_depth", "1.0"],
-        ["--data.max_depth", "80"],
-        ["--model.max_depth", "80"],
         ["--data.max_depth", "80", "--model.max_depth", "80"],
         ["--model.criterion.label_range", "[0.7, 80]"],
     ],

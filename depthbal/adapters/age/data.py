@@ -28,12 +28,11 @@ SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
 class LabelledImages(SeededDataset[dict[str, Any]]):
-    """Images pre-processed as published, or their features; padding has the label NaN.
+    """Images pre-processed as published (Yang et al., ICML 2021), or their features.
 
     Square by Pillow's bilinear filter; in training a random crop after a black border, and
-    horizontal flips (Yang et al., "Delving into Deep Imbalanced Regression", ICML 2021). `images`
-    are files or uint8 (H, W, 3) RGB; `content` is a digest of them and the labels; names that are
-    `grouped` are what is resampled together.
+    horizontal flips. `images` are files or uint8 (H, W, 3) RGB; `content` is a digest of them and
+    the labels; names that are `grouped` are what is resampled together. Padding has the label NaN.
     """
 
     features: Tensor | None = None  # (N, D) in place of the images, see depthbal.training.frozen
@@ -59,8 +58,8 @@ class LabelledImages(SeededDataset[dict[str, Any]]):
     def sample(self, index: int, seed: int) -> dict[str, Any]:
         """Return an image, float32 (3, size, size) in [-1, 1], or its features, and its label."""
         name = self.names[index]
-        group = name if self.grouped else ""
-        about = {"label": self.labels[index], "index": index, "name": name, "group": group}
+        about = {"label": self.labels[index], "index": index, "name": name}
+        about["group"] = name if self.grouped else ""
         if self.features is not None:
             return {"features": self.features[index], **about}
         image = self.images[index]
@@ -177,13 +176,12 @@ class AgeDataModule(LabelledData):
 
     def labels(self, split: Split) -> list[Tensor]:
         """Return the labels of a split in one tensor, (N,) float64."""
-        rows = [float(row[0]) for row in self.rows if row[2] == split]
-        return [torch.tensor(rows, dtype=torch.float64)]
+        labels = [float(label) for label, _, its in self.rows if its == split]
+        return [torch.tensor(labels, dtype=torch.float64)]
 
     def dataset(self, split: Split) -> LabelledImages | None:
         """Return the images of a split, those of training augmented; None without rows."""
-        paths = [row[1] for row in self.rows if row[2] == split]
-        if not paths:
+        if not (paths := [path for _, path, its in self.rows if its == split]):
             return None
         self._require_images(paths)
         content = files_digest(self.root, paths, json.dumps(self.labels(split)[0].tolist()))

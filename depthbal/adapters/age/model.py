@@ -1,5 +1,6 @@
 """An image backbone of timm or torchvision with a linear head of one output."""
 
+from contextlib import nullcontext
 from typing import Any, Literal
 
 import timm
@@ -9,7 +10,6 @@ from torch import Tensor, nn
 
 from depthbal.errors import ConfigError
 from depthbal.models import weights as published
-from depthbal.models.weights import is_weight_file, load_encoder_file
 
 
 class AgeRegressor(nn.Module):
@@ -39,11 +39,11 @@ class AgeRegressor(nn.Module):
     ) -> None:
         super().__init__()
         self.init_args = {"backbone": backbone, "weights": weights, "library": library}
-        file = weights if weights is not None and is_weight_file(weights) else None
+        file = weights if weights is not None and published.is_weight_file(weights) else None
         build = _timm if library == "timm" else _torchvision
         self.backbone, width = build(backbone, None if file else weights)
         if file is not None:
-            load_encoder_file(self.backbone, file)
+            published.load_encoder_file(self.backbone, file)
         self.head = LabelHead(width, 1)
 
     def initialise_bias(self, mean: float) -> None:
@@ -68,9 +68,9 @@ def _timm(name: str, weights: str | None) -> tuple[nn.Module, int]:
     """Return a network without its classifier, and its number of features."""
     if not timm.is_model(name.split(".")[0]):
         raise published.unknown_name("backbone of timm", name, timm.list_models())
-    known = name if weights is None else published.timm_name(name, weights)
-    with published.downloading(str(weights)):
-        network: Any = timm.create_model(known, num_classes=0, pretrained=weights is not None)
+    known = published.timm_name(name, weights) if weights else name
+    with published.downloading(weights) if weights else nullcontext():
+        network: Any = timm.create_model(known, num_classes=0, pretrained=bool(weights))
     return network, getattr(network, "head_hidden_size", None) or network.num_features
 
 

@@ -1,5 +1,1 @@
-"""The report as one self-contained html page."""
-
-from depthbal.reports.page.page import write_page
-
-__all__ = ["write_page"]
+"""What the html page shows: its numbers, its pictures, its templates."""

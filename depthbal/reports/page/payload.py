@@ -1,41 +1,39 @@
 """All numbers that the page's figures show, computed here and only drawn there."""
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from depthbal.evaluation import metrics_of
-from depthbal.reports.binning import MIN_IMAGES, Binning, metric_values, supporting_images
-from depthbal.reports.comparing import STATISTICS
-from depthbal.reports.page.curves import (
-    changing,
-    learning_curves,
-    sigma_over_label,
-    sigma_over_training,
-)
+from depthbal.evaluation.terms import metric_values
+from depthbal.reports.comparing import MIN_IMAGES, STATISTICS, Binning, Pair
 from depthbal.reports.report import Report
 from depthbal.reports.resampling import LEVEL
 from depthbal.reports.results import FloatArray, Result, common_name
-from depthbal.reports.vocabulary import jsonable, rounded
+from depthbal.reports.vocabulary import curve_name, jsonable, rounded
 
 JOINT_BINS = 128
 """A joint histogram is shown with at most so many bins along each axis."""
 
+MAX_POINTS = 400
+"""A longer curve is shown by means over equally many consecutive points."""
+
+Entries = list[dict[str, Any]]
+
 
 def payload(report: Report) -> dict[str, Any]:
     """Return the page's data, JSON-able; parts without data are None or empty."""
-    results, first, scores = report.results, report.first, report.first.scores
-    (low, high), label = first.ends, scores.label
+    results, first, several = report.results, report.first, len(report.results) > 1
+    (low, high), label = first.ends, first.scores.label
     names = {"label": label.name, "unit": label.unit, "items": report.items, "axis": report.axis}
     subsets = dict.fromkeys(subset for result in results for subset in result.scores.subsets)
-    readouts = report.readouts if len(report.readouts) > 1 else []
-    found = report.comparison
+    readouts = list(dict.fromkeys(readout for result in results for readout in result.readouts))
+    choices = [{"key": key, "name": report.readout_name(key)} for key in readouts]
+    joint = {r: [_joint(result, r) for result in results] for r in readouts}
     return {
         "label": {**names, "low": low, "high": high},
         "weakBelow": MIN_IMAGES,
@@ -46,88 +44,72 @@ def payload(report: Report) -> dict[str, Any]:
         "metrics": [asdict(info) for info in report.metrics],
         "statistics": {key: report.statistic_name(key) for key in STATISTICS},
         "subsets": [{"key": key, "name": report.subset_name(key)} for key in subsets],
-        "readouts": [{"key": key, "name": report.readout_name(key)} for key in readouts],
-        "binnings": _binnings(report),
+        "readouts": choices if len(choices) > 1 else [],
+        "binnings": [_binning(first, binning) for binning in report.binnings],
         "shotBands": _shot_bands(first),
         "defaults": {"subset": "all", "bin": _worst_bin(report)},
-        "bins": _bin_tables(report),
+        "bins": {
+            f"{number}/{subset}/{readout}": [
+                _bin_table(result, binning, subset, readout) for result in results
+            ]
+            for number, binning in enumerate(report.binnings)
+            for subset, readout in dict.fromkeys(key for r in results for key in r.pooled)
+        },
         "training": _training(first),
         "priors": _priors(results, low, high),
-        "joint": _joint_tables(report),
-        "curves": learning_curves(results),
+        "joint": {readout: tables for readout, tables in joint.items() if any(tables)},
+        "curves": _learning_curves(results),
         "sigmaTraining": changing(sigma_over_training(results)),
         "sigmaUnit": first.sigma_unit,
         "sigmaLabel": changing(sigma_over_label(results)),
         "calibration": _calibration(report),
-        "methods": [method._asdict() for method in found.methods] if found else [],
+        "methods": [method._asdict() for method in report.methods] if several else [],
         "bands": _bands(report),
-        "tradeoff": _tradeoff(report) if found else [],
-        "level": LEVEL if found else None,
-        "units": found.units.text if found else "",
+        "tradeoff": _tradeoff(report) if several else [],
+        "level": LEVEL if several else None,
+        "units": report.units.text if several else "",
     }
 
 
 # ---- per bin ----
 
 
-def bin_table(result: Result, binning: Binning, subset: str, readout: str) -> dict[str, FloatArray]:
-    """Return {metric: (coarse,)} and "count" of a run."""
-    terms = result.scores.terms
-    sums = binning.members @ result.pooled[subset, readout]
-    columns = dict(zip(metrics_of(terms), metric_values(sums, terms).T, strict=True))
-    return {"count": sums[:, terms.index("count")], **columns}
+def _bin_table(result: Result, binning: Binning, subset: str, readout: str) -> Any:
+    """Return {metric: (coarse,)} and "count" of a run, None where it has no such numbers."""
+    if (subset, readout) not in result.pooled:
+        return None
+    terms, sums = result.scores.terms, binning.members @ result.pooled[subset, readout]
+    columns = zip(metrics_of(terms), metric_values(sums, terms).T, strict=True)
+    counts = jsonable(sums[:, terms.index("count")])
+    return {"count": counts, **{name: jsonable(values) for name, values in columns}}
 
 
-def _bin_tables(report: Report) -> dict[str, list[dict[str, Any] | None]]:
-    """Return {"binning/subset/read-out": one table per run, None where it has no such numbers}."""
+def _binning(first: Result, binning: Binning) -> dict[str, Any]:
+    widths, members = binning.high - binning.low, binning.members
+    uneven = len(widths) > 2 and widths.max() > 2.5 * widths.min() and binning.low[0] > 0
+    shots = np.array([shot or "" for shot in first.bins.shots])
+    names = [set(shots[row > 0].tolist()) for row in members]
+    column = first.scores.terms.index("count")
+    counts = {subset: first.scores.sums(subset)[..., column] for subset in first.scores.subsets}
+    training = []  # share of training labels in percent
+    if histogram := first.histogram:
+        below = np.concatenate([[0.0], np.cumsum(histogram.counts)]) / histogram.total
+        ends = (np.interp(ends, histogram.edges, below) for ends in (binning.high, binning.low))
+        training = jsonable(100 * np.subtract(*ends))
     return {
-        f"{number}/{subset}/{readout}": [
-            {k: jsonable(v) for k, v in bin_table(result, binning, subset, readout).items()}
-            if (subset, readout) in result.pooled
-            else None
-            for result in report.results
-        ]
-        for number, binning in enumerate(report.binnings)
-        for subset, readout in dict.fromkeys(key for r in report.results for key in r.pooled)
+        "name": binning.name,
+        "low": jsonable(binning.low),
+        "high": jsonable(binning.high),
+        "log": bool(uneven),  # a constant ratio of widths is a logarithmic axis
+        "images": {k: (v @ members.T > 0).sum(0).tolist() for k, v in counts.items()},
+        "shots": [name.pop() if len(name) == 1 else "mixed" for name in names],
+        "training": training,
     }
 
 
-def _binnings(report: Report) -> list[dict[str, Any]]:
-    first, scores = report.first, report.first.scores
-    column = scores.terms.index("count")
-    counts = {subset: scores.sums(subset)[..., column] for subset in scores.subsets}
-    shots = np.array([shot or "" for shot in first.bins.shots])
-    found = []
-    for binning in report.binnings:
-        widths, members = binning.high - binning.low, binning.members
-        uneven = len(widths) > 2 and widths.max() > 2.5 * widths.min() and binning.low[0] > 0
-        names = [set(shots[row > 0].tolist()) for row in members]
-        found.append(
-            {
-                "name": binning.name,
-                "low": jsonable(binning.low),
-                "high": jsonable(binning.high),
-                "log": bool(uneven),  # a constant ratio of widths is a logarithmic axis
-                "images": {k: supporting_images(v, members).tolist() for k, v in counts.items()},
-                "shots": [name.pop() if len(name) == 1 else "mixed" for name in names],
-                "training": _shares(first, binning),
-            }
-        )
-    return found
-
-
-def _shares(result: Result, binning: Binning) -> list[Any]:
-    """Return the share of training labels in every bin, in percent, (coarse,)."""
-    if not (histogram := result.histogram):
-        return []
-    below = np.concatenate([[0.0], np.cumsum(histogram.counts)]) / histogram.total
-    low, high = (np.interp(ends, histogram.edges, below) for ends in (binning.low, binning.high))
-    return jsonable(100 * (high - low))
-
-
-def _shot_bands(result: Result) -> list[dict[str, Any]]:
+def _shot_bands(result: Result) -> Entries:
     """Return neighbouring bins of one shot as one band: {"low", "high", "shot"}."""
-    bands: list[dict[str, Any]] = []
+    bands: Entries = []
     edges = [round(float(edge), 9) for edge in result.bins.edges]
     for number in np.flatnonzero(result.bins.scored):
         shot, low, high = result.bins.shots[number], edges[number], edges[number + 1]
@@ -141,8 +123,9 @@ def _shot_bands(result: Result) -> list[dict[str, Any]]:
 def _worst_bin(report: Report) -> int:
     """Return the bin of the first binning where the first run errs most, among supported ones."""
     first, binning, info = report.first, report.binnings[0], report.main
-    values = bin_table(first, binning, "all", first.scores.main)[info.key]
-    values = np.where(binning.thin, np.nan, values) * (-1 if info.better == "higher" else 1)
+    table = _bin_table(first, binning, "all", first.scores.main)
+    values = np.where(binning.thin, np.nan, np.array(table[info.key], dtype=float))
+    values *= -1 if info.better == "higher" else 1
     return int(np.nanargmax(values)) if np.isfinite(values).any() else 0
 
 
@@ -162,7 +145,7 @@ def _training(result: Result) -> dict[str, Any] | None:
     }
 
 
-def _priors(results: Sequence[Result], low: float, high: float) -> list[dict[str, Any]]:
+def _priors(results: Sequence[Result], low: float, high: float) -> Entries:
     """Return every distinct scalar prior once: its runs, and its density in percent per unit."""
     found: dict[str, dict[str, Any]] = {}
     x = np.linspace(low, high, 400)
@@ -171,39 +154,25 @@ def _priors(results: Sequence[Result], low: float, high: float) -> list[dict[str
         if prior is not None and not prior.event_dim and bool((prior.variances > 0).all()):
             density = jsonable(100 * prior.log_density(torch.from_numpy(x)).exp().numpy())
             one = {"x": jsonable(x), "runs": [], "components": len(prior.weights)}
-            entry = found.setdefault(repr(density), {**one, "density": density})
-            entry["runs"].append(number)
+            found.setdefault(repr(density), {**one, "density": density})["runs"].append(number)
     return list(found.values())
 
 
-def merged_joint(
-    joint: npt.NDArray[np.int64], edges: FloatArray
-) -> tuple[npt.NDArray[np.int64], FloatArray]:
-    """Merge neighbouring bins of a joint histogram (bins, bins + 2) until `JOINT_BINS` are left."""
-    bins = len(edges) - 1
-    starts = np.arange(0, bins, math.ceil(bins / JOINT_BINS))
-    rows = np.add.reduceat(joint, starts, axis=0)
-    inner = np.add.reduceat(rows[:, 1:-1], starts, axis=1)
-    return np.hstack([rows[:, :1], inner, rows[:, -1:]]), np.append(edges[starts], edges[-1])
-
-
-def _joint_tables(report: Report) -> dict[str, list[dict[str, Any] | None]]:
-    """Return {read-out: per run its joint histogram and both margins, or None}.
+def _joint(result: Result, readout: str) -> dict[str, Any] | None:
+    """Return a run's joint histogram, in at most `JOINT_BINS` bins, and its margins, or None.
 
     "row", "column", "share": truth bin, predicted bin and share of the truth bin's labels, of all
     cells that are not empty; "rows": labels per truth bin; "truth", "predicted": percent per label
     unit; "below", "beyond": percent of the predictions that leave the bins' range.
     """
-    tables = {r: [_joint(result, r) for result in report.results] for r in report.readouts}
-    return {readout: found for readout, found in tables.items() if any(found)}
-
-
-def _joint(result: Result, readout: str) -> dict[str, Any] | None:
-    if readout not in result.readouts or not result.scores.joint("all", readout).any():
+    if readout not in result.readouts or not (fine := result.scores.joint("all", readout)).any():
         return None
-    joint, edges = merged_joint(result.scores.joint("all", readout), result.bins.edges)
-    truths, shares, widths = joint.sum(1), 100 * joint / joint.sum(), np.diff(edges)
-    inner = joint[:, 1:-1]
+    bins = len(result.bins)
+    starts = np.arange(0, bins, math.ceil(bins / JOINT_BINS))
+    edges = np.append(result.bins.edges[starts], result.bins.edges[-1])
+    merged = np.add.reduceat(fine, starts, axis=0)
+    inner = np.add.reduceat(merged[:, 1:-1], starts, axis=1)
+    truths, percent, widths = merged.sum(1), 100 / merged.sum(), np.diff(edges)
     rows, columns = np.nonzero(inner)
     return {
         "edges": jsonable(edges),
@@ -211,59 +180,51 @@ def _joint(result: Result, readout: str) -> dict[str, Any] | None:
         "column": columns.tolist(),
         "share": [float(f"{share:.3g}") for share in inner[rows, columns] / truths[rows]],
         "rows": jsonable(truths),
-        "truth": jsonable(shares.sum(1) / widths),
-        "predicted": jsonable(shares[:, 1:-1].sum(0) / widths),
-        "below": rounded(float(shares[:, 0].sum())),
-        "beyond": rounded(float(shares[:, -1].sum())),
+        "truth": jsonable(percent * truths / widths),
+        "predicted": jsonable(percent * inner.sum(0) / widths),
+        "below": rounded(percent * float(merged[:, 0].sum())),
+        "beyond": rounded(percent * float(merged[:, -1].sum())),
     }
 
 
 def _calibration(report: Report) -> dict[str, Any] | None:
     """Return level, interval, coverage per group and per bin of every run, or None."""
-    described = [result.metrics["calibration"] or {} for result in report.results]
-    coverage = [result.scores.coverage("all") for result in report.results]
+    described = [result.metrics["calibration"] for result in report.results]
     if not any(described):
         return None
     first = next(filter(None, described))
     groups = [
-        {group: row for group, row in found["all"].items() if row["coverage"] is not None}
-        if found
-        else None
+        found and {g: row for g, row in found["all"].items() if row["coverage"] is not None}
         for found in described
     ]
-    bins = [
-        [None if counts is None else _shares_of(binning.members @ counts) for counts in coverage]
-        for binning in report.binnings
-    ]
+
+    def shares(binning: Binning, counts: FloatArray | None) -> list[Any] | None:
+        pairs = None if counts is None else (binning.members @ counts).tolist()
+        return pairs and [rounded(inside / of) if of > 0 else None for inside, of in pairs]
+
+    coverage = [result.scores.coverage("all") for result in report.results]
+    bins = [[shares(binning, counts) for counts in coverage] for binning in report.binnings]
     return {"level": first["level"], "interval": first["interval"], "groups": groups, "bins": bins}
-
-
-def _shares_of(counts: FloatArray) -> list[float | int | None]:
-    return [rounded(inside / of) if of > 0 else None for inside, of in counts.tolist()]
 
 
 # ---- comparison ----
 
 
-def _bands(report: Report) -> dict[str, list[dict[str, Any]]]:
+def _bands(report: Report) -> dict[str, Entries]:
     """Return {"metric/binning": one band per method other than the first, against the first}."""
-    bands: dict[str, list[dict[str, Any]]] = {}
-    for pair in report.comparison.pairs if report.comparison else ():
-        for (metric, binning), band in pair.bands.items():
-            drawn = {name: jsonable(values) for name, values in band._asdict().items()}
-            bands.setdefault(f"{metric}/{binning}", []).append({"method": pair.second, **drawn})
-    return bands
+
+    def drawn(pair: Pair, key: tuple[str, int]) -> dict[str, Any]:
+        ends = {name: jsonable(values) for name, values in pair.bands[key].items()}
+        return {"method": pair.second, **ends}
+
+    keys = report.pairs[0].bands if report.pairs else ()
+    return {f"{key[0]}/{key[1]}": [drawn(pair, key) for pair in report.pairs] for key in keys}
 
 
-def _tradeoff(report: Report) -> list[dict[str, Any]]:
-    """Return every run's many-shot and few-shot error, where it has both, and its family.
-
-    Runs whose settings differ in sigma and seed only are one family, which a line joins, as are
-    the results of one method balanced afterwards with several sigmas.
-    """
-    results = report.results
+def _tradeoff(report: Report) -> Entries:
+    """Return every run's many-shot and few-shot error; runs that differ in sigma are a family."""
+    results, points = report.results, []
     keys = [(_without_sigma(result.settings), result.posthoc) for result in results]
-    points = []
     for run, (result, key) in enumerate(zip(results, keys, strict=True)):
         family = common_name([r.run.name for r, k in zip(results, keys, strict=True) if k == key])
         numbers = report.numbers((run,), report.main.key, "bins")
@@ -275,12 +236,103 @@ def _tradeoff(report: Report) -> list[dict[str, Any]]:
     return points
 
 
-def _without_sigma(settings: Any) -> str:
-    """Return nested settings as text, without the noise's start value."""
+def _without_sigma(value: Any) -> Any:
+    """Return nested settings without the noise's start value."""
+    if not isinstance(value, dict):
+        return value
+    return {k: _without_sigma(v) for k, v in value.items() if k != "init_noise_sigma"}
 
-    def kept(value: Any) -> Any:
-        if not isinstance(value, dict):
-            return value
-        return {k: kept(v) for k, v in value.items() if k != "init_noise_sigma"}
 
-    return json.dumps(kept(settings), sort_keys=True, default=str)
+# ---- curves over the training, and the noise scale ----
+
+
+def _line(result: Result, name: str) -> dict[str, Any] | None:
+    """Return a logged quantity; of more than `MAX_POINTS` points the means over stretches."""
+    if name not in result.curves:
+        return None
+    steps, values = result.curves[name]
+    stretch = -(-len(steps) // MAX_POINTS)
+    starts = np.arange(0, len(steps), stretch)
+    ends = np.append(starts[1:], len(steps))
+    means = np.add.reduceat(values, starts) / (ends - starts)
+    return {"x": jsonable(steps[ends - 1]), "y": jsonable(means)}
+
+
+def _learning_curves(results: Sequence[Result]) -> Entries:
+    """Return one panel per logged quantity that is no learning rate and no noise scale."""
+    main = results[0].scores.main_metric
+    first = ("train/loss_epoch", "train/loss", f"val/{main}_bins", f"val/{main}")
+
+    def rank(name: str) -> int:  # the noisy loss of steps last
+        if name in first:
+            return first.index(name)
+        return 9 if name.endswith("_step") else 5 if name.startswith("val/") else 6
+
+    names = dict.fromkeys(
+        name
+        for result in results
+        for name, (steps, _) in result.curves.items()
+        if len(steps) > 1 and not name.startswith("lr-") and "noise" not in name
+    )
+    return [
+        {"name": curve_name(name), "lines": [_line(result, name) for result in results]}
+        for name in sorted(names, key=rank)
+    ]
+
+
+def sigma_over_training(results: Sequence[Result]) -> Entries:
+    """Return the lines of sigma over the steps: {"run", "name", "x", "y"}."""
+    names = ("sigma", "sigma_near", "sigma_middle", "sigma_far")
+    return [
+        {"run": number, "name": name.replace("_", " "), **line}
+        for number, result in enumerate(results)
+        for name in names
+        if not result.posthoc and (line := _line(result, f"train/noise_{name}"))
+    ]
+
+
+def sigma_over_label(results: Sequence[Result]) -> Entries:
+    """Return the last sigma over the predicted label: {"run", "x", "y"}.
+
+    A constant sigma is two points. One that follows the prediction is, from its logged values,
+    sigma(p) = min(softplus(a + b p), cap); where only near, middle and far are known, these three.
+    """
+    lines = []
+    for number, result in enumerate(results):
+        last = {name: float(y[-1]) for name, (_, y) in result.curves.items()}
+        places = [last.get(f"train/noise_sigma_{place}") for place in ("near", "middle", "far")]
+        three = [sigma for sigma in places if sigma is not None]
+        x, y = np.linspace(*result.ends, 2), np.full(2, result.noise_sigma or math.nan)
+        if len(three) == 3 and not result.posthoc:
+            x, y = np.linspace(*result.ends, 3), np.array(three)
+            if "train/noise_a" in last and "train/noise_b" in last:
+                x = np.linspace(*result.ends, 100)
+                softplus = np.logaddexp(0.0, last["train/noise_a"] + last["train/noise_b"] * x)
+                # sigma is monotone in the label, so that the largest end is the cap where it holds
+                y = np.minimum(softplus, max(three))
+        if "error" in result.scores.terms and np.isfinite(y).all():
+            lines.append({"run": number, "x": jsonable(x), "y": jsonable(y)})
+    return lines
+
+
+def changing(lines: Entries) -> Entries:
+    """Return the lines if one of them is not flat: flat ones alone make an empty-looking figure."""
+    flat = all(math.isclose(min(line["y"]), max(line["y"]), rel_tol=1e-6) for line in lines)
+    return [] if flat else lines
+
+
+def constant_sigma(results: Sequence[Result]) -> str:
+    """Return a sentence with every sigma that no figure shows, "" where there is none."""
+    training, over_label = sigma_over_training(results), sigma_over_label(results)
+    label, what = results[0].scores.label.name, []
+    if constant := bool(over_label) and not changing(over_label):
+        what.append(f"one number for every {label}")
+    if training and not changing(training):
+        what.append("fixed over training")
+    unit = f"\u00a0{results[0].sigma_unit}".rstrip("\u00a0")
+    values = []
+    for line in over_label if constant else training:
+        place = line.get("name", "").removeprefix("sigma").strip()  # "near" of "sigma near"
+        name = results[line["run"]].name + (f", {place}" if place else "")
+        values.append(f"{line['y'][-1]:.4g}{unit} for {name}")
+    return f"Noise scale sigma, {', '.join(what)}: {'; '.join(values)}." if what else ""

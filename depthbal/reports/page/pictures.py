@@ -2,7 +2,8 @@
 
 import base64
 import itertools
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import Any
 
 import cv2
 import matplotlib
@@ -22,25 +23,12 @@ UNFOLDED = 2
 REASONS = {"best": "best", "median": "median", "worst": "worst", "rare": "most few-shot pixels"}
 LONGEST_SIDE = 320
 LABELS, ERRORS = "turbo", "RdBu_r"  # colours of
-FloatImage = npt.NDArray[np.floating]
-Mask = npt.NDArray[np.bool_]
+Image = npt.NDArray[Any]
+Shown = list[tuple[int, Example]]
+"""One test image: of every run that shows it, the run's number and its example."""
 
 
-class Shown(NamedTuple):
-    """One test image: {run: example}, and {reason: runs}."""
-
-    runs: dict[int, Example]
-    reasons: dict[str, list[int]]
-
-    @property
-    def reason(self) -> str:
-        """The first of the reasons, in the order of the page."""
-        return next(reason for reason in REASONS if reason in self.reasons)
-
-
-def draw(
-    values: FloatImage, known: Mask, ends: tuple[float, float], colours: str, quality: int
-) -> str:
+def draw(values: Image, known: Image, ends: tuple[float, float], colours: str, quality: int) -> str:
     """Draw values between two ends; what is not known is transparent."""
     scaled = np.clip(np.nan_to_num((values - ends[0]) / (ends[1] - ends[0])), 0, 1)
     pixels = matplotlib.colormaps[colours](scaled, bytes=True)
@@ -49,7 +37,7 @@ def draw(
     return _encoded(swapped, "webp", [cv2.IMWRITE_WEBP_QUALITY, quality])
 
 
-def _encoded(pixels: npt.NDArray[np.uint8], kind: str, options: list[int]) -> str:
+def _encoded(pixels: Image, kind: str, options: list[int]) -> str:
     scale = LONGEST_SIDE / max(pixels.shape[:2])
     if scale < 1:
         pixels = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
@@ -58,32 +46,26 @@ def _encoded(pixels: npt.NDArray[np.uint8], kind: str, options: list[int]) -> st
 
 
 def gallery(report: Report, quality: int) -> dict[str, Any] | None:
-    """Return "rows" of examples, "bars" of colours and how many are "left_out", or None.
-
-    At most `MAX_EXAMPLES` predictions in all; each reason gets its share. The quality, 0 to 100, is
-    that of the compressed pictures.
-    """
+    """Return "rows" of examples, "bars" of colours and how many are "left_out", or None."""
     chosen, left_out = _chosen(report)
     if not chosen:
         return None
-    scales = _scales([e for shown in chosen for e in shown.runs.values()])
-    reasons = [shown.reason for shown in chosen]
+    scales = _scales([example for shown in chosen for _, example in shown])
+    reasons = [_reason(shown) for shown in chosen]
     rows = [
         {
-            "name": next(iter(shown.runs.values())).name,
+            "name": shown[0][1].name,
             "title": _title(report, shown),
             "pictures": _pictures(report, shown, scales, quality),
-            "folded": reasons[:place].count(shown.reason) >= UNFOLDED,
+            "folded": reasons[:place].count(reasons[place]) >= UNFOLDED,
         }
         for place, shown in enumerate(chosen)
     ]
     (low, high), (_, reach), digits = *scales.values(), min(report.main.digits, 2)
     labels = [short(round(value, 2)) for value in (low, (low + high) / 2, high)]
     errors = [f"≤ {fixed(-reach, digits)}", "0", f"≥ {fixed(reach, digits, True)}"]
-    titles = (
-        f"{report.axis}, truth and predictions",
-        f"prediction minus truth ({report.first.scores.label.unit})",
-    )
+    unit = report.first.scores.label.unit
+    titles = f"{report.axis}, truth and predictions", f"prediction minus truth ({unit})"
     ramp = np.linspace(0, 1, 256)[None].repeat(4, axis=0)
     bars = [
         {"source": draw(ramp, ramp >= 0, (0, 1), colours, quality), "title": title, "ends": ends}
@@ -92,35 +74,34 @@ def gallery(report: Report, quality: int) -> dict[str, Any] | None:
     return {"rows": rows, "bars": bars, "left_out": left_out}
 
 
-def _chosen(report: Report) -> tuple[list[Shown], int]:
-    """Return the images shown, in the order of their reasons, and how many are left out.
+def _reason(shown: Shown) -> str:
+    """Return the first of the reasons, in the order of the page."""
+    return next(r for r in REASONS if any(example.reason == r for _, example in shown))
 
-    Of every reason in turn, those of most runs first, until there is no room.
-    """
+
+def _chosen(report: Report) -> tuple[list[Shown], int]:
+    """Return the images shown, of every reason in turn those of most runs, and how many are not."""
     found: dict[int, Shown] = {}
     place: dict[int, int] = {}
     for run, result in enumerate(report.results):
         for reason in REASONS:
             own = [example for example in result.examples if example.reason == reason]
             for number, example in enumerate(own):
-                shown = found.setdefault(example.index, Shown({}, {}))
-                shown.runs[run] = example
-                shown.reasons.setdefault(reason, []).append(run)
+                found.setdefault(example.index, []).append((run, example))
                 place[example.index] = min(place.get(example.index, number), number)
     queues: dict[str, list[Shown]] = {reason: [] for reason in REASONS}
-    for index in sorted(found, key=lambda index: (-len(found[index].runs), place[index])):
-        queues[found[index].reason].append(found[index])
+    for index in sorted(found, key=lambda index: (-len(found[index]), place[index])):
+        queues[_reason(found[index])].append(found[index])
     room, taken = MAX_EXAMPLES, []
-    for turn in itertools.zip_longest(*queues.values()):
-        for shown in turn:
-            if shown and len(shown.runs) <= room:
-                room -= len(shown.runs)
-                taken.append(shown)
+    for shown in filter(None, itertools.chain(*itertools.zip_longest(*queues.values()))):
+        if len(shown) <= room:
+            room -= len(shown)
+            taken.append(shown)
     order = list(REASONS)
-    return sorted(taken, key=lambda shown: order.index(shown.reason)), len(found) - len(taken)
+    return sorted(taken, key=lambda shown: order.index(_reason(shown))), len(found) - len(taken)
 
 
-def _scales(examples: list[Example]) -> dict[str, tuple[float, float]]:
+def _scales(examples: Iterable[Example]) -> dict[str, tuple[float, float]]:
     """Return ends by colours that fit all: every truth, and 98 of 100 pixels' errors."""
     values = np.concatenate([e.truth[e.truth > 0] for e in examples])
     low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 1.0)
@@ -133,9 +114,10 @@ def _scales(examples: list[Example]) -> dict[str, tuple[float, float]]:
 def _title(report: Report, shown: Shown) -> str:
     """Return why the image is here: "worst of mse, gai; most few-shot pixels"."""
     parts = []
-    for reason, runs in shown.reasons.items():
-        names = ", ".join(report.results[run].name for run in runs)
-        parts.append(REASONS[reason] + (f" of {names}" if len(runs) < len(report.results) else ""))
+    for reason in dict.fromkeys(example.reason for _, example in shown):
+        runs = [report.results[run].name for run, example in shown if example.reason == reason]
+        of = f" of {', '.join(runs)}" if len(runs) < len(report.results) else ""
+        parts.append(REASONS[reason] + of)
     return "; ".join(parts)
 
 
@@ -144,17 +126,17 @@ def _pictures(
 ) -> list[dict[str, Any]]:
     """Return image and truth, then prediction and signed error of every run."""
 
-    def drawn(values: FloatImage, known: Mask, colours: str) -> str:
+    def drawn(values: Image, known: Image, colours: str) -> str:
         return draw(values, known, scales[colours], colours, quality)
 
-    one, info = next(iter(shown.runs.values())), report.main
+    one, info = shown[0][1], report.main
     unit, options = report.first.scores.label.unit, [cv2.IMWRITE_JPEG_QUALITY, quality]
     image = _encoded(cv2.cvtColor(one.image, cv2.COLOR_RGB2BGR), "jpeg", options)
     found = [
         (image, "image", f"test image {one.name}"),
         (drawn(one.truth, one.truth > 0, LABELS), "truth", f"truth of {one.name}"),
     ]
-    for run, example in shown.runs.items():
+    for run, example in shown:
         who = report.results[run].name if len(report.results) > 1 else "prediction"
         caption = f"{who}, RMSE {info.fixed(example.rmse)} {unit}"
         label = drawn(example.pred, np.isfinite(example.pred), LABELS)
@@ -170,7 +152,7 @@ def _pictures(
     ]
 
 
-def _error(example: Example) -> tuple[npt.NDArray[np.float32], Mask]:
+def _error(example: Example) -> tuple[Image, Image]:
     """Return prediction minus truth, and where both are known."""
     error = example.pred - example.truth
     return error, (example.truth > 0) & np.isfinite(error)

@@ -2,16 +2,12 @@
 
 import json
 import math
-import os
 from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import torch.multiprocessing as mp
-from lightning_fabric.plugins.environments.lightning import find_free_network_port
-from lightning_utilities.core.rank_zero import rank_zero_only
 
 from depthbal import load_predictor
 from depthbal.commands import main
@@ -20,6 +16,7 @@ from depthbal.training.runs import open_run
 from depthbal.training.settings import build, make_parser, parse
 from depthbal.training.train import train
 from tests.adapters.age.helpers import CPU, NETWORK, GreyAges, train_age, train_grey, weights_of
+from tests.processes import in_two_processes
 
 CONFIGS = Path(str(files("depthbal"))) / "configs" / "age"
 
@@ -72,7 +69,7 @@ def test_every_shot_of_every_readout_equals_plain_means_over_ages(base, readout)
             assert found["bmae"] == result[shot]["bmae"]
 
 
-def test_the_best_epoch_has_the_lowest_mean_over_ages_of_the_mae(base):
+def test_a_run_says_what_was_scored_and_chooses_the_epoch_by_the_mean_over_ages(base):
     task, data = open_run(base).task(), GreyAges(peak=150)
     scores = task.make_scores(data, "val")
     truth = torch.tensor([20.0, 20.0, 20.0, 22.0, float("nan")])  # the last one is padding
@@ -81,15 +78,11 @@ def test_the_best_epoch_has_the_lowest_mean_over_ages_of_the_mae(base):
     values = task.validation_metrics(scores.compute())
     assert values["val/mae"] == pytest.approx((2 + 4 + 0 + 8) / 4)
     assert values[task.selection_metric] == pytest.approx(((2 + 4 + 0) / 3 + 8) / 2)
-
-
-def test_a_run_says_what_was_scored_and_opens_with_the_range_of_its_labels(base):
     protocol = json.loads((base / "metrics.json").read_text())["protocol"]
     assert (protocol["label"]["name"], protocol["label"]["unit"]) == ("age", "years")
     assert (protocol["main_metric"], protocol["readout"]) == ("mae", "mean")
     assert protocol["data"]["images"] == protocol["images"] == 39
-    assert open_run(base).task().criterion.label_range == (19.5, 59.5)
-    assert load_predictor(base).label_range == (19.5, 59.5)
+    assert task.criterion.label_range == load_predictor(base).label_range == (19.5, 59.5)
 
 
 # ---- re-training ----
@@ -107,10 +100,15 @@ def assert_same_backbone(run, base):
     assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
 
 
-def test_the_backbone_is_bit_identical_afterwards_and_the_head_is_new(gai, base):
+def test_only_the_head_is_new_with_sigma_learned_at_a_rate_of_a_hundredth_from_ten(gai, base):
     assert_same_backbone(gai, base)
     head, former = parts(gai, "head"), parts(base, "head")
     assert not any(torch.allclose(head[name], former[name]) for name in head)
+    assert len(json.loads((gai / "prior.json").read_text())["prior"]["weights"]) == 2
+    log_sigma = next(v for k, v in weights_of(gai).items() if k.endswith("log_sigma"))
+    steps = torch.load(gai / "checkpoints/last.ckpt", weights_only=True)["global_step"]
+    # Adam moves a parameter by at most about its rate in every step
+    assert 0.3 < abs(log_sigma.item() - math.log(10)) / (0.01 * steps) < 1.01
 
 
 def test_cached_features_give_the_head_that_plain_images_give(base, tmp_path):
@@ -121,14 +119,6 @@ def test_cached_features_give_the_head_that_plain_images_give(base, tmp_path):
     cached, images = (parts(tmp_path / name, "head") for name in ("cached", "images"))
     for name in cached:
         torch.testing.assert_close(cached[name], images[name], rtol=1e-5, atol=1e-5)
-
-
-def test_gai_has_two_components_and_learns_sigma_from_ten_at_a_rate_of_a_hundredth(gai):
-    assert len(json.loads((gai / "prior.json").read_text())["prior"]["weights"]) == 2
-    log_sigma = next(v for k, v in weights_of(gai).items() if k.endswith("log_sigma"))
-    steps = torch.load(gai / "checkpoints/last.ckpt", weights_only=True)["global_step"]
-    # Adam moves a parameter by at most about its rate in every step
-    assert 0.3 < abs(log_sigma.item() - math.log(10)) / (0.01 * steps) < 1.01
 
 
 def test_an_interrupted_retraining_goes_on_to_the_same_weights(gai, base, tmp_path):
@@ -143,24 +133,10 @@ def test_a_base_of_another_backbone_is_refused(base, tmp_path):
         retrain(tmp_path / "run", base, "--model.model.backbone=test_efficientnet")
 
 
-def one_rank(rank, ports, *arguments):
-    """One of two processes that a launcher such as torchrun has started."""
-    torch.set_num_threads(1)
-    # chosen here, after the seconds that imports take, so that nobody takes it before it is used
-    port = ports.get() if rank else find_free_network_port()
-    if rank == 0:
-        ports.put(port)
-    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    ranks = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-    os.environ.update(address | ranks | {"TORCHELASTIC_RUN_ID": "test"})
-    rank_zero_only.rank = rank  # torchrun sets RANK before the import that reads it
-    train_grey(*arguments, "--trainer.devices=2", "--trainer.strategy=ddp")
-
-
 def test_two_processes_keep_the_backbone_and_score_as_one_does(base, tmp_path):
-    run, ports = tmp_path / "run", mp.get_context("spawn").SimpleQueue()
+    run = tmp_path / "run"
     more = ("age/rrt_gai", f"--model.weights_from={base}", "--trainer.max_epochs=1")
-    mp.spawn(one_rank, args=(ports, run, *more), nprocs=2)
+    in_two_processes(train_grey, run, *more)
     assert_same_backbone(run, base)
     assert not torch.equal(*(parts(r, "head")["model.head.weight"] for r in (run, base)))
     together = json.loads((run / "metrics.json").read_text())

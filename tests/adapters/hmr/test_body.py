@@ -24,15 +24,6 @@ def draw(samples, seed=0):
     return rotmats_of(pose), betas
 
 
-def test_axis_angle_gives_scipys_matrices_and_no_rotation_a_finite_gradient():
-    poses = np.random.default_rng(0).normal(size=(5, 72))
-    expected = Rotation.from_rotvec(poses.reshape(-1, 3)).as_matrix().reshape(5, 24, 3, 3)
-    np.testing.assert_allclose(rotmats_of(torch.from_numpy(poses)).numpy(), expected, atol=1e-12)
-    still = torch.zeros(1, 72, requires_grad=True)
-    rotmats_of(still)[0, 0, 1, 0].backward()  # r21 of a small turn about z is its angle
-    assert still.grad[0, :4].tolist() == [0.0, 0.0, 1.0, 0.0]
-
-
 def test_vertices_equal_those_of_smplx():
     found = BodyModel(synthetic_smpl(vertices=64)).double()(*draw(5))
     expected = [  # by smplx.SMPL (0.1.28, float64) of the same arrays
@@ -67,15 +58,12 @@ def test_vertices_equal_plain_loops_with_weights_that_do_not_sum_to_one():
             np.testing.assert_allclose(vertices[v], moved, atol=1e-12)
 
 
-def test_a_body_has_finite_differences_for_gradients_and_stays_out_of_checkpoints():
-    body = BodyModel(synthetic_smpl(vertices=24)).double()
-    rotmats, betas = draw(1)
-    inputs = (rotmats.requires_grad_(), betas.requires_grad_())
-    assert torch.autograd.gradcheck(body, inputs, fast_mode=True)
+def test_a_body_stays_out_of_checkpoints_and_takes_ten_shapes_of_many():
+    arrays, inputs = synthetic_smpl(vertices=24), draw(1)
+    body = BodyModel(arrays).double()
     assert body.state_dict() == {}  # SMPL's licence forbids passing the arrays on
-    wide = synthetic_smpl(vertices=24)
-    wide["shapedirs"] = np.concatenate([wide["shapedirs"], np.ones((24, 3, 290))], axis=2)
-    torch.testing.assert_close(BodyModel(wide).double()(rotmats, betas), body(rotmats, betas))
+    arrays["shapedirs"] = np.concatenate([arrays["shapedirs"], np.ones((24, 3, 290))], axis=2)
+    torch.testing.assert_close(BodyModel(arrays).double()(*inputs), body(*inputs))
 
 
 def test_evaluation_joints_are_fourteen_seen_from_the_pelvis(root):
@@ -111,9 +99,6 @@ def test_bodies_and_regressor_of_other_sizes_are_named(root):
     np.save(root / "J_regressor_h36m.npy", np.zeros((17, 65)))
     with pytest.raises(DataError, match=r"h36m\.npy: 'regressor'.*\(17, 65\), exp.*\(17, 64\)"):
         Meshes(root)
-    (root / "smpl" / "SMPL_NEUTRAL.npz").unlink()
-    with pytest.raises(DataError, match=r"no .*SMPL_NEUTRAL\.pkl"):
-        Meshes(root)
 
 
 # ---- errors ----
@@ -136,8 +121,6 @@ def test_mpjpe_is_the_mean_distance_in_millimetres():
     preds, target = points(3, 5), points(3, 5, seed=1)
     expected = 1000 * np.linalg.norm(preds - target, axis=2).mean(1)
     np.testing.assert_allclose(mpjpe(preds, target).numpy(), expected)
-    with pytest.raises(ValueError, match=r"\(1, 14, 3\) and target \(1, 17, 3\)"):
-        mpjpe(torch.zeros(1, 14, 3), torch.zeros(1, 17, 3))
 
 
 def test_pa_mpjpe_equals_umeyamas_formula_reflections_included():
@@ -153,18 +136,14 @@ def test_pa_mpjpe_equals_umeyamas_formula_reflections_included():
     torch.testing.assert_close(pa_mpjpe(torch.ones(40, 14, 3), target), alike)  # no extent
 
 
-def test_geodesic_distance_is_the_mean_angle_over_joints():
+def test_geodesic_distance_is_the_mean_angle_over_joints_up_to_both_ends_in_float32():
     turns, mean = Rotation.random(48, random_state=0), Rotation.random(24, random_state=1)
     matrices = torch.from_numpy(turns.as_matrix()).reshape(2, 24, 3, 3)
     found = geodesic_distance(matrices, torch.from_numpy(mean.as_matrix()))
     for sample in range(2):
         angles = [(turns[24 * sample + j].inv() * mean[j]).magnitude() for j in range(24)]
         assert found[sample].item() == pytest.approx(sum(angles) / 24)
-
-
-@pytest.mark.parametrize("angle", [0.0, 1e-5, 3.0, np.pi])
-def test_geodesic_distance_holds_at_both_ends_in_float32(angle):
-    turned = torch.from_numpy(Rotation.from_rotvec([0.0, angle, 0.0]).as_matrix()).float()
-    tolerance = 1e-9 + 1e-5 * angle if angle < 3.1 else 3e-3
-    found = geodesic_distance(turned.expand(1, 24, 3, 3), torch.eye(3).expand(24, 3, 3))
-    assert found.item() == pytest.approx(angle, abs=tolerance)
+    for angle, tolerance in {0.0: 1e-9, 1e-5: 1e-9, 3.0: 3e-5, np.pi: 3e-3}.items():
+        turned = torch.from_numpy(Rotation.from_rotvec([0.0, angle, 0.0]).as_matrix()).float()
+        one = geodesic_distance(turned.expand(1, 24, 3, 3), torch.eye(3).expand(24, 3, 3))
+        assert one.item() == pytest.approx(angle, abs=tolerance)

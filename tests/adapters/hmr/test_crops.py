@@ -35,18 +35,15 @@ def test_corners_are_cut_to_whole_pixels_towards_zero():
         assert (crop_corners(center, scale) == np.trunc(exact)).all()
 
 
-def test_a_box_of_the_crops_size_is_cut_out_as_it_is():
+def test_a_box_of_the_crops_size_is_cut_out_as_it_is_and_beyond_the_image_it_is_black():
     image = picture()
     crop = levels(crop_image(image, np.array([160.3, 150.3]), 1.12))
     np.testing.assert_allclose(crop, image[38:262, 48:272], atol=1e-3)
-
-
-def test_what_lies_outside_the_image_is_black():
     crop = levels(crop_image(np.full((50, 50, 3), 200, np.uint8), np.array([0.0, 0.0]), 1.12))
     assert np.allclose(crop[:112, :112], 0, atol=1e-3)
     assert np.allclose(crop[112:162, 112:162], 200, atol=1e-3)
     assert np.allclose(crop[170:], 0, atol=1e-3)
-    beyond = levels(crop_image(picture(), np.array([-900.0, -900.0]), 0.5))
+    beyond = levels(crop_image(image, np.array([-900.0, -900.0]), 0.5))
     assert np.allclose(beyond, 0, atol=1e-3)
 
 

@@ -74,7 +74,6 @@ class Call:
     ("bad", "name"),
     [
         (lambda file: Call(os.system, f"touch {file}"), "system"),
-        (lambda file: Call(eval, f"open('{file}', 'w')"), "eval"),
         (lambda file: Call(np.load, str(file)), "load"),
         (lambda file: scipy.sparse.dok_matrix(VALUES), "dok_matrix"),
         (lambda file: Call(np.fromfile, str(file)), "fromfile"),
@@ -109,17 +108,11 @@ def outside(layout):
     return matrix
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        *(outside(layout) for layout in ("csc", "csr", "coo")),
-        np.array([[{}, None]], dtype=object),
-        np.zeros((2, 1), dtype=[("x", "f8")]),
-        np.array([["text"]]),
-        scipy.sparse.csc_matrix,  # the class itself, without any content
-        np.full((2, 3), np.nan),
-    ],
-)
+NO_NUMBERS = [outside("csc"), outside("csr"), outside("coo"), np.array([[{}, None]], dtype=object)]
+NO_NUMBERS += [np.zeros((2, 1), dtype=[("x", "f8")]), np.array([["text"]]), scipy.sparse.csc_matrix]
+
+
+@pytest.mark.parametrize("content", [*NO_NUMBERS, np.full((2, 3), np.nan)])
 def test_what_holds_no_finite_numbers_is_refused(tmp_path, content):
     path = tmp_path / "body.pkl"
     path.write_bytes(pickle.dumps({"weights": content, "other": VALUES}))
@@ -128,32 +121,31 @@ def test_what_holds_no_finite_numbers_is_refused(tmp_path, content):
         read(path, "weights")
 
 
-def write_body(path, arrays):
-    if path.suffix == ".npz":
-        np.savez(path, **arrays)
-    else:
-        sparse = {**arrays, "J_regressor": scipy.sparse.csc_matrix(arrays["J_regressor"])}
-        path.write_bytes(pickle.dumps({**sparse, "bs_type": "lrotmin"}, protocol=2))
-    return path
-
-
 @pytest.mark.parametrize("name", ["SMPL_NEUTRAL.pkl", "body.npz"])
 def test_both_kinds_of_body_file_hold_the_same_and_name_what_does_not_fit(tmp_path, name):
-    body, sizes = synthetic_smpl(vertices=30, seed=3), {}
-    arrays = read_arrays(write_body(tmp_path / name, body), SMPL_SHAPES, sizes)
+    body, sizes, path = synthetic_smpl(vertices=30, seed=3), {}, tmp_path / name
+
+    def write(arrays):
+        if path.suffix == ".npz":
+            np.savez(path, **arrays)
+        else:
+            sparse = {**arrays, "J_regressor": scipy.sparse.csc_matrix(arrays["J_regressor"])}
+            path.write_bytes(pickle.dumps({**sparse, "bs_type": "lrotmin"}, protocol=2))
+        return path
+
+    arrays = read_arrays(write(body), SMPL_SHAPES, sizes)
     assert sizes["V"] == 30
     for key in body:
         np.testing.assert_array_equal(arrays[key], body[key], err_msg=key)
     for key, wrong in {
         "weights": body["weights"][:29],
-        "posedirs": body["posedirs"][..., :206],
         "v_template": np.nan * body["v_template"],
     }.items():
         with pytest.raises(DataError, match=rf"{name}: '{key}'"):
-            read_arrays(write_body(tmp_path / name, {**body, key: wrong}), SMPL_SHAPES)
+            read_arrays(write({**body, key: wrong}), SMPL_SHAPES)
     del body["weights"]
     with pytest.raises(DataError, match=r"lacks the keys \['weights'\]"):
-        read_arrays(write_body(tmp_path / name, body), SMPL_SHAPES)
+        read_arrays(write(body), SMPL_SHAPES)
 
 
 # ---- people ----
@@ -168,12 +160,10 @@ def people(folder, fits=None, kind="static", **changes):
         "center": np.array([[10.0, 20.0], [30.0, 40.0], [50.0, 60.0]]),
         "scale": np.array([0.5, 1.0, 1.5]),
         "part": np.zeros((3, 24, 3)),
-        **changes,
     }
     for name in ("dataset_extras", "static_fits", "spin_fits"):
         (folder / name).mkdir(exist_ok=True)
-    kept = {key: array for key, array in arrays.items() if array is not None}
-    np.savez(folder / "dataset_extras" / "coco_2014_train.npz", **kept)
+    np.savez(folder / "dataset_extras" / "coco_2014_train.npz", **{**arrays, **changes})
     if isinstance(fits, dict):
         np.savez(folder / "spin_fits" / "coco.npz", **fits)
     elif fits is not None:
@@ -186,8 +176,7 @@ def test_what_is_known_of_a_body_depends_on_the_keys_and_fits_fill_in_the_rest(t
     assert not nothing["valid"].any()
     assert nothing["gender"].tolist() == [-1, -1, -1]
     assert nothing["file"][0] == str(tmp_path / "images" / "coco" / "a.jpg")
-    known = people(tmp_path, **BODIES, imgname=np.array([b"a", b"b", b"c"]))
-    assert known["valid"].all()
+    assert people(tmp_path, **BODIES, imgname=np.array([b"a", b"b", b"c"]))["valid"].all()
     some = {**BODIES, "has_smpl": np.array([1.0, 0, 0]), "gender": np.array(["m", "f", "m"])}
     rows = people(tmp_path, **some)
     assert rows["valid"].tolist() == [True, False, False]
@@ -197,27 +186,23 @@ def test_what_is_known_of_a_body_depends_on_the_keys_and_fits_fill_in_the_rest(t
     assert rows["valid"].tolist() == [True, True, False]
     assert rows["pose"][:, 0].tolist() == [0.5, 1, 1]
     assert rows["betas"][:, 0].tolist() == [2, 0, 0]
-
-
-def test_static_fits_all_count_and_a_shape_beyond_three_becomes_the_mean_shape(tmp_path):
-    table = np.random.default_rng(0).uniform(-1, 1, size=(3, 82))
-    table[1, 75] = -3.5
+    table = np.random.default_rng(0).uniform(-1, 1, size=(3, 82))  # static fits all count
+    table[1, 75] = -3.5  # a shape beyond three becomes the mean shape
     table[2, 3] = 40.0  # a single fit may have run away
     rows = people(tmp_path, table)
     assert rows["valid"].all()
     np.testing.assert_allclose(rows["pose"], table[:, :72], rtol=1e-6)
-    np.testing.assert_allclose(rows["betas"][[0, 2]], table[[0, 2], 72:], rtol=1e-6)
-    assert (rows["betas"][1] == 0).all()
+    np.testing.assert_allclose(
+        rows["betas"], np.where([[0], [1], [0]], 0, table[:, 72:]), rtol=1e-6
+    )
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"scale": None}, "scale"),
         ({"scale": np.array([1.0, 0.0, 1.0])}, "scale"),
         ({"imgname": np.array([{"a": 1}, None, 3])}, "coco_2014_train"),
         ({"pose": np.zeros((3, 72))}, "both 'pose' and 'shape'"),
-        ({**BODIES, "pose": np.zeros((3, 66))}, "pose"),
         ({**BODIES, "has_smpl": np.ones(2)}, "has_smpl"),
         ({"gender": np.array(["m", "f", "x"])}, "gender"),
         ({**BODIES, "pose": np.full((3, 72), 90.0)}, "half of the poses .*radians"),
@@ -236,6 +221,3 @@ def test_missing_and_damaged_files_are_named_with_what_is_needed(tmp_path):
     with pytest.raises(DataError, match=r"smplify\.is\.tue\.mpg\.de") as caught:
         read_fits(tmp_path / "lsp_fits.npy", 3)
     assert all(stem.removesuffix("_test") in str(caught.value) for stem in STEMS.values())
-    (tmp_path / "bad.npy").write_bytes(b"no array")
-    with pytest.raises(DataError, match=r"cannot read .*bad\.npy"):
-        read_fits(tmp_path / "bad.npy", 3)

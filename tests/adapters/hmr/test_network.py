@@ -2,15 +2,14 @@
 
 import math
 
-import numpy as np
 import pytest
 import torch
 from torch.nn import functional
 from torchvision.models import resnet50
 
 from depthbal.adapters.hmr import SpinNetwork
-from depthbal.adapters.hmr.network import SpinHead, read_mean, rot6d_to_rotmat
-from depthbal.errors import CheckpointError, ConfigError, DataError
+from depthbal.adapters.hmr.network import SpinHead, rot6d_to_rotmat
+from depthbal.errors import CheckpointError, ConfigError
 
 NAMES = {
     *(f"{layer}.{part}" for layer in ("fc1", "fc2", "decpose", "decshape", "deccam")
@@ -89,17 +88,6 @@ def test_a_new_head_starts_at_the_rest_pose():
     assert limit * 0.99 < SpinHead(2048).decpose.weight.abs().max() <= limit
 
 
-def test_mean_params_are_read_as_float32_and_checked(tmp_path):
-    arrays = {"pose": np.arange(144.0), "shape": np.zeros(10), "cam": np.array([0.9, 0, 0])}
-    np.savez(tmp_path / "smpl_mean_params.npz", **arrays)
-    mean = read_mean(tmp_path)
-    assert mean["pose"].tolist() == list(range(144))
-    assert {value.dtype for value in mean.values()} == {torch.float32}
-    np.savez(tmp_path / "smpl_mean_params.npz", **arrays | {"pose": np.zeros((24, 6))})
-    with pytest.raises(DataError, match=r"params\.npz: 'pose' has shape \(24, 6\), exp.* \(144"):
-        read_mean(tmp_path)
-
-
 # ---- checkpoints ----
 
 
@@ -135,7 +123,6 @@ def test_a_new_regressor_leaves_that_of_the_checkpoint(checkpoint, published):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda s: s.pop("conv1.weight"), r"1 missing \(backbone\.conv1\.weight\)"),
         (lambda s: s.pop("deccam.bias"), r"1 missing \(head\.deccam\.bias\)"),
         (lambda s: s.update(strange=torch.zeros(1)), r"1 unexpected \(backbone\.strange\)"),
         (
