@@ -5,12 +5,11 @@ from depthbal.losses.balanced_mse import BNILoss, GAILoss
 from depthbal.losses.base import NonFiniteError, RegressionLoss
 from depthbal.losses.baselines import FocalRLoss, HuberLoss, L1Loss, MSELoss, SILogLoss
 from depthbal.losses.bmc import BMCLoss
-from depthbal.losses.kernel.evidence import log_evidence
-from depthbal.losses.label_weights import label_weights
+from depthbal.losses.families import log_evidence
+from depthbal.losses.label_weights import ReweightedLoss, label_weights
 from depthbal.losses.noise import DepthNoise, FixedNoise, LearnedNoise, NoiseModule
 from depthbal.losses.posthoc import BalanceMap, balance_predictions
 from depthbal.losses.readout import truncated_normal_mean
-from depthbal.losses.reweighted import ReweightedLoss
 
 LOSSES: dict[str, type[RegressionLoss]] = {
     loss.__name__: loss

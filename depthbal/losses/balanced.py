@@ -4,18 +4,26 @@ L(p, y) = -log f(y - p; sigma) + log E(p),   E(p) = integral of f(y - p; sigma) 
 """
 
 from abc import abstractmethod
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from depthbal.losses.base import RegressionLoss, require_one_of
-from depthbal.losses.families import GaussianFamily
+from depthbal.losses.families import FamilyKind, build_family
 from depthbal.losses.family import NoiseFamily
 from depthbal.losses.kernel.evidence import Request, wanted_derivatives
-from depthbal.losses.kernel.fused import Terms, balanced_sum
 from depthbal.losses.noise import NoiseKind, NoiseModule, build_noise, describe_noise
-from depthbal.losses.reduction import Reduction, compute_dtype, hide, joint_mean, mean_over_ranks
+from depthbal.losses.reduction import (
+    CACHE_LABELS,
+    DEVICE_LABELS,
+    chunks,
+    compute_dtype,
+    first_order,
+    hide,
+    joint_mean,
+    mean_over_ranks,
+)
 from depthbal.priors import GaussianMixture
 
 Scale = Literal["mean", "pixel", "none"]
@@ -27,8 +35,7 @@ class BalancedMSELoss(RegressionLoss):
         L = mse_weight |p - y|^2 / (2 s^2) + balance_weight [log E(p) + D log s sqrt(2 pi)]
 
     for labels of dimension D and noise scale s = s(p), which is held fixed inside the integral.
-    Subclasses estimate the prior; another ``family`` replaces the Gaussian density. The arguments
-    are the options that all balanced losses share.
+    Subclasses estimate the prior. The arguments are the options that all balanced losses share.
 
     Args:
         init_noise_sigma: (Initial) noise scale s in label units.
@@ -41,14 +48,16 @@ class BalancedMSELoss(RegressionLoss):
             compares with the squared error; ``"pixel"`` by each label's own, which re-weights
             labels where s varies (beta-NLL with beta = 1, Seitzer et al., ICLR 2022); ``"none"``
             leaves the log-likelihood.
-        reduction: ``"mean"``, ``"sum"`` or ``"none"``.
-        event_dim: 0 where every entry is a label, 1 where the vectors along the last axis are.
-        label_range: Ends (lo, hi) of the label range, for the read-out of scalars.
+        family: Density f of the noise, ``"gaussian"`` or, beyond the paper by its Theorem 1 and
+            over the priors of BNI and BMC, ``"laplace"`` for balanced L1, ``"huber"`` for balanced
+            Huber, ``"student"`` for Student's t, which gives up on wrong labels.
+        huber_delta: Error at which Huber's loss becomes linear, label units.
+        student_df: Degrees of freedom of Student's t: the fewer, the sooner it gives up.
         tolerance: Largest error of the tabulated evidence in float32; float64 is always exact.
         mse_weight: Factor of the data term |p - y|^2 / (2 s^2).
         balance_weight: Factor of the rest. Below ``mse_weight`` it anchors vector labels in
             directions in which they hardly vary, where the two terms otherwise cancel.
-        memory_budget_mb: Largest memory of the evidence's temporaries.
+        options: ``reduction``, ``label_range`` and ``event_dim`` of ``RegressionLoss``.
     """
 
     # Whether ``prior_for`` does without the batch's targets.
@@ -61,42 +70,43 @@ class BalancedMSELoss(RegressionLoss):
         noise: NoiseKind | NoiseModule = "fixed",
         detach_noise: bool = True,
         scale: Scale = "mean",
-        reduction: Reduction = "mean",
-        event_dim: int = 0,
-        label_range: tuple[float, float] | None = None,
+        family: FamilyKind = "gaussian",
+        huber_delta: float = 1.0,
+        student_df: float = 3.0,
         tolerance: float = 1e-5,
         mse_weight: float = 1.0,
         balance_weight: float = 1.0,
-        memory_budget_mb: float = 256,
+        **options: Any,
     ) -> None:
-        super().__init__(label_range=label_range, reduction=reduction, event_dim=event_dim)
+        super().__init__(**options)
         require_one_of("scale", scale, ("mean", "pixel", "none"))
-        if event_dim and label_range is not None:
-            raise ValueError("expected no label_range for vectors: their read-out is preds itself")
-        if event_dim and noise == "depth":
-            raise ValueError('expected noise "fixed", "learned" or a NoiseModule for vectors')
+        if self.event_dim and (noise == "depth" or self.label_range is not None):
+            raise ValueError(
+                'expected no label_range and no noise "depth" for vectors: their read-out is preds '
+                "itself"
+            )
         if not (mse_weight >= 0 and balance_weight >= 0 and mse_weight + balance_weight > 0):
             raise ValueError(
                 "expected mse_weight and balance_weight that are not negative and not both 0, got "
                 f"{mse_weight} and {balance_weight}"
             )
+        if not tolerance > 0:
+            raise ValueError(f"expected a positive tolerance, got {tolerance}")
         self.noise = build_noise(noise, init_noise_sigma)
-        self.family: NoiseFamily = GaussianFamily()
-        for name, number in (("tolerance", tolerance), ("memory_budget_mb", memory_budget_mb)):
-            if not number > 0:
-                raise ValueError(f"expected a positive {name}, got {number}")
+        self.family: NoiseFamily = build_family(family, huber_delta, student_df)
         self.detach_noise, self.scale, self.tolerance = detach_noise, scale, tolerance
         self.mse_weight, self.balance_weight = mse_weight, balance_weight
-        self.memory_budget_mb = memory_budget_mb
         self.init_args |= {
             "init_noise_sigma": init_noise_sigma,
             "noise": describe_noise(noise),
             "detach_noise": detach_noise,
             "scale": scale,
+            "family": family,
+            "huber_delta": huber_delta,
+            "student_df": student_df,
             "tolerance": tolerance,
             "mse_weight": mse_weight,
             "balance_weight": balance_weight,
-            "memory_budget_mb": memory_budget_mb,
         }
 
     @abstractmethod
@@ -110,7 +120,11 @@ class BalancedMSELoss(RegressionLoss):
     def reduced(self, preds: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
         """Return the reduced loss; see ``balanced_sum`` for the way that most losses take."""
         sigma = None
-        if self._is_one_sum and not torch.compiler.is_compiling():
+        if (
+            not (self.event_dim or self.noise.depends_on_preds or torch.compiler.is_compiling())
+            and self.reduction != "none"
+            and type(self).elementwise is BalancedMSELoss.elementwise
+        ):
             sigma = self.noise(preds.detach()).to(preds.device, compute_dtype(preds))
         if sigma is None or sigma.numel() != 1:
             return super().reduced(preds, target, mask)
@@ -127,12 +141,9 @@ class BalancedMSELoss(RegressionLoss):
             sigma,
             self.prior_for(target, mask, sigma.detach()),
             self.family,
-            Terms(self.mse_weight, self.balance_weight, count_bad=not on_cpu),
-            Request(
-                wanted_derivatives(preds, sigma),
-                tolerance=self.tolerance,
-                budget_mb=self.memory_budget_mb,
-            ),
+            Request(wanted_derivatives(preds, sigma), None, self.tolerance),
+            weights=(self.mse_weight, self.balance_weight),
+            count_bad=not on_cpu,
         )
         if not on_cpu:
             self.report_bad(bad)
@@ -144,7 +155,10 @@ class BalancedMSELoss(RegressionLoss):
     def elementwise(self, preds: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
         """Return L(p, y) per label, in units of the squared error unless ``scale="none"``."""
         if mask is not None and not self.event_dim:
-            preds = _with_hidden_inside(preds, mask)
+            # Hidden predictions move from 0 to the mean of the others: the evidence is tabulated
+            # over the range of all of them, which 0 could widen manifold.
+            centre = preds.detach().sum() / mask.sum().clamp(min=1)
+            preds = preds + hide(centre.expand_as(preds).contiguous(), ~mask)
         sigma = self._sigma(preds.detach() if self.detach_noise else preds, mask)
         prior = self.prior_for(target, mask, sigma.detach())
         size = preds.shape[-1] if self.event_dim else 1
@@ -156,11 +170,15 @@ class BalancedMSELoss(RegressionLoss):
             sigma,
             sigma_of=self.noise if self.noise.depends_on_preds and not self.event_dim else None,
             tolerance=self.tolerance,
-            memory_budget_mb=self.memory_budget_mb,
         )
         balance = evidence + size * self.family.log_normaliser(sigma)
         values = self.mse_weight * data + self.balance_weight * balance
-        return values if self.scale == "none" else values * self._unit(sigma.detach(), mask, values)
+        if self.scale == "none":
+            return values
+        unit = self.family.unit(sigma.detach())
+        if self.scale == "mean" and unit.ndim:
+            unit = mean_over_ranks(unit, mask, values)
+        return values * unit
 
     def readout(self, preds: Tensor) -> Tensor:
         """Return the balanced prediction: the mean of the noise truncated to ``label_range``.
@@ -183,16 +201,6 @@ class BalancedMSELoss(RegressionLoss):
         sigma: Tensor = self.noise(torch.empty(0)).detach()
         return sigma
 
-    @property
-    def _is_one_sum(self) -> bool:
-        """Whether the loss is a sum over scalar labels with noise of one scale."""
-        return (
-            self.event_dim == 0
-            and self.reduction != "none"
-            and not self.noise.depends_on_preds
-            and type(self).elementwise is BalancedMSELoss.elementwise
-        )
-
     def _sigma(self, preds: Tensor, mask: Tensor | None) -> Tensor:
         """Return the noise scale: shape (), or one per label."""
         sigma: Tensor = self.noise(preds).to(preds.dtype)
@@ -207,18 +215,89 @@ class BalancedMSELoss(RegressionLoss):
         # What the mask hides must not set the scale of the others.
         return sigma if mask is None else torch.where(mask, sigma, 1)
 
-    def _unit(self, sigma: Tensor, mask: Tensor | None, values: Tensor) -> Tensor:
-        """Return what restores the units of the plain loss: one factor, or one per label."""
-        unit = self.family.unit(sigma)
-        if self.scale == "pixel" or not unit.ndim:
-            return unit
-        return mean_over_ranks(unit, mask, values)
 
+def balanced_sum(
+    preds: Tensor,
+    target: Tensor,
+    mask: Tensor | None,
+    sigma: Tensor,
+    prior: GaussianMixture,
+    family: NoiseFamily,
+    request: Request,
+    *,
+    weights: tuple[float, float] = (1.0, 1.0),
+    count_bad: bool = False,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the sum of many scalar labels' loss, how many count, and how many of these are bad.
 
-def _with_hidden_inside(preds: Tensor, mask: Tensor) -> Tensor:
-    """Move hidden predictions from 0 to the mean of the others.
+        sum over valid i of a e(p_i - y_i; s) + b [log E(p_i) + log Z(s)],   (a, b) = weights
 
-    The evidence is tabulated over the range of all of them, which 0 could widen manifold.
+    for one noise scale s and noise of density exp(-e) / Z, chunk by chunk: the sum and its
+    derivative by s are numbers, so that all that survives a chunk is the gradient of its
+    predictions, and the whole holds as much memory as plain MSE. preds, target and mask are flat
+    and of any floating type, computed in that of sigma (); what the mask hides may be NaN.
     """
-    centre = preds.detach().sum() / mask.sum().clamp(min=1)
-    return preds + hide(centre.expand_as(preds).contiguous(), ~mask)
+    total, counted, bad = _BalancedSum.apply(
+        preds, sigma, target, mask, prior, family, request, weights, count_bad
+    )
+    return total, counted, bad
+
+
+class _BalancedSum(torch.autograd.Function):
+    """Forward stores the gradient of the predictions; backward multiplies it by a number."""
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any,
+        preds: Tensor,
+        sigma: Tensor,
+        target: Tensor,
+        mask: Tensor | None,
+        prior: GaussianMixture,
+        family: NoiseFamily,
+        request: Request,
+        weights: tuple[float, float],
+        count_bad: bool,
+    ) -> tuple[Tensor, ...]:
+        wanted, (data_weight, balance_weight) = request.wanted, weights
+        evidence_of = family.prepare(preds, sigma, prior, request, mask)
+        dtype, device = sigma.dtype, preds.device
+        gradient = torch.empty_like(preds, dtype=dtype) if wanted.by_preds else None
+        sums = torch.zeros(6, dtype=torch.float64, device=device)
+        rows = CACHE_LABELS if device.type == "cpu" else DEVICE_LABELS
+        for predicted, true, counts, stored in chunks(rows, preds, target, mask, gradient):
+            predicted = predicted.to(dtype)
+            error = hide(predicted - true.to(dtype), counts)
+            log_evidence, by_preds, by_sigma = evidence_of(predicted)
+            if stored is not None and by_preds is not None:
+                if balance_weight != 1:
+                    by_preds = balance_weight * by_preds
+                pull = by_preds.add(family.slope(error, sigma), alpha=data_weight)
+                stored.copy_(hide(pull, counts))
+            none = error.new_zeros(())
+            parts = [
+                none + error.numel() if counts is None else counts.count_nonzero(),
+                family.energy(error, sigma).sum(),
+                hide(log_evidence, counts).sum(),
+                none if by_sigma is None else hide(by_sigma, counts).sum(),
+                none if by_sigma is None or family.degree else family.by_sigma(error, sigma).sum(),
+                error.isfinite().logical_not().count_nonzero() if count_bad else none,
+            ]
+            sums += torch.stack([part.double() for part in parts])
+        counted, energies, log_evidences, by_sigma, of_data, bad = sums.unbind()
+        scale = sigma.double()
+        balance = log_evidences + counted * family.log_normaliser(scale)
+        total = data_weight * energies + balance_weight * balance
+        of_data = of_data if family.degree is None else -family.degree * energies / scale
+        by_sigma = by_sigma + counted * family.normaliser_by_sigma(scale)
+        by_sigma = data_weight * of_data + balance_weight * by_sigma
+        ctx.save_for_backward(gradient, by_sigma if wanted.by_sigma else None)
+        ctx.mark_non_differentiable(counted, bad)
+        return total, counted, bad
+
+    @staticmethod
+    @first_order
+    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        gradient, by_sigma = ctx.saved_tensors
+        by_preds = None if gradient is None else gradient * grad.to(gradient.dtype)
+        return by_preds, None if by_sigma is None else by_sigma * grad, *(None,) * 7

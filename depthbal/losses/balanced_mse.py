@@ -16,41 +16,32 @@ from torch import Tensor
 from depthbal.losses.balanced import BalancedMSELoss
 from depthbal.losses.base import require_one_of
 from depthbal.losses.buffers import PriorBuffers
-from depthbal.losses.families import FamilyKind, build_family
 from depthbal.priors import GaussianMixture, Histogram, World, load_prior
+from depthbal.priors.relative import require_tau
 
 PriorSource = GaussianMixture | Histogram | str
 
 
 class _StoredPriorLoss(BalancedMSELoss):
-    """Balanced MSE over a prior that is known before training and saved with the loss.
-
-    Args:
-        prior: See the subclasses.
-        relative_to: The world to balance for, where the prior is a histogram: ``"uniform"`` in the
-            label, ``"log_uniform"``, ``"exp_uniform"`` (for labels that are logarithms), or a file
-            that ``Histogram.save`` wrote; see ``Histogram.relative_to``.
-        tau: Share of the balancing: 1 is all of it; 0 is none, which is MSE once it is read out.
-    """
+    """Balanced MSE over a prior that is known before training and saved with the loss."""
 
     prior_is_stored = True
 
     def __init__(
         self,
-        prior: PriorSource | None,
+        prior: PriorSource | None = None,
         *,
         relative_to: str = "uniform",
         tau: float = 1.0,
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        if not 0 <= tau <= 1:
-            raise ValueError(f"expected tau between 0 (no balancing) and 1 (all of it), got {tau}")
+        require_tau(tau)
         if not str(relative_to).endswith(".json"):  # which Histogram.save wrote
             require_one_of("relative_to", relative_to, (*get_args(World), "a .json file"))
         self.relative_to, self.tau = relative_to, tau
         self.init_args |= {"relative_to": relative_to, "tau": tau}
-        self._prior = PriorBuffers(self.event_dim)
+        self._prior = PriorBuffers()
         if prior is not None:
             self.set_prior(load_prior(prior) if isinstance(prior, str) else prior)
 
@@ -67,39 +58,27 @@ class _StoredPriorLoss(BalancedMSELoss):
     def set_prior(self, prior: Histogram | GaussianMixture) -> None:
         """Estimate the prior from a histogram of training labels, or take a mixture.
 
-        Warns:
-            When labels of the histogram lie outside ``label_range``, where no read-out is.
-
-        Raises:
-            ValueError: An empty histogram, a prior of labels of another dimension, or a mixture
-                that has no closed form relative to the world to be balanced for.
+        It warns of labels outside ``label_range``, where no read-out is. An empty histogram, labels
+        of another dimension and a mixture without a closed form for ``relative_to`` and ``tau`` are
+        a ValueError.
         """
         if isinstance(prior, Histogram):
-            _warn_of_labels_outside(prior, self.label_range)
+            if self.label_range is not None:
+                _warn_of_labels_outside(prior, *self.label_range)
             prior = self._estimate(prior.relative_to(self.relative_to, self.tau))
-        elif not isinstance(prior, GaussianMixture):
-            raise ValueError(
-                f"expected a Histogram or a GaussianMixture, got a {type(prior).__name__}: build "
-                "one from labels with Histogram.regular(...).update(labels)"
-            )
         elif (self.relative_to, self.tau) != ("uniform", 1.0):
             prior = prior.relative_to(self.relative_to, self.tau)  # type: ignore[arg-type]
         if prior.event_dim != self.event_dim:
-            kinds = ("scalar labels", "vectors")
             raise ValueError(
-                f"expected a prior of {kinds[self.event_dim]} (event_dim={self.event_dim}), got "
-                f"one of {kinds[prior.event_dim]}, means {tuple(prior.means.shape)}"
+                f"expected a prior for event_dim={self.event_dim}, 0 for scalar labels and 1 for "
+                f"vectors, got one with means {tuple(prior.means.shape)}"
             )
         self._prior.set_mixture(prior)
         for tensor in (*self.noise.parameters(), *self.noise.buffers()):
             self._prior.to(tensor.device)  # the prior may come after the loss has moved
 
     def prior_for(self, target: Tensor, mask: Tensor | None, sigma: Tensor) -> GaussianMixture:
-        """Return the stored prior.
-
-        Raises:
-            ValueError: It is unset.
-        """
+        """Return the stored prior; where it is unset, a ValueError."""
         return self._prior.mixture
 
     @abstractmethod
@@ -107,11 +86,8 @@ class _StoredPriorLoss(BalancedMSELoss):
         """Return the mixture that stands for the histogram."""
 
 
-def _warn_of_labels_outside(histogram: Histogram, label_range: tuple[float, float] | None) -> None:
+def _warn_of_labels_outside(histogram: Histogram, low: float, high: float) -> None:
     """Warn of training labels that the read-out, which stays in the label range, cannot give."""
-    if label_range is None:
-        return
-    low, high = label_range
     outside = histogram.counts[(histogram.centers < low) | (histogram.centers > high)].sum()
     if outside > 0:
         warnings.warn(
@@ -131,18 +107,18 @@ class GAILoss(_StoredPriorLoss):
         prior: p_train as a mixture, a histogram to fit one to, a file that either's ``save`` wrote,
             or None: then ``set_prior(histogram)`` or ``load_state_dict`` must give it before use.
         n_components: Components that ``set_prior`` fits to a histogram; 16 for depth in the paper.
-        options: ``relative_to`` (world to balance for), ``tau`` (share of balancing) and all those
-            of ``BalancedMSELoss``, as keywords.
+        relative_to: The world to balance for, where the prior is a histogram: ``"uniform"`` in the
+            label, ``"log_uniform"``, ``"exp_uniform"`` (for labels that are logarithms), or a file
+            that ``Histogram.save`` wrote; see ``Histogram.relative_to``.
+        tau: Share of the balancing: 1 is all of it; 0 is none, which is MSE once it is read out.
+        options: Those of ``BalancedMSELoss``, as keywords.
 
-    Shapes: preds and target of one shape, any; the mask of the same, for vectors without the last
-    axis. The result is a scalar unless ``reduction`` is ``"none"``. The value can be negative: it
-    is a log-likelihood ratio.
+    The value can be negative: it is a log-likelihood ratio.
 
     Source: Ren et al., CVPR 2022 (GAI; Theorem 1 in closed form). ``noise="depth"``,
     ``relative_to`` and ``tau`` go beyond the paper.
 
     Example:
-        >>> import torch
         >>> loss = GAILoss(GaussianMixture([0.9, 0.1], [2.0, 6.0], [1.0, 4.0]))
         >>> preds = torch.tensor([2.0, 5.0], requires_grad=True)
         >>> value = loss(preds, torch.tensor([2.1, 6.0]))
@@ -152,11 +128,7 @@ class GAILoss(_StoredPriorLoss):
     """
 
     def __init__(
-        self,
-        prior: PriorSource | None = None,
-        *,
-        n_components: int = 16,
-        **options: Any,
+        self, prior: PriorSource | None = None, *, n_components: int = 16, **options: Any
     ) -> None:
         self.n_components = n_components
         super().__init__(prior, **options)
@@ -177,35 +149,15 @@ class BNILoss(_StoredPriorLoss):
     Args:
         prior: Histogram of training labels, the bins as a mixture of point masses, a file that
             either's ``save`` wrote, or None (see ``GAILoss``).
-        family: Density f of the noise: ``"gaussian"``; ``"laplace"`` for balanced L1, with scale
-            s; ``"huber"`` for balanced Huber; ``"student"`` for Student's t, which gives up on
-            wrong labels. The latter three go beyond the paper, by its Theorem 1.
-        huber_delta: Error at which Huber's loss becomes linear, label units.
-        student_df: Degrees of freedom of Student's t: the fewer, the sooner it gives up.
-        options: ``relative_to`` and ``tau`` as for ``GAILoss``, and all options of
-            ``BalancedMSELoss``, as keywords.
+        options: ``relative_to`` and ``tau`` as for ``GAILoss``, and those of ``BalancedMSELoss``.
 
     Source: Ren et al., CVPR 2022 (BNI: numerical integration over histogram bins).
 
     Example:
-        >>> import torch
         >>> loss = BNILoss(Histogram([0.0, 1.0, 2.0, 3.0], [8, 1, 1]))
         >>> round(loss(torch.tensor([1.0]), torch.tensor([1.5])).item(), 4)
         -0.1306
     """
-
-    def __init__(
-        self,
-        prior: PriorSource | None = None,
-        *,
-        family: FamilyKind = "gaussian",
-        huber_delta: float = 1.0,
-        student_df: float = 3.0,
-        **options: Any,
-    ) -> None:
-        super().__init__(prior, **options)
-        self.family = build_family(family, huber_delta, student_df)
-        self.init_args |= {"family": family, "huber_delta": huber_delta, "student_df": student_df}
 
     def _estimate(self, histogram: Histogram) -> GaussianMixture:
         return GaussianMixture.from_histogram(histogram)

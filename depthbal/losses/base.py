@@ -23,7 +23,6 @@ class RegressionLoss(nn.Module, ABC):
 
     Predictions and targets have one shape, are floating point, and are compared in float32 or wider
     whatever autocast says. Entries where ``mask`` is False may hold anything, NaN included.
-
     ``init_args`` holds the JSON-able arguments that make the same loss again; a prior is part of
     the state dict instead.
 
@@ -48,7 +47,7 @@ class RegressionLoss(nn.Module, ABC):
             raise ValueError(f"expected event_dim 0 (scalars) or 1 (vectors), got {event_dim!r}")
         require_one_of("reduction", reduction, ("mean", "sum", "none"))
         self.reduction: Reduction = reduction
-        self.label_range = None if label_range is None else _checked_range(label_range)
+        self.label_range = None if label_range is None else checked_range(label_range)
         self.event_dim = event_dim
         self.init_args = {"reduction": reduction, "label_range": label_range}
         if event_dim:
@@ -62,13 +61,10 @@ class RegressionLoss(nn.Module, ABC):
         """Return the loss of every label; inputs are checked, finite and of one wide dtype."""
 
     def forward(self, preds: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return the reduced loss.
+        """Return the reduced loss of predictions and targets of one shape, label units.
 
-        Args:
-            preds: Predicted labels, any shape, label units.
-            target: True labels, the same shape.
-            mask: Boolean, one entry per label, True counts; None counts everything. Its shape is
-                that of ``preds``, for vectors without the last axis.
+        The mask is boolean, of that shape, for vectors without the last axis; True counts, and None
+        counts everything.
 
         Raises:
             ValueError: Shapes that differ, integer labels, NaN or infinite values that count (on
@@ -99,12 +95,8 @@ class RegressionLoss(nn.Module, ABC):
         """Take the training labels' distribution; losses without a prior ignore it."""
 
     def set_label_range(self, label_range: tuple[float, float]) -> None:
-        """Take the ends (lo, hi) of the label range, which no argument gave, from the data.
-
-        Raises:
-            ValueError: They are not finite or do not increase.
-        """
-        self.label_range = self.init_args["label_range"] = _checked_range(label_range)
+        """Take the ends (lo, hi) of the label range, which no argument gave, from the data."""
+        self.label_range = self.init_args["label_range"] = checked_range(label_range)
 
     def noise_parameters(self) -> list[nn.Parameter]:
         """Return the parameters of the noise scale; they want no weight decay and no schedule."""
@@ -126,10 +118,7 @@ class RegressionLoss(nn.Module, ABC):
         self.report_bad((bad if entries is None else bad & entries).sum())
 
     def report_bad(self, bad: Tensor) -> None:
-        """Raise an error for values that count and are NaN or infinite, of which there are ``bad``.
-
-        Their number is read at once on a CPU and every 50 calls elsewhere, because it would stall.
-        """
+        """Raise a NonFiniteError for bad values that count: on a CPU at once, else in 50 calls."""
         if bad.device.type != "cpu":
             bad = bad if self._bad_values is None else self._bad_values + bad
             self._calls += 1
@@ -150,9 +139,9 @@ def require_one_of(name: str, value: str, known: tuple[str, ...]) -> None:
         raise ValueError(f"expected {name} {', '.join(known[:-1])} or {known[-1]}, got {value!r}")
 
 
-def _checked_range(label_range: tuple[float, float]) -> tuple[float, float]:
-    increasing = len(label_range) == 2 and label_range[0] < label_range[1]
-    if not (increasing and all(math.isfinite(end) for end in label_range)):
+def checked_range(label_range: tuple[float, float]) -> tuple[float, float]:
+    """Return the range; a ValueError unless it is finite and increases."""
+    if len(label_range) != 2 or not -math.inf < label_range[0] < label_range[1] < math.inf:
         raise ValueError(
             f"expected label_range (lo, hi), both finite and lo < hi, got {label_range}"
         )
@@ -171,13 +160,9 @@ def _require_matching(preds: Tensor, target: Tensor, mask: Tensor | None, event_
             raise ValueError(f"expected {name} in floating point, got {tensor.dtype}: use .float()")
     if preds.ndim < event_dim:
         raise ValueError("expected vectors along the last axis (event_dim=1), got single numbers")
-    if mask is None:
-        return
     labels = preds.shape[: preds.ndim - event_dim]
-    if mask.shape != labels:
+    if mask is not None and (mask.shape != labels or mask.dtype != torch.bool):
         raise ValueError(
-            f"mask {tuple(mask.shape)} and preds {tuple(preds.shape)} differ: expected a mask of "
-            f"shape {tuple(labels)}, one entry per label"
+            f"expected a boolean mask {tuple(labels)}, one entry per label and True counts, got "
+            f"{mask.dtype} {tuple(mask.shape)}"
         )
-    if mask.dtype != torch.bool:
-        raise ValueError(f"expected a boolean mask where True counts, got {mask.dtype}")

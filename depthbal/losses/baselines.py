@@ -1,14 +1,14 @@
 """Losses that do not balance, with the signature of those that do."""
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from depthbal.losses.base import RegressionLoss, require_one_of
-from depthbal.losses.reduction import Reduction, mean_over_ranks
+from depthbal.losses.reduction import mean_over_ranks
 
 ErrorKind = Literal["squared", "absolute"]
 Activation = Literal["sigmoid", "tanh"]
@@ -18,7 +18,6 @@ class MSELoss(RegressionLoss):
     """Mean squared error over the entries that count; arguments are those of ``RegressionLoss``.
 
     Example:
-        >>> import torch
         >>> MSELoss()(torch.tensor([1.0, 9.0]), torch.zeros(2), torch.tensor([True, False]))
         tensor(1.)
     """
@@ -32,7 +31,6 @@ class L1Loss(RegressionLoss):
     """Mean absolute error over the entries that count; arguments are those of ``RegressionLoss``.
 
     Example:
-        >>> import torch
         >>> L1Loss()(torch.tensor([-3.0, 9.0]), torch.zeros(2), torch.tensor([True, False]))
         tensor(3.)
     """
@@ -43,33 +41,19 @@ class L1Loss(RegressionLoss):
 
 
 class HuberLoss(RegressionLoss):
-    """Huber's loss: squared for errors up to ``delta``, linear beyond.
-
-        e^2 / 2 where e = |p - y| <= delta, else delta (e - delta / 2)
+    """Huber's loss (1964): e^2 / 2 where e = |p - y| <= delta, else delta (e - delta / 2).
 
     Args:
         delta: Error at which the loss becomes linear, > 0, label units.
-        reduction: See ``RegressionLoss``.
-        label_range: See ``RegressionLoss``.
-        event_dim: See ``RegressionLoss``.
-
-    Source: Huber, Robust Estimation of a Location Parameter, 1964.
+        options: Those of ``RegressionLoss``.
 
     Example:
-        >>> import torch
         >>> HuberLoss(1.0, reduction="none")(torch.tensor([0.5, -3.0]), torch.zeros(2))
         tensor([0.1250, 2.5000])
     """
 
-    def __init__(
-        self,
-        delta: float = 1.0,
-        *,
-        reduction: Reduction = "mean",
-        label_range: tuple[float, float] | None = None,
-        event_dim: int = 0,
-    ) -> None:
-        super().__init__(reduction=reduction, label_range=label_range, event_dim=event_dim)
+    def __init__(self, delta: float = 1.0, **options: Any) -> None:
+        super().__init__(**options)
         if not delta > 0:
             raise ValueError(f"expected a positive delta in label units, got {delta}")
         self.delta = delta
@@ -86,18 +70,17 @@ class FocalRLoss(RegressionLoss):
 
         error * f(e)^gamma,  e = |p - y|,  f = 2 sigmoid(beta e) - 1  or  tanh(beta e)
 
-    The factor goes from 0 for a perfect prediction to 1 for a hopeless one. It knows nothing of
-    label frequencies. Gradients flow through the factor, as published.
+    The factor goes from 0 for a perfect prediction to 1 for a hopeless one, and gradients flow
+    through it, as published. It knows nothing of label frequencies.
 
     Args:
         error: ``"absolute"`` for |p - y|, ``"squared"`` for (p - y)^2.
         activation: ``"sigmoid"`` or ``"tanh"``; the sigmoid at beta is tanh at beta / 2.
         beta: Steepness > 0 in 1 / label units.
         gamma: Exponent >= 0; 0 leaves the plain error.
-        reduction: See ``RegressionLoss``.
-        label_range: See ``RegressionLoss``.
+        options: ``reduction`` and ``label_range`` of ``RegressionLoss``.
 
-    Source: Yang et al., Delving into Deep Imbalanced Regression, ICML 2021 (Focal-R).
+    Source: Yang et al., Delving into Deep Imbalanced Regression, ICML 2021.
 
     Example:
         >>> loss = FocalRLoss(error="squared", activation="tanh", reduction="none")
@@ -112,10 +95,9 @@ class FocalRLoss(RegressionLoss):
         activation: Activation = "sigmoid",
         beta: float = 0.2,
         gamma: float = 1.0,
-        reduction: Reduction = "mean",
-        label_range: tuple[float, float] | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(reduction=reduction, label_range=label_range)
+        super().__init__(event_dim=0, **options)
         require_one_of("error", error, ("squared", "absolute"))
         require_one_of("activation", activation, ("sigmoid", "tanh"))
         if not (beta > 0 and gamma >= 0):
@@ -131,7 +113,7 @@ class FocalRLoss(RegressionLoss):
         steepness = self.beta / 2 if self.activation == "sigmoid" else self.beta
         focus = torch.tanh(steepness * distance)
         # The slope of focus^gamma is infinite at 0 for gamma < 1; the error there is 0 anyway.
-        focus = torch.where(focus > 0, focus, torch.ones_like(focus))
+        focus = torch.where(focus > 0, focus, 1)
         return error * focus**self.gamma
 
 
@@ -140,18 +122,14 @@ class SILogLoss(RegressionLoss):
 
         mean(d^2) - lambda mean(d)^2,  d = log p - log y
 
-    It is the mean of (1 - lambda) d^2 + lambda (d - m)^2 with m = mean(d), which is how it is
-    computed: every term is non-negative, and with m held fixed the gradient is the exact one. Under
-    torch.distributed m is the mean over all ranks while gradients are recorded.
-
-    Below ``floor`` the logarithm continues along its tangent, so that zero or negative predictions
-    of a linear output give a finite loss and a gradient that leads back, which a clamp would not.
+    With m = mean(d), over all ranks, it is the mean of (1 - lambda) d^2 + lambda (d - m)^2, whose
+    gradient is exact with m held fixed. Below ``floor`` the logarithm continues along its tangent,
+    so that zero or negative predictions give a finite loss and a gradient that leads back.
 
     Args:
         scale_invariance: Lambda in [0, 1]; 0 is the squared log error, 1 ignores the scale.
         floor: Label below which the logarithm of a prediction becomes linear, > 0, label units.
-        reduction: See ``RegressionLoss``.
-        label_range: See ``RegressionLoss``.
+        options: ``reduction`` and ``label_range`` of ``RegressionLoss``.
 
     Raises:
         ValueError: Targets that count and are not positive (on the CPU; elsewhere, where reading
@@ -164,31 +142,24 @@ class SILogLoss(RegressionLoss):
         >>> preds, target = torch.tensor([2.0, 6.0]), torch.tensor([1.0, 3.0])
         >>> SILogLoss(scale_invariance=1.0)(preds, target)  # twice too far everywhere
         tensor(0.)
-        >>> SILogLoss(scale_invariance=0.0)(preds, target)  # log(2)^2
-        tensor(0.4805)
     """
 
     def __init__(
-        self,
-        scale_invariance: float = 0.5,
-        *,
-        floor: float = 0.01,
-        reduction: Reduction = "mean",
-        label_range: tuple[float, float] | None = None,
+        self, scale_invariance: float = 0.5, *, floor: float = 0.01, **options: Any
     ) -> None:
-        super().__init__(reduction=reduction, label_range=label_range)
-        if not 0 <= scale_invariance <= 1:
-            raise ValueError(f"expected scale_invariance in [0, 1], got {scale_invariance}")
-        if not floor > 0:
-            raise ValueError(f"expected a positive floor in label units, got {floor}")
+        super().__init__(event_dim=0, **options)
+        if not (0 <= scale_invariance <= 1 and floor > 0):
+            raise ValueError(
+                "expected scale_invariance in [0, 1] and a positive floor in label units, got "
+                f"{scale_invariance} and {floor}"
+            )
         self.scale_invariance, self.floor = scale_invariance, floor
         self.init_args |= {"scale_invariance": scale_invariance, "floor": floor}
 
     def elementwise(self, preds: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
         """Return (1 - lambda) d^2 + lambda (d - m)^2 of every entry."""
         if mask is not None:
-            preds = torch.where(mask, preds, torch.ones_like(preds))
-            target = torch.where(mask, target, torch.ones_like(target))
+            preds, target = torch.where(mask, preds, 1), torch.where(mask, target, 1)
         if target.device.type == "cpu" and (target <= 0).any():
             raise ValueError(
                 f"{int((target <= 0).sum())} targets that count are not positive and have no "

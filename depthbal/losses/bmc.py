@@ -5,26 +5,18 @@ import warnings
 from typing import Any
 
 import torch
-from torch import Tensor
+import torch.distributed as dist
+from torch import Tensor, nn
 
 from depthbal.losses.balanced import BalancedMSELoss
 from depthbal.losses.base import require_one_of
-from depthbal.losses.batch import (
-    Grouping,
-    LabelMemory,
-    Method,
-    batch_prior,
-    ranks_to_gather,
-    single_targets,
-)
-from depthbal.losses.families import (
-    FamilyKind,
-    GaussianFamily,
-    LaplaceFamily,
-    build_family,
-)
+from depthbal.losses.batch import Grid, Method, TargetGroups, batch_prior
+from depthbal.losses.buffers import DoubleBuffers
+from depthbal.losses.families import GaussianFamily, LaplaceFamily
 from depthbal.losses.family import without_spread
 from depthbal.priors import GaussianMixture
+
+MEMORY_BINS = 1024
 
 
 class BMCLoss(BalancedMSELoss):
@@ -33,8 +25,8 @@ class BMCLoss(BalancedMSELoss):
         L = -log f(p - y) + log (1/N) sum_j f(p - y_j),  f = N(0, s^2 I)
 
     over the N valid targets y_j of the batch, merged into groups so that a dense map costs a
-    thousand or two of them instead of an N x N matrix. The mean over N of the published code's
-    cross entropy is this value plus 2 s^2 log N.
+    thousand or two of them instead of an N x N matrix. The published cross entropy is this value
+    plus 2 s^2 log N.
 
     Args:
         method: How targets become groups. ``"exact"``: each its own. ``"grouped"``: equal ones
@@ -44,21 +36,13 @@ class BMCLoss(BalancedMSELoss):
             binned, within 1e-9, only where the distinct targets are too many to be summed.
         memory: The weight of past batches in the prior, in batches, or None for this batch alone. A
             small batch holds no far targets; with ``memory=20`` the prior is that of the last 20 or
-            so as well, as a running histogram over ``label_range``. It learns while the loss is in
-            training mode and gradients are recorded, and is saved with the loss. Bias: its labels
-            are those of past batches, and merged into 1,024 bins whatever s is.
+            so as well, as a running histogram over ``label_range`` in 1,024 bins. It learns while
+            the loss is in training mode and gradients are recorded, and is saved with the loss.
         gather: Whether the prior is that of the targets on all ranks of a process group, while
             gradients are recorded. All ranks must then call the loss equally often.
-        family: See ``BNILoss``.
-        huber_delta: See ``BNILoss``.
-        student_df: See ``BNILoss``.
-        options: All options of ``BalancedMSELoss``, as keywords. Its ``tolerance`` is the largest
-            error of log E in float32: of its table, and of the bins. Bins keep to it for
-            predictions with a target within 6 sigma, and relative to log E up to 1,000 sigma.
-
-    Raises:
-        ValueError: Bins for vectors; a memory without ``label_range``; in use more than 2e10 pairs
-            of a prediction and a group.
+        options: Those of ``BalancedMSELoss``, as keywords. Its ``tolerance`` is the largest error
+            of log E in float32: of its table, and of the bins, which keep to it for predictions
+            with a target within 6 sigma, and relative to log E up to 1,000 sigma.
 
     A batch with fewer than two distinct targets says nothing about the label distribution: the
     gradient vanishes, and a warning, once, recommends ``GAILoss``.
@@ -67,7 +51,6 @@ class BMCLoss(BalancedMSELoss):
     and ``gather`` go beyond the paper.
 
     Example:
-        >>> import torch
         >>> loss = BMCLoss(init_noise_sigma=0.5)
         >>> round(loss(torch.tensor([1.0, 2.0]), torch.tensor([1.5, 2.5])).item(), 4)
         -0.1687
@@ -79,30 +62,19 @@ class BMCLoss(BalancedMSELoss):
         method: Method = "auto",
         memory: float | None = None,
         gather: bool = True,
-        family: FamilyKind = "gaussian",
-        huber_delta: float = 1.0,
-        student_df: float = 3.0,
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        self.family = build_family(family, huber_delta, student_df)
         require_one_of("method", method, ("auto", "exact", "grouped", "binned"))
-        if method == "binned" and self.event_dim:
+        if self.event_dim and (method == "binned" or memory is not None):
             raise ValueError(
-                "expected method auto, exact or grouped for vectors (event_dim=1): "
-                "binned merges scalars"
+                "expected method auto, exact or grouped and memory=None for vectors (event_dim=1): "
+                "bins are those of scalars"
             )
         self.method: Method = method
         self.gather = gather
-        self.memory = None if memory is None else self._build_memory(memory)
-        self.init_args |= {
-            "method": method,
-            "memory": memory,
-            "gather": gather,
-            "family": family,
-            "huber_delta": huber_delta,
-            "student_df": student_df,
-        }
+        self.memory = None if memory is None else LabelMemory(self.label_range, memory)
+        self.init_args |= {"method": method, "memory": memory, "gather": gather}
         self._warned = False
         self._recording = False
 
@@ -115,23 +87,25 @@ class BMCLoss(BalancedMSELoss):
 
     def prior_for(self, target: Tensor, mask: Tensor | None, sigma: Tensor) -> GaussianMixture:
         """Return the targets of this batch, of all ranks and of the memory as a mixture."""
-        over_ranks = self.gather and self._recording and ranks_to_gather() > 1
+        joint = self.gather and self._recording and dist.is_available() and dist.is_initialized()
         groups, extent = batch_prior(
             target,
             mask,
             sigma,
-            Grouping(
-                method=self.method,
-                tolerance=self.tolerance,
-                event_dim=self.event_dim,
-                family=self.family,
-                over_ranks=over_ranks,
-                one_sigma=not self.noise.depends_on_preds,
-            ),
+            method=self.method,
+            tolerance=self.tolerance,
+            event_dim=self.event_dim,
+            family=self.family,
+            over_ranks=joint and dist.get_world_size() > 1,
         )
         one_target = extent.counted and not extent.low < extent.high
-        if one_target and (self.memory is None or self.memory.is_empty):
-            self._warn()
+        if one_target and not self._warned and (self.memory is None or self.memory.is_empty):
+            self._warned = True
+            warnings.warn(
+                "BMCLoss met a batch with fewer than 2 distinct targets, from which nothing can be "
+                "balanced; GAILoss does not depend on the batch",
+                stacklevel=2,
+            )
         if self.memory is not None:
             batch, past = groups, self.memory.groups()
             if self.training and self._recording and extent.counted:
@@ -139,9 +113,8 @@ class BMCLoss(BalancedMSELoss):
             groups = batch.joined(past)
         if not len(groups.counts):
             # No label counts. Any prior serves, and the loss still takes part in the ranks' sums.
-            groups = single_targets(
-                target.new_zeros(target.shape[-1:] if self.event_dim else ())[None]
-            )
+            nothing = groups.means.new_zeros(1, *groups.means.shape[1:])
+            groups = TargetGroups(nothing.new_ones(1), nothing, nothing)
         mixture = groups.mixture()
         if isinstance(self.family, GaussianFamily):
             return mixture
@@ -150,24 +123,57 @@ class BMCLoss(BalancedMSELoss):
             return GaussianMixture.unchecked(mixture.weights, mixture.means, no_spread)
         return without_spread(mixture)  # their evidence is that of point masses
 
-    def _warn(self) -> None:
-        if not self._warned:
-            self._warned = True
-            warnings.warn(
-                "BMCLoss met a batch with fewer than 2 distinct targets, from which nothing can be "
-                "balanced; GAILoss does not depend on the batch",
-                stacklevel=2,
-            )
 
-    def _build_memory(self, memory: float) -> LabelMemory:
-        if self.event_dim:
-            raise ValueError("expected memory=None for vectors (event_dim=1): it is a histogram")
-        if self.label_range is None:
+class LabelMemory(nn.Module):
+    """The targets of past batches in 1,024 bins of count, mean and variance, fading with age.
+
+    A batch that is k steps old counts by the power k of batches / (batches + 1), so that the whole
+    past weighs as much as ``batches``. Targets beyond ``label_range`` count in the outermost bins.
+    """
+
+    def __init__(self, label_range: tuple[float, float] | None, batches: float) -> None:
+        super().__init__()
+        if label_range is None or not 0 < batches < math.inf:
             raise ValueError(
-                f"expected label_range=(lo, hi) with memory={memory}: the histogram's ends"
+                "expected memory as a positive number of batches, with label_range=(lo, hi) as the "
+                f"ends of its histogram, or None; got memory={batches}, label_range={label_range}"
             )
-        if isinstance(memory, bool) or not 0 < memory < math.inf:
-            raise ValueError(
-                f"expected memory as a positive number of batches or None, got {memory}"
+        low, high = label_range
+        self.grid = Grid(low, (high - low) / MEMORY_BINS, MEMORY_BINS)
+        self.decay = batches / (batches + 1)
+        self._state = DoubleBuffers("moments", "ends")
+        self._state.set(torch.zeros(3, MEMORY_BINS), torch.tensor([low, high]).double())
+
+    @property
+    def moments(self) -> Tensor:
+        """Count and moments per bin, (3, 1024)."""
+        return self._state.get("moments")
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has met no target yet; stalls a GPU."""
+        return not bool(self.moments[0].sum() > 0)
+
+    def groups(self) -> TargetGroups:
+        """Return the bins as groups, empty ones with a count of 0."""
+        moments = self.moments
+        return self.grid.groups(torch.arange(MEMORY_BINS, device=moments.device), moments)
+
+    def update(self, groups: TargetGroups) -> None:
+        """Add a batch's targets and let all fade by one step."""
+        with torch.no_grad():
+            batch = self.grid.moments(groups.means, groups.counts, groups.variances)
+            # a new tensor: groups that were handed out are views of the old one
+            self._state.set((self.moments + batch) * self.decay, self._state.get("ends"))
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        saved = state_dict.get(f"{prefix}_state.ends")
+        own = self._state.get("ends")
+        if saved is not None and not torch.equal(saved.to(own), own):
+            errors: list[str] = args[-1]
+            errors.append(
+                f"the memory was saved with label_range {tuple(saved.tolist())}, this loss has "
+                f"{tuple(own.tolist())}"
             )
-        return LabelMemory(self.label_range, memory)

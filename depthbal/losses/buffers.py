@@ -8,7 +8,19 @@ from torch import Tensor, nn
 from depthbal.priors import FitReport, GaussianMixture
 
 
-class DoubleBuffers(nn.Module):
+class Unrounded(nn.Module):
+    """A module whose tensors move with it but are never rounded: they are a handful of numbers."""
+
+    def _apply(self, fn: Any, recurse: bool = True) -> "Unrounded":
+        def unrounded(tensor: Tensor) -> Tensor:
+            moved: Tensor = fn(tensor)
+            return tensor.to(moved.device) if moved.itemsize < tensor.itemsize else moved
+
+        super()._apply(unrounded, recurse)  # type: ignore[no-untyped-call]
+        return self
+
+
+class DoubleBuffers(Unrounded):
     """A few named tensors in float64, all set together, saved and moved with their loss."""
 
     def __init__(self, *names: str) -> None:
@@ -35,16 +47,6 @@ class DoubleBuffers(nn.Module):
             raise ValueError("no prior is set: call set_prior(histogram) or load a state dict")
         return tensor
 
-    def _apply(self, fn: Any, recurse: bool = True) -> "DoubleBuffers":
-        """Move with the module, but keep double precision: these are a handful of numbers."""
-        before = {name: self._buffers[name] for name in self.names}
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        for name, buffer in before.items():
-            moved = self._buffers[name]
-            if buffer is not None and moved is not None and moved.dtype != buffer.dtype:
-                self._buffers[name] = buffer.to(moved.device)
-        return self
-
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
@@ -59,11 +61,10 @@ class DoubleBuffers(nn.Module):
 
 
 class PriorBuffers(DoubleBuffers):
-    """A Gaussian mixture of labels of one dimension, held as buffers."""
+    """A Gaussian mixture, held as buffers."""
 
-    def __init__(self, event_dim: int) -> None:
+    def __init__(self) -> None:
         super().__init__("weights", "means", "variances")
-        self.event_dim = event_dim
         self._mixture: GaussianMixture | None = None  # kept: it decomposes its covariances once
         self._fit_report: FitReport | None = None
 
@@ -88,13 +89,5 @@ class PriorBuffers(DoubleBuffers):
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
-        means = state_dict.get(f"{prefix}means")
-        if means is not None and means.ndim - 1 != self.event_dim:
-            errors: list[str] = args[-1]
-            errors.append(
-                f"the prior was saved for event_dim={means.ndim - 1}, this loss has "
-                f"event_dim={self.event_dim}"
-            )
-            return
         self._mixture = self._fit_report = None
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

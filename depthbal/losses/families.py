@@ -12,15 +12,8 @@ from torch.nn import functional
 
 from depthbal.losses.family import SEEN_SIGMAS, NoiseFamily, point_masses
 from depthbal.losses.kernel import tables
-from depthbal.losses.kernel.evidence import (
-    Prepared,
-    Request,
-    components,
-    log_evidence,
-    prepare,
-    require_positive,
-)
-from depthbal.losses.kernel.exact import Evidence
+from depthbal.losses.kernel.evidence import Prepared, Request, require_positive
+from depthbal.losses.kernel.exact import Components, Evidence, gaussian
 from depthbal.losses.readout import truncated_normal_mean
 from depthbal.priors import GaussianMixture
 
@@ -32,41 +25,33 @@ class GaussianFamily(NoiseFamily):
 
     degree, unit_factor, steepest = 2, 2.0, SEEN_SIGMAS
     log_constant = 0.5 * math.log(2 * math.pi)
+    components = staticmethod(Components.of)  # vectors too
+    block = staticmethod(gaussian)
+    readout = staticmethod(truncated_normal_mean)
 
     def energy(self, residual: Tensor, sigma: Tensor) -> Tensor:
         """Return r^2 / (2 s^2)."""
         return residual.square() / (2 * sigma**2)
 
-    def energy_sum(self, residual: Tensor, sigma: Tensor) -> Tensor:
-        """Return the sum of r^2, over 2 s^2."""
-        return residual.square().sum() / (2 * sigma**2)
-
     def slope(self, residual: Tensor, sigma: Tensor) -> Tensor:
         """Return r / s^2."""
         return residual / sigma**2
 
-    def add_slope(self, start: Tensor, residual: Tensor, sigma: Tensor, weight: float) -> Tensor:
-        """Return the sum in one pass."""
-        return torch.addcmul(start, residual, weight / sigma**2)
-
-    def log_evidence(self, preds, prior, sigma, **options):  # type: ignore[no-untyped-def]
-        """Return ``log_evidence``, for vectors too."""
-        return log_evidence(preds, prior, sigma, **options)
-
-    def prepare(
+    def table(
         self,
-        preds: Tensor,
-        sigma: Tensor,
-        prior: GaussianMixture,
-        request: Request,
-        mask: Tensor | None = None,
-    ) -> Prepared:
-        """Return the function that gives the evidence in closed form."""
-        return prepare(preds, sigma, components(prior, preds.device), request, mask)
+        exact: tables.Function,
+        ends: tuple[float, float],
+        sigma: float,
+        masses: Components,
+        count: int,
+        errors: Tensor,
+    ) -> tables.Table | None:
+        """Return a table of equal cells: the evidence is smooth."""
+        smoothness = math.sqrt(float(masses.variances.min()) + sigma**2)
+        return tables.build(exact, *ends, smoothness, count // 4, errors)
 
-    def readout(self, preds: Tensor, sigma: Tensor, label_range: tuple[float, float]) -> Tensor:
-        """Return the truncated-normal mean."""
-        return truncated_normal_mean(preds, sigma, label_range)
+
+log_evidence = GaussianFamily().log_evidence
 
 
 class LaplaceFamily(NoiseFamily):
@@ -74,13 +59,8 @@ class LaplaceFamily(NoiseFamily):
 
         L(p, y) = |y - p| / b + log sum_k w_k exp(-|mu_k - p| / b)
 
-    times b it compares with the absolute error. The scale b is the noise's mean absolute error.
-    Left or right of all masses the loss is constant: a location that far says no more than that
-    the label lies at that end of the range, so the gradient is 0 there.
-
-    Example:
-        >>> LaplaceFamily().log_density(torch.tensor(-2.0), torch.tensor(1.0))  # -2 - log 2
-        tensor(-2.6931)
+    Times b it compares with the absolute error. Left or right of all masses the loss is constant:
+    a location that far says no more than that the label lies at that end of the range.
     """
 
     degree, kinks, linear_beyond = 1, (0.0,), 0.0
@@ -122,7 +102,7 @@ class LaplaceFamily(NoiseFamily):
             weights = torch.zeros_like(places).index_add_(0, owner, weights)
         left = _decayed_sums(weights, places / scale, wanted.by_sigma)
         right = _decayed_sums(weights.flip(0), -places.flip(0) / scale, wanted.by_sigma).flip(1)
-        nothing = weights.new_tensor([-math.inf, 0.0])[: len(left), None]
+        nothing = weights.new_tensor([[-math.inf], [0.0]])[: len(left)]
         left, right = torch.cat([nothing, left], 1), torch.cat([right, nothing], 1)
         padded = functional.pad(places, (1, 1))
         own = functional.pad(weights.log(), (1, 0), value=-math.inf)
@@ -171,18 +151,9 @@ class HuberFamily(NoiseFamily):
         L(p, y) = h(y - p) / s^2 + log sum_k w_k exp(-h(mu_k - p) / s^2)
         Z = s [sqrt(2 pi) erf(u / sqrt 2) + (2 / u) exp(-u^2 / 2)],   u = delta / s
 
-    with Huber's h(r) = r^2 / 2 for |r| <= delta and delta (|r| - delta / 2) beyond. Times s^2 it
-    compares with the plain Huber loss (half the squared error, where the Gaussian family gives the
-    whole). A large delta is Gaussian noise, a small one Laplace noise of scale s^2 / delta.
-
-    Args:
-        delta: Residual > 0 at which the tails begin, label units.
-
-    Source: Huber, Robust Estimation of a Location Parameter, 1964, for h and its density.
-
-    Example:
-        >>> HuberFamily(1.0).energy(torch.tensor([0.5, -3.0]), torch.tensor(1.0))
-        tensor([0.1250, 2.5000])
+    with h(r) = r^2 / 2 for |r| <= delta and delta (|r| - delta / 2) beyond (Huber, 1964). Times s^2
+    it compares with the plain Huber loss, which is half the squared error. A large delta is
+    Gaussian noise, a small one Laplace noise of scale s^2 / delta.
     """
 
     degree = 2
@@ -227,19 +198,9 @@ class StudentFamily(NoiseFamily):
 
         L(p, y) = (df + 1) / 2 log(1 + (y - p)^2 / (df s^2)) + log E(p)
 
-    The pull of a label falls off beyond sqrt(df) s. Times 2 s^2 df / (df + 1) it compares with the
-    squared error of small errors. A large df is Gaussian noise. The read-out of a location far
-    outside the range is the middle of the range: such a location says nothing.
-
-    Args:
-        df: Degrees of freedom > 0.
-
-    Source: Lange, Little and Taylor, Robust Statistical Modeling Using the t Distribution, 1989,
-    for t noise in regression.
-
-    Example:
-        >>> StudentFamily(1.0).log_density(torch.tensor(0.0), torch.tensor(1.0))  # Cauchy: -log pi
-        tensor(-1.1447)
+    The pull of a label falls off beyond sqrt(df) s (Lange, Little and Taylor, 1989). Times
+    2 s^2 df / (df + 1) it compares with the squared error of small errors. A large df is Gaussian
+    noise. A location far outside the range says nothing: it is read out as the range's middle.
     """
 
     def __init__(self, df: float) -> None:
@@ -263,12 +224,11 @@ class StudentFamily(NoiseFamily):
 
 def build_family(kind: FamilyKind, huber_delta: float, student_df: float) -> NoiseFamily:
     """Return the family of that name."""
-    if kind == "gaussian":
-        return GaussianFamily()
-    if kind == "laplace":
-        return LaplaceFamily()
     if kind == "huber":
         return HuberFamily(huber_delta)
     if kind == "student":
         return StudentFamily(student_df)
-    raise ValueError(f"expected family gaussian, laplace, huber or student, got {kind!r}")
+    families = {"gaussian": GaussianFamily, "laplace": LaplaceFamily}
+    if kind not in families:
+        raise ValueError(f"expected family gaussian, laplace, huber or student, got {kind!r}")
+    return families[kind]()

@@ -15,20 +15,22 @@ from torch.nn import functional
 
 from depthbal.losses.kernel import tables
 from depthbal.losses.kernel.evidence import (
-    TABULATE_PAIRS,
     Prepared,
     Request,
     SigmaOf,
     extent,
-    from_curves,
     require_positive,
     stored_evidence,
-    table_errors,
 )
 from depthbal.losses.kernel.exact import Components, Evidence, Shares, Wanted, exact_evidence
 from depthbal.losses.readout import truncated_mean
 from depthbal.priors import GaussianMixture
 
+# Below this number of pairs (prediction, component) the exact sum is faster than anything prepared.
+TABULATE_PAIRS = 2**20
+# Building a table reads its range back. A GPU must not wait for that in every step, except where
+# the sum itself takes longer than the wait.
+DEVICE_TABLE_PAIRS = 2**28
 # A table's cells end where the evidence is not smooth, unless there are more such points: those of
 # the batch's bins are many and weak, and cells of this share of sigma look past them. Then the
 # slopes may err by so many tolerances.
@@ -50,10 +52,8 @@ class NoiseFamily(ABC):
     """A symmetric noise density f(r) = exp(-energy(r, s)) / normaliser(s) of scale s.
 
     Other families than the Gaussian balance scalar labels over point masses: histogram bins (BNI)
-    or the batch's labels (BMC). float64 predictions get the exact sum over all pairs; many float32
-    ones are interpolated between such sums, with errors of log E, s dlogE/dp and s dlogE/ds below
-    the tolerance where a cell is checked. Over a batch's bins the slopes err by up to 20 times
-    that, for Laplace noise by the share of the labels that lie in a bin of 8 b times the tolerance.
+    or the batch's labels (BMC). Over a batch's bins the tabulated slopes err by up to 20 times the
+    tolerance, for Laplace noise by the share of the labels that lie in a bin.
     """
 
     #: Residuals at which the energy is not smooth.
@@ -81,6 +81,10 @@ class NoiseFamily(ABC):
         """Return the logarithm of the integral of exp(-energy), elementwise."""
         return sigma.log() + self.log_constant
 
+    def normaliser_by_sigma(self, sigma: Tensor) -> Tensor:
+        """Return the derivative of ``log_normaliser``: here that of log sigma and a constant."""
+        return 1 / sigma
+
     def unit(self, sigma: Tensor) -> Tensor:
         """Return the factor that turns the energy into the plain, unbalanced loss."""
         return self.unit_factor * sigma ** (self.degree or 2)
@@ -89,30 +93,14 @@ class NoiseFamily(ABC):
         """Return the largest slope times sigma."""
         return self.steepest
 
-    def energy_sum(self, residual: Tensor, sigma: Tensor) -> Tensor:
-        """Return the sum of energies of one sigma, in as few passes as there can be."""
-        return self.energy(residual, sigma).sum()
-
-    def add_slope(self, start: Tensor, residual: Tensor, sigma: Tensor, weight: float) -> Tensor:
-        """Return ``start`` plus the weighted slope, in as few passes as there can be."""
-        return start.add(self.slope(residual, sigma), alpha=weight)
-
     def by_sigma(self, residual: Tensor, sigma: Tensor) -> Tensor:
         """Return the derivative of the energy by sigma."""
         if self.degree is not None:
             return self.energy(residual, sigma) * (-self.degree / sigma)
         return -residual * self.slope(residual, sigma) / sigma  # of a function of residual / sigma
 
-    def normaliser_by_sigma(self, sigma: Tensor) -> Tensor:
-        """Return the derivative of ``log_normaliser``: here that of log sigma and a constant."""
-        return 1 / sigma
-
     def cell_width(self, sigma: float, tolerance: float) -> float:
-        """Return the width of bins of targets, by mean and variance, that change log E by less.
-
-        A group of targets within a width h then errs by its third moment alone, at most
-        0.0963 h^3, times the cube of the density's slope over 6.
-        """
+        """Return the width of bins of targets whose third moment changes log E by less."""
         reach = min(4 * max(1.0, self.steepness(sigma)), SEEN_SIGMAS)
         return sigma * math.cbrt(6 * tolerance / WORST_THIRD_MOMENT) / reach
 
@@ -124,22 +112,48 @@ class NoiseFamily(ABC):
         self,
         preds: Tensor,
         prior: GaussianMixture,
-        sigma: Tensor | float,
+        noise_sigma: Tensor | float,
         *,
         sigma_of: SigmaOf | None = None,
         tolerance: float = 1e-5,
-        memory_budget_mb: float = 256,
     ) -> Tensor:
-        """Return log of the integral of f(y - p) p_train(y), one value per label.
+        """Return log of the integral of f(y - p; sigma) p_train(y) dy, one value per label.
 
-        Arguments and errors are those of ``depthbal.losses.log_evidence``.
+            log sum_k w_k N(p; mu_k, Sigma_k + sigma^2 I)     for Gaussian noise
+
+        float64 predictions always get the exact sum. In float32, where scalar predictions are
+        many, the sum is tabulated over their range and interpolated, if the table agrees with the
+        exact sum within ``tolerance`` where its cells are checked. A GPU, which must not wait for a
+        table's range, tabulates larger sums only. Half precision is computed in float32. Gradients
+        flow to ``preds`` and ``noise_sigma``, never to the prior.
+
+        Args:
+            preds: Predicted labels in label units, any shape for a scalar mixture, (..., D) for
+                one of dimension D.
+            prior: p_train(y) as a mixture; point masses (variance 0) are allowed.
+            noise_sigma: Noise scale sigma > 0 in label units: one number, or one per label.
+            sigma_of: Where sigma is a function of the prediction, that function; with it many
+                predictions can be tabulated although sigma differs between them.
+            tolerance: Largest error of log E, sigma dlogE/dp and sigma dlogE/dsigma in float32.
+
+        Returns:
+            Log evidence per label in float32 or float64: the shape of ``preds``, without the last
+            axis for vectors.
+
+        Raises:
+            ValueError: ``noise_sigma`` of another shape or not positive, or vectors of another
+                dimension than the prior's.
+
+        Source: Ren et al., Balanced MSE for Imbalanced Visual Regression, CVPR 2022, Theorem 1.
+
+        Example:
+            >>> from depthbal.losses import log_evidence
+            >>> prior = GaussianMixture([1.0], [2.0], [3.0])
+            >>> log_evidence(torch.zeros(2), prior, 1.0)  # log N(0; 2, 4)
+            tensor([-2.1121, -2.1121])
         """
-
-        def compute(flat: Tensor, scale: Tensor, wanted: Wanted) -> Evidence:
-            request = Request(wanted, sigma_of, tolerance, memory_budget_mb)
-            return self.prepare(flat, scale, prior, request)(flat)
-
-        return stored_evidence(preds, sigma, compute)
+        request = Request(sigma_of=sigma_of, tolerance=tolerance)
+        return stored_evidence(self.prepare, preds, prior, noise_sigma, request)
 
     def prepare(
         self,
@@ -149,21 +163,50 @@ class NoiseFamily(ABC):
         request: Request,
         mask: Tensor | None = None,
     ) -> Prepared:
-        """Return the function that gives the evidence; see ``kernel.evidence.prepare``."""
-        require_positive(sigma)
-        masses = point_masses(prior, preds.device)
-        wanted, budget_mb = request.wanted, request.budget_mb
-        table = self._table(preds, sigma, masses, request, mask)
-        if table is not None:
-            return lambda part: from_curves(tables.interpolate(table, part, budget_mb), wanted)
-        rounded = masses.to(sigma)
-        return lambda part: exact_evidence(part, sigma, rounded, wanted, budget_mb, self.pairs)
+        """Return the function that gives the evidence of these predictions, in the type of sigma.
 
-    def pairs(self, preds: Tensor, sigma: Tensor, masses: Components, wanted: Wanted) -> Evidence:
-        """Return the evidence of a block of predictions (n,) from all pairs with masses."""
+        For one sigma (), not (n,), it takes any part of them, too. Of preds (n,) or (n, D), of any
+        floating type, only those in the mask (n,) count, though all are returned.
+        """
+        require_positive(sigma)
+        mixture, (wanted, sigma_of, tolerance) = self.components(prior, preds.device), request
+        pairs = preds.shape[0] * len(mixture.means)
+        many = pairs >= (TABULATE_PAIRS if preds.device.type == "cpu" else DEVICE_TABLE_PAIRS)
+        one_curve = preds.ndim == 1 and (sigma.ndim == 0 or sigma_of is not None)
+        if many and one_curve and sigma.dtype == torch.float32:
+
+            def exact(nodes: Tensor) -> Tensor:
+                noise = sigma.double() if sigma_of is None else sigma_of(nodes).double()
+                curves = exact_evidence(nodes, noise, mixture, wanted, self.block)
+                return torch.stack([curve for curve in curves if curve is not None])
+
+            inside = mixture.log_weights.exp() @ mixture.means
+            low, high = extent(preds, mask, sigma, inside).tolist()
+            smallest, largest = (float(end) for end in sigma.aminmax())
+            # Times the largest sigma, the derivatives are pure numbers like the logarithm itself.
+            sizes = [1.0] + [largest] * sum(wanted)
+            errors = tolerance / mixture.means.new_tensor(sizes)[:, None]
+            table = self.table(exact, (low, high), smallest, mixture, preds.numel(), errors)
+            if table is not None:
+
+                def evidence(part: Tensor) -> Evidence:
+                    value, *rest = tables.interpolate(table, part)
+                    by_preds = rest.pop(0) if wanted.by_preds else None
+                    return Evidence(value, by_preds, rest.pop(0) if wanted.by_sigma else None)
+
+                return evidence
+        rounded = mixture.to(sigma)
+        return lambda part: exact_evidence(part, sigma, rounded, wanted, self.block)
+
+    def components(self, prior: GaussianMixture, device: torch.device) -> Components:
+        """Return a prior as the family's sums want it: here as point masses."""
+        return point_masses(prior, device)
+
+    def block(self, preds: Tensor, sigma: Tensor, mixture: Components, wanted: Wanted) -> Evidence:
+        """Return the evidence of a block of predictions: here (n,) from all pairs with masses."""
         scale = sigma[..., None]
-        distance = masses.means - preds[:, None]
-        shares = Shares(masses.log_weights - self.energy(distance, scale))
+        distance = mixture.means - preds[:, None]
+        shares = Shares(mixture.log_weights - self.energy(distance, scale))
         by_preds = by_sigma = None
         if wanted.by_preds:
             by_preds = shares.mean(self.slope(distance, scale))
@@ -172,32 +215,18 @@ class NoiseFamily(ABC):
             by_sigma = -of_energy - self.normaliser_by_sigma(sigma)
         return Evidence(shares.log_sum - self.log_normaliser(sigma), by_preds, by_sigma)
 
-    def _table(
+    def table(
         self,
-        preds: Tensor,
-        sigma: Tensor,
+        exact: tables.Function,
+        ends: tuple[float, float],
+        sigma: float,
         masses: Components,
-        request: Request,
-        mask: Tensor | None,
-    ) -> tables.PiecewiseTable | None:
-        """Return a table of the float64 sums over the predictions, or None where none pays."""
-        wanted, sigma_of = request.wanted, request.sigma_of
-        pairs = preds.numel() * len(masses.means)
-        one_curve = sigma.ndim == 0 or sigma_of is not None
-        if not one_curve or sigma.dtype != torch.float32 or pairs < TABULATE_PAIRS:
-            return None
-
-        def exact(nodes: Tensor) -> Tensor:
-            noise = sigma.double() if sigma_of is None else sigma_of(nodes).double()
-            curves = exact_evidence(nodes, noise, masses, wanted, request.budget_mb, self.pairs)
-            return torch.stack([curve for curve in curves if curve is not None])
-
-        max_cells = preds.numel() // PREDS_PER_CELL
-        errors = table_errors(sigma, request)
-        low, high = extent(preds, mask, sigma, masses.means[0]).tolist()
-        smallest = float(sigma.min())
-        span = (high - low) / (CELL_SIGMAS * smallest)
-        cells = math.ceil(span) if span < 1e9 else 2**31
+        count: int,
+        errors: Tensor,
+    ) -> tables.Table | tables.PiecewiseTable | None:
+        """Return a table of the exact curves between two ends for so many predictions, or None."""
+        max_cells, (low, high) = count // PREDS_PER_CELL, ends
+        cells = math.ceil(min((high - low) / (CELL_SIGMAS * sigma), 2.0**31))
         breaks = torch.cat([masses.means + kink for kink in self.kinks or (0.0,)]).sort().values
         if len(breaks) > (MAX_BREAKS if self.kinks else cells):
             if self.kinks:
@@ -205,38 +234,35 @@ class NoiseFamily(ABC):
             if not 0 < cells <= max_cells:
                 return None
             breaks = torch.linspace(low, high, cells + 1, dtype=breaks.dtype, device=breaks.device)
-        decay = smallest / max(1.0, self.steepness(smallest))
+        decay = sigma / max(1.0, self.steepness(sigma))
         apart = functional.pad(breaks.diff() > SAME_BREAK * decay, (1, 0), value=True)
         inside = breaks[apart & (breaks > low) & (breaks < high)]
         edges = torch.cat([inside.new_tensor([low]), inside, inside.new_tensor([high])])
         return tables.build_between(exact, edges, max_cells, errors)
 
-    def readout(self, preds: Tensor, sigma: Tensor, label_range: tuple[float, float]) -> Tensor:
+    def readout(
+        self, preds: Tensor, noise_sigma: Tensor | float, label_range: tuple[float, float]
+    ) -> Tensor:
         """Return the mean of f(y - p) truncated to the label range, elementwise."""
-        return truncated_mean(self, preds, sigma, label_range)
+        return truncated_mean(self, preds, noise_sigma, label_range)
 
 
 def point_masses(prior: GaussianMixture, device: torch.device) -> Components:
-    """Return the masses of a scalar prior without spread, sorted, in float64.
-
-    Raises:
-        ValueError: A prior of vectors, or one whose components have a variance.
-    """
+    """Return the masses of a scalar prior, sorted, in float64; any other prior is a ValueError."""
     if prior.event_dim:
         raise ValueError(
             "expected a prior of scalar labels for this noise family, got vectors of dimension "
             f"{prior.means.shape[1]}; only the gaussian family balances vectors"
         )
-    parts = (prior.weights, prior.means, prior.variances)
-    weights, means, variances = (part.to(device=device, dtype=torch.float64) for part in parts)
+    log_weights, means, variances, _ = Components.of(prior, device)
     if bool((variances > 0).any()):
         raise ValueError(
             "expected a prior of point masses (variance 0) for this noise family, got components "
             "with a variance; use family='gaussian', or histogram bins (BNI) instead of a mixture "
             "(GAI)"
         )
-    counts = weights > 0
-    log_weights, means = weights[counts].log(), means[counts]
+    counts = log_weights > -math.inf
+    log_weights, means = log_weights[counts], means[counts]
     if not bool((means.diff() >= 0).all()):  # bins are sorted, which takes longer than to see it
         means, order = means.sort()
         log_weights = log_weights[order]
@@ -246,8 +272,7 @@ def point_masses(prior: GaussianMixture, device: torch.device) -> Components:
 def without_spread(prior: GaussianMixture) -> GaussianMixture:
     """Return a scalar mixture of masses: components with a variance become two, mean ± deviation.
 
-    They keep weight, mean and variance, so that for components narrow beside the noise, such as
-    bins of the batch's labels, the evidence of any smooth density errs in the third order only.
+    For components narrow beside the noise, such as bins of labels, log E errs in the third order.
     """
     wide = prior.variances > 0
     deviation = prior.variances.sqrt()

@@ -7,12 +7,10 @@ from torch import Tensor
 
 from depthbal.losses.balanced import BalancedMSELoss
 from depthbal.losses.families import GaussianFamily
-from depthbal.losses.readout import FAR, require_increasing, tabulated_on_range
+from depthbal.losses.readout import FAR, on_range
 from depthbal.losses.reduction import compute_dtype
 
-LEVEL = math.erf(math.sqrt(0.5))
-"""Probability of a normal within one standard deviation of its mean: 0.6827."""
-
+LEVEL = math.erf(math.sqrt(0.5))  # of a normal within one standard deviation: 0.6827
 NEWTON_STEPS = 6  # two more than any location needs in float64
 TOLERANCE = 1e-5  # of a table, as a share of the label range
 
@@ -24,63 +22,32 @@ def central_interval(
 
         lower, upper = F^-1((1 - level) / 2), F^-1((1 + level) / 2),   level = erf(1 / sqrt 2)
 
-    with F the distribution function of the truncated normal. Without a label range that is
-    p - sigma, p + sigma. It is the posterior of the balanced world, of which
-    ``truncated_normal_mean`` is the mean; a calibrated sigma covers 68.27 %
-    of the labels of a balanced world: over all of them, not over those of every size.
-
-    Args:
-        preds: Locations p of any shape, label units.
-        noise_sigma: Sigma > 0 in label units, one element or the shape of ``preds``.
-        label_range: Ends (lo, hi) of the label range in label units, or None for the whole line.
-
-    Returns:
-        Lower and upper ends of the shape of ``preds``, in float32 or float64, without a gradient.
-        Computed in float64; of many float32 locations on a CPU with one sigma by a table that is
-        checked to be within 1e-5 of the label range.
-
-    Raises:
-        ValueError: A range that is not increasing.
-
-    Source: quantiles of a truncated normal distribution (Johnson, Kotz, Balakrishnan, Continuous
-    Univariate Distributions 1, section 10.1).
+    with F the distribution function of the truncated normal; without a label range p - sigma and
+    p + sigma. Of this posterior ``truncated_normal_mean``, whose arguments, types and errors these
+    are, is the mean. A calibrated sigma covers 68.27 % of the labels of a balanced world: over all
+    of them, not over those of every size. A table is checked to be within 1e-5 of the label range.
 
     Example:
         >>> central_interval(torch.tensor([5.0, 24.8]), 1.0, (0.7, 10.0))
         (tensor([4.0000, 9.8767]), tensor([6.0000, 9.9884]))
-        >>> central_interval(torch.tensor([5.0]), 1.0, None)
-        (tensor([4.]), tensor([6.]))
     """
-    preds = preds.detach()
-    dtype = compute_dtype(preds)
-    sigma = torch.as_tensor(noise_sigma, device=preds.device).detach().double()
     if label_range is None:
-        return (preds - sigma).to(dtype), (preds + sigma).to(dtype)
-    ends = require_increasing(label_range)
-    tails = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
+        sigma = torch.as_tensor(noise_sigma, device=preds.device).detach().double()
+        lower, upper = preds.detach() - sigma, preds.detach() + sigma
+        return lower.to(compute_dtype(preds)), upper.to(compute_dtype(preds))
 
-    def exact(location: Tensor, scale: Tensor) -> Tensor:
-        return torch.stack([truncated_normal_quantile(location, scale, ends, q) for q in tails])
+    def exact(location: Tensor, sigma: Tensor) -> Tensor:
+        tails = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
+        return torch.stack([_quantile(location, sigma, label_range, tail) for tail in tails])
 
-    both = None
-    if dtype == torch.float32 and sigma.numel() == 1:
-        one, locations = sigma.reshape(()), preds.to(dtype)
-        both = tabulated_on_range(lambda p: exact(p, one), locations, float(one), ends, TOLERANCE)
-    lower, upper = exact(preds.double(), sigma) if both is None else both
-    return lower.to(dtype), upper.to(dtype)
+    lower, upper = on_range(exact, preds, noise_sigma, label_range, TOLERANCE)
+    return lower, upper
 
 
 def interval_of_loss(criterion: object, preds: Tensor) -> tuple[Tensor, Tensor] | None:
     """Return ``central_interval`` with a loss's own sigma and label range.
 
     None for a loss without sigma, of vectors, or with another family of noise than the normal.
-
-    Example:
-        >>> from depthbal.losses import BMCLoss, MSELoss
-        >>> interval_of_loss(BMCLoss(init_noise_sigma=2.0), torch.tensor([5.0]))
-        (tensor([3.]), tensor([7.]))
-        >>> interval_of_loss(MSELoss(), torch.tensor([5.0])) is None
-        True
     """
     if not isinstance(criterion, BalancedMSELoss) or criterion.event_dim:
         return None
@@ -89,7 +56,7 @@ def interval_of_loss(criterion: object, preds: Tensor) -> tuple[Tensor, Tensor] 
     return central_interval(preds, criterion.noise(preds.detach()), criterion.label_range)
 
 
-def truncated_normal_quantile(
+def _quantile(
     location: Tensor, sigma: Tensor, label_range: tuple[float, float], probability: float
 ) -> Tensor:
     """Return F^-1(probability) of N(location, sigma^2) truncated to the range, float64.
@@ -109,9 +76,15 @@ def truncated_normal_quantile(
     a, width = (-half - below) / sigma, 2 * half / sigma
     share = -torch.expm1(_log_tail_ratio(a, width))  # 1 - Q(b) / Q(a)
     fall = torch.log1p(-q * share)  # ln Q(z) / Q(a)
-    # z >= a with ln Q(z) / Q(a) = fall
     near = -torch.special.ndtri((torch.special.log_ndtr(-a) + fall).exp())
-    distance = below + sigma * torch.where(a > 0, _far_tail(a, fall), near)
+    # In the far tail by Newton's method on ln Q.
+    start = a.clamp(0, FAR)
+    wanted = torch.special.log_ndtr(-start) + fall
+    z = (start.square() - 2 * fall).sqrt()
+    for _ in range(NEWTON_STEPS):
+        hazard = math.sqrt(2 / math.pi) / torch.special.erfcx(z * math.sqrt(0.5))
+        z = z + (torch.special.log_ndtr(-z) - wanted) / hazard
+    distance = below + sigma * torch.where(a > 0, z, near)
     # Far outside, where a sum loses its digits, the density on the range is exponential.
     distance = torch.where(a > FAR, -half - sigma * fall / a.clamp(min=FAR), distance)
     # On ranges far narrower than sigma it is flat.
@@ -127,14 +100,3 @@ def _log_tail_ratio(a: Tensor, width: Tensor) -> Tensor:
     outside = scaled.log() - width * (near + width / 2)
     inside = torch.special.log_ndtr(-a - width) - torch.special.log_ndtr(-a)
     return torch.where(a > 0, outside, inside)
-
-
-def _far_tail(a: Tensor, fall: Tensor) -> Tensor:
-    """Return z >= a with ln Q(z) / Q(a) = fall, for a > 0, by Newton's method on ln Q."""
-    start = a.clamp(0, FAR)
-    wanted = torch.special.log_ndtr(-start) + fall
-    z: Tensor = (start.square() - 2 * fall).sqrt()
-    for _ in range(NEWTON_STEPS):
-        hazard = math.sqrt(2 / math.pi) / torch.special.erfcx(z * math.sqrt(0.5))
-        z = z + (torch.special.log_ndtr(-z) - wanted) / hazard
-    return z

@@ -1,13 +1,17 @@
 """Weights that make rare labels count more: one per histogram bin, looked up per label."""
 
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from depthbal.priors import Histogram
+from depthbal.losses.base import RegressionLoss, require_one_of
+from depthbal.losses.baselines import ErrorKind
+from depthbal.losses.buffers import DoubleBuffers
+from depthbal.priors import GaussianMixture, Histogram
 
 Weighting = Literal["inverse", "sqrt_inverse"]
 Smoothing = Literal["gaussian", "triangular", "laplace"]
@@ -31,12 +35,9 @@ def label_weights(
 
     In this order, as published: counts are clipped, their square root is taken for
     ``"sqrt_inverse"``, the result is smoothed over neighbouring bins (LDS, label distribution
-    smoothing), inverted, and scaled so that the mean weight over the training labels is 1:
-    sum_b n_b w_b = sum_b n_b with the histogram's own counts n.
-
-    A bin without training labels would weigh infinitely much. If clipping or smoothing give it no
-    count, it gets the weight of the rarest bin that has one: labels never seen are at least as
-    rare.
+    smoothing), inverted, and scaled so that the mean weight over the training labels is 1. A bin
+    that ends without a count gets the weight of the rarest bin that has one: labels never seen are
+    at least as rare.
 
     Args:
         histogram: Counts of the training labels, in bins of equal width.
@@ -48,13 +49,10 @@ def label_weights(
         kernel_sigma: Width in bins of the Gaussian and Laplace kernels; 2 in the recipes.
 
     Returns:
-        Weights of shape (B,), finite and positive.
+        Weights of shape (B,), finite and positive. Bad arguments are a ValueError.
 
-    Raises:
-        ValueError: An empty histogram, a clip range that is not 0 < lo <= hi, or a bad kernel.
-
-    Source: Yang et al., Delving into Deep Imbalanced Regression, ICML 2021 (LDS; inverse and
-    square-root inverse re-weighting). At the ends the counts are mirrored, as in its depth code.
+    Source: Yang et al., Delving into Deep Imbalanced Regression, ICML 2021 (LDS). At the ends the
+    counts are mirrored, as in its depth code.
 
     Example:
         >>> label_weights(Histogram([0.0, 1.0, 2.0, 3.0], [6, 3, 0])).tolist()
@@ -85,14 +83,13 @@ def smoothing_kernel(kind: Smoothing, size: int = 5, sigma: float = 2.0) -> Floa
 
         gaussian exp(-k^2 / (2 sigma^2)), laplace exp(-|k| / sigma), triangular 1 - |k| / (half + 1)
 
-    The published code makes its Gaussian by filtering a unit impulse of ``size`` entries whose ends
-    are mirrored, which folds the tails back: (.86, .94, 1, .94, .86) relative to the centre for
-    size 5 and sigma 2, instead of the (.61, .88, 1, .88, .61) of the formula used here.
+    The published code folds the Gaussian's tails back: for size 5 and sigma 2 (.86, .94, 1, ...)
+    relative to the centre, instead of the (.61, .88, 1, ...) of the formula.
     """
-    if size < 1 or size % 2 == 0:
-        raise ValueError(f"expected an odd kernel_size, got {size}")
-    if not sigma > 0:
-        raise ValueError(f"expected a positive kernel_sigma in bins, got {sigma}")
+    if size < 1 or size % 2 == 0 or not sigma > 0:
+        raise ValueError(
+            f"expected an odd kernel_size and a positive kernel_sigma, got {size} and {sigma}"
+        )
     half = size // 2
     distance = np.abs(np.arange(-half, half + 1)).astype(np.float64)
     if kind == "gaussian":
@@ -107,20 +104,98 @@ def smoothing_kernel(kind: Smoothing, size: int = 5, sigma: float = 2.0) -> Floa
     return normalised
 
 
-def weight_per_label(labels: Tensor, edges: Tensor, weights: Tensor) -> Tensor:
-    """Return the weight (B,) of every label's bin, elementwise; see ``bin_per_label``."""
-    return weights.to(labels.dtype)[bin_per_label(labels, edges)]
-
-
 def bin_per_label(labels: Tensor, edges: Tensor) -> Tensor:
-    """Return the number of every label's bin, elementwise.
+    """Return the number of every label's bin, elementwise, in [0, B), as ``Histogram`` counts it.
 
-    Labels are binned exactly as ``Histogram.update`` bins them: a label on an edge belongs to the
-    bin above it, labels beyond the ends to the end bins.
-    edges (B + 1,) are float64 and on the labels' device; the result is int64 in [0, B).
+    A label on an edge belongs to the bin above it, labels beyond the ends to the end bins. edges
+    (B + 1,) are float64 and on the labels' device.
     """
     interior = edges[1:-1].to(labels.dtype)
     # An edge that was rounded down would take in the float32 label just below it.
     upper = torch.nextafter(interior, torch.full_like(interior, torch.inf))
     interior = torch.where(interior.double() < edges[1:-1], upper, interior)
     return torch.bucketize(labels.detach().contiguous(), interior, right=True)
+
+
+class ReweightedLoss(RegressionLoss):
+    """Squared or absolute error times a weight that grows with the rarity of the label.
+
+        w(y) (p - y)^2  or  w(y) |p - y|,  w = ``label_weights`` of the training histogram
+
+    The classical answer to imbalance: inverse frequency, its square root, clipped counts, and LDS,
+    which smooths the counts over neighbouring bins. The mean is over the entries that count, not
+    over their weights, which average to 1 over the training labels.
+
+    Args:
+        prior: Histogram of the training labels, a file that ``Histogram.save`` wrote, or None: then
+            ``set_prior(histogram)`` or ``load_state_dict`` must give it before use.
+        error: ``"squared"`` or ``"absolute"``.
+        weighting, clip, smoothing, kernel_size, kernel_sigma: See ``label_weights``.
+        options: ``reduction`` and ``label_range`` of ``RegressionLoss``.
+
+    Source: Yang et al., Delving into Deep Imbalanced Regression, ICML 2021.
+
+    Example:
+        >>> loss = ReweightedLoss(Histogram([0.0, 1.0, 2.0], [6, 2]))
+        >>> round(loss(torch.tensor([1.5, 1.5]), torch.tensor([0.5, 1.5])).item(), 4)
+        0.3333
+    """
+
+    def __init__(
+        self,
+        prior: Histogram | str | None = None,
+        *,
+        error: ErrorKind = "squared",
+        weighting: Weighting = "inverse",
+        clip: tuple[float, float] | None = None,
+        smoothing: Smoothing | None = None,
+        kernel_size: int = 5,
+        kernel_sigma: float = 2.0,
+        **options: Any,
+    ) -> None:
+        super().__init__(event_dim=0, **options)
+        require_one_of("error", error, ("squared", "absolute"))
+        self.error = error
+        self._weights_of = partial(
+            label_weights,
+            weighting=weighting,
+            clip=clip,
+            smoothing=smoothing,
+            kernel_size=kernel_size,
+            kernel_sigma=kernel_sigma,
+        )
+        self.init_args |= {"error": error, **self._weights_of.keywords}
+        # Wrong arguments are reported now and not when the histogram comes.
+        self._weights_of(Histogram([0.0, 1.0], [1.0]))
+        self._prior = DoubleBuffers("edges", "counts", "weights")
+        if prior is not None:
+            self.set_prior(Histogram.load(prior) if isinstance(prior, str) else prior)
+
+    @property
+    def prior(self) -> Histogram | None:
+        """The training histogram, or None while it is unset."""
+        if self._prior.is_unset:
+            return None
+        edges, counts = (self._prior.get(name).cpu().numpy() for name in ("edges", "counts"))
+        return Histogram(edges, counts)
+
+    @property
+    def needs_prior(self) -> bool:  # type: ignore[override]
+        """Whether ``set_prior`` must still be called."""
+        return self._prior.is_unset
+
+    def set_prior(self, prior: Histogram | GaussianMixture) -> None:
+        """Take the histogram of the training labels; a mixture, without bins, is a ValueError."""
+        if not isinstance(prior, Histogram):
+            raise ValueError(
+                f"expected a Histogram to weight its bins, got a {type(prior).__name__}"
+            )
+        arrays = (prior.edges, prior.counts, self._weights_of(prior))
+        self._prior.set(*(torch.from_numpy(array) for array in arrays))
+
+    def elementwise(self, preds: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
+        """Return the weighted error of every entry."""
+        edges, weights = (self._prior.get(name).to(target.device) for name in ("edges", "weights"))
+        distance = preds - target
+        error = distance**2 if self.error == "squared" else distance.abs()
+        return weights.to(target.dtype)[bin_per_label(target, edges)] * error

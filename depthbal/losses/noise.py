@@ -8,17 +8,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from depthbal.losses.buffers import Unrounded
+
 SIGMA_BOUNDS = (1e-3, 1e3)
 
 NoiseKind = Literal["fixed", "learned", "depth"]
 
 
-class NoiseModule(nn.Module, ABC):
+class NoiseModule(Unrounded, ABC):
     """A noise scale: ``noise(preds)`` gives sigma > 0 in label units.
 
     Derive from it for a noise of your own: return one element, shape (), or one per label, and say
-    so in ``depends_on_preds``. Its tensors move with the loss and are never rounded. A checkpoint
-    with a noise of a foreign class is opened with the loss handed over.
+    so in ``depends_on_preds``. A checkpoint with a noise of a foreign class is opened with the loss
+    handed over.
 
     Example:
         >>> class GrowingNoise(NoiseModule):
@@ -37,20 +39,9 @@ class NoiseModule(nn.Module, ABC):
     def forward(self, preds: Tensor) -> Tensor:
         """Return sigma for predictions of any shape: shape (), or that of the labels."""
 
-    def _apply(self, fn: Any, recurse: bool = True) -> "NoiseModule":
-        def unrounded(tensor: Tensor) -> Tensor:
-            moved: Tensor = fn(tensor)
-            return tensor.to(moved.device) if moved.itemsize < tensor.itemsize else moved
-
-        super()._apply(unrounded, recurse)  # type: ignore[no-untyped-call]
-        return self
-
 
 class FixedNoise(NoiseModule):
-    """A constant noise scale, saved with the loss.
-
-    Args:
-        noise_sigma: Sigma > 0 in label units.
+    """A constant noise scale, sigma > 0 in label units, saved with the loss.
 
     Example:
         >>> FixedNoise(0.5)(torch.zeros(3)).item()
@@ -61,7 +52,10 @@ class FixedNoise(NoiseModule):
 
     def __init__(self, noise_sigma: float = 1.0) -> None:
         super().__init__()
-        require_positive(noise_sigma)
+        if not 1e-15 < noise_sigma < 1e15:  # so that float32 can hold its square
+            raise ValueError(
+                f"expected a positive noise_sigma in label units, below 1e15, got {noise_sigma}"
+            )
         self.init_args = {"noise_sigma": noise_sigma}
         self.register_buffer("noise_sigma", torch.tensor(noise_sigma, dtype=torch.float64))
 
@@ -71,17 +65,10 @@ class FixedNoise(NoiseModule):
 
 
 class LearnedNoise(NoiseModule):
-    """A noise scale learned with the network, sigma = exp(log_sigma).
+    """A noise scale learned with the network, sigma = exp(log_sigma), in label units.
 
     The parameter is projected back into the bounds before each use, instead of being clamped in
     the graph, so that the gradient can always lead away from a bound.
-
-    Args:
-        noise_sigma: Initial sigma in label units.
-        bounds: Smallest and largest sigma in label units.
-
-    Raises:
-        ValueError: An initial sigma outside the bounds.
 
     Example:
         >>> round(LearnedNoise(2.0)(torch.zeros(3)).item(), 6)
@@ -92,9 +79,8 @@ class LearnedNoise(NoiseModule):
         self, noise_sigma: float = 1.0, bounds: tuple[float, float] = SIGMA_BOUNDS
     ) -> None:
         super().__init__()
-        require_positive(noise_sigma)
         if not 0 < bounds[0] <= noise_sigma <= bounds[1]:
-            raise ValueError(f"expected a noise_sigma within {bounds}, got {noise_sigma}")
+            raise ValueError(f"expected a positive noise_sigma within {bounds}, got {noise_sigma}")
         self.init_args = {"noise_sigma": noise_sigma, "bounds": list(bounds)}
         self.log_bounds = (math.log(bounds[0]), math.log(bounds[1]))
         self.log_sigma = nn.Parameter(torch.tensor(math.log(noise_sigma)))
@@ -112,18 +98,10 @@ class DepthNoise(NoiseModule):
         sigma(p) = min(softplus(a + b p), max_sigma), at least 1e-3
 
     The slope b begins at ``slope`` and a such that sigma(0) is ``noise_sigma``; both are learned
-    unless ``learned`` is False. Keep the cap: predictions and an uncapped proportional sigma push
+    unless ``learned`` is False. The cap ``max_sigma`` in label units, by default twice
+    ``noise_sigma``, must be above it. Keep it: predictions and an uncapped proportional sigma push
     each other up (0.25 p diverges on NYU depth, 0.15 p never reaches the farthest labels), which
     ``project_slope`` watches.
-
-    Args:
-        noise_sigma: (Initial) sigma at prediction 0, label units.
-        slope: (Initial) b.
-        max_sigma: Cap in label units; default twice ``noise_sigma``.
-        learned: Whether a and b are parameters or constants.
-
-    Raises:
-        ValueError: A cap that is not above ``noise_sigma``.
 
     Example:
         >>> DepthNoise(0.5, slope=0.1, learned=False)(torch.tensor([0.0, 5.0, 50.0]))
@@ -142,7 +120,6 @@ class DepthNoise(NoiseModule):
         learned: bool = True,
     ) -> None:
         super().__init__()
-        require_positive(noise_sigma)
         cap = 2 * noise_sigma if max_sigma is None else max_sigma
         if not (math.isfinite(slope) and SIGMA_BOUNDS[0] <= noise_sigma < cap):
             raise ValueError(
@@ -165,12 +142,8 @@ class DepthNoise(NoiseModule):
                 self.register_buffer(name, tensor)
 
     def forward(self, preds: Tensor) -> Tensor:
-        """Return sigma of the shape of ``preds``, with gradients to a, b and the predictions.
-
-        The intercept is kept where the cap does not hold for every label, for no gradient would
-        lead back from there.
-        """
-        with torch.no_grad():
+        """Return sigma of the shape of ``preds``, with gradients to a, b and the predictions."""
+        with torch.no_grad():  # not where the cap holds for every label: no gradient leads back
             self.intercept.clamp_(*self.intercept_bounds)
         sigma = functional.softplus(self.intercept + self.slope * preds)
         return sigma.clamp(SIGMA_BOUNDS[0], self.max_sigma)
@@ -189,36 +162,25 @@ def build_noise(
     """Return the noise that a kind, a module, or what ``describe_noise`` returned stands for."""
     if isinstance(noise, NoiseModule):
         return noise
-    if noise is None:
-        raise ValueError(
-            "expected a noise, got None; a checkpoint's None stands for a noise module of a class "
-            "that is not ours: build the loss with it and hand it over as the criterion"
-        )
     if isinstance(noise, dict):
         return NOISES[noise["kind"]](**noise["init_args"])
-    if noise not in NOISES:
-        expected = ", ".join(NOISES)
-        raise ValueError(f"expected noise {expected} or a NoiseModule, got {noise!r}")
-    return NOISES[noise](noise_sigma)
+    kind = NOISES.get(str(noise))
+    if kind is None:
+        raise ValueError(
+            f"expected noise {', '.join(NOISES)} or a NoiseModule, got {noise!r}; a checkpoint's "
+            "None stands for a noise module of a class that is not ours: build the loss with it "
+            "and hand it over as the criterion"
+        )
+    return kind(noise_sigma)
 
 
 def describe_noise(noise: NoiseKind | NoiseModule | dict[str, Any]) -> Any:
     """Return the argument in JSON-able form; None for a module of a foreign class."""
     if not isinstance(noise, NoiseModule):
         return noise
-    for kind, cls in NOISES.items():
-        if type(noise) is cls:
-            return {"kind": kind, "init_args": noise.init_args}
-    return None
-
-
-def require_positive(noise_sigma: float) -> None:
-    """Raise a ValueError unless sigma is a positive number whose square float32 can hold."""
-    if not 1e-15 < noise_sigma < 1e15:
-        raise ValueError(
-            "expected a positive noise_sigma in label units, between 1e-15 and 1e15, got "
-            f"{noise_sigma}"
-        )
+    kinds = (kind for kind, cls in NOISES.items() if type(noise) is cls)
+    kind = next(kinds, None)
+    return None if kind is None else {"kind": kind, "init_args": noise.init_args}
 
 
 def _inverse_softplus(value: float) -> float:

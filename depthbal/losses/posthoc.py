@@ -1,6 +1,13 @@
-"""Balancing without re-training: a trained regressor's outputs, remapped as Balanced MSE would."""
+"""The training world's mean label m(p), and balancing a trained regressor by its inverse.
+
+    m(p) = E_train[y | p] = p + sigma^2 d log E(p) / dp      (sigma held fixed in the derivative)
+
+The remap of a plain regressor's outputs, as Balanced MSE would have trained it, reads a table of m
+backwards; the guard of noise that follows the prediction (``noise_guard``) looks where it falls.
+"""
 
 import math
+from collections.abc import Callable
 from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
@@ -8,15 +15,29 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from depthbal.losses.base import checked_range
 from depthbal.losses.interval import central_interval
-from depthbal.losses.mean_table import MeanTable
-from depthbal.losses.readout import require_increasing, truncated_normal_mean
+from depthbal.losses.kernel.evidence import SigmaOf
+from depthbal.losses.kernel.exact import Components, Wanted, exact_evidence
+from depthbal.losses.readout import truncated_normal_mean
 from depthbal.losses.reduction import compute_dtype
 from depthbal.priors import GaussianMixture, Histogram
 from depthbal.priors.files import Stored
 
 Predictions = TypeVar("Predictions", Tensor, npt.NDArray[Any])
 
+# Largest error of the tabulated m(p), as a share of the labels' standard deviation.
+TOLERANCE = 1e-7
+# At a distance d from the labels float64 knows m to this number times d (d / sigma)^2, because the
+# posterior's exponents are as large as (d / sigma)^2 / 2 and p cancels; finer is only noise.
+ROUNDING = 1e-15
+START_CELLS = 64
+MAX_LABEL_NODES = 1024
+MAX_NODES = 2**18
+MAX_QUARTERINGS = 24
+# Pieces of doubling width to either side: the table ends a million widths of the first one away,
+# where rounding is still far below the tolerance.
+MAX_PIECES = 20
 # Point masses bound m(p): predictions this share of the label range from an end, or beyond it, are
 # unreachable, for the location goes to infinity there.
 UNREACHABLE_SHARE = 1e-6
@@ -30,21 +51,15 @@ def balance_predictions(
 ) -> Tensor:
     """Return the balanced predictions that a regressor trained with plain MSE implies.
 
-    Setting the derivative of the Balanced MSE to zero at fixed sigma shows that its optimum p(x)
-    satisfies m(p(x)) = E_train[y | x], which is what MSE training estimates. So
+    The optimum p(x) of Balanced MSE at fixed sigma satisfies m(p(x)) = E_train[y | x], which is
+    what MSE training estimates, so
 
         p = m^-1(prediction),   m(p) = p + sigma^2 d log E(p) / dp
 
-    m is the mean label of the training world given p: by Theorem 1 the training posterior is
-    p_train(y) N(y; p, sigma^2) / E(p), and differentiating log E gives (E_train[y | p] - p) /
-    sigma^2. Differentiating again, dm/dp = Var_train[y | p] / sigma^2 > 0: m increases, and one
-    monotone table inverts it for any number of predictions. The table is refined until it agrees
-    with the exact m within 1e-7 standard deviations of the labels between its nodes.
-
-    For many batches of one prior make a ``BalanceMap``, which builds the table once.
-
-    With ``label_range`` the balanced world is uniform on the range only, and the location p is read
-    out as ``truncated_normal_mean``. It is the baseline that balanced training has to beat.
+    with dm/dp = Var_train[y | p] / sigma^2 > 0: one table inverts m for any number of predictions,
+    within 1e-7 standard deviations of the labels between its nodes. With ``label_range`` the
+    balanced world is uniform on the range only, and p is read out as ``truncated_normal_mean``. It
+    is the baseline that balanced training has to beat; for many batches make a ``BalanceMap``.
 
     Args:
         preds: Predictions of E_train[y | x], any shape, label units, finite.
@@ -56,15 +71,12 @@ def balance_predictions(
     Returns:
         Balanced predictions of the shape of ``preds``, float64 for float64, else float32; detached.
         A histogram cannot explain predictions at or beyond its outermost centres: they get the
-        limit, an end of the label range; without one the location of a prediction that is 1e-6 of
-        the range of labels inside.
+        limit, an end of the label range, or the location of a prediction 1e-6 of the range inside.
 
     Raises:
-        ValueError: NaN or infinite predictions, a sigma that is not positive or has several
-            elements, a prior that is one single label or of vectors.
+        ValueError: NaN or infinite predictions, a prior that is one single label or of vectors.
 
-    Source: the stationarity condition of Balanced MSE (Ren et al., CVPR 2022, Theorem 1); m is
-    Tweedie's formula (Efron, Tweedie's Formula and Selection Bias, 2011).
+    Source: Ren et al., CVPR 2022, Theorem 1; m is Tweedie's formula (Efron, 2011).
 
     Example:
         >>> prior = GaussianMixture([1.0], [2.0], [3.0])  # m(p) = (3 p + sigma^2 2) / (3 + sigma^2)
@@ -75,14 +87,10 @@ def balance_predictions(
 
 
 class BalanceMap(Stored):
-    """The map of ``balance_predictions`` for one prior and one sigma, for any number of batches.
+    """The map of ``balance_predictions`` for one prior and one sigma, its table built once.
 
     ``save`` writes it as JSON; ``BalanceMap.load(path)`` returns it, or the ``CalibratedMap`` that
     `depthbal balance` wrote.
-
-    The table of m is built once, when the first predictions need it; predictions beyond those of
-    earlier batches add a piece at its end. What a prediction is sent to does not depend on the
-    batches before it. Arguments and errors are those of ``balance_predictions``.
 
     Example:
         >>> balance = BalanceMap(GaussianMixture([1.0], [2.0], [3.0]), 1.0, (0.0, 10.0))
@@ -108,18 +116,24 @@ class BalanceMap(Stored):
         label_range: tuple[float, float] | None = None,
     ) -> None:
         sigma = torch.as_tensor(noise_sigma, dtype=torch.float64)
-        if sigma.numel() != 1:
+        if sigma.numel() != 1 or not 0 < sigma < math.inf:
             raise ValueError(
-                f"expected noise_sigma with one element, got shape {tuple(sigma.shape)}"
+                f"expected a positive noise_sigma in label units, one element, got {noise_sigma}"
             )
-        if not (sigma > 0 and torch.isfinite(sigma)):
-            raise ValueError(f"expected a positive noise_sigma in label units, got {noise_sigma}")
         self.noise_sigma = self._sigma = float(sigma)
         self._prior = prior
-        self.label_range = None if label_range is None else require_increasing(label_range)
-        mixture = GaussianMixture.from_histogram(prior) if isinstance(prior, Histogram) else prior
-        self.reachable = _reachable(mixture)
-        self._table = MeanTable(mixture, self._sigma)
+        self.label_range = None if label_range is None else checked_range(label_range)
+        mixture = GaussianMixture.of_scalars(prior)
+        present = mixture.weights > 0
+        bottom, top = (float(end) for end in mixture.means[present].aminmax())
+        margin = 4 * self._sigma
+        ends = bottom - margin, top + margin
+        if (mixture.variances[present] > 0).any():
+            bottom, top = -math.inf, math.inf
+        elif not bottom < top:
+            raise ValueError(f"expected a prior of at least 2 distinct labels, got only {top}")
+        self._reachable = bottom, top  # the open interval of values that m takes
+        self._table = MeanTable(mixture, self._sigma, ends)
 
     def locations(self, preds: Tensor) -> Tensor:
         """Return the locations p of predictions of E_train[y | x], before any read-out."""
@@ -144,7 +158,7 @@ class BalanceMap(Stored):
             return locations.to(compute_dtype(preds))
         low, high = self.label_range
         balanced = truncated_normal_mean(locations, self._sigma, self.label_range)
-        bottom, top = self.reachable
+        bottom, top = self._reachable
         balanced = torch.where(preds <= bottom, low, balanced)
         balanced = torch.where(preds >= top, high, balanced)
         return balanced.to(compute_dtype(preds))
@@ -152,9 +166,7 @@ class BalanceMap(Stored):
     def _locate(self, preds: Tensor) -> Tensor:
         """Return the locations in float64."""
         preds = self.require_finite(preds)
-        if preds.numel() == 0:
-            return preds.double()
-        bottom, top = self.reachable
+        bottom, top = self._reachable
         margin = UNREACHABLE_SHARE * (top - bottom) if math.isfinite(top) else 0.0
         return self._table.invert(preds.double().clamp(bottom + margin, top - margin))
 
@@ -206,14 +218,124 @@ class BalanceMap(Stored):
         return cls(kind.from_dict(stored), content["noise_sigma"], ends and tuple(ends))
 
 
-def _reachable(prior: GaussianMixture) -> tuple[float, float]:
-    """Return the open interval of values that m takes."""
-    if prior.means.ndim != 1:
-        raise ValueError(f"expected a prior of scalar labels, got means {tuple(prior.means.shape)}")
-    present = prior.weights > 0
-    if (prior.variances[present] > 0).any():
-        return -math.inf, math.inf
-    bottom, top = (float(end) for end in prior.means[present].aminmax())
-    if not bottom < top:
-        raise ValueError(f"expected a prior of at least 2 distinct labels, got only {top}")
-    return bottom, top
+class MeanTable:
+    """Locations p, increasing, and their m(p), tabulated as far as they are asked for.
+
+    A first piece lies between the given ends; further ones, each twice as wide as the one before,
+    continue it to either side, the same ones whatever is asked first. Each is refined until m is
+    linear between nodes within the tolerance (default 1e-7 standard deviations of the labels).
+    """
+
+    def __init__(
+        self,
+        prior: GaussianMixture,
+        noise_sigma: float | SigmaOf,
+        first: tuple[float, float],
+        tolerance: float | None = None,
+    ) -> None:
+        self._mixture = Components.of(prior, torch.device("cpu"))
+        weights, means = self._mixture.log_weights.exp(), self._mixture.means
+        spread = weights @ (self._mixture.variances + (means - weights @ means) ** 2)
+        self._tolerance = tolerance or TOLERANCE * math.sqrt(float(spread))
+        self._noise, self._first = noise_sigma, first
+        self._pieces = {-1: 0, 1: 0}
+        # At a small sigma m is a staircase with a step between two labels; an even grid could have
+        # the steps' own spacing and would see a straight line.
+        labels = means[weights > 0].sort().values
+        labels = labels[:: math.ceil(len(labels) / MAX_LABEL_NODES)]
+        self.locations, self.means = self._piece(*first, labels)
+
+    def climb(self, side: int, goal: float, fall: float = math.inf) -> tuple[float, float]:
+        """Add pieces at the lower (-1) or upper (1) end until m gets to the goal or falls by more.
+
+        Returned is how far m gets before that, and where it falls, infinite where it does not.
+        """
+        while True:
+            within = side * self.locations >= side * self._first[0]
+            places, means = self.locations[within], side * self.means[within]
+            if side < 0:
+                places, means = places.flip(0), means.flip(0)
+            highest = means.cummax(0).values
+            falls = (highest - means > fall).nonzero()
+            if len(falls):
+                return side * float(highest[falls[0]]), float(places[falls[0]])
+            if highest[-1] >= side * goal or self._pieces[side] >= MAX_PIECES:
+                return side * float(highest[-1]), side * math.inf
+            width = (self._first[1] - self._first[0]) * 2 ** self._pieces[side]
+            end = float(self.locations[0 if side < 0 else -1])
+            found = self._piece(*sorted((end, end + side * width)))
+            for name, more in zip(("locations", "means"), found, strict=True):
+                known = getattr(self, name)  # the shared node once
+                parts = (known, more[1:]) if side > 0 else (more[:-1], known)
+                setattr(self, name, torch.cat(parts))
+            self._pieces[side] += 1
+
+    def invert(self, means: Tensor) -> Tensor:
+        """Return p with m(p) = means (float64, finite), linear between nodes, at most the ends."""
+        if not means.numel():
+            return means
+        low, high = torch.stack(means.aminmax()).tolist()
+        self.climb(-1, low)
+        self.climb(1, high)
+        # Rounding must not make the table decrease where m is flat.
+        table = self.means.cummax(0).values.to(means.device)
+        values = self.locations.to(means.device)
+        inside = means.clamp(table[0], table[-1]).contiguous()
+        right = torch.searchsorted(table, inside).clamp(1, len(table) - 1)
+        start, stop = table[right - 1], table[right]
+        share = (inside - start) / (stop - start).clamp(min=torch.finfo(means.dtype).tiny)
+        return torch.lerp(values[right - 1], values[right], share)
+
+    def _piece(self, low: float, high: float, among: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return refined locations between two ends, the given ones among them, and their m."""
+        # Tensors that are kept must not belong to the evaluation loop's inference mode.
+        with torch.inference_mode(False), torch.no_grad():
+            nodes = torch.linspace(low, high, START_CELLS + 1, dtype=torch.float64)
+            if among is not None:
+                nodes = torch.cat([nodes, among[(among > low) & (among < high)]]).sort().values
+            smallest, largest = self._mixture.means.aminmax()
+            distance = float(torch.maximum(smallest - nodes[0], nodes[-1] - largest))
+            relative = max(1.0, distance / float(self._sigma(nodes).min()))
+            return refine(
+                self._mean, nodes, max(self._tolerance, ROUNDING * distance * relative**2)
+            )
+
+    def _sigma(self, p: Tensor) -> Tensor:
+        sigma = self._noise(p).detach() if callable(self._noise) else self._noise
+        return torch.as_tensor(sigma, dtype=torch.float64)
+
+    def _mean(self, p: Tensor) -> Tensor:
+        noise, points = self._sigma(p), p.flatten()
+        noise = noise.flatten() if noise.ndim else noise
+        slope = exact_evidence(points, noise, self._mixture, Wanted(by_sigma=False)).by_preds
+        assert slope is not None
+        return (points + noise**2 * slope).view(p.shape)
+
+
+def refine(
+    function: Callable[[Tensor], Tensor], nodes: Tensor, tolerance: float
+) -> tuple[Tensor, Tensor]:
+    """Quarter the cells between nodes until a function is linear in each within the tolerance.
+
+    Three points are compared: in the middle alone, a step that lies exactly there looks linear.
+    """
+    values = function(nodes)
+    shares = torch.linspace(0, 1, 5, dtype=nodes.dtype)[:, None]
+    known = [(nodes, values)]
+    starts, widths = nodes[:-1], nodes.diff()
+    left, rise = values[:-1], values.diff()
+    count = len(nodes)
+    for _ in range(MAX_QUARTERINGS):
+        if not starts.numel() or count >= MAX_NODES:
+            break
+        inner = starts + widths * shares[1:-1]
+        exact = function(inner)
+        known.append((inner.flatten(), exact.flatten()))
+        count += inner.numel()
+        curved = ((exact - left - rise * shares[1:-1]).abs() > tolerance).any(0)
+        corners = torch.cat([left[None], exact, (left + rise)[None]])[:, curved]
+        starts = (starts + widths * shares[:-1])[:, curved].flatten()
+        widths = (widths[curved] / 4).expand(4, -1).flatten()
+        left, rise = corners[:-1].flatten(), corners.diff(dim=0).flatten()
+    locations, order = torch.cat([part[0] for part in known]).sort()
+    return locations, torch.cat([part[1] for part in known])[order]

@@ -3,14 +3,18 @@
 import functools
 import math
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from depthbal.losses.base import checked_range
 from depthbal.losses.kernel import tables
 from depthbal.losses.reduction import compute_dtype
+
+if TYPE_CHECKING:
+    from depthbal.losses.family import NoiseFamily
 
 # Distance from the range, in sigma, beyond which the normal tail is an exponential to 1e-8.
 FAR = 1e4
@@ -32,79 +36,75 @@ def truncated_normal_mean(
 
         p + sigma (phi(a) - phi(b)) / (Phi(b) - Phi(a)),  a = (lo - p) / sigma, b = (hi - p) / sigma
 
-    Balanced MSE reads p as the mean label of a world that is uniform on the whole line. Labels
-    that live on [lo, hi] make that world uniform on the range, so the posterior there is a
-    truncated normal and p is only its location: for a certain label near an end of the range p
-    lies outside it. This mean is the balanced prediction; it grows with p and stays in the range.
+    Labels that live on [lo, hi] make the balanced world uniform on the range, so the posterior is a
+    truncated normal and p only its location: for a certain label near an end of the range p lies
+    outside it. This mean is the balanced prediction; it grows with p and stays in the range.
 
     Args:
         preds: Locations p of any shape, label units.
         noise_sigma: Sigma > 0 in label units, one element or the shape of ``preds``.
-        label_range: Ends (lo, hi) of the label range in label units.
+        label_range: Ends (lo, hi) of the label range in label units; a ValueError unless lo < hi.
 
     Returns:
-        Labels in (lo, hi), of the shape of ``preds``, in float32 or float64, without a gradient:
-        a prediction and not part of the loss. Computed in float64; of many float32 locations on a
-        CPU with one sigma by a table that is checked to be within 1e-6 of the label range.
+        Labels in (lo, hi), of the shape of ``preds``, in float32 or float64, without a gradient;
+        of many float32 locations on a CPU with one sigma by a table within 1e-6 of the range.
 
-    Raises:
-        ValueError: A range that is not increasing.
-
-    Source: the mean of a truncated normal distribution (Johnson, Kotz, Balakrishnan, Continuous
-    Univariate Distributions 1, section 10.1), applied to the posterior of the balanced world.
+    Source: Johnson, Kotz, Balakrishnan, Continuous Univariate Distributions 1, section 10.1.
 
     Example:
         >>> truncated_normal_mean(torch.tensor([0.5, 5.0, 24.8]), 1.0, (0.7, 10.0))
         tensor([1.4294, 5.0000, 9.9330])
     """
-    low, high = require_increasing(label_range)
-    preds = preds.detach()
-    sigma = torch.as_tensor(noise_sigma, device=preds.device).detach().double()
-    dtype = compute_dtype(preds)
-    table = None
-    if dtype == torch.float32 and sigma.numel() == 1:
-        one, range_ = sigma.reshape(()), (low, high)
-        table = tabulated_on_range(
-            lambda p: _mean(p, one, low, high)[None], preds.to(dtype), float(one), range_, TOLERANCE
-        )
-    if table is not None:
-        return table[0]
-    return _mean(preds.double(), sigma, low, high).to(dtype)
-
-
-def require_increasing(label_range: tuple[float, float]) -> tuple[float, float]:
-    """Return the range; a ValueError where it does not increase."""
     low, high = label_range
-    if not low < high:
-        raise ValueError(f"expected label_range (lo, hi) with lo < hi, got {label_range}")
-    return low, high
+
+    def mean(location: Tensor, sigma: Tensor) -> Tensor:
+        return _mean(location, sigma, low, high)[None]
+
+    return on_range(mean, preds, noise_sigma, label_range, TOLERANCE)[0]
 
 
-def tabulated_on_range(
-    exact: Callable[[Tensor], Tensor],
-    locations: Tensor,
-    sigma: float,
+def on_range(
+    exact: Callable[[Tensor, Tensor], Tensor],
+    preds: Tensor,
+    noise_sigma: Tensor | float,
     label_range: tuple[float, float],
     tolerance: float,
-) -> list[Tensor] | None:
-    """Return labels by interpolation, or None where locations are few or no table is exact.
+    kinks: tuple[float, ...] | None = None,
+) -> list[Tensor]:
+    """Return labels that are functions of location and sigma, without a gradient.
 
-    ``exact`` maps float64 locations (n,) to (curves, n); the tolerance is a share of the range.
+    ``exact`` maps float64 locations (n,) and sigma, () or (n,), to (curves, n). Of many float32
+    locations and one sigma on a CPU a table of it is read, within the tolerance, a share of the
+    range. Curves that are not smooth have ``kinks`` beside the range's ends.
     """
-    if locations.numel() < TABULATE_LOCATIONS or locations.device.type != "cpu":
-        return None
-    width = label_range[1] - label_range[0]
-    # Where sigma exceeds the range the curves still cross it, over sigma^2 / width.
-    smoothness = sigma * max(1.0, sigma / width)
-    flat = locations.flatten()
-    first, last = torch.stack(flat.aminmax()).tolist()
-    curves = len(exact(flat[:1].double()))
-    errors = torch.full((curves, 1), tolerance * width, dtype=torch.float64)
-    table = tables.build(exact, first, last, smoothness, flat.numel() // 4, errors)
+    low, high = checked_range(label_range)
+    locations = preds.detach().flatten().to(compute_dtype(preds))
+    sigma = torch.as_tensor(noise_sigma, dtype=torch.float64, device=preds.device).detach()
+    one = sigma.numel() == 1
+    table: tables.Table | tables.PiecewiseTable | None = None
+    sigma = sigma.reshape(()) if one else sigma.expand(preds.shape).flatten()
+    many = locations.numel() >= TABULATE_LOCATIONS and locations.dtype == torch.float32
+    if one and many and preds.device.type == "cpu":
+        first, last = torch.stack(locations.aminmax()).tolist()
+        errors = torch.full((1, 1), tolerance * (high - low), dtype=torch.float64)
+        scale = float(sigma)
+        if kinks is None:
+            # Where sigma exceeds the range the curves still cross it, over sigma^2 / width.
+            smoothness, cells = scale * max(1.0, scale / (high - low)), len(locations) // 4
+            table = tables.build(lambda p: exact(p, sigma), first, last, smoothness, cells, errors)
+        else:
+            near = [side * scale * end for end in QUADRATURE_ENDS for side in (-1, 1)]
+            steps = errors.new_tensor([0.0, *kinks, *near])
+            breaks = torch.cat([low + steps, high + steps, errors.new_tensor([first, last])])
+            edges = breaks.clamp(first, last).sort().values
+            table = tables.build_between(
+                lambda p: exact(p, sigma), edges, len(locations) // 64, errors
+            )
     if table is None:
-        return None
-    found = tables.interpolate(table, flat)
-    return [curve.clamp_(*label_range).view(locations.shape) for curve in found]
+        curves = list(exact(locations.double(), sigma))
+    else:
+        curves = tables.interpolate(table, locations)
+    return [curve.clamp(low, high).to(locations.dtype).view(preds.shape) for curve in curves]
 
 
 def _mean(location: Tensor, sigma: Tensor, low: float, high: float) -> Tensor:
@@ -142,53 +142,25 @@ def _scaled_tail(near: Tensor, far: Tensor, decay: Tensor) -> Tensor:
     return torch.where(outside, scaled, plain * torch.exp(inside**2 / 2))
 
 
-class Density(Protocol):
-    """What the read-out needs of a noise family."""
-
-    kinks: tuple[float, ...]
-    linear_beyond: float
-
-    def energy(self, residual: Tensor, sigma: Tensor) -> Tensor:
-        """Return -log f up to a constant."""
-
-    def slope(self, residual: Tensor, sigma: Tensor) -> Tensor:
-        """Return the derivative of the energy by the residual."""
-
-
 def truncated_mean(
-    family: Density, preds: Tensor, noise_sigma: Tensor | float, label_range: tuple[float, float]
+    family: "NoiseFamily",
+    preds: Tensor,
+    noise_sigma: Tensor | float,
+    label_range: tuple[float, float],
 ) -> Tensor:
-    """Return the mean of a noise density f(y - p) truncated to the label range, elementwise.
+    """Return ``truncated_normal_mean`` of another noise density, by quadrature in float64.
 
-    It is the balanced posterior mean under that noise, by quadrature in float64 (errors below 1e-8
-    of the range); of many float32 locations with one sigma by a table of such means, within 5e-7
-    of the range where it is checked. Arguments, type and errors are those of
-    ``truncated_normal_mean``.
+    Errors are below 1e-8 of the range, of a table 5e-7 where it is checked.
     """
-    low, high = require_increasing(label_range)
+    low, high = label_range
+
+    def mean(location: Tensor, sigma: Tensor) -> Tensor:
+        return _by_quadrature(family, location, sigma, low, high)[None]
+
     # Where the tail of the density is linear, a location says no more than one where it begins.
     beyond = family.linear_beyond
-    location = preds.detach().flatten().double().clamp(low - beyond, high + beyond)
-    sigma = torch.as_tensor(noise_sigma, dtype=torch.float64, device=preds.device).detach()
-    one = sigma.numel() == 1
-    sigma = sigma.reshape(()) if one else sigma.expand(preds.shape).flatten()
-    dtype = compute_dtype(preds)
-    if one and dtype == torch.float32 and location.numel() >= TABULATE_LOCATIONS:
-        first, last = location.aminmax()
-        near = [side * float(sigma) * end for end in QUADRATURE_ENDS for side in (-1, 1)]
-        steps = location.new_tensor([0.0, *family.kinks, *near])
-        breaks = torch.cat([low + steps, high + steps]).sort().values
-        inside = breaks[(breaks > first) & (breaks < last)]
-        table = tables.build_between(
-            lambda nodes: _by_quadrature(family, nodes, sigma, low, high)[None],
-            torch.cat([first[None], inside, last[None]]),
-            location.numel() // 64,
-            location.new_full((1, 1), TOLERANCE * (high - low)),
-        )
-        if table is not None:
-            (means,) = tables.interpolate(table, location)
-            return means.clamp_(low, high).to(dtype).view(preds.shape)
-    return _by_quadrature(family, location, sigma, low, high).to(dtype).view(preds.shape)
+    preds = preds.clamp(low - beyond, high + beyond)
+    return on_range(mean, preds, noise_sigma, label_range, TOLERANCE, family.kinks)[0]
 
 
 @functools.cache
@@ -199,7 +171,7 @@ def _gauss_legendre() -> tuple[Tensor, Tensor]:
 
 
 def _by_quadrature(
-    family: Density, location: Tensor, sigma: Tensor, low: float, high: float
+    family: "NoiseFamily", location: Tensor, sigma: Tensor, low: float, high: float
 ) -> Tensor:
     """Return the means of flat float64 locations.
 

@@ -64,8 +64,7 @@ class _Hidden(torch.autograd.Function):
 def first_order(backward: Callable[..., Any]) -> Callable[..., Any]:
     """Return a backward pass that is an error where its own graph is recorded.
 
-    ``once_differentiable`` alone drops the second derivative without a word where the incoming
-    gradient is a constant, as that of a loss is.
+    ``once_differentiable`` alone drops the second derivative where the gradient is a constant.
     """
     once = once_differentiable(backward)
 
@@ -94,10 +93,9 @@ def all_finite(preds: Tensor, target: Tensor, mask: Tensor | None) -> bool:
 
 
 def reduce(values: Tensor, mask: Tensor | None, reduction: Reduction) -> Tensor:
-    """Reduce finite elementwise losses over the entries that count.
+    """Reduce finite elementwise losses over the entries that count; masked ones are 0.
 
-    ``"mean"`` of an empty mask is exactly 0 with a gradient path; ``"sum"`` is that of this rank
-    alone; with ``"none"`` masked entries are 0.
+    ``"mean"`` of an empty mask is exactly 0 with a gradient path; ``"sum"`` is this rank's alone.
     """
     values = hide(values, mask)
     if reduction == "none":
@@ -139,21 +137,14 @@ class _DoubleSum(torch.autograd.Function):
 
 
 def joint_mean(total: Tensor, count: Tensor) -> Tensor:
-    """Return what averages over W ranks to the mean over the entries of all of them.
-
-    That is this rank's sum times W over the joint count (float64), so that averaged gradients are
-    those of the joint mean; only while ``total`` records gradients.
-    """
+    """Return what averages over W ranks to the joint mean: the sum times W over the joint count."""
     count = count.clone()
     ranks = sum_over_ranks(count, total)
     return total / (count.clamp(min=1) / ranks)
 
 
 def mean_over_ranks(quantity: Tensor, mask: Tensor | None, values: Tensor) -> Tensor:
-    """Return the detached mean of a quantity over the labels that count, 0 where none does.
-
-    Over all ranks while ``values``, the loss, records gradients.
-    """
+    """Return the detached mean of a quantity over the labels that count, of all ranks as above."""
     counted = torch.ones_like(quantity) if mask is None else mask.to(quantity)
     products = torch.stack([quantity.detach() * counted, counted])
     sums = products.reshape(2, -1).sum(1, dtype=torch.float64)

@@ -24,15 +24,9 @@ def load_prior(path: str | os.PathLike[str]) -> Histogram | GaussianMixture:
         ...     load_prior(f"{folder}/prior.json").total
         2.0
     """
-    content = read_stored(path, "prior")
+    content = read_stored(path)
     if "histogram" in content:  # of a run
-        stored = content["prior"] or content["histogram"]
-        kinds = {one.__name__: one for one in (Histogram, GaussianMixture)}
-        if stored.get("kind") in kinds:
-            return kinds[stored["kind"]].from_dict(stored)
-    kind = content.get("kind")
-    if kind == Histogram.__name__:
-        return Histogram.load(path)
-    if kind == GaussianMixture.__name__:
-        return GaussianMixture.load(path)
-    raise ValueError(f"expected a Histogram or a GaussianMixture in {path}, found {kind!r}")
+        content = content["prior"] or content["histogram"]
+    if content.get("kind") == GaussianMixture.__name__:
+        return GaussianMixture.restored(content, path)
+    return Histogram.restored(content, path)

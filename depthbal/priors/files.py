@@ -36,27 +36,27 @@ class Stored(ABC):
         Raises:
             ValueError: There is no such file, or it holds something else.
         """
+        return cls.restored(read_stored(path), path)
+
+    @classmethod
+    def restored(cls, content: dict[str, Any], path: str | os.PathLike[str]) -> Self:
+        """Return what a file describes; a ValueError names it where it describes something else."""
         kind = cls.__name__
-        content = read_stored(path, kind)
-        if content.get("kind") != kind:
-            found = content.get("kind")
-            raise ValueError(
-                f"expected a {kind} in {path}, found {found!r}; write it with {kind}.save"
-            )
         try:
+            if content.get("kind") != kind:
+                raise ValueError(f"its kind is {content.get('kind')!r}")
             return cls.from_dict(content)
-        except KeyError as error:
-            raise ValueError(f"the {kind} in {path} lacks {error}") from error
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"the {kind} in {path} is not valid: {error}") from error
+        except (KeyError, TypeError, ValueError) as error:
+            reason = f"it lacks {error}" if isinstance(error, KeyError) else error
+            raise ValueError(
+                f"expected a {kind} in {path}, as {kind}.save writes it: {reason}"
+            ) from error
 
 
-def read_stored(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
-    """Read a JSON object."""
+def read_stored(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a JSON object; another one is described by its type."""
     try:
         content: Any = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"cannot read {kind} file {path}: {error.strerror}") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is not a JSON file ({error}); expected a saved {kind}") from error
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"cannot read {path}: {getattr(error, 'strerror', error)}") from error
     return content if isinstance(content, dict) else {"kind": type(content).__name__}

@@ -1,16 +1,14 @@
 """Fitting Gaussian mixtures to histograms, by weighted EM, and to samples."""
 
 import logging
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
-import torch
+from scipy.special import log_ndtr, logsumexp
 from torch import Tensor
-from torch.special import log_ndtr
 
-from depthbal.priors.histogram import Histogram
+from depthbal.priors.histogram import FloatArray, Histogram, as_float64
 
 logger = logging.getLogger(__name__)
 
@@ -22,12 +20,10 @@ TEMPER = 0.15  # of the densities that share out the first components: tails get
 UNDERFLOW = 1e-30  # share of every cell that a component keeps, so that none ends without mass
 
 CovarianceType = Literal["full", "diag"]
-FloatArray = npt.NDArray[np.float64]
-ScalarMixture = tuple[FloatArray, FloatArray, FloatArray]  # weights, means, variances: (K,) each
+Mixture = tuple[FloatArray, FloatArray, FloatArray]  # weights, means, (co)variances
 
 
-@dataclass(frozen=True)
-class FitReport:
+class FitReport(NamedTuple):
     """How well a mixture stands for the histogram that it was fitted to.
 
     Attributes:
@@ -41,14 +37,10 @@ class FitReport:
     largest_error: float
     at: float
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-able description."""
-        return asdict(self)
-
 
 def fit_histogram(
     histogram: Histogram, n_components: int, floor: float | None, noise_sigma: float
-) -> tuple[ScalarMixture, FitReport]:
+) -> tuple[Mixture, FitReport]:
     """Return the mixture of largest likelihood, means increasing, and how close its evidence is.
 
     Expectation maximisation (Dempster, Laird and Rubin, 1977) with weighted data: a cell of mass
@@ -57,15 +49,20 @@ def fit_histogram(
     histogram, so that the tail, which has little mass but half of the label range, gets some.
     """
     histogram.require_mass()
-    if not (noise_sigma > 0 and np.isfinite(noise_sigma)):
-        raise ValueError(f"expected a positive, finite noise_sigma, got {noise_sigma}")
+    occupied = histogram.counts > 0
     if floor is None:
-        floor = float(histogram.widths[histogram.counts > 0].min()) ** 2 / 12
-    cells = _cells(histogram, CELLS_PER_COMPONENT * n_components)
-    mixture = _start(histogram, n_components, _positive(floor))
+        floor = float(histogram.widths[occupied].min()) ** 2 / 12
+    require_positive(variance_floor=floor, noise_sigma=noise_sigma)
+    # The occupied bins, cut into equal cells: their mass, centres and variance inside, (N,).
+    pieces = -(-CELLS_PER_COMPONENT * n_components // int(occupied.sum()))
+    width = np.repeat(histogram.widths[occupied] / pieces, pieces)
+    inside = np.tile(np.arange(pieces) + 0.5, int(occupied.sum()))
+    centers = np.repeat(histogram.edges[:-1][occupied], pieces) + width * inside
+    mass = np.repeat(histogram.counts[occupied] / histogram.total / pieces, pieces)
+    mixture = _start(histogram, n_components, floor)
     previous = -np.inf
     for _ in range(MAX_STEPS):
-        mixture, likelihood = _step(mixture, *cells, floor)
+        mixture, likelihood = _step(mixture, mass, centers, width**2 / 12, floor)
         if likelihood - previous < TOLERANCE:
             break
         previous = likelihood
@@ -83,34 +80,24 @@ def fit_histogram(
     return mixture, report
 
 
-def _cells(histogram: Histogram, at_least: int) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Cut the occupied bins into equal cells: their mass, centres and variance inside, (N,)."""
-    occupied = histogram.counts > 0
-    pieces = -(-at_least // int(occupied.sum()))
-    width = histogram.widths[occupied, None] / pieces
-    centers = histogram.edges[:-1][occupied, None] + width * (np.arange(pieces) + 0.5)
-    mass = histogram.counts[occupied, None] / histogram.total / pieces
-    return (
-        np.broadcast_to(mass, centers.shape).ravel(),
-        centers.ravel(),
-        np.broadcast_to(width**2 / 12, centers.shape).ravel(),
-    )
-
-
-def _start(histogram: Histogram, n_components: int, floor: float) -> ScalarMixture:
+def _start(histogram: Histogram, n_components: int, floor: float) -> Mixture:
     """Cut the label range into slabs of equal tempered mass, one component each."""
-    density = histogram.counts / histogram.widths
-    tempered = np.where(density > 0, (density / density.max()) ** TEMPER, 0.0)
-    shares = Histogram(histogram.edges, tempered * histogram.widths)
-    slabs = shares.quantiles(np.arange(n_components + 1) / n_components)
-    below = np.concatenate([[0.0], np.cumsum(histogram.counts) / histogram.total])
-    weights = np.diff(np.interp(slabs, histogram.edges, below)) + UNDERFLOW
+    occupied = histogram.counts > 0
+    density = (histogram.counts / histogram.widths)[occupied]
+    tempered = np.cumsum((density / density.max()) ** TEMPER * histogram.widths[occupied])
+    below = np.concatenate([[0.0], tempered[:-1]])
+    left, right = histogram.edges[:-1][occupied], histogram.edges[1:][occupied]
+    shares = np.stack([below, tempered], 1).ravel() / tempered[-1]
+    wanted = np.arange(n_components + 1) / n_components
+    slabs = np.interp(wanted, shares, np.stack([left, right], 1).ravel())
+    cumulative = np.concatenate([[0.0], np.cumsum(histogram.counts) / histogram.total])
+    weights = np.diff(np.interp(slabs, histogram.edges, cumulative)) + UNDERFLOW
     return weights, (slabs[1:] + slabs[:-1]) / 2, np.maximum(np.diff(slabs) ** 2 / 12, floor)
 
 
 def _step(
-    mixture: ScalarMixture, mass: FloatArray, centers: FloatArray, blur: FloatArray, floor: float
-) -> tuple[ScalarMixture, float]:
+    mixture: Mixture, mass: FloatArray, centers: FloatArray, blur: FloatArray, floor: float
+) -> tuple[Mixture, float]:
     """Return the mixture after one step of EM, and the log-likelihood before it."""
     weights, means, variances = mixture
     squared = (centers[:, None] - means) ** 2 + blur[:, None]
@@ -127,32 +114,30 @@ def _step(
     return (weights, means, variances), likelihood
 
 
-def _compare(mixture: ScalarMixture, histogram: Histogram, noise_sigma: float) -> FitReport:
+def _compare(mixture: Mixture, histogram: Histogram, noise_sigma: float) -> FitReport:
     """Compare log E with that of labels spread evenly within their bins.
 
     log E(p) = log sum_b q_b [Phi((r_b - p) / sigma) - Phi((l_b - p) / sigma)]
     """
-    occupied = histogram.counts > 0
-    left, right = (
-        torch.from_numpy(side[occupied]) for side in (histogram.edges[:-1], histogram.edges[1:])
-    )
-    low, high = float(left[0]), float(right[-1])
+    occupied = np.flatnonzero(histogram.counts)
+    low, high = histogram.edges[occupied[0]], histogram.edges[occupied[-1] + 1]
     points = int(np.clip(8 * (high - low) / noise_sigma, 256, 2048))  # 8 per sigma
-    places = torch.linspace(low, high, points, dtype=torch.float64)[:, None]
-    below, above = (left - places) / noise_sigma, (right - places) / noise_sigma
+    places = np.linspace(low, high, points)[:, None]
+    ends = [
+        (side[occupied] - places) / noise_sigma for side in (histogram.edges, histogram.edges[1:])
+    ]
     # Phi is flat far above 0: there the same difference is taken in the lower tail.
-    flip = below > 0
-    lower, upper = torch.where(flip, -above, below), torch.where(flip, -below, above)
+    flip = ends[0] > 0
+    lower, upper = np.where(flip, -ends[1], ends[0]), np.where(flip, -ends[0], ends[1])
     log_upper = log_ndtr(upper)
-    log_mass = log_upper + torch.log(-torch.expm1(log_ndtr(lower) - log_upper))
-    density = torch.from_numpy(histogram.densities[occupied])
-    expected = torch.logsumexp(density.log() + log_mass, dim=1)
-    weights, means, variances = (torch.from_numpy(part) for part in mixture)
+    log_mass = log_upper + np.log(-np.expm1(log_ndtr(lower) - log_upper))
+    expected = logsumexp(np.log(histogram.densities[occupied]) + log_mass, axis=1)
+    weights, means, variances = mixture
     blurred = variances + noise_sigma**2
-    log_normal = -0.5 * ((places - means) ** 2 / blurred + (2 * np.pi * blurred).log())
-    errors = torch.logsumexp(weights.log() + log_normal, dim=1) - expected
-    worst = int(errors.abs().argmax())
-    return FitReport(noise_sigma, float(errors[worst].abs()), float(places[worst]))
+    log_normal = -0.5 * ((places - means) ** 2 / blurred + np.log(2 * np.pi * blurred))
+    errors = np.abs(logsumexp(np.log(weights) + log_normal, axis=1) - expected)
+    worst = int(errors.argmax())
+    return FitReport(noise_sigma, float(errors[worst]), float(places[worst, 0]))
 
 
 def fit_samples(
@@ -161,24 +146,27 @@ def fit_samples(
     covariance_type: CovarianceType,
     floor: float | None,
     seed: int,
-) -> tuple[FloatArray, FloatArray, FloatArray]:
+) -> Mixture:
     """Return weights, means and (co)variances, no variance along any axis below the floor."""
     from sklearn.mixture import GaussianMixture as Estimator
 
-    if covariance_type not in get_args(CovarianceType):
-        raise ValueError(f"expected covariance_type 'full' or 'diag', got {covariance_type!r}")
-    samples = _samples(data, n_components)
+    samples = as_float64(data)
+    if covariance_type not in get_args(CovarianceType) or not np.isfinite(samples).all():
+        raise ValueError(
+            f"expected finite samples and covariance_type 'full' or 'diag', got {covariance_type!r}"
+        )
     # Relative to their mean: variances are differences of squares, which an offset would swallow.
     offset = samples.mean(axis=0)
     centred = (samples - offset).reshape(len(samples), -1)
     if floor is None:
         floor = 1e-6 * float(np.mean(np.var(centred, axis=0)))
-        if not floor > 0:
+        if floor == 0:
             raise ValueError("expected labels that vary, got equal ones: set variance_floor")
+    require_positive(variance_floor=floor)
     estimator = Estimator(
         n_components,
         covariance_type="diag" if samples.ndim == 1 else covariance_type,
-        reg_covar=_positive(floor) * 1e-3,
+        reg_covar=floor * 1e-3,
         init_params="kmeans",
         max_iter=1000,
         tol=1e-4,
@@ -187,43 +175,19 @@ def fit_samples(
     estimator.fit(centred)
     order = np.argsort(estimator.means_[:, 0])
     weights, means = estimator.weights_[order], estimator.means_[order]
-    covariances = _raised(estimator.covariances_[order], floor)
+    covariances = estimator.covariances_[order]
+    if covariances.ndim == 3:
+        eigenvalues, axes = np.linalg.eigh(covariances)
+        covariances = (axes * np.maximum(eigenvalues, floor)[:, None]) @ axes.swapaxes(1, 2)
+        return weights, means + offset, (covariances + covariances.swapaxes(1, 2)) / 2
+    variances = np.maximum(covariances, floor)
     if samples.ndim == 1:
-        return weights, means[:, 0] + offset, covariances[:, 0]
-    return weights, means + offset, covariances
+        return weights, means[:, 0] + offset, variances[:, 0]
+    return weights, means + offset, variances
 
 
-def _samples(data: npt.ArrayLike | Tensor, n_components: int) -> FloatArray:
-    """Return finite samples (N,) or (N, D), at least as many distinct ones as components."""
-    if isinstance(data, Tensor):
-        data = data.detach().to("cpu", torch.float64).numpy()
-    samples = np.asarray(data, dtype=np.float64)
-    if samples.ndim not in (1, 2):
-        raise ValueError(
-            f"expected scalar samples (N,) or vectors (N, D), got {samples.shape}: flatten them"
-        )
-    bad = np.count_nonzero(~np.isfinite(samples))
-    if samples.size == 0 or bad:
-        raise ValueError(f"expected finite samples, got {bad} NaN or infinite of {samples.size}")
-    distinct = len(np.unique(samples, axis=0))
-    if distinct < n_components:
-        raise ValueError(
-            f"expected at least {n_components} distinct labels for {n_components} components, "
-            f"got {distinct}: use fewer components"
-        )
-    return samples
-
-
-def _positive(floor: float) -> float:
-    if not (floor > 0 and np.isfinite(floor)):
-        raise ValueError(f"expected a positive variance_floor, got {floor}")
-    return floor
-
-
-def _raised(covariances: FloatArray, floor: float) -> FloatArray:
-    """Raise variances (K, D), or the eigenvalues of covariances (K, D, D), to the floor."""
-    if covariances.ndim == 2:
-        return np.maximum(covariances, floor)
-    eigenvalues, axes = np.linalg.eigh(covariances)
-    raised: FloatArray = (axes * np.maximum(eigenvalues, floor)[:, None, :]) @ axes.swapaxes(1, 2)
-    return (raised + raised.swapaxes(1, 2)) / 2
+def require_positive(**numbers: float) -> None:
+    """Raise a ValueError for a number that is not positive and finite."""
+    for name, number in numbers.items():
+        if not 0 < number < np.inf:
+            raise ValueError(f"expected a positive, finite {name}, got {number}")

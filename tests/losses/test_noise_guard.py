@@ -8,7 +8,7 @@ import torch
 
 from depthbal.losses import BMCLoss, BNILoss, GAILoss, MSELoss
 from depthbal.losses.noise import DepthNoise, NoiseModule
-from depthbal.losses.noise_guard import check_noise, describe_failure, guard_noise, project_slope
+from depthbal.losses.noise_guard import check_noise, guard_noise, project_slope
 from depthbal.priors import GaussianMixture, Histogram
 from tests.losses.checks import EDGES, LONG_TAIL, RANGE
 from tests.reference import training_posterior_mean
@@ -31,7 +31,7 @@ def test_proportional_noise_misses_far_depths_of_the_benchmark(share, label):
     assert not check.reaches
     assert not check.passes
     assert check.highest == pytest.approx(label, abs=0.05)
-    assert f"{check.highest:.2f}" in describe_failure(check)
+    assert f"{check.highest:.2f}" in check.failure()
 
 
 @pytest.mark.parametrize("share", [0.1, 0.15, 0.25])
@@ -60,16 +60,7 @@ def test_a_jump_of_sigma_within_the_range_is_not_increasing():
     check = check_noise(jump, LONG_TAIL, RANGE)
     assert not check.increasing
     assert check.highest == pytest.approx(5.0, abs=0.1)
-    assert "does not grow" in describe_failure(check)
-
-
-def test_noise_that_grows_towards_the_near_end_misses_near_labels():
-    """The mirror image of proportional noise."""
-    mirrored = Histogram(EDGES, LONG_TAIL.counts[::-1])
-    check = check_noise(lambda p: (0.25 * (10.7 - p)).clamp(min=1e-3), mirrored, RANGE)
-    forward = check_noise(proportional(0.25), LONG_TAIL, RANGE)
-    assert not check.reaches
-    assert check.lowest == pytest.approx(10.7 - forward.highest, abs=1e-3)
+    assert "does not grow" in check.failure()
 
 
 @both_priors
@@ -141,7 +132,6 @@ def test_a_noise_of_another_class_is_reported_and_left_alone():
     [
         (LONG_TAIL, (10.0, 0.7), "lo < hi"),
         (GaussianMixture([1.0], [[0.0, 1.0]], [[1.0, 1.0]]), RANGE, "scalar"),
-        (Histogram([0.0, 1.0]), RANGE, "empty"),
     ],
 )
 def test_what_cannot_be_checked_is_an_error(prior, label_range, message):

@@ -114,10 +114,9 @@ def test_no_table_serves_where_one_location_is_far_away_or_sigma_varies():
 
 
 @pytest.mark.parametrize("read", [truncated_normal_mean, central_interval])
-@pytest.mark.parametrize("label_range", [(10.0, 0.7), (5.0, 5.0)])
-def test_a_range_that_does_not_increase_is_an_error(read, label_range):
+def test_a_range_that_does_not_increase_is_an_error(read):
     with pytest.raises(ValueError, match="lo < hi"):
-        read(torch.zeros(1), 1.0, label_range)
+        read(torch.zeros(1), 1.0, (10.0, 0.7))
 
 
 # ---- the interval ----

@@ -74,15 +74,6 @@ def test_gradients_are_those_of_the_value(name):
 
 
 @every
-def test_half_precision_float32_and_float64_agree(name):
-    preds, target, prior = problem()
-    exact = make(name, prior)(preds, target)
-    single = make(name, prior).float()(preds.float(), target.float())
-    assert single.dtype == torch.float32
-    assert single.item() == pytest.approx(exact.item(), rel=1e-5)
-
-
-@every
 @pytest.mark.parametrize(
     ("shapes", "message"),
     [
@@ -148,12 +139,10 @@ def test_a_floor_or_an_anchor_restores_the_pull_in_directions_without_variance(
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        ({"prior": GaussianMixture([1.0], [0.0], [1.0])}, "one of scalar labels"),
-        ({"prior": problem()[2], "event_dim": 0}, "one of vectors"),
+        ({"prior": GaussianMixture([1.0], [0.0], [1.0])}, "1 for vectors, got"),
         ({"label_range": (0.0, 1.0)}, "no label_range"),
         ({"noise": "depth"}, "for vectors"),
         ({"event_dim": 2}, "event_dim 0"),
-        ({"mse_weight": -1.0}, "not negative"),
         ({"mse_weight": 0.0, "balance_weight": 0.0}, "not both 0"),
     ],
 )

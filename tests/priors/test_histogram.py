@@ -75,15 +75,6 @@ def test_spreading_equals_the_overlap_computed_bin_by_bin():
     np.testing.assert_allclose(got, expected, atol=1e-12)
 
 
-def test_merge_adds_and_refuses_other_edges():
-    first = Histogram(EDGES).update([1.0])
-    assert first.merge(Histogram(EDGES).update([1.0, 5.0])).total == 3
-    with pytest.raises(ValueError, match="same edges"):
-        first.merge(Histogram([0.0, 1.0]))
-    with pytest.raises(ValueError, match="same edges"):
-        Histogram([0.0, 1e-9]).merge(Histogram([0.0, 2e-9]))
-
-
 @clips
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int64])
 def test_numpy_and_torch_of_any_type_count_alike(dtype):
@@ -119,7 +110,7 @@ def test_save_and_load_round_trip_and_refuse_other_files(tmp_path):
     with pytest.raises(ValueError, match="expected a Histogram"):
         Histogram.load(path)
     path.write_text('{"kind": "Histo')
-    with pytest.raises(ValueError, match="not a JSON file"):
+    with pytest.raises(ValueError, match=r"cannot read .*line 1"):
         Histogram.load(path)
 
 
@@ -135,21 +126,14 @@ def test_a_failed_save_leaves_the_old_file(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_quantiles_invert_the_cumulative_counts_and_the_mean_is_that_of_the_labels():
-    histogram = Histogram([0.0, 1.0, 2.0, 4.0], [2, 0, 6])
-    np.testing.assert_allclose(histogram.quantiles([0, 0.125, 0.25, 0.625, 1]), [0, 0.5, 1, 3, 4])
-    assert histogram.mean == pytest.approx((2 * 0.5 + 6 * 3) / 8)
-
-
 @pytest.mark.parametrize(
     ("edges", "counts", "quantum", "message"),
     [
         ([1.0, 1.0], None, None, "increasing"),
-        ([1.0], None, None, "increasing"),
         ([0.0, np.nan, 1.0], None, None, "increasing"),
-        ([0.0, 1.0, np.inf], None, None, "finite bin edges"),
+        ([0.0, 1.0, np.inf], None, None, "finite"),
         ([0.0, 1.0], [1.0, 2.0], None, "expected 1 counts"),
-        ([0.0, 1.0], [-1.0], None, "not negative"),
+        ([0.0, 1.0], [-1.0], None, "no negative counts"),
         ([0.0, 1.0], [np.nan], None, "finite"),
         ([0.0, 1.0], None, 0.0, "positive quantum"),
     ],

@@ -1,124 +1,67 @@
-"""The evidence of Balanced MSE: the one kernel that all its variants share.
+"""The evidence as an operation of autograd, and what is asked of it.
 
-    log E(p) = log sum_k w_k N(p; mu_k, Sigma_k + sigma^2 I)
+    log E(p) = log of the integral of f(y - p; sigma) p_train(y) dy
 
-is the logarithm of the integral of N(y; p, sigma^2 I) p_train(y) over y for a training distribution
-that is a mixture (Ren et al., CVPR 2022, Theorem 1). Its derivatives are soft-max moments, so the
-forward pass computes them and the backward pass is a multiplication: memory is O(predictions),
-whatever the number of components. Flat predictions are computed by table, compiled, or as the
-eager sum; see ``choose_route``.
+Its derivatives are soft-max moments, so the forward pass computes them and the backward pass is a
+multiplication: memory is O(predictions), whatever the size of the prior.
 """
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from depthbal.losses.kernel import tables
-from depthbal.losses.kernel.compiled import CompiledSum
-from depthbal.losses.kernel.exact import EVERYTHING, Components, Evidence, Wanted, exact_evidence
+from depthbal.losses.kernel.exact import Evidence, Wanted
 from depthbal.losses.reduction import CACHE_LABELS, chunks, compute_dtype, first_order, hide
 from depthbal.priors import GaussianMixture
 
 SigmaOf = Callable[[Tensor], Tensor]
 Prepared = Callable[[Tensor], Evidence]
-Route = Literal["table", "compiled", "sum"]
-
-# Below this number of pairs (prediction, component) the exact sum is faster than anything prepared.
-TABULATE_PAIRS = 2**20
-# Building a table reads its range back. A GPU must not wait for that in every step, except where
-# the sum itself takes longer than the wait.
-DEVICE_TABLE_PAIRS = 2**28
-# Where torch.compile keeps the whole sum of a prediction in registers.
-COMPILING_DEVICES = ("cuda", "xpu")
-
-_compiled_sum = CompiledSum()
 
 
 class Request(NamedTuple):
     """What is asked of the evidence besides predictions, noise scale and prior."""
 
-    wanted: Wanted = EVERYTHING
+    wanted: Wanted = Wanted()
     sigma_of: SigmaOf | None = None
     tolerance: float = 1e-5
-    budget_mb: float = 256
-
-
-def log_evidence(
-    preds: Tensor,
-    prior: GaussianMixture,
-    noise_sigma: Tensor | float,
-    *,
-    sigma_of: SigmaOf | None = None,
-    tolerance: float = 1e-5,
-    memory_budget_mb: float = 256,
-) -> Tensor:
-    """Return log of sum_k w_k N(p; mu_k, Sigma_k + sigma^2 I), one value per label.
-
-    The prior's dimension says what a label is: for a scalar mixture every entry of ``preds``, for
-    a mixture of dimension D the vectors along the last axis.
-
-    float64 predictions always get the exact sum. In float32, where scalar predictions are many, the
-    sum is tabulated over their range and interpolated, if the table agrees with the exact sum
-    within ``tolerance`` half-way between its nodes; otherwise the exact sum serves. On a GPU, which
-    must not wait for a table's range, the exact sum is compiled, or summed in blocks where nothing
-    compiles. Half precision is computed in float32. Gradients flow to ``preds`` and
-    ``noise_sigma``, never to the prior, and ``noise_sigma`` is held fixed inside the integral.
-
-    Args:
-        preds: Predicted labels in label units, any shape for scalars, (..., D) for vectors.
-        prior: p_train(y) as a mixture; point masses (variance 0) are allowed.
-        noise_sigma: Noise scale sigma > 0 in label units: one number, or one per label.
-        sigma_of: Where sigma is a function of the prediction, that function; with it many
-            predictions can be tabulated although sigma differs between them.
-        tolerance: Largest error of log E, sigma dlogE/dp and sigma dlogE/dsigma in float32.
-        memory_budget_mb: Ceiling on the temporaries in MiB; results do not depend on it.
-
-    Returns:
-        Log evidence per label in float32 or float64: the shape of ``preds``, without the last axis
-        for vectors.
-
-    Raises:
-        ValueError: ``noise_sigma`` of another shape or not positive, a budget that is not positive,
-            or vectors of another dimension than the prior's.
-
-    Source: Ren et al., Balanced MSE for Imbalanced Visual Regression, CVPR 2022, Theorem 1.
-
-    Example:
-        >>> prior = GaussianMixture([1.0], [2.0], [3.0])
-        >>> log_evidence(torch.zeros(2), prior, 1.0)  # log N(0; 2, 4)
-        tensor([-2.1121, -2.1121])
-        >>> plane = GaussianMixture([1.0], [[0.0, 0.0]], [[3.0, 8.0]])
-        >>> log_evidence(torch.zeros(5, 2), plane, 1.0).shape
-        torch.Size([5])
-    """
-    if not memory_budget_mb > 0:
-        raise ValueError(f"expected a positive memory_budget_mb, got {memory_budget_mb}")
-    preds = preds.to(compute_dtype(preds))
-    labels = _labels_shape(preds, prior)
-    sigma = _flat_sigma(noise_sigma, preds, labels)
-    flat = preds.reshape(-1, *preds.shape[len(labels) :])
-    wanted = wanted_derivatives(flat, sigma)
-    request = Request(wanted, sigma_of, tolerance, memory_budget_mb)
-    mixture = components(prior, preds.device)
-    value: Tensor = _Stored.apply(flat, sigma, lambda p, s: prepare(p, s, mixture, request)(p))
-    return value.view(labels)
 
 
 def stored_evidence(
+    prepare: Callable[..., Prepared],
     preds: Tensor,
+    prior: GaussianMixture,
     noise_sigma: Tensor | float,
-    compute: Callable[[Tensor, Tensor, Wanted], Evidence],
+    request: Request,
 ) -> Tensor:
-    """Return the value of ``compute``, of flat scalars and sigma, with its derivatives stored."""
+    """Return the evidence that ``prepare`` of a noise family gives, with stored derivatives."""
     preds = preds.to(compute_dtype(preds))
-    sigma = _flat_sigma(noise_sigma, preds, preds.shape)
-    if not preds.numel():
-        return preds * 0 + sigma * 0
-    wanted = wanted_derivatives(preds, sigma)
-    value: Tensor = _Stored.apply(preds.flatten(), sigma, lambda p, s: compute(p, s, wanted))
-    return value.view(preds.shape)
+    labels = preds.shape
+    if prior.event_dim:
+        size = prior.means.shape[1]
+        if preds.ndim == 0 or preds.shape[-1] != size:
+            raise ValueError(
+                f"expected vectors of the prior's dimension {size} on the last axis, got preds "
+                f"{tuple(preds.shape)}"
+            )
+        labels = preds.shape[:-1]
+    if isinstance(noise_sigma, Tensor):
+        sigma = noise_sigma.to(preds.device, preds.dtype)
+    else:  # filled in on the device: copying one number there would stall it
+        sigma = torch.full((), noise_sigma, dtype=preds.dtype, device=preds.device)
+    if sigma.numel() != 1 and sigma.shape != labels:
+        raise ValueError(
+            f"expected noise_sigma with one element or of shape {tuple(labels)}, one per label, "
+            f"got {tuple(sigma.shape)}"
+        )
+    sigma = sigma.reshape(()) if sigma.numel() == 1 else sigma.flatten()
+    flat = preds.reshape(-1, *preds.shape[len(labels) :])
+    if not flat.numel():
+        return (flat.sum() * 0 + sigma.sum() * 0).expand(labels)
+    request = request._replace(wanted=wanted_derivatives(flat, sigma))
+    value: Tensor = _Stored.apply(flat, sigma, lambda p, s: prepare(p, s, prior, request)(p))
+    return value.view(labels)
 
 
 def wanted_derivatives(preds: Tensor, sigma: Tensor) -> Wanted:
@@ -127,126 +70,11 @@ def wanted_derivatives(preds: Tensor, sigma: Tensor) -> Wanted:
     return Wanted(recording and preds.requires_grad, recording and sigma.requires_grad)
 
 
-def components(prior: GaussianMixture, device: torch.device) -> Components:
-    """Return the mixture for the exact sums, in float64."""
-    variances, axes = (prior.variances, None) if prior.variances.ndim < 3 else prior.spectrum
-    on_device = torch.empty(0, dtype=torch.float64, device=device)
-    return Components(prior.weights.log(), prior.means, variances, axes).to(on_device)
-
-
-def _labels_shape(preds: Tensor, prior: GaussianMixture) -> torch.Size:
-    """Return the shape of ``preds`` without the event axis."""
-    if prior.event_dim == 0:
-        return preds.shape
-    if preds.ndim == 0 or preds.shape[-1] != prior.means.shape[1]:
-        raise ValueError(
-            f"expected vectors of the prior's dimension {prior.means.shape[1]} on the last axis, "
-            f"got preds {tuple(preds.shape)}"
-        )
-    return preds.shape[:-1]
-
-
-def _flat_sigma(noise_sigma: Tensor | float, preds: Tensor, labels: torch.Size) -> Tensor:
-    """Return sigma in the type of ``preds``, of shape () or flat with one per label."""
-    if not isinstance(noise_sigma, Tensor):
-        # Filled in on the device: copying one number there would stall it.
-        sigma = torch.full((), noise_sigma, dtype=preds.dtype, device=preds.device)
-    else:
-        sigma = noise_sigma.to(preds.device, preds.dtype)
-    if sigma.numel() == 1:
-        return sigma.reshape(())
-    if sigma.shape != labels:
-        raise ValueError(
-            f"expected noise_sigma with one element or of shape {tuple(labels)}, one per label, "
-            f"got {tuple(sigma.shape)}"
-        )
-    return sigma.flatten()
-
-
 def require_positive(sigma: Tensor) -> None:
     """Raise a ValueError for a sigma on the CPU that is not positive; elsewhere it would stall."""
     if sigma.device.type == "cpu" and not bool((sigma > 0).all()):
         smallest = sigma.min() if sigma.numel() else sigma
         raise ValueError(f"expected a positive noise_sigma in label units, got {smallest}")
-
-
-def prepare(
-    preds: Tensor,
-    sigma: Tensor,
-    mixture: Components,
-    request: Request,
-    mask: Tensor | None = None,
-) -> Prepared:
-    """Return the function that gives the evidence of these predictions, in the type of sigma.
-
-    Where there is one noise scale it also takes any part of them. preds are (n,), for vectors
-    (n, D), of any floating type; sigma is () or (n,), float32 or float64; the mixture float64. Of
-    scalar predictions only those in the mask (n,) count, though all are returned.
-    """
-    require_positive(sigma)
-    wanted, budget_mb = request.wanted, request.budget_mb
-    route = choose_route(preds, sigma, mixture, request)
-    table = _table(preds, sigma, mixture, request, mask) if route == "table" else None
-    if table is not None:
-        return lambda part: from_curves(tables.interpolate(table, part, budget_mb), wanted)
-    rounded = mixture.to(sigma)
-
-    def evidence(part: Tensor) -> Evidence:
-        result = _compiled_sum(part, sigma, rounded, wanted) if route == "compiled" else None
-        return result or exact_evidence(part, sigma, rounded, wanted, budget_mb)
-
-    return evidence
-
-
-def from_curves(curves: list[Tensor], wanted: Wanted) -> Evidence:
-    """Return interpolated curves, of which there are those that are wanted, as evidence."""
-    value, *rest = curves
-    return Evidence(
-        value,
-        rest.pop(0) if wanted.by_preds else None,
-        rest.pop(0) if wanted.by_sigma else None,
-    )
-
-
-def choose_route(preds: Tensor, sigma: Tensor, mixture: Components, request: Request) -> Route:
-    """Return how the evidence is best computed here."""
-    pairs = preds.shape[0] * mixture.log_weights.numel()
-    if preds.ndim > 1 or preds.dtype == torch.float64 or pairs < TABULATE_PAIRS:
-        return "sum"
-    on_cpu = preds.device.type == "cpu"
-    smooth = sigma.ndim == 0 or request.sigma_of is not None
-    if smooth and (on_cpu or pairs >= DEVICE_TABLE_PAIRS):
-        return "table"
-    return "compiled" if preds.device.type in COMPILING_DEVICES else "sum"
-
-
-def _table(
-    preds: Tensor, sigma: Tensor, mixture: Components, request: Request, mask: Tensor | None
-) -> tables.Table | None:
-    """Return a table of the evidence over the predictions, or None where none is exact enough."""
-    wanted, sigma_of = request.wanted, request.sigma_of
-
-    def exact(nodes: Tensor) -> Tensor:
-        noise = sigma.double() if sigma_of is None else sigma_of(nodes).double()
-        curves = exact_evidence(nodes, noise, mixture, wanted, request.budget_mb)
-        return torch.stack([curve for curve in curves if curve is not None])
-
-    width = (mixture.variances.min() + sigma.min().double() ** 2).sqrt()
-    inside = mixture.log_weights.exp() @ mixture.means
-    ends = extent(preds, mask, sigma, inside)
-    low, high, smoothness = torch.cat([ends, width[None]]).tolist()
-    errors = table_errors(sigma, request)
-    return tables.build(exact, low, high, smoothness, preds.numel() // 4, errors)
-
-
-def table_errors(sigma: Tensor, request: Request) -> Tensor:
-    """Return the errors that each curve may have, (curves, 1).
-
-    Times the largest sigma, the derivatives are pure numbers like the logarithm itself.
-    """
-    largest = sigma.max().double()
-    sizes = torch.stack([torch.ones_like(largest)] + [largest] * sum(request.wanted))
-    return request.tolerance / sizes[:, None]
 
 
 def extent(preds: Tensor, mask: Tensor | None, sigma: Tensor, inside: Tensor) -> Tensor:

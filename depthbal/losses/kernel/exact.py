@@ -3,17 +3,16 @@
 import functools
 import math
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
 
-# On a CPU the temporaries of a block of this many float32 stay in the cache; elsewhere the memory
-# budget alone decides, because a block must be large enough to hide the launches.
-CACHE_NUMBERS = 2**17
-# Temporaries of a block's size that are alive at once, rounded up.
-TEMPORARIES = 10
-MIB = 2**20
+from depthbal.priors import GaussianMixture
+
+# On a CPU the temporaries of a block of this many float32 stay in the cache; elsewhere a block must
+# be large enough to hide the launches, and its 10 temporaries take 256 MiB.
+CACHE_NUMBERS, DEVICE_NUMBERS = 2**17, 6 * 2**20
 
 
 class Wanted(NamedTuple):
@@ -21,9 +20,6 @@ class Wanted(NamedTuple):
 
     by_preds: bool = True
     by_sigma: bool = True
-
-
-EVERYTHING = Wanted()
 
 
 class Evidence(NamedTuple):
@@ -35,26 +31,24 @@ class Evidence(NamedTuple):
 
 
 class Components(NamedTuple):
-    """A mixture as the exact sums want it.
+    """A mixture as the sums want it; ``axes`` are None where they are the coordinates."""
 
-    log_weights (K,); means (K,) or (K, D); variances (K,), or along the axes (K, D); axes (K, D, D)
-    with the axes as columns, or None where they are the coordinates.
-    """
+    log_weights: Tensor  # (K,)
+    means: Tensor  # (K,) or (K, D)
+    variances: Tensor  # of that shape, along the axes
+    axes: Tensor | None = None  # (K, D, D), in columns
 
-    log_weights: Tensor
-    means: Tensor
-    variances: Tensor
-    axes: Tensor | None = None
+    @classmethod
+    def of(cls, prior: GaussianMixture, device: torch.device) -> Self:
+        """Return a mixture in float64."""
+        parts = (prior.weights.log(), prior.means, *prior.spectrum)
+        return cls(*parts).to(torch.empty(0, dtype=torch.float64, device=device))
 
-    def to(self, preds: Tensor) -> "Components":
+    def to(self, preds: Tensor) -> Self:
         """Return the mixture in the type and on the device of ``preds``."""
-        log_weights, means, variances, axes = self
-        return Components(
-            log_weights.to(preds),
-            means.to(preds),
-            variances.to(preds),
-            None if axes is None else axes.to(preds),
-        )
+        axes = None if self.axes is None else self.axes.to(preds)
+        parts = self.log_weights.to(preds), self.means.to(preds), self.variances.to(preds)
+        return type(self)(*parts, axes)
 
     def blocks(self, size: int) -> Iterator["Components"]:
         """Return the mixture in parts of at most ``size`` components."""
@@ -64,50 +58,52 @@ class Components(NamedTuple):
             yield Components(self.log_weights[part], self.means[part], self.variances[part], axes)
 
 
+Block = Callable[[Tensor, Tensor, Components, Wanted], Evidence]
+
+
 def exact_evidence(
     preds: Tensor,
     sigma: Tensor,
     mixture: Components,
-    wanted: Wanted = EVERYTHING,
-    budget_mb: float = 256,
-    compute: Callable[[Tensor, Tensor, "Components", Wanted], Evidence] | None = None,
+    wanted: Wanted = Wanted(),  # noqa: B008  # it cannot be changed
+    block: Block | None = None,
 ) -> Evidence:
     """Return log sum_k w_k N(p; mu_k, Sigma_k + sigma^2 I) and its derivatives.
 
     preds is (n,) for scalar labels, (n, D) for vectors; sigma () or (n,); the mixture of their type
-    and device; ``budget_mb`` the ceiling on the temporaries; ``compute`` gives a block of another
-    noise density than the normal.
+    and device; ``block`` computes a part of it, for another noise density than the normal.
     """
-    compute = compute or (scalars if preds.ndim == 1 else _vectors)
+    block = block or gaussian
     value = preds.new_empty(preds.shape[0])
     by_preds = torch.empty_like(preds) if wanted.by_preds else None
     by_sigma = torch.empty_like(value) if wanted.by_sigma else None
     result = Evidence(value, by_preds, by_sigma)
-    rows, columns = block_shape(preds, mixture, budget_mb)
+    rows, columns = _block_shape(preds, mixture)
     for start in range(0, preds.shape[0], rows):
         chunk = slice(start, start + rows)
         noise = sigma if sigma.ndim == 0 else sigma[chunk]
-        parts = [compute(preds[chunk], noise, part, wanted) for part in mixture.blocks(columns)]
+        parts = [block(preds[chunk], noise, part, wanted) for part in mixture.blocks(columns)]
         evidence = functools.reduce(_merge, parts)
-        for whole, block in zip(result, evidence, strict=True):
-            if whole is not None and block is not None:
-                whole[chunk] = block
+        for whole, found in zip(result, evidence, strict=True):
+            if whole is not None and found is not None:
+                whole[chunk] = found
     return result
 
 
-def block_shape(preds: Tensor, mixture: Components, budget_mb: float) -> tuple[int, int]:
+def _block_shape(preds: Tensor, mixture: Components) -> tuple[int, int]:
     """Return how many predictions and components fit into one block."""
-    numbers = int(budget_mb * MIB) // (TEMPORARIES * preds.element_size())
-    if preds.device.type == "cpu":
-        numbers = min(numbers, CACHE_NUMBERS * 4 // preds.element_size())
+    numbers = CACHE_NUMBERS if preds.device.type == "cpu" else DEVICE_NUMBERS
+    numbers = max(1, numbers * 4 // preds.element_size())
     components = mixture.log_weights.numel()
     dimension = max(1, mixture.means.numel() // max(1, components))
     rows = max(1, numbers // max(1, components * dimension))
     return rows, max(1, min(components, numbers // dimension))
 
 
-def scalars(preds: Tensor, sigma: Tensor, mixture: Components, wanted: Wanted) -> Evidence:
-    """Return the evidence of one block of scalar predictions (n,)."""
+def gaussian(preds: Tensor, sigma: Tensor, mixture: Components, wanted: Wanted) -> Evidence:
+    """Return the evidence of one block of predictions under normal noise."""
+    if preds.ndim == 2:
+        return _vectors(preds, sigma, mixture, wanted)
     total = mixture.variances + (sigma**2)[..., None]
     precision = 1 / total
     distance = mixture.means - preds[:, None]
@@ -162,19 +158,13 @@ class Shares:
 
 
 def _merge(one: Evidence, other: Evidence) -> Evidence:
-    """Return the evidence of two parts of a mixture together.
-
-    The sums add up, and a derivative is the mean of the parts' derivatives weighted by the sums.
-    """
+    """Return the evidence of two parts of a mixture together: derivatives weigh as the sums do."""
     shares = Shares(torch.stack([one.value, other.value], dim=1))
-
-    def mean(first: Tensor | None, second: Tensor | None) -> Tensor | None:
-        if first is None or second is None:
-            return None
-        return shares.mean(torch.stack([first, second], dim=1))
-
+    pairs = zip(one[1:], other[1:], strict=True)
     return Evidence(
         shares.log_sum,
-        mean(one.by_preds, other.by_preds),
-        mean(one.by_sigma, other.by_sigma),
+        *(
+            None if a is None or b is None else shares.mean(torch.stack([a, b], 1))
+            for a, b in pairs
+        ),
     )

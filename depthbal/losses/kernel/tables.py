@@ -1,27 +1,26 @@
 """Cubic tables of functions of one variable, checked against the functions themselves.
 
-The evidence of scalar labels is a function of the prediction alone, so half a million predictions
-need about a thousand exact values and an interpolation. ``build`` is for smooth functions: equal
-cells, cubics through four nodes at distance h, which err by 9 / 384 h^4 times the fourth
-derivative. ``build_between`` is for functions that are smooth between known points: cells that end
-there, halved until a cubic fits.
+Half a million predictions need about a thousand exact values and an interpolation. ``build`` is for
+smooth functions: equal cells, cubics through four nodes at distance h, which err by 9 / 384 h^4
+times the fourth derivative. ``build_between`` is for functions that are smooth between known
+points: cells that end there, halved until a cubic fits.
 """
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
 
 NODES_PER_SMOOTHNESS = 24
 MAX_NODES = 2**15
+# Every so many cells one is checked: what varies over 24 of them shows in each fourth.
+CHECKED = 4
 # Cells farther from zero have numbers that float32 cannot hold.
 MAX_POSITION = 2**23
-# Arguments interpolated at once on a CPU, so that the temporaries stay in its cache.
-CACHE_ARGUMENTS = 2**15
-# Temporaries of a chunk's size that are alive at once, rounded up.
-TEMPORARIES = 6
+# Arguments interpolated at once, on a CPU so that the temporaries stay in its cache.
+CACHE_ARGUMENTS, DEVICE_ARGUMENTS = 2**15, 2**23
 # Cubics between known points are fitted in the Chebyshev nodes of a cell and checked where they err
 # most, in units of half a cell from its middle.
 CHEBYSHEV = tuple(math.cos(math.pi * (2 * i + 1) / 8) for i in range(4))
@@ -35,10 +34,7 @@ Function = Callable[[Tensor], Tensor]
 
 
 class Table(NamedTuple):
-    """Cubic coefficients, (4 powers, curves, cells), over cells of ``width`` from the first on.
-
-    Cell i covers ``width`` times [first + i, first + i + 1]; its cubic's argument runs from 0 to 1.
-    """
+    """Cubic coefficients, (4 powers, curves, cells), over cells of ``width``, each from 0 to 1."""
 
     first: int
     width: float
@@ -56,21 +52,21 @@ class Lookup(NamedTuple):
     """``torch.searchsorted(edges, points, right=True)`` by equal buckets: a tenth of the time."""
 
     edges: Tensor
-    starts: Tensor | None  # per bucket: how many edges lie in those before it
-    scale: float
-    steps: int
+    starts: Tensor | None = None  # per bucket: how many edges lie in those before it
+    scale: float = 0.0
+    steps: int = 0
 
     @classmethod
-    def of(cls, edges: Tensor) -> "Lookup":
+    def of(cls, edges: Tensor) -> Self:
         """Make the buckets of increasing float64 edges."""
         reach = float(edges[-1] - edges[0]) if len(edges) else 0.0
         scale = BUCKETS * len(edges) / reach if reach > 0 else math.inf
         if not scale < 1e300:
-            return cls(edges, None, 0.0, 0)
+            return cls(edges)
         held = torch.bincount(((edges - edges[0]) * scale).long())
         steps = int(held.max())
         if steps > MAX_PER_BUCKET:
-            return cls(edges, None, 0.0, 0)
+            return cls(edges)
         padded = torch.cat([edges, edges.new_tensor([math.inf])])
         return cls(padded, (held.cumsum(0) - held).int(), scale, steps)
 
@@ -89,10 +85,7 @@ class Lookup(NamedTuple):
 
 
 class PiecewiseTable(NamedTuple):
-    """Cubic coefficients as in ``Table`` over cells between increasing edges, (cells + 1,).
-
-    A cubic's argument runs from -1 to 1 over its cell.
-    """
+    """Cubic coefficients as in ``Table`` over cells of any width, where they run from -1 to 1."""
 
     inner: Lookup
     middle: Tensor
@@ -103,10 +96,8 @@ class PiecewiseTable(NamedTuple):
         """Return the cells of arguments and the offsets inside them."""
         points = arguments.double()
         cell = self.inner(points)
-        offset = points.sub(self.middle.index_select(0, cell)).mul_(
-            self.scale.index_select(0, cell)
-        )
-        return cell, offset.to(arguments.dtype)
+        offset = points.sub(self.middle.index_select(0, cell))
+        return cell, offset.mul_(self.scale.index_select(0, cell)).to(arguments.dtype)
 
 
 def build(
@@ -115,7 +106,7 @@ def build(
     """Return a table over [low, high], or None where it would be large or inexact.
 
     ``exact`` maps float64 nodes (n,) to the curves there, (curves, n), which vary over the length
-    ``smoothness``; ``tolerance`` is the largest error in the middle of a cell, (curves, 1).
+    ``smoothness``; ``tolerance`` is the largest error in a cell that is checked, (curves, 1).
     """
     if not (0 < smoothness < math.inf and math.isfinite(high - low)):
         return None
@@ -125,12 +116,18 @@ def build(
     if count >= min(MAX_NODES, max_cells) or max(abs(first), abs(last)) > MAX_POSITION:
         return None
     steps = torch.arange(-1, count + 2, dtype=torch.float64, device=tolerance.device)
-    coefficients = _cubics(exact(width * (first + steps)))
-    middle = exact(width * (first + steps[1:-2] + 0.5))
-    constant, linear, square, cube = coefficients
-    error = (constant + linear / 2 + square / 4 + cube / 8 - middle).abs()
+    nodes = exact(width * (first + steps))
+    # The cubics through each four neighbours at -1, 0, 1 and 2, on the cell between 0 and 1.
+    before, left, right, after = (nodes[:, start : start + count] for start in range(4))
+    linear = right - before / 3 - left / 2 - after / 6
+    square = (before + right) / 2 - left
+    cube = (after - before) / 6 + (left - right) / 2
+    coefficients = torch.stack([left, linear, square, cube])
+    middle = exact(width * (first + steps[1:-2:CHECKED] + 0.5))
+    halves = torch.tensor([1.0, 0.5, 0.25, 0.125], device=nodes.device).double()
+    error = torch.einsum("pcn,p->cn", coefficients[..., ::CHECKED], halves) - middle
     # Written so that NaN refuses the table.
-    return Table(first, width, coefficients) if bool((error <= tolerance).all()) else None
+    return Table(first, width, coefficients) if bool((error.abs() <= tolerance).all()) else None
 
 
 def build_between(
@@ -158,34 +155,26 @@ def build_between(
         values = values.view(len(values), *nodes.shape)
         cubics = values[..., :4] @ to_cubic.T
         errors = (cubics @ powers[4:].T - values[..., 4:]).abs()
-        # Written so that NaN does not fit.
-        fits = (errors <= tolerance[..., None]).all(-1).all(0)
+        fits = (errors <= tolerance[..., None]).all(-1).all(0)  # NaN does not
         finished.append((starts[fits], cubics[:, fits].permute(2, 0, 1)))
         count += len(finished[-1][0])
-        starts, stops = (
-            torch.cat([starts[~fits], middle[~fits]]),
-            torch.cat([middle[~fits], stops[~fits]]),
-        )
+        starts, middle, stops = starts[~fits], middle[~fits], stops[~fits]
+        starts, stops = torch.cat([starts, middle]), torch.cat([middle, stops])
     if len(starts) or not count:
         return None
     left, order = torch.cat([part[0] for part in finished]).sort()
     coefficients = torch.cat([part[1] for part in finished], 2)[:, :, order]
     ends = torch.cat([left, edges[-1:]])
-    return PiecewiseTable(
-        Lookup.of(ends[1:-1]), (ends[1:] + ends[:-1]) / 2, 2 / ends.diff(), coefficients
-    )
+    middle = (ends[1:] + ends[:-1]) / 2
+    return PiecewiseTable(Lookup.of(ends[1:-1]), middle, 2 / ends.diff(), coefficients)
 
 
-def interpolate(
-    table: Table | PiecewiseTable, arguments: Tensor, budget_mb: float = 256
-) -> list[Tensor]:
+def interpolate(table: Table | PiecewiseTable, arguments: Tensor) -> list[Tensor]:
     """Return every curve at flat arguments (n,) within the table's range, in their type."""
     coefficients = table.coefficients.to(arguments.dtype)
     # Separate tensors, so that keeping one for the backward pass does not keep them all.
     curves = [torch.empty_like(arguments) for _ in range(coefficients.shape[1])]
-    step = max(1, int(budget_mb * 2**20) // (TEMPORARIES * arguments.element_size()))
-    if arguments.device.type == "cpu":
-        step = min(step, CACHE_ARGUMENTS)
+    step = CACHE_ARGUMENTS if arguments.device.type == "cpu" else DEVICE_ARGUMENTS
     for start in range(0, arguments.numel(), step):
         chunk = slice(start, start + step)
         cell, offset = table.locate(arguments[chunk])
@@ -197,17 +186,3 @@ def interpolate(
                 result = torch.addcmul(power.index_select(0, cell), result, offset)
             curve[chunk] = result
     return curves
-
-
-def _cubics(values: Tensor) -> Tensor:
-    """Return the cubics through each four neighbouring nodes, on the cell between the middle two.
-
-    The cell runs over [0, 1], its nodes lie at -1, 0, 1 and 2.
-    """
-    before, left, right, after = (
-        values[:, start : values.shape[1] - 3 + start] for start in range(4)
-    )
-    linear = right - before / 3 - left / 2 - after / 6
-    square = (before + right) / 2 - left
-    cube = (after - before) / 6 + (left - right) / 2
-    return torch.stack([left, linear, square, cube])
