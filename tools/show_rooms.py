@@ -5,10 +5,12 @@ python tools/show_rooms.py --out rooms.png --rows 3 --columns 6
 
 import argparse
 
+import cv2
 import matplotlib.pyplot as plt
 import numpy as np
 
 from depthbal.data.rooms import room
+from depthbal.data.rooms.datamodule import SPLITS
 
 
 def main() -> None:
@@ -19,20 +21,22 @@ def main() -> None:
     parser.add_argument("--columns", type=int, default=6)
     parser.add_argument("--size", type=int, nargs=2, default=(120, 160), help="height width")
     parser.add_argument("--picture-seed", type=int, default=0)
-    parser.add_argument("--split", choices=("train", "val", "test"), default="train")
+    parser.add_argument("--split", choices=SPLITS, default="train")
     parser.add_argument("--first", type=int, default=0, help="number of the first picture")
-    given = parser.parse_args()
+    options = parser.parse_args()
+    size, per_row = tuple(options.size), options.columns
     sheet = []
-    for row in range(given.first, given.first + given.rows * given.columns, given.columns):
-        numbers = range(row, row + given.columns)
-        size = (given.size[0], given.size[1])
-        pairs = [room(given.picture_seed, given.split, number, size) for number in numbers]
+    for first in range(options.first, options.first + options.rows * per_row, per_row):
+        numbers = range(first, first + per_row)
+        pairs = [room(options.picture_seed, options.split, number, size) for number in numbers]
         sheet.append(np.concatenate([image for image, _ in pairs], axis=1))
         depth = np.concatenate([depth for _, depth in pairs], axis=1)
         share = np.log(np.maximum(depth, 0.7) / 0.7) / np.log(10.0 / 0.7)
         sheet.append(plt.get_cmap("turbo")(share, bytes=True)[..., :3] * (depth > 0)[..., None])
-    plt.imsave(given.out, np.concatenate(sheet).astype(np.uint8))
-    print(f"{given.out}: blue is 0.7 m, red is 10 m (logarithmic), black has no depth")
+    picture = np.ascontiguousarray(np.concatenate(sheet)[..., ::-1])
+    if not cv2.imwrite(options.out, picture, [cv2.IMWRITE_PNG_COMPRESSION, 9]):
+        raise SystemExit(f"cannot write {options.out}; is its folder there?")
+    print(f"{options.out}: blue is 0.7 m, red is 10 m (logarithmic), black has no depth")
 
 
 if __name__ == "__main__":

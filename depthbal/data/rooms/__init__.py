@@ -1,7 +1,5 @@
 """Rooms rendered on the spot: the embedded data set, no download."""
 
-from depthbal.data.rooms.datamodule import RoomsDataModule, RoomsSource, room, rooms_source
-from depthbal.data.rooms.generate import random_scene
-from depthbal.data.rooms.render import render
+from depthbal.data.rooms.datamodule import RoomsDataModule, room
 
-__all__ = ["RoomsDataModule", "RoomsSource", "random_scene", "render", "room", "rooms_source"]
+__all__ = ["RoomsDataModule", "room"]

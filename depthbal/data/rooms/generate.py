@@ -1,210 +1,256 @@
-"""A random view into a furnished room, a corridor or a hall."""
+"""A random view into a furnished room, a corridor or a hall; all rooms share one floor level."""
 
-from dataclasses import dataclass
 from itertools import product
-from math import atan, cos, exp, radians, sin
+from math import atan, cos, exp, hypot, pi, radians, sin
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from depthbal.data.rooms import furniture
-from depthbal.data.rooms.floorplan import (
-    OPPOSITE,
-    YAW,
-    Opening,
-    Room,
-    Side,
-    build,
-    decorate,
-    light_up,
-)
-from depthbal.data.rooms.furniture import Maker, Piece
-from depthbal.data.rooms.shapes import Camera
-from depthbal.data.rooms.stage import Light, Scene, Stage
+from depthbal.data.rooms.furniture import LOOKS, PATTERNS, Look, Run, furniture
+from depthbal.data.rooms.scene import BOX, Camera, Material, Scene, Solid, Vector
 
+Opening: TypeAlias = tuple[float, float, float]  # a doorway's start and end along a wall, its top
+_WALL = 0.12  # thickness of a wall, metres
 # depth of the deepest corner where a room would be deeper than that, metres; what little lies
 # beyond 10 m has no depth
 _REACH = (9.0, 11.0)
 _NEAREST = 0.74  # no wall or furniture is placed nearer than this, metres of depth
+_CLEAR = 1.1  # nothing stands nearer to the camera
+_DOOR = 0.45  # what has doors is a whole number of these wide
+# what stands by walls, stands about, hangs on walls and carries the ceiling, each as likely
+_BY_WALL = "table shelf shelf cupboard cupboard kitchen sofa bed crates lamp plant chair"
+_IN_ROOM = "table chair chair chair sofa crates stool plant bed"
+_ON_WALL = "window window picture picture door"
+_POSTS = "pillar column"
+# how furniture turns to have its back to each wall
+_YAW = {"front": 0.0, "right": pi / 2, "left": -pi / 2}
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """How a kind of scene is drawn, in metres and degrees."""
 
-    share: float  # of all scenes
     length: tuple[float, float]  # median and spread (of the logarithm) of the way to the front wall
-    limits: tuple[float, float]  # least and largest length
-    side: tuple[float, float]  # range of the distance of the walls left and right of the camera
+    limits: Run  # least and largest length
+    side: Run  # range of the distance of the walls left and right of the camera
     yaw: float  # largest turn of the camera sideways
-    furniture: tuple[float, float]  # range of the pieces tried per square metre of floor
-    doorway: float  # share of scenes with a second room behind the front wall
+    furniture: Run  # range of the pieces tried per square metre of floor
     posts: float  # share of scenes with pillars or columns
 
 
-_ROOM = Plan(0.76, (3.45, 0.38), (1.3, 9.0), (0.5, 2.8), 45.0, (0.35, 1.1), 0.22, 0.06)
-_CORRIDOR = Plan(0.09, (6.0, 0.5), (2.0, 14.0), (0.5, 1.1), 10.0, (0.1, 0.4), 0.35, 0.15)
-_HALL = Plan(0.15, (6.2, 0.45), (3.5, 14.0), (1.5, 5.0), 40.0, (0.15, 0.45), 0.25, 0.6)
+_ROOM = Plan((3.45, 0.38), (1.3, 9.0), (0.5, 2.8), 45.0, (0.35, 1.1), 0.06)
+_CORRIDOR = Plan((6.0, 0.5), (2.0, 14.0), (0.5, 1.1), 10.0, (0.1, 0.4), 0.15)
+_HALL = Plan((6.2, 0.45), (3.5, 14.0), (1.5, 5.0), 40.0, (0.15, 0.45), 0.6)
 
 
-def random_scene(rng: np.random.Generator, size: tuple[int, int]) -> Scene:
-    """Return a scene drawn with `rng` and seen by a camera with (height, width) pixels.
+class Room(NamedTuple):
+    """The free space between four walls, a floor at y = 0 and a ceiling, in metres."""
+
+    left: float
+    right: float
+    back: float
+    front: float
+    height: float
+
+    def run(self, wall: str) -> Run:
+        """Return where a wall begins and ends: x for the front one, z for left and right."""
+        return (self.left, self.right) if wall == "front" else (self.back, self.front)
+
+    def place(self, wall: str, along: float, off: float) -> tuple[float, float]:
+        """Return the floor position (x, z) at `along` on a wall, `off` metres in front of it."""
+        if wall == "front":
+            return along, self.front - off
+        return self.right - off if wall == "right" else self.left + off, along
+
+
+class Stage:
+    """A scene under construction: nothing overlaps, chance decides everything.
 
     The kinds of scenes together give depths distributed about as in NYU Depth V2.
     """
-    stage = Stage(rng)
-    draw, plan = float(rng.random()), _ROOM
-    for candidate in (_ROOM, _CORRIDOR, _HALL):
-        plan, draw = candidate, draw - candidate.share
-        if draw < 0:
-            break
-    camera = _camera(stage, plan, size)
-    room = _room(stage, plan, camera)
-    stage.taken.append((0.0, 0.0, 1.0 if plan is _ROOM else 1.2))
-    _build(stage, plan, room, camera)
-    _furnish(stage, room, plan)
-    if stage.chance(plan.posts):
-        _posts(stage, room)
-    return Scene(
-        camera,
-        tuple(stage.solids),
-        tuple(stage.materials),
-        tuple(stage.lights),
-        ambient=stage.between(0.12, 0.4),
-        brightness=stage.between(0.4, 0.6),
-        noise=stage.between(0.004, 0.016),
-    )
 
+    def __init__(self, rng: np.random.Generator, size: tuple[int, int]) -> None:
+        self.rng = rng
+        kind = float(rng.random())
+        self.plan = _ROOM if kind < 0.76 else _CORRIDOR if kind < 0.85 else _HALL
+        self.solids: list[Solid] = []
+        self.lights: list[tuple[Vector, Vector]] = []
+        # circles (x, z, radius) on the floor where nothing else may stand (False) or hang (True)
+        self.taken: dict[bool, list[Vector]] = {False: [], True: []}
+        self.camera = Camera(
+            *size,
+            focal=size[1] * self._between(0.81, 0.89),  # fields of view of 59 to 63 degrees
+            position=(0.0, self._between(1.0, 1.7), 0.0),
+            yaw=radians(self._between(-self.plan.yaw, self.plan.yaw)),
+            pitch=radians(min(max(float(rng.normal(9.0, 8.0)), -6.0), 26.0)),
+            roll=radians(self._between(-3.0, 3.0)),
+        )
 
-def _camera(stage: Stage, plan: Plan, size: tuple[int, int]) -> Camera:
-    height, width = size
-    pitch = min(max(float(stage.rng.normal(9.0, 8.0)), -6.0), 26.0)
-    return Camera(
-        height=height,
-        width=width,
-        focal=width * stage.between(0.81, 0.89),  # fields of view of 59 to 63 degrees
-        position=(0.0, stage.between(1.0, 1.7), 0.0),
-        yaw=radians(stage.between(-plan.yaw, plan.yaw)),
-        pitch=radians(pitch),
-        roll=radians(stage.between(-3.0, 3.0)),
-    )
+    def scene(self) -> Scene:
+        """Return the whole scene; the camera never turns so far that it would see the back wall."""
+        room = self._room()
+        doorway = self._next_room(room) if self._between(0, 1) < 0.25 else None
+        self._build(room, doorway)
+        self._light_up(room, int(self._between(1, 3.99)))
+        side = "front right" if self.camera.yaw > 0 else "front left"
+        for _ in range(3):
+            self._furnish(room, _ON_WALL, self._pick(side))
+        pieces = (room.right - room.left) * room.front * self._between(*self.plan.furniture)
+        for _ in range(min(max(round(pieces), 4), 16)):
+            if self._between(0, 1) < 0.6:
+                self._furnish(room, _BY_WALL, self._pick("front right left"))
+            else:
+                self._furnish(room, _IN_ROOM)
+        if self._between(0, 1) < self.plan.posts:
+            post = self._pick(_POSTS)
+            for _ in range(int(self._between(1, 5.99))):
+                self._furnish(room, post)
+        ambient, brightness = self._between(0.12, 0.4), self._between(0.4, 0.6)
+        noise = self._between(0.004, 0.016)
+        return Scene(self.camera, self.solids, self.lights, ambient, brightness, noise)
 
+    def _room(self) -> Room:
+        """Return a room around the camera that is neither too near nor too deep for the sensor."""
+        (median, spread), (least, most) = self.plan.length, self.plan.limits
+        length = min(max(median * exp(spread * self.rng.standard_normal()), least), most)
+        half_view, sides = atan(self.camera.width / 2 / self.camera.focal), []
+        for sign in (-1, 1):  # left, right: the outermost ray must not meet the wall too early
+            turn = max(half_view + sign * self.camera.yaw, 0.0)
+            near = _NEAREST * sin(turn) / cos(half_view)
+            sides.append(sign * max(self._between(*self.plan.side), near, 0.4))
+        left, right = sides
+        room = Room(left, right, -0.5, length, self._between(2.4, 3.1))
+        reach = self._between(*_REACH)
+        while self._reach(room) > reach:
+            left, right, front = (0.99 * wall for wall in (room.left, room.right, room.front))
+            room = room._replace(left=left, right=right, front=front)
+        return room
 
-def _room(stage: Stage, plan: Plan, camera: Camera) -> Room:
-    """Return a room around the camera that is neither too near nor too deep for the sensor."""
-    length = plan.length[0] * exp(plan.length[1] * float(stage.rng.standard_normal()))
-    length = min(max(length, plan.limits[0]), plan.limits[1])
-    half_view = atan(camera.width / 2 / camera.focal)
-    sides = []
-    for sign in (1, -1):  # right, left: the outermost ray must not meet the wall too early
-        turn = half_view + sign * camera.yaw
-        near = _NEAREST * sin(turn) / cos(half_view) if turn > 0 else 0.0
-        sides.append(max(stage.between(*plan.side), near, 0.4))
-    rise = stage.between(2.7, 3.6) if plan is _HALL else stage.between(2.4, 2.9)
-    room = Room(-sides[1], sides[0], -0.5, length, rise)
-    reach = stage.between(*_REACH)
-    while _reach(camera, room) > reach:
-        room = Room(room.left * 0.99, room.right * 0.99, room.back, room.front * 0.99, room.height)
-    return room
+    def _reach(self, room: Room) -> float:
+        """Return the depth of a room's deepest corner."""
+        corners = product(room[:2], (0.0, room.height), room[2:4])
+        return float(self.camera.project(np.array(list(corners)))[:, 2].max())
 
+    def _next_room(self, room: Room) -> Opening | None:
+        """Build a room behind the front wall, where the sensor's range allows; return the way."""
+        width = min(self._between(0.85, 2.2), room.right - room.left - 0.3)
+        start = self._between(room.left + 0.1, room.right - 0.1 - width)
+        left, right = start - self._between(0.2, 1.5), start + width + self._between(0.2, 1.5)
+        back, far, reach = room.front + _WALL, self._between(1.5, 8.0), self._between(*_REACH)
+        behind = Room(left, right, back, back + far, room.height)
+        while self._reach(behind) > reach and behind.front > back + 1.0:
+            behind = behind._replace(front=behind.front - 0.1)
+        if behind.front <= back + 1.0 or width < 0.7:
+            return None
+        self._build(behind, None)
+        self._light_up(behind, 1, strength=self._between(0.3, 1.5))
+        for names in (_ON_WALL, _BY_WALL, _BY_WALL):
+            self._furnish(behind, names, "front")
+        for taken in self.taken.values():
+            taken.append((start + width / 2, room.front, width / 2))
+        return start, start + width, min(self._between(1.95, 2.3), room.height - 0.05)
 
-def _reach(camera: Camera, room: Room) -> float:
-    """Return the depth of a room's deepest corner."""
-    corners = product((room.left, room.right), (0.0, room.height), (room.back, room.front))
-    return float(camera.depth_of(np.array(list(corners))).max())
+    def _build(self, room: Room, doorway: Opening | None) -> None:
+        """Build floor, ceiling and the three walls in view of a room."""
+        left, right, back, front = (room[side] + _WALL * (-1) ** (side + 1) for side in range(4))
+        floor, ceiling = self._material(self._pick("floor parquet")), self._material("ceiling")
+        self._box((left, -0.1, back), (right, 0.0, front), floor)
+        self._box((left, room.height, back), (right, room.height + 0.1, front), ceiling)
+        plain, skirting = self._material("wall"), self._material("frame")
+        accent = self._material("wall") if self._between(0, 1) < 0.3 else plain
+        for wall in _YAW:
+            start, end = room.run(wall)
+            pieces = [(start - _WALL, end + _WALL, 0.0)]
+            if wall == "front" and doorway:
+                low, high, top = doorway
+                pieces = [(start - _WALL, low, 0.0), (high, end + _WALL, 0.0), doorway]
+                for at in (low, high):
+                    rise, off = (0.0, top), (-_WALL - 0.01, 0.02)
+                    self._mount(room, wall, (at - 0.05, at + 0.05), rise, off, skirting)
+            look = accent if wall == "front" else plain
+            for low, high, y in pieces:
+                self._mount(room, wall, (low, high), (y, room.height), (-_WALL, 0.0), look)
+                if y == 0:
+                    self._mount(room, wall, (low, high), (0.0, 0.08), (0.0, 0.015), skirting)
 
+    def _mount(self, room: Room, wall: str, run: Run, rise: Run, off: Run, look: Material) -> None:
+        """Put a box on a wall: along it, up it, and off it (negative: inside it), in metres."""
+        (x, z), (other_x, other_z) = (room.place(wall, run[end], off[end]) for end in (0, 1))
+        self._box((x, rise[0], z), (other_x, rise[1], other_z), look)
 
-def _build(stage: Stage, plan: Plan, room: Room, camera: Camera) -> None:
-    """Build the room, perhaps with a doorway to another one, and light both."""
-    openings: dict[Side, Opening] = {}
-    light_up(stage, room, int(stage.between(1, 3.99)))
-    if stage.chance(plan.doorway):
-        _next_room(stage, room, camera, "front", openings)
-    side: Side = "right" if camera.yaw > 0 else "left"
-    if stage.chance(plan.doorway) and room.front > 2.5:
-        _next_room(stage, room, camera, side, openings)
-    build(stage, room, openings, skip=None)
-    for wall in ("front", side):
-        for _ in range(2):
-            decorate(stage, room, wall, openings.get(wall))
+    def _box(self, low: Vector, high: Vector, look: Material) -> None:
+        """Add a part of the building between two corners; it casts no shadow."""
+        x, y, z = ((one + other) / 2 for one, other in zip(low, high, strict=True))
+        a, b, c = (abs(one - other) / 2 for one, other in zip(low, high, strict=True))
+        self.solids.append(Solid(BOX, (x, y, z), (a, b, c), look, shadows=False))
 
+    def _light_up(self, room: Room, lamps: int, strength: float = 1.0) -> None:
+        """Hang lamps under a room's ceiling; each is seen as a bright panel."""
+        width, length = room.right - room.left, room.front - room.back
+        for _ in range(lamps):
+            x = self._between(room.left + 0.2 * width, room.right - 0.3)
+            z = self._between(room.back + 0.4 * length, room.front - 0.4)
+            y, look, side = room.height - 0.06, self._material("lamp"), self._between(0.1, 0.3)
+            self._box((x - side, y, z - side / 2), (x + side, y + 0.05, z + side / 2), look)
+            power = strength * self._between(0.5, 1.5) * (0.5 + 0.25 * width * length) / lamps
+            r, g, b = (power * channel for channel in look.colour)
+            self.lights.append(((x, y - 0.06, z), (r, g, b)))
 
-def _next_room(
-    stage: Stage, room: Room, camera: Camera, side: Side, openings: dict[Side, Opening]
-) -> None:
-    """Open a doorway in a wall and build what is behind it, where the sensor's range allows."""
-    start, end = room.run(side)
-    start = max(start, 0.9) if side != "front" else start
-    width = min(stage.between(0.85, 2.2), end - start - 0.3)
-    if width < 0.7:
-        return
-    begin = stage.between(start + 0.1, end - 0.1 - width)
-    opening = Opening(begin, begin + width, min(stage.between(1.95, 2.3), room.height - 0.05))
-    low, high = begin - stage.between(0.2, 1.5), begin + width + stage.between(0.2, 1.5)
-    far, reach = stage.between(1.5, 8.0), stage.between(*_REACH)
-    while far > 1.0:
-        behind = room.neighbour(side, low, high, far)
-        if _reach(camera, behind) < reach:
-            break
-        far -= 0.1
-    else:
-        return
-    openings[side] = opening
-    build(stage, behind, {}, skip=OPPOSITE[side])
-    light_up(stage, behind, 1, strength=stage.between(0.3, 1.5))
-    decorate(stage, behind, side, None)
-    for _ in range(int(stage.between(0, 3.99))):
-        _against_wall(stage, behind, side)
+    def _furnish(self, room: Room, names: str, wall: str = "") -> None:
+        """Put one of some pieces with its back to a wall, or about the room, if there is space."""
+        name = self._pick(names)
+        width, height, depth = (self._between(*size) for size in furniture()[name][0])
+        if name in ("cupboard", "kitchen"):
+            width = _DOOR * round(width / _DOOR)
+        size, radius = (width, height, depth), max(width, depth) / 2
+        if wall:
+            (start, end), margin = room.run(wall), width / 2 + 0.02
+            if end - start > 2 * margin:
+                along = self._between(start + margin, end - margin)
+                self._put(name, size, *room.place(wall, along, depth / 2 + 0.02), _YAW[wall])
+        else:
+            x = self._between(room.left + radius, room.right - radius)
+            z = self._between(0.8, room.front - radius)
+            if room.right - room.left > 2 * radius and z + radius < room.front:
+                self._put(name, size, x, z, self._between(-pi, pi))
 
+    def _put(self, name: str, size: Vector, x: float, z: float, yaw: float) -> None:
+        """Put a piece of furniture in its place if nothing is in its way."""
+        width, height, depth = size
+        hangs = depth < 0.1
+        radius = width / 2 if hangs else 0.5 * (width * depth) ** 0.5  # of a square of equal area
+        if hypot(x, z) < _CLEAR + 0.5 * hypot(width, depth) or any(
+            hypot(x - a, z - b) < radius + other for a, b, other in self.taken[hangs]
+        ):
+            return
+        self.taken[hangs].append((x, z, radius))
+        if name == "lamp":
+            self.lights.append(((x, height + 0.1, z), (0.8, 0.7, 0.5)))
+        parts, c, s = furniture()[name][1], cos(yaw), sin(yaw)
+        looks = {look: self._material(look) for look in dict.fromkeys(part[0] for part in parts)}
+        for look, kind, (right, up, back), (a, b, d) in parts:
+            right, back = right * width / 2, back * depth / 2
+            centre = x + c * right + s * back, up * height, z + c * back - s * right
+            a, b, d = a * width / 2, b * height, d * depth / 2
+            half = ((a, b, d), (a, b, a), (a, a, a))[kind]
+            self.solids.append(Solid(kind, centre, half, looks[look], yaw, not hangs))
 
-def _furnish(stage: Stage, room: Room, plan: Plan) -> None:
-    """Put furniture along the walls in view and about the room."""
-    area = (room.right - room.left) * room.front
-    count = min(max(round(area * stage.between(*plan.furniture)), 4), 16)
-    sides: tuple[Side, ...] = ("front", "right", "left")
-    for _ in range(count):
-        if plan is _CORRIDOR or stage.chance(0.6):
-            _against_wall(stage, room, sides[int(stage.rng.random() * 3)])
-            continue
-        piece = _pick(stage, furniture.IN_ROOM)(stage)
-        radius = max(piece.width, piece.depth) / 2
-        x = stage.between(room.left + radius, room.right - radius)
-        z = stage.between(0.8, room.front - radius)
-        if room.left + radius < room.right - radius and z + radius < room.front:
-            _put(stage, piece, x, z, stage.between(-3.14, 3.14))
+    def _between(self, low: float, high: float) -> float:
+        return low + (high - low) * float(self.rng.random())
 
+    def _pick(self, names: str) -> str:
+        """Return one of the names in a text, each as likely."""
+        among = names.split()
+        return among[int(self.rng.random() * len(among))]
 
-def _against_wall(stage: Stage, room: Room, side: Side) -> None:
-    maker = _pick(stage, furniture.BY_WALL)
-    piece = maker(stage)
-    start, end = room.run(side)
-    low, high = start + piece.width / 2 + 0.02, end - piece.width / 2 - 0.02
-    if low < high:
-        x, z = room.on_wall(side, stage.between(low, high), piece.depth / 2 + 0.03)
-        if _put(stage, piece, x, z, YAW[side]) and maker is furniture.floor_lamp:
-            stage.lights.append(Light((x, 1.7, z), (0.8, 0.7, 0.5)))
+    def _material(self, name: str) -> Material:
+        """Return a material that looks as the table says."""
+        look = LOOKS[name]
+        pattern, colour, other = self._pick(look.patterns), self._colour(look), self._colour(look)
+        r, g, b = (look.accent * channel for channel in colour)
+        accent = (r, g, b) if look.accent else other
+        return Material(PATTERNS[pattern], colour, accent, self._between(*look.glow))
 
-
-def _posts(stage: Stage, room: Room) -> None:
-    """Put a few equal posts about the room."""
-    piece = _pick(stage, (furniture.column, furniture.pillar))(stage)
-    for _ in range(int(stage.between(1, 5.99))):
-        x = stage.between(room.left + 0.3, max(room.right - 0.3, room.left + 0.4))
-        _put(stage, piece, x, stage.between(1.4, max(room.front - 0.3, 1.5)), 0.0)
-
-
-def _pick(stage: Stage, makers: tuple[Maker, ...]) -> Maker:
-    return makers[int(stage.rng.random() * len(makers))]
-
-
-def _put(stage: Stage, piece: Piece, x: float, z: float, yaw: float) -> bool:
-    """Put a piece of furniture on stage if nothing is in its way."""
-    radius = 0.5 * (piece.width * piece.depth) ** 0.5  # of the square of equal area
-    away = 0.5 * (piece.width**2 + piece.depth**2) ** 0.5 - radius
-    at_camera = (x * x + z * z) ** 0.5 < stage.taken[0][2] + radius + away
-    if at_camera or any(
-        (x - a) ** 2 + (z - b) ** 2 <= (radius + r) ** 2 for a, b, r in stage.taken
-    ):
-        return False
-    stage.taken.append((x, z, radius))
-    stage.solids.extend(solid.placed(x, z, yaw) for solid in piece.solids)
-    return True
+    def _colour(self, look: Look) -> Vector:
+        level, most = self._between(*look.brightness), look.colourful
+        r, g, b = (level * tint * (1 + self._between(-most, most)) for tint in look.tint)
+        return r, g, b

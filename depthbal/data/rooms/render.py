@@ -1,214 +1,236 @@
 """Take the picture: a scene becomes an image and its exact depth map."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from functools import partial
+from math import cos, sin
+from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from depthbal.data.rooms.shapes import (
-    CYLINDER,
-    SPHERE,
-    Camera,
-    Floats,
-    Solid,
-    corners,
-    span,
-    table,
-)
-from depthbal.data.rooms.stage import Light, Material, Scene
-from depthbal.data.rooms.textures import PATTERNS
+from depthbal.data.rooms.scene import BOX, CYLINDER, SPHERE, Camera, Floats, Scene, Solid, Vector
 
 Ints = NDArray[np.intp]
 MIN_DEPTH, MAX_DEPTH = 0.7, 10.0  # metres that the simulated sensor measures
 _READ_NOISE = 0.3  # share of the noise that does not grow with the light
-
-
-class Surface(NamedTuple):
-    """What a set of N rays meets."""
-
-    points: Floats  # where, in world metres, (3, N)
-    normals: Floats  # unit vectors, (3, N)
-    u: Floats  # position on the surface in metres, sideways, (N,)
-    v: Floats  # and upwards, where the surface is upright
-    material: Ints  # index of the material, (N,)
+# smooths an image (H, W) by (1, 2, 1) / 4 along both axes
+_blur = partial(cv2.GaussianBlur, ksize=(3, 3), sigmaX=0, borderType=cv2.BORDER_REPLICATE)
+_TINY = np.float32(1e-20)  # keeps 1 / 0 and 0 * inf away where a ray is parallel to a plane
 
 
 def render(scene: Scene, rng: np.random.Generator) -> tuple[NDArray[np.uint8], Floats]:
     """Return the photograph (H, W, 3) uint8 RGB and the z-depth (H, W) float32 in metres.
 
-    Depth is measured along the optical axis at the pixels' centres; 0 where it lies outside 0.7 to
-    10 m. The image is a little blurred, like a lens's; the depth is not.
-
-    Args:
-        scene: what to photograph.
-        rng: draws the sensor's noise.
+    Depth is 0 where it lies outside 0.7 to 10 m. The image is a little blurred, like a lens's, and
+    has noise drawn with `rng`; the depth has neither.
     """
-    rays = scene.camera.rays()
-    depth, index = trace(scene.camera, scene.solids, rays)
-    seen = np.where(np.isfinite(depth), depth, np.float32(100))
-    origin = np.array(scene.camera.position, np.float32)[:, None, None]
-    points = origin + rays * seen
-    found = surface(scene.solids, index.ravel(), points.reshape(3, -1))
-    radiance = _radiance(scene, rays, seen, found).reshape(3, *depth.shape)
-    image = _develop(_blur(radiance), scene, rng)
+    depth, index = trace(scene.camera, scene.solids)
+    image = _develop(_radiance(scene, depth, index), scene, rng)
     return image, np.where((depth >= MIN_DEPTH) & (depth <= MAX_DEPTH), depth, np.float32(0))
 
 
-def trace(
-    camera: Camera, solids: tuple[Solid, ...], rays: Floats | None = None
-) -> tuple[Floats, Ints]:
-    """Return each pixel's z-depth in metres (infinite: nothing there) and the index of its solid.
-
-    Every solid is tested only inside the window of the image that can contain it. The depth is
-    exact for the ray through the pixel's centre, to float32 rounding. Shapes: (height, width).
-    """
-    rays = camera.rays() if rays is None else rays
-    depth = np.full(rays.shape[1:], np.inf, np.float32)
-    index = np.zeros(rays.shape[1:], np.intp)
-    windows = camera.windows(corners(solids))
-    for number, (solid, window) in enumerate(zip(solids, windows, strict=True)):
-        if window is None:
-            continue
-        enter, leave = span(solid, camera.position, rays[:, window[0], window[1]])
-        nearer = (enter < depth[window]) & (enter <= leave) & (enter > 0)
-        np.copyto(depth[window], enter, where=nearer)
-        index[window][nearer] = number
+def trace(camera: Camera, solids: Sequence[Solid]) -> tuple[Floats, Ints]:
+    """Return the z-depth (H, W) of pixel centres in metres (infinite: nothing) and whose it is."""
+    depth = np.full((camera.height, camera.width), np.inf, np.float32)
+    index = np.zeros(depth.shape, np.intp)
+    windows = _windows(camera, solids).tolist()
+    for number, (solid, (left, top, right, bottom)) in enumerate(zip(solids, windows, strict=True)):
+        if left < right and top < bottom:
+            at = slice(top, bottom), slice(left, right)
+            enter, leave = _span(solid, camera.position, camera.rays[:, *at])
+            nearer = (enter < depth[at]) & (enter <= leave) & (enter > 0)
+            np.copyto(depth[at], enter, where=nearer)
+            index[at][nearer] = number
     return depth, index
 
 
-def surface(solids: tuple[Solid, ...], index: Ints, points: Floats) -> Surface:
-    """Return normals, positions on the surface and materials at world points (3, N).
+def _windows(camera: Camera, solids: Sequence[Solid]) -> Ints:
+    """Return left, top, right and bottom of a window that surely contains each solid, (S, 4)."""
+    rows = _table(solids)[:, None]
+    signs = np.array([(x, y, z) for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)])
+    x, y, z = np.moveaxis(signs * rows[..., 3:6], -1, 0)
+    c, s = rows[..., 6], rows[..., 7]
+    view = camera.project(np.stack((c * x + s * z, y, c * z - s * x), axis=-1) + rows[..., :3])
+    z, size = view[..., 2], np.array((camera.width, camera.height))
+    pixels = view[..., :2] / np.maximum(z, 1e-3)[..., None] * camera.focal + size / 2
+    # a margin of one pixel on every side is more than rounding can move an edge
+    low, high = np.clip((pixels.min(axis=1) - 1, pixels.max(axis=1) + 2), 0, size).astype(int)
+    partly_behind, behind = z.min(axis=1) < 1e-3, z.max(axis=1) < 1e-3
+    low[partly_behind], high[partly_behind], high[behind] = 0, size, 0
+    return np.concatenate((low, high), axis=1)
 
-    A box's own axes give (u, v) from its lowest corner, a cylinder's the way around it and its
-    height, so that patterns keep their metric size on every face.
-    """
-    own = table(solids).astype(np.float32).T[:, index]
-    local = points - own[:3]
-    half, c, s = own[3:6], own[6], own[7]
-    local[0], local[2] = c * local[0] - s * local[2], s * local[0] + c * local[2]
+
+def _table(solids: Sequence[Solid]) -> NDArray[np.float64]:
+    """Return centre, half, cos(yaw), sin(yaw) and kind of every solid, shape (S, 9)."""
+    return np.array([(*s.centre, *s.half, cos(s.yaw), sin(s.yaw), s.kind) for s in solids])
+
+
+def _span(solid: Solid, origin: Sequence[Any], rays: Any) -> tuple[Floats, Floats]:
+    """Return where rays enter and leave a solid, in multiples of them; enter > leave: missed."""
+    start: Any = [o - np.float32(c) for o, c in zip(origin, solid.centre, strict=True)]
+    ray = rays
+    if solid.yaw:
+        c, s = np.float32(cos(solid.yaw)), np.float32(sin(solid.yaw))
+        start, ray = ((c * x - s * z, y, s * x + c * z) for x, y, z in (start, rays))
+    if solid.kind == SPHERE:
+        return _round(start, ray, solid.half[0])
+    enter, leave = _slab(start[1], ray[1], solid.half[1])
+    if solid.kind == CYLINDER:
+        pairs = [_round(start[::2], ray[::2], solid.half[0])]
+    else:
+        pairs = [_slab(start[axis], ray[axis], solid.half[axis]) for axis in (0, 2)]
+    for near, far in pairs:  # a ray is inside where it is inside all of them
+        np.maximum(enter, near, out=enter)
+        np.minimum(leave, far, out=leave)
+    return enter, leave
+
+
+def _slab(start: Any, ray: Floats, half: float) -> tuple[Floats, Floats]:
+    """Return where rays enter and leave the space between the planes at -half and half."""
+    inverse = np.reciprocal(ray + _TINY)
+    middle = inverse * -start
+    np.abs(inverse, out=inverse)
+    inverse *= np.float32(half)
+    return middle - inverse, np.add(middle, inverse, out=middle)
+
+
+def _round(start: Any, ray: Any, radius: float) -> tuple[Floats, Floats]:
+    """Return where rays enter and leave a circle (two components) or a sphere (three)."""
+    a = sum(r * r for r in ray) + _TINY
+    b = -sum(s * r for s, r in zip(start, ray, strict=True)) / a
+    c = (sum(s * s for s in start) - np.float32(radius * radius)) / a
+    square = b * b - c
+    reach = np.where(square < 0, -np.inf, np.sqrt(np.abs(square)))
+    return b - reach, b + reach
+
+
+def surface(solids: Sequence[Solid], index: Ints, points: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return unit normals (3, N) and metric positions u, v (N,) on surfaces at points (3, N)."""
+    own = _table(solids).astype(np.float32).T[:, index]
+    half, c, s, kind = own[3:6], own[6], own[7], own[8]
+    x, y, z = points - own[:3]
+    local = np.stack((c * x - s * z, y, s * x + c * z))
     closeness = np.abs(local) / half
-    face = closeness.argmax(axis=0)
-    across = np.arange(3)[:, None] == face
-    normal = np.where(across, np.sign(local), np.float32(0)).astype(np.float32)
+    curved = np.flatnonzero(kind != BOX)
+    x, y, z = local[:, curved]
+    no_cap = np.hypot(x, z) / half[0, curved] >= closeness[1, curved]
+    curved = curved[no_cap | (kind[curved] == SPHERE)]
+    closeness[1, curved] = 0
+    top = closeness[1] > np.maximum(closeness[0], closeness[2])
+    side = (closeness[0] >= closeness[2]) & ~top
+    normal = np.copysign(np.stack((side, top, ~(side | top))).astype(np.float32), local)
     corner = local + half
-    u = np.where(face == 0, corner[2], corner[0])
-    v = np.where(face == 1, corner[2], corner[1])
-    kinds = np.array([solid.kind for solid in solids])[index]
-    for kind in (CYLINDER, SPHERE):
-        chosen = np.flatnonzero(kinds == kind)
-        if chosen.size:
-            _bend(kind, chosen, local, half, normal, u)
+    u, v = np.where(side, corner[2], corner[0]), np.where(top, corner[2], corner[1])
+    x, y, z = local[:, curved]
+    y *= kind[curved] == SPHERE
+    normal[:, curved] = np.stack((x, y, z)) / np.sqrt(x * x + y * y + z * z)
+    u[curved] = half[0, curved] * np.arctan2(x, z)
     normal[0], normal[2] = c * normal[0] + s * normal[2], c * normal[2] - s * normal[0]
-    material = np.array([solid.material for solid in solids])[index]
-    return Surface(points, normal, u, v, material)
+    return normal, u, v
 
 
-def _bend(kind: int, at: Ints, local: Floats, half: Floats, normal: Floats, u: Floats) -> None:
-    """Overwrite normals and u where the surface is that of a cylinder's side or a sphere."""
-    x, y, z = local[:, at]
-    if kind == CYLINDER:
-        radius, rise = half[0, at], half[1, at]
-        side = np.hypot(x, z) / radius >= np.abs(y) / rise
-        at, x, y, z = at[side], x[side], np.zeros_like(y[side]), z[side]
-    length = np.sqrt(x * x + y * y + z * z)
-    normal[:, at] = np.stack((x, y, z)) / length
-    u[at] = half[0, at] * np.arctan2(x, z)
+def texture(u: Floats, v: Floats, footprint: Floats, pattern: Any) -> tuple[Floats, Floats]:
+    """Return the accent colour's share and a brightness factor of a `Pattern` at (u, v).
+
+    Both are averaged over a pixel's footprint, so that far patterns fade instead of flickering.
+    """
+    width, height, joint, tone, mix, check, shift = pattern
+    row = np.floor(v / height)
+    u = u + shift * row * width
+    chance = _scatter(np.floor(u / width), row)
+    one, wave = _lines(u, width, joint, footprint)
+    other, across = _lines(v, height, joint, footprint)
+    fade = np.clip(2 - 2 * footprint / np.minimum(width, height), 0, 1)
+    share = one + other - one * other + mix * (0.5 + (chance - 0.5) * fade)
+    bright = chance * 61 - np.floor(chance * 61) - 0.5
+    return share + check * (1 - wave * across) / 2, 1 + tone * bright * fade
 
 
-def _radiance(scene: Scene, rays: Floats, depth: Floats, found: Surface) -> Floats:
-    """Return the linear light (3, N) that surface points send to the camera."""
-    flat = rays.reshape(3, -1)
-    slant = np.abs((flat * found.normals).sum(axis=0)) / np.sqrt((flat * flat).sum(axis=0))
-    # the footprint of a pixel is 1 / slant times longer than wide: its geometric mean
-    footprint = depth.ravel() / np.float32(scene.camera.focal) / np.sqrt(np.maximum(slant, 0.02))
-    colour, glow = _reflectance(scene.materials, found, footprint)
+def _lines(x: Floats, period: Any, joint: Any, footprint: Floats) -> tuple[Floats, Floats]:
+    """Return, over a footprint at x, the share of joints and the mean of a wave of 1 and -1."""
+    nearest, fade = np.round(x / period), np.clip(2 - 2 * footprint / period, 0, 1)
+    away = x - nearest * period
+    share = (joint + footprint - 2 * np.abs(away)) / (2 * footprint)
+    share = np.clip(share, 0, np.minimum(1, joint / footprint)) - joint / period
+    wave = np.clip(2 * away / footprint, -1, 1) * (1 + 4 * np.floor(nearest / 2) - 2 * nearest)
+    return joint / period + share * fade, wave * fade
+
+
+def _scatter(i: Floats, j: Floats) -> Floats:
+    """Return a pseudo-random number in [0, 1) for every pair of whole numbers."""
+    mixed = i.astype(np.int32).view(np.uint32) * np.uint32(0x9E3779B1)
+    mixed ^= j.astype(np.int32).view(np.uint32) * np.uint32(0x85EBCA77)
+    mixed ^= mixed >> np.uint32(15)
+    mixed *= np.uint32(0x2C1B3C6D)
+    mixed ^= mixed >> np.uint32(13)
+    return (mixed >> np.uint32(8)).astype(np.float32) * np.float32(2.0**-24)
+
+
+def _radiance(scene: Scene, depth: Floats, index: Ints) -> Floats:
+    """Return the linear light (3, H, W) that comes to the camera, through its lens."""
+    camera, solids, index = scene.camera, scene.solids, index.ravel()
+    rays = camera.rays.reshape(3, -1)
+    seen = np.where(np.isfinite(depth), depth, np.float32(100)).ravel()
+    points = np.array(camera.position, np.float32)[:, None] + rays * seen
+    normals, u, v = surface(solids, index, points)
     # light from everywhere is mostly what the ceiling sends back
-    light = np.repeat((scene.ambient * (1 + 0.3 * found.normals[1]))[None], 3, axis=0)
-    for number, lamp in enumerate(scene.lights):
-        given = illumination(found, lamp)
+    light = np.repeat((scene.ambient * (1 + 0.3 * normals[1]))[None], 3, axis=0)
+    for number, (lamp, power) in enumerate(scene.lights):
+        given = illumination(points, normals, lamp)
         if number == 0:
-            points = found.points.reshape(3, *depth.shape)
-            given *= _soft_shadow(scene.solids, points, lamp).ravel()
-        light += given * np.array(lamp.power, np.float32)[:, None]
-    radiance: Floats = colour * (light + glow)
-    return radiance
+            given *= _soft_shadow(solids, points.reshape(3, *depth.shape), lamp).ravel()
+        light += given * np.array(power, np.float32)[:, None]
+    slant = np.abs((rays * normals).sum(axis=0)) / np.sqrt((rays * rays).sum(axis=0))
+    # the footprint of a pixel is 1 / slant times longer than wide: its geometric mean
+    footprint = seen / np.float32(camera.focal) / np.sqrt(np.maximum(slant, 0.02))
+    materials = [(*m.colour, *m.accent, m.glow, *m.pattern) for m in (s.material for s in solids)]
+    look = [row[index] for row in np.array(materials, np.float32).T]
+    share, tone = texture(u, v, footprint, look[7:])
+    channels = zip(look[:3], look[3:6], light + look[6], strict=True)
+    radiance = [(one + (other - one) * share) * tone * given for one, other, given in channels]
+    return np.stack([_blur(channel.reshape(depth.shape)) for channel in radiance])
 
 
-def _reflectance(
-    materials: tuple[Material, ...], found: Surface, footprint: Floats
-) -> tuple[Floats, Floats]:
-    """Return the colour (3, N) and the glow (N,) of points; a pixel's footprint in metres (N,)."""
-    share, tone = np.zeros_like(found.u), np.ones_like(found.u)
-    numbers = np.array([list(PATTERNS).index(material.pattern) for material in materials])
-    pattern = numbers[found.material]
-    for number, draw in enumerate(PATTERNS.values()):
-        at = np.flatnonzero(pattern == number)
-        if at.size:
-            share[at], tone[at] = draw(found.u[at], found.v[at], footprint[at])
-    looks = np.array([(*m.colour, *m.accent, m.glow) for m in materials], np.float32).T
-    look = looks[:, found.material]
-    colour: Floats = (look[:3] + (look[3:6] - look[:3]) * share) * tone
-    return colour, look[6]
-
-
-def illumination(found: Surface, light: Light) -> Floats:
+def illumination(points: Floats, normals: Floats, lamp: Vector) -> Floats:
     """Return what a lamp gives to surface points, `max(cos, 0) / distance^2`, shape (N,)."""
-    way = np.array(light.position, np.float32)[:, None] - found.points
+    way = np.array(lamp, np.float32)[:, None] - points
     square = (way * way).sum(axis=0)
-    facing = (way * found.normals).sum(axis=0)
+    facing = (way * normals).sum(axis=0)
     # 0.1 m^2 is the size of a real lamp: next to it the law of points would be infinite
     given: Floats = np.maximum(facing, 0) / (np.sqrt(square) * (square + np.float32(0.1)))
     return given
 
 
-def lit(solids: tuple[Solid, ...], points: Floats, light: Light) -> NDArray[np.bool_]:
+def lit(solids: Sequence[Solid], points: Floats, lamp: Vector) -> NDArray[np.bool_]:
     """Return whether the way from points (3, ...) to a lamp is free of solids that cast shadows."""
-    way = [np.float32(p) - points[i] for i, p in enumerate(light.position)]
+    way = [np.float32(p) - points[i] for i, p in enumerate(lamp)]
     free = np.ones(points.shape[1:], np.bool_)
     for solid in solids:
         if solid.shadows:
-            enter, leave = span(solid, list(points), way)
+            enter, leave = _span(solid, list(points), way)
             # a point's own solid is entered at 0: 2 % of the way is past that, and any rounding
             free &= (np.maximum(enter, 0.0) > np.minimum(leave, 1.0)) | (leave < 0.02)
     return free
 
 
-def _soft_shadow(solids: tuple[Solid, ...], points: Floats, light: Light) -> Floats:
-    """Return the light that reaches an image of points (3, H, W): 1 lit, 0.15 umbra.
-
-    Every other row and column is tested and the result smoothed, because a real lamp has a size.
-    """
-    free = lit(solids, points[:, ::2, ::2], light).astype(np.float32)
-    full = free.repeat(2, axis=0).repeat(2, axis=1)[: points.shape[1], : points.shape[2]]
-    return np.float32(0.15) + np.float32(0.85) * _blur(_blur(full))
-
-
-def _blur(image: Floats) -> Floats:
-    """Return the image (..., H, W) smoothed by (1, 2, 1) / 4 along both axes."""
-    half, quarter = np.float32(0.5), np.float32(0.25)
-    for axis in (-1, -2):
-        pad = [(0, 0)] * image.ndim
-        pad[axis] = (1, 1)
-        wide = np.moveaxis(np.pad(image, pad, mode="edge"), axis, -1)
-        mixed = wide[..., 1:-1] * half + (wide[..., 2:] + wide[..., :-2]) * quarter
-        image = np.moveaxis(mixed, -1, axis)
-    return image
+def _soft_shadow(solids: Sequence[Solid], points: Floats, lamp: Vector) -> Floats:
+    """Return the light that reaches an image of points (3, H, W): 1 lit, 0.15 umbra."""
+    # every other row and column is tested and the result smoothed: a real lamp has a size
+    free = lit(solids, points[:, ::2, ::2], lamp).astype(np.float32)
+    full = cv2.resize(free, points.shape[:0:-1], interpolation=cv2.INTER_NEAREST)
+    light: Floats = np.float32(0.15) + np.float32(0.85) * _blur(_blur(full))
+    return light
 
 
 def _develop(radiance: Floats, scene: Scene, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Return the photograph (H, W, 3) of linear radiance (3, H, W).
-
-    Automatic exposure, a soft shoulder `x / (1 + x)`, a display curve of exponent 1/2 and sensor
-    noise whose variance grows with the light. (Square root and division round alike on every
-    machine, which powers and exponentials do not.)
-    """
-    # sqrt(x / (1 + x)) = brightness at the typical radiance
+    """Return the photograph (H, W, 3) of linear radiance (3, H, W): exposure, curve and noise."""
+    # the curve is sqrt(x / (1 + x)): both round alike on every machine, as powers do not
     aim = scene.brightness**2 / (1 - scene.brightness**2)
     # the mean of roots, squared, heeds bright windows less than the mean does
     level = float(np.sqrt(radiance).mean()) ** 2
     exposed = radiance * np.float32(aim / max(level, 1e-6))
-    value = exposed / (1 + exposed)
-    np.sqrt(value, out=value)
+    value = np.sqrt(exposed / (1 + exposed))
     noise = rng.standard_normal(value.shape, np.float32)
     value += noise * (np.float32(scene.noise) * (_READ_NOISE + 2 * (1 - _READ_NOISE) * value))
     pixels = np.clip(value * 255 + np.float32(0.5), 0, 255).astype(np.uint8)
