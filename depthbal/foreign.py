@@ -16,7 +16,7 @@ from depthbal.data.predictions import Kind
 from depthbal.errors import ConfigError, DataError
 from depthbal.evaluation.alignment import ALIGNMENTS, Alignment, align
 from depthbal.evaluation.balancing import require_unseen
-from depthbal.evaluation.protocols import DepthProtocol
+from depthbal.evaluation.protocols import Crop, DepthProtocol
 from depthbal.examples import save_examples
 from depthbal.losses import BalanceMap
 
@@ -190,6 +190,8 @@ def evaluate(
     out: str | Path | None = None,
     *,
     protocol: str = "nyud2_dir",
+    crop: Crop | None = None,
+    cap: tuple[float, float] | None = None,
     kind: Kind = "depth",
     alignments: Sequence[Alignment] = ("none",),
     balance: BalanceMap | None = None,
@@ -208,8 +210,10 @@ def evaluate(
             service; or a `depthbal.data.PredictionFolder`.
         data: the data module; it is set up if it is not.
         out: folder of the result (scores.npz, metrics.json, examples.npz); None writes nothing.
-        protocol: "nyud2_dir" (balanced mask, pooled over pixels) or "eigen" (Eigen's crop of the
-            whole image, mean over images).
+        protocol: "nyud2_dir" (balanced mask, pooled over pixels), "eigen" (Eigen's crop of the
+            whole image, mean over images) or "whole" (whole images, pooled over pixels).
+        crop: of whole images, "none" or "nyu-eigen". Default: the protocol's.
+        cap: metres between which whole images are scored. Default: the protocol's.
         kind: "depth" in metres or "inverse" in 1/metres.
         alignments: read-outs "raw" for "none" and "median_aligned", "depth_aligned",
             "inverse_aligned"; the first one is that of the top-level numbers. What was aligned to
@@ -243,7 +247,7 @@ def evaluate(
     if unknown := set(alignments) - set(ALIGNMENTS):
         raise ConfigError(f"unknown alignments {sorted(unknown)}; known: {list(ALIGNMENTS)}")
     image_names(data)
-    rule = DepthProtocol(protocol, data, seed)
+    rule = DepthProtocol(protocol, data, seed, crop, cap)
     predictions = ForeignPredictions(predict, data, kind, rule.whole)
     if balance is not None and not force:
         names = [predictions.source.name(index) for index in predictions.indices]

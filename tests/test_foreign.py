@@ -16,7 +16,7 @@ from depthbal.data import (
     PredictionFolder,
     RoomsDataModule,
 )
-from depthbal.errors import DataError
+from depthbal.errors import ConfigError, DataError
 from depthbal.evaluation import Scores
 from depthbal.foreign import image_names as names_of
 from depthbal.losses import BalanceMap
@@ -275,3 +275,18 @@ def test_files_of_any_program_are_balanced_and_scored_with_the_balance(
     assert result["calibration"]["all"]["overall"]["coverage"] > 0.4
     loaded = BalanceMap.load(balance)
     np.testing.assert_allclose(loaded(np.array([0.6 * 5 + 1.0])), [5.0], atol=0.1)
+
+
+def test_crop_and_cap_of_whole_images_are_arguments_and_part_of_the_protocols_name(data):
+    truths, noise = Truths().depths, 0.5
+    result = depthbal.evaluate(
+        lambda image: truth_of(image) + noise, data, protocol="whole", crop="nyu-eigen", cap=(2, 6)
+    )
+    inside = truths[:, 1:8, 1:9]  # [45:471, 41:601] of 480 x 640, scaled to 8 x 10
+    inside = inside[(inside > 2) & (inside < 6)]
+    error = np.minimum(inside + noise, 6) - inside
+    assert result["protocol"]["name"] == "whole, nyu-eigen crop, cap 2 to 6 m"
+    assert result["overall"]["count"] == inside.size
+    assert result["overall"]["mse"] == pytest.approx((error**2).mean(), rel=1e-5)
+    with pytest.raises(ConfigError, match="whole images"):
+        depthbal.evaluate(truth_of, data, cap=(1, 80))

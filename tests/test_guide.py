@@ -1,4 +1,4 @@
-"""The examples of docs/losses.md run, and what they compute is right."""
+"""The examples of docs/losses.md and docs/evaluation.md run, and what they compute is right."""
 
 import re
 from pathlib import Path
@@ -10,12 +10,15 @@ import timm
 import torch
 from torch import nn
 
+from depthbal.data import RoomsDataModule
 from depthbal.evaluation import DepthBins, JointHistogram, choose_balance
 from depthbal.losses import BalanceMap, BMCLoss, BNILoss, GAILoss
 from depthbal.priors import Histogram
 
 ROOT = Path(__file__).resolve().parents[1]
-GUIDE = (ROOT / "docs" / "losses.md").read_text(encoding="utf-8")
+GUIDE = "".join(
+    (ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("losses.md", "evaluation.md")
+)
 
 
 def example(word: str) -> str:
@@ -88,6 +91,15 @@ def test_balancing_what_is_there(tmp_path, monkeypatch):
     assert np.abs(names["metres"] - depths[0]).mean() < 0.1
     lower, upper = names["lower"].numpy(), names["upper"].numpy()
     assert ((lower <= names["metres"]) & (names["metres"] <= upper)).all()
+
+
+def test_anybodys_depth(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    data = RoomsDataModule(n_train=4, n_val=0, n_test=2, size=(24, 32), num_workers=0)
+    exec(example("depthbal.evaluate"), {"data": data, "predict": lambda image: image.mean(2) / 32})
+    assert (tmp_path / "results" / "mine" / "metrics.json").is_file()
+    assert len(capsys.readouterr().out.split()) == 2
 
 
 def test_an_age_without_the_axis_of_the_network_is_an_error():

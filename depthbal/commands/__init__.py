@@ -15,7 +15,7 @@ from depthbal.errors import DepthbalError
 
 COMMANDS = {
     "train": "train and evaluate what a config names; without one, the embedded rooms",
-    "evaluate": "score a run again: best epoch, other protocol, balanced afterwards, other data",
+    "evaluate": "errors per bin of a run, as it is or balanced, or of anybody's predictions",
     "balance": "correct a trained model's leaning towards common labels, without training",
     "predict": "depth maps, labels or meshes of your own pictures",
     "report": "compare runs and evaluations on one page",

@@ -29,8 +29,8 @@ def main(arguments: Sequence[str]) -> None:
     add("--checkpoint", choices=("last", "best"), default="last")
     add(
         "--protocol",
-        help="for depth nyud2_dir (default: balanced mask, pooled over pixels) or eigen (Eigen's "
-        "crop, mean over images)",
+        help="for depth nyud2_dir (default: balanced mask, pooled over pixels), eigen (Eigen's "
+        "crop, mean over images) or whole (whole images, pooled over pixels)",
     )
     add("--device", help="default: the first GPU, else cpu")
     add("--seed", type=int, default=0, help="of the balanced mask")
@@ -40,10 +40,12 @@ def main(arguments: Sequence[str]) -> None:
     add = parser.add_argument
     add("--out", type=Path, help="folder of the result of predictions")
     add("--overwrite", action="store_true", help="replace an earlier result there")
+    add("--crop", choices=("none", "nyu-eigen"), help="of whole images (default: the protocol's)")
+    add("--cap", type=float, nargs=2, metavar=("LOW", "HIGH"), help="metres, of whole images")
     known, overrides = parser.parse_known_args(arguments)
     require_one_source(known)
-    if known.run and (known.out or known.overwrite):
-        raise ConfigError("--out and --overwrite go with --predictions; a run keeps its results")
+    if known.run and (known.out or known.overwrite or known.crop or known.cap):
+        raise ConfigError("--out, --overwrite, --crop and --cap go with --predictions")
 
     # short names of classes are those of imported ones
     import depthbal.data as data
@@ -100,6 +102,8 @@ def _evaluate_predictions(
         data,
         known.out,
         protocol=known.protocol or "nyud2_dir",
+        crop=known.crop,
+        cap=known.cap and tuple(known.cap),
         kind=known.kind,
         alignments=known.align,
         balance=balance,

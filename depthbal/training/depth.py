@@ -170,8 +170,8 @@ class DepthTask(Task):
         rule.update(scores, maps, target, rule.counts(target), *places, predictor.interval(raw))
 
     def test_loader(self, data: Any) -> Any:
-        """Return the test images as training sees them, or whole for Eigen's protocol."""
-        return data.whole_images() if self.protocol == "eigen" else data.test_dataloader()
+        """Return the test images as training sees them, or whole."""
+        return data.test_dataloader() if self.protocol == "nyud2_dir" else data.whole_images()
 
     @torch.no_grad()
     def save_examples(self, data: Any, folder: Path) -> None:
