@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
@@ -254,9 +255,21 @@ def _at(result: Any, path: str) -> float | None:
 
 
 def _markdown(table: Mapping[str, Any], metrics: Sequence[str]) -> list[str]:
-    """Return the table as markdown: median, and the range where there are several seeds."""
+    """Return the table as markdown: median, and the range where there are several seeds.
+
+    What all paths begin and end with stands above it: narrow columns fit a terminal.
+    """
     paths = [path for path in metrics if any(path in row for row in table.values())]
-    lines = ["| method | runs | " + " | ".join(paths) + " |", "|---" * (len(paths) + 2) + "|"]
+    parts = [path.split(".") for path in paths]
+    several = len(paths) > 1
+    first = len(os.path.commonprefix(parts)) if several else 0
+    last = len(os.path.commonprefix([part[::-1] for part in parts])) if several else 0
+    names = [" ".join(part[first : len(part) - last]) for part in parts]
+    lines = []
+    if first + last:
+        shared = [*parts[0][:first], "*", *parts[0][len(parts[0]) - last :]]
+        lines = [f"`{'.'.join(shared)}`, median (range over seeds)", ""]
+    lines += ["| method | runs | " + " | ".join(names) + " |", "|---" * (len(names) + 2) + "|"]
     for method, row in table.items():
         cells = []
         for path in paths:
