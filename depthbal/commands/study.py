@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import os
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
@@ -261,9 +260,9 @@ def _markdown(table: Mapping[str, Any], metrics: Sequence[str]) -> list[str]:
     """
     paths = [path for path in metrics if any(path in row for row in table.values())]
     parts = [path.split(".") for path in paths]
-    several = len(paths) > 1
-    first = len(os.path.commonprefix(parts)) if several else 0
-    last = len(os.path.commonprefix([part[::-1] for part in parts])) if several else 0
+    first, last = 0, 0
+    if len(paths) > 1:
+        first, last = _shared(parts), _shared([part[::-1] for part in parts])
     names = [" ".join(part[first : len(part) - last]) for part in parts]
     lines = []
     if first + last:
@@ -278,3 +277,9 @@ def _markdown(table: Mapping[str, Any], metrics: Sequence[str]) -> list[str]:
             cells.append(f"{row[path]['median']:.4g}{spread}" if values else "-")
         lines.append(f"| {method} | {len(row['runs'])} | " + " | ".join(cells) + " |")
     return lines
+
+
+def _shared(parts: Sequence[Sequence[str]]) -> int:
+    """Return how many parts all paths begin with."""
+    columns = zip(*parts, strict=False)
+    return len(list(itertools.takewhile(lambda column: len(set(column)) == 1, columns)))
