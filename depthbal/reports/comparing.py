@@ -97,8 +97,7 @@ def compare(results: Sequence[Result], resamples: int = RESAMPLES, seed: int = 0
         ConfigError: fewer than 100 resamples, or results of different protocols.
     """
     if resamples < 100 or seed < 0:
-        given = f"{resamples} and {seed}"
-        raise ConfigError(f"expected at least 100 resamples and a seed of at least 0, got {given}")
+        raise ConfigError(f"expected resamples >= 100 and seed >= 0, got {resamples} and {seed}")
     alike, remarks = comparable(results)
     first, methods, shown = alike[0], methods_of(alike), binnings(alike[0])
     columns = zip(*(result.scores.groups for result in alike), strict=True)
@@ -203,7 +202,7 @@ def comparable(results: Sequence[Result]) -> tuple[list[Result], tuple[str, ...]
                 "Evaluate both with the same protocol on the same test data, or report them apart"
             )
     allowed: dict[str, list[Any]] = {
-        "The read-out": [result.readout for result in results],
+        "The read-out": [result.readout_name() for result in results],
         "The checkpoint": [result.scores.given.get("checkpoint") for result in results],
         "The number of epochs": [result.scores.given.get("epochs") for result in results],
     }
@@ -237,8 +236,6 @@ def _differences(first: Result, other: Result) -> list[str]:
             texts = value_text(theirs[what]), value_text(value)
             same = texts[0] == texts[1]  # of long lists only the length and the ends are shown
             found.append(f"other {what}" if same else "{} {} instead of {}".format(what, *texts))
-            if what == "label":  # everything else differs with it
-                return found
     masks = [result.scores.given.get("mask") or {} for result in (other, first)]
     if masks[0].get("fingerprint") != masks[1].get("fingerprint"):
         shown = ("source", "seed", "pixels", "fingerprint")

@@ -8,7 +8,7 @@ from depthbal.evaluation import GROUPS, metrics_of
 from depthbal.reports.comparing import STATISTICS, Comparison, Difference, Pair, Statistic
 from depthbal.reports.resampling import FEW_UNITS, LEVEL, MAX_LOST, MIN_UNITS
 from depthbal.reports.results import Result
-from depthbal.reports.vocabulary import READOUTS, SUBSETS, MetricInfo, fixed, metric_infos
+from depthbal.reports.vocabulary import SUBSETS, MetricInfo, fixed, metric_infos
 
 STRIP_WIDTH = 100
 """Of the drawn intervals' coordinates; they stretch with their cell."""
@@ -73,12 +73,9 @@ class Report(Comparison):
         return SUBSETS.get(key, key).format(items=self.items)
 
     def readout_name(self, key: str) -> str:
-        """Name a read-out of all runs; losses without a noise scale have no posterior mean."""
-        if key != "mean":
-            return READOUTS.get(key, key)
-        names = {result.mean_name for result in self.results if key in result.readouts}
-        several = "posterior mean (raw output without a noise scale)"
-        return names.pop() if len(names) == 1 else several
+        """Name a read-out of all runs."""
+        names = {r.readout_name(key) for r in self.results if key in r.readouts}
+        return names.pop() if len(names) == 1 else "posterior mean (raw output of plain losses)"
 
     def statistic_name(self, statistic: Statistic) -> str:
         """Say how a group's number is averaged."""
@@ -146,7 +143,16 @@ class Report(Comparison):
 
     @property
     def lead(self) -> str:
-        """The first sentence: how much worse rare labels are, or who does best where."""
+        """How much worse rare labels are, or who does best where, and whether it is metric."""
+        fitted: dict[str, list[str]] = {}
+        for result in self.results:
+            if result.scores.main.endswith("_aligned"):
+                fitted.setdefault(result.readout_name(), []).append(result.name)
+        marks = [f"Predictions of {', '.join(runs)} {how}." for how, runs in fitted.items()]
+        return " ".join([self._best, *marks])
+
+    @property
+    def _best(self) -> str:
         info, how = self.main, self.statistic_name("bins")
         rows = [self.numbers(method.runs, info.key, "bins") for method in self.methods]
         if len(self.results) == 1:

@@ -14,7 +14,7 @@ import jinja2
 from depthbal.errors import ConfigError, RunFolderError
 from depthbal.io import replacing
 from depthbal.reports.comparing import RESAMPLES, compare
-from depthbal.reports.page.payload import constant_sigma, payload
+from depthbal.reports.page.payload import payload
 from depthbal.reports.report import Report
 from depthbal.reports.resampling import LEVEL
 from depthbal.reports.results import Result, load_results
@@ -70,8 +70,6 @@ def write_report(
         raise ConfigError(f"expected --out to end with .html, got {page}")
     text = page.with_suffix(".md")
     for path, mark in ((page, HTML_MARK), (text, MARKDOWN_MARK)):
-        if path.is_dir():
-            raise RunFolderError(f"{path} is a folder; name a file, such as {path / page.name}")
         if path.exists() and not overwrite and mark.encode() not in path.read_bytes():
             raise RunFolderError(
                 f"{path} is not a report of depthbal; choose another file with --out, or replace "
@@ -140,7 +138,6 @@ def _render(
         summary=" · ".join(summary),
         gaps=gaps,
         gallery=gallery(report, quality),
-        constant_sigma=constant_sigma(report.results),
         facts=facts(report.results),
         configs={text: "; ".join(names) for text, names in configs.items() if text},
         style="\n".join(_asset(f"css/{name}.css") for name in STYLES),
@@ -247,7 +244,7 @@ def _facts(result: Result) -> dict[str, Mapping[str, Any]]:
         training["evaluation"] = result.path.name
     if result.noise_sigma is not None:
         training["sigma"] = f"{result.noise_sigma:.6g} {result.sigma_unit}".rstrip()
-    readout = {"readout": result.readout} if result.scores.main else {}
+    readout = {"readout": result.readout_name()} if result.scores.main else {}
     return {
         "Evaluation protocol": {k: v for k, v in protocol.items() if k != "bins"} | readout,
         "Bins and shots": {

@@ -10,7 +10,7 @@ import torch
 
 from depthbal.evaluation import metrics_of
 from depthbal.evaluation.terms import metric_values
-from depthbal.reports.comparing import MIN_IMAGES, STATISTICS, Binning, Pair
+from depthbal.reports.comparing import MIN_IMAGES, STATISTICS, Binning
 from depthbal.reports.report import Report
 from depthbal.reports.resampling import LEVEL
 from depthbal.reports.results import FloatArray, Result, common_name
@@ -59,9 +59,9 @@ def payload(report: Report) -> dict[str, Any]:
         "priors": _priors(results, low, high),
         "joint": {readout: tables for readout, tables in joint.items() if any(tables)},
         "curves": _learning_curves(results),
-        "sigmaTraining": changing(sigma_over_training(results)),
+        "sigmaTraining": _changing(_sigma_over_training(results)),
         "sigmaUnit": first.sigma_unit,
-        "sigmaLabel": changing(sigma_over_label(results)),
+        "sigmaLabel": _changing(_sigma_over_label(results)),
         "calibration": _calibration(report),
         "methods": [method._asdict() for method in report.methods] if several else [],
         "bands": _bands(report),
@@ -110,7 +110,7 @@ def _binning(first: Result, binning: Binning) -> dict[str, Any]:
 def _shot_bands(result: Result) -> Entries:
     """Return neighbouring bins of one shot as one band: {"low", "high", "shot"}."""
     bands: Entries = []
-    edges = [round(float(edge), 9) for edge in result.bins.edges]
+    edges = result.bins.edges.round(9).tolist()
     for number in np.flatnonzero(result.bins.scored):
         shot, low, high = result.bins.shots[number], edges[number], edges[number + 1]
         if bands and (bands[-1]["shot"], bands[-1]["high"]) == (shot, low):
@@ -212,13 +212,12 @@ def _calibration(report: Report) -> dict[str, Any] | None:
 
 def _bands(report: Report) -> dict[str, Entries]:
     """Return {"metric/binning": one band per method other than the first, against the first}."""
-
-    def drawn(pair: Pair, key: tuple[str, int]) -> dict[str, Any]:
-        ends = {name: jsonable(values) for name, values in pair.bands[key].items()}
-        return {"method": pair.second, **ends}
-
-    keys = report.pairs[0].bands if report.pairs else ()
-    return {f"{key[0]}/{key[1]}": [drawn(pair, key) for pair in report.pairs] for key in keys}
+    found: dict[str, Entries] = {}
+    for pair in report.pairs:
+        for (metric, number), band in pair.bands.items():
+            ends = {name: jsonable(values) for name, values in band.items()}
+            found.setdefault(f"{metric}/{number}", []).append({"method": pair.second, **ends})
+    return found
 
 
 def _tradeoff(report: Report) -> Entries:
@@ -280,7 +279,7 @@ def _learning_curves(results: Sequence[Result]) -> Entries:
     ]
 
 
-def sigma_over_training(results: Sequence[Result]) -> Entries:
+def _sigma_over_training(results: Sequence[Result]) -> Entries:
     """Return the lines of sigma over the steps: {"run", "name", "x", "y"}."""
     names = ("sigma", "sigma_near", "sigma_middle", "sigma_far")
     return [
@@ -291,7 +290,7 @@ def sigma_over_training(results: Sequence[Result]) -> Entries:
     ]
 
 
-def sigma_over_label(results: Sequence[Result]) -> Entries:
+def _sigma_over_label(results: Sequence[Result]) -> Entries:
     """Return the last sigma over the predicted label: {"run", "x", "y"}.
 
     A constant sigma is two points. One that follows the prediction is, from its logged values,
@@ -315,24 +314,7 @@ def sigma_over_label(results: Sequence[Result]) -> Entries:
     return lines
 
 
-def changing(lines: Entries) -> Entries:
+def _changing(lines: Entries) -> Entries:
     """Return the lines if one of them is not flat: flat ones alone make an empty-looking figure."""
     flat = all(math.isclose(min(line["y"]), max(line["y"]), rel_tol=1e-6) for line in lines)
     return [] if flat else lines
-
-
-def constant_sigma(results: Sequence[Result]) -> str:
-    """Return a sentence with every sigma that no figure shows, "" where there is none."""
-    training, over_label = sigma_over_training(results), sigma_over_label(results)
-    label, what = results[0].scores.label.name, []
-    if constant := bool(over_label) and not changing(over_label):
-        what.append(f"one number for every {label}")
-    if training and not changing(training):
-        what.append("fixed over training")
-    unit = f"\u00a0{results[0].sigma_unit}".rstrip("\u00a0")
-    values = []
-    for line in over_label if constant else training:
-        place = line.get("name", "").removeprefix("sigma").strip()  # "near" of "sigma near"
-        name = results[line["run"]].name + (f", {place}" if place else "")
-        values.append(f"{line['y'][-1]:.4g}{unit} for {name}")
-    return f"Noise scale sigma, {', '.join(what)}: {'; '.join(values)}." if what else ""

@@ -208,7 +208,7 @@ def test_smoothed_features_train_on_images(base, tmp_path):
 
 
 def test_gai_lowers_bmae_above_all_at_rare_drawn_ages_and_pays_little_at_common_ones(tmp_path):
-    small = [*CPU, "--data.image_size=24", "--data.batch_size=64", "--trainer.max_epochs=1"]
+    small = [*CPU, "--data.image_size=16", "--data.batch_size=64", "--trainer.max_epochs=1"]
     base = train_age(tmp_path / "vanilla", "--config", "age/drawn/vanilla", *small)
     other = ["--config", "age/drawn/rrt_gai", f"--model.weights_from={base}"]
     run = train_age(tmp_path / "gai", *other, *small)

@@ -23,7 +23,6 @@ from depthbal.losses import BMCLoss, GAILoss, MSELoss
 from depthbal.priors import GaussianMixture
 from depthbal.training.runs import open_run
 from depthbal.training.settings import read_config
-from tests.processes import in_two_processes
 
 ENTRIES = 24 * 9
 
@@ -194,22 +193,6 @@ def test_a_run_is_trained_scored_opened_and_scored_again(root, tmp_path, capsys)
     task = open_run(out).task()
     assert isinstance(task, HmrTask)
     assert torch.equal(task.model.head.fc1.weight, load_predictor(out).model.head.fc1.weight)
-
-
-def test_two_processes_train_and_score_as_one_does_on_the_joined_batches(root, tmp_path):
-    steps = [
-        "--model.model.dropout=0",
-        "--model.optimizer=torch.optim.SGD",
-        "--model.optimizer.lr=0.1",
-    ]
-    assert run(root, tmp_path / "alone", *steps) == 0
-    in_two_processes(run, root, tmp_path / "together", *steps, "--data.batch_size=4")
-    one, two = (metrics_of(tmp_path / name) for name in ("alone", "together"))
-    assert two["overall"]["count"] == 40
-    assert two["overall"] == pytest.approx(one["overall"], rel=1e-4)
-    assert two["balanced"]["vertex"]["mpjpe"]["tail10"] == pytest.approx(
-        one["balanced"]["vertex"]["mpjpe"]["tail10"], rel=1e-4
-    )
 
 
 def test_pictures_are_seen_by_a_frozen_backbone_whose_features_are_computed_once(

@@ -85,19 +85,17 @@ def test_support_of_a_bin_is_its_number_of_images_of_the_subset(tmp_path):
 def test_a_plain_loss_has_no_posterior_mean_on_the_page(tmp_path):
     plain, balanced = read_as_mean(pose_result("mse")), read_as_mean(pose_result("gai"), 0.5)
     html = page_of(tmp_path, plain, balanced)
-    name = "posterior mean (raw output without a noise scale)"
+    name = "posterior mean (raw output of plain losses)"
     assert {"key": "mean", "name": name} in page_data(html)["readouts"]
-    assert "mean (no noise scale: the raw output) for mse; posterior mean for gai" in html
+    assert "mean (the raw output) for mse; posterior mean for gai" in html
 
 
-def test_a_constant_sigma_is_a_sentence_and_no_figure(tmp_path, single):
+def test_only_a_sigma_that_changes_has_a_figure_and_each_is_told(tmp_path, single):
     assert figures(single, "sigma") == {"sigma-training"}  # learned, but one number for all depths
-    assert "Noise scale sigma, one number for every depth: 0.6\u00a0m for run." in single
     curves = {"train/noise_sigma": (np.arange(3.0), np.full(3, 0.6))}
     html = page_of(tmp_path, replace(depth_result(), curves=curves))
     assert 'data-figure="sigma' not in html
-    text = "one number for every depth, fixed over training: 0.6\u00a0m for run."
-    assert f"Noise scale sigma, {text}" in html
+    assert re.search(r'<th scope="row">sigma</th>\s*<td[^>]*>0.6 m</td>', html)
 
 
 def test_a_sigma_that_follows_the_prediction_is_drawn(tmp_path):
@@ -108,8 +106,6 @@ def test_a_sigma_that_follows_the_prediction_is_drawn(tmp_path):
     html = page_of(tmp_path, depth_result(curves=curves, protocol={"noise_sigma": None}))
     assert figures(html, "sigma") == {"sigma-label"}
     assert page_data(html)["sigmaLabel"][0]["y"] == [1, 2, 3]
-    values = "1\u00a0m for run, near; 2\u00a0m for run, middle; 3\u00a0m for run, far"
-    assert f"Noise scale sigma, fixed over training: {values}." in html
 
 
 def test_a_sigma_of_other_labels_than_the_bins_has_not_their_unit(tmp_path):
@@ -118,7 +114,6 @@ def test_a_sigma_of_other_labels_than_the_bins_has_not_their_unit(tmp_path):
     html = page_of(tmp_path, replace(poses, curves=curves))
     assert page_data(html)["sigmaUnit"] == ""
     assert figures(html, "sigma") == {"sigma-training"}
-    assert 'id="constant-sigma"' not in html
     assert re.search(r'<th scope="row">sigma</th>\s*<td colspan="1">0.2</td>', html)
 
 
