@@ -244,9 +244,13 @@ def _facts(result: Result) -> dict[str, Mapping[str, Any]]:
         training["evaluation"] = result.path.name
     if result.noise_sigma is not None:
         training["sigma"] = f"{result.noise_sigma:.6g} {result.sigma_unit}".rstrip()
-    readout = {"readout": result.readout_name()} if result.scores.main else {}
+    named = {
+        "readout": result.readout_name(),
+        "readouts": [*map(result.readout_name, result.readouts)],
+    }
     return {
-        "Evaluation protocol": {k: v for k, v in protocol.items() if k != "bins"} | readout,
+        "Evaluation protocol": {k: v for k, v in protocol.items() if k != "bins"}
+        | (named if result.scores.main else {}),
         "Bins and shots": {
             **{key: bins[key] for key in ("rule", "shot_rule", "edges") if bins[key]},
             "scored bins": len(bins["scored"]),

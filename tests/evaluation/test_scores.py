@@ -278,7 +278,7 @@ NINE = torch.full((9, 2), 3.0)
         ((SOME, ONES), {"subsets": {"mask": ONES > 0}}, "expected the subsets"),
         ((SOME, ONES), {"names": ["a.png"]}, "1 names for 2 images"),
         ((SOME, ONES), {"groups": ["kitchen"]}, "1 groups for 2 images"),
-        (({"raw": NAN}, ONES), {}, r"preds hold 3 values.* of 128 under.*images \[1\] of"),
+        (({"raw": NAN}, ONES), {}, r"preds hold 3 values.* of 128 under.*image 1 of"),
         (({"raw": NAN / 0}, ONES), {"names": ["a", "b"]}, "preds hold 128 values.* in a, b; mask"),
         (
             ({"raw": NINE / 0}, NINE),
