@@ -212,18 +212,18 @@ def comparable(results: Sequence[Result]) -> tuple[list[Result], tuple[str, ...]
             # names have commas: "mse, balanced afterwards (sigma 1)"
             named = "; ".join(f"{v} for {r.name}" for r, v in zip(results, values, strict=True))
             notes.append(f"{what} differs: {named}.")
-    moved = [other.name for other in others if other.bins.shots != first.bins.shots]
-    if moved:
-        notes.append(
-            f"The training histogram of {'; '.join(moved)} gives some bins other shots; all "
-            f"numbers here use the shots of {first.name}."
-        )
-    alike = list(results)
-    for number, result in enumerate(results):
-        if result.name in moved:
+    alike = []
+    for result in results:
+        if result.bins.shots == first.bins.shots:
+            alike.append(result)
+        else:
             scores = copy(result.scores)
             scores.bins = first.bins
-            alike[number] = replace(result, scores=scores)
+            alike.append(replace(result, scores=scores))
+            notes.append(
+                f"The training histogram of {result.name} gives some bins other shots; all numbers "
+                f"here use the shots of {first.name}."
+            )
     return alike, tuple(notes)
 
 

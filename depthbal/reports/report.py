@@ -170,13 +170,9 @@ class Report(Comparison):
                 place = group if group == "overall" else f"where training labels are {group}"
                 name = self.methods[values.index(best)].name
                 won.setdefault(name, []).append(f"{place} ({info.text(best)})")
-        parts = []
-        for name, words in won.items():
-            last = f" and {words.pop()}" if words[1:] else ""
-            parts.append(f"{name} {', '.join(words)}{last}")
         extreme = "highest" if info.better == "higher" else "lowest"
         images = f"{len(self.first.scores.names):,} test images"
-        found = "; ".join(parts)
+        found = "; ".join(f"{name} {', '.join(words)}" for name, words in won.items())
         return f"The {extreme} {info.name} on these {images}: {found}. {how.capitalize()}."
 
     @property
@@ -229,13 +225,10 @@ class Report(Comparison):
                 "by Student's t; methods of the same seeds are compared seed by seed."
             )
         if self.empty.any():
-            times = self.empty.sum(0)
-            worst, some = int(times.argmax()), int(self.empty.any(1).sum())
+            some, lost = int(self.empty.any(1).sum()), f"{100 * MAX_LOST:.0f} %"
             notes.append(
-                f"In {some:,} of {resamples:,} resamples at least one bin was empty and left out "
-                f"of the mean over bins; most often bin {worst}, {int(times[worst]):,} times. A "
-                f"number that more than {100 * MAX_LOST:.0f} % of the resamples lack has no "
-                "interval."
+                f"In {some:,} of {resamples:,} resamples a bin was empty and left out of the mean "
+                f"over bins. A number that more than {lost} of the resamples lack has no interval."
             )
         return notes
 

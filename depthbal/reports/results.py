@@ -114,11 +114,8 @@ class Result:
         """Name a read-out, by default the main one; a plain loss has no posterior mean."""
         key = self.scores.main if key is None else key
         if key == "mean" and "raw" in self.readouts:
-            same = (
-                np.array_equal(*(self.pooled[s, r] for r in ("mean", "raw")))
-                for s in self.scores.subsets
-            )
-            if all(same):
+            pairs = [(self.pooled[s, "mean"], self.pooled[s, "raw"]) for s in self.scores.subsets]
+            if all(np.array_equal(mean, raw) for mean, raw in pairs):
                 return "mean (the raw output)"
         return READOUTS.get(key, key)
 

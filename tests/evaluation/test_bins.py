@@ -100,13 +100,6 @@ def test_shares_of_a_histogram_give_the_shots_and_bins_keep_the_benchmarks_numbe
     assert torch.equal(bins.index(levels), DepthBins.nyud2().index(levels))
 
 
-def test_all_scored_keeps_edges_and_shots():
-    bins = DepthBins.nyud2().all_scored()
-    assert bins.scored.all()
-    assert bins.shots == DepthBins.nyud2().shots
-    assert bins.index(torch.tensor([0.05, 0.65])).tolist() == [0, 6]
-
-
 @pytest.mark.parametrize(
     ("make", "message"),
     [

@@ -6,7 +6,7 @@ import torch
 from scipy.stats import gmean
 
 from depthbal.errors import DataError
-from depthbal.evaluation import LABEL_TERMS, TERMS, Label, LabelBins, Scores, metrics_of, summarise
+from depthbal.evaluation import Label, LabelBins, Scores
 from tests.evaluation.helpers import LABEL_METRICS, age_scores, ages, assert_equal
 from tests.reference import plain_label_scores
 
@@ -70,20 +70,6 @@ def test_the_geometric_mean(errors, expected):
     scores = age_scores()
     scores.update({"raw": target + torch.tensor(errors, dtype=torch.float64)}, target)
     assert scores.compute()["overall"]["gm"] == pytest.approx(expected, rel=1e-12)
-
-
-def test_which_metrics_terms_determine():
-    assert metrics_of(["count", "log_error"]) == ()
-    assert "squared" not in metrics_of(LABEL_TERMS)
-    assert "gm" not in metrics_of(TERMS)
-    bins = LabelBins([0, 1, 2], ["many", "few"])
-    sums = np.array([[[2.0, 30.0], [0.0, 0.0]], [[1.0, 60.0], [1.0, 100.0]]])
-    result = summarise(sums, bins, ["count", "mpjpe"])  # no formula: the term's mean
-    assert result["many"]["mpjpe"] == pytest.approx(30.0)
-    assert result["per_bin_mean"]["overall"]["mpjpe"] == pytest.approx((30 + 100) / 2)
-    scores = age_scores(terms=("count", "cubed"), main_metric="cubed")
-    with pytest.raises(DataError, match="'cubed'"):
-        scores.update({"raw": torch.ones(2)}, torch.ones(2))
 
 
 # ---- errors that are measured elsewhere ----

@@ -25,11 +25,7 @@ def rotmats_of(pose: Tensor) -> Tensor:
 
 
 class BodyModel(nn.Module):
-    """Poses an SMPL body: rotmats (B, 24, 3, 3), betas (B, 10) -> vertices (B, V, 3) in metres.
-
-    The template is changed by shape, then by pose, and each vertex moves by the weighted mean of
-    what the joints of the shaped body would do with it (Loper et al., SIGGRAPH Asia 2015, eq. 2-4).
-    """
+    """Poses an SMPL body (Loper et al., SIGGRAPH Asia 2015, equations 2 to 4)."""
 
     def __init__(self, arrays: Mapping[str, Array]) -> None:
         super().__init__()
@@ -41,7 +37,7 @@ class BodyModel(nn.Module):
         self.parents = [int(parent) for parent in arrays["kintree_table"][0, 1:]]
 
     def forward(self, rotmats: Tensor, betas: Tensor) -> Tensor:
-        """Return the vertices (B, V, 3) in metres."""
+        """Return vertices (B, V, 3) in metres of rotations (B, 24, 3, 3) and betas (B, 10)."""
         shaped = self.v_template + torch.einsum("vcs,bs->bvc", self.shapedirs, betas)
         bends = rotmats[:, 1:] - torch.eye(3, dtype=rotmats.dtype, device=rotmats.device)
         posed = shaped + torch.einsum("vcp,bp->bvc", self.posedirs, bends.flatten(1))
