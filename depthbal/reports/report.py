@@ -148,7 +148,7 @@ class Report(Comparison):
         for result in self.results:
             if result.scores.main.endswith("_aligned"):
                 fitted.setdefault(result.readout_name(), []).append(result.name)
-        marks = [f"Predictions of {', '.join(runs)} {how}." for how, runs in fitted.items()]
+        marks = [f"Predictions of {', '.join(runs)} are {how}." for how, runs in fitted.items()]
         return " ".join([self._best, *marks])
 
     @property

@@ -95,7 +95,7 @@ def test_a_readout_that_saw_the_truth_is_said_to_be_not_metric(tmp_path, main, w
         text = markdown(report)
         write_page(report, tmp_path / "page.html")
         page = unescape((tmp_path / "page.html").read_text())
-        lead = f"Predictions of fitted {words}." if main != "balanced" else ""
+        lead = f"Predictions of fitted are {words}." if main != "balanced" else ""
         assert lead in text
         assert lead in page
         shown = re.search(r'(?s)<th scope="row">readout</th>.*?</tr>', page).group(0)
