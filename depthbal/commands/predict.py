@@ -110,7 +110,7 @@ def _with_files(
 
 def _write_maps(predictor: "Predictor", pictures: list[Path], known: Namespace) -> None:
     from depthbal.data.images import write_depth_png
-    from depthbal.training.examples import colour_depth, save_picture
+    from depthbal.examples import colour_depth, save_picture
 
     name, unit = predictor.label.name.replace(" ", "_"), predictor.label.unit
     for picture, (path, coloured) in _with_files(pictures, known, f"_{name}.png", "_colour.png"):

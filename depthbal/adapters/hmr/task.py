@@ -12,8 +12,8 @@ from torch.optim import Adam
 from depthbal.adapters.hmr.body import ERRORS, Meshes, rotmats_of
 from depthbal.adapters.hmr.files import TEST
 from depthbal.adapters.hmr.network import read_mean
-from depthbal.data.files import missing_files
-from depthbal.data.sampler import PADDING
+from depthbal.data.loader import PADDING
+from depthbal.data.pairs import missing_files
 from depthbal.errors import ConfigError, DataError
 from depthbal.evaluation import Scores, balanced_errors
 from depthbal.losses import MSELoss, RegressionLoss
@@ -95,7 +95,7 @@ class HmrTask(Task):
                     "computes them needs --model.model.weights, SPIN's model_checkpoint.pt"
                 )
             paths = images.people["file"].tolist()
-            if missing := [path for _, path in missing_files(Path(), paths)]:
+            if missing := missing_files(Path(), paths):
                 found = f"{len(missing)} of {len(paths)} pictures are missing"
                 raise DataError(f"{found}: {first_few(missing)}")
 
