@@ -2,10 +2,10 @@
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from copy import copy
-from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,72 +13,19 @@ import numpy.typing as npt
 from depthbal.errors import ConfigError
 from depthbal.evaluation import GROUPS, metrics_of
 from depthbal.evaluation.terms import metric_values
+from depthbal.reports.report import MIN_IMAGES, STATISTICS, Binning, Comparison, Difference, Pair
 from depthbal.reports.resampling import (
     MIN_UNITS,
-    Units,
     percentile_interval,
     resampled_sums,
     seed_weights,
     simultaneous_band,
     units_of,
 )
-from depthbal.reports.results import FloatArray, Method, Result, methods_of
+from depthbal.reports.results import FloatArray, Result, methods_of
 from depthbal.reports.vocabulary import value_text
 
-Statistic = Literal["bins", "pooled"]
-"""How a group's number is averaged: over the non-empty bins of all pixels, in which no draw of a
-mask is, or as the top level of metrics.json (balanced mask, all samples, or mean over images)."""
-STATISTICS: tuple[Statistic, ...] = ("bins", "pooled")
 RESAMPLES = 2000
-
-MIN_IMAGES = 20
-"""A bin supported by fewer images than this is flagged: its numbers rest on too little."""
-
-
-@dataclass(frozen=True)
-class Binning:
-    """Bins of a figure: each is a union of neighbouring scored bins of the evaluation."""
-
-    name: str  # for people: "0.1 m", "0.5 m", "log-spaced (edges on 0.1 m)"
-    low: FloatArray  # (coarse,) label units
-    high: FloatArray  # the last bin takes everything beyond
-    members: FloatArray  # (coarse, bins) 1 where the fine bin belongs to the coarse one
-    thin: npt.NDArray[np.bool_]  # (coarse,) whether fewer than MIN_IMAGES images have a pixel in it
-
-
-class Difference(NamedTuple):
-    """A metric of one group, second minus first, with its 95 % interval; None where unknown."""
-
-    first: float | None = None
-    second: float | None = None
-    estimate: float | None = None
-    low: float | None = None
-    high: float | None = None
-
-
-class Pair(NamedTuple):
-    """A method, by its place, against the first."""
-
-    second: int
-    differences: Mapping[tuple[str, str, Statistic], Difference]
-    # by metric and binning: {"estimate", "low", "high": (coarse,)}, NaN where unknown
-    bands: Mapping[tuple[str, int], dict[str, FloatArray]]
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """All methods against each other, on the same images; the first one is the baseline."""
-
-    results: Sequence[Result]  # with the bins of the first
-    methods: tuple[Method, ...]
-    compared: tuple[str, ...]  # metrics, the main one first
-    pairs: tuple[Pair, ...]
-    binnings: tuple[Binning, ...]  # those of the pairs' bands
-    units: Units  # what was drawn
-    resamples: int
-    seed: int
-    empty: npt.NDArray[np.bool_]  # (resamples, bins) a bin that has pixels was empty, and left out
-    remarks: tuple[str, ...]  # what a reader must know about the protocols, in words
 
 
 def compare(results: Sequence[Result], resamples: int = RESAMPLES, seed: int = 0) -> Comparison:

@@ -1,13 +1,16 @@
 """What page and markdown share: nouns, metrics, how runs are drawn, the answer and its words."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from depthbal.evaluation import GROUPS, metrics_of
-from depthbal.reports.comparing import STATISTICS, Comparison, Difference, Pair, Statistic
-from depthbal.reports.resampling import FEW_UNITS, LEVEL, MAX_LOST, MIN_UNITS
-from depthbal.reports.results import Result
+from depthbal.reports.resampling import FEW_UNITS, LEVEL, MAX_LOST, MIN_UNITS, Units
+from depthbal.reports.results import FloatArray, Method, Result
 from depthbal.reports.vocabulary import SUBSETS, MetricInfo, fixed, metric_infos
 
 STRIP_WIDTH = 100
@@ -18,8 +21,62 @@ COLOURS = 8
 """As many as the style sheet has (--run-0, ...)."""
 
 
-class Report(Comparison):
-    """A comparison, or a single result, in tables and words; the first result is the reference."""
+Statistic = Literal["bins", "pooled"]
+"""How a group's number is averaged: over the non-empty bins of all pixels, in which no draw of a
+mask is, or as the top level of metrics.json (balanced mask, all samples, or mean over images)."""
+STATISTICS: tuple[Statistic, ...] = ("bins", "pooled")
+
+MIN_IMAGES = 20
+"""A bin supported by fewer images than this is flagged: its numbers rest on too little."""
+
+
+@dataclass(frozen=True)
+class Binning:
+    """Bins of a figure: each is a union of neighbouring scored bins of the evaluation."""
+
+    name: str  # for people: "0.1 m", "0.5 m", "log-spaced (edges on 0.1 m)"
+    low: FloatArray  # (coarse,) label units
+    high: FloatArray  # the last bin takes everything beyond
+    members: FloatArray  # (coarse, bins) 1 where the fine bin belongs to the coarse one
+    thin: npt.NDArray[np.bool_]  # (coarse,) whether fewer than MIN_IMAGES images have a pixel in it
+
+
+class Difference(NamedTuple):
+    """A metric of one group, second minus first, with its 95 % interval; None where unknown."""
+
+    first: float | None = None
+    second: float | None = None
+    estimate: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+class Pair(NamedTuple):
+    """A method, by its place, against the first."""
+
+    second: int
+    differences: Mapping[tuple[str, str, Statistic], Difference]
+    # by metric and binning: {"estimate", "low", "high": (coarse,)}, NaN where unknown
+    bands: Mapping[tuple[str, int], dict[str, FloatArray]]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All methods against each other on the same images, or a single result: tables and words.
+
+    The first one is the baseline, and gives bins, label and protocol.
+    """
+
+    results: Sequence[Result]  # with the bins of the first
+    methods: tuple[Method, ...]
+    compared: tuple[str, ...]  # metrics, the main one first
+    pairs: tuple[Pair, ...]
+    binnings: tuple[Binning, ...]  # those of the pairs' bands
+    units: Units  # what was drawn
+    resamples: int
+    seed: int
+    empty: npt.NDArray[np.bool_]  # (resamples, bins) a bin that has pixels was empty, and left out
+    remarks: tuple[str, ...]  # what a reader must know about the protocols, in words
 
     @property
     def first(self) -> Result:

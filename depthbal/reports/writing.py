@@ -15,7 +15,7 @@ from depthbal.errors import ConfigError, RunFolderError
 from depthbal.io import replacing
 from depthbal.reports.comparing import RESAMPLES, compare
 from depthbal.reports.page.payload import payload
-from depthbal.reports.report import Report
+from depthbal.reports.report import Comparison
 from depthbal.reports.resampling import LEVEL
 from depthbal.reports.results import Result, load_results
 from depthbal.reports.vocabulary import flat, short
@@ -75,7 +75,7 @@ def write_report(
                 f"{path} is not a report of depthbal; choose another file with --out, or replace "
                 "it with --overwrite"
             )
-    report = Report(**vars(compare(load_results(folders), resamples, seed)))
+    report = compare(load_results(folders), resamples, seed)
     write_page(report, page)
     with replacing(text) as temporary:
         temporary.write_text(markdown(report), encoding="utf-8")
@@ -85,7 +85,7 @@ def write_report(
 # ---- the page ----
 
 
-def write_page(report: Report, out: Path) -> None:
+def write_page(report: Comparison, out: Path) -> None:
     """Write the page, which needs no network and stays below `MAX_BYTES`."""
     from plotly.offline import get_plotlyjs  # slow, and only wanted here
 
@@ -105,7 +105,7 @@ def write_page(report: Report, out: Path) -> None:
 
 
 def _render(
-    report: Report, data: dict[str, Any], quality: int, plotly: str, gaps: list[str]
+    report: Comparison, data: dict[str, Any], quality: int, plotly: str, gaps: list[str]
 ) -> str:
     from plotly.offline import get_plotlyjs_version
 
@@ -162,7 +162,7 @@ def _asset(path: str) -> str:
 # ---- markdown ----
 
 
-def markdown(report: Report) -> str:
+def markdown(report: Comparison) -> str:
     """Return the report as markdown: the tables of the page's answer, sentences, protocol."""
     parts = [f"# {literal(' · '.join(result.name for result in report.results))}", report.lead]
     for table in report.tables:
@@ -204,7 +204,7 @@ def _table(rows: Iterable[Sequence[str]]) -> str:
     return "\n".join([first, "|---|" + "---:|" * (len(cells[0]) - 1), *others])
 
 
-def _values(report: Report, values: Sequence[str]) -> str:
+def _values(report: Comparison, values: Sequence[str]) -> str:
     """Return a fact of every run, once where all agree."""
     pairs = zip(values, report.results, strict=False)
     several = len(set(values)) > 1

@@ -10,8 +10,7 @@ import torch
 
 from depthbal.evaluation import metrics_of
 from depthbal.evaluation.terms import metric_values
-from depthbal.reports.comparing import MIN_IMAGES, STATISTICS, Binning
-from depthbal.reports.report import Report
+from depthbal.reports.report import MIN_IMAGES, STATISTICS, Binning, Comparison
 from depthbal.reports.resampling import LEVEL
 from depthbal.reports.results import FloatArray, Result, common_name
 from depthbal.reports.vocabulary import curve_name, jsonable, rounded
@@ -25,7 +24,7 @@ MAX_POINTS = 400
 Entries = list[dict[str, Any]]
 
 
-def payload(report: Report) -> dict[str, Any]:
+def payload(report: Comparison) -> dict[str, Any]:
     """Return the page's data, JSON-able; parts without data are None or empty."""
     results, first, several = report.results, report.first, len(report.results) > 1
     (low, high), label = first.ends, first.scores.label
@@ -120,7 +119,7 @@ def _shot_bands(result: Result) -> Entries:
     return bands
 
 
-def _worst_bin(report: Report) -> int:
+def _worst_bin(report: Comparison) -> int:
     """Return the bin of the first binning where the first run errs most, among supported ones."""
     first, binning, info = report.first, report.binnings[0], report.main
     table = _bin_table(first, binning, "all", first.scores.main)
@@ -187,7 +186,7 @@ def _joint(result: Result, readout: str) -> dict[str, Any] | None:
     }
 
 
-def _calibration(report: Report) -> dict[str, Any] | None:
+def _calibration(report: Comparison) -> dict[str, Any] | None:
     """Return level, interval, coverage per group and per bin of every run, or None."""
     described = [result.metrics["calibration"] for result in report.results]
     if not any(described):
@@ -210,7 +209,7 @@ def _calibration(report: Report) -> dict[str, Any] | None:
 # ---- comparison ----
 
 
-def _bands(report: Report) -> dict[str, Entries]:
+def _bands(report: Comparison) -> dict[str, Entries]:
     """Return {"metric/binning": one band per method other than the first, against the first}."""
     found: dict[str, Entries] = {}
     for pair in report.pairs:
@@ -220,7 +219,7 @@ def _bands(report: Report) -> dict[str, Entries]:
     return found
 
 
-def _tradeoff(report: Report) -> Entries:
+def _tradeoff(report: Comparison) -> Entries:
     """Return every run's many-shot and few-shot error; runs that differ in sigma are a family."""
     results, points = report.results, []
     keys = [(_without_sigma(result.settings), result.posthoc) for result in results]
