@@ -1,14 +1,14 @@
 """Eigen's protocol: a crop of the whole image, clamped predictions, means over images."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from depthbal.errors import DataError
 from depthbal.evaluation import DepthBins, Scores, eigen_mask
-from depthbal.losses import MSELoss
-from depthbal.training import DepthTask
+from depthbal.evaluation.protocols import DepthProtocol
 from tests.reference import plain_depth_scores
 
 
@@ -19,10 +19,8 @@ def eigen_scores(readouts=("raw",)) -> Scores:
 
 @pytest.fixture(scope="module")
 def clamp():
-    """What the depth task does to predictions before they are scored by this protocol."""
-    task = DepthTask(nn.Conv2d(3, 1, 1), MSELoss())
-    task.protocol = "eigen"
-    return task.scored
+    """What is done to predictions before they are scored by this protocol."""
+    return DepthProtocol("eigen", SimpleNamespace(bins=DepthBins.nyud2)).scored
 
 
 def test_numbers_are_means_over_images_of_clamped_predictions_in_the_crop(clamp):

@@ -88,17 +88,13 @@ def read_people(root: Path, name: str, kind: FitsKind = "static") -> People:
 
 
 def read_fits(path: Path, rows: int) -> tuple[Array, Array, Array]:
-    """Return pose (N, 72), betas (N, 10) and which count (N,), in the order of the npz file.
-
-    Static fits (.npy, (N, 82)) come without a judgement, so all count; final fits (.npz) say it.
-    Shapes with a coefficient beyond 3 are no believable bodies and become 0 (MMHuman3D).
-    """
-    if path.suffix == ".npy":
+    """Return pose (N, 72), betas (N, 10) and which count (N,), in the order of the npz file."""
+    if path.suffix == ".npy":  # static fits come without a judgement, final ones say it
         table = read(path, {"fits": (rows, POSE + BETAS)})["fits"]
         pose, betas, valid = table[:, :POSE], table[:, POSE:], np.ones(rows)
     else:
         body = {"pose": (rows, POSE), "betas": (rows, BETAS), "valid_fit": (rows,)}
         pose, betas, valid = map(read(path, body).__getitem__, body)
-    believable = (np.abs(betas) <= 3).all(axis=1, keepdims=True)
+    believable = (np.abs(betas) <= 3).all(axis=1, keepdims=True)  # as in MMHuman3D
     betas = np.where(believable, betas, 0)
     return pose.astype(np.float32), betas.astype(np.float32), valid.astype(bool)
