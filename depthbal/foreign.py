@@ -10,12 +10,15 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import spearmanr
 
-from depthbal.data import DepthDataModule
-from depthbal.data.predictions import Kind, PredictionFolder
+from depthbal.data import DepthDataModule, PairSource, PredictionFolder
+from depthbal.data.label_data import Split
+from depthbal.data.predictions import Kind
 from depthbal.errors import ConfigError, DataError
 from depthbal.evaluation.alignment import ALIGNMENTS, Alignment, align
+from depthbal.evaluation.balancing import require_unseen
 from depthbal.evaluation.protocols import DepthProtocol
 from depthbal.examples import save_examples
+from depthbal.losses import BalanceMap
 
 Predict = Callable[[NDArray[np.uint8]], ArrayLike]
 FloatMap = NDArray[np.float32]
@@ -40,15 +43,16 @@ class Pair(NamedTuple):
 
 
 class ForeignPredictions:
-    """The predictions for a data module's test split, in the geometry of a protocol.
+    """The predictions for a split of a data module, in the geometry of a protocol.
 
     Args:
         predict: from an image, uint8 (H, W, 3) RGB, to (h, w) metres, or 1/metres with kind
             "inverse"; or the files of a `PredictionFolder`.
-        data: set up for its test split.
+        data: set up for the split.
         kind: what the numbers are.
         whole: images as they are, the truth at its file's own size; else resized and cropped as
             the data module does for a network.
+        split: whose images.
 
     Iterating yields a `Pair` for every image that has a prediction. A prediction is resampled
     bilinearly to the truth's size, inverse depth as inverse depth.
@@ -60,14 +64,13 @@ class ForeignPredictions:
         data: DepthDataModule,
         kind: Kind = "depth",
         whole: bool = False,
+        split: Split = "test",
     ) -> None:
-        assert data.test_set is not None
         self.predict, self.kind, self.whole = predict, kind, whole
-        self.source, self.transform = data.test_set.source, data.eval_transform
-        self.missing = list(predict.missing) if isinstance(predict, PredictionFolder) else []
-        absent = set(self.missing)
-        self.indices = [i for i in range(len(self.source)) if sample_name(data, i) not in absent]
-        self.names = [self.source.name(i) for i in self.indices]
+        self.source: PairSource = data.built(split).source
+        self.transform = data.eval_transform
+        files = predict.files if isinstance(predict, PredictionFolder) else None
+        self.indices = [i for i in range(len(self.source)) if files is None or files[i]]
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -112,19 +115,14 @@ class ForeignPredictions:
         return Pair(index, name, self.source.group(index), preds, target)
 
 
-def image_names(data: DepthDataModule) -> list[str]:
-    """Set a data module up for its test split; return the paths of its test images."""
+def image_names(data: DepthDataModule, split: Split = "test") -> list[str]:
+    """Set a data module up for a split; return the paths of its images."""
     data.prepare_data()
     # bins and shots come from the training split where no run brings its histogram
-    data.setup(None if data.histogram is None and data.trains() else "test")
-    assert data.test_set is not None
-    return [sample_name(data, index) for index in range(len(data.test_set.source))]
-
-
-def sample_name(data: DepthDataModule, index: int) -> str:
-    """Return the path of a test image inside the data, or what it is called."""
-    assert data.test_set is not None
-    return str(data.test_set.source.name(index)).split(" with ")[0]
+    testing = split == "test" and not (data.histogram is None and data.trains())
+    data.setup("test" if testing else None)
+    source = data.built(split).source
+    return [str(source.name(index)).split(" with ")[0] for index in range(len(source))]
 
 
 def resample(array: FloatMap, shape: Sequence[int]) -> FloatMap:
@@ -194,7 +192,8 @@ def evaluate(
     protocol: str = "nyud2_dir",
     kind: Kind = "depth",
     alignments: Sequence[Alignment] = ("none",),
-    balance: Any | None = None,
+    balance: BalanceMap | None = None,
+    force: bool = False,
     seed: int = 0,
     facts: Mapping[str, Any] | None = None,
     progress: bool = False,
@@ -215,8 +214,9 @@ def evaluate(
         alignments: read-outs "raw" for "none" and "median_aligned", "depth_aligned",
             "inverse_aligned"; the first one is that of the top-level numbers. What was aligned to
             the truth is not metric.
-        balance: a map of depths such as `BalanceMap`; adds the read-out "balanced" and makes it
-            the main one.
+        balance: a `BalanceMap`, such as ``BalanceMap.load`` returns; adds the read-out "balanced"
+            of the first alignment, with its interval, and makes it the main one.
+        force: score images that `balance` was calibrated on.
         seed: of the balanced mask's draw.
         facts: entries for the protocol.
         progress: show a progress bar.
@@ -226,7 +226,7 @@ def evaluate(
 
     Raises:
         DataError: the predictions are constant, have plainly another unit, or are no maps.
-        ConfigError: an unknown protocol or alignment.
+        ConfigError: an unknown protocol or alignment, or a balancing of another label.
 
     Example:
         >>> import depthbal
@@ -238,11 +238,16 @@ def evaluate(
         >>> result["protocol"]["readout"], result["all_pixels"]["few"]["count"] > 0
         ('raw', True)
     """
+    if balance is not None and balance.label not in (None, data.label[:2]):
+        raise ConfigError(f"the balancing is of {' in '.join(balance.label)}, not of depth in m")
     if unknown := set(alignments) - set(ALIGNMENTS):
         raise ConfigError(f"unknown alignments {sorted(unknown)}; known: {list(ALIGNMENTS)}")
     image_names(data)
     rule = DepthProtocol(protocol, data, seed)
     predictions = ForeignPredictions(predict, data, kind, rule.whole)
+    if balance is not None and not force:
+        names = [predictions.source.name(index) for index in predictions.indices]
+        require_unseen((balance.facts or {}).get("names", []), names)
     require_plausible(predictions, "none" in alignments)
     keys = {how: "raw" if how == "none" else f"{how}_aligned" for how in alignments}
     readouts = [*keys.values(), *(["balanced"] if balance is not None else [])]
@@ -254,14 +259,18 @@ def evaluate(
         "data": data.describe_test(),
         **(facts or {}),
     }
-    about["predictions"] |= {"missing": predictions.missing}
+    if balance is not None:
+        about["posthoc"] = balance.describe()
+        about["interval"] = "68.27 % interval of the label given the prediction"
+    if isinstance(predict, PredictionFolder):
+        about["predictions"] |= {"source": str(predict.root.absolute()), "missing": predict.missing}
     main = "balanced" if balance is not None else readouts[0]
     scores = rule.scores(readouts, main, about)
 
     def read_out(pair: Pair, inside: NDArray[np.bool_]) -> dict[str, FloatMap]:
         maps = {key: align(pair.preds, pair.target, inside, how) for how, key in keys.items()}
         if balance is not None:
-            maps["balanced"] = np.asarray(balance(valid(maps[readouts[0]], low, high)))
+            maps["balanced"] = balance(valid(maps[readouts[0]], low, high)).astype(np.float32)
         return maps
 
     for pair in _track(predictions, progress):
@@ -276,7 +285,8 @@ def evaluate(
             for key, value in read_out(pair, inside).items()
         }
         place = torch.tensor([pair.place])
-        rule.update(scores, tensors, target, mask, [pair.name], [pair.group], place)
+        ends = None if balance is None else balance.interval(tensors[readouts[0]])
+        rule.update(scores, tensors, target, mask, [pair.name], [pair.group], place, ends)
     scores.given.update(about)  # the counts are known now
     if out is None:
         return scores.result()
@@ -295,6 +305,22 @@ def evaluate(
     result = scores.save(out)
     save_examples(scores, show, Path(out))
     return result
+
+
+def calibration_samples(
+    predictions: ForeignPredictions, data: DepthDataModule, alignment: Alignment = "none"
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor, str, str]]:
+    """Yield prediction, truth, mask, name and scene of every image, for a `JointHistogram`."""
+    require_plausible(predictions, alignment == "none")
+    bins = data.bins()
+    low, high = (float(bins.edges[i]) for i in (int(bins.scored.argmax()), -1))
+    # one folder for all images is no scene
+    flat = len({predictions.source.group(index) for index in predictions.indices}) < 2
+    for pair in predictions:
+        inside = pair.target > 0
+        preds = valid(align(pair.preds, pair.target, inside, alignment), low, high)
+        maps = (torch.from_numpy(np.ascontiguousarray(x)) for x in (preds, pair.target, inside))
+        yield (*maps, pair.name, "" if flat else pair.group)  # type: ignore[misc]
 
 
 def valid(preds: FloatMap, low: float, high: float) -> FloatMap:

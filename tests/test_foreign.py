@@ -19,6 +19,7 @@ from depthbal.data import (
 from depthbal.errors import DataError
 from depthbal.evaluation import Scores
 from depthbal.foreign import image_names as names_of
+from depthbal.losses import BalanceMap
 from depthbal.reports import write_report
 
 
@@ -238,3 +239,39 @@ def test_a_set_that_is_only_for_testing_needs_no_training_pictures(tmp_path, pla
     assert result["all_pixels"]["overall"]["rmse"] == pytest.approx(0, abs=1e-6)
     page = write_report([tmp_path / "result"], tmp_path / "page.html")
     assert page.stat().st_size > 10_000
+
+
+def leaning(image):
+    """A model that pulls everything towards near depths, as one does that is unsure."""
+    return 0.6 * truth_of(image) + 1.0
+
+
+class ManyTruths(TruthData):
+    def train_source(self):
+        return Truths(24)
+
+    test_source = train_source
+
+
+def test_files_of_any_program_are_balanced_and_scored_with_the_balance(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    source = Truths(24)
+    for index in range(24):
+        np.save(tmp_path / f"{index:03d}.npy", leaning(source.load(index)[0]))
+    given = ["--predictions", str(tmp_path), "--data", f"{__name__}.ManyTruths"]
+    balance = str(tmp_path / "balance.json")
+    assert main("balance", [*given, "--tau", "0", "--out", balance]) == 0
+    score = [*given, "--balance", balance, "--out", str(tmp_path / "result")]
+    assert main("evaluate", score) == 2  # the same images
+    assert "were calibrated on" in capsys.readouterr().err
+    assert main("evaluate", [*score, "--force"]) == 0
+    result = json.loads((tmp_path / "result" / "metrics.json").read_text())
+    rmse = {key: row["overall"]["rmse"] for key, row in result["readout"].items()}
+    assert rmse["balanced"] < 0.2 * rmse["raw"]
+    assert result["protocol"]["readout"] == "balanced"
+    assert result["protocol"]["posthoc"]["way"] == "calibration"
+    assert result["calibration"]["all"]["overall"]["coverage"] > 0.4
+    loaded = BalanceMap.load(balance)
+    np.testing.assert_allclose(loaded(np.array([0.6 * 5 + 1.0])), [5.0], atol=0.1)

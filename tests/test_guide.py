@@ -10,7 +10,8 @@ import timm
 import torch
 from torch import nn
 
-from depthbal.losses import BMCLoss, BNILoss, GAILoss
+from depthbal.evaluation import DepthBins, JointHistogram, choose_balance
+from depthbal.losses import BalanceMap, BMCLoss, BNILoss, GAILoss
 from depthbal.priors import Histogram
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -70,6 +71,23 @@ def test_ages_with_timm():
     names = run("timm", np=np, portrait=torch.rand(2, 3, 64, 64), **given)
     assert names["years"].shape == (2, 1)
     assert -0.5 <= names["years"].min() <= names["years"].max() <= 102.5
+
+
+def test_balancing_what_is_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    depths = [(0.8 + rng.gamma(2.0, 1.0, (20, 30))).clip(0, 9.9) for _ in range(30)]
+    images = [(f"{i}", 2 + 0.5 * (depth - 2), depth) for i, depth in enumerate(depths)]
+    names: dict[str, object] = {
+        **{"JointHistogram": JointHistogram, "choose_balance": choose_balance},
+        **{"BalanceMap": BalanceMap, "bins": DepthBins.nyud2(), "torch": torch},
+        **{"calibration_images": images, "other_prediction": images[0][1]},
+    }
+    exec(example("choose_balance"), names)
+    assert 0.5 < names["low"] < names["gain"] < names["high"] < 1
+    assert np.abs(names["metres"] - depths[0]).mean() < 0.1
+    lower, upper = names["lower"].numpy(), names["upper"].numpy()
+    assert ((lower <= names["metres"]) & (names["metres"] <= upper)).all()
 
 
 def test_an_age_without_the_axis_of_the_network_is_an_error():

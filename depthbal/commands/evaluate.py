@@ -3,13 +3,13 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from depthbal.commands import add_posthoc, make_parser
 from depthbal.errors import ConfigError
 
-FOREIGN = ("data", "out", "overwrite", "kind", "scale", "pattern", "allow_missing", "align")
-"""Options that need --predictions."""
+if TYPE_CHECKING:
+    from depthbal.data import DepthDataModule, PredictionFolder
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -35,28 +35,15 @@ def main(arguments: Sequence[str]) -> None:
     add("--device", help="default: the first GPU, else cpu")
     add("--seed", type=int, default=0, help="of the balanced mask")
     add_posthoc(parser)
-    add = parser.add_argument_group("predictions of any program").add_argument
-    add("--predictions", type=Path, metavar="DIR", help="npy, npz, png, tiff or pfm files, named "
-        "like the test images")  # fmt: skip
-    add("--data", help="data module, or a run folder whose data it is")
-    add("--out", type=Path, help="folder of the result")
-    add("--overwrite", action="store_true", help="replace an earlier result")
-    add("--predictions.kind", dest="kind", choices=("depth", "inverse"))
-    add("--predictions.scale", dest="scale", type=float, help="metres per unit of the files")
-    add("--predictions.pattern", dest="pattern", help="of the files' names: '{stem}_pred'")
-    add("--allow-missing", action="store_true", help="score the images that have a prediction")
-    add(
-        "--align",
-        nargs="+",
-        choices=("none", "median", "depth", "inverse"),
-        help="to the truth of each image, side by side; the first is the main one (default: none)",
-    )
+    add("--force", action="store_true", help="score images that --balance was calibrated on")
+    add_predictions(parser)
+    add = parser.add_argument
+    add("--out", type=Path, help="folder of the result of predictions")
+    add("--overwrite", action="store_true", help="replace an earlier result there")
     known, overrides = parser.parse_known_args(arguments)
-    if (known.run is None) == (known.predictions is None):
-        raise ConfigError("give a run folder, or --predictions DIR with --data and --out")
-    given = [name for name in FOREIGN if getattr(known, name) not in (None, False)]
-    if known.predictions is None and given:
-        raise ConfigError(f"--{given[0].replace('_', '-')} goes with --predictions, not with a run")
+    require_one_source(known)
+    if known.run and (known.out or known.overwrite):
+        raise ConfigError("--out and --overwrite go with --predictions; a run keeps its results")
 
     # short names of classes are those of imported ones
     import depthbal.data as data
@@ -81,6 +68,8 @@ def _evaluate_run(known: argparse.Namespace, overrides: list[str]) -> tuple[Path
         device=known.device or default_device(),
         seed=known.seed,
         posthoc=known.posthoc,
+        balance=known.balance,
+        force=known.force,
     )
     return folder, result
 
@@ -88,36 +77,85 @@ def _evaluate_run(known: argparse.Namespace, overrides: list[str]) -> tuple[Path
 def _evaluate_predictions(
     known: argparse.Namespace, overrides: list[str]
 ) -> tuple[Path, dict[str, Any]]:
-    from depthbal.data import DepthDataModule, PredictionFolder
-    from depthbal.foreign import evaluate, image_names
+    from depthbal.foreign import evaluate
     from depthbal.io import write_json
-    from depthbal.training.runs import data_of, require_claimable, run_record
+    from depthbal.losses import BalanceMap
+    from depthbal.predictor import load_balance
+    from depthbal.training.runs import require_claimable, run_record
 
-    if known.data is None or known.out is None:
-        raise ConfigError("--predictions needs --data (a data module or a run folder) and --out")
+    if known.out is None:
+        raise ConfigError("--predictions needs --out, the folder of the result")
     if not (known.overwrite and (known.out / "scores.npz").exists()):
         require_claimable(known.out)
-    data = data_of(known.data, overrides)
-    if not isinstance(data, DepthDataModule):
-        raise ConfigError(
-            f"{known.data} has labels of {data.label.name}; --predictions scores depth"
-        )
-    names = image_names(data)
-    files = PredictionFolder(
-        known.predictions, names, known.scale, known.pattern, known.allow_missing
-    )
-    if files.missing:
-        print(f"{len(files.missing)} of {len(names)} images have no prediction and are left out")
+    files, data = open_predictions(known, overrides)
+    balance = None
+    if known.balance is not None:
+        balance = load_balance(known.balance, None, data.label, str(known.predictions))
+    elif known.posthoc == "auto":
+        raise ConfigError("--posthoc auto needs a run; give a sigma, or use depthbal balance")
+    elif known.posthoc is not None:
+        balance = BalanceMap(data.train_histogram(), known.posthoc, data.label.range)
     result = evaluate(
         files,
         data,
         known.out,
         protocol=known.protocol or "nyud2_dir",
-        kind=known.kind or "depth",
-        alignments=known.align or ("none",),
+        kind=known.kind,
+        alignments=known.align,
+        balance=balance,
+        force=known.force,
         seed=known.seed,
         facts={"source": str(known.predictions.absolute())},
         progress=True,
     )
     write_json(known.out / "run.json", run_record(known.seed, "cpu"))
     return known.out, result
+
+
+# ---- options of predictions, for balance too ----
+
+
+def add_predictions(parser: argparse.ArgumentParser) -> None:
+    """Add what says whose predictions there are, and for which data."""
+    add = parser.add_argument_group("predictions of any program").add_argument
+    add("--predictions", type=Path, metavar="DIR", help="files named like the images")
+    add("--data", help="data module, or a run folder whose data it is")
+    add("--predictions.kind", dest="kind", choices=("depth", "inverse"), default="depth")
+    add("--predictions.scale", dest="scale", type=float, help="metres per unit of the files")
+    add("--predictions.pattern", dest="pattern", help="of the files' names: '{stem}_pred'")
+    add("--allow-missing", action="store_true", help="leave out images without a prediction")
+    add(
+        "--align",
+        nargs="+",
+        choices=("none", "median", "depth", "inverse"),
+        default=["none"],
+        help="to the truth of each image, side by side; the first is the main one (default: none)",
+    )
+
+
+def require_one_source(known: argparse.Namespace) -> None:
+    """Raise a ConfigError unless there is a run, or predictions and their data."""
+    if (known.run is None) == (known.predictions is None):
+        raise ConfigError("give a run folder, or --predictions DIR with --data")
+    if (known.predictions is None) != (known.data is None):
+        raise ConfigError("--predictions and --data (a data module or a run folder) go together")
+
+
+def open_predictions(
+    known: argparse.Namespace, overrides: Sequence[str], split: Any = "test"
+) -> tuple["PredictionFolder", "DepthDataModule"]:
+    """Return the files that were named, matched to the images of a split, and the data."""
+    from depthbal.data import DepthDataModule, PredictionFolder
+    from depthbal.foreign import image_names
+    from depthbal.training.runs import data_of
+
+    data = data_of(known.data, overrides)
+    if not isinstance(data, DepthDataModule):
+        raise ConfigError(f"{known.data} has labels of {data.label.name}; only depth is scored")
+    names = image_names(data, split)
+    files = PredictionFolder(
+        known.predictions, names, known.scale, known.pattern, known.allow_missing
+    )
+    if files.missing:
+        print(f"{len(files.missing)} of {len(names)} images have no prediction and are left out")
+    return files, data

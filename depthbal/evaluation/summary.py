@@ -157,7 +157,8 @@ def _calibration(scores: "Scores") -> dict[str, Any] | None:
         }
         for subset, counts in known.items()
     }
-    return {"level": LEVEL, "interval": INTERVAL, **of_subset} if known else None
+    interval = scores.given.get("interval", INTERVAL)
+    return {"level": LEVEL, "interval": interval, **of_subset} if known else None
 
 
 def _protocol(scores: "Scores", top: Any, everywhere: Any) -> dict[str, Any]:

@@ -8,16 +8,23 @@ backwards; the guard of noise that follows the prediction (``noise_guard``) look
 
 import math
 from collections.abc import Callable
+from typing import Any, ClassVar, Self, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from depthbal.losses.base import checked_range
+from depthbal.losses.interval import central_interval
 from depthbal.losses.kernel.evidence import SigmaOf
 from depthbal.losses.kernel.exact import Components, Wanted, exact_evidence
 from depthbal.losses.readout import truncated_normal_mean
 from depthbal.losses.reduction import compute_dtype
 from depthbal.priors import GaussianMixture, Histogram
+from depthbal.priors.files import Stored
+
+Predictions = TypeVar("Predictions", Tensor, npt.NDArray[Any])
 
 # Largest error of the tabulated m(p), as a share of the labels' standard deviation.
 TOLERANCE = 1e-7
@@ -79,8 +86,28 @@ def balance_predictions(
     return BalanceMap(prior, noise_sigma, label_range)(preds)
 
 
-class BalanceMap:
-    """The map of ``balance_predictions`` for one prior and one sigma, its table built once."""
+class BalanceMap(Stored):
+    """The map of ``balance_predictions`` for one prior and one sigma, its table built once.
+
+    ``save`` writes it as JSON; ``BalanceMap.load(path)`` returns it, or the ``CalibratedMap`` that
+    `depthbal balance` wrote.
+
+    Example:
+        >>> balance = BalanceMap(GaussianMixture([1.0], [2.0], [3.0]), 1.0, (0.0, 10.0))
+        >>> balance.locations(torch.tensor([2.0, 5.0]))
+        tensor([2., 6.])
+        >>> balance(torch.tensor([2.0, 5.0]))  # the truncated normals' means
+        tensor([2.0552, 5.9999])
+    """
+
+    way: ClassVar[str] = "theorem"
+    label: tuple[str, str] | None = None
+    """Name and unit of what is balanced, where it is recorded."""
+    facts: dict[str, Any] | None = None
+    """How it was chosen and what it does on held-out images, JSON-able."""
+    noise_sigma: float | None
+    tau: float | None = None
+    label_range: tuple[float, float] | None
 
     def __init__(
         self,
@@ -93,31 +120,44 @@ class BalanceMap:
             raise ValueError(
                 f"expected a positive noise_sigma in label units, one element, got {noise_sigma}"
             )
-        self.noise_sigma = float(sigma)
+        self.noise_sigma = self._sigma = float(sigma)
+        self._prior = prior
         self.label_range = None if label_range is None else checked_range(label_range)
         mixture = GaussianMixture.of_scalars(prior)
         present = mixture.weights > 0
         bottom, top = (float(end) for end in mixture.means[present].aminmax())
-        margin = 4 * self.noise_sigma
+        margin = 4 * self._sigma
         ends = bottom - margin, top + margin
         if (mixture.variances[present] > 0).any():
             bottom, top = -math.inf, math.inf
         elif not bottom < top:
             raise ValueError(f"expected a prior of at least 2 distinct labels, got only {top}")
         self._reachable = bottom, top  # the open interval of values that m takes
-        self._table = MeanTable(mixture, self.noise_sigma, ends)
+        self._table = MeanTable(mixture, self._sigma, ends)
 
     def locations(self, preds: Tensor) -> Tensor:
         """Return the locations p of predictions of E_train[y | x], before any read-out."""
         return self._locate(preds).to(compute_dtype(preds))
 
-    def __call__(self, preds: Tensor) -> Tensor:
-        """Return the balanced predictions: the locations, read out on the label range if any."""
+    def interval(self, preds: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the ends of the 68.27 % interval of the label given the prediction."""
+        return central_interval(self.locations(preds), self._sigma, self.label_range)
+
+    def __call__(self, preds: Predictions) -> Predictions:
+        """Return the balanced predictions of a tensor or array, finite, in label units.
+
+        They are the locations, read out on the label range if there is one.
+        """
+        if isinstance(preds, Tensor):
+            return self._balance(preds)
+        return self._balance(torch.as_tensor(np.asarray(preds))).numpy()
+
+    def _balance(self, preds: Tensor) -> Tensor:
         locations = self._locate(preds)
         if self.label_range is None:
             return locations.to(compute_dtype(preds))
         low, high = self.label_range
-        balanced = truncated_normal_mean(locations, self.noise_sigma, self.label_range)
+        balanced = truncated_normal_mean(locations, self._sigma, self.label_range)
         bottom, top = self._reachable
         balanced = torch.where(preds <= bottom, low, balanced)
         balanced = torch.where(preds >= top, high, balanced)
@@ -125,13 +165,57 @@ class BalanceMap:
 
     def _locate(self, preds: Tensor) -> Tensor:
         """Return the locations in float64."""
-        preds = preds.detach()
-        bad = int((~torch.isfinite(preds)).sum())
-        if bad:
-            raise ValueError(f"expected finite predictions, got {bad} NaN or infinite")
+        preds = self.require_finite(preds)
         bottom, top = self._reachable
         margin = UNREACHABLE_SHARE * (top - bottom) if math.isfinite(top) else 0.0
         return self._table.invert(preds.double().clamp(bottom + margin, top - margin))
+
+    @staticmethod
+    def require_finite(preds: Tensor) -> Tensor:
+        """Return predictions without their gradient; a ValueError where some are not finite."""
+        bad = int((~torch.isfinite(preds)).sum())
+        if bad:
+            raise ValueError(f"expected finite predictions, got {bad} NaN or infinite")
+        return preds.detach()
+
+    # ---- files ----
+
+    def describe(self) -> dict[str, Any]:
+        """Return what it is and what it is worth in a few plain values, for protocols."""
+        own = {"way": self.way, "noise_sigma": self.noise_sigma, "tau": self.tau}
+        facts = {**own, **(self.facts or {})}
+        return {
+            key: value
+            for key, value in facts.items()
+            if key == "interval_95" or isinstance(value, str | int | float)
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-able description."""
+        about = {"label": self.label, "label_range": self.label_range, "facts": self.facts}
+        return {"kind": "BalanceMap", "way": self.way, **about, **self.parameters()}
+
+    def parameters(self) -> dict[str, Any]:
+        """Return what makes the map again, JSON-able."""
+        return {"noise_sigma": self._sigma, "prior": self._prior.to_dict()}
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> "BalanceMap":  # type: ignore[override]
+        """Return the map that ``to_dict`` described, of either way."""
+        from depthbal.losses.calibration import CalibratedMap
+
+        ways = {way.way: way for way in (BalanceMap, CalibratedMap)}
+        balance = ways[content["way"]].from_parameters(content)
+        balance.label = content["label"] and tuple(content["label"])
+        balance.facts = content["facts"]
+        return balance
+
+    @classmethod
+    def from_parameters(cls, content: dict[str, Any]) -> Self:
+        """Return the map that ``parameters`` described."""
+        stored, ends = content["prior"], content["label_range"]
+        kind: Any = {"Histogram": Histogram, "GaussianMixture": GaussianMixture}[stored["kind"]]
+        return cls(kind.from_dict(stored), content["noise_sigma"], ends and tuple(ends))
 
 
 class MeanTable:

@@ -17,6 +17,7 @@ import yaml
 
 from depthbal.errors import ConfigError, RunFolderError
 from depthbal.evaluation import LabelBins, Scores
+from depthbal.evaluation.balancing import balance_words
 from depthbal.priors import GaussianMixture, Histogram
 from depthbal.reports.vocabulary import READOUTS
 
@@ -101,7 +102,7 @@ class Result:
     @property
     def method(self) -> str:
         """What two results share if they differ in nothing but the seed: settings, evaluation."""
-        sigma = self.noise_sigma if self.posthoc else None
+        sigma = balance_words(self.scores.given["posthoc"]) if self.posthoc else None
         evaluated = [self.scores.given.get(key) for key in ("checkpoint", "epochs")]
         return json.dumps([self.settings, evaluated, sigma], sort_keys=True, default=str)
 
@@ -149,7 +150,9 @@ def load_results(folders: Sequence[str | Path]) -> list[Result]:
     names = run_names([result.run for result in results])
     for number, result in enumerate(results):
         if result.posthoc:
-            names[number] += f", balanced afterwards (sigma {result.noise_sigma:g})"
+            names[number] += (
+                f", balanced afterwards ({balance_words(result.scores.given['posthoc'])})"
+            )
     clashing = {name for name in names if names.count(name) > 1}
     for number, result in enumerate(results):
         if names[number] in clashing and result.path != result.run:
