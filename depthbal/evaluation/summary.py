@@ -139,7 +139,7 @@ def _block(scores: "Scores", subset: str, readout: str) -> dict[str, Any]:
 
 def _of_readout(scores: "Scores", block: Mapping[tuple[str, str], Any], name: str) -> Any:
     if scores.averaging == "images":
-        return {group: block["all", name]["per_image_mean"][group] for group in GROUPS}
+        return block["all", name]["per_image_mean"]
     top, everywhere = (
         {k: block[subset, name][k] for k in (*GROUPS, "per_image_mean", "per_bin_mean")}
         for subset in (scores.headline, "all")

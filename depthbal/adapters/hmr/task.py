@@ -17,6 +17,7 @@ from depthbal.data.pairs import missing_files
 from depthbal.errors import ConfigError, DataError
 from depthbal.evaluation import Scores, balanced_errors
 from depthbal.losses import MSELoss, RegressionLoss
+from depthbal.models.weights import first_few
 from depthbal.priors import GaussianMixture
 from depthbal.training.task import Batch, Task
 
@@ -95,8 +96,8 @@ class HmrTask(Task):
                 )
             paths = images.people["file"].tolist()
             if missing := missing_files(Path(), paths):
-                names = ", ".join(missing[:5])
-                raise DataError(f"{len(missing)} of {len(paths)} pictures are missing: {names}")
+                found = f"{len(missing)} of {len(paths)} pictures are missing"
+                raise DataError(f"{found}: {first_few(missing)}")
 
     def prepare(self, data: Any) -> None:
         """Have features of the pictures computed once, unless they change in every epoch."""
