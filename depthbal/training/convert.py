@@ -27,10 +27,6 @@ from depthbal.training.runs import (
 )
 
 LABEL_RANGE = (0.7, 10.0)  # metres between which NYUD2-DIR has depths
-CONFIG_HEADER = """\
-# Converted from a published checkpoint: its network can be evaluated and predicts, its training
-# cannot be continued. The data can be given anew: depthbal evaluate RUN --data.root FOLDER
-"""
 
 
 def convert_checkpoint(
@@ -76,7 +72,6 @@ def convert_checkpoint(
         "state_dict": task.state_dict(),
         # the index of the last epoch that was trained, as published and as Lightning counts
         "epoch": int(epoch) if isinstance(epoch, int | np.integer) else -1,
-        "converted_from": Path(file).name,
     }
     made_with = {key: entry[key] for key in ("model", "criterion", "readout")}
     place = {"root": str(data.root)}
@@ -86,7 +81,7 @@ def convert_checkpoint(
         "data": {"class_path": "depthbal.data.NYUD2DataModule", "init_args": place},
     }
     run = claim_run_folder(Path(out), overwrite)
-    run.config.write_text(CONFIG_HEADER + yaml.safe_dump(sections), encoding="utf-8")
+    run.config.write_text(yaml.safe_dump(sections), encoding="utf-8")
     save_prior(run, task)
     with replacing(run.checkpoint("last")) as temporary:
         torch.save(checkpoint, temporary)

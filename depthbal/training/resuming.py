@@ -77,7 +77,7 @@ def collect_random_states() -> dict[str, Any]:
     name, key, *position = np.random.get_state()  # noqa: NPY002
     return {
         "python": random.getstate(),
-        "numpy": (name, torch.from_numpy(np.asarray(key)), *position),
+        "numpy": (name, torch.from_numpy(np.asarray(key, dtype=np.int64)), *position),
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
@@ -87,7 +87,7 @@ def restore_random_states(states: dict[str, Any]) -> None:
     """Set the generators to what `collect_random_states` returned."""
     name, key, *position = states["numpy"]
     random.setstate(states["python"])
-    np.random.set_state((name, key.numpy(), *position))  # noqa: NPY002
+    np.random.set_state((name, key.numpy().astype(np.uint32), *position))  # noqa: NPY002
     torch.set_rng_state(states["torch"].cpu())
     if torch.cuda.is_available() and len(states["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all([state.cpu() for state in states["cuda"]])
