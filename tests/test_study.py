@@ -11,7 +11,7 @@ from depthbal.commands import main
 from depthbal.commands.study import Study
 
 TINY = ["trainer.max_epochs=1", "trainer.accelerator=cpu", "data.size=[24,32]", "data.n_train=8"]
-TINY += ["data.n_val=4", "data.n_test=4", "data.batch_size=4"]
+TINY += ["data.n_val=4", "data.n_test=4", "data.batch_size=4", "data.num_workers=0"]
 RMSE = "all_pixels.per_bin_mean.overall.rmse"
 
 
