@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from depthbal.errors import CheckpointError, RunFolderError
+from depthbal.errors import CheckpointError, RunFolderError, first_line
 
 FORMAT = 2
 """The layout of `checkpoint["depthbal"]` that this version writes and reads."""
@@ -53,9 +53,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             "not opened, because that could run code"
         ) from error
     except Exception as error:  # truncation shows as one of many types
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        hint = "" if path.suffix == ".ckpt" else "; expected a run folder or its .ckpt file"
-        raise CheckpointError(f"{path} is truncated or no checkpoint{hint}: {reason}") from error
+        raise CheckpointError(
+            f"{path} is truncated or no checkpoint: {first_line(error)}; expected a run folder or "
+            "its .ckpt file"
+        ) from error
     entry = content.get("depthbal") if isinstance(content, dict) else None
     if not isinstance(entry, dict) or not isinstance(entry.get("format"), int):
         raise CheckpointError(f"{path} was not written by depthbal: it has no 'depthbal' entry")

@@ -19,3 +19,8 @@ class CheckpointError(DepthbalError, RuntimeError):
 
 class RunFolderError(DepthbalError, OSError):
     """A run folder already exists, is missing, or lacks a file."""
+
+
+def first_line(error: BaseException) -> str:
+    """Return an error in one line, as it goes into another's message."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0].strip()

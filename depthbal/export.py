@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import depthbal
-from depthbal.errors import ConfigError
+from depthbal.errors import ConfigError, first_line
 from depthbal.io import replacing
 from depthbal.predictor import Predictor
 
@@ -24,7 +24,7 @@ Size = tuple[int, int]
 ENDINGS: dict[Format, str] = {"onnx": ".onnx", "torch": ".pt2"}
 METADATA = "depthbal.json"  # the name of the extra file in a torch.export archive
 TOLERANCE_M = 0.01
-NODES = tuple(2**power + 1 for power in range(9, 18))
+NODES = 2**17 + 1
 SHIFT = 1e-4  # label ranges; networks are less exact than that
 FAR = 1e4  # label ranges from the centre; a read-out of labels changes no more beyond
 
@@ -125,10 +125,11 @@ def _write(graph: "DepthGraph", form: Format, path: Path, metadata: Mapping[str,
         deepest: BaseException = error
         while deepest.__cause__ is not None:
             deepest = deepest.__cause__
-        reason = (str(deepest).strip() or type(deepest).__name__).splitlines()[0].strip()
         way_out = "try --format torch" if form == "onnx" else "use the run in Python"
-        network = type(graph.network).__name__
-        raise ConfigError(f"{network} cannot be exported as {form}: {reason}; {way_out}") from error
+        raise ConfigError(
+            f"{type(graph.network).__name__} cannot be exported as {form}: {first_line(deepest)}; "
+            f"{way_out}"
+        ) from error
 
 
 class DepthGraph(nn.Module):
@@ -182,11 +183,11 @@ class ReadoutTable(nn.Module):
         u = asinh((p - c) / w),   f(p) ~ linear in u between f at equally spaced u
 
     The nodes are dense within the label range (lo, hi), of centre c and half width w, and thin out
-    exponentially beyond it, where a read-out flattens. They are doubled until the interpolation
-    agrees with the function midway between all of them to `tolerance`, in label units, or, where a
-    network is balanced afterwards and the function arbitrarily steep near the ends of the labels,
-    lies between the function at the ten-thousandth part of the range below and above. A function
-    that does not increase or is not finite is a ConfigError.
+    exponentially beyond it, where a read-out flattens. Midway between all of them the interpolation
+    must agree to `tolerance`, in label units, with the function within the ten-thousandth part of
+    the range below and above, because the function is arbitrarily steep near the ends of the labels
+    where a network is balanced afterwards. One that does not increase or is not finite is a
+    ConfigError.
 
     Example:
         >>> table = ReadoutTable(torch.sigmoid, (-4.0, 4.0))
@@ -207,28 +208,18 @@ class ReadoutTable(nn.Module):
         low, high = label_range
         self.center, self.half_width = (low + high) / 2, (high - low) / 2
         self.reach = float(torch.asinh(torch.tensor(2 * FAR, dtype=torch.float64)))
-        attempts = [(nodes, 0.0) for nodes in NODES] + [(NODES[-1], SHIFT * (high - low))]
-        for nodes, shift in attempts:
-            values, error = self._tabulate(function, nodes, shift)
-            if error <= tolerance:
-                break
-        if not error <= tolerance or (values.diff() < -tolerance).any():
-            raise ConfigError(
-                f"the read-out cannot be put into a table: {nodes} nodes leave a difference of "
-                f"{error:.2g}, wanted {tolerance:.2g}; export with --readout clamped or raw"
-            )
-        self.register_buffer("values", values.float())
-
-    def _tabulate(
-        self, function: Callable[[Tensor], Tensor], nodes: int, shift: float
-    ) -> tuple[Tensor, float]:
-        """Return the function at nodes equally spaced in u, and how far the middles are off."""
-        u = torch.linspace(-self.reach, self.reach, 2 * nodes - 1, dtype=torch.float64)
-        places = self.center + self.half_width * torch.sinh(u)
+        u = torch.linspace(-self.reach, self.reach, 2 * NODES - 1, dtype=torch.float64)
+        places, shift = self.center + self.half_width * torch.sinh(u), SHIFT * (high - low)
         values, middle = function(places[::2]).double(), places[1::2]
         between = (values[1:] + values[:-1]) / 2
         above, below = between - function(middle + shift), function(middle - shift) - between
-        return values, float(torch.maximum(above, below).clamp(min=0).max())
+        error = torch.maximum(above, below).max()
+        if not error <= tolerance or (values.diff() < -tolerance).any():
+            raise ConfigError(
+                f"the read-out cannot be put into a table: it differs by {error:.2g}, wanted "
+                f"{tolerance:.2g}; export with --readout clamped or raw"
+            )
+        self.register_buffer("values", values.float())
 
     def forward(self, preds: Tensor) -> Tensor:
         """Return the read-out of predictions of any shape, float32."""

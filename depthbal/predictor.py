@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from depthbal.checkpoint import build_module, find_checkpoint, part_of_state, read_checkpoint
 from depthbal.data.images import read_image, resize_short_side, resize_square
-from depthbal.errors import CheckpointError, ConfigError, DataError
+from depthbal.errors import ConfigError, DataError
 from depthbal.evaluation import DEPTH, Label
 from depthbal.losses import BMCLoss, BNILoss, GAILoss, ReweightedLoss
 from depthbal.losses.interval import interval_of_loss
@@ -281,11 +281,7 @@ def load_predictor(
     entry, state = content["depthbal"], content["state_dict"]
     model = build_module(file, "model", entry["model"], classes)
     criterion = build_module(file, "criterion", entry["criterion"], classes)
-    try:  # the loss checks the names itself: its prior's size is only known from the state
-        criterion.load_state_dict(part_of_state(state, "criterion."))
-    except RuntimeError as error:
-        differences = " ".join(str(error).split())  # torch spreads them over lines
-        raise CheckpointError(f"cannot load {file} into the criterion: {differences}") from error
+    load_exactly(criterion, part_of_state(state, "criterion."), f"{file} into the criterion")
     load_exactly(model, part_of_state(state, "model."), f"{file} into {type(model).__name__}")
     label_range = entry["label_range"] and tuple(entry["label_range"])
     predictor = Predictor(model, criterion, entry["input"], entry["readout"], label_range)

@@ -8,9 +8,10 @@ import pytest
 import yaml
 
 from depthbal.commands import main
+from depthbal.commands.study import Study
 
 TINY = ["trainer.max_epochs=1", "trainer.accelerator=cpu", "data.size=[24,32]", "data.n_train=8"]
-TINY += ["data.n_val=4", "data.n_test=4", "data.batch_size=4"]
+TINY += ["data.n_val=4", "data.n_test=4", "data.batch_size=4", "data.num_workers=0"]
 RMSE = "all_pixels.per_bin_mean.overall.rmse"
 
 
@@ -43,12 +44,9 @@ def test_a_study_holds_runs_medians_and_one_report(studied):
     assert list(rows) == ["mse", "mse balanced afterwards, sigma 1", "gai"]
     assert rows["gai"]["runs"] == [str(studied / "gai-0"), str(studied / "gai-1")]
     for name in ("mse", "gai"):
-        values = [
-            json.loads((studied / f"{name}-{seed}" / "metrics.json").read_text())["all_pixels"][
-                "per_bin_mean"
-            ]["overall"]["rmse"]
-            for seed in (0, 1)
-        ]
+        texts = [(studied / f"{name}-{seed}" / "metrics.json").read_text() for seed in (0, 1)]
+        means = [json.loads(text)["all_pixels"]["per_bin_mean"] for text in texts]
+        values = [mean["overall"]["rmse"] for mean in means]
         assert rows[name][RMSE]["values"] == values
         assert rows[name][RMSE]["median"] == pytest.approx(sum(values) / 2)
     assert len(set(rows["gai"][RMSE]["values"])) == 2  # the seeds differ
@@ -74,15 +72,14 @@ def test_other_settings_for_a_run_that_is_there_are_refused(studied, capsys):
     assert "data.init_args.batch_size 4, not 2" in capsys.readouterr().err
 
 
-def test_a_varied_setting_is_in_the_names_and_fixed_configs_are_not_varied(cache, tmp_path):
+def test_a_varied_setting_is_in_the_names_and_fixed_configs_are_not_varied(tmp_path):
     key = "model.criterion.init_noise_sigma"
-    more = ["--vary", key, "0.5", "2", "--fixed", "mse", "--metrics", "few.rmse"]
-    assert study(tmp_path / "study", *more) == 0
-    rows = table(tmp_path / "study")
-    assert list(rows) == ["mse", "gai-init_noise_sigma-0.5", "gai-init_noise_sigma-2"]
-    config = tmp_path / "study" / "gai-init_noise_sigma-2-0" / "config.yaml"
-    criterion = yaml.safe_load(config.read_text())["model"]["init_args"]["criterion"]
-    assert criterion["init_args"]["init_noise_sigma"] == 2
+    options = {"configs": ["rooms/mse", "rooms/gai"], "settings": TINY, "out": tmp_path}
+    work = Study({**options, "vary": {key: ["0.5", "2"]}, "fixed": ["mse"]}).work
+    assert list(work) == ["mse", "gai-init_noise_sigma-0.5", "gai-init_noise_sigma-2"]
+    ((run, (_, overrides)),) = work["gai-init_noise_sigma-2"].items()
+    assert run == tmp_path / "gai-init_noise_sigma-2-0"
+    assert f"--{key}=2" in overrides
 
 
 def test_what_cannot_be_done_is_said_at_the_end_and_the_rest_is_done(cache, tmp_path, capsys):
@@ -101,6 +98,8 @@ def test_what_cannot_be_done_is_said_at_the_end_and_the_rest_is_done(cache, tmp_
         assert "no val/rmse of epoch 0" in text
     rows = table(out)
     assert list(rows) == ["mse", "mse balanced afterwards, sigma auto"]
+    saved = (out / "mse-0" / "checkpoints").iterdir()
+    assert [path.name for path in saved] == ["last.ckpt"]  # nothing says which epoch was best
     assert rows["mse balanced afterwards, sigma auto"] == {"runs": []}
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from depthbal.commands.tables import print_metrics
+from depthbal.commands.tables import print_metrics, try_report
 from depthbal.evaluation import GROUPS
 
 DEPTH_LABEL = {"name": "depth", "unit": "m"}
@@ -40,6 +40,11 @@ def test_the_mean_of_a_loss_without_noise_is_called_the_raw_output(printed, bala
     text = printed({**shots, "all_pixels": shots, "readout": readout, "protocol": protocol})
     assert text.count("read-out mean") == 2
     assert text.count("read-out mean (the raw output)") == times
+
+
+def test_a_report_that_cannot_be_written_is_a_warning_and_spoils_no_training(tmp_path):
+    with pytest.warns(UserWarning, match=r"no report was written: .*nothing"):
+        try_report([tmp_path / "nothing"], tmp_path / "report.html")
 
 
 def test_labels_without_a_mask_have_one_table_of_their_own_metrics(printed):

@@ -23,6 +23,7 @@ from tests.training.helpers import REPOSITORY, TOOLS, command, tiny_config
 
 TINY_ROOMS = ["--trainer.max_epochs=1", "--trainer.accelerator=cpu", "--data.size=[24,32]"]
 TINY_ROOMS += ["--data.n_train=8", "--data.n_val=4", "--data.n_test=4", "--data.batch_size=4"]
+TINY_ROOMS += ["--data.num_workers=0"]
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 TINY = ["--trainer.max_epochs=1", "--trainer.accelerator=cpu", "--data.size=[24,32]"]
 TINY += ["--data.n_train=8", "--data.n_val=4", "--data.n_test=4", "--data.batch_size=4"]
+TINY += ["--data.num_workers=0"]
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from depthbal.commands import make_parser
-from depthbal.errors import ConfigError
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -20,27 +19,13 @@ def main(arguments: Sequence[str]) -> None:
     add("file", type=Path, help="the published checkpoint")
     add("--out", type=Path, required=True, help="run folder to make")
     add("--criterion", default="MSELoss", help="loss that made it; matters for --readout mean")
-    add(
-        "--criterion-args",
-        default="{}",
-        metavar="JSON",
-        help="its arguments, such as '{\"init_noise_sigma\": 1.0}'",
-    )
-    add(
-        "--readout",
-        choices=("raw", "clamped", "mean"),
-        default="raw",
-        help="how the network is read by default; raw: as published",
-    )
+    args = "its arguments, such as '{\"init_noise_sigma\": 1.0}'"
+    add("--criterion-args", type=json.loads, default={}, metavar="JSON", help=args)
+    how = "how the network is read by default; raw: as published"
+    add("--readout", choices=("raw", "clamped", "mean"), default="raw", help=how)
     add("--root", type=Path, default=Path(), help="folder of the NYUD2-DIR data")
     add("--overwrite", action="store_true", help="replace a run that is there")
     known = parser.parse_args(arguments)
-    try:
-        known.criterion_args = dict(json.loads(known.criterion_args))
-    except (ValueError, TypeError) as error:
-        raise ConfigError(
-            f"--criterion-args {known.criterion_args!r} is no JSON of names and values: {error}"
-        ) from error
 
     from depthbal.training.convert import convert_checkpoint
 

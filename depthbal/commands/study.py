@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from depthbal.commands import import_classes, make_parser
-from depthbal.errors import ConfigError, DepthbalError
+from depthbal.errors import ConfigError, DepthbalError, first_line
 from depthbal.io import replacing, write_json
 
 Settings = tuple[dict[str, Any], list[str]]
@@ -158,7 +158,7 @@ class Study:
             except KeyboardInterrupt:
                 raise
             except Exception as error:  # whatever it is, the other runs are not its fault
-                self.failed[str(folder)] = _first_line(error)
+                self.failed[str(folder)] = first_line(error)
                 print(f"{folder} failed: {type(error).__name__}: {error}", file=sys.stderr)
 
     def _balance(self, method: str, run: Any) -> None:
@@ -175,7 +175,7 @@ class Study:
                     evaluate_run(run.path, posthoc=wanted)
                 row.append(result)
             except ConfigError as error:
-                self.unbalanced[f"{run.path}, sigma {given}"] = _first_line(error)
+                self.unbalanced[f"{run.path}, sigma {given}"] = first_line(error)
 
     # ---- results ----
 
@@ -224,10 +224,6 @@ def _list(value: Any) -> list[Any]:
     if value is None:
         return []
     return list(value) if isinstance(value, list | tuple) else [value]
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def _name(config: str, configs: Sequence[str]) -> str:

@@ -56,30 +56,23 @@ def main(arguments: Sequence[str]) -> None:
         return
 
     from depthbal.commands.tables import finish_training
-    from depthbal.training.settings import config_names, make_parser, parse
+    from depthbal.training.settings import make_parser, parse, split_configs
     from depthbal.training.train import train
 
     import_classes()
-    if known.resume is None and not config_names(rest):
+    if known.resume is None and not split_configs(rest)[0]:
         rest = ["--config", "rooms/gai", *rest]
     if rest[-2:] == ["--help", "all"]:
-        print_all(rest[:-2])
+        parser = make_parser()
+        parser.print_help()
+        settings = parse(parser, rest[:-2])
+        for key in ("model", "data"):
+            print(f"\n--{key} {settings[key].class_path}:")
+            with suppress(SystemExit):
+                parser.parse_args([f"--{key}.help={settings[key].class_path}"])
     elif "--print_config" in rest:
         parse(make_parser(), rest)
     else:
         run, result = train(rest, known.out, known.overwrite, known.resume)
         if result is not None:
             finish_training(run.path, result)
-
-
-def print_all(arguments: Sequence[str]) -> None:
-    """Print every setting of trainer, task and data, of the classes that are named."""
-    from depthbal.training.settings import make_parser, parse
-
-    parser = make_parser()
-    parser.print_help()
-    settings = parse(parser, arguments)
-    for key in ("model", "data"):
-        print(f"\n--{key} {settings[key].class_path}:")
-        with suppress(SystemExit):
-            parser.parse_args([f"--{key}.help={settings[key].class_path}"])

@@ -4,19 +4,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from depthbal.models.resnet_mff import ResNetMFF, load_official_checkpoint
-    from depthbal.models.smp import SmpDepth
+    from depthbal.models.resnet_mff import ResNetMFF as ResNetMFF
+    from depthbal.models.resnet_mff import load_official_checkpoint as load_official_checkpoint
+    from depthbal.models.smp import SmpDepth as SmpDepth
 
 _HOMES = {
     "ResNetMFF": "resnet_mff",
     "SmpDepth": "smp",
     "load_official_checkpoint": "resnet_mff",
 }
-__all__ = [
-    "ResNetMFF",
-    "SmpDepth",
-    "load_official_checkpoint",
-]
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

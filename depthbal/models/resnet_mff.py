@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import ResNet50_Weights, resnet50
+from torchvision.models import ResNet50_Weights
+from torchvision.models.resnet import Bottleneck, ResNet
 
 from depthbal.errors import CheckpointError
 from depthbal.models.folding import Form, InterpolationMatrices, enlarged_convs
@@ -26,29 +27,16 @@ PUBLISHED_SUFFIX = ".pth.tar"
 Features = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
-def spatial_size(features: Tensor) -> tuple[int, int]:
-    """Return (height, width) of a (B, C, H, W) tensor."""
-    return features.shape[-2], features.shape[-1]
-
-
-class ResNetEncoder(nn.Module):
+class ResNetEncoder(ResNet):  # type: ignore[misc]
     """torchvision's ResNet-50 without pooling and classifier; returns the four stages' outputs."""
 
     def __init__(self) -> None:
-        super().__init__()
-        resnet = resnet50(weights=None)
-        self.conv1 = resnet.conv1
-        self.bn1 = resnet.bn1
-        self.maxpool = resnet.maxpool
-        self.layer1 = resnet.layer1
-        self.layer2 = resnet.layer2
-        self.layer3 = resnet.layer3
-        self.layer4 = resnet.layer4
+        super().__init__(Bottleneck, [3, 4, 6, 3])
+        del self.avgpool, self.fc
 
     def forward(self, images: Tensor) -> Features:
         """Return the features of layer1 to layer4: 256, 512, 1024, 2048 channels."""
-        stem = self.maxpool(torch.relu(self.bn1(self.conv1(images))))
-        first = self.layer1(stem)
+        first = self.layer1(self.maxpool(self.relu(self.bn1(self.conv1(images)))))
         second = self.layer2(first)
         third = self.layer3(second)
         return first, second, third, self.layer4(third)
@@ -102,9 +90,9 @@ class UpProjectionDecoder(nn.Module):
         """Return 64 channels at `size`."""
         first, second, third, fourth = features
         decoded = torch.relu(self.bn(self.conv(fourth)))
-        decoded = self.up1(decoded, spatial_size(third))
-        decoded = self.up2(decoded, spatial_size(second))
-        decoded = self.up3(decoded, spatial_size(first))
+        decoded = self.up1(decoded, third.shape[-2:])
+        decoded = self.up2(decoded, second.shape[-2:])
+        decoded = self.up3(decoded, first.shape[-2:])
         return self.up4(decoded, size)  # type: ignore[no-any-return]
 
 
@@ -208,14 +196,13 @@ class ResNetMFF(nn.Module):
 
     def initialise_bias(self, depth_m: float) -> None:
         """Let an untrained network predict about `depth_m` metres; a trained one stays as it is."""
-        if self._trained:
-            return
-        nn.init.constant_(self.R.conv2.bias, depth_m)  # type: ignore[arg-type]
+        if not self._trained:
+            nn.init.constant_(self.R.conv2.bias, depth_m)  # type: ignore[arg-type]
 
     def forward(self, images: Tensor) -> Tensor:
         """Return metres (B, 1, h, w) for normalised images (B, 3, H, W)."""
         features = self.E(images)
-        height, width = spatial_size(features[0])
+        height, width = features[0].shape[-2:]
         size = (2 * height, 2 * width)
         decoded = self.D(features, size)
         fused = self.MFF(features, size)

@@ -1,7 +1,6 @@
 """Any network of segmentation-models-pytorch as a depth regressor."""
 
 import inspect
-import logging
 import math
 from typing import Any
 
@@ -18,8 +17,6 @@ from depthbal.models.weights import (
     timm_name,
     unknown_name,
 )
-
-logger = logging.getLogger(__name__)
 
 
 class SmpDepth(nn.Module):
@@ -81,15 +78,9 @@ class SmpDepth(nn.Module):
 
     def initialise_bias(self, depth_m: float) -> None:
         """Let the untrained network predict about `depth_m` metres."""
-        biases = [
-            layer.bias
-            for layer in self.network.segmentation_head.modules()
-            if isinstance(layer, nn.Conv2d) and layer.bias is not None
-        ]
-        if biases:
-            nn.init.constant_(biases[-1], depth_m)
-        else:
-            logger.info("%s has no output bias; its first guess stays", self.init_args["arch"])
+        head = self.network.segmentation_head.modules()
+        last = [layer for layer in head if isinstance(layer, nn.Conv2d)][-1]
+        nn.init.constant_(last.bias, depth_m)  # type: ignore[arg-type]
 
     def forward(self, images: Tensor) -> Tensor:
         """Return metres (B, 1, h, w) for normalised images (B, 3, H, W)."""

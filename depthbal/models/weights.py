@@ -7,13 +7,14 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from itertools import product
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from depthbal.errors import CheckpointError, ConfigError
+from depthbal.errors import CheckpointError, ConfigError, first_line
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ def downloading(weights: str) -> Iterator[None]:
         raise
     except Exception as error:  # of whichever library: no network, no such name, no space
         raise ConfigError(
-            f"weights {weights!r} cannot be had ({_reason(error)}); give the path of an encoder "
+            f"weights {weights!r} cannot be had ({first_line(error)}); give the path of an encoder "
             "state dict (.pth, .pt, .safetensors) as weights, or weights=None to start from random "
             "ones"
         ) from error
@@ -100,12 +101,8 @@ def read_weight_file(path: str | Path) -> Any:
         ) from error
     except Exception as error:  # each format reports damage in its own way
         raise CheckpointError(
-            f"{path} is damaged or no file of weights: {_reason(error)}"
+            f"{path} is damaged or no file of weights: {first_line(error)}"
         ) from error
-
-
-def _reason(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
@@ -129,7 +126,7 @@ def load_encoder_file(encoder: nn.Module, path: str | Path) -> None:
 
     The prefix is the one under which most names and shapes agree. Every parameter of the encoder
     must be in the file; of the file, only classifier and decoder parameters may be left over, and
-    a log line names them. The encoder is changed only when everything fits.
+    a log line names them.
     """
     found = read_state_dict(path)
     wanted = encoder.state_dict()
@@ -174,31 +171,17 @@ def _is_head(key: str, prefix: str) -> bool:
 
 
 def load_exactly(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
-    """Load `state` into `module`, which stays as it was unless all names and shapes agree.
+    """Load `state` into `module`, an error unless all names and shapes agree.
 
-    Batch-norm step counters (`num_batches_tracked`) may be absent, as in files from before they
-    existed. `what` names the two ends for the message, such as "last.ckpt into SmpDepth".
+    `what` names the two ends for the message, such as "last.ckpt into SmpDepth".
     """
-    wanted = module.state_dict()
-    state = dict(state)
-    for key, value in wanted.items():
-        if key.endswith(".num_batches_tracked"):
-            state.setdefault(key, value)
-    reshaped = [
-        f"{key} {tuple(state[key].shape)} instead of {tuple(value.shape)}"
-        for key, value in wanted.items()
-        if key in state and state[key].shape != value.shape
-    ]
-    problems = {
-        "missing": [key for key in wanted if key not in state],
-        "unexpected": [key for key in state if key not in wanted],
-        "of another shape": reshaped,
-    }
-    if any(problems.values()):
-        listed = (f"{len(v)} {k} ({first_few(v)})" for k, v in problems.items() if v)
-        raise CheckpointError(f"cannot load {what}: {'; '.join(listed)}")
-    # some smp encoders override load_state_dict to rename older files' keys; ours are exact
-    nn.Module.load_state_dict(module, state)
+    try:
+        # some smp encoders override load_state_dict to rename older files' keys; ours are exact;
+        # without the metadata of a state torch allows batch norm's step counters to be absent
+        nn.Module.load_state_dict(module, dict(state))
+    except RuntimeError as error:  # one line each: all that is missing, all that is unexpected
+        lines = [shorten(line, 240) for line in str(error).splitlines()[1:4]]
+        raise CheckpointError(f"cannot load {what}: {'; '.join(lines)}") from error
 
 
 def first_few(names: list[str], limit: int = 5) -> str:

@@ -13,7 +13,7 @@ from depthbal.data import NYUD2DataModule
 from depthbal.errors import ConfigError
 from depthbal.evaluation import nyud2
 from depthbal.io import replacing, write_json
-from depthbal.losses import LOSSES, RegressionLoss
+from depthbal.losses import LOSSES
 from depthbal.models.resnet_mff import ResNetMFF, read_official_checkpoint
 from depthbal.predictor import Readout
 from depthbal.priors import Histogram
@@ -27,28 +27,17 @@ from depthbal.training.runs import (
 )
 
 LABEL_RANGE = (0.7, 10.0)  # metres between which NYUD2-DIR has depths
-CONFIG_HEADER = """\
-# Converted from a published checkpoint: its network can be evaluated and predicts, its training
-# cannot be continued. The data can be given anew: depthbal evaluate RUN --data.root FOLDER
-"""
-
-
-def published_histogram() -> Histogram:
-    """Return the published pixel counts of the NYUD2-DIR training split, per 0.1 m from 0.7 m."""
-    first, per_metre = nyud2.FIRST_SCORED_BIN, nyud2.BINS_PER_METRE
-    edges = np.arange(first, len(nyud2.TRAIN_PIXELS) + 1) / per_metre
-    return Histogram(edges, nyud2.TRAIN_PIXELS[first:])
 
 
 def convert_checkpoint(
     file: str | Path,
     out: str | Path,
     *,
-    criterion: str = "MSELoss",
-    criterion_args: Mapping[str, Any] | None = None,
-    readout: Readout = "raw",
-    root: str | Path = ".",
-    overwrite: bool = False,
+    criterion: str,
+    criterion_args: Mapping[str, Any],
+    readout: Readout,
+    root: str | Path,
+    overwrite: bool,
 ) -> RunFolder:
     """Make a run folder of a published checkpoint (.pth.tar).
 
@@ -59,8 +48,17 @@ def convert_checkpoint(
     the loss, one of its arguments or the folder is refused.
     """
     require_claimable(Path(out), overwrite)
-    histogram = published_histogram()
-    loss = _build_criterion(criterion, dict(criterion_args or {}), histogram)
+    first = nyud2.FIRST_SCORED_BIN
+    edges = np.arange(first, len(nyud2.TRAIN_PIXELS) + 1) / nyud2.BINS_PER_METRE
+    histogram = Histogram(edges, nyud2.TRAIN_PIXELS[first:])
+    if criterion not in LOSSES:
+        raise ConfigError(f"no loss {criterion!r}; known: {', '.join(sorted(LOSSES))}")
+    try:
+        loss = LOSSES[criterion](**{"label_range": LABEL_RANGE, **criterion_args})
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{criterion} does not take these arguments: {error}") from error
+    if loss.needs_prior:
+        loss.set_prior(histogram)
     content = read_official_checkpoint(file)
     model = ResNetMFF()
     model.load_published(file, content)
@@ -74,7 +72,6 @@ def convert_checkpoint(
         "state_dict": task.state_dict(),
         # the index of the last epoch that was trained, as published and as Lightning counts
         "epoch": int(epoch) if isinstance(epoch, int | np.integer) else -1,
-        "converted_from": Path(file).name,
     }
     made_with = {key: entry[key] for key in ("model", "criterion", "readout")}
     place = {"root": str(data.root)}
@@ -84,34 +81,17 @@ def convert_checkpoint(
         "data": {"class_path": "depthbal.data.NYUD2DataModule", "init_args": place},
     }
     run = claim_run_folder(Path(out), overwrite)
-    run.config.write_text(CONFIG_HEADER + yaml.safe_dump(sections), encoding="utf-8")
+    run.config.write_text(yaml.safe_dump(sections), encoding="utf-8")
     save_prior(run, task)
     with replacing(run.checkpoint("last")) as temporary:
         torch.save(checkpoint, temporary)
-    facts = {"converted_from": str(Path(file).absolute()), "published": _plain_facts(content)}
+    # what the file says beside its weights, as far as JSON can hold it
+    kept = {key: value for key, value in content.items() if key != "state_dict"}
+    published = json.loads(json.dumps(kept, default=_plain))
+    facts = {"converted_from": str(Path(file).absolute()), "published": published}
     write_json(run.record, {**run_record(0, "cpu"), **facts})
     return run
 
 
-def _build_criterion(name: str, arguments: dict[str, Any], histogram: Histogram) -> RegressionLoss:
-    """Return the loss by name, with the benchmark's label range and a prior if it needs one."""
-    if name not in LOSSES:
-        raise ConfigError(f"no loss {name!r}; known: {', '.join(sorted(LOSSES))}")
-    arguments.setdefault("label_range", LABEL_RANGE)
-    try:
-        loss = LOSSES[name](**arguments)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{name} does not take these arguments: {error}") from error
-    if loss.needs_prior:
-        loss.set_prior(histogram)
-    return loss
-
-
-def _plain_facts(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the file says beside its weights, as far as JSON can hold it."""
-
-    def plain(value: Any) -> Any:
-        return value.item() if isinstance(value, np.generic) else repr(value)[:200]
-
-    kept = {str(key): value for key, value in content.items() if key != "state_dict"}
-    return dict(json.loads(json.dumps(kept, default=plain)))
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else repr(value)[:200]

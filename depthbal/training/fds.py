@@ -88,12 +88,11 @@ class FeatureSmoothing(pl.Callback):
         subset: str | None = None,
         edges: list[float] | None = None,
     ) -> None:
-        if start_epoch < 1:
-            raise ConfigError(f"expected a start_epoch of at least 1, got {start_epoch}")
-        if not 0 <= momentum < 1:
-            raise ConfigError(f"expected a momentum of at least 0 and below 1, got {momentum}")
-        if not 0 < clip[0] <= clip[1]:
-            raise ConfigError(f"expected clip (lo, hi) with 0 < lo <= hi, got {clip}")
+        if start_epoch < 1 or not 0 <= momentum < 1 or not 0 < clip[0] <= clip[1]:
+            raise ConfigError(
+                "expected start_epoch >= 1, 0 <= momentum < 1 and clip (lo, hi) with 0 < lo <= hi, "
+                f"got start_epoch {start_epoch}, momentum {momentum} and clip {clip}"
+            )
         self.kernel = smoothing_kernel(kernel, kernel_size, kernel_sigma)
         self.layer, self.subset, self.edges = layer, subset, edges
         self.momentum, self.clip, self.start_epoch = momentum, clip, start_epoch
@@ -337,11 +336,9 @@ def find_layer(network: nn.Module, name: str | None = None) -> nn.Linear | nn.Co
     """Return the linear layer or convolution of a name, or the last one with one output."""
     kinds = (nn.Linear, nn.Conv2d)
     layers = {own: layer for own, layer in network.named_modules() if isinstance(layer, kinds)}
-    found = [
-        layer
-        for own, layer in layers.items()
-        if (own == name if name is not None else len(layer.weight) == 1)
-    ]
+    found = [layer for layer in layers.values() if len(layer.weight) == 1]
+    if name is not None:
+        found = [layers[name]] if name in layers else []
     if not found:
         wanted = f" {name!r}" if name else " with one output; name one as layer, of whose input"
         raise ConfigError(
@@ -377,14 +374,10 @@ def subset_loader(data: Any, name: str) -> Iterable[Any]:
     wanted = {" with ".join(pair) for pair in pairs if any(pair)}
     train = data.train_set.source
     chosen = [index for index in range(len(train)) if train.name(index) in wanted]
+    found = f"{len(chosen)} of the {len(wanted)} images of {path}"
     if not chosen:
-        raise DataError(
-            f"{path}: none of its {len(wanted)} rows is an image of the training split, such as "
-            f"{train.name(0)!r}; give a list that was drawn from the training list"
-        )
-    if len(chosen) < len(wanted):
-        found = f"{len(chosen)} of the {len(wanted)} images of {path}"
-        log.info("Feature smoothing: %s are in the training split", found)
+        raise DataError(f"{found} are in the training split, such as {train.name(0)!r}")
+    log.info("Feature smoothing: %s are in the training split", found)
     dataset = DepthDataset(PairSubset(train, chosen), data.count_transform, data.seed)
     return LateLoader(
         dataset,

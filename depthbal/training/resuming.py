@@ -1,6 +1,5 @@
 """What makes a training stop and go on as if it had not: states, files, and no NaN in either."""
 
-import copy
 import csv
 import os
 import random
@@ -18,7 +17,7 @@ from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
-from depthbal.errors import CheckpointError, DepthbalError
+from depthbal.errors import CheckpointError, DepthbalError, first_line
 from depthbal.io import replacing
 
 
@@ -75,12 +74,10 @@ def diverged_message(trainer: pl.Trainer, reason: str) -> str:
 
 def collect_random_states() -> dict[str, Any]:
     """Return the states of Python's, NumPy's and torch's generators as tensors and plain types."""
-    version, internal, gauss = random.getstate()
-    numpy_state: Any = np.random.get_state(legacy=False)  # noqa: NPY002
-    numpy_state["state"]["key"] = torch.from_numpy(numpy_state["state"]["key"].astype(np.int64))
+    name, key, *position = np.random.get_state()  # noqa: NPY002
     return {
-        "python": [version, list(internal), gauss],
-        "numpy": numpy_state,
+        "python": random.getstate(),
+        "numpy": (name, torch.from_numpy(np.asarray(key, dtype=np.int64)), *position),
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
@@ -88,11 +85,9 @@ def collect_random_states() -> dict[str, Any]:
 
 def restore_random_states(states: dict[str, Any]) -> None:
     """Set the generators to what `collect_random_states` returned."""
-    version, internal, gauss = states["python"]
-    random.setstate((version, tuple(internal), gauss))
-    numpy_state = copy.deepcopy(states["numpy"])
-    numpy_state["state"]["key"] = numpy_state["state"]["key"].numpy().astype(np.uint32)
-    np.random.set_state(numpy_state)  # noqa: NPY002
+    name, key, *position = states["numpy"]
+    random.setstate(states["python"])
+    np.random.set_state((name, key.numpy().astype(np.uint32), *position))  # noqa: NPY002
     torch.set_rng_state(states["torch"].cpu())
     if torch.cuda.is_available() and len(states["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all([state.cpu() for state in states["cuda"]])
@@ -162,10 +157,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 file.flush()
                 os.fsync(file.fileno())
         except (OSError, RuntimeError) as error:  # torch turns some system errors into its own
-            reason = (str(error) or type(error).__name__).splitlines()[0]
             raise CheckpointError(
-                f"cannot write {target} ({reason}); the previous checkpoint is untouched: free "
-                "disk space and continue the run with --resume"
+                f"cannot write {target} ({first_line(error)}); the previous checkpoint is "
+                "untouched: free disk space and continue the run with --resume"
             ) from error
 
 

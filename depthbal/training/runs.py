@@ -19,7 +19,7 @@ import yaml
 import depthbal
 from depthbal.checkpoint import find_checkpoint, part_of_state, read_checkpoint
 from depthbal.data.label_data import LabelData
-from depthbal.errors import CheckpointError, RunFolderError
+from depthbal.errors import RunFolderError
 from depthbal.io import write_json
 from depthbal.models.weights import load_exactly
 from depthbal.priors import Histogram
@@ -118,11 +118,9 @@ class Run(RunFolder):
         task.on_load_checkpoint(content)
         task.input_spec = content["depthbal"]["input"]
         task.label = self.data.label
-        try:
-            task.criterion.load_state_dict(part_of_state(content["state_dict"], "criterion."))
-        except RuntimeError as error:
-            raise CheckpointError(f"cannot load {file} into the criterion: {error}") from error
-        load_exactly(task.model, part_of_state(content["state_dict"], "model."), str(file))
+        for part in ("criterion", "model"):
+            state = part_of_state(content["state_dict"], f"{part}.")
+            load_exactly(task.get_submodule(part), state, f"{file} into the {part}")
         task.test_facts = {"checkpoint": checkpoint, "epochs": int(content["epoch"]) + 1}
         return task.eval()
 
@@ -187,13 +185,9 @@ def require_claimable(path: Path, overwrite: bool = False) -> None:
 def claim_run_folder(path: Path, overwrite: bool = False) -> RunFolder:
     """Make an empty run folder at ``path``, deleting a previous run where that is allowed."""
     require_claimable(path, overwrite)
-    try:
-        if path.is_dir():
-            shutil.rmtree(path)
-        path.mkdir(parents=True)
-    except OSError as error:
-        reason = f"{error.strerror}: {error.filename}"
-        raise RunFolderError(f"no run folder {path} ({reason}); give another --out") from error
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.mkdir(parents=True)
     return RunFolder(path)
 
 

@@ -24,7 +24,7 @@ class WarmupCosine(LRScheduler):
         total_steps: Optimizer steps of the whole training; the task replaces it.
 
     Raises:
-        ValueError: A share outside [0, 1] or a number of steps below 1.
+        ValueError: A share outside [0, 1].
 
     Example:
         >>> import torch
@@ -48,8 +48,6 @@ class WarmupCosine(LRScheduler):
             raise ValueError(
                 f"expected warmup_share and final in [0, 1], got {warmup_share} and {final}"
             )
-        if total_steps < 1:
-            raise ValueError(f"expected at least 1 training step, got {total_steps}")
         self.warmup_share, self.final, self.total_steps = warmup_share, final, total_steps
         super().__init__(optimizer)
 

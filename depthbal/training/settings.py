@@ -48,8 +48,8 @@ def parse(
     parser: ArgumentParser, arguments: Sequence[str], below: Mapping[str, Any] | None = None
 ) -> Namespace:
     """Return what a command line means: its configs and settings laid over ``below``, a config."""
-    config, rest = take_configs(arguments)
-    config = own_defaults(lay_over(below or {}, config), rest)
+    names, rest = split_configs(arguments)
+    config = own_defaults(reduce(lay_over, map(read_config, names), dict(below or {})), rest)
     try:
         return parser.parse_args([*(["--config", yaml.safe_dump(config)] if config else []), *rest])
     except (ArgumentError, TypeError) as error:
@@ -193,18 +193,8 @@ def lay_over(base: Mapping[str, Any], difference: Mapping[str, Any]) -> dict[str
     return out
 
 
-def take_configs(arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-    """Return the configs of a command line laid over each other, and the rest of it."""
-    names, rest = _split(arguments)
-    return reduce(lay_over, map(read_config, names), {}), rest
-
-
-def config_names(arguments: Sequence[str]) -> list[str]:
-    """Return the configs that a command line names, in their order."""
-    return _split(arguments)[0]
-
-
-def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+def split_configs(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the configs that a command line names, in their order, and the rest of it."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--config", "-c", action="append", default=[])
     try:

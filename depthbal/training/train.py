@@ -5,6 +5,7 @@ import sys
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from lightning_utilities.core.rank_zero import rank_zero_only
 from pytorch_lightning import Trainer, seed_everything
 from pytorch_lightning.callbacks import (
+    LambdaCallback,
     LearningRateMonitor,
     ModelCheckpoint,
     ProgressBar,
@@ -46,7 +48,7 @@ from depthbal.training.runs import (
     run_record,
     save_prior,
 )
-from depthbal.training.settings import build, config_names, make_parser, parse, plain
+from depthbal.training.settings import build, make_parser, parse, plain, split_configs
 from depthbal.training.task import Task
 
 RUN_VARIABLE = "DEPTHBAL_RUN"  # tells processes that Lightning starts which folder the first took
@@ -176,7 +178,16 @@ def _trainer(parser: ArgumentParser, settings: Namespace, run: RunFolder, task: 
     given |= {
         "logger": [RunLogger(run.path), *_as_list(given["logger"])],
         "plugins": [AtomicCheckpointIO(), *_as_list(given["plugins"])],
-        "callbacks": [*run_callbacks(run, type(task), own_bar), *_as_list(given["callbacks"])],
+        "callbacks": [
+            LambdaCallback(on_fit_start=partial(_save_first_prior, run)),
+            RandomStates(),
+            FiniteLoss(),
+            LearningRateMonitor(),
+            SaveCheckpoint(run, "best", task.selection_metric),
+            SaveCheckpoint(run, "last"),  # after "best", whose score it carries
+            RichProgressBar() if own_bar else EpochLines(),
+            *_as_list(given["callbacks"]),
+        ],
         "default_root_dir": run.path,
         "enable_progress_bar": bool(bars) or own_bar,
         "enable_model_summary": bool(given["enable_model_summary"]),
@@ -196,7 +207,7 @@ def _choose_folder(arguments: Sequence[str], out: str | None, overwrite: bool) -
     if out:
         require_claimable(Path(out), overwrite)
     else:
-        names = config_names(arguments)
+        names, _ = split_configs(arguments)
         out = str(free_folder(Path("runs"), run_name(names[-1]) if names else "train"))
     os.environ[RUN_VARIABLE] = os.path.abspath(out)
     return RunFolder(out)
@@ -249,10 +260,6 @@ def _fit(trainer: Trainer, task: Task, data: LabelData, checkpoint: Path | None)
         trainer.fit(task, datamodule=data, ckpt_path=checkpoint)
     except MisconfigurationException as error:
         raise ConfigError(str(error)) from error
-    except RuntimeError as error:  # of any kind; that of EarlyStopping is a setting to mend
-        if "conditioned on metric" not in str(error):
-            raise
-        raise ConfigError(f"--trainer.callbacks: {error}") from error
     except SystemExit as error:  # how Lightning ends after Ctrl-C
         path = trainer.default_root_dir
         print(f"stopped; continue with: depthbal train --resume {path}", file=sys.stderr)
@@ -265,21 +272,13 @@ def _as_list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
-# ---- the callbacks that every training gets ----
+# ---- what the callbacks of every training do ----
 
 
-def run_callbacks(run: RunFolder, task: type[Task], with_bar: bool) -> list[pl.Callback]:
-    """Return the callbacks of a training: with a progress bar, or one line per epoch."""
-    callbacks: list[pl.Callback] = [
-        SavePrior(run),
-        RandomStates(),
-        FiniteLoss(),
-        LearningRateMonitor(),
-        SaveCheckpoint(run, "best", task.selection_metric),
-        SaveCheckpoint(run, "last"),  # after "best", whose score it carries
-    ]
-    callbacks.append(RichProgressBar() if with_bar else EpochLines())
-    return callbacks
+def _save_first_prior(run: RunFolder, trainer: Trainer, task: Any) -> None:
+    """Write the prior when training starts; a resumed training keeps it."""
+    if trainer.is_global_zero and not task.starts_from_checkpoint:
+        save_prior(run, task)
 
 
 class SaveCheckpoint(ModelCheckpoint):
@@ -310,19 +309,6 @@ class SaveCheckpoint(ModelCheckpoint):
             "best_k_models": {path: scores[0]} if scores else {},
         }
         super().load_state_dict({**state_dict, **moved})
-
-
-class SavePrior(pl.Callback):
-    """Write the prior when training starts, from the first process."""
-
-    def __init__(self, run: RunFolder) -> None:
-        self.run = run
-
-    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write it once: a resumed training keeps it."""
-        assert isinstance(pl_module, Task)
-        if trainer.is_global_zero and not pl_module.starts_from_checkpoint:
-            save_prior(self.run, pl_module)
 
 
 class EpochLines(pl.Callback):

@@ -46,13 +46,18 @@ def assert_same_state(one, other):
     assert [name for name in one if not torch.equal(one[name], other[name])] == []
 
 
-def test_a_published_file_fills_the_network_and_its_numbers_are_read(file, donor, caplog):
+def test_a_published_file_fills_the_network(file, donor, caplog):
     caplog.set_level("INFO", "depthbal")
     model = load_official_checkpoint(file)
     assert isinstance(model, ResNetMFF)
     assert not model.training
     assert_same_state(model.state_dict(), donor.state_dict())
     assert "R.FDS.epoch, R.FDS.running_mean" in caplog.text
+
+
+def test_its_numbers_are_read(tmp_path):
+    file = tmp_path / "numbers.pth.tar"
+    torch.save(published({"a": torch.zeros(1)}), file)
     content = read_official_checkpoint(file)
     assert (content["epoch"], content["error"]) == (19, 1.25)
     assert content["metric"]["overall"] == {"RMSE": 1.5, "ABS_REL": 0.25, "NUM": 3}
@@ -96,24 +101,22 @@ def test_a_missing_file_one_of_something_else_and_our_own_are_refused(
         load_official_checkpoint(tmp_path / "foreign.pth.tar")
 
 
-def test_another_encoder_is_refused_with_what_is_missing_and_unexpected(tmp_path, donor):
-    state = {k: v for k, v in donor.state_dict().items() if not k.startswith("E.")}
-    state |= {f"E.{name}": value for name, value in resnet18().state_dict().items()}
+def test_another_encoder_is_refused_with_what_is_missing_and_unexpected(tmp_path):
+    state = {f"E.{name}": value for name, value in resnet18().state_dict().items()}
     torch.save(published(state), tmp_path / "other.pth.tar")
     with pytest.raises(CheckpointError) as caught:
         load_official_checkpoint(tmp_path / "other.pth.tar")
     for expected in (
-        r"missing (E.layer1.0.conv3.weight, ",
-        r"unexpected (E.fc.weight, E.fc.bias)",
-        r"of another shape (E.layer1.0.conv1.weight (64, 64, 3, 3) instead of (64, 64, 1, 1)",
+        'Missing key(s) in state_dict: "E.layer1.0.conv3.weight", ',
+        'Unexpected key(s) in state_dict: "E.fc.weight", "E.fc.bias"',
+        "size mismatch for E.layer1.0.conv1.weight",
         "ResNet-50",
     ):
         assert expected in str(caught.value)
 
 
-def test_weights_that_are_not_numbers_are_refused(tmp_path, donor):
-    state = donor.state_dict()
-    state["E.conv1.weight"] = torch.full_like(state["E.conv1.weight"], torch.nan)
+def test_weights_that_are_not_numbers_are_refused(tmp_path):
+    state = {"R.conv2.bias": torch.ones(1), "E.conv1.weight": torch.full((64,), torch.nan)}
     torch.save(published(state), tmp_path / "diverged.pth.tar")
     with pytest.raises(CheckpointError, match=r"no finite weights under E\.conv1"):
         load_official_checkpoint(tmp_path / "diverged.pth.tar")

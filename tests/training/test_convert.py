@@ -105,6 +105,8 @@ def test_a_balanced_loss_gets_its_prior_and_reads_out_the_mean(file, tmp_path):
         criterion="GAILoss",
         criterion_args={"init_noise_sigma": 1.5, "n_components": 4},
         readout="mean",
+        root=".",
+        overwrite=False,
     )
     predictor = load_predictor(run.path)
     assert predictor.readout == "mean"
@@ -119,8 +121,8 @@ def test_a_balanced_loss_gets_its_prior_and_reads_out_the_mean(file, tmp_path):
     [
         (["--criterion", "GIALoss"], "GAILoss"),
         (["--criterion", "MSELoss", "--criterion-args", '{"sigma": 1}'], "sigma"),
-        (["--criterion-args", "{sigma"], "no JSON"),
-        (None, "missing"),
+        (["--criterion-args", "{sigma"], "--criterion-args"),
+        (None, "Missing"),
     ],
 )
 def test_nothing_is_written_when_the_file_the_loss_or_an_argument_is_refused(

@@ -1,18 +1,14 @@
 """Two processes train, smooth features, score and write what one does on the joined batches."""
 
 import json
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import torch.multiprocessing as mp
-from lightning_fabric.plugins.environments.lightning import find_free_network_port
-from lightning_utilities.core.rank_zero import rank_zero_only
 
 from depthbal.data import RoomsDataModule
 from depthbal.evaluation import GROUPS, Scores
+from tests.processes import in_two_processes
 from tests.training.helpers import GAI, Changed, checkpoint_of, logged, tiny_config, train_tiny
 
 
@@ -40,18 +36,7 @@ class Flat(torch.nn.Sequential):
         super().__init__(first, torch.nn.ReLU(), torch.nn.Conv2d(8, 1, 1))
 
 
-def train_rank(rank: int, port: int, config: str, out: str, cache: str) -> None:
-    """One of two processes that a launcher such as torchrun has started."""
-    torch.set_num_threads(1)
-    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "XDG_CACHE_HOME": cache}
-    ranks = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-    os.environ.update(address | ranks | {"TORCHELASTIC_RUN_ID": "test"})
-    rank_zero_only.rank = rank  # Lightning looks when it is imported, which it is here already
-    two = ["--trainer.devices=2", "--trainer.strategy=ddp", "--data.batch_size=2"]
-    train_tiny(Path(config), Path(out), *two)
-
-
-def test_two_processes_train_and_score_as_one_on_the_joined_batch(tmp_path, cache_folder):
+def test_two_processes_train_and_score_as_one_on_the_joined_batch(tmp_path):
     sizes = {"n_train": 8, "n_val": 3, "n_test": 5, "size": [24, 32], "num_workers": 0}
     data = {"class_path": f"{__name__}.UnequalRooms", "init_args": {**sizes, "batch_size": 4}}
     # a large step, so that a wrong weight between the processes would show
@@ -62,8 +47,7 @@ def test_two_processes_train_and_score_as_one_on_the_joined_batch(tmp_path, cach
     sections = {"data": data, "model": {**model, "lr_scheduler": None}, "trainer": smoothing}
     config = tiny_config(tmp_path / "tiny.yaml", **sections)
     alone, together = train_tiny(config, tmp_path / "alone"), tmp_path / "together"
-    arguments = (find_free_network_port(), str(config), str(together), str(cache_folder))
-    mp.spawn(train_rank, args=arguments, nprocs=2)
+    in_two_processes(train_tiny, config, together, "--data.batch_size=2")
     one, two = (checkpoint_of(run)["state_dict"] for run in (alone, together))
     assert "criterion.noise.log_sigma" in one
     for name, value in one.items():

@@ -76,10 +76,6 @@ def test_training_projects_logs_saves_and_resumes_the_noise(config, tmp_path, ca
     assert checkpoint_of(run)["state_dict"]["criterion.noise.slope"] < 0.45
 
 
-def test_one_sigma_is_logged(finished_run):
-    assert any(row["train/noise_sigma"] for row in logged(finished_run))
-
-
 def test_a_noise_that_fails_the_same_way_is_reported_once(caplog):
     task = DepthTask(DropoutNet(), BNILoss(noise=Proportional()))
     fit_prior(task, LONG_TAIL)

@@ -154,7 +154,10 @@ def test_a_run_from_a_gpu_resumes_on_a_cpu_in_its_own_precision(run, monkeypatch
     assert not any(value.dtype == torch.float64 for value in weights if value.ndim == 4)
 
 
-def test_a_moved_run_is_resumed_where_it_is_and_knows_its_best_epoch(run, tmp_path):
+def test_a_moved_run_is_resumed_where_it_is_knows_its_best_epoch_and_its_sessions(
+    run, tmp_path, recwarn
+):
+    first = json.loads((run / "run.json").read_text())
     moved = shutil.move(run, tmp_path / "moved")
     content = checkpoint_of(moved)
     (state,) = (s for key, s in content["callbacks"].items() if "val/rmse_bins" in key)
@@ -162,9 +165,18 @@ def test_a_moved_run_is_resumed_where_it_is_and_knows_its_best_epoch(run, tmp_pa
     torch.save(content, moved / "checkpoints" / "last.ckpt")  # nothing beats an error of 0
     best = (moved / "checkpoints" / "best.ckpt").read_bytes()
     resume(moved, "--trainer.max_epochs", "3")
-    assert checkpoint_of(moved)["epoch"] == 2
+    resume(moved, "--trainer.max_epochs", "4")
+    assert checkpoint_of(moved)["epoch"] == 3
     assert (moved / "checkpoints" / "best.ckpt").read_bytes() == best
     assert not run.exists()
+    assert not any("training data" in str(one.message) for one in recwarn)
+    record = json.loads((moved / "run.json").read_text())
+    sessions = record["earlier_sessions"]
+    assert sessions[0].items() <= first.items()
+    assert len(sessions) == 2
+    assert not any("earlier_sessions" in one for one in sessions)
+    total = sum(one["duration_s"] for one in [*sessions, record])
+    assert record["total_duration_s"] == pytest.approx(total, abs=0.11)
 
 
 def test_resume_needs_no_weight_file_and_still_says_where_training_came_from(tmp_path):
@@ -180,17 +192,3 @@ def test_resume_needs_no_weight_file_and_still_says_where_training_came_from(tmp
     assert checkpoint_of(run)["epoch"] == 1
     stored = yaml.safe_load((run / "config.yaml").read_text())["model"]["init_args"]
     assert stored["model"]["init_args"]["weights"] == str(weights)
-
-
-def test_every_session_is_kept(run, recwarn):
-    first = json.loads((run / "run.json").read_text())
-    resume(run, "--trainer.max_epochs", "3")
-    resume(run, "--trainer.max_epochs", "4")
-    assert not any("training data" in str(one.message) for one in recwarn)
-    record = json.loads((run / "run.json").read_text())
-    sessions = record["earlier_sessions"]
-    assert sessions[0].items() <= first.items()
-    assert len(sessions) == 2
-    assert not any("earlier_sessions" in one for one in sessions)
-    total = sum(one["duration_s"] for one in [*sessions, record])
-    assert record["total_duration_s"] == pytest.approx(total, abs=0.11)
