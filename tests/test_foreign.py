@@ -160,7 +160,8 @@ def test_a_folder_of_a_runs_predictions_gives_the_runs_numbers_and_a_report(
         np.save(file, blurred(rooms.test_set.source.load(index)[0]))
     command = ["--predictions", tmp_path / "files", "--data", "RoomsDataModule"]
     settings = {"n_train": 6, "n_val": 0, "n_test": 4, "size": "[24,32]", "num_workers": 0}
-    command += [f"--data.{key}={value}" for key, value in settings.items()]
+    for key, value in settings.items():
+        command += [f"--data.{key}", value]
     command += ["--out", tmp_path / "result"]
     assert main("evaluate", [str(part) for part in command]) == 0
     found = json.loads((tmp_path / "result" / "metrics.json").read_text())

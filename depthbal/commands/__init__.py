@@ -4,7 +4,7 @@ import errno
 import logging
 import sys
 import warnings
-from argparse import ArgumentParser
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
@@ -127,6 +127,24 @@ def make_parser(name: str, description: str, example: str, **options: Any) -> Ar
     """Return the parser of a command, without abbreviations of its options."""
     options |= {"description": description, "epilog": f"Example: depthbal {name} {example}"}
     return ArgumentParser(prog=f"depthbal {name}", allow_abbrev=False, **options)
+
+
+def parse(parser: ArgumentParser, arguments: Sequence[str]) -> tuple[Namespace, list[str]]:
+    """Return a command's own options, and settings of the data, ``--data.KEY VALUE``, and the rest.
+
+    argparse alone would take the value of a setting for a positional argument.
+    """
+    own, settings, given = [], [], list(arguments)
+    while given:
+        argument = given.pop(0)
+        if not argument.startswith("--data."):
+            own.append(argument)
+            continue
+        settings.append(argument)
+        if "=" not in argument and given:
+            settings.append(given.pop(0))
+    known, rest = parser.parse_known_args(own)
+    return known, [*settings, *rest]
 
 
 def add_posthoc(parser: ArgumentParser) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from depthbal.commands import import_classes, make_parser
+from depthbal.commands import import_classes, make_parser, parse
 from depthbal.commands.evaluate import add_predictions, open_predictions, require_one_source
 from depthbal.errors import ConfigError
 
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str]) -> None:
     add("--force", action="store_true", help="write an uncertain gain; calibrate on test images")
     add("--overwrite", action="store_true", help="replace an existing file")
     add_predictions(parser)
-    known, overrides = parser.parse_known_args(arguments)
+    known, overrides = parse(parser, arguments)
     require_one_source(known)
 
     from depthbal.io import require_free

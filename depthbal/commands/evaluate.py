@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from depthbal.commands import add_posthoc, make_parser
+from depthbal.commands import add_posthoc, make_parser, parse
 from depthbal.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str]) -> None:
     add("--overwrite", action="store_true", help="replace an earlier result there")
     add("--crop", choices=("none", "nyu-eigen"), help="of whole images (default: the protocol's)")
     add("--cap", type=float, nargs=2, metavar=("LOW", "HIGH"), help="metres, of whole images")
-    known, overrides = parser.parse_known_args(arguments)
+    known, overrides = parse(parser, arguments)
     require_one_source(known)
     if known.run and (known.out or known.overwrite or known.crop or known.cap):
         raise ConfigError("--out, --overwrite, --crop and --cap go with --predictions")

@@ -18,9 +18,9 @@ _SHOWN = 3  # names in a message
 class PredictionFolder:
     """The predictions of a folder, one file for each image.
 
-    A file belongs to an image when their paths agree without suffix, or the last parts of the
-    image's path do: ``kitchen/0001.npy`` or ``0001.npy`` to ``rgb/kitchen/0001.jpg``. Files that
-    are named otherwise are found by a pattern.
+    A file belongs to an image when their paths agree without suffix, or one is the end of the
+    other: ``kitchen/0001.npy`` or ``0001.npy`` to ``rgb/kitchen/0001.jpg``. Files that are named
+    otherwise are found by a pattern.
 
     Args:
         root: the folder, searched with its subfolders.
@@ -55,6 +55,8 @@ class PredictionFolder:
             if path.suffix.lower() in DEPTH_SUFFIXES:
                 key = path.relative_to(self.root).with_suffix("").as_posix()
                 found.setdefault(key, []).append(path)
+                for tail in _tails(key)[1:]:  # of images whose path is the end of this one
+                    found.setdefault(f"*/{tail}", []).append(path)
         if not found:
             raise DataError(
                 f"{self.root} holds no predictions; expected {', '.join(DEPTH_SUFFIXES)}"
@@ -78,7 +80,7 @@ class PredictionFolder:
             raise DataError(
                 f"{len(self.missing)} of {len(names)} images have no prediction in {self.root}, "
                 f"among them {', '.join(self.missing[:_SHOWN])} (a file there: "
-                f"{min(found)}); give --predictions.pattern if the files are named otherwise"
+                f"{min(key for key in found if key[0] != '*')}); give --predictions.pattern if the files are named otherwise"
                 + ("" if allow_missing else ", or --allow-missing to score the rest")
             )
 
@@ -94,12 +96,18 @@ class PredictionFolder:
 
 
 def _match(name: str, found: dict[str, list[Path]], pattern: str | None) -> list[Path]:
-    """Return the files of an image: the longest tail of its path that there is a file for."""
+    """Return the files of an image: of its path, of the longest tail of it, or that end with it."""
     path = PurePosixPath(name).with_suffix("")
+    whole = path.as_posix().lstrip("/")
     if pattern is not None:
-        return found.get(pattern.format(stem=path.name, path=path.as_posix().lstrip("/")), [])
-    parts = [part for part in path.parts if part != "/"]
-    for first in range(len(parts)):
-        if paths := found.get("/".join(parts[first:])):
+        return found.get(pattern.format(stem=path.name, path=whole), [])
+    for tail in _tails(whole):
+        if paths := found.get(tail):
             return paths
-    return []
+    return found.get(f"*/{whole}", [])
+
+
+def _tails(path: str) -> list[str]:
+    """Return a path and what is left of it without its first folders."""
+    parts = path.split("/")
+    return ["/".join(parts[first:]) for first in range(len(parts))]

@@ -42,6 +42,13 @@ def test_files_are_found_by_the_longest_part_of_the_path_that_agrees(tmp_path):
     ]
 
 
+def test_an_images_path_may_be_the_end_of_the_files(tmp_path):
+    write(tmp_path / "out" / "hall" / "0001.npy")
+    assert PredictionFolder(tmp_path, ["hall/0001.jpg"]).files[0].name == "0001.npy"
+    with pytest.raises(DataError, match="1 of 1 images"):
+        PredictionFolder(tmp_path, ["study/0001.jpg"])
+
+
 def test_a_pattern_names_files_that_are_called_otherwise(tmp_path):
     write(tmp_path / "kitchen-0001_pred.npy")
     write(tmp_path / "0002_pred.npy")
