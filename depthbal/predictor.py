@@ -15,9 +15,9 @@ from depthbal.checkpoint import build_module, find_checkpoint, part_of_state, re
 from depthbal.data.images import read_image, resize_short_side, resize_square
 from depthbal.errors import CheckpointError, ConfigError, DataError
 from depthbal.evaluation import DEPTH, Label
-from depthbal.losses import BMCLoss, BNILoss, GAILoss, ReweightedLoss
-from depthbal.losses.interval import central_interval, interval_of_loss
+from depthbal.losses import BalancedMSELoss, BMCLoss, BNILoss, GAILoss, ReweightedLoss
 from depthbal.losses.posthoc import BalanceMap
+from depthbal.losses.readout import central_interval
 from depthbal.models.weights import load_exactly
 from depthbal.priors import Histogram
 
@@ -129,7 +129,9 @@ class Predictor(nn.Module):
         if self.posthoc is not None:
             sigma, label_range = self.posthoc.noise_sigma, self.posthoc.label_range
             return central_interval(self._locations(raw), sigma, label_range)
-        return interval_of_loss(self.criterion, raw)
+        if not isinstance(self.criterion, BalancedMSELoss):
+            return None
+        return self.criterion.interval(raw)
 
     def _locations(self, raw: Tensor) -> Tensor:
         """Return the location p of each prediction."""

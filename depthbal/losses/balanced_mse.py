@@ -17,7 +17,7 @@ from depthbal.losses.balanced import BalancedMSELoss
 from depthbal.losses.base import require_one_of
 from depthbal.losses.buffers import PriorBuffers
 from depthbal.priors import GaussianMixture, Histogram, World, load_prior
-from depthbal.priors.relative import require_tau
+from depthbal.priors.histogram import require_tau
 
 PriorSource = GaussianMixture | Histogram | str
 

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from depthbal.losses.families import GaussianFamily
 from depthbal.losses.family import NoiseFamily
-from depthbal.priors import GaussianMixture
 
 Method = Literal["auto", "exact", "grouped", "binned"]
 
@@ -38,15 +37,6 @@ class TargetGroups(NamedTuple):
     counts: Tensor
     means: Tensor
     variances: Tensor
-
-    def mixture(self) -> GaussianMixture:
-        """Return the groups as p_train."""
-        weights = self.counts / self.counts.sum()
-        return GaussianMixture.unchecked(weights, self.means, self.variances)
-
-    def joined(self, other: "TargetGroups") -> "TargetGroups":
-        """Return the groups of both, side by side."""
-        return TargetGroups(*(torch.cat(parts) for parts in zip(self, other, strict=True)))
 
 
 class TargetExtent(NamedTuple):

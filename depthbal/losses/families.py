@@ -10,10 +10,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from depthbal.losses.family import SEEN_SIGMAS, NoiseFamily, point_masses
+from depthbal.losses.family import SEEN_SIGMAS, NoiseFamily
 from depthbal.losses.kernel import tables
-from depthbal.losses.kernel.evidence import Prepared, Request, require_positive
-from depthbal.losses.kernel.exact import Components, Evidence, gaussian
+from depthbal.losses.kernel.evidence import (
+    Components,
+    Evidence,
+    Prepared,
+    Request,
+    gaussian,
+    require_positive,
+)
 from depthbal.losses.readout import truncated_normal_mean
 from depthbal.priors import GaussianMixture
 
@@ -94,7 +100,7 @@ class LaplaceFamily(NoiseFamily):
         if sigma.ndim:
             return super().prepare(preds, sigma, prior, request, mask)
         require_positive(sigma)
-        masses = point_masses(prior, preds.device)
+        masses = self.components(prior, preds.device)
         scale, wanted = sigma.double(), request.wanted
         places, weights = masses.means, masses.log_weights.exp()
         if not bool((places.diff() > 0).all()):  # equal places are one mass

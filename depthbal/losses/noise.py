@@ -101,7 +101,7 @@ class DepthNoise(NoiseModule):
     unless ``learned`` is False. The cap ``max_sigma`` in label units, by default twice
     ``noise_sigma``, must be above it. Keep it: predictions and an uncapped proportional sigma push
     each other up (0.25 p diverges on NYU depth, 0.15 p never reaches the farthest labels), which
-    ``project_slope`` watches.
+    training watches.
 
     Example:
         >>> DepthNoise(0.5, slope=0.1, learned=False)(torch.tensor([0.0, 5.0, 50.0]))
@@ -109,8 +109,6 @@ class DepthNoise(NoiseModule):
     """
 
     depends_on_preds = True
-    intercept: Tensor
-    slope: Tensor
 
     def __init__(
         self,
@@ -134,12 +132,10 @@ class DepthNoise(NoiseModule):
             "max_sigma": max_sigma,
             "learned": learned,
         }
-        for name, value in (("intercept", _inverse_softplus(noise_sigma)), ("slope", slope)):
-            tensor = torch.tensor(float(value))
-            if learned:
-                self.register_parameter(name, nn.Parameter(tensor))
-            else:
-                self.register_buffer(name, tensor)
+        self.intercept, self.slope = (
+            nn.Parameter(torch.tensor(float(value)), requires_grad=learned)
+            for value in (_inverse_softplus(noise_sigma), slope)
+        )
 
     def forward(self, preds: Tensor) -> Tensor:
         """Return sigma of the shape of ``preds``, with gradients to a, b and the predictions."""

@@ -7,7 +7,7 @@ import torch
 from measuring import peak_mib
 
 from depthbal.losses import BMCLoss, BNILoss, GAILoss
-from depthbal.losses.balanced import balanced_sum
+from depthbal.losses.balanced import BalancedSum
 from depthbal.losses.families import GaussianFamily
 from depthbal.losses.kernel import tables
 from depthbal.losses.kernel.evidence import Request
@@ -135,7 +135,8 @@ def test_values_that_are_not_finite_are_counted_before_anything_is_summed(dtype,
 def test_on_devices_bad_labels_are_counted_on_the_way():
     preds, target, mask = with_bad_labels(507, torch.float32)
     one, noise = torch.tensor(1.0), GaussianFamily()
-    parts = balanced_sum(preds, target, mask, one, PRIOR, noise, Request(), count_bad=True)
+    weights = (1.0, 1.0)
+    parts = BalancedSum.apply(preds, one, target, mask, PRIOR, noise, Request(), weights, True)
     assert parts[1:] == (mask.sum(), 3)
 
 
