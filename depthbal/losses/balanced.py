@@ -97,18 +97,10 @@ class BalancedMSELoss(RegressionLoss):
         self.family: NoiseFamily = build_family(family, huber_delta, student_df)
         self.detach_noise, self.scale, self.tolerance = detach_noise, scale, tolerance
         self.mse_weight, self.balance_weight = mse_weight, balance_weight
-        self.init_args |= {
-            "init_noise_sigma": init_noise_sigma,
-            "noise": describe_noise(noise),
-            "detach_noise": detach_noise,
-            "scale": scale,
-            "family": family,
-            "huber_delta": huber_delta,
-            "student_df": student_df,
-            "tolerance": tolerance,
-            "mse_weight": mse_weight,
-            "balance_weight": balance_weight,
-        }
+        self.init_args |= {"init_noise_sigma": init_noise_sigma, "noise": describe_noise(noise)}
+        self.init_args |= {"family": family, "huber_delta": huber_delta, "student_df": student_df}
+        kept = ("detach_noise", "scale", "tolerance", "mse_weight", "balance_weight")
+        self.init_args |= {name: getattr(self, name) for name in kept}
 
     @abstractmethod
     def prior_for(self, target: Tensor, mask: Tensor | None, sigma: Tensor) -> GaussianMixture:

@@ -4,12 +4,13 @@ The paper works out the Gaussian; the others go beyond it, by its Theorem 1.
 """
 
 import math
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from depthbal.losses.base import require_one_of
 from depthbal.losses.family import SEEN_SIGMAS, NoiseFamily
 from depthbal.losses.kernel import tables
 from depthbal.losses.kernel.evidence import (
@@ -234,7 +235,5 @@ def build_family(kind: FamilyKind, huber_delta: float, student_df: float) -> Noi
         return HuberFamily(huber_delta)
     if kind == "student":
         return StudentFamily(student_df)
-    families = {"gaussian": GaussianFamily, "laplace": LaplaceFamily}
-    if kind not in families:
-        raise ValueError(f"expected family gaussian, laplace, huber or student, got {kind!r}")
-    return families[kind]()
+    require_one_of("family", kind, get_args(FamilyKind))
+    return GaussianFamily() if kind == "gaussian" else LaplaceFamily()

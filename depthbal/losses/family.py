@@ -27,7 +27,7 @@ from depthbal.losses.kernel.evidence import (
     require_positive,
     stored_evidence,
 )
-from depthbal.losses.readout import truncated_mean
+from depthbal.losses.readout import TOLERANCE, mean_by_quadrature, on_range
 from depthbal.priors import GaussianMixture
 
 # Below this number of pairs (prediction, component) the exact sum is faster than anything prepared.
@@ -266,7 +266,14 @@ class NoiseFamily(ABC):
         self, preds: Tensor, noise_sigma: Tensor | float, label_range: tuple[float, float]
     ) -> Tensor:
         """Return the mean of f(y - p) truncated to the label range, elementwise."""
-        return truncated_mean(self, preds, noise_sigma, label_range)
+        low, high = label_range
+
+        def mean(location: Tensor, sigma: Tensor) -> Tensor:
+            return mean_by_quadrature(self, location, sigma, low, high)[None]
+
+        # Where the tail of the density is linear, a location says no more than one where it begins.
+        preds = preds.clamp(low - self.linear_beyond, high + self.linear_beyond)
+        return on_range(mean, preds, noise_sigma, label_range, TOLERANCE, self.kinks)[0]
 
 
 def without_spread(prior: GaussianMixture) -> GaussianMixture:

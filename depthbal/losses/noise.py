@@ -126,12 +126,8 @@ class DepthNoise(NoiseModule):
             )
         self.max_sigma = cap
         self.intercept_bounds = (_inverse_softplus(SIGMA_BOUNDS[0]), _inverse_softplus(cap))
-        self.init_args = {
-            "noise_sigma": noise_sigma,
-            "slope": slope,
-            "max_sigma": max_sigma,
-            "learned": learned,
-        }
+        self.init_args = {"noise_sigma": noise_sigma, "slope": slope}
+        self.init_args |= {"max_sigma": max_sigma, "learned": learned}
         self.intercept, self.slope = (
             nn.Parameter(torch.tensor(float(value)), requires_grad=learned)
             for value in (_inverse_softplus(noise_sigma), slope)
@@ -145,11 +141,7 @@ class DepthNoise(NoiseModule):
         return sigma.clamp(SIGMA_BOUNDS[0], self.max_sigma)
 
 
-NOISES: dict[str, type[NoiseModule]] = {
-    "fixed": FixedNoise,
-    "learned": LearnedNoise,
-    "depth": DepthNoise,
-}
+NOISES = dict[str, type[NoiseModule]](fixed=FixedNoise, learned=LearnedNoise, depth=DepthNoise)
 
 
 def build_noise(
@@ -160,22 +152,19 @@ def build_noise(
         return noise
     if isinstance(noise, dict):
         return NOISES[noise["kind"]](**noise["init_args"])
-    kind = NOISES.get(str(noise))
-    if kind is None:
+    if noise not in NOISES:
         raise ValueError(
             f"expected noise {', '.join(NOISES)} or a NoiseModule, got {noise!r}; a checkpoint's "
-            "None stands for a noise module of a class that is not ours: build the loss with it "
-            "and hand it over as the criterion"
+            "None stands for a module of a class that is not ours: hand over a loss built with it"
         )
-    return kind(noise_sigma)
+    return NOISES[noise](noise_sigma)
 
 
 def describe_noise(noise: NoiseKind | NoiseModule | dict[str, Any]) -> Any:
     """Return the argument in JSON-able form; None for a module of a foreign class."""
     if not isinstance(noise, NoiseModule):
         return noise
-    kinds = (kind for kind, cls in NOISES.items() if type(noise) is cls)
-    kind = next(kinds, None)
+    kind = next((kind for kind, cls in NOISES.items() if type(noise) is cls), None)
     return None if kind is None else {"kind": kind, "init_args": noise.init_args}
 
 

@@ -1,19 +1,23 @@
-"""The training world's mean label m(p), and balancing a trained regressor by its inverse.
+"""The training world's mean label m(p): its inverse balances trained regressors, its falls warn.
 
     m(p) = E_train[y | p] = p + sigma^2 d log E(p) / dp      (sigma held fixed in the derivative)
 
 The remap of a plain regressor's outputs, as Balanced MSE would have trained it, reads a table of m
-backwards; the guard of noise that follows the prediction (``noise_guard``) looks where it falls.
+backwards. At the optimum of the balanced loss m(p(x)) = E_train[y | x]: a constant sigma makes m
+increase from the smallest label to the largest, but one that grows with p flattens the training
+posterior faster than p moves it. Beyond some p, m falls back towards the mean label, labels above
+its maximum have no location, and their gradient pushes p up for ever: ``guard_noise`` looks there.
 """
 
 import math
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from depthbal.losses.base import checked_range
 from depthbal.losses.kernel.evidence import Components, SigmaOf, Wanted, exact_evidence
+from depthbal.losses.noise import DepthNoise, NoiseModule
 from depthbal.losses.readout import truncated_normal_mean
 from depthbal.losses.reduction import compute_dtype
 from depthbal.priors import GaussianMixture, Histogram
@@ -33,6 +37,11 @@ MAX_PIECES = 20
 # Point masses bound m(p): predictions this share of the label range from an end, or beyond it, are
 # unreachable, for the location goes to infinity there.
 UNREACHABLE_SHARE = 1e-6
+# Of the guard: m approaches the largest of point masses only asymptotically, and this share of the
+# label range counts as reaching it, about a bin of the depth benchmark (0.1 of 9.3 m); a fall of m
+# by less than the second is rounding.
+REACH_SHARE, FALL_SHARE = 0.01, 1e-6
+BISECTIONS = 20
 
 
 def balance_predictions(
@@ -108,29 +117,26 @@ class BalanceMap:
 
     def locations(self, preds: Tensor) -> Tensor:
         """Return the locations p of predictions of E_train[y | x], before any read-out."""
-        return self._locate(preds).to(compute_dtype(preds))
-
-    def __call__(self, preds: Tensor) -> Tensor:
-        """Return the balanced predictions: the locations, read out on the label range if any."""
-        locations = self._locate(preds)
-        if self.label_range is None:
-            return locations.to(compute_dtype(preds))
-        low, high = self.label_range
-        balanced = truncated_normal_mean(locations, self.noise_sigma, self.label_range)
-        bottom, top = self._reachable
-        balanced = torch.where(preds <= bottom, low, balanced)
-        balanced = torch.where(preds >= top, high, balanced)
-        return balanced.to(compute_dtype(preds))
-
-    def _locate(self, preds: Tensor) -> Tensor:
-        """Return the locations in float64."""
         preds = preds.detach()
         bad = int((~torch.isfinite(preds)).sum())
         if bad:
             raise ValueError(f"expected finite predictions, got {bad} NaN or infinite")
         bottom, top = self._reachable
         margin = UNREACHABLE_SHARE * (top - bottom) if math.isfinite(top) else 0.0
-        return self._table.invert(preds.double().clamp(bottom + margin, top - margin))
+        found = self._table.invert(preds.double().clamp(bottom + margin, top - margin))
+        return found.to(compute_dtype(preds))
+
+    def __call__(self, preds: Tensor) -> Tensor:
+        """Return the balanced predictions: the locations, read out on the label range if any."""
+        if self.label_range is None:
+            return self.locations(preds)
+        locations = self.locations(preds.double())  # which the read-out magnifies
+        low, high = self.label_range
+        balanced = truncated_normal_mean(locations, self.noise_sigma, self.label_range)
+        bottom, top = self._reachable
+        balanced = torch.where(preds <= bottom, low, balanced)
+        balanced = torch.where(preds >= top, high, balanced)
+        return balanced.to(compute_dtype(preds))
 
 
 class MeanTable:
@@ -220,8 +226,8 @@ class MeanTable:
         return torch.as_tensor(sigma, dtype=torch.float64)
 
     def _mean(self, p: Tensor) -> Tensor:
-        noise, points = self._sigma(p), p.flatten()
-        noise = noise.flatten() if noise.ndim else noise
+        points = p.flatten()
+        noise = self._sigma(points)
         slope = exact_evidence(points, noise, self._mixture, Wanted(by_sigma=False)).by_preds
         assert slope is not None
         return (points + noise**2 * slope).view(p.shape)
@@ -254,3 +260,69 @@ def refine(
         left, rise = corners[:-1].flatten(), corners.diff(dim=0).flatten()
     locations, order = torch.cat([part[0] for part in known]).sort()
     return locations, torch.cat([part[1] for part in known])[order]
+
+
+def check_noise(
+    sigma_of: SigmaOf, prior: GaussianMixture | Histogram, label_range: tuple[float, float]
+) -> str | None:
+    """Say which labels have no location, if any, under a noise scale, of locations on the CPU."""
+    low, high = checked_range(label_range)
+    mixture = GaussianMixture.of_scalars(prior)
+    reach, fall = REACH_SHARE * (high - low), FALL_SHARE * (high - low)
+    present = mixture.weights > 0
+    smallest, largest = low, high
+    if not (mixture.variances[present] > 0).any():
+        bottom, top = mixture.means[present].aminmax()
+        smallest, largest = max(low, float(bottom)), min(high, float(top))
+    table = MeanTable(mixture, sigma_of, label_range, fall / 2)
+    highest, fallen_at = table.climb(1, largest - reach, fall)
+    lowest, _ = table.climb(-1, smallest + reach, fall)
+    if fallen_at <= high:
+        return "the predicted label does not grow with the network's output"
+    if lowest <= smallest + reach and highest >= largest - reach:
+        return None
+    lowest, highest = max(lowest, smallest), min(highest, largest)
+    return f"only labels from {lowest:.2f} to {highest:.2f} can be predicted"
+
+
+def guard_noise(
+    criterion: nn.Module, histogram: Histogram | None, label_range: tuple[float, float]
+) -> str | None:
+    """Check a loss's noise, reduce the slope of our ``DepthNoise`` until it passes, and say so.
+
+    The prior and the label range are the loss's own; for losses without, such as BMC, the given
+    ones. Losses whose noise does not follow the predictions pass; any noise counts as Gaussian.
+    """
+    noise = getattr(criterion, "noise", None)
+    prior = getattr(criterion, "prior", None) or histogram
+    if not isinstance(noise, NoiseModule) or not noise.depends_on_preds or prior is None:
+        return None
+    if getattr(criterion, "event_dim", None):
+        return None
+    limits = getattr(criterion, "label_range", None) or label_range
+    state = [*noise.parameters(), *noise.buffers()]
+    device = state[0].device if state else None
+
+    def check() -> str | None:
+        return check_noise(lambda p: noise(p.to(device)).detach().cpu(), prior, limits)
+
+    failure = check()
+    if failure is None:
+        return None
+    if not isinstance(noise, DepthNoise):
+        return (
+            f"with the noise {type(noise).__name__} {failure}; let sigma grow less with the "
+            "prediction, or cap it"
+        )
+    slope = noise.slope.detach().clone()
+    kept, failing = 0.0, 1.0
+    with torch.no_grad():
+        for _ in range(BISECTIONS):
+            share = (kept + failing) / 2
+            noise.slope.copy_(share * slope)
+            kept, failing = (share, failing) if check() is None else (kept, share)
+        noise.slope.copy_(kept * slope)
+    return (
+        f"the noise slope b = {slope.item():.4g} was reduced to {noise.slope.item():.4g}: with it "
+        f"{failure}; a smaller max_sigma (now {noise.max_sigma:g}) allows a steeper slope"
+    )

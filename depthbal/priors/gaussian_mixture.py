@@ -35,9 +35,6 @@ class GaussianMixture(Stored):
         ([0.25, 0.75], 0)
     """
 
-    weights: Tensor
-    means: Tensor
-    variances: Tensor
     fit_report: FitReport | None = None
 
     def __init__(

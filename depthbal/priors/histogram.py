@@ -41,10 +41,6 @@ class Histogram(Stored):
         [0.5, 0.5]
     """
 
-    edges: FloatArray
-    counts: FloatArray
-    quantum: float | None
-
     def __init__(
         self,
         edges: npt.ArrayLike | torch.Tensor,
@@ -107,9 +103,8 @@ class Histogram(Stored):
             warnings.warn(
                 f"{outside:,} of {values.size:,} labels lie outside the histogram's edges {low:g} "
                 f"to {high:g} (they reach from {values.min():g} to {values.max():g}) and count in "
-                "its first and last bin, which makes these look more common than they are: give "
-                "edges that hold all labels, or leave out those that are none; later updates of "
-                "this histogram are not checked",
+                "its first and last bin: give edges that hold all labels, or leave out those that "
+                "are none; later updates of this histogram are not checked",
                 stacklevel=3,
             )
 
@@ -148,9 +143,7 @@ class Histogram(Stored):
             )
 
     def relative_to(
-        self,
-        target: "World | Histogram | str | os.PathLike[str]" = "uniform",
-        tau: float = 1.0,
+        self, target: "World | Histogram | str | os.PathLike[str]" = "uniform", tau: float = 1.0
     ) -> Self:
         """Return the kernel that balances for another world than the uniform one.
 

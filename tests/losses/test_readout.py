@@ -30,15 +30,6 @@ def test_equals_scipy_inside_and_near_the_range(sigma):
     np.testing.assert_allclose(got, expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("sigma", [1e-3, 1.0])
-def test_far_outside_it_tends_to_the_end_of_the_range(sigma):
-    """The mean of the far tail of a normal exceeds its end by sigma^2 / distance (Mills)."""
-    preds = torch.tensor([-1e4, 1e4], dtype=torch.float64)
-    got = truncated_normal_mean(preds, sigma, RANGE)
-    assert got[0].item() == pytest.approx(0.7 + sigma**2 / (1e4 + 0.7), abs=1e-8)
-    assert got[1].item() == pytest.approx(10.0 - sigma**2 / (1e4 - 10.0), abs=1e-8)
-
-
 @pytest.mark.parametrize("p", [1e5, 1e8, 1e12, 1e17, 1e30])
 def test_a_diverged_prediction_and_its_interval_read_as_the_end_of_the_range(p):
     """Where p - sigma^2 / distance loses its digits, the middle of the range must not appear."""
