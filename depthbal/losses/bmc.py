@@ -75,8 +75,7 @@ class BMCLoss(BalancedMSELoss):
                 "expected method auto, exact or grouped and memory=None for vectors (event_dim=1): "
                 "bins are those of scalars"
             )
-        self.method: Method = method
-        self.gather = gather
+        self.method, self.gather = method, gather
         self.memory = None if memory is None else LabelMemory(self.label_range, memory)
         self.init_args |= {"method": method, "memory": memory, "gather": gather}
         self._warned: set[str] = set()

@@ -151,9 +151,8 @@ def mean_by_quadrature(
 
     Pieces of the range end at kinks and, growing threefold, around the label of largest density.
     """
-    points, weights = (
-        location.new_tensor(part) / 2 for part in np.polynomial.legendre.leggauss(QUADRATURE_POINTS)
-    )
+    rule = np.polynomial.legendre.leggauss(QUADRATURE_POINTS)
+    points, weights = (location.new_tensor(part) / 2 for part in rule)
     ends = location.new_tensor(QUADRATURE_ENDS)
     kinks = location.new_tensor(family.kinks)
     rows = max(1, QUADRATURE_NUMBERS // (2 * len(ends) + len(kinks) + 3) // len(points))
@@ -228,10 +227,11 @@ def _quantile(
     q = torch.where(mirrored, 1 - q, q)
     a, width = (-half - below) / sigma, 2 * half / sigma
     log_tail = torch.special.log_ndtr(-a)
-    share = -torch.expm1(torch.special.log_ndtr(-a - width) - log_tail)  # 1 - Q(b) / Q(a)
+    log_ratio = torch.special.log_ndtr(-a - width) - log_tail
+    log_ratio = torch.where(a > FAR, -width * (a + width / 2), log_ratio)
+    share = -torch.expm1(log_ratio)  # 1 - Q(b) / Q(a)
     fall = torch.log1p(-q * share)  # ln Q(z) / Q(a)
-    z = -torch.from_numpy(ndtri_exp((log_tail + fall).cpu().numpy())).to(a)
-    distance = below + sigma * z
+    distance = below - sigma * torch.from_numpy(ndtri_exp((log_tail + fall).cpu().numpy())).to(a)
     # Far outside, where a sum loses its digits, the density on the range is exponential.
     distance = torch.where(a > FAR, -half - sigma * fall / a.clamp(min=FAR), distance)
     # On ranges far narrower than sigma it is flat.
