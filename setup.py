@@ -41,6 +41,7 @@ EXTRAS_REQUIRE = {
         "onnx>=1.18",  # exports are opened and run
         "onnxruntime>=1.20",
         "onnxscript>=0.5",
+        "scikit-image>=0.22",  # its Middlebury pair is a real picture with real depth
     ],
     "tensorboard": ["tensorboard>=2.17"],  # --trainer.logger TensorBoardLogger; 2.17 takes NumPy 2
     "export": ["onnx>=1.18", "onnxruntime>=1.20", "onnxscript>=0.5"],  # --format onnx

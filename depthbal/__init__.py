@@ -4,14 +4,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from depthbal.foreign import evaluate
     from depthbal.predictor import Predictor, load_predictor
 
 __version__ = "0.1.0"
-__all__ = ["Predictor", "__version__", "load_predictor"]
+__all__ = ["Predictor", "__version__", "evaluate", "load_predictor"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import the predictor only when it is asked for, so that `import depthbal` stays instant."""
-    if name in ("Predictor", "load_predictor"):
-        return getattr(import_module("depthbal.predictor"), name)
+    """Import a name's file only when it is asked for, so that `import depthbal` stays instant."""
+    homes = {"Predictor": "predictor", "load_predictor": "predictor", "evaluate": "foreign"}
+    if name in homes:
+        return getattr(import_module(f"depthbal.{homes[name]}"), name)
     raise AttributeError(f"module 'depthbal' has no attribute {name!r}")

@@ -70,6 +70,7 @@ def export_predictor(
         "readout": predictor.readout,
         "label_range": predictor.label_range and list(predictor.label_range),
         "posthoc_noise_sigma_m": posthoc and posthoc.noise_sigma,
+        "balanced": posthoc and posthoc.describe(),
         "protocol": dict(protocol),
     }
     with replacing(path) as temporary:

@@ -17,7 +17,6 @@ from depthbal.errors import CheckpointError, ConfigError, DataError
 from depthbal.evaluation import DEPTH, Label
 from depthbal.losses import BalancedMSELoss, BMCLoss, BNILoss, GAILoss, ReweightedLoss
 from depthbal.losses.posthoc import BalanceMap
-from depthbal.losses.readout import central_interval
 from depthbal.models.weights import load_exactly
 from depthbal.priors import Histogram
 
@@ -127,8 +126,8 @@ class Predictor(nn.Module):
         """
         raw = raw.float()
         if self.posthoc is not None:
-            sigma, label_range = self.posthoc.noise_sigma, self.posthoc.label_range
-            return central_interval(self._locations(raw), sigma, label_range)
+            self._locations(raw)  # refuses what cannot be balanced
+            return self.posthoc.interval(raw)
         if not isinstance(self.criterion, BalancedMSELoss):
             return None
         return self.criterion.interval(raw)
@@ -324,14 +323,40 @@ def balance_map(
             f"expected a positive sigma to balance with afterwards, got {noise_sigma}; the "
             "network's RMSE on the validation split is a good choice"
         )
-    if isinstance(criterion, BALANCED):
-        raise ConfigError(
-            f"the network of {what} was trained with {type(criterion).__name__}, which balances "
-            "already; only networks of plain losses such as MSELoss are balanced afterwards"
-        )
+    require_plain(criterion, what)
     if histogram is None or getattr(criterion, "event_dim", False):
         raise ConfigError(
             f"{what} cannot be balanced afterwards: it holds no histogram of scalar training labels"
         )
     ends = (float(histogram.edges[0]), float(histogram.edges[-1]))
     return BalanceMap(histogram, noise_sigma, label_range or ends)
+
+
+def require_plain(criterion: nn.Module | None, what: str) -> None:
+    """Raise a ConfigError where a loss balances already."""
+    if isinstance(criterion, BALANCED):
+        raise ConfigError(
+            f"the network of {what} was trained with {type(criterion).__name__}, which balances "
+            "already; only networks of plain losses such as MSELoss are balanced afterwards"
+        )
+
+
+def load_balance(
+    path: str | os.PathLike[str], criterion: nn.Module | None, label: Label, what: str
+) -> BalanceMap:
+    """Return what `depthbal balance` wrote, for a plain loss's predictions of this label.
+
+    Raises:
+        ConfigError: no such file, one of another label or unit, or a loss that balances already.
+    """
+    require_plain(criterion, what)
+    try:
+        balance = BalanceMap.load(path)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    if balance.label not in (None, (label.name, label.unit)):
+        raise ConfigError(
+            f"{path} balances {' in '.join(balance.label)}, these predictions are "
+            f"{label.name} in {label.unit}"
+        )
+    return balance

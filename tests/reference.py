@@ -466,3 +466,65 @@ def resampled_mean_over_bins(
                 of_bins.append(total / pixels)
         found.append(sum(of_bins) / len(of_bins) if of_bins else math.nan)
     return found
+
+
+def calibrated(
+    samples: list[tuple[int, float, float]],
+    cells: list[float],
+    edges: list[float],
+    tau: float,
+    pseudo_scenes: float = 1.0,
+) -> list[tuple[float, float, float, float]]:
+    """The calibration of balancing, label by label: prediction, mean and interval of each cell.
+
+    Samples are (scene, prediction, label); cells and edges bound the predictions and the labels.
+    The world is uniform. Isotonic regression is by its formula of largest smallest means, and the
+    label is spread evenly within its bin for the quantiles.
+    """
+
+    def place(value: float, bounds: list[float]) -> int:
+        return sum(bound <= value for bound in bounds) - 1
+
+    bins = range(len(edges) - 1)
+    share = [sum(place(y, edges) == b for _, _, y in samples) / len(samples) for b in bins]
+    rows = []
+    for c in range(len(cells) - 1):
+        inside = [sample for sample in samples if place(sample[1], cells) == c]
+        if not inside:
+            continue
+        weights = [0.0 for _ in bins]
+        scenes: list[set[int]] = [set() for _ in bins]
+        total = 0.0
+        for scene, _, label in inside:
+            b = place(label, edges)
+            weight = ((edges[b + 1] - edges[b]) / share[b]) ** tau
+            weights[b] += weight
+            scenes[b].add(scene)
+            total += weight * label
+        mass = sum(weights)
+        support = mass**2 / sum(w**2 / len(s) for w, s in zip(weights, scenes, strict=True) if w)
+        x = sum(pred for _, pred, _ in inside) / len(inside)
+        mean = (support * total / mass + pseudo_scenes * x) / (support + pseudo_scenes)
+        ends = []
+        for q in ((1 - math.erf(math.sqrt(0.5))) / 2, (1 + math.erf(math.sqrt(0.5))) / 2):
+            below = 0.0
+            for b in bins:
+                if below + weights[b] >= q * mass:
+                    part = (q * mass - below) / weights[b]
+                    ends.append(edges[b] + part * (edges[b + 1] - edges[b]))
+                    break
+                below += weights[b]
+        rows.append((x, mean, *ends, mass, mass * (1 + pseudo_scenes / support)))
+
+    def isotonic(values: list[float], weights: list[float]) -> list[float]:
+        def mean(a: int, b: int) -> float:
+            part = slice(a, b + 1)
+            return float(np.average(values[part], weights=weights[part]))
+
+        n = range(len(values))
+        return [max(min(mean(a, b) for b in n[i:]) for a in n[: i + 1]) for i in n]
+
+    places, means, lower, upper, masses, heavier = (list(part) for part in zip(*rows, strict=True))
+    found, low, high = isotonic(means, heavier), isotonic(lower, masses), isotonic(upper, masses)
+    curves = zip(places, found, low, high, strict=True)
+    return [(p, f, min(a, f), max(b, f)) for p, f, a, b in curves]

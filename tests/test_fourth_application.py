@@ -17,7 +17,7 @@ import yaml
 from depthbal import load_predictor
 from depthbal.data.dataset import SeededDataset
 from depthbal.data.label_data import LabelData
-from depthbal.data.sampler import PADDING
+from depthbal.data.loader import PADDING
 from depthbal.evaluation import Label, LabelBins, Scores
 from depthbal.training import Task, open_run
 from tests.training.helpers import command, logged

@@ -1,4 +1,4 @@
-"""The examples of docs/losses.md run, and what they compute is right."""
+"""The examples of docs/losses.md and docs/evaluation.md run, and what they compute is right."""
 
 import re
 from pathlib import Path
@@ -10,11 +10,15 @@ import timm
 import torch
 from torch import nn
 
-from depthbal.losses import BMCLoss, BNILoss, GAILoss
+from depthbal.data import RoomsDataModule
+from depthbal.evaluation import DepthBins, JointHistogram, choose_balance
+from depthbal.losses import BalanceMap, BMCLoss, BNILoss, GAILoss
 from depthbal.priors import Histogram
 
 ROOT = Path(__file__).resolve().parents[1]
-GUIDE = (ROOT / "docs" / "losses.md").read_text(encoding="utf-8")
+GUIDE = "".join(
+    (ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("losses.md", "evaluation.md")
+)
 
 
 def example(word: str) -> str:
@@ -70,6 +74,32 @@ def test_ages_with_timm():
     names = run("timm", np=np, portrait=torch.rand(2, 3, 64, 64), **given)
     assert names["years"].shape == (2, 1)
     assert -0.5 <= names["years"].min() <= names["years"].max() <= 102.5
+
+
+def test_balancing_what_is_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    depths = [(0.8 + rng.gamma(2.0, 1.0, (20, 30))).clip(0, 9.9) for _ in range(30)]
+    images = [(f"{i}", 2 + 0.5 * (depth - 2), depth) for i, depth in enumerate(depths)]
+    names: dict[str, object] = {
+        **{"JointHistogram": JointHistogram, "choose_balance": choose_balance},
+        **{"BalanceMap": BalanceMap, "bins": DepthBins.nyud2(), "torch": torch},
+        **{"calibration_images": images, "other_prediction": images[0][1]},
+    }
+    exec(example("choose_balance"), names)
+    assert 0.5 < names["low"] < names["gain"] < names["high"] < 1
+    assert np.abs(names["metres"] - depths[0]).mean() < 0.1
+    lower, upper = names["lower"].numpy(), names["upper"].numpy()
+    assert ((lower <= names["metres"]) & (names["metres"] <= upper)).all()
+
+
+def test_anybodys_depth(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    data = RoomsDataModule(n_train=4, n_val=0, n_test=2, size=(24, 32), num_workers=0)
+    exec(example("depthbal.evaluate"), {"data": data, "predict": lambda image: image.mean(2) / 32})
+    assert (tmp_path / "results" / "mine" / "metrics.json").is_file()
+    assert len(capsys.readouterr().out.split()) == 2
 
 
 def test_an_age_without_the_axis_of_the_network_is_an_error():

@@ -8,13 +8,15 @@ from argparse import ArgumentParser
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from depthbal.errors import DepthbalError
 
 COMMANDS = {
     "train": "train and evaluate what a config names; without one, the embedded rooms",
-    "evaluate": "score a run again: best epoch, other protocol, balanced afterwards, other data",
+    "evaluate": "errors per bin of a run, as it is or balanced, or of anybody's predictions",
+    "balance": "correct a trained model's leaning towards common labels, without training",
     "predict": "depth maps, labels or meshes of your own pictures",
     "report": "compare runs and evaluations on one page",
     "study": "configs x seeds x varied settings: runs, medians, one report",
@@ -128,12 +130,14 @@ def make_parser(name: str, description: str, example: str, **options: Any) -> Ar
 
 
 def add_posthoc(parser: ArgumentParser) -> None:
-    """Add ``--posthoc SIGMA`` to a command."""
+    """Add ``--posthoc SIGMA`` and ``--balance FILE`` to a command."""
 
     def sigma(text: str) -> float | str:
         return text if text == "auto" else float(text)
 
-    parser.add_argument(
+    one = parser.add_mutually_exclusive_group()
+    one.add_argument("--balance", type=Path, metavar="FILE", help="what depthbal balance wrote")
+    one.add_argument(
         "--posthoc",
         type=sigma,
         metavar="SIGMA",

@@ -1,41 +1,67 @@
-"""``depthbal evaluate``: a run scored again."""
+"""``depthbal evaluate``: a run, or anybody's predictions, scored per bin and shot."""
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from depthbal.commands import add_posthoc, make_parser
+from depthbal.errors import ConfigError
+
+if TYPE_CHECKING:
+    from depthbal.data import DepthDataModule, PredictionFolder
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Evaluate a run, write the result into its folder and print it."""
+    """Evaluate a run or predictions, write the result and print it."""
     parser = make_parser(
         "evaluate",
-        "Score a run on its test split, per bin and shot. Writes metrics.json, scores.npz and "
-        "report.html into RUN/eval/NAME, NAME being best, eigen, posthoc_SIGMA and the like; the "
-        "last epoch by the run's own protocol goes into RUN itself. Settings of the data can be "
-        "replaced: --data.root /elsewhere",
-        "runs/mse --posthoc auto",
+        "Score a run, or anybody's predictions, on a test split, per bin and shot. Writes "
+        "metrics.json, scores.npz and report.html: of a run into RUN/eval/NAME, NAME being best, "
+        "eigen, posthoc_SIGMA and the like (the last epoch by the run's own protocol into RUN "
+        "itself), of predictions into --out. Settings of a run's data can be replaced: "
+        "--data.root /elsewhere",
+        "runs/mse --posthoc auto; --predictions zoe/ --data FolderDataModule --data.root nyu --out "
+        "results/zoe",
     )
     add = parser.add_argument
-    add("run", type=Path, help="run folder")
+    add("run", type=Path, nargs="?", help="run folder")
     add("--checkpoint", choices=("last", "best"), default="last")
     add(
         "--protocol",
-        help="for depth nyud2_dir (default: balanced mask, pooled over pixels) or eigen (Eigen's "
-        "crop, mean over images)",
+        help="for depth nyud2_dir (default: balanced mask, pooled over pixels), eigen (Eigen's "
+        "crop, mean over images) or whole (whole images, pooled over pixels)",
     )
     add("--device", help="default: the first GPU, else cpu")
     add("--seed", type=int, default=0, help="of the balanced mask")
     add_posthoc(parser)
+    add("--force", action="store_true", help="score images that --balance was calibrated on")
+    add_predictions(parser)
+    add = parser.add_argument
+    add("--out", type=Path, help="folder of the result of predictions")
+    add("--overwrite", action="store_true", help="replace an earlier result there")
+    add("--crop", choices=("none", "nyu-eigen"), help="of whole images (default: the protocol's)")
+    add("--cap", type=float, nargs=2, metavar=("LOW", "HIGH"), help="metres, of whole images")
     known, overrides = parser.parse_known_args(arguments)
+    require_one_source(known)
+    if known.run and (known.out or known.overwrite or known.crop or known.cap):
+        raise ConfigError("--out, --overwrite, --crop and --cap go with --predictions")
 
     # short names of classes are those of imported ones
     import depthbal.data as data
     from depthbal.commands.tables import print_metrics, try_report
+
+    _ = data.FolderDataModule, data.NYUD2DataModule, data.RoomsDataModule
+    folder, result = (_evaluate_run if known.run else _evaluate_predictions)(known, overrides)
+    print_metrics(result)
+    print(f"Written: {folder / 'metrics.json'}")
+    try_report([folder], folder / "report.html")
+
+
+def _evaluate_run(known: argparse.Namespace, overrides: list[str]) -> tuple[Path, dict[str, Any]]:
     from depthbal.training.evaluate import evaluate_run
     from depthbal.training.optimisation import default_device
 
-    _ = data.FolderDataModule, data.NYUD2DataModule, data.RoomsDataModule
     result, folder = evaluate_run(
         known.run,
         known.checkpoint,
@@ -44,7 +70,96 @@ def main(arguments: Sequence[str]) -> None:
         device=known.device or default_device(),
         seed=known.seed,
         posthoc=known.posthoc,
+        balance=known.balance,
+        force=known.force,
     )
-    print_metrics(result)
-    print(f"Written: {folder / 'metrics.json'}")
-    try_report([folder], folder / "report.html")
+    return folder, result
+
+
+def _evaluate_predictions(
+    known: argparse.Namespace, overrides: list[str]
+) -> tuple[Path, dict[str, Any]]:
+    from depthbal.foreign import evaluate
+    from depthbal.io import write_json
+    from depthbal.losses import BalanceMap
+    from depthbal.predictor import load_balance
+    from depthbal.training.runs import require_claimable, run_record
+
+    if known.out is None:
+        raise ConfigError("--predictions needs --out, the folder of the result")
+    if not (known.overwrite and (known.out / "scores.npz").exists()):
+        require_claimable(known.out)
+    files, data = open_predictions(known, overrides)
+    balance = None
+    if known.balance is not None:
+        balance = load_balance(known.balance, None, data.label, str(known.predictions))
+    elif known.posthoc == "auto":
+        raise ConfigError("--posthoc auto needs a run; give a sigma, or use depthbal balance")
+    elif known.posthoc is not None:
+        balance = BalanceMap(data.train_histogram(), known.posthoc, data.label.range)
+    result = evaluate(
+        files,
+        data,
+        known.out,
+        protocol=known.protocol or "nyud2_dir",
+        crop=known.crop,
+        cap=known.cap and tuple(known.cap),
+        kind=known.kind,
+        alignments=known.align,
+        balance=balance,
+        force=known.force,
+        seed=known.seed,
+        facts={"source": str(known.predictions.absolute())},
+        progress=True,
+    )
+    write_json(known.out / "run.json", run_record(known.seed, "cpu"))
+    return known.out, result
+
+
+# ---- options of predictions, for balance too ----
+
+
+def add_predictions(parser: argparse.ArgumentParser) -> None:
+    """Add what says whose predictions there are, and for which data."""
+    add = parser.add_argument_group("predictions of any program").add_argument
+    add("--predictions", type=Path, metavar="DIR", help="files named like the images")
+    add("--data", help="data module, or a run folder whose data it is")
+    add("--predictions.kind", dest="kind", choices=("depth", "inverse"), default="depth")
+    add("--predictions.scale", dest="scale", type=float, help="metres per unit of the files")
+    add("--predictions.pattern", dest="pattern", help="of the files' names: '{stem}_pred'")
+    add("--allow-missing", action="store_true", help="leave out images without a prediction")
+    add(
+        "--align",
+        nargs="+",
+        choices=("none", "median", "depth", "inverse"),
+        default=["none"],
+        help="to the truth of each image, side by side; the first is the main one (default: none)",
+    )
+
+
+def require_one_source(known: argparse.Namespace) -> None:
+    """Raise a ConfigError unless there is a run, or predictions and their data."""
+    if (known.run is None) == (known.predictions is None):
+        raise ConfigError("give a run folder, or --predictions DIR with --data")
+    if (known.predictions is None) != (known.data is None):
+        raise ConfigError("--predictions and --data (a data module or a run folder) go together")
+
+
+def open_predictions(
+    known: argparse.Namespace, overrides: Sequence[str], split: Any = "test"
+) -> tuple["PredictionFolder", "DepthDataModule"]:
+    """Return the files that were named, matched to the images of a split, and the data."""
+    from depthbal.data import DepthDataModule, PredictionFolder
+    from depthbal.foreign import image_names
+    from depthbal.training.runs import data_of
+
+    data = data_of(known.data, overrides)
+    if not isinstance(data, DepthDataModule):
+        raise ConfigError(f"{known.data} has labels of {data.label.name}; only depth is scored")
+    names = image_names(data, split)
+    files = PredictionFolder(
+        known.predictions, names, known.scale, known.pattern, known.allow_missing
+    )
+    if files.missing:
+        print(f"{len(files.missing)} of {len(names)} images have no prediction and are left out")
+    return files, data

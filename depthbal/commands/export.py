@@ -60,13 +60,15 @@ def main(arguments: Sequence[str]) -> None:
     run.require_run()
     if known.out is not None:
         require_free(known.out, known.overwrite)
-    predictor = open_predictor(run.path, known.checkpoint, "cpu", known.posthoc)
+    predictor = open_predictor(run.path, known.checkpoint, "cpu", known.posthoc, known.balance)
     if predictor.label.name != "depth":
         raise ConfigError(
             f"{run.path} predicts {predictor.label.name}; only networks of depth are exported"
         )
     names = [] if known.checkpoint == "last" else [known.checkpoint]
-    if predictor.posthoc is not None:
+    if known.balance is not None:
+        names.append("_".join(dict.fromkeys(("balance", known.balance.stem))))
+    elif predictor.posthoc is not None:
         names.append(f"posthoc_{predictor.posthoc.noise_sigma:.12g}")
     other = [] if known.readout in (None, predictor.readout) else [known.readout]
     predictor.readout = known.readout or predictor.readout

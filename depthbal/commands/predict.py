@@ -37,7 +37,8 @@ def main(arguments: Sequence[str]) -> None:
     import torch
 
     pictures = _pictures(known.images)
-    predictor = open_predictor(known.run, known.checkpoint, known.device, known.posthoc)
+    options = known.checkpoint, known.device, known.posthoc, known.balance
+    predictor = open_predictor(known.run, *options)
     with torch.no_grad():
         shown = predictor.model(predictor.prepare(pictures[0])[0])
     if not isinstance(shown, torch.Tensor):
@@ -49,10 +50,14 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def open_predictor(
-    path: Path, checkpoint: Any = "last", device: str | None = None, posthoc: Any = None
+    path: Path,
+    checkpoint: Any = "last",
+    device: str | None = None,
+    posthoc: Any = None,
+    balance: Path | None = None,
 ) -> "Predictor":
     """Return the network of a run folder, of any class its config names, or of a checkpoint."""
-    from depthbal.predictor import load_predictor
+    from depthbal.predictor import load_balance, load_predictor
     from depthbal.training.evaluate import balance_afterwards, posthoc_sigma
     from depthbal.training.optimisation import default_device
     from depthbal.training.runs import RunFolder, open_run
@@ -61,15 +66,19 @@ def open_predictor(
     if not RunFolder(path).is_run():
         if posthoc == "auto":
             raise ConfigError(f"--posthoc auto needs a run folder, {path} is none; give a sigma")
-        return load_predictor(path, device=place, checkpoint=checkpoint, posthoc_sigma=posthoc)
-    run = open_run(path)
-    task = run.task(checkpoint)
-    if posthoc is not None:
-        sigma, source = posthoc_sigma(run, checkpoint, posthoc)
-        print(f"Balanced afterwards with sigma {sigma:g} {task.label.unit} ({source})")
-        balance_afterwards(run, task, sigma, source)
-    predictor = task.predictor()
-    predictor.label = task.label
+        predictor = load_predictor(path, (), place, checkpoint, posthoc)
+    else:
+        run = open_run(path)
+        task = run.task(checkpoint)
+        if posthoc is not None:
+            sigma, source = posthoc_sigma(run, checkpoint, posthoc)
+            print(f"Balanced afterwards with sigma {sigma:g} {task.label.unit} ({source})")
+            balance_afterwards(run, task, sigma, source)
+        predictor = task.predictor()
+        predictor.label = task.label
+    if balance is not None:
+        chosen = load_balance(balance, predictor.criterion, predictor.label, str(path))
+        predictor.posthoc, predictor.label_range = chosen, chosen.label_range
     return predictor.to(place).eval()
 
 
@@ -110,7 +119,7 @@ def _with_files(
 
 def _write_maps(predictor: "Predictor", pictures: list[Path], known: Namespace) -> None:
     from depthbal.data.images import write_depth_png
-    from depthbal.training.examples import colour_depth, save_picture
+    from depthbal.examples import colour_depth, save_picture
 
     name, unit = predictor.label.name.replace(" ", "_"), predictor.label.unit
     for picture, (path, coloured) in _with_files(pictures, known, f"_{name}.png", "_colour.png"):

@@ -254,9 +254,21 @@ def _at(result: Any, path: str) -> float | None:
 
 
 def _markdown(table: Mapping[str, Any], metrics: Sequence[str]) -> list[str]:
-    """Return the table as markdown: median, and the range where there are several seeds."""
+    """Return the table as markdown: median, and the range where there are several seeds.
+
+    What all paths begin and end with stands above it: narrow columns fit a terminal.
+    """
     paths = [path for path in metrics if any(path in row for row in table.values())]
-    lines = ["| method | runs | " + " | ".join(paths) + " |", "|---" * (len(paths) + 2) + "|"]
+    parts = [path.split(".") for path in paths]
+    first, last = 0, 0
+    if len(paths) > 1:
+        first, last = _shared(parts), _shared([part[::-1] for part in parts])
+    names = [" ".join(part[first : len(part) - last]) for part in parts]
+    lines = []
+    if first + last:
+        shared = [*parts[0][:first], "*", *parts[0][len(parts[0]) - last :]]
+        lines = [f"`{'.'.join(shared)}`, median (range over seeds)", ""]
+    lines += ["| method | runs | " + " | ".join(names) + " |", "|---" * (len(names) + 2) + "|"]
     for method, row in table.items():
         cells = []
         for path in paths:
@@ -265,3 +277,9 @@ def _markdown(table: Mapping[str, Any], metrics: Sequence[str]) -> list[str]:
             cells.append(f"{row[path]['median']:.4g}{spread}" if values else "-")
         lines.append(f"| {method} | {len(row['runs'])} | " + " | ".join(cells) + " |")
     return lines
+
+
+def _shared(parts: Sequence[Sequence[str]]) -> int:
+    """Return how many parts all paths begin with."""
+    columns = zip(*parts, strict=False)
+    return len(list(itertools.takewhile(lambda column: len(set(column)) == 1, columns)))

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from depthbal.errors import DepthbalError
 from depthbal.evaluation import GROUPS
+from depthbal.evaluation.balancing import balance_words
 from depthbal.reports import write_report
 
 SHOWN = ("rmse", "mae", "bmae", "gm", "abs_rel", "log10", "delta1", "bias")
@@ -29,7 +30,7 @@ def print_metrics(metrics: Mapping[str, Any]) -> None:
         raw = readout == "mean" and "raw" in values and values["mean"] == values["raw"]
         ending = f", read-out {readout}" + (" (the raw output)" if raw else "")
     if "posthoc" in protocol:
-        ending += f", balanced afterwards (sigma {protocol['posthoc']['noise_sigma']:g})"
+        ending += f", balanced afterwards ({balance_words(protocol['posthoc'])})"
     if protocol["name"] == "eigen":
         console.print(_table(f"Eigen crop, mean over images{ending}", metrics))
     elif "all_pixels" not in metrics:

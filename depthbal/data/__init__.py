@@ -1,47 +1,42 @@
-"""Where images and depth come from, and how they are fed to a network."""
+"""Where images and labels come from, and how they are fed to a network."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from depthbal.data.datamodule import DepthDataModule
-    from depthbal.data.dataset import DepthDataset
-    from depthbal.data.folder import FolderDataModule
-    from depthbal.data.nyud2 import NYUD2DataModule
-    from depthbal.data.pairs import PairSource, PairSubset
-    from depthbal.data.rooms import RoomsDataModule
-    from depthbal.data.sampler import EpochSampler
-    from depthbal.data.transforms import EvalTransform, TrainTransform
+    from depthbal.data.datamodule import DepthDataModule as DepthDataModule
+    from depthbal.data.dataset import DepthDataset as DepthDataset
+    from depthbal.data.dataset import SeededDataset as SeededDataset
+    from depthbal.data.folder import FolderDataModule as FolderDataModule
+    from depthbal.data.label_data import LabelData as LabelData
+    from depthbal.data.loader import PADDING as PADDING
+    from depthbal.data.loader import EpochSampler as EpochSampler
+    from depthbal.data.nyud2 import NYUD2DataModule as NYUD2DataModule
+    from depthbal.data.pairs import PairSource as PairSource
+    from depthbal.data.pairs import PairSubset as PairSubset
+    from depthbal.data.predictions import PredictionFolder as PredictionFolder
+    from depthbal.data.rooms import RoomsDataModule as RoomsDataModule
+    from depthbal.data.transforms import EvalTransform as EvalTransform
+    from depthbal.data.transforms import TrainTransform as TrainTransform
 
 _HOMES = {
-    "DepthDataModule": "depthbal.data.datamodule",
-    "DepthDataset": "depthbal.data.dataset",
-    "EpochSampler": "depthbal.data.sampler",
-    "EvalTransform": "depthbal.data.transforms",
-    "FolderDataModule": "depthbal.data.folder",
-    "NYUD2DataModule": "depthbal.data.nyud2",
-    "PairSource": "depthbal.data.pairs",
-    "PairSubset": "depthbal.data.pairs",
-    "RoomsDataModule": "depthbal.data.rooms",
-    "TrainTransform": "depthbal.data.transforms",
+    "datamodule": ["DepthDataModule"],
+    "dataset": ["DepthDataset", "SeededDataset"],
+    "folder": ["FolderDataModule"],
+    "label_data": ["LabelData"],
+    "loader": ["PADDING", "EpochSampler"],
+    "nyud2": ["NYUD2DataModule"],
+    "pairs": ["PairSource", "PairSubset"],
+    "predictions": ["PredictionFolder"],
+    "rooms": ["RoomsDataModule"],
+    "transforms": ["EvalTransform", "TrainTransform"],
 }
-
-__all__ = [
-    "DepthDataModule",
-    "DepthDataset",
-    "EpochSampler",
-    "EvalTransform",
-    "FolderDataModule",
-    "NYUD2DataModule",
-    "PairSource",
-    "PairSubset",
-    "RoomsDataModule",
-    "TrainTransform",
-]
+__all__ = [name for names in _HOMES.values() for name in names]
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name from its file when it is first asked for."""
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"depthbal.data.{home}"), name)
     raise AttributeError(f"module 'depthbal.data' has no attribute {name!r}")

@@ -95,27 +95,11 @@ def read_arrays(
 ) -> dict[str, Array]:
     """Return the named arrays of a file after checking that they are what they should be.
 
-    Pickles are those of Python 2 and 3, NumPy 1 and 2, protocols 0 to 5: dictionaries of arrays of
-    NumPy, scipy.sparse (which become dense) and chumpy (which need not be installed).
-
-    Args:
-        path: .npz, .npy (its single array gets the first name), or a pickle.
-        shapes: of the arrays by name, of numbers and of words for sizes that they share ("V").
-        sizes: gets the number of every word in a shape, or has it from another file.
-        optional: names that may be missing.
-        texts: names of texts; the others are finite numbers.
-        hint: what to say of a missing file.
-
-    Raises:
-        DataError: the file is missing or damaged or asks for code, or a key is missing, of another
-            shape or holds no finite numbers; names file and key.
-
-    Example:
-        >>> path = getfixture("tmp_path") / "body.npz"
-        >>> np.savez(path, template=np.zeros((5, 3)), weights=np.ones((5, 24)))
-        >>> sizes = {}
-        >>> sorted(read_arrays(path, {"template": ("V", 3), "weights": ("V", 24)}, sizes)), sizes
-        (['template', 'weights'], {'V': 5})
+    The file is an .npz, an .npy (its single array gets the first name), or a pickle of Python 2 or
+    3, NumPy 1 or 2, protocol 0 to 5: a dictionary of arrays of NumPy, scipy.sparse (which become
+    dense) and chumpy (which need not be installed). `shapes` have words for sizes that arrays share
+    ("V"); `sizes` gets their numbers, or has them from another file. All but `texts` are finite
+    numbers; all but `optional` must be there; `hint` is what to say of a missing file.
     """
     try:
         arrays = _load(path, shapes)

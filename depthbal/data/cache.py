@@ -14,12 +14,7 @@ Kept = TypeVar("Kept")
 
 
 def cache_file(*parts: str) -> Path:
-    """Return the place of a file in the cache; its name must say all that its content depends on.
-
-    Example:
-        >>> cache_file("histograms", "0f3a.json").parts[-3:]
-        ('depthbal', 'histograms', '0f3a.json')
-    """
+    """Return the place of a file in the cache; named by all that it depends on."""
     return user_cache_path("depthbal").joinpath(*parts)
 
 
@@ -29,11 +24,7 @@ def cached(
     make: Callable[[], Kept],
     save: Callable[[Path, Kept], Any],
 ) -> Kept:
-    """Return what a file holds; where it is missing, damaged or foreign, make it and keep it.
-
-    `load` says with a ValueError that the file is not what is wanted. A cache that cannot be
-    written (read-only home, full disk) costs time only and is no error.
-    """
+    """Return what a file holds; where it is missing or damaged, make it and keep it if possible."""
     with suppress(OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile):
         return load(file)
     made = make()

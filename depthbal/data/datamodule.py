@@ -1,29 +1,34 @@
-"""The common part of all data modules: splits, checks, loaders and the training histogram."""
+"""The common part of all depth data modules: splits, checks, loaders, the training histogram."""
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
+from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from depthbal.data.checks import check_split
-from depthbal.data.dataset import DepthDataset, WholeImages
-from depthbal.data.histogram import DepthOnly, cached_histogram, count_depth, depth_loader
+from depthbal.data.cache import cache_file, cached
+from depthbal.data.dataset import DepthDataset, check_split
 from depthbal.data.images import IMAGENET_MEAN, IMAGENET_STD
 from depthbal.data.label_data import LabelData, Split, announce
-from depthbal.data.loader import LateLoader, single_threaded
+from depthbal.data.loader import LateLoader, ShardSampler, single_threaded
 from depthbal.data.pairs import PairSource, PairSubset
-from depthbal.data.sampler import ShardSampler
 from depthbal.data.splits import hold_out
 from depthbal.data.transforms import EvalTransform, TrainTransform
 from depthbal.errors import ConfigError
 from depthbal.evaluation import DEPTH, DepthBins
+from depthbal.io import show_progress
 from depthbal.priors import Histogram
 
-_HISTOGRAM_BATCH = 16
+logger = logging.getLogger("depthbal")
+
+_COARSE = 0.05  # of a bin; finer levels change no count that matters
+_FAR_SHARE = 0.01  # of the pixels; beyond it, the histogram's last bin is no longer a bin
 
 
 class DepthDataModule(LabelData):
@@ -54,7 +59,7 @@ class DepthDataModule(LabelData):
 
     Raises:
         ConfigError: values outside their range.
-        DataError: in `setup`, when files are missing or their content is plainly wrong.
+        DataError: in `setup`, when files are missing or plainly wrong; names them.
     """
 
     benchmark: ClassVar[str | None] = None  # named where the shots are a published fact
@@ -80,15 +85,9 @@ class DepthDataModule(LabelData):
         val_fraction: float = 0.05,
     ) -> None:
         super().__init__(batch_size, num_workers, seed)
-        if not 0 <= val_fraction < 1:
-            raise ConfigError(
-                f"expected val_fraction of at least 0 and below 1, got {val_fraction}"
-            )
         if not 0 < min_depth < max_depth:
             raise ConfigError(f"expected 0 < min_depth < max_depth, got {min_depth}, {max_depth}")
-        self.min_depth = min_depth
-        self.max_depth = max_depth
-        self.bin_width = bin_width
+        self.min_depth, self.max_depth, self.bin_width = min_depth, max_depth, bin_width
         self.val_fraction = val_fraction
         self.train_transform = TrainTransform(
             short_side, crop_size, depth_size, rotation, flip, lighting, jitter
@@ -97,8 +96,6 @@ class DepthDataModule(LabelData):
         self.count_transform = EvalTransform(short_side, crop_size, depth_size)
         self.label = DEPTH._replace(range=(min_depth, max_depth))
         self.empty_histogram()  # a range that is no whole number of bins fails here already
-
-    # ---- what a subclass says ----
 
     def train_source(self) -> PairSource:
         """Return the training pairs, validation not yet taken out."""
@@ -112,130 +109,107 @@ class DepthDataModule(LabelData):
         """Return validation pairs of their own; None takes `val_fraction` of the training pairs."""
         return None
 
-    # ---- splits ----
+    def trains(self) -> bool:
+        """Whether there are training pairs; without them there are no shots."""
+        return True
 
-    def setup(self, stage: str | None = None) -> None:
-        """Build and check the splits; only the test split for stage "test".
+    def dataset(self, split: Split) -> DepthDataset | None:
+        """Return the samples of a split, judged by some pairs; the others are when loaded."""
+        source = self.test_source() if split == "test" else self._training[split]
+        if source is None:
+            return None
+        if not len(source):
+            raise ConfigError(
+                f"no pairs are left for the {split} split: val_fraction and test_fraction below 1"
+            )
+        data = self._plain(source, split)
+        check_split(data, self.min_depth, split)
+        if split == "train":
+            if source.levels is not None and source.levels[1] > _COARSE * self.bin_width:
+                self.quantum = source.levels[1]
+            data.transform = self.train_transform
+        return data
 
-        Unit, range and sizes are judged by some pairs of each split; every other pair is checked
-        when it is loaded.
+    def _plain(self, source: PairSource, split: Split) -> DepthDataset:
+        """Return the samples of a split without augmentation."""
+        transform = self.count_transform if split == "train" else self.eval_transform
+        return DepthDataset(source, transform, self.seed)
 
-        Raises:
-            DataError: files are missing, damaged or plainly wrong; names them.
-        """
-        if self.test_set is None:
-            test = DepthDataset(self.test_source(), self.eval_transform, self.seed)
-            check_split(test, self.min_depth, "test")
-            self.test_set = test
-        if stage != "test" and self.train_set is None:
-            self._setup_training()
-
-    def _setup_training(self) -> None:
+    @cached_property
+    def _training(self) -> dict[str, PairSource | None]:
+        """The training and the validation pairs."""
         train, val = self.train_source(), self.val_source()
-        if val is None and self.val_fraction > 0:
+        if val is None and self.val_fraction != 0:
             groups = [train.group(index) for index in range(len(train))]
             split = hold_out(groups, self.val_fraction, self.seed)
             announce(f"Validation: {split.message}")
             train, val = PairSubset(train, split.kept), PairSubset(train, split.held_out)
-        check_split(DepthDataset(train, self.count_transform), self.min_depth, "training")
-        if val is not None:
-            self.val_set = DepthDataset(val, self.eval_transform, self.seed)
-            check_split(self.val_set, self.min_depth, "validation")
-        self.train_set = DepthDataset(train, self.train_transform, self.seed)
-
-    # ---- the training labels' distribution ----
+        return {"train": train, "val": val}
 
     def empty_histogram(self) -> Histogram:
-        """Return an empty histogram over [min_depth, max_depth] in steps of bin_width.
-
-        Raises:
-            ConfigError: the range is no whole number of bins.
-        """
+        """Return an empty histogram over [min_depth, max_depth] in steps of bin_width."""
         try:
             return Histogram.regular(self.min_depth, self.max_depth, self.bin_width, self.quantum)
         except ValueError as error:
             raise ConfigError(f"min_depth, max_depth, bin_width: {error}") from error
 
-    def train_histogram(self, progress: bool = True) -> Histogram:
-        """Count the training split's depth after deterministic pre-processing, at `depth_size`.
-
-        The first call streams over all training depth; later ones, in other processes too, read
-        the result from the user's cache directory, under `fingerprint`.
-
-        Args:
-            progress: show a progress bar.
-
-        Raises:
-            DataError: no pixel has a depth of at least `min_depth`, or a file is unreadable.
-        """
-        if self.histogram is not None:
-            return self.histogram
-        train = self._require(self.train_set, "training")
+    def train_histogram(self) -> Histogram:
+        """Return the counts of training depth without augmentation, made once and then cached."""
 
         def count() -> Histogram:
-            loader = depth_loader(
-                train.source, self.count_transform, _HISTOGRAM_BATCH, self.num_workers
+            maps = self._plain(self.built("train").source, "train")
+            loader: LateLoader[Tensor] = LateLoader(
+                range(len(maps)),  # type: ignore[arg-type]
+                batch_size=None,
+                collate_fn=maps.depth,  # type: ignore[arg-type]
+                num_workers=self.num_workers,
+                worker_init_fn=single_threaded,
             )
-            return count_depth(loader, self.empty_histogram(), self.min_depth, progress)
+            return count_depth(loader, self.empty_histogram(), self.min_depth)
 
-        self.histogram = cached_histogram(self.fingerprint(), count)
+        if self.histogram is None:
+            file = cache_file("histograms", f"{self.fingerprint()}.json")
+            self.histogram = cached(file, Histogram.load, count, lambda to, made: made.save(to))
         return self.histogram
 
     def labels(self, split: Split) -> Iterable[Tensor]:
-        """Yield the depth maps of a split, (1, h, w) metres with 0 = no depth.
-
-        Those of training have `depth_size`, the others the size at which they are scored.
-        """
-        data = self._require(getattr(self, f"{split}_set"), split)
-        maps = DepthOnly(
-            data.source, self.count_transform if split == "train" else self.eval_transform
-        )
-        return (maps[index] for index in range(len(maps)))
+        """Yield the depth maps of a split, (1, h, w) metres with 0 = no depth, not augmented."""
+        maps = self._plain(self.built(split).source, split)
+        return (maps.depth(index) for index in range(len(maps)))
 
     def bins(self) -> DepthBins:
-        """Return the benchmark's bins and shots, or those of the training histogram."""
+        """Return the benchmark's bins and shots, those of the training histogram, or no shots."""
         if self.benchmark == "nyud2_dir":
             return DepthBins.nyud2()
+        if self.histogram is None and not self.trains():
+            empty = self.empty_histogram()
+            empty.counts += 1
+            bins = DepthBins.from_histogram(empty)
+            return DepthBins(bins.edges, scored=bins.scored)
         return DepthBins.from_histogram(self.train_histogram())
 
     def whole_images(self) -> DataLoader[Any]:
         """Return a loader of the test images one by one, the truth at its file's own size."""
-        test = WholeImages(self._require(self.test_set, "test").source, self.eval_transform)
+        test = DepthDataset(self.built("test").source, self.eval_transform.whole)
         return LateLoader(test, sampler=ShardSampler(test), worker_init_fn=single_threaded)
 
     def fingerprint(self) -> str:
         """Return a hex digest of all that the training histogram depends on."""
-        train = self._require(self.train_set, "training")
         sizes = self.count_transform
         settings = {
             "format": 1,
-            "content": train.source.fingerprint(),
+            "content": self.built("train").source.fingerprint(),
             "sizes": [sizes.short_side, sizes.crop_size, sizes.depth_size],
             "bins": [self.min_depth, self.max_depth, self.bin_width, self.quantum],
         }
         return hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:32]
 
-    # ---- what others ask ----
-
     def describe(self) -> dict[str, Any]:
         """Return, JSON-able, what the data are: class, source, sizes, counts, fingerprint."""
-        sets = {"train": self.train_set, "val": self.val_set, "test": self.test_set}
-        sizes = self.count_transform
-        return {
-            "class": type(self).__name__,
-            "source": self.source_name(),
-            "benchmark": self.benchmark,
-            "images": {split: None if data is None else len(data) for split, data in sets.items()},
-            "short_side": sizes.short_side,
-            "crop_size": sizes.crop_size and list(sizes.crop_size),
-            "depth_size": sizes.depth_size and list(sizes.depth_size),
-            "min_depth": self.min_depth,
-            "max_depth": self.max_depth,
-            "bin_width": self.bin_width,
-            "quantum": self.quantum,
-            "seed": self.seed,
-            "fingerprint": None if self.train_set is None else self.fingerprint(),
-        }
+        named = ("benchmark", "min_depth", "max_depth", "bin_width", "quantum")
+        settings = {name: getattr(self, name) for name in named} | vars(self.count_transform)
+        plain: dict[str, Any] = json.loads(json.dumps(settings))  # lists, as a file has them
+        return super().describe() | {"source": self.source_name()} | plain
 
     def source_name(self) -> str:
         """Return where the pairs come from, for people: a folder or a description."""
@@ -243,8 +217,25 @@ class DepthDataModule(LabelData):
 
     def input_spec(self) -> dict[str, Any]:
         """Return how an image must be prepared for a network trained on these data."""
-        return {
-            "short_side": self.count_transform.short_side,
-            "mean": list(IMAGENET_MEAN),
-            "std": list(IMAGENET_STD),
-        }
+        short_side, mean, std = self.eval_transform.short_side, IMAGENET_MEAN, IMAGENET_STD
+        return {"short_side": short_side, "mean": list(mean), "std": list(std)}
+
+
+def count_depth(loader: DataLoader[Tensor], histogram: Histogram, min_depth: float) -> Histogram:
+    """Add all depth from `min_depth` on to a histogram; warn of too much beyond its last edge."""
+    limit = float(histogram.edges[-1])
+    last = limit + (histogram.quantum or 0.0) / 2  # a level there is wholly in the last bin
+    far, title = 0, "Counting training depth"
+    for depth in track(loader, title, transient=True, disable=not show_progress()):
+        valid = depth[depth >= min_depth]
+        histogram.update(valid.clamp(max=last))  # what lies beyond is reported below
+        far += int((valid > limit).sum())
+    if far > _FAR_SHARE * histogram.total:
+        logger.warning(
+            "%.1f %% of the training pixels with depth lie beyond %g m and count in the last bin "
+            "of the histogram; if such depths matter, raise --data.max_depth, --model.max_depth "
+            "and --model.criterion.label_range together",
+            100 * far / histogram.total,
+            limit,
+        )
+    return histogram

@@ -1,34 +1,32 @@
-"""Own data: images and depth maps in folders."""
+"""Own data: images and depth maps in folders, paired by their names."""
 
+import os
+import re
 from collections.abc import Sequence
-from functools import partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pytorch_lightning.utilities import rank_zero_warn
 
-from depthbal.data.datamodule import DepthDataModule
-from depthbal.data.files import FilePairs
-from depthbal.data.images import DEPTH_SUFFIXES, IMAGE_SUFFIXES, default_scale, read_depth
-from depthbal.data.matching import match_pairs, require_folder
-from depthbal.data.packed import PackedPairs, is_packed, open_root, packed_splits
-from depthbal.data.pairs import PairSource, PairSubset
+from depthbal.data.images import DEPTH_SUFFIXES, IMAGE_SUFFIXES
+from depthbal.data.packed import RootDataModule
+from depthbal.data.pairs import FilePairs, PairSource, PairSubset
 from depthbal.data.splits import Split, hold_out
-from depthbal.errors import ConfigError
+from depthbal.errors import DataError
 
-# Steps finer than this share of a bin change no count that matters.
-_COARSE = 0.05
+_WILDCARDS = {"**/": "(?:(.*)/)?", "*": "([^/]*)", "?": "([^/])"}
 
 
-class FolderDataModule(DepthDataModule):
+class FolderDataModule(RootDataModule):
     """Read own images and depth maps from folders.
 
     Either one set, from which the test split is taken by `test_fraction`::
 
         ROOT/rgb/kitchen/0001.jpg      ROOT/depth/kitchen/0001.png
 
-    or split folders (used where ROOT/train exists; ROOT/val is optional)::
+    or split folders (used where ROOT/train or ROOT/test exists; ROOT/val is optional, and without
+    ROOT/train the images can be evaluated on but bins have no shots)::
 
         ROOT/train/rgb/0001.jpg        ROOT/train/depth/0001.png
         ROOT/val/rgb/0001.jpg          ROOT/val/depth/0001.png
@@ -40,10 +38,8 @@ class FolderDataModule(DepthDataModule):
     scenes: a split never cuts one where there are at least ten, else blocks of consecutive files
     are held out.
 
-    Depth files are PNG or TIFF of 8 or 16 bit with one channel, or ``.npy`` (H, W), of the same
-    size as their image.
-
-    `root` may also be one file that ``depthbal prepare`` packed from such a folder; `rgb`,
+    Depth files are PNG or TIFF with one channel, PFM, ``.npy`` or ``.npz`` (H, W), of the same
+    size as their image. `root` may also be one file that ``depthbal prepare`` packed; `rgb`,
     `depth`, `scale` and `invalid` are then those it was packed with.
 
     Args:
@@ -53,13 +49,12 @@ class FolderDataModule(DepthDataModule):
         scale: metres per unit of the depth files. null: 16-bit files are in millimetres (0.001),
             floating-point ``.npy`` in metres (1.0); 8-bit files and integer ``.npy`` need a value.
         invalid: values in the depth files that mean "no depth"; 0 always does.
-        test_fraction: share of one set that becomes the test split, before validation is taken.
+        test_fraction: share of one set that becomes the test split, before validation is taken; 1
+            for a set to evaluate on.
         **kwargs: as for `DepthDataModule`.
-
-    Raises:
-        ConfigError: a scale or fraction outside its range.
-        DataError: in `setup`; names the folder or file.
     """
+
+    kind, defaults = "folder", {"rgb": "rgb", "depth": "depth", "scale": None, "invalid": [0.0]}
 
     def __init__(
         self,
@@ -72,104 +67,108 @@ class FolderDataModule(DepthDataModule):
         test_fraction: float = 0.1,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        if scale is not None and not scale > 0:
-            raise ConfigError(f"expected a positive scale or null, got {scale}")
-        if not 0 < test_fraction < 1:
-            raise ConfigError(f"expected test_fraction between 0 and 1, got {test_fraction}")
-        self.root = Path(root).expanduser()
-        self.rgb = rgb
-        self.depth = depth
-        self.scale = scale
-        self.invalid = tuple(invalid)
+        super().__init__(root, **kwargs)
+        self.reading = {"rgb": rgb, "depth": depth, "scale": scale, "invalid": list(invalid)}
         self.test_fraction = test_fraction
-        self._whole: tuple[FilePairs | PackedPairs, Split] | None = None
+
+    def file_splits(self) -> list[str]:
+        """Return the splits that are folders of their own, where ROOT/train or ROOT/test is one."""
+        folders = [split for split in ("train", "val", "test") if (self.root / split).is_dir()]
+        return folders if {"train", "test"} & set(folders) else ["whole"]
+
+    def trains(self) -> bool:
+        """Whether there are training pairs."""
+        splits = self.splits()
+        return "train" in splits or ("whole" in splits and self.test_fraction < 1)
 
     def check_root(self) -> None:
-        """Check that the folders of images and depth, or the packed file, are there."""
-        splits = self._splits()
-        if not is_packed(self.root):
-            for split in ("train", "test") if "train" in splits else ("",):
-                for option, where in (("rgb", self.rgb), ("depth", self.depth)):
-                    require_folder(self.root / split, option, where)
+        """Check that all files are there, without reading them."""
+        if self.trains():
+            self.train_source()
+        self.test_source()
 
-    def train_source(self) -> PairSource:
-        """Return the training pairs, validation not yet taken out."""
-        if "train" in self._splits():
-            files = self._source("train")
-            self.quantum = self._quantum(files)
-            return files
-        files, split = self._split_whole()
-        self.quantum = self._quantum(files)
-        return PairSubset(files, split.kept)
+    def files(self, split: str) -> FilePairs:
+        """Return the pairs of a split's folder, or with "whole" of the root."""
+        folder = self.root if split == "whole" else self.root / split
+        rgb, depth, scale, invalid = self.reading.values()
+        images = keyed_files(folder, "rgb", rgb, IMAGE_SUFFIXES)
+        depths = keyed_files(folder, "depth", depth, DEPTH_SUFFIXES)
+        pairs = [(images[key], depths[key]) for key in sorted(images.keys() & depths.keys())]
+        if not pairs:
+            raise DataError(
+                f"{folder}: {len(images)} images in {rgb!r} and {len(depths)} depth files in "
+                f"{depth!r}, but no name in common (for example {min(images.values())} and "
+                f"{min(depths.values())}); give both the same stem, or patterns such as "
+                "--data.rgb '*_colors.png' --data.depth '*_depth.png'"
+            )
+        if single := sorted(images.keys() ^ depths.keys()):
+            rank_zero_warn(
+                f"{folder}: {len(single)} files have no partner and are left out "
+                f"(the first: {(images | depths)[single[0]]}); {len(pairs)} pairs remain"
+            )
+        return FilePairs(folder, pairs, scale, invalid)
 
-    def val_source(self) -> PairSource | None:
-        """Return the pairs of ROOT/val, or None where it does not exist."""
-        return self._source("val") if {"train", "val"} <= set(self._splits()) else None
+    def pairs(self, split: str) -> PairSource:
+        """Return the pairs of a split's folder, or its share of the one set."""
+        if "whole" not in self.splits():
+            return super().pairs(split)
+        whole, divided = self._divided
+        return PairSubset(whole, divided.kept if split == "train" else divided.held_out)
 
-    def test_source(self) -> PairSource:
-        """Return the pairs of ROOT/test, or the share of one set that was held out for testing."""
-        if "train" in self._splits():
-            return self._source("test")
-        whole, split = self._split_whole()
-        return PairSubset(whole, split.held_out)
-
-    def source_name(self) -> str:
-        """Return the root folder or the packed file."""
-        return str(self.root.absolute())
-
-    def _splits(self) -> list[str]:
-        """Return the splits that are folders of their own, or were when they were packed."""
-        return packed_splits(self.root) if is_packed(self.root) else split_folders(self.root)
-
-    def _split_whole(self) -> tuple[FilePairs | PackedPairs, Split]:
-        if self._whole is None:
-            whole = self._source("whole")
-            groups = [whole.group(index) for index in range(len(whole))]
-            self._whole = whole, hold_out(groups, self.test_fraction, self.seed)
-        return self._whole
-
-    def _source(self, split: str) -> FilePairs | PackedPairs:
-        settings = {
-            "rgb": (self.rgb, "rgb"),
-            "depth": (self.depth, "depth"),
-            "scale": (self.scale, None),
-            "invalid": (list(self.invalid), [0.0]),
-        }
-        if is_packed(self.root):
-            short_side = self.count_transform.short_side
-            return open_root(self.root, split, ("folder",), short_side, settings)
-        return folder_pairs(self.root, split, self.rgb, self.depth, self.scale, self.invalid)
-
-    def _quantum(self, source: FilePairs | PackedPairs) -> float | None:
-        """Return the depth of one level where it is coarse enough to show in the histogram."""
-        dtype = source.stored_dtype()
-        if not np.issubdtype(dtype, np.integer):
-            return None
-        if isinstance(source, PackedPairs):
-            level = source.scale
-        else:
-            level = self.scale or default_scale(dtype, source.name(0))
-        return level if level > _COARSE * self.bin_width else None
+    @cached_property
+    def _divided(self) -> tuple[PairSource, Split]:
+        """The one set, and what of it is held out for testing."""
+        whole = super().pairs("whole")
+        groups = [whole.group(index) for index in range(len(whole))]
+        return whole, hold_out(groups, self.test_fraction, self.seed)
 
 
-def split_folders(root: Path) -> list[str]:
-    """Return the splits that are folders of their own; none where ROOT/train does not exist."""
-    if not (root / "train").is_dir():
-        return []
-    return [split for split in ("train", "val", "test") if (root / split).is_dir()]
+def keyed_files(root: Path, option: str, where: str, suffixes: Sequence[str]) -> dict[str, str]:
+    """Return the files of a folder or pattern inside `root` by what distinguishes them.
 
-
-def folder_pairs(
-    root: Path, split: str, rgb: str, depth: str, scale: float | None, invalid: Sequence[float]
-) -> FilePairs:
-    """Return the pairs of a split's folder, or with "whole" of the root; see `FolderDataModule`."""
-    folder = root if split == "whole" else root / split
-    pairs, single = match_pairs(folder, rgb, depth, IMAGE_SUFFIXES, DEPTH_SUFFIXES)
-    if single:
-        rank_zero_warn(
-            f"{folder}: {len(single)} files have no partner and are left out "
-            f"(the first: {single[0]}); {len(pairs)} pairs remain"
+    In a folder and its subfolders that is the path inside it without suffix; with patterns (``*``,
+    ``?``, ``**/``) what the wildcards stand for.
+    """
+    pattern = _regex(where.strip("/"), suffixes)
+    files: dict[str, str] = {}
+    for folder, folders, names in os.walk(_start(root, option, where), followlinks=True):
+        folders.sort()
+        inside = Path(folder).relative_to(root)
+        for name in sorted(names):
+            path = (inside / name).as_posix()
+            match = pattern.fullmatch(path)
+            if match is None or name.startswith("."):
+                continue
+            key = "\0".join(part or "" for part in match.groups())
+            if key in files:
+                raise DataError(f"{root}: {files[key]} and {path} have the same stem; remove one")
+            files[key] = path
+    if not files:
+        raise DataError(
+            f"{root}: no file matches {where!r} (endings: {', '.join(suffixes)}); give "
+            f"--data.{option} another folder or pattern"
         )
-    reader = partial(read_depth, scale=scale, invalid=tuple(invalid))
-    return FilePairs(folder, pairs, reader, f"scale={scale} invalid={tuple(invalid)}")
+    return files
+
+
+def _start(root: Path, option: str, where: str) -> Path:
+    """Return the folder that is searched: the one given, or those before the first wildcard."""
+    first = re.search(r"[*?]", where)
+    start = root / (where[: first.start()].rpartition("/")[0] if first else where).strip("/")
+    if not start.is_dir():
+        raise DataError(
+            f"{start.absolute()} is not a folder, and --data.{option} is {where!r}; give a folder "
+            f"in --data.root, or a pattern such as '**/*_{option}.png'"
+        )
+    return start
+
+
+def _regex(where: str, suffixes: Sequence[str]) -> re.Pattern[str]:
+    """Translate so that every wildcard is a group: what the groups match is the key."""
+    if not set(where) & {"*", "?"}:
+        endings = "|".join(re.escape(suffix) for suffix in suffixes)
+        return re.compile(rf"{re.escape(where)}/(.+)(?i:{endings})")
+    parts = re.split(r"(\*\*/|\*|\?)", where)
+    text = "".join(_WILDCARDS.get(part, re.escape(part)) for part in parts)
+    # a pattern that ends in "*" leaves the suffix open, and it must not be part of the key
+    return re.compile(text + r"(?:\.[^./]+)" * where.endswith("*"))

@@ -1,7 +1,7 @@
 """Reading, writing and resizing of images and depth maps with OpenCV."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 from zipfile import BadZipFile
@@ -18,38 +18,35 @@ from depthbal.io import replacing
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-DEPTH_SUFFIXES = (".png", ".npy", ".tif", ".tiff")
+DEPTH_SUFFIXES = (".png", ".npy", ".npz", ".tif", ".tiff", ".pfm")
 MILLIMETRE = 0.001
+
+Image = NDArray[np.uint8]
+Depth = NDArray[np.float32]
+PathLike = str | os.PathLike[str]
+Scale = float | Mapping[str, float] | None
+"""Metres per unit of a depth file, or that of each type of number; None for `CONVENTIONS`."""
+CONVENTIONS = {"uint16": MILLIMETRE, "float16": 1.0, "float32": 1.0, "float64": 1.0}
 
 Array = TypeVar("Array", bound=NDArray[Any])
 
 # Every complete file of these formats carries this mark near its end; decoders fill a truncated
 # JPEG with grey and report success.
-_END_MARKS = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND"}
-_TAIL = 65536
+_END_MARKS, _TAIL = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND"}, 65536
 
 
-def read_image(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
-    """Read an image file as uint8 (H, W, 3) RGB, turned upright by its EXIF tag.
-
-    Grey is repeated over the channels, alpha is dropped, 16 bit are reduced to 8. A file that is
-    missing, truncated or no image is a `DataError` with its path.
-    """
-    decoded = _decode(path, cv2.IMREAD_COLOR)
-    return cast(NDArray[np.uint8], cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB))
+def read_image(path: PathLike) -> Image:
+    """Read an image file as uint8 (H, W, 3) RGB, turned upright by its EXIF tag."""
+    return cast(Image, cv2.cvtColor(_decode(path, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB))
 
 
-def read_raw_depth(path: str | os.PathLike[str]) -> NDArray[Any]:
-    """Read a depth file as stored, (H, W): 8 or 16 bit from an image, real numbers from .npy."""
-    if Path(path).suffix.lower() == ".npy":
-        try:
-            raw: NDArray[Any] = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError, BadZipFile) as error:
-            raise DataError(
-                f"{path}: not a readable .npy file ({error}); write it again, or leave it out"
-            ) from error
-        if not isinstance(raw, np.ndarray) or raw.dtype.kind not in "fiu":
-            raise DataError(f"{path}: expected an array of real numbers")
+def read_raw_depth(path: PathLike) -> NDArray[Any]:
+    """Read a depth file as stored, (H, W): 8 or 16 bit or float images, .npy, one array of .npz."""
+    suffix = Path(path).suffix.lower()
+    if suffix == ".npy":
+        raw = read_npy(path)
+    elif suffix == ".npz":
+        raw = _read_npz(path)
     else:
         raw = _decode(path, cv2.IMREAD_UNCHANGED)
     if raw.ndim == 3 and 1 in (raw.shape[0], raw.shape[2]):
@@ -62,35 +59,43 @@ def read_raw_depth(path: str | os.PathLike[str]) -> NDArray[Any]:
     return raw
 
 
-def read_depth(
-    path: str | os.PathLike[str], scale: float | None = None, invalid: Sequence[float] = (0,)
-) -> NDArray[np.float32]:
+def read_npy(path: PathLike) -> NDArray[Any]:
+    """Map the array of a .npy file into memory; what is none of numbers is a `DataError`."""
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
+        raise DataError(f"{path}: not a readable .npy file ({error})") from error
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
+        raise DataError(f"{path}: expected an array of real numbers")
+    return array
+
+
+def _read_npz(path: PathLike) -> NDArray[Any]:
+    """Return the only array of a file, or the one called "depth"."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            name = arrays.files[0] if len(arrays.files) == 1 else "depth"
+            return np.asarray(arrays[name])
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
+        raise DataError(f"{path}: not a readable .npz file ({error})") from error
+    except KeyError as error:
+        raise DataError(f'{path}: expected one array, or one called "depth"') from error
+
+
+def read_depth(path: PathLike, scale: Scale = None, invalid: Sequence[float] = (0,)) -> Depth:
     """Read a depth file, PNG or TIFF with 8 or 16 bit or .npy, as float32 (H, W) in metres."""
-    return to_metres(read_raw_depth(path), scale, invalid, str(path))
+    raw = read_raw_depth(path)
+    return to_metres(raw, metres_per_unit(scale, raw.dtype, path), invalid)
 
 
-def to_metres(
-    raw: NDArray[Any], scale: float | None, invalid: Sequence[float], name: str
-) -> NDArray[np.float32]:
-    """Convert stored depth to float32 metres with 0 = no depth.
-
-    Args:
-        raw: (H, W) in the file's own units.
-        scale: metres per unit; None means millimetres for 16-bit images and metres for .npy with
-            floating-point numbers, and is an error for anything else.
-        invalid: values of the file that mean "no depth"; 0 always does.
-        name: what messages call it.
-
-    Example:
-        >>> to_metres(np.array([[0, 1500, 65535]], dtype=np.uint16), None, (0, 65535), "x").tolist()
-        [[0.0, 1.5, 0.0]]
-    """
-    if scale is None:
-        scale = default_scale(raw.dtype, name)
+def to_metres(raw: NDArray[Any], scale: float, invalid: Sequence[float] = (0,)) -> Depth:
+    """Convert stored depth to float32 metres; 0 and the values of `invalid` become 0 = no depth."""
     # in double precision, so that 700 mm is the float32 next to 0.7 and not the one after it
-    depth: NDArray[np.float32]
+    depth: Depth
     if raw.dtype == np.uint8:
         depth = (np.arange(256) * scale).astype(np.float32)[raw]
+    elif scale == 1:
+        depth = raw.astype(np.float32)
     else:
         depth = np.multiply(raw, scale, dtype=np.float64).astype(np.float32)
     for value in invalid:
@@ -99,26 +104,21 @@ def to_metres(
     return depth
 
 
-def default_scale(dtype: np.dtype[Any], name: str) -> float:
-    """Return the metres per unit that a type of number stands for by convention."""
-    if dtype == np.uint16:
-        return MILLIMETRE
-    if np.issubdtype(dtype, np.floating):
-        return 1.0
-    raise DataError(
-        f"{name}: depth is stored as {dtype}, which says nothing about its unit; "
-        "set scale to the metres per unit, for example 10 / 255 = 0.0392157 for 8 bit up to 10 m"
-    )
+def metres_per_unit(scale: Scale, dtype: np.dtype[Any], path: PathLike) -> float:
+    """Return the scale of a type of number; one of an unknown unit is a `DataError`."""
+    if isinstance(scale, float | int):
+        return scale
+    known = CONVENTIONS if scale is None else scale
+    if dtype.name not in known:
+        raise DataError(
+            f"{path}: depth is stored as {dtype}, which says nothing about its unit; set scale to "
+            "the metres per unit, for example 0.0392157 = 10 / 255 for 8 bit up to 10 m"
+        )
+    return known[dtype.name]
 
 
-def write_depth_png(path: str | os.PathLike[str], depth: NDArray[np.floating[Any]]) -> None:
-    """Write depth (H, W) in metres as a 16-bit PNG in millimetres, in one atomic step.
-
-    Values are rounded to the nearest millimetre and end at 65.535 m; 0, negative and non-finite
-    values become 0 = no depth. Missing folders are made.
-    """
-    if depth.ndim != 2:
-        raise DataError(f"{path}: expected depth (H, W), got shape {depth.shape}")
+def write_depth_png(path: PathLike, depth: NDArray[np.floating[Any]]) -> None:
+    """Write depth (H, W) in metres as a 16-bit PNG in millimetres; negative and NaN become 0."""
     metres = np.nan_to_num(depth.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
     millimetres = np.clip(np.rint(metres / MILLIMETRE), 0, 65535).astype(np.uint16)
     encoded = cv2.imencode(".png", millimetres)[1]
@@ -127,19 +127,9 @@ def write_depth_png(path: str | os.PathLike[str], depth: NDArray[np.floating[Any
 
 
 def normalise(
-    image: NDArray[np.uint8],
-    mean: Sequence[float] = IMAGENET_MEAN,
-    std: Sequence[float] = IMAGENET_STD,
+    image: Image, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD
 ) -> Tensor:
-    """Return an RGB image (H, W, 3) as float32 (3, H, W), shifted and scaled by mean and spread.
-
-    Both are of each channel, for values in 0 to 1.
-
-    Example:
-        >>> black = normalise(np.zeros((1, 1, 3), dtype=np.uint8))
-        >>> [round(value, 3) for value in black.flatten().tolist()]
-        [-2.118, -2.036, -1.804]
-    """
+    """Return an RGB image (H, W, 3) as float32 (3, H, W), shifted and scaled channel by channel."""
     centre, spread = np.asarray(mean), np.asarray(std)
     pixels = np.ascontiguousarray(image.transpose(2, 0, 1)).astype(np.float32)
     pixels *= (1 / (255 * spread)).astype(np.float32)[:, None, None]  # in place: half the time
@@ -147,27 +137,22 @@ def normalise(
     return torch.from_numpy(pixels)
 
 
-def resize_short_side(array: Array, short_side: int, nearest: bool) -> Array:
-    """Resize an image or depth map so that its shorter side has `short_side` pixels.
-
-    Images are interpolated bilinearly, and averaged over areas where they shrink to less than
-    half, because two samples per pixel would then alias. Depth must be resized with
-    ``nearest=True``: any mixture of two depths lies in empty space between two surfaces.
-    """
+def resize_short_side(array: Array, short_side: int | None, nearest: bool) -> Array:
+    """Resize an image or, with ``nearest=True``, a depth map to a shorter side; None keeps it."""
     height, width = array.shape[:2]
     short = min(height, width)
-    if short == short_side:
+    if short_side is None or short == short_side:
         return array
     new_height, new_width = (round(extent * short_side / short) for extent in (height, width))
-    if nearest:
+    if nearest:  # any mixture of two depths lies in empty space between two surfaces
         # the "exact" variant samples at pixel centres; plain INTER_NEAREST shifts the map
         method = cv2.INTER_NEAREST_EXACT
-    else:
+    else:  # two samples per pixel would alias where an image shrinks to less than half
         method = cv2.INTER_AREA if short > 2 * short_side else cv2.INTER_LINEAR
     return cast(Array, cv2.resize(array, (new_width, new_height), interpolation=method))
 
 
-def resize_square(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+def resize_square(image: Image, size: int) -> Image:
     """Resize an image to size x size pixels by Pillow's bilinear filter, which averages."""
     if image.shape[:2] == (size, size):
         return image
@@ -176,17 +161,15 @@ def resize_square(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     return resized[0].permute(1, 2, 0).numpy()
 
 
-def _decode(path: str | os.PathLike[str], mode: int) -> NDArray[Any]:
+def _decode(path: PathLike, mode: int) -> NDArray[Any]:
     try:
         content = Path(path).read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
-    mark = _END_MARKS.get(content[:2])
-    if not content:
-        raise DataError(f"{path}: the file is empty; fetch it again")
-    if mark is not None and content.rfind(mark, max(0, len(content) - _TAIL)) < 0:
+    mark = _END_MARKS.get(content[:2], b"")
+    if content.rfind(mark, max(0, len(content) - _TAIL)) < 0:
         raise DataError(f"{path}: the file is truncated at {len(content)} bytes; fetch it again")
-    decoded = cv2.imdecode(np.frombuffer(content, dtype=np.uint8), mode)
+    decoded = cv2.imdecode(np.frombuffer(content, np.uint8), mode) if content else None
     if decoded is None:
         raise DataError(f"{path}: not a readable image; replace the file, or leave it out")
     return cast(NDArray[Any], decoded)

@@ -11,15 +11,12 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from depthbal.data.loader import LateLoader, single_threaded
-from depthbal.data.sampler import EpochSampler, ShardSampler
+from depthbal.data.loader import EpochSampler, LateLoader, ShardSampler, single_threaded
 from depthbal.errors import ConfigError
 from depthbal.evaluation import DEPTH, Label, LabelBins
 from depthbal.priors import Histogram
 
 announce = rank_zero_only(logging.getLogger("depthbal.data").info)
-
-_MAX_WORKERS = 8
 
 Split = Literal["train", "val", "test"]
 
@@ -29,16 +26,13 @@ class LabelData(LightningDataModule):
 
     A subclass says what there is: `dataset`, `labels` and `bins`. Items of its data sets are
     dictionaries with "index", and for reports "name" and "group" (what is resampled together);
-    they are addressed by ``(epoch, index)`` in training and by ``index`` elsewhere, -1 meaning a
-    sample that counts nowhere (see `SeededDataset`, `EpochSampler` and `ShardSampler`).
+    they are addressed by ``(epoch, index)`` in training and by ``index`` elsewhere, `PADDING`
+    meaning a sample that counts nowhere (see `SeededDataset`).
 
     Args:
         batch_size: samples per batch and process.
         num_workers: loader processes; -1 chooses one per CPU up to 8, and none on a single CPU.
         seed: of shuffling.
-
-    Raises:
-        ConfigError: a batch size below 1.
     """
 
     label: Label = DEPTH
@@ -54,19 +48,12 @@ class LabelData(LightningDataModule):
         super().__init__()
         if batch_size < 1:
             raise ConfigError(f"expected batch_size of at least 1, got {batch_size}")
-        self.batch_size = batch_size
+        self.batch_size, self.seed = batch_size, seed
         self.num_workers = num_workers if num_workers >= 0 else automatic_workers()
-        self.seed = seed
         self.train_set = self.val_set = self.test_set = None
 
-    # ---- what a subclass says ----
-
     def dataset(self, split: Split) -> Dataset[Any] | None:
-        """Return the samples of a split; None where there is no such split.
-
-        Raises:
-            DataError: files are missing, damaged or plainly wrong; names the first.
-        """
+        """Return the samples of a split, or None; what is wrong with its files is a DataError."""
         raise NotImplementedError
 
     def labels(self, split: Split) -> Iterable[Tensor]:
@@ -78,15 +65,7 @@ class LabelData(LightningDataModule):
         raise NotImplementedError
 
     def check_root(self) -> None:
-        """Check, within moments, that there is something where the data should be.
-
-        Called before a network is built, which may have to be downloaded; `setup` checks the rest.
-
-        Raises:
-            DataError: there is not; names the place and the setting.
-        """
-
-    # ---- what follows ----
+        """Check, before a network is built or downloaded, that there is something at all."""
 
     def setup(self, stage: str | None = None) -> None:
         """Build the splits that are missing; only the test split for stage "test"."""
@@ -96,11 +75,7 @@ class LabelData(LightningDataModule):
                 setattr(self, f"{split}_set", self.dataset(split))
 
     def train_histogram(self) -> Histogram:
-        """Return the histogram of the training labels: 100 bins over the label's range.
-
-        Raises:
-            ConfigError: the label has no range.
-        """
+        """Return the histogram of the training labels: 100 bins over the label's range."""
         if self.histogram is None:
             if self.label.range is None:
                 raise ConfigError(f"{type(self).__name__}.label needs a range for its histogram")
@@ -129,9 +104,8 @@ class LabelData(LightningDataModule):
     def describe_test(self) -> dict[str, Any]:
         """Return what the test data are; the training split need not be there."""
         facts = self.describe()
-        facts["images"] = facts["images"]["test"]
         facts.pop("fingerprint")
-        return facts
+        return facts | {"images": facts["images"]["test"]}
 
     def input_spec(self) -> dict[str, Any]:
         """Return how an image must be prepared for a network trained on these data."""
@@ -139,7 +113,7 @@ class LabelData(LightningDataModule):
 
     def train_dataloader(self) -> "DataLoader[Any]":
         """Return the shuffled training loader; a last batch of a single sample is left out."""
-        train = self._require(self.train_set, "training")
+        train = self.built("train")
         sampler = EpochSampler(train, seed=self.seed)
         single = len(sampler) > self.batch_size > 1 and len(sampler) % self.batch_size == 1
         if single:  # batch normalisation has no variance over one sample
@@ -151,15 +125,17 @@ class LabelData(LightningDataModule):
 
     def val_dataloader(self) -> "DataLoader[Any] | list[DataLoader[Any]]":
         """Return the validation loader in order; an empty list without a validation split."""
-        if self.val_set is None:
-            self._require(self.train_set, "validation")
-            return []
-        return self._loader(self.val_set, ShardSampler(self.val_set))
+        return self._loader(self.val_set, ShardSampler(self.val_set)) if self.val_set else []
 
     def test_dataloader(self) -> "DataLoader[Any]":
         """Return the test loader: every sample exactly once, in order."""
-        test = self._require(self.test_set, "test")
-        return self._loader(test, ShardSampler(test))
+        return self._loader(self.built("test"), ShardSampler(self.test_set))
+
+    def built(self, split: Split) -> Any:
+        """Return the samples of a split that `setup` has built."""
+        if (samples := getattr(self, f"{split}_set")) is None:
+            raise ConfigError(f"the {split} split is not built yet; call setup() first")
+        return samples
 
     def _loader(self, dataset: Any, sampler: Any, drop_last: bool = False) -> "DataLoader[Any]":
         # features of a frozen network are in memory already
@@ -175,15 +151,9 @@ class LabelData(LightningDataModule):
             worker_init_fn=single_threaded,
         )
 
-    @staticmethod
-    def _require(dataset: Any, split: str) -> Any:
-        if dataset is None:
-            raise ConfigError(f"the {split} split is not built yet; call setup() first")
-        return dataset
-
 
 def automatic_workers() -> int:
     """Return one loader process per CPU this process may use, up to 8, and 0 on a single CPU."""
     usable = getattr(os, "sched_getaffinity", None)
     cpus = len(usable(0)) if usable is not None else (os.cpu_count() or 1)
-    return 0 if cpus == 1 else min(cpus, _MAX_WORKERS)
+    return 0 if cpus == 1 else min(cpus, 8)

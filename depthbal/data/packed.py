@@ -8,55 +8,50 @@
       name, group text
       balanced_mask  optional, uint8 (N, h, w): the official test pixels
 
-The splits are "train", "val" and "test", or "whole" for one undivided set. Version 1, written by
-depthbal 0.1, holds more than this, of which nothing is needed.
+The splits are "train", "val" and "test", or "whole" for one set. Version 1, of depthbal 0.1, holds
+more than this, of which nothing is needed.
 """
 
+import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from depthbal.data.cache import cache_file
-from depthbal.data.images import to_metres
-from depthbal.data.pairs import Depth, Image, PairSource
+from depthbal.data.cache import cache_file, cached
+from depthbal.data.datamodule import DepthDataModule
+from depthbal.data.images import Depth, Image, to_metres
+from depthbal.data.pairs import FilePairs, PairSource
 from depthbal.errors import ConfigError, DataError, DepthbalError
-from depthbal.io import replacing
 
 FORMAT, VERSION = "depthbal packed pairs", 2
 SPLITS = ("train", "val", "test", "whole")
 _PARTS = ("image", "depth")
-_TOOL = "depthbal prepare"
 
 
 class PackedPairs(PairSource):
-    """One split of a packed file.
+    """One split of a packed file, which any number of forked or spawned processes may share.
 
-    HDF5's own state does not survive a fork: every process opens the file itself, at its first
-    sample. Any number of forked or spawned processes may therefore share a source.
+    HDF5's own state does not survive a fork: every process opens the file at its first sample.
     """
 
     def __init__(self, path: Path, split: str) -> None:
-        self.path = path
-        self.split = split
+        self.path, self.split = path, split
         with open_packed(path) as file:
             self.origin: dict[str, Any] = json.loads(file.attrs["origin"])
             self.short_side = int(file.attrs["short_side"]) or None
-            if split not in file:
-                there = ", ".join(name for name in SPLITS if name in file)
-                raise DataError(f"{path} has no {split} split (packed: {there})")
             group = file[split]
             self.scale = float(group.attrs["scale"])
-            self._dtype: np.dtype[Any] = group["depth"].dtype
+            self.levels = group["depth"].dtype, self.scale
             self._content = bytes(group.attrs["content"]).decode()
             self._sizes: list[list[int]] = group["size"][()].tolist()
-            self._names, self._groups = (group[key].asstr()[()] for key in ("name", "group"))
+            self.names, self.groups = (group[key].asstr()[()] for key in ("name", "group"))
         self._opened: tuple[int, dict[str, Any]] = 0, {}  # by which process; file and data sets
 
     def __len__(self) -> int:
@@ -68,19 +63,7 @@ class PackedPairs(PairSource):
 
     def load_depth(self, index: int) -> Depth:
         """Return the depth map, float32 (h, w) in metres."""
-        return to_metres(self._read("depth", index), self.scale, (0,), self.name(index))
-
-    def stored_dtype(self) -> "np.dtype[Any]":
-        """Return the type of number that depth is stored as."""
-        return self._dtype
-
-    def name(self, index: int) -> str:
-        """Return what the source called this pair."""
-        return str(self._names[index])
-
-    def group(self, index: int) -> str:
-        """Return the scene that the source gave this pair."""
-        return str(self._groups[index])
+        return to_metres(self._read("depth", index), self.scale)
 
     def fingerprint(self) -> str:
         """Return the digest of all samples, names and groups; a moved file keeps it."""
@@ -92,18 +75,8 @@ class PackedPairs(PairSource):
             if "balanced_mask" not in file[self.split]:
                 return None
             mask = file[self.split]["balanced_mask"][()].astype(bool)
-        target = cache_file("masks", f"{self._content}.npy")
-        with suppress(OSError, ValueError, EOFError):
-            if np.array_equal(np.load(target, allow_pickle=False), mask):
-                return target
-        try:
-            with replacing(target) as temporary:
-                np.save(temporary, mask)
-        except OSError as error:
-            raise DataError(
-                f"{target}: the balanced mask of {self.path} cannot be put there "
-                f"({error.strerror}); set XDG_CACHE_HOME to a folder that can be written"
-            ) from error
+        target = cache_file("masks", f"{hashlib.sha256(mask.tobytes()).hexdigest()}.npy")
+        cached(target, np.load, lambda: mask, np.save)
         return target
 
     def _read(self, key: str, index: int) -> NDArray[Any]:
@@ -114,43 +87,96 @@ class PackedPairs(PairSource):
                 self._opened, parts = (0, {}), {}  # closes what a fork brought along
                 # without a chunk cache, a sample's bytes go straight into its array
                 file = h5py.File(self.path, "r", rdcc_nbytes=0)
-                parts = {"file": file, **{part: file[self.split][part] for part in _PARTS}}
+                parts = {"file": file} | {part: file[self.split][part] for part in _PARTS}
                 self._opened = os.getpid(), parts
-            stored: NDArray[Any] = parts[key][index, :height, :width]
+            return np.asarray(parts[key][index, :height, :width])
         except (OSError, KeyError, ValueError) as error:
             raise DataError(f"{self.path}: {self.name(index)} cannot be read ({error})") from error
-        return stored
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_opened": (0, {})}
 
 
-def is_packed(root: Path) -> bool:
-    """Return whether a data module's root means a packed file rather than a folder."""
-    return root.is_file() or (root.suffix.lower() in (".h5", ".hdf5") and not root.is_dir())
+class RootDataModule(DepthDataModule):
+    """Pairs under a root: the `files` of its splits, or one file that was packed from them."""
 
+    kind: ClassVar[str]
+    defaults: ClassVar[dict[str, Any]]
+    reading: dict[str, Any]  # settings that the files depend on
 
-def packed_splits(path: Path) -> list[str]:
-    """Return the splits of a packed file: "train", "val" and "test", or "whole"."""
-    with open_packed(path) as file:
-        return [name for name in SPLITS if name in file]
+    def __init__(self, root: str | Path, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.root = Path(root).expanduser()
+        self.packed = self.root.is_file() or self.root.suffix.lower() in (".h5", ".hdf5")
+
+    def file_splits(self) -> list[str]:
+        """Return the splits that are files: "train", "val" and "test", or "whole" for one set."""
+        raise NotImplementedError
+
+    def files(self, split: str) -> FilePairs:
+        """Return the files of a split, checked for their existence."""
+        raise NotImplementedError
+
+    def splits(self) -> list[str]:
+        """Return the splits that are files, or were when they were packed."""
+        if not self.packed:
+            return self.file_splits()
+        with open_packed(self.root) as file:
+            return [name for name in SPLITS if name in file]
+
+    def train_source(self) -> PairSource:
+        """Return the training pairs, validation not yet taken out."""
+        return self.pairs("train")
+
+    def val_source(self) -> PairSource | None:
+        """Return validation pairs of their own, or None."""
+        return self.pairs("val") if "val" in self.splits() else None
+
+    def test_source(self) -> PairSource:
+        """Return the test pairs."""
+        return self.pairs("test")
+
+    def pairs(self, split: str) -> PairSource:
+        """Return the files of a split, or what was packed from them with the same settings."""
+        if not self.packed:
+            return self.files(split)
+        pairs, short_side = PackedPairs(self.root, split), self.eval_transform.short_side
+        kind, path, settings = (pairs.origin[key] for key in ("kind", "path", "settings"))
+        if (kind == "folder") != (self.kind == "folder"):
+            reader = "FolderDataModule" if kind == "folder" else "NYUD2DataModule"
+            raise DataError(f"{self.root} was packed from {path}; read it with {reader}")
+        known = self.defaults | {"short_side": pairs.short_side or short_side}
+        for name, value in {**self.reading, "short_side": short_side}.items():
+            stored = settings.get(name, known[name])
+            # as text, in which NaN equals NaN
+            if json.dumps(value) not in (json.dumps(known[name]), json.dumps(stored)):
+                raise ConfigError(
+                    f"{self.root} was packed with {name}: {stored}, and {name} is {value}; set it "
+                    "to that, or pack again"
+                )
+        return pairs
+
+    def check_root(self) -> None:
+        """Check that all files are there, without reading them."""
+        self.train_source()
+        self.test_source()
+
+    def source_name(self) -> str:
+        """Return the root folder or the packed file."""
+        return str(self.root.absolute())
 
 
 @contextmanager
 def open_packed(path: Path) -> Iterator[Any]:
     """Open a packed file; what is wrong with it is said with its name and the way out."""
-    again = f"pack it again: {_TOOL} SOURCE --out {path} --overwrite"
-    if not path.is_file():
-        raise DataError(f"{path} does not exist; give a folder or a file packed by {_TOOL}")
+    again = f"pack it again: depthbal prepare SOURCE --out {path} --overwrite"
     try:
         with h5py.File(path, "r") as file:
-            if file.attrs.get("format") != FORMAT:
-                raise DataError(f"{path} is an HDF5 file, but not one written by {_TOOL}")
-            version = int(file.attrs["version"])
+            version = int(file.attrs["version"]) if file.attrs.get("format") == FORMAT else 0
             if not 1 <= version <= VERSION or not file.attrs.get("complete", True):
                 raise DataError(
-                    f"{path} is unfinished, or of a version ({version}) that this depthbal does "
-                    f"not read; {again}"
+                    f"{path} is foreign, unfinished, or of a version ({version}) that this "
+                    f"depthbal does not read; {again}"
                 )
             yield file
     except DepthbalError:
@@ -158,36 +184,3 @@ def open_packed(path: Path) -> Iterator[Any]:
     except (ArithmeticError, KeyError, OSError, RuntimeError, TypeError, ValueError) as error:
         # damage shows as whatever the bytes happen to say: text, numbers, JSON or structure
         raise DataError(f"{path}: no packed file, or a damaged one ({error}); {again}") from error
-
-
-def open_root(
-    root: Path,
-    split: str,
-    kinds: Sequence[str],
-    short_side: int | None,
-    given: dict[str, tuple[Any, Any]],
-) -> PackedPairs:
-    """Return a split of a packed file, if it holds what the data module would have read itself.
-
-    `kinds` are the sources that it reads, `given` its other settings of reading and their
-    defaults: one that is not the default must be what the file was packed with.
-    """
-    pairs = PackedPairs(root, split)
-    origin = pairs.origin
-    if origin["kind"] not in kinds:
-        reader = "FolderDataModule" if origin["kind"] == "folder" else "NYUD2DataModule"
-        raise DataError(f"{root} was packed from {origin['path']}; read it with {reader}")
-    if pairs.short_side not in (None, short_side):
-        raise ConfigError(
-            f"{root} holds pictures of short side {pairs.short_side}, and short_side is "
-            f"{short_side}; set short_side: {pairs.short_side}, or pack again with --short-side"
-        )
-    for name, (value, default) in given.items():
-        packed = origin["settings"].get(name, default)
-        # as text, in which NaN equals NaN
-        if json.dumps(value) not in (json.dumps(default), json.dumps(packed)):
-            raise ConfigError(
-                f"{root} was packed with {name}: {packed}, and {name} is {value}; leave it out, "
-                "or pack again"
-            )
-    return pairs

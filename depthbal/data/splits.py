@@ -7,9 +7,7 @@ import numpy as np
 
 from depthbal.errors import ConfigError, DataError
 
-MIN_GROUPS = 10
-_MAX_BLOCKS = 10
-_BLOCK_ROWS = 8
+MIN_GROUPS, _MAX_BLOCKS, _BLOCK_ROWS = 10, 10, 8
 
 
 class Split(NamedTuple):
@@ -24,18 +22,16 @@ def hold_out(groups: Sequence[str], fraction: float, seed: int = 0) -> Split:
     """Hold out about `fraction` of the samples, whole groups (scene folders) where there are ten.
 
     With fewer groups, contiguous blocks of rows spread over the whole order are held out instead,
-    because neighbouring frames mostly show the same scene. At least one sample is held out, unless
-    the fraction is 0.
-
-    Example:
-        >>> hold_out(["a"] * 8, 0.25).message
-        '2 of 8 samples held out, in 2 contiguous block(s) of rows: 1 folder(s) are fewer than 10'
+    because neighbouring frames mostly show the same scene. At least one sample is held out and one
+    kept, unless the fraction is 0 or 1.
     """
-    if not 0 <= fraction < 1:
-        raise ConfigError(f"expected a fraction of at least 0 and below 1, got {fraction}")
+    if not 0 <= fraction <= 1:
+        raise ConfigError(f"expected a fraction between 0 and 1, got {fraction}")
     size = len(groups)
     if fraction == 0:
         return Split(list(range(size)), [], "nothing held out")
+    if fraction == 1:
+        return Split([], list(range(size)), "everything held out")
     if size < 2:
         raise DataError(f"{size} sample(s) cannot be split; set the fraction to 0 or add data")
     rng = np.random.default_rng((seed, 0x5917))
@@ -43,18 +39,22 @@ def hold_out(groups: Sequence[str], fraction: float, seed: int = 0) -> Split:
     wanted = min(max(1, round(fraction * size)), size - 1)
     if len(names) >= MIN_GROUPS:
         chosen = _choose_groups(groups, names, wanted, rng)
-        held_out = [row for row, group in enumerate(groups) if group in chosen]
+        out = {row for row, group in enumerate(groups) if group in chosen}
         how = f"in {len(chosen)} of {len(names)} folders"
-    else:
+    else:  # one block at a random place of each of as many equal stretches of rows
         blocks = min(_MAX_BLOCKS, max(wanted // _BLOCK_ROWS, min(2, wanted)))
-        held_out = _choose_blocks(size, wanted, blocks, rng)
+        bounds = np.linspace(0, size, blocks + 1).astype(int)
+        lengths = np.diff(np.linspace(0, wanted, blocks + 1).astype(int))
+        out = set()
+        for start, stop, length in zip(bounds[:-1], bounds[1:], lengths, strict=True):
+            first = int(rng.integers(start, stop - length + 1))
+            out.update(range(first, first + int(length)))
         how = (
             f"in {blocks} contiguous block(s) of rows: "
             f"{len(names)} folder(s) are fewer than {MIN_GROUPS}"
         )
-    out = set(held_out)
     kept = [row for row in range(size) if row not in out]
-    return Split(kept, held_out, f"{len(held_out)} of {size} samples held out, {how}")
+    return Split(kept, sorted(out), f"{len(out)} of {size} samples held out, {how}")
 
 
 def _choose_groups(
@@ -68,14 +68,3 @@ def _choose_groups(
             chosen.add(str(name))
             rows += int(sizes[name])
     return chosen or {min(names, key=lambda name: int(sizes[name]))}
-
-
-def _choose_blocks(size: int, wanted: int, blocks: int, rng: np.random.Generator) -> list[int]:
-    """Put one block at a random place of each of `blocks` equal stretches of rows."""
-    bounds = np.linspace(0, size, blocks + 1).astype(int)
-    lengths = np.diff(np.linspace(0, wanted, blocks + 1).astype(int))
-    rows: list[int] = []
-    for start, stop, length in zip(bounds[:-1], bounds[1:], lengths, strict=True):
-        first = int(rng.integers(start, stop - length + 1))
-        rows.extend(range(first, first + int(length)))
-    return rows

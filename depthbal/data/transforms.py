@@ -2,15 +2,13 @@
 
 import os
 import random
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, from_numpy
 
-from depthbal.data.images import normalise, resize_short_side
-from depthbal.data.pairs import Depth, Image
+from depthbal.data.images import Depth, Image, normalise, resize_short_side
 from depthbal.errors import ConfigError, DataError
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else the import asks the network
@@ -29,11 +27,7 @@ Size = tuple[int, int]
 
 
 class Lighting(A.ImageOnlyTransform):  # type: ignore[misc]
-    """Shift the colour of a uint8 image along ImageNet's principal axes.
-
-    ``image + 255 V (a * lambda)`` with a ~ N(0, std^2) per axis. (albumentations' FancyPCA
-    computes the axes from each image anew.)
-    """
+    """Shift a uint8 image along ImageNet's colour axes: image + 255 V (a lambda), a ~ N(0, std)."""
 
     def __init__(self, std: float = 0.1, p: float = 1.0) -> None:
         super().__init__(p=p)
@@ -76,13 +70,20 @@ class EvalTransform:
         crop_size: Size | None = (228, 304),
         depth_size: Size | None = None,
     ) -> None:
-        self.short_side = _positive("short_side", short_side)
-        self.crop_size = _positive("crop_size", crop_size)
-        self.depth_size = _positive("depth_size", depth_size)
+        sizes = {"short_side": short_side, "crop_size": crop_size, "depth_size": depth_size}
+        for name, value in sizes.items():
+            if value is not None and not np.all(np.asarray(value) > 0):
+                raise ConfigError(f"expected {name} to be positive, got {value}")
+        self.short_side = short_side
+        self.crop_size, self.depth_size = (size and tuple(size) for size in (crop_size, depth_size))
 
     def __call__(self, image: Image, depth: Depth, seed: int = 0) -> tuple[Tensor, Tensor]:
         """Return image float32 (3, H, W), normalised, and depth float32 (1, h, w) in metres."""
         return normalise(self.crop(self.resize(image, nearest=False))), self.depth(depth)
+
+    def whole(self, image: Image, depth: Depth, seed: int = 0) -> tuple[Tensor, Tensor]:
+        """Return the image uncropped, and the truth at its file's own size."""
+        return normalise(self.resize(image, nearest=False)), from_numpy(depth)[None]
 
     def depth(self, depth: Depth) -> Tensor:
         """Return the depth float32 (1, h, w) that goes with the pre-processed image."""
@@ -90,8 +91,6 @@ class EvalTransform:
 
     def resize(self, array: NDArray[Any], nearest: bool) -> NDArray[Any]:
         """Resize to the short side; depth must be resized with ``nearest=True``."""
-        if self.short_side is None:
-            return array
         return resize_short_side(array, self.short_side, nearest)
 
     def crop(self, array: NDArray[Any]) -> NDArray[Any]:
@@ -102,8 +101,7 @@ class EvalTransform:
         if height < new_height or width < new_width:
             raise DataError(
                 f"the crop of {new_height} x {new_width} is larger than the image, {height} x "
-                f"{width} after resizing to short side {self.short_side}; set a smaller crop_size"
-                ", a larger short_side, or crop_size: null"
+                f"{width} after resizing to short side {self.short_side}; set another crop_size"
             )
         top, left = (height - new_height) // 2, (width - new_width) // 2
         return array[top : top + new_height, left : left + new_width]
@@ -123,19 +121,7 @@ class TrainTransform:
     crop, depth to its own size, lighting noise, colour jitter (brightness, contrast, saturation in
     random order; in 8 bit, ending at black and white), normalisation. Depth is always resampled by
     nearest neighbour; corners that the rotation leaves empty become black and have no depth.
-
-    Args:
-        short_side: pixels of the shorter side after resizing; None keeps the size.
-        crop_size: (height, width) of the centre crop; None keeps everything.
-        depth_size: (height, width) of the depth map; None keeps the image's.
-        rotation: largest angle in degrees, either way.
-        flip: probability of a horizontal flip.
-        lighting: standard deviation of the strength of ImageNet's colour axes.
-        jitter: largest relative change of brightness, contrast and saturation, each.
-
-    Raises:
-        ConfigError: values outside their range.
-        DataError: on a call, when the image is smaller than the crop.
+    Arguments and errors are those of `EvalTransform` and `DepthDataModule`.
     """
 
     def __init__(
@@ -148,13 +134,12 @@ class TrainTransform:
         lighting: float = 0.1,
         jitter: float = 0.4,
     ) -> None:
-        _within("rotation", rotation, 180.0)
-        _within("flip", flip, 1.0)
-        _within("lighting", lighting, float("inf"))
-        _within("jitter", jitter, 1.0)
         self.sizes = EvalTransform(short_side, crop_size, depth_size)
-        self.geometry = _geometry(flip, rotation)
-        self.colour = _colour(lighting, jitter)
+        # its defaults: bilinear, depth by nearest neighbour, corners left empty become 0
+        rotate = A.Rotate(limit=(-rotation, rotation), p=1.0)
+        brightness = A.ColorJitter(jitter, jitter, jitter, hue=0.0, p=1.0)
+        self.geometry = _compose((flip, A.HorizontalFlip(p=flip)), (rotation, rotate))
+        self.colour = _compose((lighting, Lighting(lighting)), (jitter, brightness))
 
     def __call__(self, image: Image, depth: Depth, seed: int) -> tuple[Tensor, Tensor]:
         """Return image float32 (3, H, W), normalised, and depth float32 (1, h, w) in metres."""
@@ -172,54 +157,18 @@ class TrainTransform:
 
 
 def generators(seed: int) -> tuple[np.random.Generator, random.Random]:
-    """Return the generators of one call, for `set_random_state` of all its steps.
-
-    Given a seed alone, albumentations would restart every step with it, and flip, angle and
-    brightness would be functions of the same number.
-    """
+    """Return the generators of one call, for `set_random_state` of all its steps."""
+    # Given a seed alone, albumentations would restart every step with it: one number for all.
     return np.random.default_rng(seed), random.Random(seed)
 
 
 def shift_and_flip(size: int, padding: int, flip: float) -> Any:
     """Return random shifts by up to `padding` black pixels, and flips; None for neither."""
-    steps: list[Any] = []
-    if padding:
-        steps += [A.Pad(padding, fill=0), A.RandomCrop(size, size)]
-    if flip:
-        steps.append(A.HorizontalFlip(p=flip))
-    return A.Compose(steps) if steps else None
+    pad, crop = A.Pad(padding, fill=0), A.RandomCrop(size, size)
+    return _compose((padding, pad), (padding, crop), (flip, A.HorizontalFlip(p=flip)))
 
 
-def _geometry(flip: float, rotation: float) -> Any:
-    steps: list[Any] = [A.HorizontalFlip(p=flip)] if flip > 0 else []
-    if rotation > 0:
-        rotate = A.Rotate(
-            limit=(-rotation, rotation),
-            interpolation=cv2.INTER_LINEAR,
-            mask_interpolation=cv2.INTER_NEAREST,
-            border_mode=cv2.BORDER_CONSTANT,
-            fill=0,
-            fill_mask=0,
-            p=1.0,
-        )
-        steps.append(rotate)
-    return A.Compose(steps) if steps else None
-
-
-def _colour(lighting: float, jitter: float) -> Any:
-    steps: list[Any] = [Lighting(lighting)] if lighting > 0 else []
-    if jitter > 0:
-        steps.append(A.ColorJitter(jitter, jitter, jitter, hue=0.0, p=1.0))
-    return A.Compose(steps) if steps else None
-
-
-def _positive(name: str, value: Any) -> Any:
-    for extent in value if isinstance(value, Sequence) else [value]:
-        if extent is not None and not extent > 0:
-            raise ConfigError(f"expected {name} to be positive, got {value}")
-    return tuple(value) if isinstance(value, Sequence) else value
-
-
-def _within(name: str, value: float, largest: float) -> None:
-    if not 0 <= value <= largest:
-        raise ConfigError(f"expected {name} between 0 and {largest:g}, got {value}")
+def _compose(*steps: tuple[float, Any]) -> Any:
+    """Return the steps whose strength is not 0 as one; None for none."""
+    chosen = [step for strength, step in steps if strength]
+    return A.Compose(chosen) if chosen else None

@@ -2,6 +2,7 @@
 
 from depthbal.evaluation.balanced_errors import balanced_errors
 from depthbal.evaluation.balanced_mask import BalancedMask, balanced_mask, load_balanced_mask
+from depthbal.evaluation.balancing import JointHistogram, choose_balance
 from depthbal.evaluation.bins import DEPTH, SHOTS, DepthBins, Label, LabelBins
 from depthbal.evaluation.examples import Example, choose_examples
 from depthbal.evaluation.protocols import eigen_crop, eigen_mask
@@ -18,11 +19,13 @@ __all__ = [
     "BalancedMask",
     "DepthBins",
     "Example",
+    "JointHistogram",
     "Label",
     "LabelBins",
     "Scores",
     "balanced_errors",
     "balanced_mask",
+    "choose_balance",
     "choose_examples",
     "eigen_crop",
     "eigen_mask",

@@ -139,7 +139,7 @@ def _block(scores: "Scores", subset: str, readout: str) -> dict[str, Any]:
 
 def _of_readout(scores: "Scores", block: Mapping[tuple[str, str], Any], name: str) -> Any:
     if scores.averaging == "images":
-        return {group: block["all", name]["per_image_mean"][group] for group in GROUPS}
+        return block["all", name]["per_image_mean"]
     top, everywhere = (
         {k: block[subset, name][k] for k in (*GROUPS, "per_image_mean", "per_bin_mean")}
         for subset in (scores.headline, "all")
@@ -157,7 +157,8 @@ def _calibration(scores: "Scores") -> dict[str, Any] | None:
         }
         for subset, counts in known.items()
     }
-    return {"level": LEVEL, "interval": INTERVAL, **of_subset} if known else None
+    interval = scores.given.get("interval", INTERVAL)
+    return {"level": LEVEL, "interval": interval, **of_subset} if known else None
 
 
 def _protocol(scores: "Scores", top: Any, everywhere: Any) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from depthbal.errors import DataError
 from depthbal.evaluation.bins import LabelBins
-from depthbal.evaluation.terms import Errors, term
+from depthbal.evaluation.terms import term_values
 
 # Pixels worked on at once on a CPU: the float64 temporaries then stay in its cache.
 _CPU_PIXELS = 1 << 17
@@ -37,10 +37,9 @@ class Pixels:
 
     def sums(self, preds: Tensor, terms: Sequence[str]) -> Tensor:
         """Return (images, bins, terms) of checked predictions in the target's shape."""
-        errors = Errors(self._counted(preds).double(), self.target)
-        columns = [
-            self.count if name == "count" else self._add_up(term(name, errors)) for name in terms
-        ]
+        values = term_values(terms, self._counted(preds).double(), self.target)
+        pairs = zip(terms, values, strict=True)
+        columns = [self.count if name == "count" else self._add_up(value) for name, value in pairs]
         return torch.stack(columns, dim=1).view(self.images, len(self.bins), len(terms))
 
     def joint(self, preds: Tensor) -> Tensor:
@@ -101,10 +100,10 @@ def _check_finite(name: str, values: Tensor, mask: Tensor, names: Sequence[str] 
     wrong = (mask & ~values.isfinite()).reshape(len(values), -1)
     if bad := int(wrong.sum()):
         images = wrong.any(1).nonzero().flatten().tolist()
-        where = f"images {images} of the batch"
-        if names is not None:
-            more = f" and {len(images) - 5} more images" if len(images) > 5 else ""
-            where = ", ".join(names[i] for i in images[:5]) + more
+        shown = ", ".join(
+            f"image {i} of the batch" if names is None else names[i] for i in images[:5]
+        )
+        where = shown + (f" and {len(images) - 5} more images" if len(images) > 5 else "")
         raise DataError(
             f"{name} hold {bad} values that are not finite (NaN or infinite) of {int(mask.sum())} "
             f"under the mask, in {where}; mask them out or mend the model before it is scored"

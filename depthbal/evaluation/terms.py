@@ -1,7 +1,7 @@
 """What is summed over pixels, and the metrics: functions of the means of these terms."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -20,7 +20,7 @@ MIN_ERROR = 1e-3
 exact prediction must not make the geometric mean of a thousand errors 0."""
 
 
-class Errors:
+class _Errors:
     """Predictions beside truths, both (pixels,) float64, with what several terms share."""
 
     def __init__(self, preds: Tensor, target: Tensor) -> None:
@@ -28,37 +28,31 @@ class Errors:
 
     @cached_property
     def error(self) -> Tensor:
-        """Prediction minus truth."""
         return self.preds - self.target
 
     @cached_property
     def absolute(self) -> Tensor:
-        """Absolute error."""
         return self.error.abs()
 
     @cached_property
-    def positive(self) -> Tensor:
-        """Predictions that logarithms and ratios take."""
+    def positive(self) -> Tensor:  # what logarithms and ratios take
         return self.preds.clamp(min=MIN_PREDICTION)
 
     @cached_property
     def log_error(self) -> Tensor:
-        """Logarithm of prediction over truth."""
         return (self.positive / self.target).log_()
 
     @cached_property
     def ends(self) -> tuple[Tensor, Tensor]:
-        """The larger and the smaller one of prediction and truth."""
         return torch.maximum(self.positive, self.target), torch.minimum(self.positive, self.target)
 
     def within(self, factor: float) -> Tensor:
-        """Return 1 where larger over smaller is below the factor, else 0."""
         larger, smaller = self.ends
         # a product decides ties exactly for float32 inputs, a quotient would round
         return (larger < smaller * factor).double()
 
 
-_FUNCTIONS: dict[str, Callable[[Errors], Tensor]] = {
+_FUNCTIONS: dict[str, Callable[[_Errors], Tensor]] = {
     "count": lambda x: torch.ones_like(x.target),
     "error": lambda x: x.error,
     "absolute": lambda x: x.absolute,
@@ -80,11 +74,13 @@ LABEL_TERMS: tuple[str, ...] = ("count", "error", "absolute", "squared", "log_ab
 """The terms of labels that may be zero or negative (ages, coordinates)."""
 
 
-def term(name: str, errors: Errors) -> Tensor:
-    """Return a term of every pixel, (pixels,) float64."""
-    if name not in _FUNCTIONS:
-        raise DataError(f"expected terms among {list(_FUNCTIONS)}, got {name!r}")
-    return _FUNCTIONS[name](errors)
+def term_values(names: Sequence[str], preds: Tensor, target: Tensor) -> Iterator[Tensor]:
+    """Yield the terms of every pixel, (pixels,) float64, of float64 predictions and truths."""
+    errors = _Errors(preds, target)
+    for name in names:
+        if name not in _FUNCTIONS:
+            raise DataError(f"expected terms among {list(_FUNCTIONS)}, got {name!r}")
+        yield _FUNCTIONS[name](errors)
 
 
 Array = npt.NDArray[np.float64]

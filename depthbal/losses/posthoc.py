@@ -1,26 +1,28 @@
-"""The training world's mean label m(p): its inverse balances trained regressors, its falls warn.
+"""The training world's mean label m(p), and balancing a trained regressor by its inverse.
 
     m(p) = E_train[y | p] = p + sigma^2 d log E(p) / dp      (sigma held fixed in the derivative)
 
 The remap of a plain regressor's outputs, as Balanced MSE would have trained it, reads a table of m
-backwards. At the optimum of the balanced loss m(p(x)) = E_train[y | x]: a constant sigma makes m
-increase from the smallest label to the largest, but one that grows with p flattens the training
-posterior faster than p moves it. Beyond some p, m falls back towards the mean label, labels above
-its maximum have no location, and their gradient pushes p up for ever: ``guard_noise`` looks there.
+backwards; the guard of noise that follows the prediction (``noise_guard``) looks where it falls.
 """
 
 import math
 from collections.abc import Callable
+from typing import Any, ClassVar, Self, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from depthbal.losses.base import checked_range
 from depthbal.losses.kernel.evidence import Components, SigmaOf, Wanted, exact_evidence
-from depthbal.losses.noise import DepthNoise, NoiseModule
-from depthbal.losses.readout import truncated_normal_mean
+from depthbal.losses.readout import central_interval, truncated_normal_mean
 from depthbal.losses.reduction import compute_dtype
 from depthbal.priors import GaussianMixture, Histogram
+from depthbal.priors.files import Stored
+
+Predictions = TypeVar("Predictions", Tensor, npt.NDArray[Any])
 
 # Largest error of the tabulated m(p), as a share of the labels' standard deviation.
 TOLERANCE = 1e-7
@@ -37,11 +39,6 @@ MAX_PIECES = 20
 # Point masses bound m(p): predictions this share of the label range from an end, or beyond it, are
 # unreachable, for the location goes to infinity there.
 UNREACHABLE_SHARE = 1e-6
-# Of the guard: m approaches the largest of point masses only asymptotically, and this share of the
-# label range counts as reaching it, about a bin of the depth benchmark (0.1 of 9.3 m); a fall of m
-# by less than the second is rounding.
-REACH_SHARE, FALL_SHARE = 0.01, 1e-6
-BISECTIONS = 20
 
 
 def balance_predictions(
@@ -87,8 +84,28 @@ def balance_predictions(
     return BalanceMap(prior, noise_sigma, label_range)(preds)
 
 
-class BalanceMap:
-    """The map of ``balance_predictions`` for one prior and one sigma, its table built once."""
+class BalanceMap(Stored):
+    """The map of ``balance_predictions`` for one prior and one sigma, its table built once.
+
+    ``save`` writes it as JSON; ``BalanceMap.load(path)`` returns it, or the ``CalibratedMap`` that
+    `depthbal balance` wrote.
+
+    Example:
+        >>> balance = BalanceMap(GaussianMixture([1.0], [2.0], [3.0]), 1.0, (0.0, 10.0))
+        >>> balance.locations(torch.tensor([2.0, 5.0]))
+        tensor([2., 6.])
+        >>> balance(torch.tensor([2.0, 5.0]))  # the truncated normals' means
+        tensor([2.0552, 5.9999])
+    """
+
+    way: ClassVar[str] = "theorem"
+    label: tuple[str, str] | None = None
+    """Name and unit of what is balanced, where it is recorded."""
+    facts: dict[str, Any] | None = None
+    """How it was chosen and what it does on held-out images, JSON-able."""
+    noise_sigma: float | None
+    tau: float | None = None
+    label_range: tuple[float, float] | None
 
     def __init__(
         self,
@@ -101,42 +118,102 @@ class BalanceMap:
             raise ValueError(
                 f"expected a positive noise_sigma in label units, one element, got {noise_sigma}"
             )
-        self.noise_sigma = float(sigma)
+        self.noise_sigma = self._sigma = float(sigma)
+        self._prior = prior
         self.label_range = None if label_range is None else checked_range(label_range)
         mixture = GaussianMixture.of_scalars(prior)
         present = mixture.weights > 0
         bottom, top = (float(end) for end in mixture.means[present].aminmax())
-        margin = 4 * self.noise_sigma
+        margin = 4 * self._sigma
         ends = bottom - margin, top + margin
         if (mixture.variances[present] > 0).any():
             bottom, top = -math.inf, math.inf
         elif not bottom < top:
             raise ValueError(f"expected a prior of at least 2 distinct labels, got only {top}")
         self._reachable = bottom, top  # the open interval of values that m takes
-        self._table = MeanTable(mixture, self.noise_sigma, ends)
+        self._table = MeanTable(mixture, self._sigma, ends)
 
     def locations(self, preds: Tensor) -> Tensor:
         """Return the locations p of predictions of E_train[y | x], before any read-out."""
-        preds = preds.detach()
-        bad = int((~torch.isfinite(preds)).sum())
-        if bad:
-            raise ValueError(f"expected finite predictions, got {bad} NaN or infinite")
-        bottom, top = self._reachable
-        margin = UNREACHABLE_SHARE * (top - bottom) if math.isfinite(top) else 0.0
-        found = self._table.invert(preds.double().clamp(bottom + margin, top - margin))
-        return found.to(compute_dtype(preds))
+        return self._locate(preds).to(compute_dtype(preds))
 
-    def __call__(self, preds: Tensor) -> Tensor:
-        """Return the balanced predictions: the locations, read out on the label range if any."""
+    def interval(self, preds: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the ends of the 68.27 % interval of the label given the prediction."""
+        return central_interval(self.locations(preds), self._sigma, self.label_range)
+
+    def __call__(self, preds: Predictions) -> Predictions:
+        """Return the balanced predictions of a tensor or array, finite, in label units.
+
+        They are the locations, read out on the label range if there is one.
+        """
+        if isinstance(preds, Tensor):
+            return self._balance(preds)
+        return self._balance(torch.as_tensor(np.asarray(preds))).numpy()
+
+    def _balance(self, preds: Tensor) -> Tensor:
+        locations = self._locate(preds)
         if self.label_range is None:
-            return self.locations(preds)
-        locations = self.locations(preds.double())  # which the read-out magnifies
+            return locations.to(compute_dtype(preds))
         low, high = self.label_range
-        balanced = truncated_normal_mean(locations, self.noise_sigma, self.label_range)
+        balanced = truncated_normal_mean(locations, self._sigma, self.label_range)
         bottom, top = self._reachable
         balanced = torch.where(preds <= bottom, low, balanced)
         balanced = torch.where(preds >= top, high, balanced)
         return balanced.to(compute_dtype(preds))
+
+    def _locate(self, preds: Tensor) -> Tensor:
+        """Return the locations in float64."""
+        preds = self.require_finite(preds)
+        bottom, top = self._reachable
+        margin = UNREACHABLE_SHARE * (top - bottom) if math.isfinite(top) else 0.0
+        return self._table.invert(preds.double().clamp(bottom + margin, top - margin))
+
+    @staticmethod
+    def require_finite(preds: Tensor) -> Tensor:
+        """Return predictions without their gradient; a ValueError where some are not finite."""
+        bad = int((~torch.isfinite(preds)).sum())
+        if bad:
+            raise ValueError(f"expected finite predictions, got {bad} NaN or infinite")
+        return preds.detach()
+
+    # ---- files ----
+
+    def describe(self) -> dict[str, Any]:
+        """Return what it is and what it is worth in a few plain values, for protocols."""
+        own = {"way": self.way, "noise_sigma": self.noise_sigma, "tau": self.tau}
+        facts = {**own, **(self.facts or {})}
+        return {
+            key: value
+            for key, value in facts.items()
+            if key == "interval_95" or isinstance(value, str | int | float)
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-able description."""
+        about = {"label": self.label, "label_range": self.label_range, "facts": self.facts}
+        return {"kind": "BalanceMap", "way": self.way, **about, **self.parameters()}
+
+    def parameters(self) -> dict[str, Any]:
+        """Return what makes the map again, JSON-able."""
+        return {"noise_sigma": self._sigma, "prior": self._prior.to_dict()}
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> "BalanceMap":  # type: ignore[override]
+        """Return the map that ``to_dict`` described, of either way."""
+        from depthbal.losses.calibration import CalibratedMap
+
+        ways = {way.way: way for way in (BalanceMap, CalibratedMap)}
+        balance = ways[content["way"]].from_parameters(content)
+        balance.label = content["label"] and tuple(content["label"])
+        balance.facts = content["facts"]
+        return balance
+
+    @classmethod
+    def from_parameters(cls, content: dict[str, Any]) -> Self:
+        """Return the map that ``parameters`` described."""
+        stored, ends = content["prior"], content["label_range"]
+        kind: Any = {"Histogram": Histogram, "GaussianMixture": GaussianMixture}[stored["kind"]]
+        return cls(kind.from_dict(stored), content["noise_sigma"], ends and tuple(ends))
 
 
 class MeanTable:
@@ -226,8 +303,8 @@ class MeanTable:
         return torch.as_tensor(sigma, dtype=torch.float64)
 
     def _mean(self, p: Tensor) -> Tensor:
-        points = p.flatten()
-        noise = self._sigma(points)
+        noise, points = self._sigma(p), p.flatten()
+        noise = noise.flatten() if noise.ndim else noise
         slope = exact_evidence(points, noise, self._mixture, Wanted(by_sigma=False)).by_preds
         assert slope is not None
         return (points + noise**2 * slope).view(p.shape)
@@ -260,69 +337,3 @@ def refine(
         left, rise = corners[:-1].flatten(), corners.diff(dim=0).flatten()
     locations, order = torch.cat([part[0] for part in known]).sort()
     return locations, torch.cat([part[1] for part in known])[order]
-
-
-def check_noise(
-    sigma_of: SigmaOf, prior: GaussianMixture | Histogram, label_range: tuple[float, float]
-) -> str | None:
-    """Say which labels have no location, if any, under a noise scale, of locations on the CPU."""
-    low, high = checked_range(label_range)
-    mixture = GaussianMixture.of_scalars(prior)
-    reach, fall = REACH_SHARE * (high - low), FALL_SHARE * (high - low)
-    present = mixture.weights > 0
-    smallest, largest = low, high
-    if not (mixture.variances[present] > 0).any():
-        bottom, top = mixture.means[present].aminmax()
-        smallest, largest = max(low, float(bottom)), min(high, float(top))
-    table = MeanTable(mixture, sigma_of, label_range, fall / 2)
-    highest, fallen_at = table.climb(1, largest - reach, fall)
-    lowest, _ = table.climb(-1, smallest + reach, fall)
-    if fallen_at <= high:
-        return "the predicted label does not grow with the network's output"
-    if lowest <= smallest + reach and highest >= largest - reach:
-        return None
-    lowest, highest = max(lowest, smallest), min(highest, largest)
-    return f"only labels from {lowest:.2f} to {highest:.2f} can be predicted"
-
-
-def guard_noise(
-    criterion: nn.Module, histogram: Histogram | None, label_range: tuple[float, float]
-) -> str | None:
-    """Check a loss's noise, reduce the slope of our ``DepthNoise`` until it passes, and say so.
-
-    The prior and the label range are the loss's own; for losses without, such as BMC, the given
-    ones. Losses whose noise does not follow the predictions pass; any noise counts as Gaussian.
-    """
-    noise = getattr(criterion, "noise", None)
-    prior = getattr(criterion, "prior", None) or histogram
-    if not isinstance(noise, NoiseModule) or not noise.depends_on_preds or prior is None:
-        return None
-    if getattr(criterion, "event_dim", None):
-        return None
-    limits = getattr(criterion, "label_range", None) or label_range
-    state = [*noise.parameters(), *noise.buffers()]
-    device = state[0].device if state else None
-
-    def check() -> str | None:
-        return check_noise(lambda p: noise(p.to(device)).detach().cpu(), prior, limits)
-
-    failure = check()
-    if failure is None:
-        return None
-    if not isinstance(noise, DepthNoise):
-        return (
-            f"with the noise {type(noise).__name__} {failure}; let sigma grow less with the "
-            "prediction, or cap it"
-        )
-    slope = noise.slope.detach().clone()
-    kept, failing = 0.0, 1.0
-    with torch.no_grad():
-        for _ in range(BISECTIONS):
-            share = (kept + failing) / 2
-            noise.slope.copy_(share * slope)
-            kept, failing = (share, failing) if check() is None else (kept, share)
-        noise.slope.copy_(kept * slope)
-    return (
-        f"the noise slope b = {slope.item():.4g} was reduced to {noise.slope.item():.4g}: with it "
-        f"{failure}; a smaller max_sigma (now {noise.max_sigma:g}) allows a steeper slope"
-    )

@@ -2,10 +2,10 @@
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from copy import copy
-from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,72 +13,19 @@ import numpy.typing as npt
 from depthbal.errors import ConfigError
 from depthbal.evaluation import GROUPS, metrics_of
 from depthbal.evaluation.terms import metric_values
+from depthbal.reports.report import MIN_IMAGES, STATISTICS, Binning, Comparison, Difference, Pair
 from depthbal.reports.resampling import (
     MIN_UNITS,
-    Units,
     percentile_interval,
     resampled_sums,
     seed_weights,
     simultaneous_band,
     units_of,
 )
-from depthbal.reports.results import FloatArray, Method, Result, methods_of
+from depthbal.reports.results import FloatArray, Result, methods_of
 from depthbal.reports.vocabulary import value_text
 
-Statistic = Literal["bins", "pooled"]
-"""How a group's number is averaged: over the non-empty bins of all pixels, in which no draw of a
-mask is, or as the top level of metrics.json (balanced mask, all samples, or mean over images)."""
-STATISTICS: tuple[Statistic, ...] = ("bins", "pooled")
 RESAMPLES = 2000
-
-MIN_IMAGES = 20
-"""A bin supported by fewer images than this is flagged: its numbers rest on too little."""
-
-
-@dataclass(frozen=True)
-class Binning:
-    """Bins of a figure: each is a union of neighbouring scored bins of the evaluation."""
-
-    name: str  # for people: "0.1 m", "0.5 m", "log-spaced (edges on 0.1 m)"
-    low: FloatArray  # (coarse,) label units
-    high: FloatArray  # the last bin takes everything beyond
-    members: FloatArray  # (coarse, bins) 1 where the fine bin belongs to the coarse one
-    thin: npt.NDArray[np.bool_]  # (coarse,) whether fewer than MIN_IMAGES images have a pixel in it
-
-
-class Difference(NamedTuple):
-    """A metric of one group, second minus first, with its 95 % interval; None where unknown."""
-
-    first: float | None = None
-    second: float | None = None
-    estimate: float | None = None
-    low: float | None = None
-    high: float | None = None
-
-
-class Pair(NamedTuple):
-    """A method, by its place, against the first."""
-
-    second: int
-    differences: Mapping[tuple[str, str, Statistic], Difference]
-    # by metric and binning: {"estimate", "low", "high": (coarse,)}, NaN where unknown
-    bands: Mapping[tuple[str, int], dict[str, FloatArray]]
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """All methods against each other, on the same images; the first one is the baseline."""
-
-    results: Sequence[Result]  # with the bins of the first
-    methods: tuple[Method, ...]
-    compared: tuple[str, ...]  # metrics, the main one first
-    pairs: tuple[Pair, ...]
-    binnings: tuple[Binning, ...]  # those of the pairs' bands
-    units: Units  # what was drawn
-    resamples: int
-    seed: int
-    empty: npt.NDArray[np.bool_]  # (resamples, bins) a bin that has pixels was empty, and left out
-    remarks: tuple[str, ...]  # what a reader must know about the protocols, in words
 
 
 def compare(results: Sequence[Result], resamples: int = RESAMPLES, seed: int = 0) -> Comparison:
@@ -97,8 +44,7 @@ def compare(results: Sequence[Result], resamples: int = RESAMPLES, seed: int = 0
         ConfigError: fewer than 100 resamples, or results of different protocols.
     """
     if resamples < 100 or seed < 0:
-        given = f"{resamples} and {seed}"
-        raise ConfigError(f"expected at least 100 resamples and a seed of at least 0, got {given}")
+        raise ConfigError(f"expected resamples >= 100 and seed >= 0, got {resamples} and {seed}")
     alike, remarks = comparable(results)
     first, methods, shown = alike[0], methods_of(alike), binnings(alike[0])
     columns = zip(*(result.scores.groups for result in alike), strict=True)
@@ -203,7 +149,7 @@ def comparable(results: Sequence[Result]) -> tuple[list[Result], tuple[str, ...]
                 "Evaluate both with the same protocol on the same test data, or report them apart"
             )
     allowed: dict[str, list[Any]] = {
-        "The read-out": [result.readout for result in results],
+        "The read-out": [result.readout_name() for result in results],
         "The checkpoint": [result.scores.given.get("checkpoint") for result in results],
         "The number of epochs": [result.scores.given.get("epochs") for result in results],
     }
@@ -213,18 +159,18 @@ def comparable(results: Sequence[Result]) -> tuple[list[Result], tuple[str, ...]
             # names have commas: "mse, balanced afterwards (sigma 1)"
             named = "; ".join(f"{v} for {r.name}" for r, v in zip(results, values, strict=True))
             notes.append(f"{what} differs: {named}.")
-    moved = [other.name for other in others if other.bins.shots != first.bins.shots]
-    if moved:
-        notes.append(
-            f"The training histogram of {'; '.join(moved)} gives some bins other shots; all "
-            f"numbers here use the shots of {first.name}."
-        )
-    alike = list(results)
-    for number, result in enumerate(results):
-        if result.name in moved:
+    alike = []
+    for result in results:
+        if result.bins.shots == first.bins.shots:
+            alike.append(result)
+        else:
             scores = copy(result.scores)
             scores.bins = first.bins
-            alike[number] = replace(result, scores=scores)
+            alike.append(replace(result, scores=scores))
+            notes.append(
+                f"The training histogram of {result.name} gives some bins other shots; all numbers "
+                f"here use the shots of {first.name}."
+            )
     return alike, tuple(notes)
 
 
@@ -237,8 +183,6 @@ def _differences(first: Result, other: Result) -> list[str]:
             texts = value_text(theirs[what]), value_text(value)
             same = texts[0] == texts[1]  # of long lists only the length and the ends are shown
             found.append(f"other {what}" if same else "{} {} instead of {}".format(what, *texts))
-            if what == "label":  # everything else differs with it
-                return found
     masks = [result.scores.given.get("mask") or {} for result in (other, first)]
     if masks[0].get("fingerprint") != masks[1].get("fingerprint"):
         shown = ("source", "seed", "pixels", "fingerprint")

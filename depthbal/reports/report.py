@@ -1,14 +1,17 @@
 """What page and markdown share: nouns, metrics, how runs are drawn, the answer and its words."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from depthbal.evaluation import GROUPS, metrics_of
-from depthbal.reports.comparing import STATISTICS, Comparison, Difference, Pair, Statistic
-from depthbal.reports.resampling import FEW_UNITS, LEVEL, MAX_LOST, MIN_UNITS
-from depthbal.reports.results import Result
-from depthbal.reports.vocabulary import READOUTS, SUBSETS, MetricInfo, fixed, metric_infos
+from depthbal.reports.resampling import FEW_UNITS, LEVEL, MAX_LOST, MIN_UNITS, Units
+from depthbal.reports.results import FloatArray, Method, Result
+from depthbal.reports.vocabulary import SUBSETS, MetricInfo, fixed, metric_infos
 
 STRIP_WIDTH = 100
 """Of the drawn intervals' coordinates; they stretch with their cell."""
@@ -18,8 +21,62 @@ COLOURS = 8
 """As many as the style sheet has (--run-0, ...)."""
 
 
-class Report(Comparison):
-    """A comparison, or a single result, in tables and words; the first result is the reference."""
+Statistic = Literal["bins", "pooled"]
+"""How a group's number is averaged: over the non-empty bins of all pixels, in which no draw of a
+mask is, or as the top level of metrics.json (balanced mask, all samples, or mean over images)."""
+STATISTICS: tuple[Statistic, ...] = ("bins", "pooled")
+
+MIN_IMAGES = 20
+"""A bin supported by fewer images than this is flagged: its numbers rest on too little."""
+
+
+@dataclass(frozen=True)
+class Binning:
+    """Bins of a figure: each is a union of neighbouring scored bins of the evaluation."""
+
+    name: str  # for people: "0.1 m", "0.5 m", "log-spaced (edges on 0.1 m)"
+    low: FloatArray  # (coarse,) label units
+    high: FloatArray  # the last bin takes everything beyond
+    members: FloatArray  # (coarse, bins) 1 where the fine bin belongs to the coarse one
+    thin: npt.NDArray[np.bool_]  # (coarse,) whether fewer than MIN_IMAGES images have a pixel in it
+
+
+class Difference(NamedTuple):
+    """A metric of one group, second minus first, with its 95 % interval; None where unknown."""
+
+    first: float | None = None
+    second: float | None = None
+    estimate: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+class Pair(NamedTuple):
+    """A method, by its place, against the first."""
+
+    second: int
+    differences: Mapping[tuple[str, str, Statistic], Difference]
+    # by metric and binning: {"estimate", "low", "high": (coarse,)}, NaN where unknown
+    bands: Mapping[tuple[str, int], dict[str, FloatArray]]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All methods against each other on the same images, or a single result: tables and words.
+
+    The first one is the baseline, and gives bins, label and protocol.
+    """
+
+    results: Sequence[Result]  # with the bins of the first
+    methods: tuple[Method, ...]
+    compared: tuple[str, ...]  # metrics, the main one first
+    pairs: tuple[Pair, ...]
+    binnings: tuple[Binning, ...]  # those of the pairs' bands
+    units: Units  # what was drawn
+    resamples: int
+    seed: int
+    empty: npt.NDArray[np.bool_]  # (resamples, bins) a bin that has pixels was empty, and left out
+    remarks: tuple[str, ...]  # what a reader must know about the protocols, in words
 
     @property
     def first(self) -> Result:
@@ -73,12 +130,9 @@ class Report(Comparison):
         return SUBSETS.get(key, key).format(items=self.items)
 
     def readout_name(self, key: str) -> str:
-        """Name a read-out of all runs; losses without a noise scale have no posterior mean."""
-        if key != "mean":
-            return READOUTS.get(key, key)
-        names = {result.mean_name for result in self.results if key in result.readouts}
-        several = "posterior mean (raw output without a noise scale)"
-        return names.pop() if len(names) == 1 else several
+        """Name a read-out of all runs."""
+        names = {r.readout_name(key) for r in self.results if key in r.readouts}
+        return names.pop() if len(names) == 1 else "posterior mean (raw output of plain losses)"
 
     def statistic_name(self, statistic: Statistic) -> str:
         """Say how a group's number is averaged."""
@@ -146,7 +200,16 @@ class Report(Comparison):
 
     @property
     def lead(self) -> str:
-        """The first sentence: how much worse rare labels are, or who does best where."""
+        """How much worse rare labels are, or who does best where, and whether it is metric."""
+        fitted: dict[str, list[str]] = {}
+        for result in self.results:
+            if result.scores.main.endswith("_aligned"):
+                fitted.setdefault(result.readout_name(), []).append(result.name)
+        marks = [f"Predictions of {', '.join(runs)} are {how}." for how, runs in fitted.items()]
+        return " ".join([self._best, *marks])
+
+    @property
+    def _best(self) -> str:
         info, how = self.main, self.statistic_name("bins")
         rows = [self.numbers(method.runs, info.key, "bins") for method in self.methods]
         if len(self.results) == 1:
@@ -164,13 +227,9 @@ class Report(Comparison):
                 place = group if group == "overall" else f"where training labels are {group}"
                 name = self.methods[values.index(best)].name
                 won.setdefault(name, []).append(f"{place} ({info.text(best)})")
-        parts = []
-        for name, words in won.items():
-            last = f" and {words.pop()}" if words[1:] else ""
-            parts.append(f"{name} {', '.join(words)}{last}")
         extreme = "highest" if info.better == "higher" else "lowest"
         images = f"{len(self.first.scores.names):,} test images"
-        found = "; ".join(parts)
+        found = "; ".join(f"{name} {', '.join(words)}" for name, words in won.items())
         return f"The {extreme} {info.name} on these {images}: {found}. {how.capitalize()}."
 
     @property
@@ -223,13 +282,10 @@ class Report(Comparison):
                 "by Student's t; methods of the same seeds are compared seed by seed."
             )
         if self.empty.any():
-            times = self.empty.sum(0)
-            worst, some = int(times.argmax()), int(self.empty.any(1).sum())
+            some, lost = int(self.empty.any(1).sum()), f"{100 * MAX_LOST:.0f} %"
             notes.append(
-                f"In {some:,} of {resamples:,} resamples at least one bin was empty and left out "
-                f"of the mean over bins; most often bin {worst}, {int(times[worst]):,} times. A "
-                f"number that more than {100 * MAX_LOST:.0f} % of the resamples lack has no "
-                "interval."
+                f"In {some:,} of {resamples:,} resamples a bin was empty and left out of the mean "
+                f"over bins. A number that more than {lost} of the resamples lack has no interval."
             )
         return notes
 

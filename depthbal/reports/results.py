@@ -17,7 +17,9 @@ import yaml
 
 from depthbal.errors import ConfigError, RunFolderError
 from depthbal.evaluation import LabelBins, Scores
+from depthbal.evaluation.balancing import balance_words
 from depthbal.priors import GaussianMixture, Histogram
+from depthbal.reports.vocabulary import READOUTS
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -100,7 +102,7 @@ class Result:
     @property
     def method(self) -> str:
         """What two results share if they differ in nothing but the seed: settings, evaluation."""
-        sigma = self.noise_sigma if self.posthoc else None
+        sigma = balance_words(self.scores.given["posthoc"]) if self.posthoc else None
         evaluated = [self.scores.given.get(key) for key in ("checkpoint", "epochs")]
         return json.dumps([self.settings, evaluated, sigma], sort_keys=True, default=str)
 
@@ -109,22 +111,14 @@ class Result:
         """The read-outs, the main one first."""
         return tuple(dict.fromkeys((self.scores.main, *self.scores.readouts)))
 
-    @property
-    def readout(self) -> str:
-        """The main read-out in words."""
-        return self.mean_name if self.scores.main == "mean" else self.scores.main
-
-    @cached_property
-    def mean_name(self) -> str:
-        """What the read-out "mean" is: without a noise scale there is no posterior."""
-        if not {"mean", "raw"} <= set(self.readouts) or not all(
-            np.array_equal(self.pooled[subset, "mean"], self.pooled[subset, "raw"])
-            for subset in self.scores.subsets
-        ):
-            return "posterior mean"
-        noisy = self.noise_sigma is not None or self.scores.coverage("all") is not None
-        noisy |= any(name.startswith("train/noise") for name in self.curves)
-        return f"mean ({'' if noisy else 'no noise scale: '}the raw output)"
+    def readout_name(self, key: str | None = None) -> str:
+        """Name a read-out, by default the main one; a plain loss has no posterior mean."""
+        key = self.scores.main if key is None else key
+        if key == "mean" and "raw" in self.readouts:
+            pairs = [(self.pooled[s, "mean"], self.pooled[s, "raw"]) for s in self.scores.subsets]
+            if all(np.array_equal(mean, raw) for mean, raw in pairs):
+                return "mean (the raw output)"
+        return READOUTS.get(key, key)
 
     @property
     def sigma_unit(self) -> str:
@@ -156,7 +150,9 @@ def load_results(folders: Sequence[str | Path]) -> list[Result]:
     names = run_names([result.run for result in results])
     for number, result in enumerate(results):
         if result.posthoc:
-            names[number] += f", balanced afterwards (sigma {result.noise_sigma:g})"
+            names[number] += (
+                f", balanced afterwards ({balance_words(result.scores.given['posthoc'])})"
+            )
     clashing = {name for name in names if names.count(name) > 1}
     for number, result in enumerate(results):
         if names[number] in clashing and result.path != result.run:

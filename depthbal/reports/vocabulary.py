@@ -11,7 +11,15 @@ import numpy.typing as npt
 Better = Literal["lower", "higher", "zero"]
 
 SUBSETS = {"mask": "balanced mask", "all": "all {items}"}
-READOUTS = {"raw": "raw output", "clamped": "clamped to the label range"}
+READOUTS = {
+    "raw": "raw output",
+    "clamped": "clamped to the label range",
+    "mean": "posterior mean",
+    "balanced": "balanced afterwards",
+    "median_aligned": "scaled to the truth's median per image: not metric",
+    "depth_aligned": "fitted to the truth in depth per image: not metric",
+    "inverse_aligned": "fitted to the truth in inverse depth per image: not metric",
+}
 SIGNIFICANT = 7  # digits in the page's data: enough to compare with metrics.json, half its size
 
 _Words = tuple[str, str, Better, str]  # name, kind of unit, what is better, meaning

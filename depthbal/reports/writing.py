@@ -14,8 +14,8 @@ import jinja2
 from depthbal.errors import ConfigError, RunFolderError
 from depthbal.io import replacing
 from depthbal.reports.comparing import RESAMPLES, compare
-from depthbal.reports.page.payload import constant_sigma, payload
-from depthbal.reports.report import Report
+from depthbal.reports.page.payload import payload
+from depthbal.reports.report import Comparison
 from depthbal.reports.resampling import LEVEL
 from depthbal.reports.results import Result, load_results
 from depthbal.reports.vocabulary import flat, short
@@ -70,14 +70,12 @@ def write_report(
         raise ConfigError(f"expected --out to end with .html, got {page}")
     text = page.with_suffix(".md")
     for path, mark in ((page, HTML_MARK), (text, MARKDOWN_MARK)):
-        if path.is_dir():
-            raise RunFolderError(f"{path} is a folder; name a file, such as {path / page.name}")
         if path.exists() and not overwrite and mark.encode() not in path.read_bytes():
             raise RunFolderError(
                 f"{path} is not a report of depthbal; choose another file with --out, or replace "
                 "it with --overwrite"
             )
-    report = Report(**vars(compare(load_results(folders), resamples, seed)))
+    report = compare(load_results(folders), resamples, seed)
     write_page(report, page)
     with replacing(text) as temporary:
         temporary.write_text(markdown(report), encoding="utf-8")
@@ -87,7 +85,7 @@ def write_report(
 # ---- the page ----
 
 
-def write_page(report: Report, out: Path) -> None:
+def write_page(report: Comparison, out: Path) -> None:
     """Write the page, which needs no network and stays below `MAX_BYTES`."""
     from plotly.offline import get_plotlyjs  # slow, and only wanted here
 
@@ -107,7 +105,7 @@ def write_page(report: Report, out: Path) -> None:
 
 
 def _render(
-    report: Report, data: dict[str, Any], quality: int, plotly: str, gaps: list[str]
+    report: Comparison, data: dict[str, Any], quality: int, plotly: str, gaps: list[str]
 ) -> str:
     from plotly.offline import get_plotlyjs_version
 
@@ -140,7 +138,6 @@ def _render(
         summary=" · ".join(summary),
         gaps=gaps,
         gallery=gallery(report, quality),
-        constant_sigma=constant_sigma(report.results),
         facts=facts(report.results),
         configs={text: "; ".join(names) for text, names in configs.items() if text},
         style="\n".join(_asset(f"css/{name}.css") for name in STYLES),
@@ -165,7 +162,7 @@ def _asset(path: str) -> str:
 # ---- markdown ----
 
 
-def markdown(report: Report) -> str:
+def markdown(report: Comparison) -> str:
     """Return the report as markdown: the tables of the page's answer, sentences, protocol."""
     parts = [f"# {literal(' · '.join(result.name for result in report.results))}", report.lead]
     for table in report.tables:
@@ -207,7 +204,7 @@ def _table(rows: Iterable[Sequence[str]]) -> str:
     return "\n".join([first, "|---|" + "---:|" * (len(cells[0]) - 1), *others])
 
 
-def _values(report: Report, values: Sequence[str]) -> str:
+def _values(report: Comparison, values: Sequence[str]) -> str:
     """Return a fact of every run, once where all agree."""
     pairs = zip(values, report.results, strict=False)
     several = len(set(values)) > 1
@@ -247,9 +244,13 @@ def _facts(result: Result) -> dict[str, Mapping[str, Any]]:
         training["evaluation"] = result.path.name
     if result.noise_sigma is not None:
         training["sigma"] = f"{result.noise_sigma:.6g} {result.sigma_unit}".rstrip()
-    readout = {"readout": result.readout} if result.scores.main else {}
+    named = {
+        "readout": result.readout_name(),
+        "readouts": [*map(result.readout_name, result.readouts)],
+    }
     return {
-        "Evaluation protocol": {k: v for k, v in protocol.items() if k != "bins"} | readout,
+        "Evaluation protocol": {k: v for k, v in protocol.items() if k != "bins"}
+        | (named if result.scores.main else {}),
         "Bins and shots": {
             **{key: bins[key] for key in ("rule", "shot_rule", "edges") if bins[key]},
             "scored bins": len(bins["scored"]),

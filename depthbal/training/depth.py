@@ -1,31 +1,20 @@
 """The depth task: images to depth maps, scored on the balanced mask or by Eigen's protocol."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from depthbal.data import DepthDataModule
 from depthbal.errors import ConfigError
-from depthbal.evaluation import (
-    DEPTH,
-    GROUPS,
-    TERMS,
-    BalancedMask,
-    DepthBins,
-    Scores,
-    balanced_mask,
-    eigen_mask,
-    load_balanced_mask,
-)
-from depthbal.evaluation.protocols import EIGEN, MAX_DEPTH, MIN_DEPTH
+from depthbal.evaluation import DEPTH, GROUPS, TERMS, DepthBins, Scores
+from depthbal.evaluation.protocols import DepthProtocol
+from depthbal.examples import save_examples
 from depthbal.losses import RegressionLoss
-from depthbal.training.examples import save_examples
 from depthbal.training.task import READOUTS, Batch, Task
 
 log = logging.getLogger(__name__)
@@ -72,7 +61,7 @@ class DepthTask(Task):
 
     logged_metrics = ("rmse", "abs_rel", "delta1")
     study_metrics = tuple(f"all_pixels.per_bin_mean.{group}.rmse" for group in GROUPS)
-    protocols = ("nyud2_dir", "eigen")
+    protocols = DepthProtocol.NAMES
 
     def __init__(
         self,
@@ -91,7 +80,7 @@ class DepthTask(Task):
         self.min_depth, self.max_depth = min_depth, max_depth
         self.resize, self.compile_network = resize, compile
         self._compiled: Callable[[Tensor], Tensor] | None = None
-        self._mask: BalancedMask | None = None
+        self._rule: DepthProtocol | None = None
 
     def check_data(self, data: Any) -> None:
         """Check that data, task and loss agree on which depths there are.
@@ -165,14 +154,8 @@ class DepthTask(Task):
         if split == "val":
             bins = DepthBins.uniform(SELECTION_BIN_WIDTH, self.max_depth)
             return Scores(bins, (self.readout,), self.readout, terms=TERMS)
-        facts = {"name": self.protocol, **self.facts(data)}
-        if self.protocol == "eigen":
-            bins = data.bins().all_scored()
-            facts |= EIGEN
-            return Scores(bins, READOUTS, self.readout, averaging="images", protocol=facts)
-        self._mask = choose_mask(data, self.test_seed)
-        facts["mask"] = self._mask.describe()
-        return Scores(data.bins(), READOUTS, self.readout, subsets=("mask",), protocol=facts)
+        self._rule = DepthProtocol(self.protocol, data, self.test_seed)
+        return self._rule.scores(READOUTS, self.readout, self.facts(data))
 
     def score(self, batch: Batch, scores: Scores) -> None:
         """Read the network out at the depth's own size and add it to scores."""
@@ -182,52 +165,27 @@ class DepthTask(Task):
         if scores is self.validation:
             scores.update(maps, *self.target(batch), batch["name"], indices=batch["index"])
             return
-        mask, subsets = target > 0, {}
-        if self.protocol == "eigen":
-            mask = mask & eigen_mask(target)
-        elif self._mask is not None:
-            # padding has no pixels, whichever mask it gets
-            chosen = [self._mask.mask[max(index, 0)] for index in batch["index"].tolist()]
-            subsets = {"mask": torch.from_numpy(np.stack(chosen)).unsqueeze(1)}
-        scores.update(
-            {name: self.scored(preds) for name, preds in maps.items()},
-            target,
-            mask,
-            batch["name"],
-            batch["group"],
-            predictor.interval(raw),
-            subsets,
-            batch["index"],
-        )
+        rule = cast(DepthProtocol, self._rule)
+        places = (batch["name"], batch["group"], batch["index"])
+        rule.update(scores, maps, target, rule.counts(target), *places, predictor.interval(raw))
 
     def test_loader(self, data: Any) -> Any:
-        """Return the test images as training sees them, or whole for Eigen's protocol."""
-        return data.whole_images() if self.protocol == "eigen" else data.test_dataloader()
+        """Return the test images as training sees them, or whole."""
+        return data.test_dataloader() if self.protocol == "nyud2_dir" else data.whole_images()
 
+    @torch.no_grad()
     def save_examples(self, data: Any, folder: Path) -> None:
         """Write examples.npz and predictions/ of the images that the scores chose."""
-        save_examples(self, self.test_loader(data).dataset, folder)
+        split, rule = self.test_loader(data).dataset, cast(DepthProtocol, self._rule)
+        predictor = self.predictor().eval()  # Lightning has put the training mode back
 
-    def scored(self, preds: Tensor) -> Tensor:
-        """Return predictions as they are scored: the Eigen protocol clamps what is finite."""
-        if self.protocol != "eigen":
-            return preds
-        return torch.where(preds.isfinite(), preds.clamp(MIN_DEPTH, MAX_DEPTH), preds)
+        def show(index: int) -> tuple[Any, Any, Any]:
+            sample = split[index]
+            target = sample["depth"][0].numpy()
+            raw = predictor.predict_raw(sample["image"][None].to(self.device), target.shape)
+            found = rule.scored(predictor.read_out(raw, (self.readout,))[self.readout])
+            pixels = sample["image"] * predictor.std.cpu() + predictor.mean.cpu()
+            picture = (pixels.clamp(0, 1) * 255).permute(1, 2, 0).round().byte().numpy()
+            return picture, target, found[0, 0].float().cpu().numpy()
 
-
-def choose_mask(data: DepthDataModule, seed: int) -> BalancedMask:
-    """Return the published balanced mask where the data have it, else draw one."""
-    depths = _Depths(data)
-    if data.balanced_mask_file is not None:
-        return load_balanced_mask(data.balanced_mask_file, depths, data.bins())
-    return balanced_mask(depths, data.bins(), seed)
-
-
-class _Depths:
-    """The test split's depth maps, read again at every iteration."""
-
-    def __init__(self, data: DepthDataModule) -> None:
-        self.data = data
-
-    def __iter__(self) -> Iterator[Tensor]:
-        return iter(self.data.labels("test"))
+        save_examples(cast(Scores, self.test_scores), show, folder)

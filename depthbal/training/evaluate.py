@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from pytorch_lightning import Trainer
@@ -12,8 +12,10 @@ from pytorch_lightning.callbacks import RichProgressBar
 from depthbal.checkpoint import find_checkpoint, read_checkpoint
 from depthbal.data.label_data import LabelData
 from depthbal.errors import ConfigError
+from depthbal.evaluation import Scores
+from depthbal.evaluation.balancing import require_unseen
 from depthbal.io import show_progress
-from depthbal.predictor import balance_map
+from depthbal.predictor import balance_map, load_balance
 from depthbal.training.resuming import read_rows
 from depthbal.training.runs import CheckpointName, Run, RunFolder, open_run
 from depthbal.training.task import Task
@@ -30,6 +32,8 @@ def evaluate_run(
     device: str | torch.device = "cpu",
     seed: int = 0,
     posthoc: float | Literal["auto"] | None = None,
+    balance: str | Path | None = None,
+    force: bool = False,
 ) -> tuple[dict[str, Any], Path]:
     """Score a run of any application and write the result into ``RUN/eval/NAME``.
 
@@ -47,6 +51,8 @@ def evaluate_run(
         posthoc: Balance the predictions of a network trained with a plain loss, with this noise
             scale in label units, before they are read out; "auto" takes the error on the
             validation split.
+        balance: File that `depthbal balance` wrote, to balance with before the read-out.
+        force: Score images that the balancing was calibrated on.
 
     Returns:
         The content of metrics.json, and its folder.
@@ -72,6 +78,10 @@ def evaluate_run(
         sigma, source = posthoc_sigma(run, checkpoint, posthoc)
         balance_afterwards(run, task, sigma, source)
         names.append(f"posthoc_{sigma:.12g}")
+    seen: list[str] = []
+    if balance is not None:
+        seen = use_balance(run, task, balance)
+        names.append("_".join(dict.fromkeys(("balance", Path(balance).stem))))
     if seed:
         names.append(f"seed_{seed}")
     device, bar, data = torch.device(device), show_progress(), run.data
@@ -90,6 +100,8 @@ def evaluate_run(
     data.setup("test")
     trainer.datamodule = data  # type: ignore[attr-defined]
     trainer.test(task, dataloaders=task.test_loader(data), verbose=False)
+    if not force:
+        require_unseen(seen, cast(Scores, task.test_scores).names)
     folder = run.evaluation(*names)
     return save_evaluation(task, data, folder), folder
 
@@ -113,6 +125,18 @@ def balance_afterwards(run: RunFolder, task: Task, sigma: float, source: str = "
     prior = "training histogram of the run, point masses at the centres of its bins"
     facts = {"noise_sigma": sigma, "sigma_from": source, "prior": prior}
     task.test_facts |= {"posthoc": facts, "noise_sigma": sigma}
+
+
+def use_balance(run: RunFolder, task: Task, path: str | Path) -> list[str]:
+    """Have a network balanced by a file; return the names of the images it was calibrated on."""
+    task.posthoc = load_balance(path, task.criterion, task.label, str(run.path))
+    task.test_facts |= {"posthoc": {"file": str(path), **task.posthoc.describe()}}
+    if task.posthoc.noise_sigma is None:
+        interval = "68.27 % interval of the label given the prediction, calibrated"
+        task.test_facts["interval"] = interval
+    else:
+        task.test_facts["noise_sigma"] = task.posthoc.noise_sigma
+    return list((task.posthoc.facts or {}).get("names", []))
 
 
 def posthoc_sigma(

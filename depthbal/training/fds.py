@@ -19,9 +19,8 @@ from torch.nn import functional as F
 
 from depthbal.data import DepthDataModule
 from depthbal.data.dataset import DepthDataset
-from depthbal.data.loader import LateLoader, single_threaded
+from depthbal.data.loader import LateLoader, ShardSampler, single_threaded
 from depthbal.data.pairs import PairSubset
-from depthbal.data.sampler import ShardSampler
 from depthbal.errors import ConfigError, DataError
 from depthbal.losses.label_weights import Smoothing, bin_per_label, smoothing_kernel
 

@@ -146,6 +146,23 @@ def open_run(path: str | Path, overrides: Sequence[str] = ()) -> Run:
     return Run(path, overrides)
 
 
+def data_of(name: str, overrides: Sequence[str] = ()) -> LabelData:
+    """Return the data module of a run folder, or of a class with settings, not yet set up.
+
+    Args:
+        name: The run folder, or a class: FolderDataModule, my_package.MyData.
+        overrides: Settings such as ``["--data.root", "/data"]``.
+
+    Raises:
+        ConfigError: A setting is unknown or refused.
+    """
+    if RunFolder(name).is_run():
+        return open_run(name, overrides).data
+    parser = make_parser("depthbal evaluate", ("data",))
+    data: LabelData = build(parser, parse(parser, ["--data", name, *overrides]), "data")
+    return data
+
+
 # ---- where a new run goes ----
 
 

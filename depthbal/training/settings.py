@@ -22,16 +22,20 @@ from depthbal.errors import ConfigError, DepthbalError
 from depthbal.training.task import Task
 
 
-def make_parser(prog: str = "depthbal train") -> ArgumentParser:
+def make_parser(
+    prog: str = "depthbal train", sections: Sequence[str] = ("trainer", "model", "data")
+) -> ArgumentParser:
     """Return the parser of a training's settings: seed, trainer, model (the task) and data."""
     set_loader("depthbal", _load, (yaml.YAMLError,))
     form: Any = {"exit_on_error": False, "allow_abbrev": False, "parser_mode": "depthbal"}
     parser = ArgumentParser(prog=prog, **form)
     parser.add_argument("--config", action="config", help="A config file, or a shipped one's name.")
     parser.add_argument("--seed_everything", type=int | bool, default=0, help="Of the network.")
-    parser.add_class_arguments(Trainer, "trainer", instantiate=False, fail_untyped=False)
-    parser.add_subclass_arguments(Task, "model", fail_untyped=False, required=True)
-    parser.add_subclass_arguments(LabelData, "data", fail_untyped=False, required=True)
+    if "trainer" in sections:
+        parser.add_class_arguments(Trainer, "trainer", instantiate=False, fail_untyped=False)
+    for section, base in (("model", Task), ("data", LabelData)):
+        if section in sections:
+            parser.add_subclass_arguments(base, section, fail_untyped=False, required=True)
     return parser
 
 

@@ -26,7 +26,8 @@ from depthbal.errors import CheckpointError, ConfigError
 from depthbal.evaluation import GROUPS, LABEL_TERMS, Label, Scores
 from depthbal.evaluation.sums import check_preds
 from depthbal.losses import NonFiniteError, RegressionLoss
-from depthbal.losses.posthoc import BalanceMap, guard_noise
+from depthbal.losses.noise_guard import guard_noise
+from depthbal.losses.posthoc import BalanceMap
 from depthbal.models.weights import load_exactly
 from depthbal.predictor import Predictor, Readout
 from depthbal.priors import Histogram

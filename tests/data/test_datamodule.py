@@ -8,7 +8,6 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from depthbal.data import DepthDataModule, EpochSampler, FolderDataModule, NYUD2DataModule
-from depthbal.data.label_data import automatic_workers
 from depthbal.errors import ConfigError
 from tests.data.make_files import SMALL, write_nyud2
 
@@ -140,9 +139,3 @@ def test_the_command_line_knows_all_arguments_of_the_common_part(kind):
     assert module.count_transform.crop_size == (114, 152)
     assert module.count_transform.depth_size is None
     assert module.val_fraction == 0
-
-
-def test_workers_follow_the_cpus_this_process_may_use(monkeypatch):
-    for cpus, workers in ((1, 0), (2, 2), (8, 8), (64, 8)):
-        monkeypatch.setattr("os.sched_getaffinity", lambda _, n=cpus: set(range(n)), raising=False)
-        assert automatic_workers() == workers

@@ -68,18 +68,12 @@ def test_depth_is_read_as_float32_metres(tmp_path, stored, suffix, scale, expect
     assert depth.ravel().tolist() == np.array(expected, dtype=np.float32).tolist()
 
 
-def test_values_listed_as_invalid_become_no_depth(tmp_path):
-    np.save(tmp_path / "a.npy", np.array([[-1.0, np.nan, np.inf, 2.0, 0.0]]))
-    depth = read_depth(tmp_path / "a.npy", invalid=(-1, float("nan"), float("inf")))
-    assert depth.tolist() == [[0, 0, 0, 2, 0]]
-
-
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
         ("a.png", np.ones((2, 2), np.uint8), r"depth is stored as uint8.*set scale"),
         ("a.png", noise_image(4, 4), r"expected depth with one channel, got .*4, 4, 3"),
-        ("a.npy", np.array([{"a": 1}], dtype=object), "pickle"),  # is never opened
+        ("a.npy", np.array([{"a": 1}], dtype=object), "Python objects"),  # is never opened
         ("a.npy", b"not an array", "not a readable"),
         ("a.png", None, r"cannot be read \(No such file"),
     ],
@@ -124,19 +118,6 @@ def test_depth_is_written_in_rounded_millimetres_and_holes_as_zero(tmp_path):
     write_depth_png(tmp_path / "a.png", depth)
     stored = np.asarray(PIL.Image.open(tmp_path / "a.png"))
     assert stored.tolist() == [[0, 1234, 1235], [0, 0, 0], [65535, 65535, 0]]
-
-
-def test_a_failed_write_leaves_the_previous_file_and_no_litter(tmp_path, monkeypatch):
-    write_depth_png(tmp_path / "a.png", np.ones((2, 2)))
-
-    def disk_full(*_):
-        raise OSError("No space left on device")
-
-    monkeypatch.setattr("os.replace", disk_full)
-    with pytest.raises(OSError, match="No space"):
-        write_depth_png(tmp_path / "a.png", np.full((2, 2), 2.0))
-    assert read_depth(tmp_path / "a.png").tolist() == [[1, 1], [1, 1]]
-    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
 
 
 def test_normalise_agrees_with_torchvision():

@@ -42,12 +42,6 @@ def test_every_millimetre_level_lands_in_its_decimetre(dtype):
     assert torch.equal(index, expected)
 
 
-def test_every_8_bit_level_lands_where_the_benchmark_puts_it():
-    depth = np.arange(256, dtype=np.float32) / np.float32(255) * np.float32(10)
-    expected = [plain_depth_bin(d) if plain_depth_bin(d) >= 7 else -1 for d in depth]
-    assert DepthBins.nyud2().index(torch.from_numpy(depth)).tolist() == expected
-
-
 @given(st.lists(st.floats(0, 30, width=32), min_size=1))
 def test_any_depth_lands_where_the_benchmark_puts_it(depths):
     expected = [plain_depth_bin(d) if plain_depth_bin(d) >= 7 else -1 for d in depths]
@@ -104,13 +98,6 @@ def test_shares_of_a_histogram_give_the_shots_and_bins_keep_the_benchmarks_numbe
     assert len(DepthBins.from_histogram(Histogram([0.0, 1.0, 2.0], [1.0, 2.0]))) == 2  # from zero
     levels = torch.arange(1, 1200) / 100
     assert torch.equal(bins.index(levels), DepthBins.nyud2().index(levels))
-
-
-def test_all_scored_keeps_edges_and_shots():
-    bins = DepthBins.nyud2().all_scored()
-    assert bins.scored.all()
-    assert bins.shots == DepthBins.nyud2().shots
-    assert bins.index(torch.tensor([0.05, 0.65])).tolist() == [0, 6]
 
 
 @pytest.mark.parametrize(

@@ -1,38 +1,36 @@
 """Eigen's protocol: a crop of the whole image, clamped predictions, means over images."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from depthbal.errors import DataError
-from depthbal.evaluation import DepthBins, Scores, eigen_mask
-from depthbal.losses import MSELoss
-from depthbal.training import DepthTask
+from depthbal.evaluation import DepthBins, eigen_mask
+from depthbal.evaluation.protocols import DepthProtocol
 from tests.reference import plain_depth_scores
 
 
-def eigen_scores(readouts=("raw",)) -> Scores:
-    bins = DepthBins.nyud2().all_scored()
-    return Scores(bins, readouts, "raw", averaging="images", protocol={"name": "eigen"})
-
-
 @pytest.fixture(scope="module")
-def clamp():
-    """What the depth task does to predictions before they are scored by this protocol."""
-    task = DepthTask(nn.Conv2d(3, 1, 1), MSELoss())
-    task.protocol = "eigen"
-    return task.scored
+def rule():
+    return DepthProtocol("eigen", SimpleNamespace(bins=DepthBins.nyud2))
 
 
-def test_numbers_are_means_over_images_of_clamped_predictions_in_the_crop(clamp):
+def eigen_scores(rule, readouts=("raw",)):
+    return rule.scores(readouts, "raw", {})
+
+
+def test_numbers_are_means_over_images_of_clamped_predictions_in_the_crop(rule):
     generator = torch.Generator().manual_seed(0)
     target = torch.rand(3, 1, 48, 64, generator=generator) * 11 - 0.5
     preds = target + torch.randn(target.shape, generator=generator) * 3
-    mask = (target > 0) & eigen_mask(target)
-    scores = eigen_scores(("raw", "mean"))
+    mask = rule.counts(target)
+    scores = eigen_scores(rule, ("raw", "mean"))
     for part in (slice(0, 2), slice(2, 3)):
-        scores.update(dict.fromkeys(("raw", "mean"), clamp(preds[part])), target[part], mask[part])
+        scores.update(
+            dict.fromkeys(("raw", "mean"), rule.scored(preds[part])), target[part], mask[part]
+        )
     result = scores.compute()
     expected = []
     for p, t in zip(preds.numpy(), target.numpy(), strict=True):
@@ -51,9 +49,9 @@ def test_numbers_are_means_over_images_of_clamped_predictions_in_the_crop(clamp)
     assert words.startswith("overall, many, medium, few: mean over images")
 
 
-def test_near_depths_count_in_overall_and_in_no_shot():
+def test_near_depths_count_in_overall_and_in_no_shot(rule):
     target = torch.full((1, 1, 48, 64), 0.3)
-    scores = eigen_scores()
+    scores = eigen_scores(rule)
     scores.update({"raw": target * 2}, target, eigen_mask(target))
     result = scores.compute()
     assert result["overall"]["abs_rel"] == pytest.approx(1.0)
@@ -61,7 +59,7 @@ def test_near_depths_count_in_overall_and_in_no_shot():
     assert result["bins"][3]["count"] == result["overall"]["count"] == 42 * 56
 
 
-def test_an_infinite_prediction_is_not_hidden_by_the_clamp(clamp):
+def test_an_infinite_prediction_is_not_hidden_by_the_clamp(rule):
     target = torch.full((1, 1, 48, 64), 3.0)
     with pytest.raises(DataError, match="not finite"):
-        eigen_scores().update({"raw": clamp(target * float("inf"))}, target, target > 0)
+        eigen_scores(rule).update({"raw": rule.scored(target * float("inf"))}, target, target > 0)

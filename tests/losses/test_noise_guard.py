@@ -9,7 +9,7 @@ import torch
 
 from depthbal.losses import BMCLoss, BNILoss, GAILoss, MSELoss
 from depthbal.losses.noise import DepthNoise, NoiseModule
-from depthbal.losses.posthoc import check_noise, guard_noise
+from depthbal.losses.noise_guard import check_noise, guard_noise
 from depthbal.priors import GaussianMixture, Histogram
 from tests.losses.checks import EDGES, LONG_TAIL, RANGE
 from tests.reference import training_posterior_mean

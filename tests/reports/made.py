@@ -25,7 +25,6 @@ from depthbal.evaluation import (
 from depthbal.io import write_json
 from depthbal.priors import GaussianMixture, Histogram
 from depthbal.reports import Example, Result, compare
-from depthbal.reports.report import Report
 from tests.evaluation.helpers import sums_of
 
 EDGES = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
@@ -36,7 +35,7 @@ AGE_BINS = LabelBins(EDGES, SHOTS, shot_rule="drawn")
 
 def report_of(*results, resamples=100):
     """Return the report of results, compared where they are several."""
-    return Report(**vars(compare(results, resamples)))
+    return compare(results, resamples)
 
 
 # ---- in memory ----

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 
 from depthbal.evaluation import DepthBins, Label, LabelBins, metrics_of
-from depthbal.evaluation.terms import metric_values
 from depthbal.reports.comparing import binnings, nice_width
 from tests.reports.made import result_of
 
@@ -15,10 +14,6 @@ def result(bins, label, terms=("count", "squared", "relative"), images=50, seed=
     sums[:, ~bins.scored] = 0
     main = metrics_of(terms)[0]
     return result_of(sums, bins, terms, label=label, main_metric=main)
-
-
-def depth_run(sums):
-    return result_of(sums, DepthBins.nyud2(), ("count", "squared", "relative"), main_metric="rmse")
 
 
 DEPTH = result(DepthBins.nyud2(), Label("depth", "m"))
@@ -60,17 +55,3 @@ def test_every_scored_bin_belongs_to_one_coarse_bin_next_to_its_neighbours(run):
             assert np.diff(fine).tolist() == [1] * (len(fine) - 1)
             assert (low, high) == (run.bins.edges[fine[0]], run.bins.edges[fine[-1] + 1])
         assert (binning.high[:-1] == binning.low[1:]).all()
-
-
-def test_a_coarse_bins_metric_is_that_of_all_its_pixels():
-    rng = np.random.default_rng(0)
-    error, fine = rng.normal(size=100), rng.integers(7, 12, 100)
-    sums = np.zeros((1, 100, 3))
-    np.add.at(sums[0, :, 0], fine, 1.0)
-    np.add.at(sums[0, :, 1], fine, error**2)
-    run = depth_run(sums)
-    half = binnings(run)[1]
-    assert half.thin.all()  # one image supports them
-    found = metric_values(half.members @ run.pooled["all", "raw"], run.scores.terms)[:, 0]
-    assert found[0] == pytest.approx(np.sqrt(np.mean(error[fine < 10] ** 2)))
-    assert np.isnan(found[-1])

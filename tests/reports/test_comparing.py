@@ -151,20 +151,15 @@ def test_seeds_of_one_method_are_averaged_and_widen_the_interval():
     assert "3 seeds of m0 and 2 seeds of m1." in unpaired.sentences[0]
 
 
-def test_one_seed_claims_nothing_about_a_method():
+def test_every_method_is_compared_with_the_first_and_one_seed_claims_nothing():
+    assert [pair.second for pair in compare(several_seeds(1, 1, 2), 200).pairs] == [1, 2]
+    assert compare(several_seeds(2)).pairs == ()
     (sentence,) = report_of(*several_seeds(1, 1)).sentences
     assert "m0-0 and m1-0 have one seed each: nothing is claimed about the method" in sentence
     (mixed,) = report_of(*several_seeds(3, 1)).sentences
     assert "3 seeds of m0. m1-0 has one seed: nothing is claimed" in mixed
     (same,) = report_of(*[result_of(made_sums(), BINS, name=name) for name in "ab"]).sentences
     assert "the same" in same
-
-
-def test_every_method_is_compared_with_the_first():
-    comparison = compare(several_seeds(1, 1, 2), 200)
-    assert [pair.second for pair in comparison.pairs] == [1, 2]
-    assert compare(several_seeds(1)).pairs == ()
-    assert compare(several_seeds(2)).pairs == ()
 
 
 def test_means_over_images_are_compared_as_means_over_images():
@@ -214,7 +209,6 @@ def test_ten_thousand_images_take_seconds_and_little_memory():
 FINER = DepthBins(np.arange(21.0) / 2, ["many"] * 10 + ["few"] * 10)
 UNSCORED = DepthBins(np.arange(11.0), ["", *RUN_BINS.shots[1:]])
 RULED = DepthBins(RUN_BINS.edges, RUN_BINS.shots, shot_rule="many above 1 %")
-GIVEN = {"source": "test_balanced_mask.npy", "pixels": 7, "fingerprint": "f"}
 
 
 def changed_pixel():
@@ -230,20 +224,12 @@ def changed_pixel():
         ({"bins": UNSCORED}, "scored bins 9 values, 1 to 9 instead of 10 values, 0 to 9"),
         ({"bins": RULED}, "rule of the shots many above 1 % instead of –"),
         ({"mask_seed": 3}, r"balanced mask \(.*seed 3.*instead of .*seed 0"),
-        (
-            {"protocol": {"mask": GIVEN}},
-            r"mask \(source test_balanced_mask\.npy, pixels 7, .*instead",
-        ),
         ({"protocol": {"mask": None}}, r"balanced mask \(none\) instead of \(source drawn"),
         ({"target": depths(39)}, "39 test images instead of 40"),
         ({"prefix": "val"}, r"other test images \(40 of 40, the first 'val/0' instead of 'test/0'"),
         ({"target": changed_pixel()}, r"other truths in 1 of 40 test images \(the first: test/7\)"),
-        (
-            {"protocol": {"data": {"min_depth": 0.5}}},
-            "min_depth of the test data 0.5 instead of 0.7",
-        ),
+        ({"protocol": {"data": {"min_depth": 0.5}}}, "min_depth of the test data 0.5 instead of"),
         ({"protocol": {"name": "mine"}}, "protocol mine instead of nyud2_dir"),
-        ({"protocol": {"min_prediction_m": 0.1}}, r"smallest prediction in ratios \(m\) 0.1"),
         ({"main": "mae"}, "main metric mae instead of rmse"),
         ({"label": Label("depth", "mm")}, "label depth in mm instead of depth in m"),
     ],

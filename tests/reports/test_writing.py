@@ -1,5 +1,6 @@
 import json
 import re
+from dataclasses import replace
 from html import unescape
 
 import numpy as np
@@ -9,8 +10,16 @@ from markdown_it import MarkdownIt
 from depthbal.errors import ConfigError, RunFolderError
 from depthbal.evaluation import GROUPS
 from depthbal.reports import load_results, write_report
-from depthbal.reports.writing import markdown
-from tests.reports.made import age_result, make_run, pose_result, report_of
+from depthbal.reports.writing import markdown, write_page
+from tests.reports.made import (
+    age_result,
+    depth_result,
+    make_run,
+    page_data,
+    pose_result,
+    report_of,
+    with_sums,
+)
 
 
 def text_of(*runs):
@@ -69,6 +78,34 @@ def test_ages_and_unknown_errors_are_reported_in_their_unit_over_samples():
     assert "| two | 50.0 −10.0 \\[−10.0, −10.0\\] |" in text
 
 
+@pytest.mark.parametrize(
+    ("main", "words"),
+    [
+        ("median_aligned", "scaled to the truth's median per image: not metric"),
+        ("depth_aligned", "fitted to the truth in depth per image: not metric"),
+        ("inverse_aligned", "fitted to the truth in inverse depth per image: not metric"),
+        ("balanced", "balanced afterwards"),
+    ],
+)
+def test_a_readout_that_saw_the_truth_is_said_to_be_not_metric(tmp_path, main, words):
+    metric = depth_result("metric")
+    sums = {(s, r): metric.scores.sums(s) for s in metric.scores.subsets for r in ("raw", main)}
+    runs = with_sums(replace(metric, name="fitted"), sums, main), metric
+    for report in (report_of(runs[0]), report_of(*runs)):
+        text = markdown(report)
+        write_page(report, tmp_path / "page.html")
+        page = unescape((tmp_path / "page.html").read_text())
+        lead = f"Predictions of fitted are {words}." if main != "balanced" else ""
+        assert lead in text
+        assert lead in page
+        shown = re.search(r'(?s)<th scope="row">readout</th>.*?</tr>', page).group(0)
+        assert words in shown
+        assert f"readout: {words}" in text
+        assert "_aligned" not in text
+        assert {"key": main, "name": words} in page_data(page)["readouts"]
+    assert f"The read-out differs: {words} for fitted; raw output for metric." in text
+
+
 def test_a_report_is_written_again_but_nothing_else_is_overwritten(tmp_path):
     run = make_run(tmp_path / "run")
     page = write_report([run], run / "report.html")
@@ -77,12 +114,10 @@ def test_a_report_is_written_again_but_nothing_else_is_overwritten(tmp_path):
     assert page.read_text() == before
     for name in ("notes.html", "diary.md"):
         (tmp_path / name).write_text("<html>mine</html>")
-    (tmp_path / "folder.html").mkdir()
     for name, error, message in (
         ("notes.html", RunFolderError, "not a report of depthbal"),
         ("diary.html", RunFolderError, r"diary\.md is not a report"),
         ("report.pdf", ConfigError, r"end with \.html"),
-        ("folder.html", RunFolderError, "is a folder"),
     ):
         with pytest.raises(error, match=message):
             write_report([run], tmp_path / name)

@@ -149,7 +149,7 @@ def test_eigen_scores_whole_images_averaged_over_images(run):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--protocol", "agedb"], "scored by nyud2_dir or eigen, not by 'agedb'"),
+        (["--protocol", "agedb"], "scored by nyud2_dir or eigen or whole, not by 'agedb'"),
         (["--data.n_tets", "3"], "n_tets"),
         (["--trainer.max_epochs", "3"], r"only --data\.KEY"),
         (["--data.batch_size", "-1"], "batch_size"),

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from depthbal import load_predictor
+from depthbal.examples import save_pictures
 from depthbal.training import evaluate_run
-from depthbal.training.examples import save_pictures
 from tests.training.helpers import in_eigen_crop, rooms_of_the_test
 
 
@@ -41,7 +41,7 @@ def test_eigens_examples_are_the_clamped_whole_images(run):
 
 
 def test_nothing_is_kept_larger_than_320_pixels(monkeypatch, run):
-    monkeypatch.setattr("depthbal.training.examples.LONGEST_SIDE", 20)
+    monkeypatch.setattr("depthbal.examples.LONGEST_SIDE", 20)
     evaluate_run(run)
     with np.load(run / "examples.npz", allow_pickle=False) as arrays:
         for part, size in (("image", (15, 20, 3)), ("truth", (15, 20)), ("pred", (15, 20))):

@@ -282,7 +282,7 @@ def test_the_listed_images_come_without_augmentation_from_folders_and_packed_dat
         assert torch.equal(found["image"][number], image)
         assert torch.equal(found["depth"][number], depth)
     file = tmp_path / "packed.h5"
-    pack(folder, file, 24, progress=False)
+    pack(folder, file, 24)
     shutil.copy(folder / "data" / "subset.csv", tmp_path / "beside.csv")
     packed = samples(subset_loader(module_of(file), "beside.csv"))
     assert all(torch.equal(found[key], packed[key]) for key in found)

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from depthbal.data.dataset import SeededDataset
-from depthbal.data.files import files_digest, missing_files
 from depthbal.data.images import normalise, read_image, resize_square
 from depthbal.data.label_data import LabelData, Split
-from depthbal.data.sampler import PADDING
+from depthbal.data.loader import PADDING
+from depthbal.data.pairs import files_digest, missing_files
 from depthbal.data.transforms import generators, shift_and_flip
 from depthbal.errors import DataError
 from depthbal.evaluation import Label, LabelBins
@@ -214,7 +214,7 @@ class AgeDataModule(LabelledData):
         return rows
 
     def _require_images(self, paths: list[str]) -> None:
-        if missing := [path for _, path in missing_files(self.root, paths)]:
+        if missing := missing_files(self.root, paths):
             raise DataError(
                 f"{len(missing)} of {len(paths)} images are not in {self.root.absolute()}: "
                 f"{first_few(missing)}; give --data.root the folder that the column 'path' of "

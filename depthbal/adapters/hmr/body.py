@@ -25,11 +25,7 @@ def rotmats_of(pose: Tensor) -> Tensor:
 
 
 class BodyModel(nn.Module):
-    """Poses an SMPL body: rotmats (B, 24, 3, 3), betas (B, 10) -> vertices (B, V, 3) in metres.
-
-    The template is changed by shape, then by pose, and each vertex moves by the weighted mean of
-    what the joints of the shaped body would do with it (Loper et al., SIGGRAPH Asia 2015, eq. 2-4).
-    """
+    """Poses an SMPL body (Loper et al., SIGGRAPH Asia 2015, equations 2 to 4)."""
 
     def __init__(self, arrays: Mapping[str, Array]) -> None:
         super().__init__()
@@ -41,7 +37,7 @@ class BodyModel(nn.Module):
         self.parents = [int(parent) for parent in arrays["kintree_table"][0, 1:]]
 
     def forward(self, rotmats: Tensor, betas: Tensor) -> Tensor:
-        """Return the vertices (B, V, 3) in metres."""
+        """Return vertices (B, V, 3) in metres of rotations (B, 24, 3, 3) and betas (B, 10)."""
         shaped = self.v_template + torch.einsum("vcs,bs->bvc", self.shapedirs, betas)
         bends = rotmats[:, 1:] - torch.eye(3, dtype=rotmats.dtype, device=rotmats.device)
         posed = shaped + torch.einsum("vcp,bp->bvc", self.posedirs, bends.flatten(1))
@@ -83,20 +79,14 @@ def pa_mpjpe(preds: Tensor, target: Tensor) -> Tensor:
 
 
 def geodesic_distance(rotmats: Tensor, mean_rotmats: Tensor) -> Tensor:
-    """Return the mean angle (B,) of the joints to the mean pose in radians, the paper's distance.
-
-    Of (B, 24, 3, 3) and (24, 3, 3); near pi it is known to 3e-4 in float32.
-    """
-    angles: Tensor = roma.rotmat_geodesic_distance(rotmats, mean_rotmats)
-    return angles.mean(dim=-1)
+    """Return the mean angle (B,) in radians of (B, 24, 3, 3) to the mean pose (24, 3, 3)."""
+    return roma.rotmat_geodesic_distance(rotmats, mean_rotmats).mean(-1)  # type: ignore[no-any-return]
 
 
 class Meshes(nn.Module):
     """The body models of a folder of SPIN's files, and what is measured with them.
 
-    With "gendered" ground truth a true body of known gender is posed with that gender's model, with
-    "neutral" all with the neutral one. Predictions are neutral, except that the error of the
-    vertices takes the model of the truth (MMHuman3D).
+    Predictions are neutral, but for the vertices' error, which takes the truth's model (MMHuman3D).
     """
 
     def __init__(self, root: Path, ground_truth: GroundTruth = "neutral") -> None:

@@ -54,11 +54,8 @@ def crop_image(
     scale: float,
     change: Change = Change(),  # noqa: B008 - a tuple, which nobody can change
 ) -> Tensor:
-    """Return the normalised crop (3, 224, 224) of a person in an RGB image (H, W, 3), else black.
-
-    Corners and the kind of filter, which widens when it shrinks, are SPIN's; contrast stays that of
-    the picture, where scipy.misc stretched every crop to 0 and 255.
-    """
+    """Return the normalised crop (3, 224, 224) of a person in an RGB image (H, W, 3)."""
+    # contrast stays that of the picture, where SPIN's scipy.misc stretched every crop to 0 and 255
     upper, lower = crop_corners(center, scale * change.scale)
     width, height = np.maximum(lower - upper, 1).tolist()
     middle = upper + np.array([(width - 1) / 2, (height - 1) / 2])

@@ -17,10 +17,10 @@ from depthbal.adapters.hmr.crops import SIZE, Change, change_pose, crop_image, d
 from depthbal.adapters.hmr.files import SOURCES, STEMS, TEST, FitsKind, People
 from depthbal.data.arrays import Array
 from depthbal.data.dataset import SeededDataset
-from depthbal.data.files import files_digest
 from depthbal.data.images import IMAGENET_MEAN, IMAGENET_STD, read_image
 from depthbal.data.label_data import LabelData, Split, announce
-from depthbal.data.sampler import PADDING, WeightedSampler
+from depthbal.data.loader import PADDING, WeightedSampler
+from depthbal.data.pairs import files_digest
 from depthbal.data.splits import hold_out
 from depthbal.errors import ConfigError, DataError
 from depthbal.evaluation import Label, LabelBins

@@ -55,12 +55,8 @@ def rows_file(root: Path, name: str) -> Path:
 
 
 def read_people(root: Path, name: str, kind: FitsKind = "static") -> People:
-    """Return a data set's people, of SPIN's ``dataset_extras`` and its fits where there are any.
-
-    Without ``pose`` and ``shape`` no body is known; with both but without ``has_smpl`` all are.
-    Unknown ones are taken from the fits; other keys (keypoints) are left alone.
-    Source: SPIN, datasets/base_dataset.py, train/fits_dict.py.
-    """
+    """Return a data set's people, of SPIN's ``dataset_extras`` and its fits where there are any."""
+    # as SPIN's datasets/base_dataset.py: without has_smpl all bodies are known, the fits' ones else
     path, sizes = rows_file(root, name), dict[str, Any]()
     boxes = {"scale": ("N",), "center": ("N", 2), "imgname": ("N",), "gender": ("N",)}
     body = {"pose": ("N", POSE), "shape": ("N", BETAS), "has_smpl": ("N",)}
@@ -68,13 +64,11 @@ def read_people(root: Path, name: str, kind: FitsKind = "static") -> People:
     count = sizes["N"]
     gender = found.get("gender", np.full(count, "")).astype(np.str_)
     known = found.get("has_smpl", np.ones(count)) if "pose" in found else np.zeros(count)
-    if not (count and found["scale"].min() > 0 and set(gender.tolist()) <= {"m", "f", ""}):
-        raise DataError(f"{path}: expected rows with scale above 0, and gender 'm' or 'f'")
     if ("pose" in found) != ("shape" in found):
         raise DataError(f"{path} must hold both 'pose' and 'shape', or neither")
-    files = [root / "images" / name / file for file in found["imgname"].astype(np.str_).tolist()]
+    files = [str(root / "images" / name / file) for file in found["imgname"].astype(np.str_)]
     people: People = {
-        "file": np.array([str(file) for file in files]),
+        "file": np.array(files),
         "center": found["center"].astype(np.float64),
         "scale": found["scale"].astype(np.float64),
         "pose": found.get("pose", np.zeros((count, POSE))).astype(np.float32),
@@ -90,24 +84,17 @@ def read_people(root: Path, name: str, kind: FitsKind = "static") -> People:
         people["pose"] = np.where(unknown, pose, people["pose"])
         people["betas"] = np.where(unknown, betas, people["betas"])
         people["valid"] = people["valid"] | fitted
-    largest = np.abs(people["pose"][people["valid"]]).max(axis=1, initial=0)
-    if len(largest) and np.median(largest) > 2 * np.pi:  # a single fit may have run away
-        raise DataError(f"{path} or {fits}: half of the poses go beyond 2 pi; expected radians")
     return people
 
 
 def read_fits(path: Path, rows: int) -> tuple[Array, Array, Array]:
-    """Return pose (N, 72), betas (N, 10) and which count (N,), in the order of the npz file.
-
-    Static fits (.npy, (N, 82)) come without a judgement, so all count; final fits (.npz) say it.
-    Shapes with a coefficient beyond 3 are no believable bodies and become 0 (MMHuman3D).
-    """
-    if path.suffix == ".npy":
+    """Return pose (N, 72), betas (N, 10) and which count (N,), in the order of the npz file."""
+    if path.suffix == ".npy":  # static fits come without a judgement, final ones say it
         table = read(path, {"fits": (rows, POSE + BETAS)})["fits"]
         pose, betas, valid = table[:, :POSE], table[:, POSE:], np.ones(rows)
     else:
         body = {"pose": (rows, POSE), "betas": (rows, BETAS), "valid_fit": (rows,)}
         pose, betas, valid = map(read(path, body).__getitem__, body)
-    believable = (np.abs(betas) <= 3).all(axis=1, keepdims=True)
+    believable = (np.abs(betas) <= 3).all(axis=1, keepdims=True)  # as in MMHuman3D
     betas = np.where(believable, betas, 0)
     return pose.astype(np.float32), betas.astype(np.float32), valid.astype(bool)

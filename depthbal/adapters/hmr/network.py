@@ -39,10 +39,7 @@ def read_mean(root: Path) -> dict[str, Tensor]:
 
 
 class SpinHead(nn.Module):
-    """Regresses bodies from features (B, F) in three residual steps, affine apart from dropout.
-
-    Source: Kolotouros et al., ICCV 2019 (`models/hmr.py`), whose parameter names these are.
-    """
+    """Three residual steps as in SPIN's `models/hmr.py` (Kolotouros et al., ICCV 2019)."""
 
     def __init__(self, features: int, dropout: float = 0.5) -> None:
         super().__init__()

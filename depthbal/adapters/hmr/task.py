@@ -12,11 +12,12 @@ from torch.optim import Adam
 from depthbal.adapters.hmr.body import ERRORS, Meshes, rotmats_of
 from depthbal.adapters.hmr.files import TEST
 from depthbal.adapters.hmr.network import read_mean
-from depthbal.data.files import missing_files
-from depthbal.data.sampler import PADDING
+from depthbal.data.loader import PADDING
+from depthbal.data.pairs import missing_files
 from depthbal.errors import ConfigError, DataError
 from depthbal.evaluation import Scores, balanced_errors
 from depthbal.losses import MSELoss, RegressionLoss
+from depthbal.models.weights import first_few
 from depthbal.priors import GaussianMixture
 from depthbal.training.task import Batch, Task
 
@@ -94,9 +95,9 @@ class HmrTask(Task):
                     "computes them needs --model.model.weights, SPIN's model_checkpoint.pt"
                 )
             paths = images.people["file"].tolist()
-            if missing := [path for _, path in missing_files(Path(), paths)]:
-                names = ", ".join(missing[:5])
-                raise DataError(f"{len(missing)} of {len(paths)} pictures are missing: {names}")
+            if missing := missing_files(Path(), paths):
+                found = f"{len(missing)} of {len(paths)} pictures are missing"
+                raise DataError(f"{found}: {first_few(missing)}")
 
     def prepare(self, data: Any) -> None:
         """Have features of the pictures computed once, unless they change in every epoch."""

@@ -10,8 +10,7 @@ import torch
 
 from depthbal.evaluation import metrics_of
 from depthbal.evaluation.terms import metric_values
-from depthbal.reports.comparing import MIN_IMAGES, STATISTICS, Binning, Pair
-from depthbal.reports.report import Report
+from depthbal.reports.report import MIN_IMAGES, STATISTICS, Binning, Comparison
 from depthbal.reports.resampling import LEVEL
 from depthbal.reports.results import FloatArray, Result, common_name
 from depthbal.reports.vocabulary import curve_name, jsonable, rounded
@@ -25,7 +24,7 @@ MAX_POINTS = 400
 Entries = list[dict[str, Any]]
 
 
-def payload(report: Report) -> dict[str, Any]:
+def payload(report: Comparison) -> dict[str, Any]:
     """Return the page's data, JSON-able; parts without data are None or empty."""
     results, first, several = report.results, report.first, len(report.results) > 1
     (low, high), label = first.ends, first.scores.label
@@ -59,9 +58,9 @@ def payload(report: Report) -> dict[str, Any]:
         "priors": _priors(results, low, high),
         "joint": {readout: tables for readout, tables in joint.items() if any(tables)},
         "curves": _learning_curves(results),
-        "sigmaTraining": changing(sigma_over_training(results)),
+        "sigmaTraining": _changing(_sigma_over_training(results)),
         "sigmaUnit": first.sigma_unit,
-        "sigmaLabel": changing(sigma_over_label(results)),
+        "sigmaLabel": _changing(_sigma_over_label(results)),
         "calibration": _calibration(report),
         "methods": [method._asdict() for method in report.methods] if several else [],
         "bands": _bands(report),
@@ -110,7 +109,7 @@ def _binning(first: Result, binning: Binning) -> dict[str, Any]:
 def _shot_bands(result: Result) -> Entries:
     """Return neighbouring bins of one shot as one band: {"low", "high", "shot"}."""
     bands: Entries = []
-    edges = [round(float(edge), 9) for edge in result.bins.edges]
+    edges = result.bins.edges.round(9).tolist()
     for number in np.flatnonzero(result.bins.scored):
         shot, low, high = result.bins.shots[number], edges[number], edges[number + 1]
         if bands and (bands[-1]["shot"], bands[-1]["high"]) == (shot, low):
@@ -120,7 +119,7 @@ def _shot_bands(result: Result) -> Entries:
     return bands
 
 
-def _worst_bin(report: Report) -> int:
+def _worst_bin(report: Comparison) -> int:
     """Return the bin of the first binning where the first run errs most, among supported ones."""
     first, binning, info = report.first, report.binnings[0], report.main
     table = _bin_table(first, binning, "all", first.scores.main)
@@ -187,7 +186,7 @@ def _joint(result: Result, readout: str) -> dict[str, Any] | None:
     }
 
 
-def _calibration(report: Report) -> dict[str, Any] | None:
+def _calibration(report: Comparison) -> dict[str, Any] | None:
     """Return level, interval, coverage per group and per bin of every run, or None."""
     described = [result.metrics["calibration"] for result in report.results]
     if not any(described):
@@ -210,18 +209,17 @@ def _calibration(report: Report) -> dict[str, Any] | None:
 # ---- comparison ----
 
 
-def _bands(report: Report) -> dict[str, Entries]:
+def _bands(report: Comparison) -> dict[str, Entries]:
     """Return {"metric/binning": one band per method other than the first, against the first}."""
+    found: dict[str, Entries] = {}
+    for pair in report.pairs:
+        for (metric, number), band in pair.bands.items():
+            ends = {name: jsonable(values) for name, values in band.items()}
+            found.setdefault(f"{metric}/{number}", []).append({"method": pair.second, **ends})
+    return found
 
-    def drawn(pair: Pair, key: tuple[str, int]) -> dict[str, Any]:
-        ends = {name: jsonable(values) for name, values in pair.bands[key].items()}
-        return {"method": pair.second, **ends}
 
-    keys = report.pairs[0].bands if report.pairs else ()
-    return {f"{key[0]}/{key[1]}": [drawn(pair, key) for pair in report.pairs] for key in keys}
-
-
-def _tradeoff(report: Report) -> Entries:
+def _tradeoff(report: Comparison) -> Entries:
     """Return every run's many-shot and few-shot error; runs that differ in sigma are a family."""
     results, points = report.results, []
     keys = [(_without_sigma(result.settings), result.posthoc) for result in results]
@@ -280,7 +278,7 @@ def _learning_curves(results: Sequence[Result]) -> Entries:
     ]
 
 
-def sigma_over_training(results: Sequence[Result]) -> Entries:
+def _sigma_over_training(results: Sequence[Result]) -> Entries:
     """Return the lines of sigma over the steps: {"run", "name", "x", "y"}."""
     names = ("sigma", "sigma_near", "sigma_middle", "sigma_far")
     return [
@@ -291,7 +289,7 @@ def sigma_over_training(results: Sequence[Result]) -> Entries:
     ]
 
 
-def sigma_over_label(results: Sequence[Result]) -> Entries:
+def _sigma_over_label(results: Sequence[Result]) -> Entries:
     """Return the last sigma over the predicted label: {"run", "x", "y"}.
 
     A constant sigma is two points. One that follows the prediction is, from its logged values,
@@ -315,24 +313,7 @@ def sigma_over_label(results: Sequence[Result]) -> Entries:
     return lines
 
 
-def changing(lines: Entries) -> Entries:
+def _changing(lines: Entries) -> Entries:
     """Return the lines if one of them is not flat: flat ones alone make an empty-looking figure."""
     flat = all(math.isclose(min(line["y"]), max(line["y"]), rel_tol=1e-6) for line in lines)
     return [] if flat else lines
-
-
-def constant_sigma(results: Sequence[Result]) -> str:
-    """Return a sentence with every sigma that no figure shows, "" where there is none."""
-    training, over_label = sigma_over_training(results), sigma_over_label(results)
-    label, what = results[0].scores.label.name, []
-    if constant := bool(over_label) and not changing(over_label):
-        what.append(f"one number for every {label}")
-    if training and not changing(training):
-        what.append("fixed over training")
-    unit = f"\u00a0{results[0].sigma_unit}".rstrip("\u00a0")
-    values = []
-    for line in over_label if constant else training:
-        place = line.get("name", "").removeprefix("sigma").strip()  # "near" of "sigma near"
-        name = results[line["run"]].name + (f", {place}" if place else "")
-        values.append(f"{line['y'][-1]:.4g}{unit} for {name}")
-    return f"Noise scale sigma, {', '.join(what)}: {'; '.join(values)}." if what else ""

@@ -10,7 +10,7 @@ import matplotlib
 import numpy as np
 import numpy.typing as npt
 
-from depthbal.reports.report import Report
+from depthbal.reports.report import Comparison
 from depthbal.reports.results import Example
 from depthbal.reports.vocabulary import fixed, short
 
@@ -45,7 +45,7 @@ def _encoded(pixels: Image, kind: str, options: list[int]) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(data.tobytes()).decode('ascii')}"
 
 
-def gallery(report: Report, quality: int) -> dict[str, Any] | None:
+def gallery(report: Comparison, quality: int) -> dict[str, Any] | None:
     """Return "rows" of examples, "bars" of colours and how many are "left_out", or None."""
     chosen, left_out = _chosen(report)
     if not chosen:
@@ -79,7 +79,7 @@ def _reason(shown: Shown) -> str:
     return next(r for r in REASONS if any(example.reason == r for _, example in shown))
 
 
-def _chosen(report: Report) -> tuple[list[Shown], int]:
+def _chosen(report: Comparison) -> tuple[list[Shown], int]:
     """Return the images shown, of every reason in turn those of most runs, and how many are not."""
     found: dict[int, Shown] = {}
     place: dict[int, int] = {}
@@ -111,7 +111,7 @@ def _scales(examples: Iterable[Example]) -> dict[str, tuple[float, float]]:
     return {LABELS: (low, high if high > low else low + 1.0), ERRORS: (-reach, reach)}
 
 
-def _title(report: Report, shown: Shown) -> str:
+def _title(report: Comparison, shown: Shown) -> str:
     """Return why the image is here: "worst of mse, gai; most few-shot pixels"."""
     parts = []
     for reason in dict.fromkeys(example.reason for _, example in shown):
@@ -122,7 +122,7 @@ def _title(report: Report, shown: Shown) -> str:
 
 
 def _pictures(
-    report: Report, shown: Shown, scales: dict[str, tuple[float, float]], quality: int
+    report: Comparison, shown: Shown, scales: dict[str, tuple[float, float]], quality: int
 ) -> list[dict[str, Any]]:
     """Return image and truth, then prediction and signed error of every run."""
 

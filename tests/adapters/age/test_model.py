@@ -5,7 +5,6 @@ from unittest.mock import Mock
 import pytest
 import timm
 import torch
-import torchvision
 from torch import nn
 
 from depthbal.adapters.age import AgeRegressor
@@ -34,15 +33,6 @@ def test_any_backbone_gives_features_that_the_head_reads(backbone, library, widt
     assert features.shape == (2, width)
     expected = features @ model.head.weight[0] + model.head.bias
     torch.testing.assert_close(model(batch), expected)
-
-
-def test_the_default_is_torchvisions_resnet_50_up_to_its_classifier():
-    model = AgeRegressor().eval()
-    whole = torchvision.models.resnet50(weights=None).eval()
-    whole.fc = nn.Identity()
-    whole.load_state_dict(model.backbone.state_dict())
-    assert torch.equal(model.backbone(images()), whole(images()))
-    assert model.head.weight.shape == (1, 2048)
 
 
 def test_ages_are_predicted_in_float32_under_autocast_from_the_first_guess_on():

@@ -5,7 +5,6 @@ import math
 from importlib.resources import files
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -40,33 +39,6 @@ def gai(base, tmp_path_factory):
 
 
 # ---- scores ----
-
-
-@pytest.mark.parametrize("readout", ["raw", "clamped", "mean"])
-def test_every_shot_of_every_readout_equals_plain_means_over_ages(base, readout):
-    result = json.loads((base / "metrics.json").read_text())
-    data, predictor = GreyAges(peak=150), load_predictor(base)
-    images = torch.stack([sample["image"] for sample in data.dataset("test")])
-    preds = predictor(images)[readout].detach()
-    errors = (preds - data.labels("test")[0]).abs().numpy()
-    counts = data.labels("train")[0].unique(return_counts=True)[1][:39].numpy()  # of the test's
-    shots = {
-        "overall": counts > 0,
-        "many": counts > 100,
-        "medium": (counts >= 20) & (counts <= 100),
-        "few": counts < 20,
-    }
-    for shot, chosen in shots.items():
-        found, part = result["readout"][readout][shot], errors[chosen]
-        expected = {
-            "mae": part.mean(),
-            "mse": (part**2).mean(),
-            "gm": np.prod(part) ** (1 / len(part)),
-        }
-        expected |= {"bmae": expected["mae"], "bmse": expected["mse"]}  # of each age once
-        assert {name: found[name] for name in expected} == pytest.approx(expected, rel=1e-5)
-        if readout == "mean":
-            assert found["bmae"] == result[shot]["bmae"]
 
 
 def test_a_run_says_what_was_scored_and_chooses_the_epoch_by_the_mean_over_ages(base):
@@ -208,7 +180,7 @@ def test_smoothed_features_train_on_images(base, tmp_path):
 
 
 def test_gai_lowers_bmae_above_all_at_rare_drawn_ages_and_pays_little_at_common_ones(tmp_path):
-    small = [*CPU, "--data.image_size=24", "--data.batch_size=64", "--trainer.max_epochs=1"]
+    small = [*CPU, "--data.image_size=16", "--data.batch_size=64", "--trainer.max_epochs=1"]
     base = train_age(tmp_path / "vanilla", "--config", "age/drawn/vanilla", *small)
     other = ["--config", "age/drawn/rrt_gai", f"--model.weights_from={base}"]
     run = train_age(tmp_path / "gai", *other, *small)

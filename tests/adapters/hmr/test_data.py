@@ -10,7 +10,7 @@ import torch
 from depthbal.adapters.hmr import HmrDataModule, SyntheticPeopleDataModule
 from depthbal.adapters.hmr.data import PeopleDataset, mixing_ratios
 from depthbal.adapters.hmr.files import read_people, rows_file
-from depthbal.data.sampler import WeightedSampler
+from depthbal.data.loader import WeightedSampler
 from depthbal.errors import ConfigError, DataError
 
 SIZES = {"h36m": 3000, "mpi_inf_3dhp": 900, "lsp": 100, "lspet": 200, "mpii": 300, "coco": 400}

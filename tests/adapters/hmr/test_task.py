@@ -20,10 +20,8 @@ from depthbal.commands import main
 from depthbal.errors import ConfigError
 from depthbal.evaluation import Scores, balanced_errors
 from depthbal.losses import BMCLoss, GAILoss, MSELoss
-from depthbal.priors import GaussianMixture
 from depthbal.training.runs import open_run
 from depthbal.training.settings import read_config
-from tests.processes import in_two_processes
 
 ENTRIES = 24 * 9
 
@@ -93,44 +91,7 @@ def test_rows_without_a_body_are_neither_learned_from_nor_candidates(criterion):
     torch.testing.assert_close(values[2], values[0])
 
 
-@pytest.mark.parametrize("name", ["mse", "paper", "published"])
-def test_a_batch_without_any_body_costs_nothing_and_has_a_gradient_path(name):
-    criterion = preset(name)[1]
-    if name == "paper":
-        ones = np.ones((1, ENTRIES))
-        criterion.set_prior(GaussianMixture([1.0], 0 * ones, ones))
-    task = task_of(criterion)
-    loss = loss_of(task, batch_of([False, False, False]))
-    loss.backward()
-    assert loss.item() == 0
-    gradients = [p.grad for p in task.model.head.parameters() if p.grad is not None]
-    assert gradients
-    assert all((gradient == 0).all() for gradient in gradients)
-
-
 # ---- the prior ----
-
-
-def test_directions_in_which_poses_hardly_vary_are_pulled_by_the_preset():
-    settings, _ = preset("paper")
-    arguments = settings["criterion"]["init_args"] | {"init_noise_sigma": 0.2}
-    draw = np.random.default_rng(0)
-    labels = np.stack([draw.normal(size=500), 1e-4 * draw.normal(size=500)], axis=1)
-
-    def pull(floor, **changes):
-        """Return the force towards the label off the labels' line, as a share of MSE's."""
-        loss = GAILoss(**(arguments | changes))
-        loss.set_prior(GaussianMixture.fit(labels, 1, covariance_type="diag", variance_floor=floor))
-        preds = torch.tensor([[0.0, 0.5]], requires_grad=True)
-        loss(preds, torch.zeros(1, 2)).backward()
-        return float(preds.grad[0, 1]) / (2 * 0.5)
-
-    var, floor = 0.2**2, settings["prior_floor"]
-    assert pull(None, balance_weight=1.0) < 1e-3  # what a plain fit does: nothing
-    assert pull(floor, balance_weight=1.0) == pytest.approx(floor / (floor + var), rel=1e-3)
-    kept = 1 - arguments["balance_weight"] * var / (floor + var)
-    assert pull(floor) == pytest.approx(kept, rel=1e-3)
-    assert kept > 0.2
 
 
 def test_the_prior_is_that_of_the_rows_that_training_draws(root):
@@ -194,22 +155,6 @@ def test_a_run_is_trained_scored_opened_and_scored_again(root, tmp_path, capsys)
     task = open_run(out).task()
     assert isinstance(task, HmrTask)
     assert torch.equal(task.model.head.fc1.weight, load_predictor(out).model.head.fc1.weight)
-
-
-def test_two_processes_train_and_score_as_one_does_on_the_joined_batches(root, tmp_path):
-    steps = [
-        "--model.model.dropout=0",
-        "--model.optimizer=torch.optim.SGD",
-        "--model.optimizer.lr=0.1",
-    ]
-    assert run(root, tmp_path / "alone", *steps) == 0
-    in_two_processes(run, root, tmp_path / "together", *steps, "--data.batch_size=4")
-    one, two = (metrics_of(tmp_path / name) for name in ("alone", "together"))
-    assert two["overall"]["count"] == 40
-    assert two["overall"] == pytest.approx(one["overall"], rel=1e-4)
-    assert two["balanced"]["vertex"]["mpjpe"]["tail10"] == pytest.approx(
-        one["balanced"]["vertex"]["mpjpe"]["tail10"], rel=1e-4
-    )
 
 
 def test_pictures_are_seen_by_a_frozen_backbone_whose_features_are_computed_once(

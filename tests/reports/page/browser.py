@@ -14,12 +14,6 @@ REQUIRED = "DEPTHBAL_REQUIRE_BROWSER"
 ARGUMENTS = (
     "--headless",
     "--no-sandbox",  # the sandbox refuses to start for root, who runs tests in containers
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
     "--hide-scrollbars",
 )
 

@@ -1,37 +1,38 @@
 """Example images of an evaluation of depth, for reports and for looking at."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import matplotlib
 import numpy as np
-import torch
 from matplotlib.image import imsave
 from numpy.typing import NDArray
 
+from depthbal.evaluation import Scores
 from depthbal.io import replacing
-
-if TYPE_CHECKING:
-    from depthbal.training.depth import DepthTask
 
 LONGEST_SIDE = 320
 """Pixels of a kept example: 24 of them make a few megabytes."""
 
 Arrays = dict[str, NDArray[Any]]
+Show = Callable[[int], tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]]
 
 
-@torch.no_grad()
-def save_examples(task: "DepthTask", split: Any, folder: Path) -> None:
-    """Write examples.npz and predictions/ of the images of a split that the task's scores chose.
+def save_examples(scores: Scores, show: Show, folder: Path) -> None:
+    """Write examples.npz and predictions/ of the images that the scores chose.
 
-    They are predicted once more. examples.npz holds per example, in the order best, median, worst,
-    rare: "image_00" (H, W, 3) uint8 RGB, "truth_00" and "pred_00" (H, W) float32 metres (truth 0 =
-    no depth; the main read-out as it was scored), longest side at most 320. For all: "index",
-    "name", "reason" and "rmse" (metres, over all scored pixels of the image at full size).
+    examples.npz holds per example, in the order best, median, worst, rare: "image_00" (H, W, 3)
+    uint8 RGB, "truth_00" and "pred_00" (H, W) float32 metres (truth 0 = no depth; the main read-out
+    as it was scored), longest side at most 320. For all: "index", "name", "reason" and "rmse"
+    (metres, over all scored pixels of the image at full size).
+
+    Args:
+        scores: of the images.
+        show: from an image's place in the data set to its picture, truth and prediction.
+        folder: of the result.
     """
-    scores = task.test_scores
-    assert scores is not None
     chosen, names = scores.examples(), scores.names
     arrays: Arrays = {
         "index": np.array([example.index for example in chosen], dtype=np.int64),
@@ -39,20 +40,13 @@ def save_examples(task: "DepthTask", split: Any, folder: Path) -> None:
         "reason": np.array([example.reason for example in chosen], dtype=np.str_),
         "rmse": np.array([example.rmse for example in chosen], dtype=np.float64),
     }
-    predictor = task.predictor().eval()  # Lightning has put the training mode back
     for number, example in enumerate(chosen):
-        sample = split[example.index]
-        image, target = sample["image"][None].to(task.device), sample["depth"][None]
-        raw = predictor.predict_raw(image, (target.shape[-2], target.shape[-1]))
-        found = task.scored(predictor.read_out(raw, (task.readout,))[task.readout])
-        pixels = (sample["image"] * predictor.std.cpu() + predictor.mean.cpu()).clamp(0, 1) * 255
-        truth = target[0, 0].numpy()
+        picture, truth, preds = show(example.index)
         share = min(1.0, LONGEST_SIDE / max(truth.shape))
         size = max(1, round(truth.shape[1] * share)), max(1, round(truth.shape[0] * share))
-        picture = pixels.permute(1, 2, 0).round().byte().numpy()
         arrays[f"image_{number:02d}"] = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
         # depth is picked, not mixed: no value between an object and what is behind it
-        for name, depth in (("truth", truth), ("pred", found[0, 0].float().cpu().numpy())):
+        for name, depth in (("truth", truth), ("pred", preds)):
             kept = cv2.resize(depth, size, interpolation=cv2.INTER_NEAREST)
             # digits below a sensor's own make the file half as large again
             arrays[f"{name}_{number:02d}"] = kept.astype(np.float32).round(3)

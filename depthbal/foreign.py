@@ -1,0 +1,344 @@
+"""Evaluation of depth that anybody predicted: files of any program, or a function of the image."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import spearmanr
+
+from depthbal.data import DepthDataModule, PairSource, PredictionFolder
+from depthbal.data.label_data import Split
+from depthbal.data.predictions import Kind
+from depthbal.errors import ConfigError, DataError
+from depthbal.evaluation.alignment import ALIGNMENTS, Alignment, align
+from depthbal.evaluation.balancing import require_unseen
+from depthbal.evaluation.protocols import Crop, DepthProtocol
+from depthbal.examples import save_examples
+from depthbal.losses import BalanceMap
+
+Predict = Callable[[NDArray[np.uint8]], ArrayLike]
+FloatMap = NDArray[np.float32]
+
+INVALID = (
+    "0, negative and NaN are scored as the nearest scored depth, inf as the farthest; with inverse "
+    "depth 0 is inf"
+)
+_LOOKED_AT = 12  # images whose predictions are judged before the evaluation starts
+_UNITS = {1000.0: "millimetres", 100.0: "centimetres", 256.0: "1/256 m", 0.001: "kilometres"}
+_TOO_FAR = 5.0  # a median ratio of prediction and truth beyond this is another unit
+
+
+class Pair(NamedTuple):
+    """One test image's prediction and truth as they are scored, (h, w) metres, truth 0 = none."""
+
+    place: int
+    name: str
+    group: str
+    preds: FloatMap
+    target: FloatMap
+
+
+class ForeignPredictions:
+    """The predictions for a split of a data module, in the geometry of a protocol.
+
+    Args:
+        predict: from an image, uint8 (H, W, 3) RGB, to (h, w) metres, or 1/metres with kind
+            "inverse"; or the files of a `PredictionFolder`.
+        data: set up for the split.
+        kind: what the numbers are.
+        whole: images as they are, the truth at its file's own size; else resized and cropped as
+            the data module does for a network.
+        split: whose images.
+
+    Iterating yields a `Pair` for every image that has a prediction. A prediction is resampled
+    bilinearly to the truth's size, inverse depth as inverse depth.
+    """
+
+    def __init__(
+        self,
+        predict: Predict | PredictionFolder,
+        data: DepthDataModule,
+        kind: Kind = "depth",
+        whole: bool = False,
+        split: Split = "test",
+    ) -> None:
+        self.predict, self.kind, self.whole = predict, kind, whole
+        self.source: PairSource = data.built(split).source
+        self.transform = data.eval_transform
+        files = predict.files if isinstance(predict, PredictionFolder) else None
+        self.indices = [i for i in range(len(self.source)) if files is None or files[i]]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __iter__(self) -> Iterator[Pair]:
+        return (self.pair(index) for index in self.indices)
+
+    def picture(self, index: int) -> NDArray[np.uint8]:
+        """Return an image as it belongs to its pair."""
+        image = self.source.load(index)[0]
+        return image if self.whole else self.transform.crop(self.transform.resize(image, False))
+
+    def pair(self, index: int) -> Pair:
+        """Return the pair of an image.
+
+        Raises:
+            DataError: what was predicted is no map of real numbers.
+        """
+        name = self.source.name(index)
+        if isinstance(self.predict, PredictionFolder):
+            preds, depth = self.predict(index), self.source.load_depth(index)
+        else:
+            image, depth = self.source.load(index)
+            preds = np.asarray(self.predict(image))
+            preds = np.squeeze(preds) if preds.ndim > 2 else preds
+            if preds.ndim != 2 or preds.dtype.kind not in "fiu":
+                raise DataError(
+                    f"{name}: expected predict to return (h, w) real numbers, got "
+                    f"{preds.dtype} {preds.shape}"
+                )
+            preds = preds.astype(np.float32)
+        if self.whole:
+            target, preds = depth, resample(preds, depth.shape)
+        else:
+            target = self.transform.depth(depth)[0].numpy()
+            if preds.shape != target.shape or preds.shape == depth.shape:
+                resized = self.transform.resize(depth, nearest=True)
+                preds = self.transform.crop(resample(preds, resized.shape))
+        if self.kind == "inverse":
+            with np.errstate(divide="ignore"):
+                preds = np.where(preds >= 0, 1 / preds, np.nan).astype(np.float32)
+        return Pair(index, name, self.source.group(index), preds, target)
+
+
+def image_names(data: DepthDataModule, split: Split = "test") -> list[str]:
+    """Set a data module up for a split; return the paths of its images."""
+    data.prepare_data()
+    # bins and shots come from the training split where no run brings its histogram
+    testing = split == "test" and not (data.histogram is None and data.trains())
+    data.setup("test" if testing else None)
+    source = data.built(split).source
+    return [str(source.name(index)).split(" with ")[0] for index in range(len(source))]
+
+
+def resample(array: FloatMap, shape: Sequence[int]) -> FloatMap:
+    """Return a map (h, w) at another size, bilinearly between pixel centres."""
+    if array.shape == tuple(shape):
+        return array
+    resized = cv2.resize(array, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(resized, dtype=np.float32)
+
+
+def require_plausible(predictions: ForeignPredictions, metric: bool = True) -> None:
+    """Look at a dozen predictions before hours are spent on all of them.
+
+    Args:
+        predictions: of a test split.
+        metric: whether they will be scored as metres, unaligned.
+
+    Raises:
+        DataError: they are constant, rank the pixels the wrong way round, or have another unit.
+    """
+    picks = np.unique(np.linspace(0, len(predictions) - 1, _LOOKED_AT).round().astype(int))
+    ratios, ranks, spreads = [], [], []
+    for pick in picks:
+        pair = predictions.pair(predictions.indices[pick])
+        usable = (pair.target > 0) & np.isfinite(pair.preds) & (pair.preds > 0)
+        if usable.sum() < 2:
+            continue
+        p, y = pair.preds[usable], pair.target[usable]
+        step = max(1, len(p) // 5000)
+        ratios.append(float(np.median(p) / np.median(y)))
+        spreads.append(float(np.ptp(p)))
+        if np.ptp(p) > 0 and np.ptp(y) > 0:
+            ranks.append(float(spearmanr(p[::step], y[::step]).statistic))
+    if not ratios:
+        raise DataError(f"none of {len(picks)} predictions holds a positive number")
+    if max(spreads) == 0:
+        raise DataError(
+            f"every prediction is constant ({pair.preds.flat[0]:g}); there is nothing to score"
+        )
+    if ranks and np.median(ranks) < -0.2:
+        other = "inverse" if predictions.kind == "depth" else "depth"
+        raise DataError(
+            f"the predictions are larger where the truth is nearer (rank correlation "
+            f"{np.median(ranks):.2f}): they look like {'inverse ' * (other == 'inverse')}depth; "
+            f"give --predictions.kind {other}"
+        )
+    ratio = float(np.median(ratios))
+    if metric and not 1 / _TOO_FAR <= ratio <= _TOO_FAR:
+        unit, factor = min(
+            ((u, f) for f, u in _UNITS.items()), key=lambda item: abs(np.log(ratio / item[1]))
+        )
+        close = abs(np.log(ratio / factor)) < np.log(2)
+        guess = f"they look like {unit}; " if close else ""
+        scale = 1 / factor if close else 1 / ratio
+        raise DataError(
+            f"the predictions' median is {ratio:.3g} times the truth's: {guess}give "
+            f"--predictions.scale {scale:.3g} if they have another unit, or --align median if "
+            "their scale is unknown"
+        )
+
+
+def evaluate(
+    predict: Predict | PredictionFolder,
+    data: DepthDataModule,
+    out: str | Path | None = None,
+    *,
+    protocol: str = "nyud2_dir",
+    crop: Crop | None = None,
+    cap: tuple[float, float] | None = None,
+    kind: Kind = "depth",
+    alignments: Sequence[Alignment] = ("none",),
+    balance: BalanceMap | None = None,
+    force: bool = False,
+    seed: int = 0,
+    facts: Mapping[str, Any] | None = None,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Score anybody's depth on a data module's test split, per bin and shot, in one pass.
+
+    The numbers are those of a run of depthbal with the same predictions, and the folder is read by
+    ``depthbal report`` beside runs.
+
+    Args:
+        predict: from an image, uint8 (H, W, 3) RGB, to (h, w) metres: any network, session or
+            service; or a `depthbal.data.PredictionFolder`.
+        data: the data module; it is set up if it is not.
+        out: folder of the result (scores.npz, metrics.json, examples.npz); None writes nothing.
+        protocol: "nyud2_dir" (balanced mask, pooled over pixels), "eigen" (Eigen's crop of the
+            whole image, mean over images) or "whole" (whole images, pooled over pixels).
+        crop: of whole images, "none" or "nyu-eigen". Default: the protocol's.
+        cap: metres between which whole images are scored. Default: the protocol's.
+        kind: "depth" in metres or "inverse" in 1/metres.
+        alignments: read-outs "raw" for "none" and "median_aligned", "depth_aligned",
+            "inverse_aligned"; the first one is that of the top-level numbers. What was aligned to
+            the truth is not metric.
+        balance: a `BalanceMap`, such as ``BalanceMap.load`` returns; adds the read-out "balanced"
+            of the first alignment, with its interval, and makes it the main one.
+        force: score images that `balance` was calibrated on.
+        seed: of the balanced mask's draw.
+        facts: entries for the protocol.
+        progress: show a progress bar.
+
+    Returns:
+        What metrics.json holds.
+
+    Raises:
+        DataError: the predictions are constant, have plainly another unit, or are no maps.
+        ConfigError: an unknown protocol or alignment, or a balancing of another label.
+
+    Example:
+        >>> import depthbal
+        >>> from depthbal.data import RoomsDataModule
+        >>> data = RoomsDataModule(n_train=4, n_val=0, n_test=2, size=(24, 32), num_workers=0)
+        >>> def bright_is_far(image):
+        ...     return 1 + 5 * image.mean(2) / 255
+        >>> result = depthbal.evaluate(bright_is_far, data)
+        >>> result["protocol"]["readout"], result["all_pixels"]["few"]["count"] > 0
+        ('raw', True)
+    """
+    if balance is not None and balance.label not in (None, data.label[:2]):
+        raise ConfigError(f"the balancing is of {' in '.join(balance.label)}, not of depth in m")
+    if unknown := set(alignments) - set(ALIGNMENTS):
+        raise ConfigError(f"unknown alignments {sorted(unknown)}; known: {list(ALIGNMENTS)}")
+    image_names(data)
+    rule = DepthProtocol(protocol, data, seed, crop, cap)
+    predictions = ForeignPredictions(predict, data, kind, rule.whole)
+    if balance is not None and not force:
+        names = [predictions.source.name(index) for index in predictions.indices]
+        require_unseen((balance.facts or {}).get("names", []), names)
+    require_plausible(predictions, "none" in alignments)
+    keys = {how: "raw" if how == "none" else f"{how}_aligned" for how in alignments}
+    readouts = [*keys.values(), *(["balanced"] if balance is not None else [])]
+    low, high = rule.ends
+    counted: dict[str, Any] = {"pixels": 0, "images": []}
+    about = {
+        "predictions": {"kind": kind, "invalid": counted, "invalid_rule": INVALID},
+        "alignment": {key: ALIGNMENTS[how] for how, key in keys.items()},
+        "data": data.describe_test(),
+        **(facts or {}),
+    }
+    if balance is not None:
+        about["posthoc"] = balance.describe()
+        about["interval"] = "68.27 % interval of the label given the prediction"
+    if isinstance(predict, PredictionFolder):
+        about["predictions"] |= {"source": str(predict.root.absolute()), "missing": predict.missing}
+    main = "balanced" if balance is not None else readouts[0]
+    scores = rule.scores(readouts, main, about)
+
+    def read_out(pair: Pair, inside: NDArray[np.bool_]) -> dict[str, FloatMap]:
+        maps = {key: align(pair.preds, pair.target, inside, how) for how, key in keys.items()}
+        if balance is not None:
+            maps["balanced"] = balance(valid(maps[readouts[0]], low, high)).astype(np.float32)
+        return maps
+
+    for pair in _track(predictions, progress):
+        target = torch.from_numpy(np.ascontiguousarray(pair.target))[None, None]
+        mask = rule.counts(target)
+        inside = mask[0, 0].numpy()
+        invalid = int((~(np.isfinite(pair.preds) & (pair.preds > 0)) & inside).sum())
+        counted["pixels"] += invalid
+        counted["images"] += [pair.name] if invalid else []
+        tensors = {
+            key: torch.from_numpy(valid(value, low, high))[None, None]
+            for key, value in read_out(pair, inside).items()
+        }
+        place = torch.tensor([pair.place])
+        ends = None if balance is None else balance.interval(tensors[readouts[0]])
+        rule.update(scores, tensors, target, mask, [pair.name], [pair.group], place, ends)
+    scores.given.update(about)  # the counts are known now
+    if out is None:
+        return scores.result()
+
+    def show(index: int) -> tuple[Any, Any, Any]:
+        pair = predictions.pair(predictions.indices[index])
+        target = torch.from_numpy(np.ascontiguousarray(pair.target))[None, None]
+        inside = rule.counts(target)[0, 0].numpy()
+        shown = valid(read_out(pair, inside)[main], low, high)
+        return (
+            predictions.picture(pair.place),
+            pair.target,
+            rule.scored(torch.tensor(shown)).numpy(),
+        )
+
+    result = scores.save(out)
+    save_examples(scores, show, Path(out))
+    return result
+
+
+def calibration_samples(
+    predictions: ForeignPredictions, data: DepthDataModule, alignment: Alignment = "none"
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor, str, str]]:
+    """Yield prediction, truth, mask, name and scene of every image, for a `JointHistogram`."""
+    require_plausible(predictions, alignment == "none")
+    bins = data.bins()
+    low, high = (float(bins.edges[i]) for i in (int(bins.scored.argmax()), -1))
+    # one folder for all images is no scene
+    flat = len({predictions.source.group(index) for index in predictions.indices}) < 2
+    for pair in predictions:
+        inside = pair.target > 0
+        preds = valid(align(pair.preds, pair.target, inside, alignment), low, high)
+        maps = (torch.from_numpy(np.ascontiguousarray(x)) for x in (preds, pair.target, inside))
+        yield (*maps, pair.name, "" if flat else pair.group)  # type: ignore[misc]
+
+
+def valid(preds: FloatMap, low: float, high: float) -> FloatMap:
+    """Return predictions with what is no depth replaced: inf by `high`, the rest by `low`."""
+    good = np.isfinite(preds) & (preds > 0)
+    if good.all():
+        return preds
+    return np.where(good, preds, np.where(np.isposinf(preds), high, low)).astype(np.float32)
+
+
+def _track(predictions: ForeignPredictions, progress: bool) -> Any:
+    from rich.progress import track
+
+    from depthbal.io import show_progress
+
+    hidden = not (progress and show_progress())
+    return track(predictions, "Evaluating", total=len(predictions), transient=True, disable=hidden)

@@ -1,0 +1,46 @@
+"""Alignment to the truth: each undoes exactly the change that it is for."""
+
+import numpy as np
+import pytest
+
+from depthbal.evaluation.alignment import align
+
+TRUTH = np.random.default_rng(0).uniform(0.7, 10.0, (7, 9)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("how", "preds"),
+    [
+        ("median", 1.7 * TRUTH),
+        ("depth", 0.4 * TRUTH + 2.0),
+        ("inverse", 1 / (0.6 / TRUTH + 0.05)),
+    ],
+)
+def test_an_alignment_undoes_what_it_fits(how, preds):
+    mask = TRUTH > 1.0
+    np.testing.assert_allclose(align(preds, TRUTH, mask, how), TRUTH, rtol=1e-4)
+    assert align(preds, TRUTH, mask, "none") is preds
+
+
+@pytest.mark.parametrize("how", ["depth", "inverse"])
+def test_least_squares_agree_with_numpys_over_the_pixels_that_count(how):
+    noise = np.random.default_rng(1).normal(0, 0.3, TRUTH.shape)
+    preds = (0.8 * TRUTH + 1.5 + noise).astype(np.float32)
+    preds[0, 0], preds[1, 1] = np.nan, -1.0
+    mask = TRUTH < 8.0
+    used = mask & np.isfinite(preds) & (preds > 0)
+    x, y = preds[used].astype(np.float64), TRUTH[used].astype(np.float64)
+    if how == "depth":
+        a, b = np.polyfit(x, y, 1)
+        expected = a * preds + b
+    else:
+        a, b = np.polyfit(1 / x, 1 / y, 1)
+        expected = 1 / (a / preds + b)
+    np.testing.assert_allclose(align(preds, TRUTH, mask, how)[used], expected[used], rtol=1e-5)
+
+
+@pytest.mark.parametrize("how", ["median", "depth", "inverse"])
+def test_a_constant_prediction_is_scaled_alone(how):
+    aligned = align(np.full_like(TRUTH, 3.0), TRUTH, TRUTH > 0, how)
+    assert np.isfinite(aligned).all()
+    assert np.ptp(aligned) == 0

@@ -1,0 +1,292 @@
+"""Depth of any program is scored like a run's, and told apart from what is no metric depth."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+import depthbal
+from depthbal.commands import main
+from depthbal.data import (
+    DepthDataModule,
+    FolderDataModule,
+    PairSource,
+    PredictionFolder,
+    RoomsDataModule,
+)
+from depthbal.errors import ConfigError, DataError
+from depthbal.evaluation import Scores
+from depthbal.foreign import image_names as names_of
+from depthbal.losses import BalanceMap
+from depthbal.reports import write_report
+
+
+class Truths(PairSource):
+    """Pairs whose image holds the depth: 25 levels a metre."""
+
+    def __init__(self, count: int = 6) -> None:
+        draw = np.random.default_rng(0).uniform(1, 9.5, (count, 8, 10))
+        self.depths = np.floor(draw * 25).astype(np.float32) / 25
+
+    def __len__(self) -> int:
+        return len(self.depths)
+
+    def load(self, index):
+        depth = self.depths[index]
+        return np.repeat(np.rint(depth * 25).astype(np.uint8)[..., None], 3, 2), depth
+
+    def name(self, index):
+        return f"rgb/{index:03d}.png"
+
+    def fingerprint(self):
+        return "truths"
+
+
+class TruthData(DepthDataModule):
+    def __init__(self, **kwargs) -> None:
+        super().__init__(
+            short_side=None,
+            crop_size=None,
+            depth_size=None,
+            num_workers=0,
+            val_fraction=0,
+            **kwargs,
+        )
+
+    def train_source(self):
+        return Truths()
+
+    def test_source(self):
+        return Truths()
+
+
+def truth_of(image):
+    return image[..., 0].astype(np.float32) / 25
+
+
+@pytest.fixture
+def data(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return TruthData()
+
+
+def test_a_perfect_prediction_has_no_error(data):
+    result = depthbal.evaluate(truth_of, data)
+    assert result["all_pixels"]["overall"]["rmse"] == pytest.approx(0, abs=1e-6)
+    assert result["all_pixels"]["overall"]["count"] == 6 * 80
+
+
+def test_numbers_are_those_of_plain_numpy(data):
+    noise = np.random.default_rng(1).normal(0, 0.4, (8, 10)).astype(np.float32)
+    result = depthbal.evaluate(lambda image: truth_of(image) + noise, data)
+    truths = Truths().depths
+    preds = truths + noise
+    error = preds - truths
+    row = result["all_pixels"]["overall"]
+    assert row["rmse"] == pytest.approx(np.sqrt((error**2).mean()), rel=1e-5)
+    assert row["abs_rel"] == pytest.approx((np.abs(error) / truths).mean(), rel=1e-5)
+    far = truths >= 9
+    place = next(i for i, one in enumerate(result["all_pixels"]["bins"]) if one["from_m"] >= 9)
+    bins = [one for one in result["all_pixels"]["bins"][place:] if one["count"]]
+    mse = sum(one["mse"] * one["count"] for one in bins) / sum(one["count"] for one in bins)
+    assert mse == pytest.approx((error[far] ** 2).mean(), rel=1e-5)
+
+
+def test_alignments_stand_side_by_side_and_say_that_they_are_not_metric(data):
+    result = depthbal.evaluate(
+        lambda image: 2 * truth_of(image), data, alignments=("none", "median", "depth", "inverse")
+    )
+    assert result["protocol"]["readout"] == "raw"
+    assert result["readout"]["raw"]["overall"]["rmse"] > 1
+    for key in ("median_aligned", "depth_aligned", "inverse_aligned"):
+        assert result["readout"][key]["overall"]["rmse"] < 1e-3
+        assert "not metric" in result["protocol"]["alignment"][key]
+
+
+def test_inverse_depth_and_other_sizes_are_brought_to_the_truth(data):
+    def small_inverse(image):
+        return 1 / np.repeat(np.repeat(truth_of(image), 2, 0), 2, 1)
+
+    result = depthbal.evaluate(small_inverse, data, kind="inverse", protocol="eigen")
+    assert result["overall"]["abs_rel"] < 0.3
+
+
+def test_invalid_predictions_are_counted_named_and_scored_by_the_rule(data):
+    def holes(image):
+        depth = truth_of(image)
+        depth[0, :3] = [0.0, np.nan, np.inf]
+        return depth
+
+    result = depthbal.evaluate(holes, data)
+    invalid = result["protocol"]["predictions"]["invalid"]
+    assert invalid["pixels"] == 18
+    assert invalid["images"] == [f"rgb/{i:03d}.png" for i in range(6)]
+    truths = Truths().depths[:, 0, :3]
+    error = np.array([0.7, 0.7, 10.0]) - truths
+    mean = result["all_pixels"]["overall"]["mse"]
+    assert mean == pytest.approx((error**2).sum() / 480, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("predict", "message"),
+    [
+        (lambda image: np.full(image.shape[:2], 3.0), "constant"),
+        (lambda image: 1000 * truth_of(image), r"look like millimetres.*--predictions.scale 0.001"),
+        (lambda image: 1 / truth_of(image), "look like inverse depth"),
+        (lambda image: image, r"expected predict to return \(h, w\)"),
+        (lambda image: np.zeros(image.shape[:2]), "positive"),
+    ],
+)
+def test_what_is_plainly_no_metric_depth_is_refused_before_long_work(data, predict, message):
+    with pytest.raises(DataError, match=message):
+        depthbal.evaluate(predict, data)
+
+
+def test_a_folder_of_a_runs_predictions_gives_the_runs_numbers_and_a_report(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    rooms = RoomsDataModule(n_train=6, n_val=0, n_test=4, size=(24, 32), num_workers=0)
+
+    def blurred(image):
+        return 1 + 6 * image.mean(2).astype(np.float32) / 255
+
+    expected = depthbal.evaluate(blurred, rooms, tmp_path / "function")
+    for index, name in enumerate(names_of(rooms)):
+        file = tmp_path / "files" / f"{name}.npy"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        np.save(file, blurred(rooms.test_set.source.load(index)[0]))
+    command = ["--predictions", tmp_path / "files", "--data", "RoomsDataModule"]
+    settings = {"n_train": 6, "n_val": 0, "n_test": 4, "size": "[24,32]", "num_workers": 0}
+    command += [f"--data.{key}={value}" for key, value in settings.items()]
+    command += ["--out", tmp_path / "result"]
+    assert main("evaluate", [str(part) for part in command]) == 0
+    found = json.loads((tmp_path / "result" / "metrics.json").read_text())
+    assert {k: v for k, v in found.items() if k != "protocol"} == json.loads(
+        json.dumps({k: v for k, v in expected.items() if k != "protocol"})
+    )
+    assert (tmp_path / "result" / "report.html").is_file()
+    assert Scores.load(tmp_path / "result").names == Scores.load(tmp_path / "function").names
+    both = [
+        str(tmp_path / "result"),
+        str(tmp_path / "function"),
+        "--out",
+        str(tmp_path / "page.html"),
+    ]
+    assert main("report", both) == 0
+    capsys.readouterr()
+    assert main("evaluate", [str(part) for part in command]) == 2  # nothing is overwritten
+    assert "is not empty" in capsys.readouterr().err
+
+
+def test_a_real_picture_and_its_real_disparity_are_scored(tmp_path, monkeypatch):
+    """Middlebury 2014 "Motorcycle" inside scikit-image, its depth from disparity."""
+    skimage = pytest.importorskip("skimage.data")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    try:
+        left, _, disparity = skimage.stereo_motorcycle()
+    except (OSError, ConnectionError, ModuleNotFoundError) as error:
+        pytest.skip(f"the picture is not part of this scikit-image: {error}")
+    focal, baseline, offset = 994.978, 0.193001, 31.086  # of the set's calibration, quarter size
+    depth = focal * baseline / (disparity + offset)
+    depth = np.where(np.isfinite(depth), depth, 0).astype(np.float32)
+
+    class Motorcycle(Truths):
+        def __init__(self):
+            self.depths = [depth] * 2
+
+        def load(self, index):
+            return left, depth
+
+    class Data(TruthData):
+        train_source = test_source = lambda self: Motorcycle()
+
+    seen = depthbal.evaluate(
+        lambda image: 1 / np.maximum(depth, 0.1) + 0.02,
+        Data(),
+        kind="inverse",
+        alignments=("inverse", "none"),
+    )
+    assert seen["readout"]["inverse_aligned"]["overall"]["rmse"] < 0.05
+    assert seen["readout"]["raw"]["overall"]["rmse"] > 0.1
+
+
+def test_missing_files_leave_their_images_out_and_say_so(tmp_path, data):
+    np.save(tmp_path / "003.npy", Truths().depths[3])
+    files = PredictionFolder(tmp_path, names_of(data), allow_missing=True)
+    result = depthbal.evaluate(files, data)
+    assert result["protocol"]["images"] == 1
+    assert len(result["protocol"]["predictions"]["missing"]) == 5
+    assert torch.tensor(result["all_pixels"]["overall"]["rmse"]) == 0
+
+
+@pytest.mark.parametrize(("place", "settings"), [("test", {}), ("", {"test_fraction": 1.0})])
+def test_a_set_that_is_only_for_testing_needs_no_training_pictures(tmp_path, place, settings):
+    for index, depth in enumerate(Truths().depths):
+        for part, suffix in (("rgb", "png"), ("depth", "npy")):
+            file = tmp_path / place / part / f"{index}.{suffix}"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            if part == "rgb":
+                cv2.imwrite(str(file), Truths().load(index)[0])
+            else:
+                np.save(file, depth)
+    sizes = {"short_side": None, "crop_size": None, "depth_size": None, "num_workers": 0}
+    data = FolderDataModule(tmp_path, **sizes, **settings)
+    result = depthbal.evaluate(truth_of, data, tmp_path / "result")
+    assert result["protocol"]["images"] == 6
+    assert result["all_pixels"]["overall"]["rmse"] == pytest.approx(0, abs=1e-6)
+    page = write_report([tmp_path / "result"], tmp_path / "page.html")
+    assert page.stat().st_size > 10_000
+
+
+def leaning(image):
+    """A model that pulls everything towards near depths, as one does that is unsure."""
+    return 0.6 * truth_of(image) + 1.0
+
+
+class ManyTruths(TruthData):
+    def train_source(self):
+        return Truths(24)
+
+    test_source = train_source
+
+
+def test_files_of_any_program_are_balanced_and_scored_with_the_balance(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    source = Truths(24)
+    for index in range(24):
+        np.save(tmp_path / f"{index:03d}.npy", leaning(source.load(index)[0]))
+    given = ["--predictions", str(tmp_path), "--data", f"{__name__}.ManyTruths"]
+    balance = str(tmp_path / "balance.json")
+    assert main("balance", [*given, "--tau", "0", "--out", balance]) == 0
+    score = [*given, "--balance", balance, "--out", str(tmp_path / "result")]
+    assert main("evaluate", score) == 2  # the same images
+    assert "were calibrated on" in capsys.readouterr().err
+    assert main("evaluate", [*score, "--force"]) == 0
+    result = json.loads((tmp_path / "result" / "metrics.json").read_text())
+    rmse = {key: row["overall"]["rmse"] for key, row in result["readout"].items()}
+    assert rmse["balanced"] < 0.2 * rmse["raw"]
+    assert result["protocol"]["readout"] == "balanced"
+    assert result["protocol"]["posthoc"]["way"] == "calibration"
+    assert result["calibration"]["all"]["overall"]["coverage"] > 0.4
+    loaded = BalanceMap.load(balance)
+    np.testing.assert_allclose(loaded(np.array([0.6 * 5 + 1.0])), [5.0], atol=0.1)
+
+
+def test_crop_and_cap_of_whole_images_are_arguments_and_part_of_the_protocols_name(data):
+    truths, noise = Truths().depths, 0.5
+    result = depthbal.evaluate(
+        lambda image: truth_of(image) + noise, data, protocol="whole", crop="nyu-eigen", cap=(2, 6)
+    )
+    inside = truths[:, 1:8, 1:9]  # [45:471, 41:601] of 480 x 640, scaled to 8 x 10
+    inside = inside[(inside > 2) & (inside < 6)]
+    error = np.minimum(inside + noise, 6) - inside
+    assert result["protocol"]["name"] == "whole, nyu-eigen crop, cap 2 to 6 m"
+    assert result["overall"]["count"] == inside.size
+    assert result["overall"]["mse"] == pytest.approx((error**2).mean(), rel=1e-5)
+    with pytest.raises(ConfigError, match="whole images"):
+        depthbal.evaluate(truth_of, data, cap=(1, 80))
