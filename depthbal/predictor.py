@@ -15,8 +15,7 @@ from depthbal.checkpoint import build_module, find_checkpoint, part_of_state, re
 from depthbal.data.images import read_image, resize_short_side, resize_square
 from depthbal.errors import ConfigError, DataError
 from depthbal.evaluation import DEPTH, Label
-from depthbal.losses import BMCLoss, BNILoss, GAILoss, ReweightedLoss
-from depthbal.losses.interval import interval_of_loss
+from depthbal.losses import BalancedMSELoss, BMCLoss, BNILoss, GAILoss, ReweightedLoss
 from depthbal.losses.posthoc import BalanceMap
 from depthbal.models.weights import load_exactly
 from depthbal.priors import Histogram
@@ -129,7 +128,9 @@ class Predictor(nn.Module):
         if self.posthoc is not None:
             self._locations(raw)  # refuses what cannot be balanced
             return self.posthoc.interval(raw)
-        return interval_of_loss(self.criterion, raw)
+        if not isinstance(self.criterion, BalancedMSELoss):
+            return None
+        return self.criterion.interval(raw)
 
     def _locations(self, raw: Tensor) -> Tensor:
         """Return the location p of each prediction."""

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from depthbal.losses.base import RegressionLoss, require_one_of
-from depthbal.losses.families import FamilyKind, build_family
+from depthbal.losses.families import FamilyKind, GaussianFamily, build_family
 from depthbal.losses.family import NoiseFamily
 from depthbal.losses.kernel.evidence import Request, wanted_derivatives
 from depthbal.losses.noise import NoiseKind, NoiseModule, build_noise, describe_noise
+from depthbal.losses.readout import central_interval
 from depthbal.losses.reduction import (
     CACHE_LABELS,
     DEVICE_LABELS,
@@ -96,18 +97,10 @@ class BalancedMSELoss(RegressionLoss):
         self.family: NoiseFamily = build_family(family, huber_delta, student_df)
         self.detach_noise, self.scale, self.tolerance = detach_noise, scale, tolerance
         self.mse_weight, self.balance_weight = mse_weight, balance_weight
-        self.init_args |= {
-            "init_noise_sigma": init_noise_sigma,
-            "noise": describe_noise(noise),
-            "detach_noise": detach_noise,
-            "scale": scale,
-            "family": family,
-            "huber_delta": huber_delta,
-            "student_df": student_df,
-            "tolerance": tolerance,
-            "mse_weight": mse_weight,
-            "balance_weight": balance_weight,
-        }
+        self.init_args |= {"init_noise_sigma": init_noise_sigma, "noise": describe_noise(noise)}
+        self.init_args |= {"family": family, "huber_delta": huber_delta, "student_df": student_df}
+        kept = ("detach_noise", "scale", "tolerance", "mse_weight", "balance_weight")
+        self.init_args |= {name: getattr(self, name) for name in kept}
 
     @abstractmethod
     def prior_for(self, target: Tensor, mask: Tensor | None, sigma: Tensor) -> GaussianMixture:
@@ -118,7 +111,7 @@ class BalancedMSELoss(RegressionLoss):
         """
 
     def reduced(self, preds: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
-        """Return the reduced loss; see ``balanced_sum`` for the way that most losses take."""
+        """Return the reduced loss; see ``BalancedSum`` for the way that most losses take."""
         sigma = None
         if (
             not (self.event_dim or self.noise.depends_on_preds or torch.compiler.is_compiling())
@@ -134,23 +127,24 @@ class BalancedMSELoss(RegressionLoss):
         sigma = sigma.reshape(())
         if not self.prior_is_stored:
             target = hide(target.to(sigma.dtype), mask)
-        total, counted, bad = balanced_sum(
+        total, counted, bad = BalancedSum.apply(
             preds.reshape(-1),
+            sigma,
             target.reshape(-1),
             None if mask is None else mask.reshape(-1),
-            sigma,
             self.prior_for(target, mask, sigma.detach()),
             self.family,
             Request(wanted_derivatives(preds, sigma), None, self.tolerance),
-            weights=(self.mse_weight, self.balance_weight),
-            count_bad=not on_cpu,
+            (self.mse_weight, self.balance_weight),
+            not on_cpu,
         )
         if not on_cpu:
             self.report_bad(bad)
         if self.reduction == "mean":
             total = joint_mean(total, counted)
         unit = 1 if self.scale == "none" else self.family.unit(sigma.detach())
-        return (total * unit).to(sigma.dtype)
+        value: Tensor = (total * unit).to(sigma.dtype)
+        return value
 
     def elementwise(self, preds: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
         """Return L(p, y) per label, in units of the squared error unless ``scale="none"``."""
@@ -189,6 +183,12 @@ class BalancedMSELoss(RegressionLoss):
             return preds
         return self.family.readout(preds, self.noise(preds.detach()).detach(), self.label_range)
 
+    def interval(self, preds: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Return the ``central_interval`` of scalar labels under normal noise, None for others."""
+        if self.event_dim or not isinstance(self.family, GaussianFamily):
+            return None
+        return central_interval(preds, self.noise(preds.detach()), self.label_range)
+
     def noise_parameters(self) -> list[nn.Parameter]:
         """Return the noise scale's parameters where it is learned."""
         return [parameter for parameter in self.noise.parameters() if parameter.requires_grad]
@@ -216,19 +216,8 @@ class BalancedMSELoss(RegressionLoss):
         return sigma if mask is None else torch.where(mask, sigma, 1)
 
 
-def balanced_sum(
-    preds: Tensor,
-    target: Tensor,
-    mask: Tensor | None,
-    sigma: Tensor,
-    prior: GaussianMixture,
-    family: NoiseFamily,
-    request: Request,
-    *,
-    weights: tuple[float, float] = (1.0, 1.0),
-    count_bad: bool = False,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the sum of many scalar labels' loss, how many count, and how many of these are bad.
+class BalancedSum(torch.autograd.Function):
+    """The sum of many scalar labels' loss, how many count, and how many of these are bad.
 
         sum over valid i of a e(p_i - y_i; s) + b [log E(p_i) + log Z(s)],   (a, b) = weights
 
@@ -237,14 +226,6 @@ def balanced_sum(
     predictions, and the whole holds as much memory as plain MSE. preds, target and mask are flat
     and of any floating type, computed in that of sigma (); what the mask hides may be NaN.
     """
-    total, counted, bad = _BalancedSum.apply(
-        preds, sigma, target, mask, prior, family, request, weights, count_bad
-    )
-    return total, counted, bad
-
-
-class _BalancedSum(torch.autograd.Function):
-    """Forward stores the gradient of the predictions; backward multiplies it by a number."""
 
     @staticmethod
     def forward(  # type: ignore[override]
@@ -259,6 +240,7 @@ class _BalancedSum(torch.autograd.Function):
         weights: tuple[float, float],
         count_bad: bool,
     ) -> tuple[Tensor, ...]:
+        """Return the sums, and store the gradient of the predictions."""
         wanted, (data_weight, balance_weight) = request.wanted, weights
         evidence_of = family.prepare(preds, sigma, prior, request, mask)
         dtype, device = sigma.dtype, preds.device
@@ -298,6 +280,7 @@ class _BalancedSum(torch.autograd.Function):
     @staticmethod
     @first_order
     def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        """Multiply what is stored by a number."""
         gradient, by_sigma = ctx.saved_tensors
         by_preds = None if gradient is None else gradient * grad.to(gradient.dtype)
         return by_preds, None if by_sigma is None else by_sigma * grad, *(None,) * 7

@@ -17,7 +17,7 @@ from depthbal.losses.balanced import BalancedMSELoss
 from depthbal.losses.base import require_one_of
 from depthbal.losses.buffers import PriorBuffers
 from depthbal.priors import GaussianMixture, Histogram, World, load_prior
-from depthbal.priors.relative import require_tau
+from depthbal.priors.histogram import require_tau
 
 PriorSource = GaussianMixture | Histogram | str
 
@@ -64,7 +64,16 @@ class _StoredPriorLoss(BalancedMSELoss):
         """
         if isinstance(prior, Histogram):
             if self.label_range is not None:
-                _warn_of_labels_outside(prior, *self.label_range)
+                low, high = self.label_range
+                outside = prior.counts[(prior.centers < low) | (prior.centers > high)].sum()
+                if outside > 0:
+                    warnings.warn(
+                        f"{outside:,.0f} of the histogram's {prior.total:,.0f} labels lie outside "
+                        f"label_range {low:g} to {high:g}, and the read-out never predicts such: "
+                        "give the loss the range of the labels, or leave these labels out of "
+                        "histogram and mask",
+                        stacklevel=2,
+                    )
             prior = self._estimate(prior.relative_to(self.relative_to, self.tau))
         elif (self.relative_to, self.tau) != ("uniform", 1.0):
             prior = prior.relative_to(self.relative_to, self.tau)  # type: ignore[arg-type]
@@ -84,18 +93,6 @@ class _StoredPriorLoss(BalancedMSELoss):
     @abstractmethod
     def _estimate(self, histogram: Histogram) -> GaussianMixture:
         """Return the mixture that stands for the histogram."""
-
-
-def _warn_of_labels_outside(histogram: Histogram, low: float, high: float) -> None:
-    """Warn of training labels that the read-out, which stays in the label range, cannot give."""
-    outside = histogram.counts[(histogram.centers < low) | (histogram.centers > high)].sum()
-    if outside > 0:
-        warnings.warn(
-            f"{outside:,.0f} of the histogram's {histogram.total:,.0f} labels lie outside "
-            f"label_range {low:g} to {high:g}, and the read-out never predicts such: give the "
-            "loss the range of the labels, or leave these labels out of histogram and mask",
-            stacklevel=3,
-        )
 
 
 class GAILoss(_StoredPriorLoss):

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from depthbal.losses.families import GaussianFamily
 from depthbal.losses.family import NoiseFamily
-from depthbal.priors import GaussianMixture
 
 Method = Literal["auto", "exact", "grouped", "binned"]
 
@@ -38,15 +37,6 @@ class TargetGroups(NamedTuple):
     counts: Tensor
     means: Tensor
     variances: Tensor
-
-    def mixture(self) -> GaussianMixture:
-        """Return the groups as p_train."""
-        weights = self.counts / self.counts.sum()
-        return GaussianMixture.unchecked(weights, self.means, self.variances)
-
-    def joined(self, other: "TargetGroups") -> "TargetGroups":
-        """Return the groups of both, side by side."""
-        return TargetGroups(*(torch.cat(parts) for parts in zip(self, other, strict=True)))
 
 
 class TargetExtent(NamedTuple):
@@ -128,17 +118,14 @@ def _kept_apart(
     target: Tensor, mask: Tensor | None, event_dim: int, exact: bool, over_ranks: bool
 ) -> TargetGroups:
     """Return every target that counts, or every distinct one, as a group."""
-    if mask is not None:
-        values = target[mask]
-    else:
-        values = target.reshape(-1, target.shape[-1]) if event_dim else target.flatten()
-    values = values.double()
+    event = target.shape[target.ndim - event_dim :]
+    values = (target.reshape(-1, *event) if mask is None else target[mask]).double()
     counts = values.new_ones(len(values), 1)
     if not exact:
         values, counts = _pooled(values, counts, over_ranks)
     elif over_ranks:
-        rows = _gather_rows(torch.cat([counts, values if event_dim else values[:, None]], 1))
-        counts, values = rows[:, :1], rows[:, 1:] if event_dim else rows[:, 1]
+        rows = _gather_rows(torch.cat([counts, values.reshape(len(values), -1)], 1))
+        counts, values = rows[:, :1], rows[:, 1:].reshape(-1, *event)
     return TargetGroups(counts[:, 0], values, torch.zeros_like(values))
 
 
@@ -193,10 +180,7 @@ class Grid(NamedTuple):
         return cell, sums.T
 
     def moments(
-        self,
-        values: Tensor,
-        counts: Tensor | None = None,
-        variances: Tensor | None = None,
+        self, values: Tensor, counts: Tensor | None = None, variances: Tensor | None = None
     ) -> Tensor:
         """Return sum of count * offset^k per cell, k = 0 to 2, (3, cells), in float64.
 

@@ -17,6 +17,8 @@ from depthbal.losses.family import without_spread
 from depthbal.priors import GaussianMixture
 
 MEMORY_BINS = 1024
+# Labels times masses above which noise that is neither normal nor Laplace's of one scale is slow.
+SLOW_PAIRS = 8e9
 
 
 class BMCLoss(BalancedMSELoss):
@@ -45,7 +47,9 @@ class BMCLoss(BalancedMSELoss):
             with a target within 6 sigma, and relative to log E up to 1,000 sigma.
 
     A batch with fewer than two distinct targets says nothing about the label distribution: the
-    gradient vanishes, and a warning, once, recommends ``GAILoss``.
+    gradient vanishes, and a warning, once, recommends ``GAILoss``. For half a million distinct
+    labels in float32 a step takes seconds to minutes where sigma is far below ``huber_delta``, and
+    minutes to hours with Laplace noise that follows the prediction: a warning, once, says so, too.
 
     Source: Ren et al., CVPR 2022 (BMC: Monte-Carlo integration over the batch). Groups, ``memory``
     and ``gather`` go beyond the paper.
@@ -71,11 +75,10 @@ class BMCLoss(BalancedMSELoss):
                 "expected method auto, exact or grouped and memory=None for vectors (event_dim=1): "
                 "bins are those of scalars"
             )
-        self.method: Method = method
-        self.gather = gather
+        self.method, self.gather = method, gather
         self.memory = None if memory is None else LabelMemory(self.label_range, memory)
         self.init_args |= {"method": method, "memory": memory, "gather": gather}
-        self._warned = False
+        self._warned: set[str] = set()
         self._recording = False
 
     def reduced(self, preds: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
@@ -99,29 +102,38 @@ class BMCLoss(BalancedMSELoss):
             over_ranks=joint and dist.get_world_size() > 1,
         )
         one_target = extent.counted and not extent.low < extent.high
-        if one_target and not self._warned and (self.memory is None or self.memory.is_empty):
-            self._warned = True
-            warnings.warn(
+        if one_target and (self.memory is None or self.memory.is_empty):
+            self._warn_once(
                 "BMCLoss met a batch with fewer than 2 distinct targets, from which nothing can be "
-                "balanced; GAILoss does not depend on the batch",
-                stacklevel=2,
+                "balanced; GAILoss does not depend on the batch"
+            )
+        quick = (GaussianFamily, LaplaceFamily) if sigma.ndim == 0 else GaussianFamily
+        if extent.labels * len(groups.counts) > SLOW_PAIRS and not isinstance(self.family, quick):
+            self._warn_once(
+                f"BMCLoss with this many labels, family {self.init_args['family']!r} and noise "
+                "takes seconds to minutes per step: use one larger sigma, a smaller huber_delta or "
+                "BNILoss"
             )
         if self.memory is not None:
-            batch, past = groups, self.memory.groups()
+            past = self.memory.groups()
             if self.training and self._recording and extent.counted:
-                self.memory.update(batch)
-            groups = batch.joined(past)
+                self.memory.update(groups)
+            groups = TargetGroups(*(torch.cat(parts) for parts in zip(groups, past, strict=True)))
         if not len(groups.counts):
             # No label counts. Any prior serves, and the loss still takes part in the ranks' sums.
             nothing = groups.means.new_zeros(1, *groups.means.shape[1:])
             groups = TargetGroups(nothing.new_ones(1), nothing, nothing)
-        mixture = groups.mixture()
-        if isinstance(self.family, GaussianFamily):
-            return mixture
+        weights, means, variances = groups.counts / groups.counts.sum(), *groups[1:]
         if isinstance(self.family, LaplaceFamily):  # whose bins are too narrow to have a variance
-            no_spread = torch.zeros_like(mixture.means)
-            return GaussianMixture.unchecked(mixture.weights, mixture.means, no_spread)
-        return without_spread(mixture)  # their evidence is that of point masses
+            variances = torch.zeros_like(means)
+        mixture = GaussianMixture.unchecked(weights, means, variances)
+        # The evidence of other families is that of point masses.
+        return mixture if isinstance(self.family, GaussianFamily) else without_spread(mixture)
+
+    def _warn_once(self, message: str) -> None:
+        if message not in self._warned:
+            self._warned.add(message)
+            warnings.warn(message, stacklevel=3)
 
 
 class LabelMemory(nn.Module):

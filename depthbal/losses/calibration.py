@@ -8,8 +8,8 @@ import torch
 from scipy.optimize import isotonic_regression
 from torch import Tensor
 
-from depthbal.losses.interval import LEVEL
 from depthbal.losses.posthoc import BalanceMap
+from depthbal.losses.readout import LEVEL
 from depthbal.losses.reduction import compute_dtype
 from depthbal.priors import Histogram, World
 

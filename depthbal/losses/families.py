@@ -4,16 +4,23 @@ The paper works out the Gaussian; the others go beyond it, by its Theorem 1.
 """
 
 import math
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from depthbal.losses.family import SEEN_SIGMAS, NoiseFamily, point_masses
+from depthbal.losses.base import require_one_of
+from depthbal.losses.family import SEEN_SIGMAS, NoiseFamily
 from depthbal.losses.kernel import tables
-from depthbal.losses.kernel.evidence import Prepared, Request, require_positive
-from depthbal.losses.kernel.exact import Components, Evidence, gaussian
+from depthbal.losses.kernel.evidence import (
+    Components,
+    Evidence,
+    Prepared,
+    Request,
+    gaussian,
+    require_positive,
+)
 from depthbal.losses.readout import truncated_normal_mean
 from depthbal.priors import GaussianMixture
 
@@ -94,7 +101,7 @@ class LaplaceFamily(NoiseFamily):
         if sigma.ndim:
             return super().prepare(preds, sigma, prior, request, mask)
         require_positive(sigma)
-        masses = point_masses(prior, preds.device)
+        masses = self.components(prior, preds.device)
         scale, wanted = sigma.double(), request.wanted
         places, weights = masses.means, masses.log_weights.exp()
         if not bool((places.diff() > 0).all()):  # equal places are one mass
@@ -228,7 +235,5 @@ def build_family(kind: FamilyKind, huber_delta: float, student_df: float) -> Noi
         return HuberFamily(huber_delta)
     if kind == "student":
         return StudentFamily(student_df)
-    families = {"gaussian": GaussianFamily, "laplace": LaplaceFamily}
-    if kind not in families:
-        raise ValueError(f"expected family gaussian, laplace, huber or student, got {kind!r}")
-    return families[kind]()
+    require_one_of("family", kind, get_args(FamilyKind))
+    return GaussianFamily() if kind == "gaussian" else LaplaceFamily()

@@ -15,15 +15,19 @@ from torch.nn import functional
 
 from depthbal.losses.kernel import tables
 from depthbal.losses.kernel.evidence import (
+    Components,
+    Evidence,
     Prepared,
     Request,
+    Shares,
     SigmaOf,
+    Wanted,
+    exact_evidence,
     extent,
     require_positive,
     stored_evidence,
 )
-from depthbal.losses.kernel.exact import Components, Evidence, Shares, Wanted, exact_evidence
-from depthbal.losses.readout import truncated_mean
+from depthbal.losses.readout import TOLERANCE, mean_by_quadrature, on_range
 from depthbal.priors import GaussianMixture
 
 # Below this number of pairs (prediction, component) the exact sum is faster than anything prepared.
@@ -199,8 +203,26 @@ class NoiseFamily(ABC):
         return lambda part: exact_evidence(part, sigma, rounded, wanted, self.block)
 
     def components(self, prior: GaussianMixture, device: torch.device) -> Components:
-        """Return a prior as the family's sums want it: here as point masses."""
-        return point_masses(prior, device)
+        """Return a prior as the family's sums want it: here as sorted masses, in float64."""
+        if prior.event_dim:
+            raise ValueError(
+                "expected a prior of scalar labels for this noise family, got vectors: only the "
+                "gaussian family balances vectors"
+            )
+        log_weights, means, variances, _ = Components.of(prior, device)
+        if bool((variances > 0).any()):
+            raise ValueError(
+                "expected a prior of point masses (variance 0) for this noise family: use "
+                "family='gaussian', or histogram bins (BNI) instead of a mixture (GAI)"
+            )
+        counts = log_weights > -math.inf
+        log_weights, means = log_weights[counts], means[counts]
+        if not bool(
+            (means.diff() >= 0).all()
+        ):  # bins are sorted, which takes longer than to see it
+            means, order = means.sort()
+            log_weights = log_weights[order]
+        return Components(log_weights, means, torch.zeros_like(means))
 
     def block(self, preds: Tensor, sigma: Tensor, mixture: Components, wanted: Wanted) -> Evidence:
         """Return the evidence of a block of predictions: here (n,) from all pairs with masses."""
@@ -244,29 +266,14 @@ class NoiseFamily(ABC):
         self, preds: Tensor, noise_sigma: Tensor | float, label_range: tuple[float, float]
     ) -> Tensor:
         """Return the mean of f(y - p) truncated to the label range, elementwise."""
-        return truncated_mean(self, preds, noise_sigma, label_range)
+        low, high = label_range
 
+        def mean(location: Tensor, sigma: Tensor) -> Tensor:
+            return mean_by_quadrature(self, location, sigma, low, high)[None]
 
-def point_masses(prior: GaussianMixture, device: torch.device) -> Components:
-    """Return the masses of a scalar prior, sorted, in float64; any other prior is a ValueError."""
-    if prior.event_dim:
-        raise ValueError(
-            "expected a prior of scalar labels for this noise family, got vectors of dimension "
-            f"{prior.means.shape[1]}; only the gaussian family balances vectors"
-        )
-    log_weights, means, variances, _ = Components.of(prior, device)
-    if bool((variances > 0).any()):
-        raise ValueError(
-            "expected a prior of point masses (variance 0) for this noise family, got components "
-            "with a variance; use family='gaussian', or histogram bins (BNI) instead of a mixture "
-            "(GAI)"
-        )
-    counts = log_weights > -math.inf
-    log_weights, means = log_weights[counts], means[counts]
-    if not bool((means.diff() >= 0).all()):  # bins are sorted, which takes longer than to see it
-        means, order = means.sort()
-        log_weights = log_weights[order]
-    return Components(log_weights, means, torch.zeros_like(means))
+        # Where the tail of the density is linear, a location says no more than one where it begins.
+        preds = preds.clamp(low - self.linear_beyond, high + self.linear_beyond)
+        return on_range(mean, preds, noise_sigma, label_range, TOLERANCE, self.kinks)[0]
 
 
 def without_spread(prior: GaussianMixture) -> GaussianMixture:

@@ -4,7 +4,6 @@ from functools import partial
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -12,11 +11,10 @@ from depthbal.losses.base import RegressionLoss, require_one_of
 from depthbal.losses.baselines import ErrorKind
 from depthbal.losses.buffers import DoubleBuffers
 from depthbal.priors import GaussianMixture, Histogram
+from depthbal.priors.histogram import FloatArray
 
 Weighting = Literal["inverse", "sqrt_inverse"]
 Smoothing = Literal["gaussian", "triangular", "laplace"]
-
-FloatArray = npt.NDArray[np.float64]
 
 # Bins with a smaller share of the labels are empty: sums in float64 leave residues of this order.
 EMPTY_SHARE = 1e-12
@@ -59,8 +57,7 @@ def label_weights(
         [0.75, 1.5, 1.5]
     """
     histogram.require_mass()
-    if weighting not in ("inverse", "sqrt_inverse"):
-        raise ValueError(f"expected weighting inverse or sqrt_inverse, got {weighting!r}")
+    require_one_of("weighting", weighting, ("inverse", "sqrt_inverse"))
     total = histogram.total
     rarity = np.where(histogram.counts > EMPTY_SHARE * total, histogram.counts, 0.0)
     if clip is not None:
@@ -92,16 +89,13 @@ def smoothing_kernel(kind: Smoothing, size: int = 5, sigma: float = 2.0) -> Floa
         )
     half = size // 2
     distance = np.abs(np.arange(-half, half + 1)).astype(np.float64)
-    if kind == "gaussian":
-        kernel = np.exp(-(distance**2) / (2 * sigma**2))
-    elif kind == "laplace":
-        kernel = np.exp(-distance / sigma)
-    elif kind == "triangular":
-        kernel = 1 - distance / (half + 1)
-    else:
-        raise ValueError(f"expected smoothing gaussian, triangular or laplace, got {kind!r}")
-    normalised: FloatArray = kernel / kernel.sum()
-    return normalised
+    kernels = {
+        "gaussian": np.exp(-(distance**2) / (2 * sigma**2)),
+        "triangular": 1 - distance / (half + 1),
+        "laplace": np.exp(-distance / sigma),
+    }
+    require_one_of("smoothing", kind, tuple(kernels))
+    return np.asarray(kernels[kind] / kernels[kind].sum())
 
 
 def bin_per_label(labels: Tensor, edges: Tensor) -> Tensor:

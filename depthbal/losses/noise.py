@@ -101,7 +101,7 @@ class DepthNoise(NoiseModule):
     unless ``learned`` is False. The cap ``max_sigma`` in label units, by default twice
     ``noise_sigma``, must be above it. Keep it: predictions and an uncapped proportional sigma push
     each other up (0.25 p diverges on NYU depth, 0.15 p never reaches the farthest labels), which
-    ``project_slope`` watches.
+    training watches.
 
     Example:
         >>> DepthNoise(0.5, slope=0.1, learned=False)(torch.tensor([0.0, 5.0, 50.0]))
@@ -109,8 +109,6 @@ class DepthNoise(NoiseModule):
     """
 
     depends_on_preds = True
-    intercept: Tensor
-    slope: Tensor
 
     def __init__(
         self,
@@ -128,18 +126,12 @@ class DepthNoise(NoiseModule):
             )
         self.max_sigma = cap
         self.intercept_bounds = (_inverse_softplus(SIGMA_BOUNDS[0]), _inverse_softplus(cap))
-        self.init_args = {
-            "noise_sigma": noise_sigma,
-            "slope": slope,
-            "max_sigma": max_sigma,
-            "learned": learned,
-        }
-        for name, value in (("intercept", _inverse_softplus(noise_sigma)), ("slope", slope)):
-            tensor = torch.tensor(float(value))
-            if learned:
-                self.register_parameter(name, nn.Parameter(tensor))
-            else:
-                self.register_buffer(name, tensor)
+        self.init_args = {"noise_sigma": noise_sigma, "slope": slope}
+        self.init_args |= {"max_sigma": max_sigma, "learned": learned}
+        self.intercept, self.slope = (
+            nn.Parameter(torch.tensor(float(value)), requires_grad=learned)
+            for value in (_inverse_softplus(noise_sigma), slope)
+        )
 
     def forward(self, preds: Tensor) -> Tensor:
         """Return sigma of the shape of ``preds``, with gradients to a, b and the predictions."""
@@ -149,11 +141,7 @@ class DepthNoise(NoiseModule):
         return sigma.clamp(SIGMA_BOUNDS[0], self.max_sigma)
 
 
-NOISES: dict[str, type[NoiseModule]] = {
-    "fixed": FixedNoise,
-    "learned": LearnedNoise,
-    "depth": DepthNoise,
-}
+NOISES = dict[str, type[NoiseModule]](fixed=FixedNoise, learned=LearnedNoise, depth=DepthNoise)
 
 
 def build_noise(
@@ -164,22 +152,19 @@ def build_noise(
         return noise
     if isinstance(noise, dict):
         return NOISES[noise["kind"]](**noise["init_args"])
-    kind = NOISES.get(str(noise))
-    if kind is None:
+    if noise not in NOISES:
         raise ValueError(
             f"expected noise {', '.join(NOISES)} or a NoiseModule, got {noise!r}; a checkpoint's "
-            "None stands for a noise module of a class that is not ours: build the loss with it "
-            "and hand it over as the criterion"
+            "None stands for a module of a class that is not ours: hand over a loss built with it"
         )
-    return kind(noise_sigma)
+    return NOISES[noise](noise_sigma)
 
 
 def describe_noise(noise: NoiseKind | NoiseModule | dict[str, Any]) -> Any:
     """Return the argument in JSON-able form; None for a module of a foreign class."""
     if not isinstance(noise, NoiseModule):
         return noise
-    kinds = (kind for kind, cls in NOISES.items() if type(noise) is cls)
-    kind = next(kinds, None)
+    kind = next((kind for kind, cls in NOISES.items() if type(noise) is cls), None)
     return None if kind is None else {"kind": kind, "init_args": noise.init_args}
 
 

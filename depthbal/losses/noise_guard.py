@@ -7,8 +7,6 @@ back towards the mean label, and labels above its maximum have no location at al
 pushes p up for ever.
 """
 
-from typing import NamedTuple
-
 import torch
 from torch import nn
 
@@ -26,30 +24,10 @@ FALL_SHARE = 1e-6
 BISECTIONS = 20
 
 
-class NoiseCheck(NamedTuple):
-    """Whether m increases over the label range, reaches all labels, and between which it runs."""
-
-    increasing: bool
-    reaches: bool
-    lowest: float
-    highest: float
-
-    @property
-    def passes(self) -> bool:
-        """Whether every label has a location."""
-        return self.increasing and self.reaches
-
-    def failure(self) -> str:
-        """Say which labels have no location."""
-        if not self.increasing:
-            return "the predicted label does not grow with the network's output"
-        return f"only labels from {self.lowest:.2f} to {self.highest:.2f} can be predicted"
-
-
 def check_noise(
     sigma_of: SigmaOf, prior: GaussianMixture | Histogram, label_range: tuple[float, float]
-) -> NoiseCheck:
-    """Check that every label has a location under a noise scale, a function of CPU locations."""
+) -> str | None:
+    """Say which labels have no location, if any, under a noise scale, of locations on the CPU."""
     low, high = checked_range(label_range)
     mixture = GaussianMixture.of_scalars(prior)
     reach, fall = REACH_SHARE * (high - low), FALL_SHARE * (high - low)
@@ -61,42 +39,18 @@ def check_noise(
     table = MeanTable(mixture, sigma_of, label_range, fall / 2)
     highest, fallen_at = table.climb(1, largest - reach, fall)
     lowest, _ = table.climb(-1, smallest + reach, fall)
-    reaches = lowest <= smallest + reach and highest >= largest - reach
-    return NoiseCheck(fallen_at > high, reaches, max(lowest, smallest), min(highest, largest))
-
-
-def project_slope(
-    noise: DepthNoise, prior: GaussianMixture | Histogram, label_range: tuple[float, float]
-) -> str | None:
-    """Reduce the slope b of a depth-dependent noise to the largest share that passes.
-
-    Returned is what was wrong and what b is now, None where nothing had to be changed.
-    """
-    sigma_of = _on_cpu(noise)
-    check = check_noise(sigma_of, prior, label_range)
-    if check.passes:
+    if fallen_at <= high:
+        return "the predicted label does not grow with the network's output"
+    if lowest <= smallest + reach and highest >= largest - reach:
         return None
-    slope = noise.slope.detach().clone()
-    kept, failing = 0.0, 1.0
-    with torch.no_grad():
-        for _ in range(BISECTIONS):
-            share = (kept + failing) / 2
-            noise.slope.copy_(share * slope)
-            if check_noise(sigma_of, prior, label_range).passes:
-                kept = share
-            else:
-                failing = share
-        noise.slope.copy_(kept * slope)
-    return (
-        f"the noise slope b = {slope.item():.4g} was reduced to {noise.slope.item():.4g}: with it "
-        f"{check.failure()}; a smaller max_sigma (now {noise.max_sigma:g}) allows a steeper slope"
-    )
+    lowest, highest = max(lowest, smallest), min(highest, largest)
+    return f"only labels from {lowest:.2f} to {highest:.2f} can be predicted"
 
 
 def guard_noise(
     criterion: nn.Module, histogram: Histogram | None, label_range: tuple[float, float]
 ) -> str | None:
-    """Check a loss's noise, project it back where it is our ``DepthNoise``, say what was done.
+    """Check a loss's noise, reduce the slope of our ``DepthNoise`` until it passes, and say so.
 
     The prior and the label range are the loss's own; for losses without, such as BMC, the given
     ones. Losses whose noise does not follow the predictions pass; any noise counts as Gaussian.
@@ -108,19 +62,29 @@ def guard_noise(
     if getattr(criterion, "event_dim", None):
         return None
     limits = getattr(criterion, "label_range", None) or label_range
-    if isinstance(noise, DepthNoise):
-        return project_slope(noise, prior, limits)
-    check = check_noise(_on_cpu(noise), prior, limits)
-    if check.passes:
-        return None
-    return (
-        f"with the noise {type(noise).__name__} {check.failure()}; let sigma grow less with the "
-        "prediction, or cap it"
-    )
-
-
-def _on_cpu(noise: NoiseModule) -> SigmaOf:
-    """Return a noise module, which may be on another device, for locations on the CPU."""
     state = [*noise.parameters(), *noise.buffers()]
     device = state[0].device if state else None
-    return lambda locations: noise(locations.to(device)).detach().cpu()
+
+    def check() -> str | None:
+        return check_noise(lambda p: noise(p.to(device)).detach().cpu(), prior, limits)
+
+    failure = check()
+    if failure is None:
+        return None
+    if not isinstance(noise, DepthNoise):
+        return (
+            f"with the noise {type(noise).__name__} {failure}; let sigma grow less with the "
+            "prediction, or cap it"
+        )
+    slope = noise.slope.detach().clone()
+    kept, failing = 0.0, 1.0
+    with torch.no_grad():
+        for _ in range(BISECTIONS):
+            share = (kept + failing) / 2
+            noise.slope.copy_(share * slope)
+            kept, failing = (share, failing) if check() is None else (kept, share)
+        noise.slope.copy_(kept * slope)
+    return (
+        f"the noise slope b = {slope.item():.4g} was reduced to {noise.slope.item():.4g}: with it "
+        f"{failure}; a smaller max_sigma (now {noise.max_sigma:g}) allows a steeper slope"
+    )

@@ -16,10 +16,8 @@ import torch
 from torch import Tensor
 
 from depthbal.losses.base import checked_range
-from depthbal.losses.interval import central_interval
-from depthbal.losses.kernel.evidence import SigmaOf
-from depthbal.losses.kernel.exact import Components, Wanted, exact_evidence
-from depthbal.losses.readout import truncated_normal_mean
+from depthbal.losses.kernel.evidence import Components, SigmaOf, Wanted, exact_evidence
+from depthbal.losses.readout import central_interval, truncated_normal_mean
 from depthbal.losses.reduction import compute_dtype
 from depthbal.priors import GaussianMixture, Histogram
 from depthbal.priors.files import Stored

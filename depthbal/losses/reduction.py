@@ -8,7 +8,6 @@ from typing import Any, Literal
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 Reduction = Literal["mean", "sum", "none"]
 
@@ -62,11 +61,7 @@ class _Hidden(torch.autograd.Function):
 
 
 def first_order(backward: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a backward pass that is an error where its own graph is recorded.
-
-    ``once_differentiable`` alone drops the second derivative where the gradient is a constant.
-    """
-    once = once_differentiable(backward)
+    """Return a backward pass that is an error where its own graph is recorded."""
 
     @functools.wraps(backward)
     def checked(ctx: Any, *grads: Any) -> Any:
@@ -75,7 +70,7 @@ def first_order(backward: Callable[..., Any]) -> Callable[..., Any]:
                 "the evidence has no second derivative: expected a backward pass with "
                 "create_graph=False"
             )
-        return once(ctx, *grads)
+        return backward(ctx, *grads)
 
     return checked
 

@@ -5,8 +5,7 @@ import os
 from depthbal.priors.files import read_stored
 from depthbal.priors.fitting import FitReport
 from depthbal.priors.gaussian_mixture import GaussianMixture
-from depthbal.priors.histogram import Histogram
-from depthbal.priors.relative import World
+from depthbal.priors.histogram import Histogram, World
 
 __all__ = ["FitReport", "GaussianMixture", "Histogram", "World", "load_prior"]
 

@@ -41,9 +41,8 @@ class Stored(ABC):
     @classmethod
     def restored(cls, content: dict[str, Any], path: str | os.PathLike[str]) -> Self:
         """Return what a file describes; a ValueError names it where it describes something else."""
-        kind = cls.__name__
         try:
-            if content.get("kind") != kind:
+            if content.get("kind") != (kind := cls.__name__):
                 raise ValueError(f"its kind is {content.get('kind')!r}")
             return cls.from_dict(content)
         except (KeyError, TypeError, ValueError) as error:

@@ -180,10 +180,8 @@ def fit_samples(
         eigenvalues, axes = np.linalg.eigh(covariances)
         covariances = (axes * np.maximum(eigenvalues, floor)[:, None]) @ axes.swapaxes(1, 2)
         return weights, means + offset, (covariances + covariances.swapaxes(1, 2)) / 2
-    variances = np.maximum(covariances, floor)
-    if samples.ndim == 1:
-        return weights, means[:, 0] + offset, variances[:, 0]
-    return weights, means + offset, variances
+    shape = (n_components, *samples.shape[1:])
+    return weights, means.reshape(shape) + offset, np.maximum(covariances, floor).reshape(shape)
 
 
 def require_positive(**numbers: float) -> None:

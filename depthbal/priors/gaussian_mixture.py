@@ -35,9 +35,6 @@ class GaussianMixture(Stored):
         ([0.25, 0.75], 0)
     """
 
-    weights: Tensor
-    means: Tensor
-    variances: Tensor
     fit_report: FitReport | None = None
 
     def __init__(
@@ -208,17 +205,16 @@ class GaussianMixture(Stored):
                 "variances (K, D) or (K, D, D), got "
                 f"{', '.join(str(tuple(part.shape)) for part in (weights, means, variances))}"
             )
-        finite = all(torch.isfinite(part).all() for part in (weights, means, variances))
-        if not finite or (weights < 0).any() or not weights.sum() > 0:
-            raise ValueError(
-                "expected finite weights, means and variances, and weights that are not negative "
-                "and sum to more than 0"
-            )
         smallest = variances
         if variances.ndim == 3:
-            if not torch.allclose(variances, variances.mT):
-                raise ValueError("expected symmetric covariances")
             scale = variances.diagonal(dim1=1, dim2=2).amax(1)
-            smallest = torch.linalg.eigvalsh(variances)[:, 0] + 1e-9 * scale
-        if (smallest < 0).any():
-            raise ValueError("expected variances that are not negative")
+            smallest = torch.linalg.eigvalsh(variances.nan_to_num())[:, 0] + 1e-9 * scale
+        if (
+            not all(torch.isfinite(part).all() for part in (weights, means, variances))
+            or not ((weights >= 0).all() and weights.sum() > 0 and (smallest >= 0).all())
+            or (variances.ndim == 3 and not torch.allclose(variances, variances.mT))
+        ):
+            raise ValueError(
+                "expected finite weights, means and variances, weights that are not negative and "
+                "sum to more than 0, variances that are not negative, and symmetric covariances"
+            )

@@ -1,19 +1,20 @@
-"""A streaming histogram of training labels."""
+"""A streaming histogram of training labels, also weighed against the world to balance for."""
 
 import os
 import warnings
-from typing import Any, Self, cast
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from depthbal.priors.files import Stored
-from depthbal.priors.relative import WORLDS, World, relative_mass
 
 FloatArray = npt.NDArray[np.float64]
+World = Literal["uniform", "log_uniform", "exp_uniform"]
 
 _NEAR = 0.01  # of a bin's width: bfloat16 moves 0.7 by less than this share of 0.1
+_NEGLIGIBLE = 1e-12  # share of mass that rounding may move between bins
 
 
 class Histogram(Stored):
@@ -39,10 +40,6 @@ class Histogram(Stored):
         >>> Histogram([0.0, 1.0, 2.0], quantum=0.5).update([1.0]).counts.tolist()
         [0.5, 0.5]
     """
-
-    edges: FloatArray
-    counts: FloatArray
-    quantum: float | None
 
     def __init__(
         self,
@@ -106,9 +103,8 @@ class Histogram(Stored):
             warnings.warn(
                 f"{outside:,} of {values.size:,} labels lie outside the histogram's edges {low:g} "
                 f"to {high:g} (they reach from {values.min():g} to {values.max():g}) and count in "
-                "its first and last bin, which makes these look more common than they are: give "
-                "edges that hold all labels, or leave out those that are none; later updates of "
-                "this histogram are not checked",
+                "its first and last bin: give edges that hold all labels, or leave out those that "
+                "are none; later updates of this histogram are not checked",
                 stacklevel=3,
             )
 
@@ -147,9 +143,7 @@ class Histogram(Stored):
             )
 
     def relative_to(
-        self,
-        target: "World | Histogram | str | os.PathLike[str]" = "uniform",
-        tau: float = 1.0,
+        self, target: "World | Histogram | str | os.PathLike[str]" = "uniform", tau: float = 1.0
     ) -> Self:
         """Return the kernel that balances for another world than the uniform one.
 
@@ -187,15 +181,60 @@ class Histogram(Stored):
         self.require_mass()
         if target == "uniform" and tau == 1:
             return type(self)(self.edges, self.counts)  # exactly, without rounding
-        world: World | tuple[FloatArray, FloatArray]
-        if isinstance(target, str) and target in WORLDS:
-            world = cast(World, target)
+        require_tau(tau)
+        if target in get_args(World):
+            inverse = self._inverse_world(str(target), tau)
         else:
-            chosen = target if isinstance(target, Histogram) else Histogram.load(target)
-            chosen.require_mass()
-            world = chosen.edges, chosen.counts
-        mass = relative_mass(self.edges, self.counts, world, tau)
+            other = target if isinstance(target, Histogram) else Histogram.load(target)
+            share = self._share_of(other)
+            self._refuse((self.counts > 0) & (share == 0), "is infinite: the target is empty there")
+            self._refuse((self.counts == 0) & (share > 0), "is zero: no training labels are there")
+            density = np.divide(share, self.widths, out=np.ones_like(share), where=share > 0)
+            inverse = self.widths * density**-tau
+        # 0^0 = 1: without balancing the kernel is flat over all bins, empty ones included.
+        mass = self.densities**tau * inverse
+        wrong = (self.counts > 0) & ~((mass > 0) & np.isfinite(mass))
+        self._refuse(wrong, "is not positive and finite")
         return type(self)(self.edges, mass * (self.total / mass.sum()))
+
+    def _inverse_world(self, world: str, tau: float) -> FloatArray:
+        """Return the integral of p_target^-tau over every bin, up to a constant."""
+        low, high = self.edges[:-1], self.edges[1:]
+        if world == "uniform" or tau == 0:
+            return self.widths
+        if world == "log_uniform":  # p_target = 1 / y
+            self._refuse(low <= 0, "needs positive labels: start the histogram's edges above 0")
+            return np.asarray(np.diff((self.edges / low[0]) ** (1 + tau)) / (1 + tau))
+        inverse = np.exp(-tau * (low - low[0])) * -np.expm1(-tau * (high - low)) / tau
+        return np.asarray(inverse)  # p_target = e^y
+
+    def _share_of(self, other: "Histogram") -> FloatArray:
+        """Return the share of another histogram's mass, even within its bins, in every bin."""
+        other.require_mass()
+        pieces = np.union1d(self.edges, other.edges)
+        below = np.concatenate([[0.0], np.cumsum(other.counts / other.total)])
+        mass = np.diff(np.interp(pieces, other.edges, below))
+        into = np.searchsorted(self.edges, (pieces[:-1] + pieces[1:]) / 2) - 1
+        within = (into >= 0) & (into < len(self.counts))
+        if (outside := mass[~within].sum()) > 1e-6:
+            raise ValueError(
+                "expected a target on the training labels' range "
+                f"[{self.edges[0]:g}, {self.edges[-1]:g}], got {outside:.2%} of its mass outside: "
+                "nothing can be learned there"
+            )
+        share = np.bincount(into[within], mass[within], minlength=len(self.counts))
+        return np.where(share > _NEGLIGIBLE, share, 0.0)
+
+    def _refuse(self, where: npt.NDArray[np.bool_], reason: str) -> None:
+        """Raise a ValueError that names the first of the chosen bins and counts the others."""
+        if where.any():
+            first, others = int(np.argmax(where)), int(where.sum()) - 1
+            more = f" and {others} more" if others else ""
+            low, high = self.edges[first : first + 2]
+            raise ValueError(
+                f"the ratio p_train / p_target {reason}; bin {first} [{low:g}, {high:g}]{more}: "
+                "leave these labels out, or use wider bins on one range"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-able description."""
@@ -210,6 +249,14 @@ class Histogram(Stored):
     def from_dict(cls, content: dict[str, Any]) -> Self:
         """Return the histogram that ``to_dict`` described."""
         return cls(content["edges"], content["counts"], content.get("quantum"))
+
+
+def require_tau(tau: float) -> None:
+    """Raise a ValueError unless tau lies in [0, 1]."""
+    if not 0 <= tau <= 1:
+        raise ValueError(
+            f"expected tau in [0, 1], got {tau}: 0 balances nothing (plain MSE), 1 fully"
+        )
 
 
 def as_float64(values: npt.ArrayLike | torch.Tensor) -> FloatArray:

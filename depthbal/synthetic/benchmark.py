@@ -169,12 +169,5 @@ def _notes(cells: Sequence[Cell]) -> list[str]:
 
 
 def short(value: float) -> str:
-    """Return a number with three digits that count, and at most four after the point.
-
-    Example:
-        >>> short(17.886), short(0.0176), short(0.00141), short(123.4)
-        ('17.9', '.0176', '.0014', '123')
-    """
-    digits = next((d for d, size in ((4, 0.1), (3, 1), (2, 10), (1, 100)) if abs(value) < size), 0)
-    text = f"{value:.{digits}f}"
-    return text[1:] if text.startswith("0.") else text
+    """Return a number with three digits that count, and at most four after the point."""
+    return f"{round(value, 4):.3g}"

@@ -5,6 +5,7 @@ Linear regressors are found by L-BFGS in natural parameters, in float64.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -116,20 +117,17 @@ def _vanilla(task: Task) -> RegressionLoss:
     return MSELoss(**task.plain)
 
 
-def _gai(task: Task) -> RegressionLoss:
-    return GAILoss(task.prior, **task.balanced)
+def _balanced(loss: Any, prior: str = "", **options: Any) -> Callable[[Task], RegressionLoss]:
+    """Return the maker of a balanced loss, over a prior of the task or over batches."""
+    return lambda task: loss(*([getattr(task, prior)] if prior else []), **options, **task.balanced)
+
+
+_gai, _bmc = _balanced(GAILoss, "prior"), _balanced(BMCLoss)
+_bni = partial(_balanced, BNILoss, "histogram")
 
 
 def _gai_depth(task: Task) -> RegressionLoss:
     return _gai(replace(task, noise=DepthNoise(task.settings.noise_sigma)))
-
-
-def _bmc(task: Task) -> RegressionLoss:
-    return BMCLoss(**task.balanced)
-
-
-def _bni(**options: Any) -> Callable[[Task], RegressionLoss]:
-    return lambda task: BNILoss(task.histogram, **options, **task.balanced)
 
 
 def _reweighted(**options: Any) -> Callable[[Task], RegressionLoss]:

@@ -59,16 +59,6 @@ def test_a_perfect_prediction_costs_nothing_and_is_left_alone(name, options):
     assert name == "L1Loss" or (preds.grad == 0).all()
 
 
-@every_case
-def test_init_args_make_the_same_loss(name, options):
-    preds, target, mask = batch()
-    loss = LOSSES[name](**options, label_range=(0.7, 10.0))
-    again = LOSSES[name](**loss.init_args)
-    assert again(preds, target, mask).item() == loss(preds, target, mask).item()
-    assert again.label_range == (0.7, 10.0)
-    assert not loss.needs_prior
-
-
 def test_silog_leads_negative_predictions_back_and_is_smooth_at_the_floor():
     loss = SILogLoss(0.0, floor=0.01)
     preds = torch.tensor([-3.0, 0.0, 0.01 - 1e-9, 0.01 + 1e-9], dtype=torch.float64)
@@ -87,18 +77,3 @@ def test_silog_says_how_many_targets_have_no_logarithm():
     mask = torch.tensor([True, True, True, False])
     with pytest.raises(ValueError, match="2 targets that count are not positive"):
         SILogLoss()(preds, target, mask)
-
-
-@pytest.mark.parametrize(
-    ("name", "options", "message"),
-    [
-        ("HuberLoss", {"delta": 0.0}, "positive delta"),
-        ("SILogLoss", {"scale_invariance": 1.5}, "in \\[0, 1\\]"),
-        ("FocalRLoss", {"error": "mse"}, "squared or absolute"),
-        ("FocalRLoss", {"activation": "relu"}, "sigmoid or tanh"),
-        ("FocalRLoss", {"beta": 0.0}, "beta > 0"),
-    ],
-)
-def test_wrong_options_are_errors(name, options, message):
-    with pytest.raises(ValueError, match=message):
-        LOSSES[name](**options)

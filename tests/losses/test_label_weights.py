@@ -44,11 +44,6 @@ def test_empty_bins_weigh_as_much_as_the_rarest_and_never_infinitely(counts):
     assert set(weights[counts == 0]) == {weights[counts > 0].max()}
 
 
-def test_the_residue_of_a_floating_point_sum_is_an_empty_bin():
-    exact, residue = (label_weights(histogram([4.0, 2.0, last])) for last in (0.0, 1e-13))
-    np.testing.assert_allclose(residue, exact, rtol=1e-9)
-
-
 @pytest.mark.parametrize("kind", list(KERNELS))
 @pytest.mark.parametrize("size", [1, 5, 31])
 def test_smoothing_leaves_a_uniform_histogram_unweighted(kind, size):

@@ -3,8 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from depthbal.losses import LOSSES, BMCLoss, BNILoss, GAILoss
@@ -92,31 +90,6 @@ def test_value_and_gradients_are_finite_from_tiny_to_huge_noise_and_far_outside(
         assert torch.isfinite(part).all()
 
 
-shapes = st.lists(st.integers(1, 5), max_size=4).map(tuple)
-
-
-@settings(max_examples=25, deadline=None)
-@given(shape=shapes, event=st.integers(1, 4), seed=st.integers(0, 99), data=st.data())
-@pytest.mark.filterwarnings("ignore:BMCLoss met a batch")
-def test_odd_shapes_of_scalars_and_vectors_equal_their_flat_form(shape, event, seed, data):
-    name = data.draw(st.sampled_from(["GAILoss", "BNILoss", "BMCLoss"]))
-    vectors = data.draw(st.booleans())
-    generator = torch.Generator().manual_seed(seed)
-    full = (*shape, event) if vectors else shape
-    target = 1 + torch.rand(full, generator=generator, dtype=torch.float64)
-    preds = target + torch.randn(full, generator=generator, dtype=torch.float64)
-    mask = torch.rand(shape, generator=generator) < 0.7
-    if vectors:
-        masses = torch.rand(3, event, generator=generator, dtype=torch.float64)
-        variances = torch.zeros(3, event) if name == "BNILoss" else torch.ones(3, event)
-        loss = LOSSES[name](event_dim=1)
-        if loss.needs_prior:
-            loss.set_prior(GaussianMixture(torch.ones(3), masses, variances))
-    else:
-        loss = make(name)
-    torch.testing.assert_close(loss(preds, target, mask), loss(preds[mask], target[mask]))
-
-
 TRAIN = np.exp(-CENTERS / 2)
 SIGMA = 0.8
 
@@ -153,8 +126,3 @@ def test_tempered_to_nothing_it_is_mse_after_the_read_out():
     found = criterion.readout(best_location(criterion.double(), in_training))
     mean = (in_training * CENTERS).sum() / in_training.sum()
     assert found.item() == pytest.approx(mean, abs=0.005)
-
-
-def test_an_unknown_world_is_an_error_before_training():
-    with pytest.raises((ValueError, FileNotFoundError), match="no such file"):
-        GAILoss(relative_to="no such file.json").set_prior(DEPTHS)

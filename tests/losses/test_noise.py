@@ -46,13 +46,6 @@ def expected_sigma(preds: Tensor) -> Tensor:
     return (torch.log1p(torch.exp(intercept + 0.1 * preds))).clamp(max=1.0)
 
 
-def test_depth_noise_is_a_capped_softplus_of_a_line():
-    preds = torch.linspace(-5, 60, 100, dtype=torch.float64)
-    sigma = growing()(preds)
-    torch.testing.assert_close(sigma, expected_sigma(preds), rtol=1e-6, atol=1e-6)
-    assert sigma.max() == 1.0
-
-
 @pytest.mark.parametrize("scale", ["none", "mean", "pixel"])
 @pytest.mark.parametrize("noise", ["fixed", "learned", "growing"])
 def test_each_scale_restores_what_it_says(scale, noise):
@@ -91,14 +84,6 @@ def test_a_detached_noise_sends_the_prediction_the_gradient_at_fixed_sigma():
     assert loss.noise.slope.grad.abs() > 0
 
 
-def test_what_the_mask_hides_has_no_part_in_the_scale():
-    preds, target = labels()
-    mask = torch.arange(40) < 30
-    loss = GAILoss(PRIOR, noise=growing())
-    hidden = preds.masked_fill(~mask, 1e6)
-    torch.testing.assert_close(loss(hidden, target, mask), loss(preds[:30], target[:30]))
-
-
 @pytest.mark.parametrize("learned", [True, False])
 def test_a_noise_module_is_saved_and_restored_with_its_loss(learned):
     preds, target = labels()
@@ -122,14 +107,6 @@ def test_a_foreign_noise_of_another_shape_is_an_error_and_cannot_be_rebuilt():
         loss(*labels())
     with pytest.raises(ValueError, match="not ours"):
         GAILoss(**loss.init_args)
-
-
-@pytest.mark.parametrize(
-    "arguments", [{"noise_sigma": 0.0}, {"slope": math.inf}, {"noise_sigma": 1.0, "max_sigma": 1.0}]
-)
-def test_bad_arguments_of_the_depth_noise_are_errors(arguments):
-    with pytest.raises(ValueError, match="expected"):
-        DepthNoise(**arguments)
 
 
 def test_a_learned_intercept_above_the_cap_is_led_back():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from depthbal.losses import GAILoss, balance_predictions, posthoc, truncated_normal_mean
+from depthbal.losses import GAILoss, balance_predictions, posthoc
 from depthbal.losses.posthoc import BalanceMap
 from depthbal.priors import GaussianMixture, Histogram
 from tests.losses.checks import LONG_TAIL, RANGE, minimise
@@ -70,27 +70,6 @@ def test_the_optimum_that_training_finds_is_the_balanced_mean(sigma):
     assert (preds - means).abs().max() > 0.1
     balanced = balance_predictions(means, prior, sigma)
     torch.testing.assert_close(balanced, preds.detach(), rtol=0, atol=1e-4)
-
-
-def test_finds_the_balanced_truth_behind_imbalanced_data():
-    """Labels seen through noise, far ones rare: the mean label of what looks alike, which a trained
-    regressor predicts, leans to the near; balanced, it is the posterior mean of a uniform world."""
-    generator = np.random.default_rng(0)
-    label = generator.choice(LONG_TAIL.centers, 4_000_000, p=LONG_TAIL.counts / LONG_TAIL.total)
-    seen = label + 0.8 * generator.standard_normal(len(label))
-    cells = np.linspace(1.0, 9.0, 81)
-    index = np.digitize(seen, cells) - 1
-    inside = (index >= 0) & (index < 80)
-    count = np.bincount(index[inside], minlength=80)
-    regressed = np.bincount(index[inside], weights=label[inside], minlength=80) / count
-    location = np.bincount(index[inside], weights=seen[inside], minlength=80) / count
-    preds = torch.from_numpy(regressed)
-    balanced = balance_predictions(preds, LONG_TAIL, 0.8).numpy()
-    assert np.abs(regressed - location)[10:70].min() > 0.15
-    np.testing.assert_allclose(balanced[:60], location[:60], atol=0.03)
-    read = balance_predictions(preds, LONG_TAIL, 0.8, RANGE)
-    expected = truncated_normal_mean(torch.from_numpy(location), 0.8, RANGE)
-    torch.testing.assert_close(read[:60], expected[:60], rtol=0, atol=0.03)
 
 
 @pytest.mark.parametrize("sigma", [1e-3, 0.3, 1.0, 10.0])

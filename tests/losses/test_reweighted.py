@@ -37,25 +37,6 @@ def test_equals_plain_python(error, dtype, rtol):
     assert value.item() == pytest.approx(total / int(mask.sum()), rel=rtol)
 
 
-def test_the_best_constant_under_inverse_weights_is_the_mean_of_the_occupied_bins():
-    labels = torch.from_numpy(np.repeat(HISTOGRAM.centers, np.array(COUNTS, dtype=int)))
-    preds = torch.full_like(labels, 14.5 / 5).requires_grad_()  # (0.5 + 1.5 + 2.5 + 4.5 + 5.5) / 5
-    ReweightedLoss(HISTOGRAM)(preds, labels).backward()
-    assert preds.grad.sum().item() == pytest.approx(0, abs=1e-12)
-
-
-def test_it_needs_its_histogram_and_takes_it_later():
-    loss = ReweightedLoss(**LDS)
-    assert loss.needs_prior
-    assert loss.prior is None
-    with pytest.raises(ValueError, match="no prior is set"):
-        loss(torch.zeros(2), torch.zeros(2))
-    loss.set_prior(HISTOGRAM)
-    assert not loss.needs_prior
-    assert loss.prior.counts.tolist() == COUNTS
-    assert loss.prior.edges.tolist() == HISTOGRAM.edges.tolist()
-
-
 @pytest.mark.parametrize("change", [lambda loss: loss, torch.nn.Module.half, torch.nn.Module.float])
 def test_it_is_restored_from_the_state_dict_in_any_precision_and_from_files(change, tmp_path):
     preds, target, mask = batch()

@@ -73,32 +73,25 @@ def test_the_report_is_saved_with_the_mixture(tmp_path):
     assert GaussianMixture([1.0], [0.0], [1.0]).fit_report is None
 
 
-def test_one_component_has_the_mean_and_variance_of_the_labels():
-    values = np.random.default_rng(0).gamma(3.0, 1.0, 200_000)
-    mixture = GaussianMixture.fit(Histogram(np.linspace(0, 30, 601)).update(values), 1)
-    assert mixture.means.item() == pytest.approx(values.mean(), abs=1e-3)
-    assert mixture.variances.item() == pytest.approx(values.var(), rel=1e-3)
-
-
 def vectors(spread: np.ndarray, count: int = 500) -> np.ndarray:
-    """Two clusters in 216 dimensions, far from the origin, of the given spread per direction."""
+    """Two clusters in 24 dimensions, far from the origin, of the given spread per direction."""
     generator = np.random.default_rng(0)
-    centres = 1e3 + generator.normal(size=(2, 216)) * 3 * spread
+    centres = 1e3 + generator.normal(size=(2, 24)) * 3 * spread
     chosen = generator.random(count) < 0.25
-    return centres[chosen.astype(int)] + generator.normal(size=(count, 216)) * spread
+    return centres[chosen.astype(int)] + generator.normal(size=(count, 24)) * spread
 
 
-def test_a_diagonal_fit_of_216_dimensions_survives_directions_that_hardly_vary():
-    spread = np.where(np.arange(216) % 3 == 0, 1.0, 1e-7)
+def test_a_diagonal_fit_of_24_dimensions_survives_directions_that_hardly_vary():
+    spread = np.where(np.arange(24) % 3 == 0, 1.0, 1e-7)
     samples = vectors(spread)
     samples[:, 1] = 5.0
     mixture = GaussianMixture.fit(samples, 2, covariance_type="diag", variance_floor=0.01)
-    assert mixture.variances.shape == (2, 216)
+    assert mixture.variances.shape == (2, 24)
     assert sorted(mixture.weights.tolist()) == pytest.approx([0.25, 0.75], abs=0.04)
     assert (mixture.variances >= 0.01).all()
     assert (mixture.variances[:, 1::3] == 0.01).all()
     torch.testing.assert_close(
-        mixture.variances[:, 0::3], torch.ones(2, 72).double(), atol=0, rtol=0.5
+        mixture.variances[:, 0::3], torch.ones(2, 8).double(), atol=0, rtol=0.5
     )
     mean = mixture.weights @ mixture.means
     np.testing.assert_allclose(mean, samples.mean(axis=0), rtol=1e-9)

@@ -19,19 +19,6 @@ def test_log_density_equals_scipy():
     np.testing.assert_allclose(mixture.log_density(torch.from_numpy(values)), expected)
 
 
-@pytest.mark.parametrize(("sigma", "bound"), [(0.5, 0.02), (1.0, 0.003)])
-def test_sixteen_components_have_the_evidence_of_their_histogram(sigma, bound):
-    mixture = GaussianMixture.fit(LONG_TAIL, noise_sigma=sigma)
-    assert len(mixture.weights) == 16
-    assert mixture.fit_report.largest_error < bound
-
-
-def test_the_fit_does_not_depend_on_the_scale_of_the_counts():
-    few = GaussianMixture.fit(LONG_TAIL)
-    many = GaussianMixture.fit(Histogram(EDGES, LONG_TAIL.counts * 1e3))
-    torch.testing.assert_close(few.means, many.means)
-
-
 def test_recovers_a_known_mixture_from_samples():
     generator = np.random.default_rng(0)
     samples = np.concatenate([generator.normal(2, 0.5, 9000), generator.normal(7, 1.0, 1000)])
@@ -114,10 +101,3 @@ def test_a_missing_foreign_or_incomplete_file_is_an_error_that_names_it(tmp_path
 def test_bad_arguments_are_errors(weights, means, variances, message):
     with pytest.raises(ValueError, match=message):
         GaussianMixture(weights, means, variances)
-
-
-def test_a_mixture_does_not_change_with_the_arrays_it_was_made_from():
-    means = np.array([1.0, 2.0])
-    mixture = GaussianMixture(np.ones(2), means[::-1], np.ones(2))
-    means[:] = 7.0
-    assert mixture.means.tolist() == [2.0, 1.0]

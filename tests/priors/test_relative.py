@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 from scipy.integrate import quad
-from scipy.special import logsumexp
 from scipy.stats import norm
 
 from depthbal.priors import GaussianMixture, Histogram
@@ -61,39 +60,6 @@ def test_a_target_histogram_with_other_edges_is_spread_evenly_within_its_bins(ta
     np.testing.assert_allclose(ratios(kernel), expected / expected[0], rtol=1e-12)
 
 
-@pytest.mark.parametrize("world", ["uniform", "log_uniform", "near", "tempered"])
-def test_theorem_1_holds_for_the_chosen_world(world):
-    """Where the target world's posterior of the label is N(y; f, s^2), the expected Balanced MSE
-    under the *training* world's posterior is smallest at the prediction f."""
-    sigma, y = 0.8, np.linspace(0.7, 10.0, 9301)[:-1] + 5e-4
-    p_train = np.exp(-y / 2.0)
-    near = Histogram(EDGES, 1 / CENTERS**2)
-    p_target, target, tau = {
-        "uniform": (np.ones_like(y), "uniform", 1.0),
-        "log_uniform": (1 / y, "log_uniform", 1.0),
-        "near": (1 / y**2, near, 1.0),
-        # (p_train / p_target)^tau is p_train over the world p_train^(1 - tau) p_target^tau
-        "tempered": (np.sqrt(p_train / y**2), near, 0.5),
-    }[world]
-    kernel = GaussianMixture.from_histogram(
-        Histogram(EDGES, 1e7 * np.exp(-CENTERS / 2.0)).relative_to(target, tau)
-    )
-    predictions = np.linspace(-2.0, 12.0, 2801)
-    log_evidence = logsumexp(
-        norm.logpdf(predictions[:, None], kernel.means.numpy(), sigma),
-        b=kernel.weights.numpy(),
-        axis=1,
-    )
-    for f in (1.5, 4.0, 8.0):
-        likelihood = norm.pdf(y, f, sigma) / p_target  # p(x | y) of the image whose answer is f
-        posterior = likelihood * p_train
-        posterior /= posterior.sum()
-        data_term = ((predictions[:, None] - y[None, ::10]) ** 2) / (2 * sigma**2)
-        weights = posterior.reshape(-1, 10).sum(1)
-        loss = data_term @ weights + log_evidence
-        assert predictions[np.argmin(loss)] == pytest.approx(f, abs=0.03)
-
-
 def test_a_mixture_of_log_depths_tilted_has_the_evidence_of_depths_made_uniform():
     """log depth z = log y under noise s, depth to be uniform: computed in depth, the evidence is
     the integral of the log-normal noise density times the depths' own p_train(y)."""
@@ -130,13 +96,6 @@ def test_kernels_that_are_no_mixtures_point_to_the_histogram(target, tau):
     mixture = GaussianMixture([0.5, 0.5], [0.0, 1.0], [1.0, 1.0])
     with pytest.raises(ValueError, match=r"fit\(histogram\.relative_to"):
         mixture.relative_to(target, tau)
-
-
-def test_vectors_cannot_be_tilted():
-    vectors = GaussianMixture([1.0], [[0.0, 1.0]], [[1.0, 1.0]])
-    assert vectors.relative_to("uniform") is vectors
-    with pytest.raises(ValueError, match="expected scalar labels and a finite rate"):
-        vectors.tilted(1.0)
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ import torch
 from measuring import peak_mib
 
 from depthbal.losses import log_evidence
-from depthbal.losses.kernel import exact
-from depthbal.losses.kernel.exact import Components, exact_evidence
+from depthbal.losses.kernel import evidence
+from depthbal.losses.kernel.evidence import Components, exact_evidence
 from depthbal.priors import GaussianMixture
 from tests.losses.checks import kept_numbers
 
@@ -38,16 +38,16 @@ def example(kind: str):
 @pytest.mark.parametrize("numbers", [1, 64, 10**9])
 @pytest.mark.parametrize("kind", ["scalars", "one sigma each", "vectors"])
 def test_the_size_of_a_block_does_not_matter(numbers, kind, monkeypatch):
-    monkeypatch.setattr(exact, "CACHE_NUMBERS", 2**17)
+    monkeypatch.setattr(evidence, "CACHE_NUMBERS", 2**17)
     expected = exact_evidence(*example(kind))
-    monkeypatch.setattr(exact, "CACHE_NUMBERS", numbers)
+    monkeypatch.setattr(evidence, "CACHE_NUMBERS", numbers)
     torch.testing.assert_close(exact_evidence(*example(kind)), expected, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("budget", [0.5, 4.0])
 @pytest.mark.parametrize("kind", ["scalars", "vectors", "diagonal vectors"])
 def test_ten_temporaries_of_a_block_are_alive_at_most(kind, budget, monkeypatch):
-    monkeypatch.setattr(exact, "CACHE_NUMBERS", int(budget * 2**20 / 40))
+    monkeypatch.setattr(evidence, "CACHE_NUMBERS", int(budget * 2**20 / 40))
     labels, event = (20_000, ()) if kind == "scalars" else (7_000, (3,))
     preds, sigma = torch.rand(labels, *event), torch.rand(labels) + 0.5
     axes = torch.eye(3).expand(500, 3, 3) if kind == "vectors" else None
@@ -59,7 +59,7 @@ def test_ten_temporaries_of_a_block_are_alive_at_most(kind, budget, monkeypatch)
 
 
 def test_one_prediction_and_many_components_stay_below_the_budget(monkeypatch):
-    monkeypatch.setattr(exact, "CACHE_NUMBERS", 2**20 // 40)
+    monkeypatch.setattr(evidence, "CACHE_NUMBERS", 2**20 // 40)
     mixture = Components(torch.zeros(10**6), torch.rand(10**6), torch.rand(10**6))
     preds = torch.rand(3)
     peak = peak_mib(lambda: exact_evidence(preds, torch.tensor(1.0), mixture), "cpu")
