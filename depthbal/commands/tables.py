@@ -42,6 +42,11 @@ def print_metrics(metrics: Mapping[str, Any]) -> None:
         console.print(_table(f"All pixels{ending}", metrics["all_pixels"]))
         unit = "metres" if label["unit"] == "m" else label["unit"]
         print(f"Errors in {unit}, pooled over pixels; bins without test pixels are left out.")
+    for name, what in protocol.get("alignment", {}).items():
+        if name != readout:
+            row = metrics["readout"][name]["overall"]
+            values = ", ".join(f"{key} {row[key]:.3f}" for key in SHOWN if key in row)
+            print(f"{name} ({what}): overall {values}")
 
 
 def _table(title: str, metrics: Mapping[str, Any]) -> Table:

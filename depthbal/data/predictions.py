@@ -77,10 +77,11 @@ class PredictionFolder:
                 "folders, or give --predictions.pattern with {path}"
             )
         if self.missing and not (allow_missing and used):
+            one = min(key for key in found if key[0] != "*")
             raise DataError(
                 f"{len(self.missing)} of {len(names)} images have no prediction in {self.root}, "
-                f"among them {', '.join(self.missing[:_SHOWN])} (a file there: "
-                f"{min(key for key in found if key[0] != '*')}); give --predictions.pattern if the files are named otherwise"
+                f"among them {', '.join(self.missing[:_SHOWN])} (a file there: {one}); give "
+                "--predictions.pattern if the files are named otherwise"
                 + ("" if allow_missing else ", or --allow-missing to score the rest")
             )
 
