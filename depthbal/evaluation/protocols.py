@@ -159,6 +159,11 @@ class DepthProtocol:
     ) -> None:
         """Add a batch, (images, 1, h, w) metres, `mask` from `counts`; as for `Scores.update`."""
         subsets = {}
+        if self.crop == "nyu-eigen":  # nothing outside counts
+            box = (..., *eigen_crop(target.shape[-2], target.shape[-1]))
+            maps = {name: preds[box] for name, preds in maps.items()}
+            target, mask = target[box], mask[box]
+            interval = interval and (interval[0][box], interval[1][box])
         if not self.whole:  # padding has no pixels, whichever mask it gets
             chosen = [self._mask.mask[max(index, 0)] for index in indices.tolist()]
             subsets = {"mask": torch.from_numpy(np.stack(chosen)).unsqueeze(1)}
