@@ -260,6 +260,10 @@ def _fit(trainer: Trainer, task: Task, data: LabelData, checkpoint: Path | None)
         trainer.fit(task, datamodule=data, ckpt_path=checkpoint)
     except MisconfigurationException as error:
         raise ConfigError(str(error)) from error
+    except RuntimeError as error:  # of any kind; that of EarlyStopping is a setting to mend
+        if "conditioned on metric" not in str(error):
+            raise
+        raise ConfigError(f"--trainer.callbacks: {error}") from error
     except SystemExit as error:  # how Lightning ends after Ctrl-C
         path = trainer.default_root_dir
         print(f"stopped; continue with: depthbal train --resume {path}", file=sys.stderr)

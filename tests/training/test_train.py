@@ -14,6 +14,7 @@ from depthbal.errors import CheckpointError, ConfigError, DataError, RunFolderEr
 from depthbal.evaluation import Scores
 from depthbal.priors import GaussianMixture, Histogram
 from depthbal.training import open_run
+from depthbal.training.train import _fit
 from tests.training.helpers import (
     DROPOUT_NET,
     SIZES,
@@ -231,3 +232,12 @@ def test_a_training_starts_from_the_weights_of_another_run_but_for_what_is_reset
 def test_weights_that_cannot_be_taken_are_refused(config, finished_run, tmp_path, setting, message):
     with pytest.raises((CheckpointError, ConfigError, RunFolderError), match=message):
         train_tiny(config, tmp_path / "run", setting.format(finished_run))
+
+
+def test_early_stopping_on_a_metric_that_is_not_logged_is_a_setting_to_mend():
+    class Stopped:
+        def fit(self, *_, **__):
+            raise RuntimeError("Early stopping conditioned on metric `val/x`, not available")
+
+    with pytest.raises(ConfigError, match=r"--trainer.callbacks: .*`val/x`"):
+        _fit(Stopped(), None, None, None)
