@@ -7,9 +7,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # also of the processes that test
 import torch
 
 
-def pytest_configure():
+def pytest_configure(config):
     """One thread: tiny tensors are slower on several, and sums differ in the last digit."""
     torch.set_num_threads(1)
+    # xdist would hand out files by their number of tests, and the longest training last
+    config.option.loadscopereorder = False
 
 
 def pytest_collection_modifyitems(items):
