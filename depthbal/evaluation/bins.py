@@ -159,6 +159,12 @@ class LabelBins:
         of_shots = [[shot == name for shot in self.shots] for name in SHOTS]
         return np.stack([self.scored, *(self.scored & np.array(row) for row in of_shots)]) * 1.0
 
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The ends of the scored bins, label units."""
+        scored = np.flatnonzero(self.scored)
+        return float(self.edges[scored[0]]), float(self.edges[scored[-1] + 1])
+
     def all_scored(self) -> Self:
         """Return the same bins, every one of them scored; shots stay as they are."""
         bins = copy(self)

@@ -43,10 +43,15 @@ def eigen_mask(target: Tensor) -> Tensor:
         >>> eigen_mask(torch.full((1, 1, 48, 64), 5.0)).sum().item()
         2352
     """
-    mask = torch.zeros_like(target, dtype=torch.bool)
-    rows, columns = eigen_crop(target.shape[-2], target.shape[-1])
-    mask[..., rows, columns] = True
-    return mask & (target > MIN_DEPTH) & (target < MAX_DEPTH)
+    return _in_crop((target > MIN_DEPTH) & (target < MAX_DEPTH))
+
+
+def _in_crop(mask: Tensor) -> Tensor:
+    """Return a mask (..., height, width) without what lies outside Eigen's crop."""
+    box = (..., *eigen_crop(mask.shape[-2], mask.shape[-1]))
+    inside = torch.zeros_like(mask)
+    inside[box] = mask[box]
+    return inside
 
 
 class DepthProtocol:
@@ -112,12 +117,6 @@ class DepthProtocol:
         )
         self.facts["mask"] = self._mask.describe()
 
-    @property
-    def ends(self) -> tuple[float, float]:
-        """The ends of the scored bins in metres."""
-        scored = np.flatnonzero(self.bins.scored)
-        return float(self.bins.edges[scored[0]]), float(self.bins.edges[scored[-1] + 1])
-
     def scores(self, readouts: Sequence[str], main: str, facts: Mapping[str, Any]) -> Scores:
         """Return empty scores of some read-outs; `facts` join the protocol."""
         return Scores(
@@ -133,12 +132,7 @@ class DepthProtocol:
         """Return which pixels of (images, 1, h, w) metres count."""
         low, high = self.cap or (0.0, math.inf)
         mask = (target > low) & (target < high)
-        if self.crop == "none":
-            return mask
-        rows, columns = eigen_crop(target.shape[-2], target.shape[-1])
-        inside = torch.zeros_like(mask)
-        inside[..., rows, columns] = mask[..., rows, columns]
-        return inside
+        return _in_crop(mask) if self.crop == "nyu-eigen" else mask
 
     def scored(self, preds: Tensor) -> Tensor:
         """Return predictions as they are scored: what is finite is clamped to the cap, if any."""

@@ -80,8 +80,7 @@ class Result:
     @property
     def ends(self) -> tuple[float, float]:
         """The ends of the scored bins."""
-        scored = np.flatnonzero(self.bins.scored)
-        return float(self.bins.edges[scored[0]]), float(self.bins.edges[scored[-1] + 1])
+        return self.bins.ends
 
     @cached_property
     def items(self) -> str:
