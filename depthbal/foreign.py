@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from rich.progress import track
 from scipy.stats import spearmanr
 
 from depthbal.data import DepthDataModule, PairSource, PredictionFolder
@@ -18,6 +19,7 @@ from depthbal.evaluation.alignment import ALIGNMENTS, Alignment, align
 from depthbal.evaluation.balancing import require_unseen
 from depthbal.evaluation.protocols import Crop, DepthProtocol
 from depthbal.examples import save_examples
+from depthbal.io import show_progress
 from depthbal.losses import BalanceMap
 
 Predict = Callable[[NDArray[np.uint8]], ArrayLike]
@@ -255,10 +257,9 @@ def evaluate(
     require_plausible(predictions, "none" in alignments)
     keys = {how: "raw" if how == "none" else f"{how}_aligned" for how in alignments}
     readouts = [*keys.values(), *(["balanced"] if balance is not None else [])]
-    low, high = rule.ends
+    low, high = rule.bins.ends
     counted: dict[str, Any] = {"pixels": 0, "images": []}
     about = {
-        "predictions": {"kind": kind, "invalid": counted, "invalid_rule": INVALID},
         "alignment": {key: ALIGNMENTS[how] for how, key in keys.items()},
         "data": data.describe_test(),
         **(facts or {}),
@@ -266,45 +267,42 @@ def evaluate(
     if balance is not None:
         about["posthoc"] = balance.describe()
         about["interval"] = "68.27 % interval of the label given the prediction"
-    if isinstance(predict, PredictionFolder):
-        about["predictions"] |= {"source": str(predict.root.absolute()), "missing": predict.missing}
     main = "balanced" if balance is not None else readouts[0]
     scores = rule.scores(readouts, main, about)
 
-    def read_out(pair: Pair, inside: NDArray[np.bool_]) -> dict[str, FloatMap]:
-        maps = {key: align(pair.preds, pair.target, inside, how) for how, key in keys.items()}
-        if balance is not None:
-            maps["balanced"] = balance(valid(maps[readouts[0]], low, high)).astype(np.float32)
-        return maps
-
-    for pair in _track(predictions, progress):
+    def read_out(pair: Pair) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
+        """Return truth, what counts and every read-out of an image, (1, 1, h, w) each."""
         target = torch.from_numpy(np.ascontiguousarray(pair.target))[None, None]
         mask = rule.counts(target)
+        inside = mask[0, 0].numpy()
+        aligned = {key: align(pair.preds, pair.target, inside, how) for how, key in keys.items()}
+        maps = {key: valid(preds, low, high) for key, preds in aligned.items()}
+        if balance is not None:
+            balanced = balance(maps[readouts[0]]).astype(np.float32)
+            maps["balanced"] = valid(balanced, low, high)
+        return target, mask, {k: torch.from_numpy(v)[None, None] for k, v in maps.items()}
+
+    hidden = not (progress and show_progress())
+    for pair in track(predictions, "Evaluating", transient=True, disable=hidden):
+        target, mask, maps = read_out(pair)
         inside = mask[0, 0].numpy()
         invalid = int((~(np.isfinite(pair.preds) & (pair.preds > 0)) & inside).sum())
         counted["pixels"] += invalid
         counted["images"] += [pair.name] if invalid else []
-        tensors = {
-            key: torch.from_numpy(valid(value, low, high))[None, None]
-            for key, value in read_out(pair, inside).items()
-        }
         place = torch.tensor([pair.place])
-        ends = None if balance is None else balance.interval(tensors[readouts[0]])
-        rule.update(scores, tensors, target, mask, [pair.name], [pair.group], place, ends)
-    scores.given.update(about)  # the counts are known now
+        ends = None if balance is None else balance.interval(maps[readouts[0]])
+        rule.update(scores, maps, target, mask, [pair.name], [pair.group], place, ends)
+    found: dict[str, Any] = {"kind": kind, "invalid": counted, "invalid_rule": INVALID}
+    if isinstance(predict, PredictionFolder):
+        found |= {"source": str(predict.root.absolute()), "missing": predict.missing}
+    scores.given["predictions"] = found
     if out is None:
         return scores.result()
 
     def show(index: int) -> tuple[Any, Any, Any]:
         pair = predictions.pair(predictions.indices[index])
-        target = torch.from_numpy(np.ascontiguousarray(pair.target))[None, None]
-        inside = rule.counts(target)[0, 0].numpy()
-        shown = valid(read_out(pair, inside)[main], low, high)
-        return (
-            predictions.picture(pair.place),
-            pair.target,
-            rule.scored(torch.tensor(shown)).numpy(),
-        )
+        shown = rule.scored(read_out(pair)[2][main])[0, 0].numpy()
+        return predictions.picture(pair.place), pair.target, shown
 
     result = scores.save(out)
     save_examples(scores, show, Path(out))
@@ -313,18 +311,16 @@ def evaluate(
 
 def calibration_samples(
     predictions: ForeignPredictions, data: DepthDataModule, alignment: Alignment = "none"
-) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor, str, str]]:
+) -> Iterator[tuple[FloatMap, FloatMap, NDArray[np.bool_], str, str]]:
     """Yield prediction, truth, mask, name and scene of every image, for a `JointHistogram`."""
     require_plausible(predictions, alignment == "none")
-    bins = data.bins()
-    low, high = (float(bins.edges[i]) for i in (int(bins.scored.argmax()), -1))
+    low, high = data.bins().ends
     # one folder for all images is no scene
     flat = len({predictions.source.group(index) for index in predictions.indices}) < 2
     for pair in predictions:
         inside = pair.target > 0
         preds = valid(align(pair.preds, pair.target, inside, alignment), low, high)
-        maps = (torch.from_numpy(np.ascontiguousarray(x)) for x in (preds, pair.target, inside))
-        yield (*maps, pair.name, "" if flat else pair.group)  # type: ignore[misc]
+        yield preds, pair.target, inside, pair.name, "" if flat else pair.group
 
 
 def valid(preds: FloatMap, low: float, high: float) -> FloatMap:
@@ -333,12 +329,3 @@ def valid(preds: FloatMap, low: float, high: float) -> FloatMap:
     if good.all():
         return preds
     return np.where(good, preds, np.where(np.isposinf(preds), high, low)).astype(np.float32)
-
-
-def _track(predictions: ForeignPredictions, progress: bool) -> Any:
-    from rich.progress import track
-
-    from depthbal.io import show_progress
-
-    hidden = not (progress and show_progress())
-    return track(predictions, "Evaluating", total=len(predictions), transient=True, disable=hidden)

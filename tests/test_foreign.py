@@ -274,6 +274,10 @@ def test_files_of_any_program_are_balanced_and_scored_with_the_balance(
     assert result["protocol"]["readout"] == "balanced"
     assert result["protocol"]["posthoc"]["way"] == "calibration"
     assert result["calibration"]["all"]["overall"]["coverage"] > 0.4
+    for refused, words in (("-1", "positive sigma"), ("auto", "needs a run")):
+        command = [*given, f"--posthoc={refused}", "--out", str(tmp_path / "other")]
+        assert main("evaluate", command) == 2
+        assert words in capsys.readouterr().err
     loaded = BalanceMap.load(balance)
     np.testing.assert_allclose(loaded(np.array([0.6 * 5 + 1.0])), [5.0], atol=0.1)
 

@@ -164,10 +164,14 @@ def add_posthoc(parser: ArgumentParser) -> None:
     )
 
 
-def import_classes() -> None:
+def import_classes(networks: bool = True) -> None:
     """Import the classes that settings may name without a path: those that are there already."""
-    from depthbal import data, models
-    from depthbal.training import schedules
+    from depthbal import data
 
     _ = data.FolderDataModule, data.NYUD2DataModule, data.RoomsDataModule
+    if not networks:  # they take a second
+        return
+    from depthbal import models
+    from depthbal.training import schedules
+
     _ = models.ResNetMFF, models.SmpDepth, schedules.WarmupCosine

@@ -10,15 +10,14 @@ from depthbal.commands.evaluate import add_predictions, open_predictions, requir
 from depthbal.errors import ConfigError
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from depthbal.data.label_data import LabelData
     from depthbal.losses.posthoc import BalanceMap
     from depthbal.priors import Histogram
     from depthbal.training.task import Task
 
-    # prediction and truth of one shape in label units, what counts, name, scene or ""
-    Sample = tuple[Tensor, Tensor, Tensor | None, str, str]
+    # prediction and truth of one shape in label units, what counts, name, scene or ""; tensors
+    # or arrays
+    Sample = tuple[Any, Any, Any, str, str]
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -66,7 +65,7 @@ def main(arguments: Sequence[str]) -> None:
 
     from depthbal.io import require_free
 
-    import_classes()
+    import_classes(networks=False)
     require_free(known.out, known.overwrite)
     (_balance_run if known.run else _balance_predictions)(known, overrides)
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from depthbal.commands import add_posthoc, make_parser, parse
+from depthbal.commands import add_posthoc, import_classes, make_parser, parse
 from depthbal.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -47,11 +47,9 @@ def main(arguments: Sequence[str]) -> None:
     if known.run and (known.out or known.overwrite or known.crop or known.cap):
         raise ConfigError("--out, --overwrite, --crop and --cap go with --predictions")
 
-    # short names of classes are those of imported ones
-    import depthbal.data as data
     from depthbal.commands.tables import print_metrics, try_report
 
-    _ = data.FolderDataModule, data.NYUD2DataModule, data.RoomsDataModule
+    import_classes(networks=False)
     folder, result = (_evaluate_run if known.run else _evaluate_predictions)(known, overrides)
     print_metrics(result)
     print(f"Written: {folder / 'metrics.json'}")
@@ -81,8 +79,7 @@ def _evaluate_predictions(
 ) -> tuple[Path, dict[str, Any]]:
     from depthbal.foreign import evaluate
     from depthbal.io import write_json
-    from depthbal.losses import BalanceMap
-    from depthbal.predictor import load_balance
+    from depthbal.predictor import balance_map, load_balance
     from depthbal.training.runs import require_claimable, run_record
 
     if known.out is None:
@@ -90,13 +87,14 @@ def _evaluate_predictions(
     if not (known.overwrite and (known.out / "scores.npz").exists()):
         require_claimable(known.out)
     files, data = open_predictions(known, overrides)
-    balance = None
+    balance, whose = None, str(known.predictions)
     if known.balance is not None:
-        balance = load_balance(known.balance, None, data.label, str(known.predictions))
+        balance = load_balance(known.balance, None, data.label, whose)
     elif known.posthoc == "auto":
         raise ConfigError("--posthoc auto needs a run; give a sigma, or use depthbal balance")
     elif known.posthoc is not None:
-        balance = BalanceMap(data.train_histogram(), known.posthoc, data.label.range)
+        prior = data.train_histogram() if data.trains() else None
+        balance = balance_map(None, prior, known.posthoc, data.label.range, whose)
     result = evaluate(
         files,
         data,
@@ -109,7 +107,6 @@ def _evaluate_predictions(
         balance=balance,
         force=known.force,
         seed=known.seed,
-        facts={"source": str(known.predictions.absolute())},
         progress=True,
     )
     write_json(known.out / "run.json", run_record(known.seed, "cpu"))

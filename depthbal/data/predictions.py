@@ -50,18 +50,19 @@ class PredictionFolder:
         self.root, self.scale = Path(root).expanduser(), scale
         if not self.root.is_dir():
             raise DataError(f"{self.root.absolute()} is not a folder; expected one of predictions")
-        found: dict[str, list[Path]] = {}
+        found: dict[str, list[Path]] = {}  # by path
+        ending: dict[str, list[Path]] = {}  # by every end of it
         for path in sorted(self.root.rglob("*")):
             if path.suffix.lower() in DEPTH_SUFFIXES:
                 key = path.relative_to(self.root).with_suffix("").as_posix()
                 found.setdefault(key, []).append(path)
                 for tail in _tails(key)[1:]:  # of images whose path is the end of this one
-                    found.setdefault(f"*/{tail}", []).append(path)
+                    ending.setdefault(tail, []).append(path)
         if not found:
             raise DataError(
                 f"{self.root} holds no predictions; expected {', '.join(DEPTH_SUFFIXES)}"
             )
-        chosen = [_match(name, found, pattern) for name in names]
+        chosen = [_match(name, found, ending, pattern) for name in names]
         for name, paths in zip(names, chosen, strict=True):
             if len(paths) > 1:
                 shown = " and ".join(str(path.relative_to(self.root)) for path in paths[:2])
@@ -77,11 +78,10 @@ class PredictionFolder:
                 "folders, or give --predictions.pattern with {path}"
             )
         if self.missing and not (allow_missing and used):
-            one = min(key for key in found if key[0] != "*")
             raise DataError(
                 f"{len(self.missing)} of {len(names)} images have no prediction in {self.root}, "
-                f"among them {', '.join(self.missing[:_SHOWN])} (a file there: {one}); give "
-                "--predictions.pattern if the files are named otherwise"
+                f"among them {', '.join(self.missing[:_SHOWN])} (a file there: "
+                f"{min(found)}); give --predictions.pattern if the files are named otherwise"
                 + ("" if allow_missing else ", or --allow-missing to score the rest")
             )
 
@@ -96,7 +96,12 @@ class PredictionFolder:
         return read_depth(path, self.scale, invalid=())
 
 
-def _match(name: str, found: dict[str, list[Path]], pattern: str | None) -> list[Path]:
+def _match(
+    name: str,
+    found: dict[str, list[Path]],
+    ending: dict[str, list[Path]],
+    pattern: str | None,
+) -> list[Path]:
     """Return the files of an image: of its path, of the longest tail of it, or that end with it."""
     path = PurePosixPath(name).with_suffix("")
     whole = path.as_posix().lstrip("/")
@@ -105,7 +110,7 @@ def _match(name: str, found: dict[str, list[Path]], pattern: str | None) -> list
     for tail in _tails(whole):
         if paths := found.get(tail):
             return paths
-    return found.get(f"*/{whole}", [])
+    return ending.get(whole, [])
 
 
 def _tails(path: str) -> list[str]:
