@@ -168,6 +168,8 @@ class ResNetMFF(nn.Module):
         torch.Size([1, 1, 18, 26])
     """
 
+    encoder_name = "E"
+
     def __init__(self, weights: str | None = None, folded: bool = True) -> None:
         super().__init__()
         self.init_args: dict[str, Any] = {"weights": weights}
