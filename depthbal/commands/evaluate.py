@@ -122,7 +122,7 @@ def add_predictions(parser: argparse.ArgumentParser) -> None:
     add("--predictions", type=Path, metavar="DIR", help="files named like the images")
     add("--data", help="data module, or a run folder whose data it is")
     add("--predictions.kind", dest="kind", choices=("depth", "inverse"), default="depth")
-    add("--predictions.scale", dest="scale", type=float, help="metres per unit of the files")
+    add("--predictions.scale", dest="scale", help="metres per unit of the files: 0.001, 1/256")
     add("--predictions.pattern", dest="pattern", help="of the files' names: '{stem}_pred'")
     add("--allow-missing", action="store_true", help="leave out images without a prediction")
     add(

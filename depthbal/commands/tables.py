@@ -34,7 +34,8 @@ def print_metrics(metrics: Mapping[str, Any]) -> None:
     if protocol["name"] == "eigen":
         console.print(_table(f"Eigen crop, mean over images{ending}", metrics))
     elif "all_pixels" not in metrics:
-        title = f"{label['name'].capitalize()} in {label['unit']}{ending}"
+        unit = f" in {label['unit']}" if label["unit"] else ""
+        title = f"{label['name'].capitalize()}{unit}{ending}"
         console.print(_table(title, metrics))
     else:
         title = f"Balanced mask (every {label['name']} bin alike){ending}"

@@ -10,7 +10,7 @@ import torch
 from scipy.stats import truncnorm
 
 from depthbal import load_predictor
-from depthbal.data import RoomsDataModule
+from depthbal.data import DepthDataModule, RoomsDataModule
 from depthbal.errors import ConfigError, DataError, RunFolderError
 from depthbal.evaluation import Scores
 from depthbal.losses import balance_predictions
@@ -104,7 +104,7 @@ def test_numbers_agree_with_predictions_made_one_by_one(finished_run):
 def test_evaluation_repeats_what_training_wrote_and_never_fits(run, monkeypatch):
     before = metrics_of(run)
     scores = (run / "scores.npz").read_bytes()
-    monkeypatch.setattr("depthbal.data.datamodule.count_depth", lambda *_: pytest.fail("counted"))
+    monkeypatch.setattr(DepthDataModule, "empty_histogram", lambda *_: pytest.fail("counted"))
     (run / "metrics.json").unlink()
     assert evaluate_run(run) == (before, run)
     assert metrics_of(run) == before
@@ -198,9 +198,8 @@ def test_the_benchmark_is_scored_with_its_official_shots_and_mask(tmp_path):
 @pytest.mark.parametrize(
     ("protocol", "damage", "message"),
     [
-        ("nyud2_dir", lambda depth: np.where(depth > 2, np.nan, depth).astype(np.float32), "NaN"),
         ("nyud2_dir", lambda depth: depth[:-2], "22 x 32"),
-        ("eigen", lambda depth: depth * 1000, "unit"),
+        ("eigen", lambda depth: depth.astype(np.float64), "of float64"),
     ],
 )
 def test_a_damaged_pair_is_refused_by_name(finished_run, damage, message, protocol, monkeypatch):
