@@ -191,7 +191,7 @@ def check_split(data: DepthDataset, low: float, split: str) -> None:
             f"{len(data)} training pictures of {size}{' and more' * (len(shapes) > 2)} pixels, "
             f"{data.share:.0%} of each counts{lost}; depth mostly {_ends(depths[~near & ~far])} m"
         )
-    if (near | far).mean() > _SHOWN:
+    if split != "val" and (near | far).mean() > _SHOWN:
         logger.warning(
             f"{near.mean():.1%} of the {split} pixels with depth are nearer than {low:g} m and "
             f"{far.mean():.1%} lie beyond {high:.4g} m: they count as having none; {_RANGE}"

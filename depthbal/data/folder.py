@@ -15,7 +15,7 @@ from depthbal.data.pairs import FilePairs, PairSource, PairSubset, natural, norm
 from depthbal.data.splits import Division
 from depthbal.errors import DataError
 
-_SPLITS = ("train", "val", "test")
+_SPLITS = {"train": "training", "val": "validation", "test": "testing"}
 _WILDCARDS = {"**/": "(?:(.*)/)?", "*": "([^/]*)", "?": "([^/])"}
 
 
@@ -26,14 +26,12 @@ class FolderDataModule(RootDataModule):
 
         ROOT/rgb/kitchen/0001.jpg      ROOT/depth/kitchen/0001.png
 
-    or split folders::
+    or split folders (also training, validation, testing), such as::
 
         ROOT/train/rgb/0001.jpg        ROOT/train/depth/0001.png
-        ROOT/val/rgb/0001.jpg          ROOT/val/depth/0001.png
-        ROOT/test/rgb/0001.jpg         ROOT/test/depth/0001.png
 
-    Without ROOT/test, ROOT/val is the test split too, and without both it is taken from
-    ROOT/train; without ROOT/train the images can be evaluated on but bins have no shots.
+    Without ROOT/test, ROOT/val is the test split too, and without both it is taken from ROOT/train;
+    without ROOT/train the images can be evaluated on but bins have no shots.
 
     An image and a depth file belong together when their paths inside ``rgb`` and ``depth`` agree
     apart from the suffix. Other layouts are described by patterns, whose wildcards must then stand
@@ -95,7 +93,7 @@ class FolderDataModule(RootDataModule):
         if pairs is not None:
             there = [split for split in _SPLITS if self._list(split).is_file()]
             return there if "{split}" in pairs else ["whole"]
-        there = [split for split in _SPLITS if (self.root / split).is_dir()]
+        there = [split for split in _SPLITS if self._folder(split) != self.root]
         return there if {"val", "test"} & {*there} else ["whole"]
 
     def trains(self) -> bool:
@@ -108,8 +106,7 @@ class FolderDataModule(RootDataModule):
         rgb, depth, mask, pairs, *reading = self.reading.values()
         if pairs is not None:
             return FilePairs(self.root, read_list(self._list(split), self.root), *reading)
-        folder = self.root / ("train" if split == "whole" else split)
-        folder = folder if folder.is_dir() else self.root
+        folder = self._folder("train" if split == "whole" else split)
         wanted = {"rgb": rgb, "depth": depth} | ({} if mask is None else {"mask": mask})
         files = [keyed_files(folder, *one) for one in wanted.items()]
         every, common = set().union(*files), set(files[0]).intersection(*files[1:])
@@ -128,6 +125,13 @@ class FolderDataModule(RootDataModule):
             )
         rows = [tuple(one[key] for one in files) for key in sorted(common, key=natural)]
         return FilePairs(folder, rows, *reading)
+
+    def _folder(self, split: str) -> Path:
+        """Return the folder of a split, the root where there is none."""
+        folders = (
+            path for path in self.root.glob("*") if path.name.lower() in (split, _SPLITS[split])
+        )
+        return next(filter(Path.is_dir, folders), self.root)
 
     def _list(self, split: str) -> Path:
         return self.root / str(self.reading["pairs"]).replace("{split}", split)

@@ -267,6 +267,7 @@ NONE = "errors are those of the train split and say nothing of other pictures"
         ({"": 8}, {"test_fraction": 0}, (7, 1, 1), "errors are those of the val split"),
         ({"": 8}, {"test_fraction": 0, "val_fraction": 0}, (8, None, 8), NONE),
         ({"train": 4, "val": 2}, {}, (4, 2, 2), "errors are those of the val split"),
+        ({"Training": 4, "validation": 2}, {}, (4, 2, 2), "errors are those of the val split"),
         ({"train": 8}, {}, (6, 1, 1), ""),
         ({"train": 1, "test": 2}, {}, (1, None, 2), ""),
     ],
