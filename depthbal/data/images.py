@@ -14,9 +14,9 @@ os.environ.setdefault("OPENCV_IO_ENABLE_OPENEXR", "1")  # OpenCV reads no EXR un
 import cv2
 import h5py
 import numpy as np
+import PIL.Image
 import torch
 from numpy.typing import NDArray
-from PIL.Image import Exif
 from torch import Tensor, nn
 
 from depthbal.errors import ConfigError, DataError
@@ -56,16 +56,19 @@ def read_image(path: PathLike) -> Image:
         raise DataError(
             f"{path}: a picture of {pixels.dtype} has no white; convert it to PNG or JPEG"
         )
-    return turned(cast(Image, cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)), orientation(path))
+    tiff = Path(path).suffix.lower() in (".tif", ".tiff")  # which OpenCV turns itself
+    return turned(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), 1 if tiff else orientation(path))
 
 
 def orientation(path: PathLike) -> int:
     """Return a picture's EXIF orientation, 1 (as stored) to 8."""
-    exif = Exif()
+    exif = PIL.Image.Exif()
     with suppress(OSError), Path(path).open("rb") as file:
         head = file.read(_TAIL)
         if found := _EXIF.search(head, 0, _HEAD):
             exif.load(head[found.end() :])
+        elif head[:4] in (b"II*\0", b"MM\0*"):  # TIFF
+            exif = PIL.Image.open(file).getexif()
     code = exif.get(274, 1)  # the tag's number
     return code if code in range(1, 9) else 1
 
@@ -82,8 +85,9 @@ def read_raw_depth(path: PathLike) -> NDArray[Any]:
 
     Of several equal channels one is taken, of several arrays the one called "depth".
     """
-    arrays = Path(path).suffix.lower() in _ARRAYS
-    raw = read_array(path) if arrays else _decode(path, cv2.IMREAD_UNCHANGED)
+    suffix = Path(path).suffix.lower()
+    read = read_array if suffix in _ARRAYS else _read_exr if suffix == ".exr" else _decode
+    raw = read(path)
     if raw.ndim == 3 and 1 in (raw.shape[0], raw.shape[2]):
         raw = raw[..., 0] if raw.shape[2] == 1 else raw[0]
     if raw.ndim == 3 and raw.shape[2] in (3, 4):  # the fourth is alpha
@@ -115,6 +119,24 @@ def read_array(path: PathLike) -> NDArray[Any]:
     except (OSError, ValueError, EOFError, BadZipFile, TypeError, AttributeError) as error:
         raise DataError(f"{path}: not a readable {suffix} file ({error})") from error
     return cast(NDArray[Any], array)
+
+
+def _read_exr(path: PathLike) -> NDArray[Any]:
+    """Return the channel Z, V or Y of an EXR file, that of a layer called depth first, or all."""
+    try:
+        import OpenEXR
+    except ImportError:  # OpenCV reads Y and colours, and zeros in the place of all else
+        raw = _decode(path)
+        if raw.any():
+            return raw
+        raise DataError(f"{path}: pip install OpenEXR to read a file of these channels") from None
+    try:
+        channels = OpenEXR.File(str(path), separate_channels=True).channels()
+    except Exception as error:  # whatever its C++ says
+        raise DataError(f"{path}: not a readable .exr file ({error})") from error
+    names = [name for name in channels if name.rpartition(".")[2] in ("Z", "V", "Y")]
+    names = sorted(names, key=lambda name: "depth" not in name.lower())[:1] or list(channels)
+    return np.dstack([channels[name].pixels for name in names])
 
 
 def read_depth(path: PathLike, scale: Scale = None, invalid: Sequence[float] = (0,)) -> Depth:
@@ -224,7 +246,7 @@ def resize_square(image: Image, size: int) -> Image:
     return resized[0].permute(1, 2, 0).numpy()
 
 
-def _decode(path: PathLike, mode: int) -> NDArray[Any]:
+def _decode(path: PathLike, mode: int = cv2.IMREAD_UNCHANGED) -> NDArray[Any]:
     try:
         content = Path(path).read_bytes()
     except OSError as error:

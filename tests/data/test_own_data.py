@@ -113,6 +113,18 @@ def test_equal_channels_are_one(tmp_path, name, stored):
     np.testing.assert_allclose(read_depth(tmp_path / name), DEPTH, rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "names", [["Z"], ["V"], ["R", "G", "B"], ["L.Combined.R", "L.Depth.Z", "L.Normal.Z"]]
+)
+def test_depth_is_found_among_the_channels_of_an_exr_file(tmp_path, names):
+    exr = pytest.importorskip("OpenEXR")
+    other = {name: DEPTH * 0 + 0.5 for name in names if "." in name}
+    depth = {name: DEPTH for name in names if "." not in name or "Depth" in name}
+    header = {"compression": exr.ZIP_COMPRESSION, "type": exr.scanlineimage}
+    exr.File(header, {**other, **depth}).write(str(tmp_path / "a.exr"))
+    np.testing.assert_array_equal(read_depth(tmp_path / "a.exr"), DEPTH)
+
+
 def huge_png():
     """A valid header of 40,000 x 40,000 pixels, and nothing behind it."""
 
@@ -150,15 +162,18 @@ def test_colours_are_no_depth(tmp_path, kind):
         read_depth(tmp_path / "a.png", 0.01)
 
 
-@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
-@pytest.mark.parametrize("code", range(1, 9))
+@pytest.mark.parametrize(
+    ("suffix", "code"),
+    [(suffix, code) for suffix in (".png", ".jpg", ".webp") for code in range(1, 9)]
+    + [(".tiff", code) for code in range(1, 5)],  # OpenCV reads no TIFF that lies on its side
+)
 @pytest.mark.parametrize("upright", [False, True])
 def test_a_depth_map_is_turned_with_its_picture(tmp_path, suffix, code, upright):
     seen = cv2.resize(noise_image(3, 4)[..., 0], (32, 24), interpolation=cv2.INTER_NEAREST)
     exif = PIL.Image.Exif()
     exif[274] = code
     (tmp_path / "rgb").mkdir()
-    quality = {} if suffix == ".png" else {"quality": 100}
+    quality = {"quality": 100} if suffix in (".jpg", ".webp") else {}
     PIL.Image.fromarray(seen).convert("RGB").save(tmp_path / f"rgb/0{suffix}", exif=exif, **quality)
     depth = (seen / 64 + 1).astype(np.float32)
     if upright and code > 4:  # somebody turned the map; otherwise it is as the sensor saw it
