@@ -184,7 +184,7 @@ def check_split(data: DepthDataset, low: float, split: str) -> None:
             f"the {split} split has no pixel with depth of at least {low:g} m in "
             f"{len(chosen)} pairs; check scale and invalid, or lower min_depth"
         )
-    if split == "train":
+    if split == "train" and (data.source.levels or data.share < 1):  # of files, not of rooms
         size = " and ".join(f"{height} x {width}" for height, width in list(shapes)[:2])
         lost = "" if data.share == 1 else " (all of it with --data.crop_size null)"
         logger.info(

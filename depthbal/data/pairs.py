@@ -124,7 +124,7 @@ class FilePairs(PairSource):
         dtype = images.read_raw_depth(first).dtype
         levels = dtype, images.metres_per_unit(scale, dtype, first)
         self.levels = None if inverse else levels
-        self._digest, self._said = "", set[str]()
+        self._digest = ""
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -133,8 +133,8 @@ class FilePairs(PairSource):
         """Return image uint8 (H, W, 3) RGB and depth float32 (H, W) in metres."""
         image, depth = images.read_image(self.root / self.pairs[index][0]), self.load_depth(index)
         found = images.fitted(image, depth.shape)
-        if found.shape != image.shape:
-            self._say("the picture has another size than its depth map and is resized to it", index)
+        if found.shape != image.shape:  # a warning is shown once
+            rank_zero_warn(f"{self.root}: pictures are resized to depth maps of another size")
         return found, depth
 
     def load_depth(self, index: int) -> Depth:
@@ -153,14 +153,8 @@ class FilePairs(PairSource):
             height, width = images.read_image(image).shape[:2]
             if height != width and (height > width) == (depth.shape[0] > depth.shape[1]):
                 return depth
-        self._say("the picture is turned by its EXIF tag, and its depth map with it", index)
+        rank_zero_warn(f"{self.root}: depth maps are turned with their pictures, by their EXIF tag")
         return images.turned(depth, code)
-
-    def _say(self, what: str, index: int) -> None:
-        """Warn once of something that is done to the files."""
-        if what not in self._said:
-            self._said.add(what)
-            rank_zero_warn(f"{self.name(index)}: {what} (and so are others)")
 
     def fingerprint(self) -> str:
         """Return a digest of all names, sizes and modification times, and of the reading."""
