@@ -188,13 +188,18 @@ def _warn_of_thin_bins(counts: IntArray, bins: LabelBins) -> list[int]:
     """Warn once of scored bins with few pixels; return those with none."""
     scored = np.flatnonzero(bins.scored)
     empty: list[int] = scored[counts[scored] == 0].tolist()
-    thin = counts[scored][(counts[scored] > 0) & (counts[scored] < RELIABLE_PIXELS)]
-    few = f"fewer than {RELIABLE_PIXELS} pixels in {len(thin)} bins"
-    parts = [f"{few}, the fewest {thin.min()}"] if len(thin) else []
-    if empty:
-        shown = ", ".join([*map(str, empty[:5]), *(["..."] if empty[5:] else [])])
-        parts.append(f"no pixel in {len(empty)} bins ({shown})")
+    thin = scored[(counts[scored] > 0) & (counts[scored] < RELIABLE_PIXELS)]
+    parts = [f"no pixel in {len(empty)} of {len(scored)} bins"] if empty else []
+    if len(thin):
+        worst = thin[counts[thin].argmin()]
+        ends = f"{bins.edges[worst]:.4g} to {bins.edges[worst + 1]:.4g}"
+        few = f"fewer than {RELIABLE_PIXELS} pixels in {len(thin)} of {len(scored)} bins"
+        parts.insert(0, f"{few}, {counts[worst]} in the thinnest ({ends})")
     if parts:
-        text = f"balanced mask: {'; '.join(parts)}. Numbers of these bins rest on little or nothing"
-        warnings.warn(text, UserWarning, stacklevel=3)
+        warnings.warn(
+            f"balanced mask: {', '.join(parts)}: their numbers rest on little or nothing; all "
+            'counts are under "bins" of "all_pixels" in metrics.json',
+            UserWarning,
+            stacklevel=3,
+        )
     return empty
