@@ -99,19 +99,9 @@ def compare(results: Sequence[Result], resamples: int = RESAMPLES, seed: int = 0
         paired = method.seeds == methods[0].seeds
         errors = _errors(baseline, found, paired, weights, groups, metrics)
         pairs.append(Pair(place, *_apart(baseline, found, errors, metrics, usable, enough)))
-    support = (counts > 0).sum(0)
+    support, pairs_of = (counts > 0).sum(0), tuple(pairs)
     return Comparison(
-        alike,
-        methods,
-        metrics,
-        tuple(pairs),
-        shown,
-        units,
-        support,
-        resamples,
-        seed,
-        empty,
-        remarks,
+        alike, methods, metrics, pairs_of, shown, units, support, resamples, seed, empty, remarks
     )
 
 

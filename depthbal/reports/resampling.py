@@ -114,12 +114,8 @@ def variances(weights: Weights, array: FloatArray, slopes: FloatArray) -> FloatA
 
         var = sum_u w_u (sum_v slope_v array_uv)^2
 
-    The squares are multiplied out, so that the units enter as the sums of their products.
-
-    Args:
-        weights: from `draw`.
-        array: (units, parts, variables), what is summed.
-        slopes: (1 + resamples, parts, variables), derivatives of the numbers by those sums.
+    The squares are multiplied out, so that the units enter as the sums of their products. `array`
+    is (units, parts, variables), `slopes` (1 + resamples, parts, variables).
     """
     one, two = np.triu_indices(array.shape[-1])
     moments = resampled(weights, array[..., one] * array[..., two])

@@ -176,7 +176,7 @@ def heavy_tails(rng, images):
 
 
 def test_intervals_and_bands_hold_where_few_images_carry_most_of_a_bins_error():
-    """Percentiles hold the mean over few-shot bins in 82 % of test sets, their bands in 60 %."""
+    """Percentiles held the mean over few-shot bins in 88 % of test sets, their bands in 69 %."""
     every = heavy_tails(np.random.default_rng(0), 200_000)
     rmse = [np.sqrt(s[..., 1].sum(0) / s[..., 0].sum(0)) for s in every]
     truth, few = rmse[1] - rmse[0], [False] * 5 + [True] * 3
@@ -198,5 +198,5 @@ def test_intervals_and_bands_hold_where_few_images_carry_most_of_a_bins_error():
         warned = f"{thin.sum()} of {BINS} bins rest on fewer than 20 of 80 test images"
         assert any(warned in note for note in report.notes) == thin.any()
     interval, band = np.mean(held, axis=0)
-    assert interval >= 0.90  # 0.95 of 120 trials has a standard deviation of 0.02
+    assert interval >= 0.92  # 0.95 of 120 trials has a standard deviation of 0.02
     assert band >= 0.90

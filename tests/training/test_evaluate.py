@@ -301,3 +301,6 @@ def test_other_images_have_a_folder_of_their_own_and_the_run_keeps_its_result(
     other[3] = str(elsewhere)
     assert command("evaluate", run, *other) == 0
     assert (run / "eval" / "FolderDataModule_street_2" / "metrics.json").is_file()
+    other[3] = str(elsewhere / "test")  # one set without splits, all of it for testing
+    assert command("evaluate", run, *other, "--data.test_fraction", "1.0") == 0
+    assert (run / "eval" / "FolderDataModule_test_test_fraction_1.0" / "metrics.json").is_file()
