@@ -14,6 +14,7 @@ from depthbal.evaluation import GROUPS, metrics_of
 from depthbal.evaluation.terms import metric_slopes, metric_values
 from depthbal.reports.report import MIN_IMAGES, STATISTICS, Binning, Comparison, Difference, Pair
 from depthbal.reports.resampling import (
+    BAND_UNITS,
     MIN_UNITS,
     Units,
     Weights,
@@ -80,7 +81,7 @@ def compare(results: Sequence[Result], resamples: int = RESAMPLES, seed: int = 0
     counts, groups = units.sums(first.counts), first.bins.groups()
     weights = draw(units.count, resamples if len(methods) > 1 else 0, seed)
     empty = (resampled(weights, counts)[1:] == 0) & counts.any(0)
-    usable = [~b.thin & ((counts @ b.members.T > 0).sum(0) >= MIN_UNITS) for b in shown]
+    usable = [~b.thin & ((counts @ b.members.T > 0).sum(0) >= BAND_UNITS) for b in shown]
 
     def numbers(method: Method) -> Numbers:
         runs = [_sums(alike[run], units, weights, shown) for run in method.runs]

@@ -26,6 +26,9 @@ many blocks: smaller test sets get shorter ones."""
 MIN_UNITS = 5
 """With fewer scenes or blocks than this there are no intervals."""
 
+BAND_UNITS = 10
+"""Bins that fewer support have no band: some resamples hold one of them alone, without spread."""
+
 FEW_UNITS = 20
 """Where fewer support a number a reader is told that its interval may be too narrow."""
 
