@@ -154,9 +154,10 @@ class Predictor(nn.Module):
         Raises:
             ConfigError: the network gives something else than one map per image.
         """
-        return self._enlarged(self.model(images), size)
+        return self.enlarge(self.model(images), size)
 
-    def _enlarged(self, raw: Tensor, size: tuple[int, int]) -> Tensor:
+    def enlarge(self, raw: Tensor, size: Sequence[int]) -> Tensor:
+        """Return a network's output (B, 1, h, w) at `size`, in float32; see `predict_raw`."""
         if not isinstance(raw, Tensor) or raw.ndim != 4 or raw.shape[1] != 1:
             given = tuple(raw.shape) if isinstance(raw, Tensor) else type(raw).__name__
             raise ConfigError(
@@ -219,7 +220,7 @@ class Predictor(nn.Module):
         images, size = self.prepare(image)
         raw = self.model(images)
         if raw.ndim > 2:
-            raw = self._enlarged(raw, size)[:, 0]
+            raw = self.enlarge(raw, size)[:, 0]
         found = self.read_out(raw[0], (self.readout,))[self.readout].cpu().numpy()
         ends = self.interval(raw[0])
         return found, ends and (ends[0].cpu().numpy(), ends[1].cpu().numpy())

@@ -528,3 +528,52 @@ def calibrated(
     found, low, high = isotonic(means, heavier), isotonic(lower, masses), isotonic(upper, masses)
     curves = zip(places, found, low, high, strict=True)
     return [(p, f, min(a, f), max(b, f)) for p, f, a, b in curves]
+
+
+def plain_edges(
+    preds: np.ndarray, target: np.ndarray, mask: np.ndarray
+) -> dict[tuple[int, int], tuple[list[tuple[int, int, int]], int, int]]:
+    """Edges of a map (h, w), pixel by pixel.
+
+    For every pixel whose 3 x 3 neighbourhood is valid: per threshold how many of four neighbours
+    are farther in both maps, in the prediction and in the truth; whether it lies at a strong edge,
+    and whether it flies there.
+    """
+    found = {}
+    thresholds = [1.05 + 0.2 * step / 9 for step in range(10)]
+    for y, x in itertools.product(range(1, len(target) - 1), range(1, target.shape[1] - 1)):
+        around = [(y + dy, x + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
+        if not all(mask[place] for place in around):
+            continue
+        counts = []
+        for t in thresholds:
+            both = predicted = true = 0
+            for place in ((y, x + 1), (y, x - 1), (y + 1, x), (y - 1, x)):
+                p = max(float(preds[place]), 1e-3) / max(float(preds[y, x]), 1e-3) > t
+                q = float(target[place]) / float(target[y, x]) > t
+                both, predicted, true = both + (p and q), predicted + p, true + q
+            counts.append((both, predicted, true))
+        near, far = (extreme(float(target[place]) for place in around) for extreme in (min, max))
+
+        def between(depth: float, near: float = near, far: float = far) -> bool:
+            if near == far:
+                return False
+            return 0.25 < math.log(max(depth, 1e-3) / near) / math.log(far / near) < 0.75
+
+        strong = far / near > 1.25 and not between(float(target[y, x]))
+        found[y, x] = counts, int(strong), int(strong and between(float(preds[y, x])))
+    return found
+
+
+def plain_boundary_f1(pixels: list[list[tuple[int, int, int]]]) -> float | None:
+    """Mean F1 over thresholds, weighted by them, of the counts of some pixels."""
+    above = below = 0.0
+    for step in range(10):
+        both, predicted, true = (sum(pixel[step][k] for pixel in pixels) for k in range(3))
+        if predicted + true:
+            t = 1.05 + 0.2 * step / 9
+            precision = both / predicted if predicted else 0.0
+            recall = both / true if true else 0.0
+            score = 2 * precision * recall / (precision + recall) if both else 0.0
+            above, below = above + t * score, below + t
+    return above / below if below else None

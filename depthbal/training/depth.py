@@ -65,6 +65,7 @@ class DepthTask(Task):
     logged_metrics = ("rmse", "abs_rel", "delta1")
     study_metrics = tuple(f"all_pixels.per_bin_mean.{group}.rmse" for group in GROUPS)
     protocols = DepthProtocol.NAMES
+    test_edges = False
 
     def __init__(
         self,
@@ -159,7 +160,7 @@ class DepthTask(Task):
             count = SELECTION_BINS * (self.max_depth // span)
             bins = DepthBins.uniform(self.max_depth / count, self.max_depth)
             return Scores(bins, (self.readout,), self.readout, terms=TERMS)
-        self._rule = DepthProtocol(self.protocol, data, self.test_seed)
+        self._rule = DepthProtocol(self.protocol, data, self.test_seed, edges=self.test_edges)
         return self._rule.scores(READOUTS, self.readout, self.facts(data))
 
     def score(self, batch: Batch, scores: Scores) -> None:

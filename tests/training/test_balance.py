@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from depthbal import load_predictor
+from depthbal import Predictor, load_predictor
 from depthbal.commands.balance import run_samples
 from depthbal.evaluation import Scores
 from depthbal.export import open_graph
@@ -141,11 +141,16 @@ class HalfSize(nn.Module):
     def target(self, batch):
         return batch["depth"], batch["depth"] > 0
 
+    def predictor(self):
+        return Predictor(
+            nn.Identity(), None, {"short_side": None, "mean": [0.0] * 3, "std": [1.0] * 3}
+        )
+
 
 @pytest.mark.parametrize(("folders", "groups"), [("aa", ["", ""]), ("ab", ["a", "b"])])
 def test_images_are_enlarged_as_for_scores_and_a_single_folder_is_no_scene(folders, groups):
     batch = {"image": torch.rand(2, 3, 8, 8), "depth": torch.ones(2, 1, 8, 8)}
-    batch |= {"name": ["one", "two"], "group": list(folders)}
+    batch |= {"name": ["one", "two"], "index": torch.arange(2)}
     source = type("Source", (), {"group": lambda _, i: folders[i], "__len__": lambda _: 2})()
     data = SimpleNamespace(test_set=SimpleNamespace(source=source), test_dataloader=lambda: [batch])
     samples = list(run_samples(HalfSize(), data, "test", "cpu"))
