@@ -317,8 +317,8 @@ def balance_map(
     """
     if not (math.isfinite(noise_sigma) and noise_sigma > 0):
         raise ConfigError(
-            f"expected a positive sigma to balance with afterwards, got {noise_sigma}; the "
-            "network's RMSE on the validation split is a good choice"
+            f"expected a positive sigma to balance with afterwards, got {noise_sigma}: "
+            "sigma_from_rmse finds it from the network's RMSE on the validation split"
         )
     require_plain(criterion, what)
     if histogram is None or getattr(criterion, "event_dim", False):

@@ -8,7 +8,7 @@ from depthbal.losses.bmc import BMCLoss
 from depthbal.losses.families import log_evidence
 from depthbal.losses.label_weights import ReweightedLoss, label_weights
 from depthbal.losses.noise import DepthNoise, FixedNoise, LearnedNoise, NoiseModule
-from depthbal.losses.posthoc import BalanceMap, balance_predictions
+from depthbal.losses.posthoc import BalanceMap, balance_predictions, sigma_from_rmse
 from depthbal.losses.readout import truncated_normal_mean
 
 LOSSES: dict[str, type[RegressionLoss]] = {
@@ -48,5 +48,6 @@ __all__ = [
     "balance_predictions",
     "label_weights",
     "log_evidence",
+    "sigma_from_rmse",
     "truncated_normal_mean",
 ]

@@ -19,12 +19,13 @@ from depthbal.evaluation import Scores
 from depthbal.evaluation.balancing import require_unseen
 from depthbal.evaluation.scores import RESULT_FILE
 from depthbal.io import show_progress
-from depthbal.predictor import balance_map, load_balance
+from depthbal.losses import sigma_from_rmse
+from depthbal.predictor import balance_map, load_balance, require_plain
 from depthbal.training.resuming import read_rows
 from depthbal.training.runs import CheckpointName, Run, RunFolder, open_run
 from depthbal.training.task import Task
 
-RESIDUAL = "val/rmse"  # of metrics.csv: what --posthoc auto takes for sigma
+RESIDUAL = "val/rmse"  # of metrics.csv: from which --posthoc auto takes sigma
 
 
 def evaluate_run(
@@ -186,7 +187,7 @@ def use_balance(run: RunFolder, task: Task, path: str | Path) -> list[str]:
 def posthoc_sigma(
     run: Run, checkpoint: CheckpointName, wanted: float | Literal["auto"]
 ) -> tuple[float, str]:
-    """Return the sigma that was given and "given", or the error on validation and its epoch."""
+    """Return the sigma that was given and "given", or that of the error on validation."""
     if wanted != "auto":
         return float(wanted), "given"
     epoch = str(read_checkpoint(find_checkpoint(run.path, checkpoint))["epoch"])
@@ -197,4 +198,13 @@ def posthoc_sigma(
             f"{run.metrics_csv} has no {RESIDUAL} of epoch {epoch}, from which --posthoc auto "
             "takes sigma; give --posthoc SIGMA in label units"
         )
-    return float(f"{values[-1]:.3g}"), f"{RESIDUAL} of epoch {epoch}"  # its error is larger
+    rmse, histogram = values[-1], run.histogram()
+    source = f"{RESIDUAL} {rmse:.3g} of epoch {epoch} and the histogram of the training labels"
+    if histogram is None:  # nor can anything be balanced: the map says so
+        return rmse, source
+    try:
+        sigma = sigma_from_rmse(rmse, histogram)
+    except ValueError as error:
+        require_plain(run.task(checkpoint).criterion, str(run.path))
+        raise ConfigError(f"{run.path}: {error}; or give --posthoc SIGMA") from error
+    return float(f"{sigma:.3g}"), source  # its error is larger

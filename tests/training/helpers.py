@@ -178,6 +178,17 @@ def logged(run: Path) -> list[dict]:
         return list(csv.DictReader(file))
 
 
+def pretend_errors(run: Path, *errors: float) -> None:
+    """Write these errors on validation into metrics.csv, one per epoch, as of a trained network."""
+    rows = logged(run)
+    for row in rows:
+        row["val/rmse"] = row["val/rmse"] and str(errors[int(row["epoch"])])
+    with (run / "metrics.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(rows)
+
+
 def files_of(folder: Path) -> dict[Path, bytes]:
     """Return the content of every file in a folder."""
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}

@@ -324,8 +324,8 @@ DEPTH = (3 + 3 * IMAGES.mean(1, keepdim=True)[..., ::2, ::2]).clamp(0, 10)  # of
 SAMPLES = [{"image": i, "depth": d, "index": 0} for i, d in zip(IMAGES, DEPTH, strict=True)]
 
 
-def sgd(parameters) -> torch.optim.Optimizer:
-    return torch.optim.SGD(parameters, lr=0.05)
+def sgd(parameters, lr: float = 0.05) -> torch.optim.Optimizer:
+    return torch.optim.SGD(parameters, lr)
 
 
 def fit(task, *callbacks, loader=None, val_loader=None, epochs=2, **options) -> None:
@@ -444,7 +444,8 @@ def test_features_of_images_are_smoothed_over_ages():
     body = nn.Conv2d(3, 5, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
     net = nn.Sequential(*body, nn.Linear(5, 1))
     smoothing = FeatureSmoothing(edges=[0.0, 10.0, 20.0, 30.0, 40.0], clip=(0.1, 10.0))
-    fit(Task(net, MSELoss(), optimizer=sgd), smoothing, loader=DataLoader(samples, batch_size=4))
+    task = Task(net, MSELoss(), optimizer=functools.partial(sgd, lr=1e-3))
+    fit(task, smoothing, loader=DataLoader(samples, batch_size=4))
     assert smoothing.running["passes"].tolist() == [2, 2, 2, 0]
     assert smoothing.running["mean"].shape == (4, 5)
     with torch.no_grad():
