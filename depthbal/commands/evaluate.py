@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from depthbal.commands import add_posthoc, import_classes, make_parser, parse
+from depthbal.commands import add_posthoc, add_world, import_classes, make_parser, parse
 from depthbal.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def main(arguments: Sequence[str]) -> None:
     add("--device", help="default: the first GPU, else cpu")
     add("--seed", type=int, default=0, help="of the balanced mask")
     add_posthoc(parser)
+    add_world(parser)
     add("--force", action="store_true", help="score images that --balance was calibrated on")
     add_predictions(parser)
     add = parser.add_argument
@@ -44,6 +45,8 @@ def main(arguments: Sequence[str]) -> None:
     add("--cap", type=float, nargs=2, metavar=("LOW", "HIGH"), help="metres, of whole images")
     known, overrides = parse(parser, arguments)
     require_one_source(known)
+    if known.predictions and (known.tau is not None or known.relative_to):
+        raise ConfigError("--tau and --relative-to go with a run of BinsLoss")
     if known.run and (known.out or known.overwrite or known.crop or known.cap):
         raise ConfigError("--out, --overwrite, --crop and --cap go with --predictions")
 
@@ -69,6 +72,8 @@ def _evaluate_run(known: argparse.Namespace, overrides: list[str]) -> tuple[Path
         seed=known.seed,
         posthoc=known.posthoc,
         balance=known.balance,
+        tau=known.tau,
+        relative_to=known.relative_to,
         force=known.force,
     )
     return folder, result
