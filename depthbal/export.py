@@ -74,13 +74,16 @@ def export_predictor(
         "label_range": predictor.label_range and list(predictor.label_range),
         "posthoc_noise_sigma_m": posthoc and posthoc.noise_sigma,
         "balanced": posthoc and posthoc.describe(),
-        "world": _world(predictor),
+        "world": None,
         "protocol": dict(protocol),
     }
+    loss, graph, tau = predictor.criterion, DepthGraph(predictor, size), None
+    if isinstance(loss, BinsLoss):
+        graph, tau = BinsGraph(predictor, loss, size), loss.tau
+        about = "tau: float32 (), share of the balancing in [0, 1]"
+        metadata["world"] = {"input": about, "tau": tau, "relative_to": loss.relative_to}
     with replacing(path) as temporary:
-        bins = isinstance(predictor.criterion, BinsLoss)
-        _write((BinsGraph if bins else DepthGraph)(predictor, size), form, temporary, metadata)
-        tau = getattr(predictor.criterion, "tau", None) if bins else None
+        _write(graph, form, temporary, metadata)
         found = torch.from_numpy(open_graph(form, temporary)(images, tau))
         apart = (found - expected).abs().double()
         if not apart.max() <= TOLERANCE_M:
@@ -114,15 +117,6 @@ def open_graph(form: Format, path: Path) -> Callable[..., NDArray[np.float32]]:
         return module(*map(torch.from_numpy, inputs.values())).numpy()  # type: ignore[no-any-return]
 
     return run
-
-
-def _world(predictor: Predictor) -> dict[str, Any] | None:
-    """Return what the second input is, where there is one, and how the predictor sets it."""
-    loss = predictor.criterion
-    if not isinstance(loss, BinsLoss):
-        return None
-    about = "tau: float32 (), share of the balancing in [0, 1]"
-    return {"input": about, "tau": loss.tau, "relative_to": loss.relative_to}
 
 
 def _write(graph: "DepthGraph", form: Format, path: Path, metadata: Mapping[str, Any]) -> None:
@@ -202,12 +196,10 @@ class BinsGraph(DepthGraph):
     ratio: Tensor
     unseen: Tensor
 
-    def __init__(self, predictor: Predictor, size: Size) -> None:
+    def __init__(self, predictor: Predictor, loss: BinsLoss, size: Size) -> None:
         super().__init__(predictor, size)
-        criterion = predictor.criterion
-        assert isinstance(criterion, BinsLoss)
-        ratio, seen = criterion.log_ratio()
-        self.register_buffer("centers", criterion.centers.float())
+        ratio, seen = loss.log_ratio()
+        self.register_buffer("centers", loss.centers.float())
         self.register_buffer("ratio", ratio.float())
         self.register_buffer("unseen", torch.where(seen, 0.0, -torch.inf))
         self.balanced = predictor.readout in ("mean", "median")

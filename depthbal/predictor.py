@@ -105,7 +105,18 @@ class Predictor(nn.Module):
         Raises:
             ConfigError: another loss, or no such world.
         """
-        set_world(self.criterion, tau, relative_to)
+        if tau is None and relative_to is None:
+            return self
+        if not isinstance(self.criterion, BinsLoss):
+            raise ConfigError(
+                "tau and relative_to can be chosen when predicting only for a network of BinsLoss; "
+                f"this one was trained with {type(self.criterion).__name__}"
+            )
+        try:
+            world = None if relative_to is None else str(relative_to)
+            self.criterion.set_world(tau, world).log_ratio()
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
         return self
 
     def decode(self, outputs: Tensor) -> Tensor:
@@ -342,23 +353,6 @@ def readouts_of(criterion: nn.Module | None) -> tuple[Readout, ...]:
     """Return the read-outs that a loss's network has."""
     every = get_args(Readout)
     return every if isinstance(criterion, BinsLoss) else every[:3]
-
-
-def set_world(
-    criterion: nn.Module | None, tau: float | None, relative_to: str | os.PathLike[str] | None
-) -> None:
-    """Choose the world that `BinsLoss` reads out for; two times None changes nothing."""
-    if tau is None and relative_to is None:
-        return
-    if not isinstance(criterion, BinsLoss):
-        raise ConfigError(
-            "tau and relative_to can be chosen when predicting only for a network of BinsLoss; "
-            f"this one was trained with {type(criterion).__name__}"
-        )
-    try:
-        criterion.set_world(tau, None if relative_to is None else str(relative_to)).log_ratio()
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
 
 
 def balance_map(

@@ -59,11 +59,7 @@ class CombinedLoss(RegressionLoss):
         terms = zip(self.factors, self.parts, strict=True)
         return torch.stack([factor * part(preds, target, mask) for factor, part in terms]).sum(0)
 
-    def elementwise(self, preds: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
-        """Return the weighted sum of every label."""
-        terms = zip(self.factors, self.parts, strict=True)
-        found = [f * part.elementwise(preds, target, mask) for f, part in terms]  # type: ignore[operator]
-        return torch.stack(found).sum(0)
+    elementwise = forward
 
     # ---- of the part that balances ----
 

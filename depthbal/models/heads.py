@@ -1,6 +1,5 @@
 """What the numbers of a network's last layer mean: metres, their logarithm, or logits of bins."""
 
-import math
 from typing import Any, Literal, get_args
 
 import torch
@@ -64,18 +63,15 @@ class Head(nn.Module):
         return x.clamp(max=LINEAR_FROM).exp() * (1 + (x - LINEAR_FROM).clamp(min=0))
 
     def initialise(self, bias: Any, start: float | Tensor) -> None:
-        """Set the last layer's bias so that the untrained network predicts about ``start``.
-
-        That is a label, or of a head of bins the logits (K,).
-        """
-        label = float(start) if self.kind != "bins" else 0.0
+        """Let an untrained network predict about ``start``, of a head of bins logits (K,)."""
+        wanted = torch.as_tensor(start)
         if self.kind == "log":
-            label = math.log(max(label, 1e-3))
+            wanted = wanted.clamp(min=1e-3).log()
         if self.label_range is not None and self.kind == "bounded":
             low, high = self.label_range
-            label = float(torch.logit(torch.tensor((label - low) / (high - low)), eps=1e-3))
+            wanted = torch.logit((wanted - low) / (high - low), eps=1e-3)
         with torch.no_grad():
-            bias.copy_(torch.as_tensor(start if self.kind == "bins" else label))
+            bias.copy_(wanted)
 
 
 def require_matching_head(model: nn.Module, criterion: nn.Module) -> None:

@@ -15,7 +15,7 @@ from depthbal.errors import ConfigError
 from depthbal.evaluation import Scores
 from depthbal.evaluation.balancing import require_unseen
 from depthbal.io import show_progress
-from depthbal.predictor import balance_map, load_balance, set_world
+from depthbal.predictor import balance_map, load_balance
 from depthbal.training.resuming import read_rows
 from depthbal.training.runs import CheckpointName, Run, RunFolder, open_run
 from depthbal.training.task import Task
@@ -86,7 +86,7 @@ def evaluate_run(
     if balance is not None:
         seen = use_balance(run, task, balance)
         names.append("_".join(dict.fromkeys(("balance", Path(balance).stem))))
-    set_world(task.criterion, tau, relative_to)
+    task.predictor().set_world(tau, relative_to)
     names += world_names(tau, relative_to)
     if seed:
         names.append(f"seed_{seed}")

@@ -13,6 +13,7 @@ from depthbal.export import export_predictor, open_graph
 from depthbal.training import evaluate_run
 from tests.training.conftest import trained
 from tests.training.helpers import (
+    GAI,
     SMALL_UNET,
     checkpoint_of,
     command,
@@ -153,3 +154,20 @@ def test_logits_of_another_size_than_the_depth_train_with_resize_target(tmp_path
     assert command("train", "--config", config, *sizes, "--out", tmp_path / "run") == 0
     curves = logged(tmp_path / "run")
     assert all(float(row["train/loss_epoch"]) > 0 for row in curves if row.get("train/loss_epoch"))
+
+
+def test_a_sum_of_losses_and_another_head_train_from_a_config_and_are_opened_again(tmp_path):
+    gradient = {"class_path": "depthbal.losses.GradientLoss", "init_args": {"strides": [1, 2]}}
+    both = {"losses": [GAI, gradient], "factors": [1.0, 0.2]}
+    criterion = {"class_path": "depthbal.losses.CombinedLoss", "init_args": both}
+    network = {**UNET, "init_args": {**UNET["init_args"], "head": {"kind": "log"}}}
+    model = {"model": network, "criterion": criterion}
+    config, out = tiny_config(tmp_path / "c.yaml", model=model), tmp_path / "run"
+    assert command("train", "--config", config, "--trainer.max_epochs=1", "--out", out) == 0
+    predictor = load_predictor(out)
+    image, _ = rooms_of_the_test()[0]
+    depth, (lower, upper) = predictor.predict_with_interval(image)
+    assert ((depth > 0.7) & (depth < 10)).all()
+    assert ((lower < depth) & (depth < upper)).all()
+    sigmas = [float(row["train/noise_sigma"]) for row in logged(out) if row["train/noise_sigma"]]
+    assert sigmas[-1] != 1.0  # it is learned, at its own rate
