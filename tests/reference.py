@@ -577,3 +577,69 @@ def plain_boundary_f1(pixels: list[list[tuple[int, int, int]]]) -> float | None:
             score = 2 * precision * recall / (precision + recall) if both else 0.0
             above, below = above + t * score, below + t
     return above / below if below else None
+
+
+def two_hot(label: float, centers: list[float]) -> list[float]:
+    """Return the weights of the centres that a label lies between; beyond the ends, of the end."""
+    weights = [0.0] * len(centers)
+    if label <= centers[0]:
+        weights[0] = 1.0
+    elif label >= centers[-1]:
+        weights[-1] = 1.0
+    else:
+        upper = next(k for k, center in enumerate(centers) if center > label)
+        part = (label - centers[upper - 1]) / (centers[upper] - centers[upper - 1])
+        weights[upper - 1], weights[upper] = 1 - part, part
+    return weights
+
+
+def two_hot_entropy(logits: Tensor, labels: list[float], centers: list[float]) -> Tensor:
+    """Mean cross-entropy of logits (n, K) with two-hot labels, one label at a time."""
+    terms = []
+    for row, label in zip(logits, labels, strict=True):
+        target = torch.tensor(two_hot(label, centers), dtype=row.dtype)
+        terms.append(-(target * torch.log_softmax(row, 0)).sum())
+    return torch.stack(terms).mean()
+
+
+def read_bins(
+    logits: list[float],
+    centers: list[float],
+    prior: list[float],
+    world: list[float],
+    tau: float,
+    quantile: float,
+) -> tuple[float, float]:
+    """Return mean and a quantile of one label's bins in p_train^(1 - tau) times world^tau."""
+    top = max(logits)
+    masses = [
+        math.exp(one - top) * (there / share) ** tau if share > 0 else 0.0
+        for one, share, there in zip(logits, prior, world, strict=True)
+    ]
+    shares = [mass / sum(masses) for mass in masses]
+    middles = [(a + b) / 2 for a, b in itertools.pairwise(centers)]
+    edges = [centers[0], *middles, centers[-1]]
+    below, found = 0.0, edges[-1]
+    for k, share in enumerate(shares):
+        if below + share >= quantile:
+            found = edges[k] + (quantile - below) / share * (edges[k + 1] - edges[k])
+            break
+        below += share
+    return sum(s * c for s, c in zip(shares, centers, strict=True)), found
+
+
+def gradient_matching(
+    preds: Tensor, target: Tensor, mask: Tensor, strides: tuple[int, ...], log: bool
+) -> Tensor:
+    """Mean over strides of the mean jump of the error between pixels (B, H, W), pair by pair."""
+    error = preds.log() - target.log() if log else preds - target
+    scales = []
+    for stride in strides:
+        jumps = []
+        for b, i, j in itertools.product(*map(range, mask.shape)):
+            for other in ((b, i + stride, j), (b, i, j + stride)):
+                inside = other[1] < mask.shape[1] and other[2] < mask.shape[2]
+                if inside and mask[b, i, j] and mask[other]:
+                    jumps.append((error[b, i, j] - error[other]).abs())
+        scales.append(torch.stack(jumps).mean() if jumps else torch.zeros((), dtype=error.dtype))
+    return torch.stack(scales).mean()

@@ -38,6 +38,8 @@ def evaluate_run(
     seed: int = 0,
     posthoc: float | Literal["auto"] | None = None,
     balance: str | Path | None = None,
+    tau: float | None = None,
+    relative_to: str | Path | None = None,
     force: bool = False,
     edges: bool = False,
 ) -> tuple[dict[str, Any], Path]:
@@ -58,6 +60,8 @@ def evaluate_run(
             scale in label units, before they are read out; "auto" takes the error on the
             validation split.
         balance: File that `depthbal balance` wrote, to balance with before the read-out.
+        tau: Share of the balancing that a network of BinsLoss is read out with, and
+        relative_to: its world, as in ``Predictor.set_world``.
         force: Score images that the balancing was calibrated on.
         edges: Measure boundary F1 and the share of flying pixels of depth maps too.
 
@@ -93,6 +97,8 @@ def evaluate_run(
     if balance is not None:
         seen = use_balance(run, task, balance)
         names.append("_".join(dict.fromkeys(("balance", Path(balance).stem))))
+    task.predictor().set_world(tau, relative_to)
+    names += world_names(tau, relative_to)
     if seed:
         names.append(f"seed_{seed}")
     device, bar, data = torch.device(device), show_progress(), run.data
@@ -170,6 +176,12 @@ def balance_afterwards(run: RunFolder, task: Task, sigma: float, source: str = "
     prior = "training histogram of the run, point masses at the centres of its bins"
     facts = {"noise_sigma": sigma, "sigma_from": source, "prior": prior}
     task.test_facts |= {"posthoc": facts, "noise_sigma": sigma}
+
+
+def world_names(tau: float | None, relative_to: str | Path | None) -> list[str]:
+    """Return what the folder of an evaluation for another world is called."""
+    names = [] if tau is None else [f"tau_{tau:g}"]
+    return names if relative_to is None else [*names, f"to_{Path(relative_to).stem}"]
 
 
 def use_balance(run: RunFolder, task: Task, path: str | Path) -> list[str]:

@@ -19,9 +19,9 @@ def own_cache(cache_folder, monkeypatch):
     monkeypatch.delenv("DEPTHBAL_RUN", raising=False)
 
 
-def trained(folder, cache_folder, criterion):
+def trained(folder, cache_folder, criterion, network=SMALL_UNET):
     """Train two epochs of a network of ours."""
-    config = tiny_config(folder / "tiny.yaml", model={"model": SMALL_UNET, "criterion": criterion})
+    config = tiny_config(folder / "tiny.yaml", model={"model": network, "criterion": criterion})
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(cache_folder))
         assert command("train", "--config", config, "--out", folder / "run") == 0
