@@ -4,6 +4,7 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # also of the processes that tests start
 
+import pytest
 import torch
 
 
@@ -17,3 +18,17 @@ def pytest_configure(config):
 def pytest_collection_modifyitems(items):
     """The longest training first, so that no worker waits for it at the end."""
     items.sort(key=lambda item: "test_claim" not in item.nodeid)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory):
+    """Keep rooms, histograms and features of the tests apart from the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def no_run_under_way(monkeypatch):
+    """Let no training take the folder of the one before."""
+    monkeypatch.delenv("DEPTHBAL_RUN", raising=False)

@@ -95,7 +95,6 @@ def test_balancing_what_is_there(tmp_path, monkeypatch):
 
 def test_anybodys_depth(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     data = RoomsDataModule(n_train=4, n_val=0, n_test=2, size=(24, 32), num_workers=0)
     exec(example("depthbal.evaluate"), {"data": data, "predict": lambda image: image.mean(2) / 32})
     assert (tmp_path / "results" / "mine" / "metrics.json").is_file()

@@ -16,8 +16,7 @@ SMALL = [
 ]
 
 
-def test_gai_lowers_the_error_per_bin_and_few_shot_and_pays_little_for_it(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+def test_gai_lowers_the_error_per_bin_and_few_shot_and_pays_little_for_it(tmp_path):
     rmse = {}
     for name in ("mse", "gai"):
         run = tmp_path / name
