@@ -11,13 +11,8 @@ import torch
 def pytest_configure(config):
     """One thread: tiny tensors are slower on several, and sums differ in the last digit."""
     torch.set_num_threads(1)
-    # xdist would hand out files by their number of tests, and the longest training last
+    # xdist would hand out files by their number of tests, and the longest trainings last
     config.option.loadscopereorder = False
-
-
-def pytest_collection_modifyitems(items):
-    """The longest training first, so that no worker waits for it at the end."""
-    items.sort(key=lambda item: "test_claim" not in item.nodeid)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.ndimage import correlate1d
-from sklearn.isotonic import IsotonicRegression
 from torch import Tensor
 from torch.nn import functional
 
@@ -450,7 +449,8 @@ def calibrated(
     """The calibration of balancing, label by label: prediction, mean and interval of each cell.
 
     Samples are (scene, prediction, label); cells and edges bound the predictions and the labels.
-    The world is uniform, and the label is spread evenly within its bin for the quantiles.
+    The world is uniform. Isotonic regression is by its formula of largest smallest means, and the
+    label is spread evenly within its bin for the quantiles.
     """
 
     def place(value: float, bounds: list[float]) -> int:
@@ -487,10 +487,15 @@ def calibrated(
                 below += weights[b]
         rows.append((x, mean, *ends, mass, mass * (1 + pseudo_scenes / support)))
 
-    places, means, lower, upper, masses, heavier = zip(*rows, strict=True)
-    curves = [
-        IsotonicRegression().fit_transform(places, values, sample_weight=weights)
-        for values, weights in ((means, heavier), (lower, masses), (upper, masses))
-    ]
-    found = zip(places, *curves, strict=True)
-    return [(p, f, min(a, f), max(b, f)) for p, f, a, b in found]
+    def isotonic(values: list[float], weights: list[float]) -> list[float]:
+        def mean(a: int, b: int) -> float:
+            part = slice(a, b + 1)
+            return float(np.average(values[part], weights=weights[part]))
+
+        n = range(len(values))
+        return [max(min(mean(a, b) for b in n[i:]) for a in n[: i + 1]) for i in n]
+
+    places, means, lower, upper, masses, heavier = (list(part) for part in zip(*rows, strict=True))
+    found, low, high = isotonic(means, heavier), isotonic(lower, masses), isotonic(upper, masses)
+    curves = zip(places, found, low, high, strict=True)
+    return [(p, f, min(a, f), max(b, f)) for p, f, a, b in curves]

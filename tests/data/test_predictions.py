@@ -78,16 +78,3 @@ def test_files_that_do_not_fit_the_images_are_refused(tmp_path, files, message):
         write(tmp_path / name)
     with pytest.raises(DataError, match=message):
         PredictionFolder(tmp_path, NAMES)
-
-
-def test_missing_files_can_be_allowed(tmp_path):
-    write(tmp_path / "0002.npy")
-    found = PredictionFolder(tmp_path, NAMES, allow_missing=True)
-    assert found.missing == NAMES[:2]
-    assert found(2).shape == DEPTH.shape
-
-
-def test_a_file_without_a_map_is_named(tmp_path):
-    np.save(tmp_path / "0001.npy", np.zeros((2, 3, 4)))
-    with pytest.raises(DataError, match=r"0001.npy"):
-        PredictionFolder(tmp_path, ["0001.jpg"])(0)

@@ -107,17 +107,6 @@ def test_fewer_than_two_distinct_targets_warn_once_and_name_gai(shape):
         loss(preds, same)
 
 
-@pytest.mark.filterwarnings("ignore:BMCLoss met a batch")
-@pytest.mark.parametrize("noise", ["fixed", "depth"])
-@every_method
-def test_an_empty_mask_costs_exactly_nothing_with_a_gradient_path(method, noise):
-    preds = torch.ones(3, 2, requires_grad=True)
-    value = BMCLoss(method=method, noise=noise)(preds, preds.detach(), torch.zeros(3, 2).bool())
-    value.backward()
-    assert value.item() == 0
-    assert (preds.grad == 0).all()
-
-
 @pytest.mark.parametrize("method", ["auto", "grouped"])
 def test_a_memory_adds_the_faded_targets_of_past_batches_to_the_prior(method):
     """memory=1 halves per step: before the third batch the first counts 1/4, the second 1/2."""
