@@ -35,8 +35,6 @@ def folder(tmp_path_factory):
 def somewhere_else(folder, monkeypatch):
     """Work in an empty folder, so that no command can rely on where the repository lies."""
     monkeypatch.chdir(folder)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
-    monkeypatch.delenv("DEPTHBAL_RUN", raising=False)
 
 
 def nyud2_config(folder: Path, **settings: object) -> Path:

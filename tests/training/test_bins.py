@@ -32,9 +32,9 @@ UNET = {**SMALL_UNET, "init_args": {**SMALL_UNET["init_args"], "head": HEAD}}
 
 
 @pytest.fixture(scope="session")
-def bins_run(tmp_path_factory, cache_folder):
+def bins_run(tmp_path_factory):
     """A finished run; tests only add evaluations to it."""
-    return trained(tmp_path_factory.mktemp("bins"), cache_folder, BINS, UNET)
+    return trained(tmp_path_factory.mktemp("bins"), BINS, UNET)
 
 
 def rmse(preds, truth):
