@@ -120,7 +120,7 @@ def test_an_exported_network_takes_tau_as_an_input(bins_run, form, readout, tmp_
         assert json.loads(about["world"])["relative_to"] == "log_uniform"
 
 
-def test_a_study_reads_its_runs_out_at_every_tau(bins_run, tmp_path, cache_folder, capsys):
+def test_a_study_reads_its_runs_out_at_every_tau(bins_run, tmp_path, capsys):
     config = tiny_config(tmp_path / "bins.yaml", model={"model": UNET, "criterion": BINS})
     out = tmp_path / "study"
     arguments = ["--configs", config, "--tau", 0, 0.5, "--out", out]
