@@ -43,8 +43,10 @@ EXTRAS_REQUIRE = {
         "onnxscript>=0.5",
         "transformers>=5.24",
         "peft>=0.21",
+        "OpenEXR>=3.3",
         "scikit-image>=0.22",  # its Middlebury pair is a real picture with real depth
     ],
+    "exr": ["OpenEXR>=3.3"],  # depth in channels that OpenCV does not know; 3.3 has OpenEXR.File
     "tensorboard": ["tensorboard>=2.17"],  # --trainer.logger TensorBoardLogger; 2.17 takes NumPy 2
     "export": ["onnx>=1.18", "onnxruntime>=1.20", "onnxscript>=0.5"],  # --format onnx
     "hf": [  # HFDepth and LoRA
