@@ -61,6 +61,7 @@ class BalancedMSELoss(RegressionLoss):
         options: ``reduction``, ``label_range`` and ``event_dim`` of ``RegressionLoss``.
     """
 
+    balances = True
     # Whether ``prior_for`` does without the batch's targets.
     prior_is_stored: ClassVar[bool] = False
 

@@ -2,13 +2,14 @@
 
 import math
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
 from depthbal.losses.reduction import Reduction, all_finite, compute_dtype, hide, reduce
-from depthbal.priors import GaussianMixture, Histogram
+from depthbal.priors import GaussianMixture, Histogram, World
+from depthbal.priors.histogram import require_tau
 
 # A device's counter of bad values is read this often, because reading it stalls the device.
 DEVICE_CHECK_INTERVAL = 50
@@ -34,6 +35,8 @@ class RegressionLoss(nn.Module, ABC):
 
     init_args: dict[str, Any]
     needs_prior: bool = False
+    balances: bool = False
+    """Whether networks trained with it are not to be balanced afterwards: they are already."""
 
     def __init__(
         self,
@@ -71,7 +74,7 @@ class RegressionLoss(nn.Module, ABC):
                 or so large that the loss is (on other devices than the CPU reported within 50
                 calls, so that no step stalls).
         """
-        _require_matching(preds, target, mask, self.event_dim)
+        require_matching(preds, target, mask, self.event_dim)
         with torch.autocast(preds.device.type, enabled=False):
             value = self.reduced(preds, target.detach(), mask)
         on_cpu = value.device.type == "cpu" and not torch.compiler.is_compiling()
@@ -171,6 +174,13 @@ def require_one_of(name: str, value: str, known: tuple[str, ...]) -> None:
         raise ValueError(f"expected {name} {', '.join(known[:-1])} or {known[-1]}, got {value!r}")
 
 
+def require_world(relative_to: str, tau: float) -> None:
+    """Raise a ValueError unless there may be such a world, and such a share of it."""
+    require_tau(tau)
+    if not str(relative_to).endswith(".json"):  # which Histogram.save wrote
+        require_one_of("relative_to", relative_to, (*get_args(World), "a .json file"))
+
+
 def checked_range(label_range: tuple[float, float]) -> tuple[float, float]:
     """Return the range; a ValueError unless it is finite and increases."""
     if len(label_range) != 2 or not -math.inf < label_range[0] < label_range[1] < math.inf:
@@ -180,7 +190,7 @@ def checked_range(label_range: tuple[float, float]) -> tuple[float, float]:
     return label_range[0], label_range[1]
 
 
-def _require_matching(preds: Tensor, target: Tensor, mask: Tensor | None, event_dim: int) -> None:
+def require_matching(preds: Tensor, target: Tensor, mask: Tensor | None, event_dim: int) -> None:
     """Raise a ValueError unless shapes agree exactly and the types can be compared."""
     if preds.shape != target.shape:
         raise ValueError(

@@ -118,6 +118,8 @@ class ReweightedLoss(RegressionLoss):
         0.3333
     """
 
+    balances = True
+
     def __init__(
         self,
         prior: Histogram | str | None = None,

@@ -30,10 +30,7 @@ GAI = {
 MSE = {"class_path": "depthbal.losses.MSELoss", "init_args": {"label_range": [0.7, 10.0]}}
 SMALL_UNET = {
     "class_path": "depthbal.models.SmpDepth",
-    "init_args": {
-        "encoder": "mobilenet_v2",
-        "arch_args": {"decoder_channels": [16, 8, 8, 4, 4]},
-    },
+    "init_args": {"encoder": "mobilenet_v2", "arch_args": {"decoder_channels": [16, 8, 8, 4, 4]}},
 }
 QUIET = {  # of a trainer that leaves nothing behind
     "accelerator": "cpu",
