@@ -50,8 +50,7 @@ class DoubleBuffers(Unrounded):
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
-        """Make room for tensors of the saved size, so that unset ones can be restored."""
-        for name in self.names:
+        for name in self.names:  # make room for tensors of the saved size
             saved = state_dict.get(prefix + name)
             if saved is not None:
                 current = self._buffers[name]
@@ -76,18 +75,14 @@ class PriorBuffers(DoubleBuffers):
     @property
     def mixture(self) -> GaussianMixture:
         """The mixture, on the buffers' device; unset it is a ValueError."""
-        if self._mixture is None:
-            self._mixture = GaussianMixture.unchecked(*(self.get(name) for name in self.names))
+        parts = [self.get(name) for name in self.names]
+        if self._mixture is None or self._mixture.weights is not parts[0]:  # moved
+            self._mixture = GaussianMixture.unchecked(*parts)
             self._mixture.fit_report = self._fit_report
         return self._mixture
-
-    def _apply(self, fn: Any, recurse: bool = True) -> "PriorBuffers":
-        self._mixture = None
-        super()._apply(fn, recurse)
-        return self
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
-        self._mixture = self._fit_report = None
+        self._fit_report = None
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
