@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from depthbal.commands import add_posthoc, make_parser
+from depthbal.commands import add_posthoc, add_world, make_parser
 from depthbal.errors import ConfigError
 from depthbal.io import replacing, require_free, show_progress
 
@@ -32,13 +32,14 @@ def main(arguments: Sequence[str]) -> None:
     add("--device", help="default: the first GPU, else cpu")
     add("--overwrite", action="store_true", help="replace existing files")
     add_posthoc(parser)
+    add_world(parser)
     known = parser.parse_args(arguments)
 
     import torch
 
     pictures = _pictures(known.images)
     options = known.checkpoint, known.device, known.posthoc, known.balance
-    predictor = open_predictor(known.run, *options)
+    predictor = open_predictor(known.run, *options).set_world(known.tau, known.relative_to)
     with torch.no_grad():
         shown = predictor.model(predictor.prepare(pictures[0])[0])
     if not isinstance(shown, torch.Tensor):

@@ -117,12 +117,13 @@ def _write(group: Any, pairs: PairSource, step: float, sizes: EvalTransform) -> 
                 dataset.resize(np.maximum(dataset.shape, (count, *array.shape)))
                 dataset[index, :height, :width] = array
                 digest.update(array.tobytes())
-    names, groups = ([get(at) for at in range(count)] for get in (pairs.name, pairs.group))
-    digest.update(repr((scale, dtype, extents, names, groups)).encode())
+    keys = ("name", "group", "image_path")
+    texts = {key: [getattr(pairs, key)(index) for index in range(count)] for key in keys}
+    digest.update(repr((scale, dtype, extents, texts["name"], texts["group"])).encode())
     group.attrs["scale"], group.attrs["content"] = scale, np.bytes_(digest.hexdigest())
     group["size"] = np.array(extents, np.int32)
-    for key, texts in (("name", names), ("group", groups)):
-        group.create_dataset(key, data=texts, dtype=h5py.string_dtype())
+    for key, lines in texts.items():
+        group.create_dataset(key, data=lines, dtype=h5py.string_dtype())
 
 
 def _labelled_mat(

@@ -46,6 +46,7 @@ class PairSource:
     """
 
     names: Sequence[str] | None = None
+    image_paths: Sequence[str] | None = None  # of the images' files, where names say more
     groups: Sequence[str] | None = None
     levels: Levels | None = None
 
@@ -64,6 +65,10 @@ class PairSource:
         """Return what an error message or a result table calls this pair."""
         return f"pair {index}" if self.names is None else str(self.names[index])
 
+    def image_path(self, index: int) -> str:
+        """Return the path of the image, by which predictions of other programs are found."""
+        return self.name(index) if self.image_paths is None else str(self.image_paths[index])
+
     def group(self, index: int) -> str:
         """Return the scene, or "" where none is known."""
         return "" if self.groups is None else str(self.groups[index])
@@ -80,6 +85,7 @@ class PairSubset(PairSource):
         self.source, self.levels = source, source.levels
         self.indices = [range(len(source))[index] for index in indices]
         self.names = [source.name(index) for index in self.indices]
+        self.image_paths = [source.image_path(index) for index in self.indices]
         self.groups = [source.group(index) for index in self.indices]
 
     def __len__(self) -> int:
@@ -119,6 +125,7 @@ class FilePairs(PairSource):
         self.root, self.pairs = root, list(pairs)
         self.scale, self.invalid, self.inverse = scale, tuple(invalid), inverse
         self.names = [f"{image} with {depth}" for image, depth, *_ in self.pairs]
+        self.image_paths = [image for image, *_ in self.pairs]
         self.groups = [posixpath.dirname(image) or "." for image, *_ in self.pairs]
         first = root / self.pairs[0][1]
         dtype = images.read_raw_depth(first).dtype

@@ -14,8 +14,9 @@ from depthbal.errors import ConfigError
 from depthbal.evaluation import DEPTH, GROUPS, TERMS, DepthBins, Scores
 from depthbal.evaluation.protocols import DepthProtocol
 from depthbal.examples import save_examples
-from depthbal.losses import RegressionLoss
-from depthbal.training.task import READOUTS, Batch, Task
+from depthbal.losses import BinsLoss, RegressionLoss
+from depthbal.predictor import readouts_of
+from depthbal.training.task import Batch, Task
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +66,7 @@ class DepthTask(Task):
     logged_metrics = ("rmse", "abs_rel", "delta1")
     study_metrics = tuple(f"all_pixels.per_bin_mean.{group}.rmse" for group in GROUPS)
     protocols = DepthProtocol.NAMES
+    test_edges = False
 
     def __init__(
         self,
@@ -140,12 +142,15 @@ class DepthTask(Task):
     def training_loss(self, raw: Tensor, batch: Batch) -> Tensor:
         """Return the loss at the size of the depth, to which predictions may be resized."""
         target = batch["depth"]
-        if raw.shape != target.shape:
-            if self.resize is None or raw.ndim != 4 or raw.shape[:2] != target.shape[:2]:
+        channels = getattr(self.criterion, "n_bins", 1)
+        if raw.ndim != 4 or (raw.shape[1], *raw.shape[2:]) != (channels, *target.shape[2:]):
+            if self.resize is None or raw.ndim != 4 or raw.shape[:2] != (len(target), channels):
                 raise ConfigError(
                     f"preds {tuple(raw.shape)} and target {tuple(target.shape)} differ; set "
                     "--model.resize target, or give --data.depth_size the size of the predictions"
                 )
+            if isinstance(self.criterion, BinsLoss):
+                return self.criterion(raw, *self.target(batch), enlarge=True)  # type: ignore[no-any-return]
             size = target.shape[-2:]
             raw = F.interpolate(raw, size=size, mode="bilinear", align_corners=True)
         return super().training_loss(raw, batch)
@@ -159,8 +164,8 @@ class DepthTask(Task):
             count = SELECTION_BINS * (self.max_depth // span)
             bins = DepthBins.uniform(self.max_depth / count, self.max_depth)
             return Scores(bins, (self.readout,), self.readout, terms=TERMS)
-        self._rule = DepthProtocol(self.protocol, data, self.test_seed)
-        return self._rule.scores(READOUTS, self.readout, self.facts(data))
+        self._rule = DepthProtocol(self.protocol, data, self.test_seed, edges=self.test_edges)
+        return self._rule.scores(readouts_of(self.criterion), self.readout, self.facts(data))
 
     def score(self, batch: Batch, scores: Scores) -> None:
         """Read the network out at the depth's own size and add it to scores."""

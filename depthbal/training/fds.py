@@ -22,7 +22,8 @@ from depthbal.data.dataset import DepthDataset
 from depthbal.data.loader import LateLoader, ShardSampler, single_threaded
 from depthbal.data.pairs import PairSubset
 from depthbal.errors import ConfigError, DataError
-from depthbal.losses.label_weights import Smoothing, bin_per_label, smoothing_kernel
+from depthbal.losses.label_weights import Smoothing, smoothing_kernel
+from depthbal.priors.histogram import bin_per_label
 
 log = logging.getLogger(__name__)
 

@@ -60,12 +60,6 @@ def test_a_split_is_judged_by_pairs_spread_over_it_and_the_others_when_they_are_
         check_split(split, 0.7, "test")
 
 
-def test_a_split_without_any_depth_is_named():
-    source = ArraySource([(grey_image(24, 32), np.zeros((24, 32), np.float32))] * 30)
-    with pytest.raises(DataError, match="the test split has no pixel with depth of at least"):
-        check_split(DepthDataset(source, EVALUATION), 0.7, "test")
-
-
 def test_a_subset_delivers_the_chosen_pairs_in_the_given_order():
     source = array_source(5)
     subset = PairSubset(source, [3, 1])
