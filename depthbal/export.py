@@ -15,6 +15,8 @@ from torch.nn import functional as F
 import depthbal
 from depthbal.errors import ConfigError, first_line
 from depthbal.io import replacing
+from depthbal.losses import BinsLoss
+from depthbal.losses.bins import read_bins
 from depthbal.predictor import Predictor
 
 Format = Literal["onnx", "torch"]
@@ -37,7 +39,8 @@ def export_predictor(
     The file takes uint8 RGB `image` (batch, height, width, 3) and gives `depth` (batch, height,
     width), float32 metres: normalisation and read-out are inside. Its metadata, `protocol` of the
     network's evaluation (JSON-able) among them, are entries of ONNX (JSON where they are no text),
-    or depthbal.json in an archive of torch.export.
+    or depthbal.json in an archive of torch.export. A network of `BinsLoss` has a second input,
+    `tau`, float32 (): the share of the balancing for the world that the predictor was given.
 
     Args:
         predictor: the network with its read-out.
@@ -71,11 +74,18 @@ def export_predictor(
         "label_range": predictor.label_range and list(predictor.label_range),
         "posthoc_noise_sigma_m": posthoc and posthoc.noise_sigma,
         "balanced": posthoc and posthoc.describe(),
+        "world": None,
         "protocol": dict(protocol),
     }
+    loss, graph, tau = predictor.criterion, DepthGraph(predictor, size), None
+    if isinstance(loss, BinsLoss):
+        graph, tau = BinsGraph(predictor, loss, size), loss.tau
+        about = "tau: float32 (), share of the balancing in [0, 1]"
+        metadata["world"] = {"input": about, "tau": tau, "relative_to": loss.relative_to}
     with replacing(path) as temporary:
-        _write(DepthGraph(predictor, size), form, temporary, metadata)
-        apart = (torch.from_numpy(open_graph(form, temporary)(images)) - expected).abs().double()
+        _write(graph, form, temporary, metadata)
+        found = torch.from_numpy(open_graph(form, temporary)(images, tau))
+        apart = (found - expected).abs().double()
         if not apart.max() <= TOLERANCE_M:
             raise ConfigError(
                 f"the exported {form} graph differs from PyTorch by up to {apart.max():.3g} m, "
@@ -84,27 +94,43 @@ def export_predictor(
     return float(apart.max()), float(apart.mean())
 
 
-def open_graph(form: Format, path: Path) -> Callable[[Images], NDArray[np.float32]]:
-    """Return a function that runs a written file on uint8 RGB images (B, height, width, 3)."""
+def open_graph(form: Format, path: Path) -> Callable[..., NDArray[np.float32]]:
+    """Return a function that runs a written file on uint8 RGB images (B, height, width, 3).
+
+    A network of `BinsLoss` takes tau as the second argument.
+    """
     if form == "torch":
         with path.open("rb") as file:
             module = torch.export.load(file).module()
-        return torch.no_grad()(lambda images: module(torch.from_numpy(images)).numpy())
-    import onnxruntime
+    else:
+        import onnxruntime
 
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    return lambda images: session.run(["depth"], {"image": images})[0]  # type: ignore[no-any-return]
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+    @torch.no_grad()
+    def run(images: Images, tau: float | None = None) -> NDArray[np.float32]:
+        inputs = {"image": images}
+        if tau is not None:
+            inputs["tau"] = np.array(tau, dtype=np.float32)
+        if form == "onnx":
+            return session.run(["depth"], inputs)[0]  # type: ignore[no-any-return]
+        return module(*map(torch.from_numpy, inputs.values())).numpy()  # type: ignore[no-any-return]
+
+    return run
 
 
 def _write(graph: "DepthGraph", form: Format, path: Path, metadata: Mapping[str, Any]) -> None:
     """Write a graph for any number of images at a time."""
     # two images: a batch of one would be taken for a fixed size
-    image = torch.zeros(2, *graph.size, 3, dtype=torch.uint8)
-    shapes = {"image": {0: torch.export.Dim.DYNAMIC}}
+    inputs: dict[str, Tensor] = {"image": torch.zeros(2, *graph.size, 3, dtype=torch.uint8)}
+    shapes: dict[str, Any] = {"image": {0: torch.export.Dim.DYNAMIC}}
+    if isinstance(graph, BinsGraph):
+        inputs["tau"], shapes["tau"] = torch.tensor(1.0), None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the exporters, about their own workings
-            program = torch.export.export(graph, (image,), dynamic_shapes=shapes, strict=False)
+            given = tuple(inputs.values())
+            program = torch.export.export(graph, given, dynamic_shapes=shapes, strict=False)
             if form == "torch":
                 with path.open("wb") as file:  # a path would have to end in .pt2
                     extra = {METADATA: json.dumps(metadata, indent=2)}
@@ -112,9 +138,10 @@ def _write(graph: "DepthGraph", form: Format, path: Path, metadata: Mapping[str,
                 return
             written: Any = torch.onnx.export(
                 program,
-                input_names=["image"],
+                input_names=list(inputs),
                 output_names=["depth"],
-                dynamic_shapes={"image": {0: "batch"}},  # the program calls it "s40" or the like
+                # the program calls it "s40" or the like
+                dynamic_shapes={**shapes, "image": {0: "batch"}},
                 opset_version=20,
                 verbose=False,
             )
@@ -148,11 +175,43 @@ class DepthGraph(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Return depth (B, height, width) in metres of uint8 RGB images (B, height, width, 3)."""
+        return self.readout(self.enlarged(self.outputs(image))).squeeze(1)  # type: ignore[no-any-return]
+
+    def outputs(self, image: Tensor) -> Tensor:
+        """Return what the network gives of uint8 images."""
         pixels = image.permute(0, 3, 1, 2).float() / 255
-        raw = self.network((pixels - self.mean) / self.std).float()
-        if tuple(raw.shape[-2:]) != self.size:
-            raw = F.interpolate(raw, size=self.size, mode="bilinear", align_corners=True)
-        return self.readout(raw).squeeze(1)  # type: ignore[no-any-return]
+        return self.network((pixels - self.mean) / self.std).float()  # type: ignore[no-any-return]
+
+    def enlarged(self, raw: Tensor) -> Tensor:
+        """Return maps at the images' size."""
+        if tuple(raw.shape[-2:]) == self.size:
+            return raw
+        return F.interpolate(raw, size=self.size, mode="bilinear", align_corners=True)
+
+
+class BinsGraph(DepthGraph):
+    """The same of a network of `BinsLoss`, for the predictor's world at any tau."""
+
+    centers: Tensor
+    ratio: Tensor
+    unseen: Tensor
+
+    def __init__(self, predictor: Predictor, loss: BinsLoss, size: Size) -> None:
+        super().__init__(predictor, size)
+        ratio, seen = loss.log_ratio()
+        self.register_buffer("centers", loss.centers.float())
+        self.register_buffer("ratio", ratio.float())
+        self.register_buffer("unseen", torch.where(seen, 0.0, -torch.inf))
+        self.balanced = predictor.readout in ("mean", "median")
+        self.quantiles = (0.5,) if predictor.readout == "median" else ()
+
+    def forward(self, image: Tensor, tau: Tensor) -> Tensor:  # type: ignore[override]
+        """Return depth (B, height, width) in metres, with this share of the balancing."""
+        logits = self.outputs(image)
+        offsets = self.ratio * tau + self.unseen if self.balanced else self.unseen
+        columns = logits.permute(1, 0, 2, 3).flatten(1)
+        maps = read_bins(columns, self.centers, offsets, self.quantiles)[-1]
+        return self.enlarged(maps.view(-1, 1, *logits.shape[-2:])).squeeze(1)
 
 
 @torch.no_grad()
@@ -162,6 +221,8 @@ def _plain_readout(predictor: Predictor) -> nn.Module:
     def function(preds: Tensor) -> Tensor:
         return predictor.read_out(preds, (predictor.readout,))[predictor.readout]
 
+    if isinstance(predictor.criterion, BinsLoss):
+        return nn.Identity()  # see BinsGraph
     low, high = predictor.label_range or (0.0, 1.0)
     around = torch.linspace(2 * low - high, 2 * high - low, 301)
     found = function(around)

@@ -65,7 +65,8 @@ class ForeignPredictions:
         split: Split = "test",
     ) -> None:
         self.predict, self.kind, self.whole, self._warned = predict, kind, whole, False
-        self.source: PairSource = data.built(split).source
+        self.samples = data.built(split)
+        self.source: PairSource = self.samples.source
         self.transform = data.eval_transform
         files = predict.files if isinstance(predict, PredictionFolder) else None
         self.indices = [i for i in range(len(self.source)) if files is None or files[i]]
@@ -85,9 +86,9 @@ class ForeignPredictions:
         """Return the pair of an image; what is no map of real numbers is a DataError."""
         name = self.source.name(index)
         if isinstance(self.predict, PredictionFolder):
-            preds, depth = self.predict(index), self.source.load_depth(index)
+            preds, depth = self.predict(index), self.samples.truth(index)
         else:
-            image, depth = self.source.load(index)
+            image, depth = self.samples.pair(index)
             preds = np.asarray(self.predict(image))
             preds = np.squeeze(preds) if preds.ndim > 2 else preds
             if preds.ndim != 2 or preds.dtype.kind not in "fiu":

@@ -15,35 +15,35 @@ from depthbal.checkpoint import build_module, find_checkpoint, part_of_state, re
 from depthbal.data.images import read_image, resize_short_side, resize_square
 from depthbal.errors import ConfigError, DataError
 from depthbal.evaluation import DEPTH, Label
-from depthbal.losses import BalancedMSELoss, BMCLoss, BNILoss, GAILoss, ReweightedLoss
+from depthbal.losses import BinsLoss
+from depthbal.losses.bins import PARTS, part_of
 from depthbal.losses.posthoc import BalanceMap
 from depthbal.models.weights import load_exactly
 from depthbal.priors import Histogram
 
-Readout = Literal["raw", "clamped", "mean"]
+Readout = Literal["raw", "clamped", "mean", "median"]
 AnyImage = NDArray[np.uint8] | str | os.PathLike[str]
 Array = NDArray[np.float32]
-
-BALANCED = (GAILoss, BNILoss, BMCLoss, ReweightedLoss)
-"""Losses whose networks are not balanced afterwards, because they are already."""
 
 
 class Predictor(nn.Module):
     """A network with all that is needed to turn an image into metres, or another label's units.
 
     Args:
-        model: from normalised images (B, 3, H, W) to raw predictions (B, 1, h, w) in metres.
+        model: from normalised images (B, 3, H, W) to raw predictions (B, 1, h, w) in metres, or for
+            `BinsLoss` to logits (B, bins, h, w).
         criterion: the loss it was trained with, whose `readout` turns raw predictions into
             balanced ones; None, or a loss without `readout`: the raw predictions are the answer.
         input_spec: `short_side` (pixels, or None to leave the size), `mean` and `std` of the three
             channels in units of 0 to 1; `size` resizes to a square of as many pixels.
-        readout: how `predict` reads the network: `"raw"`, `"clamped"` or `"mean"`.
+        readout: how `predict` reads the network: `"raw"`, `"clamped"`, `"mean"`, or `"median"` for
+            `BinsLoss`.
         label_range: (lowest, highest) metres that `"clamped"` keeps to; None: the criterion's.
         posthoc: balances the network's predictions before they are read out, in place of the
             criterion's `readout`; for networks trained with a plain loss.
 
     Raises:
-        ConfigError: unknown readout, or an incomplete `input_spec`.
+        ConfigError: unknown readout, one that the loss has not, or an incomplete `input_spec`.
 
     Example:
         >>> import numpy as np
@@ -72,6 +72,10 @@ class Predictor(nn.Module):
         super().__init__()
         if readout not in get_args(Readout):
             raise ConfigError(f"readout must be one of {get_args(Readout)}, got {readout!r}")
+        if readout == "median" and not isinstance(criterion, BinsLoss):
+            raise ConfigError(
+                f"the read-out 'median' is BinsLoss's, not {type(criterion).__name__}'s"
+            )
         if missing := [key for key in ("short_side", "mean", "std") if key not in input_spec]:
             raise ConfigError(f"input_spec lacks {', '.join(missing)}")
         self.model, self.criterion, self.posthoc = model, criterion, posthoc
@@ -86,17 +90,49 @@ class Predictor(nn.Module):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Return the network's predictions of normalised images (B, 3, H, W) in all read-outs."""
-        return self.read_out(self.model(images))
+        return self.read_out(self.decode(self.model(images)))
 
-    def read_out(
-        self, raw: Tensor, readouts: Sequence[Readout] = get_args(Readout)
-    ) -> dict[str, Tensor]:
+    def set_world(
+        self, tau: float | None = None, relative_to: str | os.PathLike[str] | None = None
+    ) -> "Predictor":
+        """Choose the world that a network of `BinsLoss` is read out for; return the predictor.
+
+        Args:
+            tau: share of the balancing in [0, 1], 0 being the world of the training labels.
+            relative_to: the world at 1: `"uniform"`, `"log_uniform"`, `"exp_uniform"`, or a file
+                that `Histogram.save` wrote.
+
+        Raises:
+            ConfigError: another loss, or no such world.
+        """
+        if tau is None and relative_to is None:
+            return self
+        if not isinstance(self.criterion, BinsLoss):
+            raise ConfigError(
+                "tau and relative_to can be chosen when predicting only for a network of BinsLoss; "
+                f"this one was trained with {type(self.criterion).__name__}"
+            )
+        try:
+            world = None if relative_to is None else str(relative_to)
+            self.criterion.set_world(tau, world).log_ratio()
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+        return self
+
+    def decode(self, outputs: Tensor) -> Tensor:
+        """Return what is enlarged and read out of the network's outputs: of logits `PARTS`."""
+        if isinstance(self.criterion, BinsLoss):
+            return self.criterion.decode(outputs)
+        return outputs
+
+    def read_out(self, raw: Tensor, readouts: Sequence[Readout] | None = None) -> dict[str, Tensor]:
         """Return raw predictions, metres of any shape, read in the wanted ways, in float32.
 
-        - `"raw"`: as the network gives them;
+        - `"raw"`: as the network gives them, of logits the mean in the world of the training;
         - `"clamped"`: cut to the label range;
         - `"mean"`: the posterior mean of the balanced world, as the loss defines it; the raw
-          predictions where it defines none.
+          predictions where it defines none;
+        - `"median"`: the posterior median, of logits only.
 
         With `posthoc` the three are those of the balanced predictions: `"raw"` is the location p
         that Balanced MSE would have learned.
@@ -105,6 +141,13 @@ class Predictor(nn.Module):
             DataError: predictions to be balanced afterwards that are NaN or infinite.
         """
         raw = raw.float()
+        if readouts is None:
+            readouts = readouts_of(self.criterion)
+        if isinstance(self.criterion, BinsLoss):
+            return {
+                name: part_of(raw, PARTS.index("raw" if name == "clamped" else name))
+                for name in readouts
+            }
         balance = self.posthoc or getattr(self.criterion, "readout", None)
         location = self._locations(raw)
         maps: dict[str, Tensor] = dict.fromkeys(readouts, location)
@@ -128,9 +171,10 @@ class Predictor(nn.Module):
         if self.posthoc is not None:
             self._locations(raw)  # refuses what cannot be balanced
             return self.posthoc.interval(raw)
-        if not isinstance(self.criterion, BalancedMSELoss):
-            return None
-        return self.criterion.interval(raw)
+        if isinstance(self.criterion, BinsLoss):
+            return part_of(raw, PARTS.index("low")), part_of(raw, PARTS.index("high"))
+        interval = getattr(self.criterion, "interval", None)
+        return None if interval is None else interval(raw)
 
     def _locations(self, raw: Tensor) -> Tensor:
         """Return the location p of each prediction."""
@@ -145,7 +189,8 @@ class Predictor(nn.Module):
 
         Enlarged bilinearly with align_corners=True, as the published code does, which reads the
         enlarged prediction out: the read-out is curved, so that the other order would give slightly
-        other values between pixels. The network runs in the mode it is in.
+        other values between pixels. Logits of bins are read out first, see `BinsLoss.decode`: there
+        are as many maps as `PARTS`. The network runs in the mode it is in.
 
         Args:
             images: (B, 3, H, W), normalised.
@@ -154,11 +199,12 @@ class Predictor(nn.Module):
         Raises:
             ConfigError: the network gives something else than one map per image.
         """
-        return self.enlarge(self.model(images), size)
+        return self.enlarge(self.decode(self.model(images)), size)
 
     def enlarge(self, raw: Tensor, size: Sequence[int]) -> Tensor:
         """Return a network's output (B, 1, h, w) at `size`, in float32; see `predict_raw`."""
-        if not isinstance(raw, Tensor) or raw.ndim != 4 or raw.shape[1] != 1:
+        channels = len(PARTS) if isinstance(self.criterion, BinsLoss) else 1
+        if not isinstance(raw, Tensor) or raw.ndim != 4 or raw.shape[1] != channels:
             given = tuple(raw.shape) if isinstance(raw, Tensor) else type(raw).__name__
             raise ConfigError(
                 f"expected a network of depth maps (B, 1, h, w), {type(self.model).__name__} gives "
@@ -218,12 +264,13 @@ class Predictor(nn.Module):
         """Return what `predict` does, and the ends of its 68 % interval; None without a sigma."""
         self.eval()
         images, size = self.prepare(image)
-        raw = self.model(images)
+        raw = self.decode(self.model(images))
         if raw.ndim > 2:
-            raw = self.enlarge(raw, size)[:, 0]
-        found = self.read_out(raw[0], (self.readout,))[self.readout].cpu().numpy()
-        ends = self.interval(raw[0])
-        return found, ends and (ends[0].cpu().numpy(), ends[1].cpu().numpy())
+            raw = self.enlarge(raw, size)
+        parts = [self.read_out(raw, (self.readout,))[self.readout], *(self.interval(raw) or ())]
+        found, *ends = (part[0, 0] if raw.ndim > 2 else part[0] for part in parts)
+        shown = [part.cpu().numpy() for part in (found, *ends)]
+        return shown[0], (shown[1], shown[2]) if ends else None
 
     @torch.no_grad()
     def outputs(self, image: AnyImage) -> dict[str, Array]:
@@ -239,6 +286,8 @@ def load_predictor(
     device: str | torch.device = "cpu",
     checkpoint: Literal["last", "best"] = "last",
     posthoc_sigma: float | None = None,
+    tau: float | None = None,
+    relative_to: str | os.PathLike[str] | None = None,
 ) -> Predictor:
     """Open a trained model for prediction, running no code from the file and downloading nothing.
 
@@ -249,6 +298,8 @@ def load_predictor(
         checkpoint: which one of a run folder.
         posthoc_sigma: balance the predictions of a network trained with a plain loss, as
             `balance_predictions` does, with the run's histogram and this sigma in label units.
+        tau: share of the balancing that a network of `BinsLoss` is read out with, and
+        relative_to: its world, as in `Predictor.set_world`; None: the training's settings.
 
     Returns:
         The predictor in evaluation mode; `predict(image)` is what it is for.
@@ -258,7 +309,7 @@ def load_predictor(
         CheckpointError: truncated, not written by depthbal, of another format, or of a class that
             must be passed.
         ConfigError: the device is not there, or `posthoc_sigma` is given and not positive, or the
-            loss balances already.
+            loss balances already, or `tau` or `relative_to` is given for another loss.
 
     Example:
         >>> import torch
@@ -292,10 +343,17 @@ def load_predictor(
         stored = entry["histogram"] and Histogram.from_dict(entry["histogram"])
         predictor.posthoc = balance_map(criterion, stored, posthoc_sigma, label_range, str(path))
         predictor.label_range = predictor.posthoc.label_range
+    predictor.set_world(tau, relative_to)
     try:
         return predictor.to(device).eval()
     except (AssertionError, RuntimeError) as error:
         raise ConfigError(f"cannot predict on device {device}: {error}") from error
+
+
+def readouts_of(criterion: nn.Module | None) -> tuple[Readout, ...]:
+    """Return the read-outs that a loss's network has."""
+    every = get_args(Readout)
+    return every if isinstance(criterion, BinsLoss) else every[:3]
 
 
 def balance_map(
@@ -317,8 +375,8 @@ def balance_map(
     """
     if not (math.isfinite(noise_sigma) and noise_sigma > 0):
         raise ConfigError(
-            f"expected a positive sigma to balance with afterwards, got {noise_sigma}; the "
-            "network's RMSE on the validation split is a good choice"
+            f"expected a positive sigma to balance with afterwards, got {noise_sigma}: "
+            "sigma_from_rmse finds it from the network's RMSE on the validation split"
         )
     require_plain(criterion, what)
     if histogram is None or getattr(criterion, "event_dim", False):
@@ -331,7 +389,7 @@ def balance_map(
 
 def require_plain(criterion: nn.Module | None, what: str) -> None:
     """Raise a ConfigError where a loss balances already."""
-    if isinstance(criterion, BALANCED):
+    if getattr(criterion, "balances", False):
         raise ConfigError(
             f"the network of {what} was trained with {type(criterion).__name__}, which balances "
             "already; only networks of plain losses such as MSELoss are balanced afterwards"

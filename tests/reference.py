@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.ndimage import correlate1d
 from torch import Tensor
 from torch.nn import functional
 
@@ -22,20 +23,12 @@ def balanced_mse(
 
 
 def batch_monte_carlo(preds: Tensor, target: Tensor, sigma: Tensor) -> Tensor:
-    """Mean BMC as a cross entropy over the N x N matrix, less its constant log N."""
-    logits = -((preds[:, None] - target[None, :]) ** 2) / (2 * sigma**2)
+    """Mean BMC of (N,) or (N, D) as a cross entropy over N x N pairs, less its constant log N."""
+    apart = (preds[:, None] - target[None, :]).view(len(preds), len(target), -1)
+    logits = -(apart**2).sum(2) / (2 * sigma**2)
     own = torch.arange(len(preds), device=preds.device)
     entropy = torch.nn.functional.cross_entropy(logits, own) - math.log(len(preds))
     return entropy * 2 * sigma.detach() ** 2
-
-
-def batch_monte_carlo_vectors(preds: Tensor, target: Tensor, sigma: Tensor) -> Tensor:
-    """Mean BMC of vectors (N, D), one pair of prediction and target at a time."""
-    losses = []
-    for own, p in enumerate(preds):
-        logits = torch.stack([-((p - t) ** 2).sum() / (2 * sigma**2) for t in target])
-        losses.append(logits.logsumexp(0) - logits[own] - math.log(len(target)))
-    return torch.stack(losses).mean() * 2 * sigma.detach() ** 2
 
 
 def resnet_mff(state: dict[str, Tensor], images: Tensor, training: bool) -> Tensor:
@@ -234,28 +227,16 @@ def plain_label_weights(
     clip: tuple[float, float] | None,
     kernel: list[float] | None,
 ) -> list[float]:
-    """Weight per bin of inverse, square-root, clipped and LDS re-weighting, bin by bin.
-
-    The training labels are written out one by one for the mean, so counts must be small integers.
-    """
+    """Weight per bin of inverse, square-root, clipped and LDS re-weighting; mean 1 over labels."""
     rarity = [min(max(n, clip[0]), clip[1]) if clip else n for n in counts]
     if weighting == "sqrt_inverse":
         rarity = [math.sqrt(n) for n in rarity]
     if kernel:
-        half, last = len(kernel) // 2, len(rarity) - 1
-        smoothed = []
-        for b in range(len(rarity)):
-            value = 0.0
-            for k in range(-half, half + 1):
-                i = b + k
-                i = -1 - i if i < 0 else 2 * last + 1 - i if i > last else i
-                value += kernel[k + half] * rarity[i]
-            smoothed.append(value)
-        rarity = smoothed
+        rarity = correlate1d(np.array(rarity), kernel, mode="reflect").tolist()
     rarest = min(n for n in rarity if n > 0)
     weights = [1 / (n or rarest) for n in rarity]
-    labels = [weights[b] for b, n in enumerate(counts) for _ in range(int(n))]
-    return [w / (sum(labels) / len(labels)) for w in weights]
+    mean = sum(n * w for n, w in zip(counts, weights, strict=True)) / sum(counts)
+    return [w / mean for w in weights]
 
 
 def training_posterior_mean(
@@ -342,17 +323,12 @@ def noise_mean_on_range(
     return peak + integral(1) / integral(0)
 
 
-def fds_bin(label: float, edges: list[float]) -> int:
-    """The bin of one label, or -1 for NaN, which stands for no label."""
-    if math.isnan(label):
-        return -1
-    inner = edges[1:-1]
-    return sum(label >= edge for edge in inner)
-
-
 def fds_bins(labels: Tensor, edges: list[float]) -> Tensor:
-    """The bin of every label, one after the other."""
-    bins = [fds_bin(label, edges) for label in labels.flatten().tolist()]
+    """The bin of every label, one after the other; -1 for NaN, which stands for no label."""
+    bins = [
+        -1 if math.isnan(label) else sum(label >= edge for edge in edges[1:-1])
+        for label in labels.flatten().tolist()
+    ]
     return torch.tensor(bins).reshape(labels.shape)
 
 
@@ -419,17 +395,12 @@ def fds_calibrate(
 def plain_joint_histogram(
     preds: list[float], target: list[float], edges: list[float], scored: list[bool]
 ) -> list[list[int]]:
-    """Labels per bin of the truth and column of the prediction, one label at a time in float32."""
-    ends = [float(np.float32(edge)) for edge in edges]
-    last = len(ends) - 2
-    counts = [[0] * (last + 3) for _ in range(last + 1)]
-    for p, t in zip(preds, target, strict=True):
-        row = min(sum(t >= end for end in ends) - 1, last)
-        if row < 0 or not scored[row]:
-            continue
-        column = last + 2 if p > ends[-1] else min(sum(p >= end for end in ends), last + 1)
-        counts[row][column] += 1
-    return counts
+    """Labels per bin of the truth and column of the prediction, by NumPy's histogram in float32."""
+    ends = np.array(edges, np.float32).astype(np.float64)
+    ends[-1] = np.nextafter(ends[-1], np.inf)  # its last bin holds its upper end
+    rows, columns = np.append(ends[:-1], np.inf), [-np.inf, *ends, np.inf]
+    counts, _, _ = np.histogram2d(target, preds, [rows, columns])
+    return (counts * np.array(scored)[:, None]).astype(int).tolist()
 
 
 def plain_label_scores(preds: np.ndarray, target: np.ndarray) -> dict[str, float | int | None]:
@@ -577,3 +548,69 @@ def plain_boundary_f1(pixels: list[list[tuple[int, int, int]]]) -> float | None:
             score = 2 * precision * recall / (precision + recall) if both else 0.0
             above, below = above + t * score, below + t
     return above / below if below else None
+
+
+def two_hot(label: float, centers: list[float]) -> list[float]:
+    """Return the weights of the centres that a label lies between; beyond the ends, of the end."""
+    weights = [0.0] * len(centers)
+    if label <= centers[0]:
+        weights[0] = 1.0
+    elif label >= centers[-1]:
+        weights[-1] = 1.0
+    else:
+        upper = next(k for k, center in enumerate(centers) if center > label)
+        part = (label - centers[upper - 1]) / (centers[upper] - centers[upper - 1])
+        weights[upper - 1], weights[upper] = 1 - part, part
+    return weights
+
+
+def two_hot_entropy(logits: Tensor, labels: list[float], centers: list[float]) -> Tensor:
+    """Mean cross-entropy of logits (n, K) with two-hot labels, one label at a time."""
+    terms = []
+    for row, label in zip(logits, labels, strict=True):
+        target = torch.tensor(two_hot(label, centers), dtype=row.dtype)
+        terms.append(-(target * torch.log_softmax(row, 0)).sum())
+    return torch.stack(terms).mean()
+
+
+def read_bins(
+    logits: list[float],
+    centers: list[float],
+    prior: list[float],
+    world: list[float],
+    tau: float,
+    quantile: float,
+) -> tuple[float, float]:
+    """Return mean and a quantile of one label's bins in p_train^(1 - tau) times world^tau."""
+    top = max(logits)
+    masses = [
+        math.exp(one - top) * (there / share) ** tau if share > 0 else 0.0
+        for one, share, there in zip(logits, prior, world, strict=True)
+    ]
+    shares = [mass / sum(masses) for mass in masses]
+    middles = [(a + b) / 2 for a, b in itertools.pairwise(centers)]
+    edges = [centers[0], *middles, centers[-1]]
+    below, found = 0.0, edges[-1]
+    for k, share in enumerate(shares):
+        if below + share >= quantile:
+            found = edges[k] + (quantile - below) / share * (edges[k + 1] - edges[k])
+            break
+        below += share
+    return sum(s * c for s, c in zip(shares, centers, strict=True)), found
+
+
+def gradient_matching(
+    preds: Tensor, target: Tensor, mask: Tensor, strides: tuple[int, ...], log: bool
+) -> Tensor:
+    """Mean over strides of the mean jump of the error between pixels (B, H, W), pair by pair."""
+    error = preds.log() - target.log() if log else preds - target
+    scales = []
+    for stride in strides:
+        jumps = []
+        for b, i, j in itertools.product(*map(range, mask.shape)):
+            for other in ((b, i + stride, j), (b, i, j + stride)):
+                inside = other[1] < mask.shape[1] and other[2] < mask.shape[2]
+                if inside and mask[b, i, j] and mask[other]:
+                    jumps.append((error[b, i, j] - error[other]).abs())
+        scales.append(torch.stack(jumps).mean() if jumps else torch.zeros((), dtype=error.dtype))
+    return torch.stack(scales).mean()

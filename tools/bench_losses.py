@@ -20,13 +20,14 @@ from measuring import OPEN, machine, peak_mib, result_paths, seconds, write_resu
 
 from depthbal.commands import run
 from depthbal.errors import DepthbalError
-from depthbal.losses import LOSSES, BMCLoss, BNILoss, FocalRLoss, GAILoss
+from depthbal.losses import LOSSES, BinsLoss, BMCLoss, BNILoss, FocalRLoss, GAILoss
 from depthbal.models import SmpDepth
 from depthbal.priors import GaussianMixture, Histogram
 
 SIZES = [4_096, 17_328, 554_496, 9_830_400]
 SIGMA = 1.0
 LABEL_RANGE = (0.7, 10.0)
+BINS = 128  # of the losses of logits
 FORMULA_TEMPORARIES = 6  # N x K matrices that the published formulas hold at once
 STEP = "U-Net with ResNet-18 (SmpDepth of configs/rooms), AdamW, batch {0} of 3 x {1} x {2}"
 
@@ -45,6 +46,7 @@ class Case(NamedTuple):
     twin: str | None = None  # the published formula
     columns: Callable[[int], int] = lambda labels: 0  # of its N x K matrix, if it makes one
     most: int | None = None  # labels, above which one run takes minutes
+    of_logits: bool = False
 
 
 def published_mixture(prior: GaussianMixture, device: str) -> Loss:
@@ -70,11 +72,20 @@ def published_bmc(preds: Tensor, target: Tensor) -> Tensor:
     return nn.functional.cross_entropy(logits, own) * 2 * SIGMA**2
 
 
+def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """Return PyTorch's cross-entropy with the nearest of as many bins."""
+    low, high = LABEL_RANGE
+    nearest = ((target - low) / (high - low) * (BINS - 1)).round().long()
+    return nn.functional.cross_entropy(logits, nearest)
+
+
 def cases(device: str, seed: int) -> list[Case]:
     """Return all rows; a published formula comes before what is compared with it."""
     histogram = Histogram.regular(0.7, 10.0, 0.1).update(labels(500_000, seed)[1])
     mixture, bins = GaussianMixture.fit(histogram, 16), GaussianMixture.from_histogram(histogram)
     gai, bni, bmc = ("published " + name for name in ("GAI, K = 16", "BNI", "BMC"))
+    entropy = f"torch cross_entropy, {BINS} logits"
+    name, binned = f"BinsLoss, {BINS} bins", BinsLoss(n_bins=BINS, label_range=LABEL_RANGE)
     common: dict[str, Any] = {"init_noise_sigma": SIGMA, "label_range": LABEL_RANGE}
     plain = [cls() for cls in LOSSES.values() if cls not in (GAILoss, BNILoss, BMCLoss)]
     plain.append(FocalRLoss(error="squared"))
@@ -97,6 +108,8 @@ def cases(device: str, seed: int) -> list[Case]:
         Case("balanced L1 (BMCLoss, laplace)", BMCLoss(family="laplace", **common)),
         Case("balanced Huber (BMCLoss, huber)", BMCLoss(family="huber", **common)),
         Case("Student's t (BMCLoss, student)", BMCLoss(family="student", **common)),
+        Case(entropy, cross_entropy, None, lambda labels: BINS, of_logits=True),
+        Case(name, binned, entropy, lambda labels: BINS, of_logits=True),
     ]
     for row in rows:
         if isinstance(row.loss, nn.Module):
@@ -117,6 +130,14 @@ def labels(count: int, seed: int) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     target = (torch.randn(count, generator=generator) * 0.5 + 0.95).exp().clamp(*LABEL_RANGE)
     return target * (1 + 0.2 * torch.randn(count, generator=generator)).clamp(min=0.01), target
+
+
+def inputs(case: Case, count: int, device: str, seed: int) -> tuple[Tensor, Tensor]:
+    """Return what a loss takes: predictions or logits, and labels."""
+    preds, target = labels(count, seed)
+    if case.of_logits:
+        preds = torch.randn(count, BINS, generator=torch.Generator().manual_seed(seed))
+    return preds.to(device), target.to(device)
 
 
 def forward_backward(loss: Loss, preds: Tensor, target: Tensor) -> Callable[[], None]:
@@ -141,7 +162,7 @@ def measure(case: Case, size: int, device: str, options: argparse.Namespace) -> 
         return row | {"skipped": f"{matrix} are {needed:,.0f} GiB, above {options.memory_gib:g}"}
     if case.most is not None and size > case.most:
         return row | {"skipped": f"minutes for more than {case.most:,} distinct labels"}
-    run = forward_backward(case.loss, *(part.to(device) for part in labels(size, options.seed)))
+    run = forward_backward(case.loss, *inputs(case, size, device, options.seed))
     try:
         times = seconds(run, options.repeats, device)
     except ValueError as error:  # BMC says so where it would take hours
@@ -182,11 +203,10 @@ def training_step(device: str, options: argparse.Namespace, rows: list[Case]) ->
         optimizer.step()
 
     bare = seconds(step, options.repeats, device)[0]
-    preds, target = (part.to(device) for part in labels(count, options.seed))
     shares: dict[str, float] = {}
     for case in rows:
         if FORMULA_TEMPORARIES * 4 * count * case.columns(count) / 2**30 <= options.memory_gib:
-            run = forward_backward(case.loss, preds, target)
+            run = forward_backward(case.loss, *inputs(case, count, device, options.seed))
             own = seconds(run, options.repeats, device)[0]
             shares[case.name] = own / (own + bare)
     name = STEP.format(batch, height, width)

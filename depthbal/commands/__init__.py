@@ -160,8 +160,16 @@ def add_posthoc(parser: ArgumentParser) -> None:
         type=sigma,
         metavar="SIGMA",
         help="balance a plain loss's network afterwards with this noise scale in label units; "
-        "auto: its RMSE on the validation split",
+        "auto: from its RMSE on the validation split",
     )
+
+
+def add_world(parser: ArgumentParser) -> None:
+    """Add ``--tau`` and ``--relative-to`` to a command."""
+    help_ = "share of the balancing that a network of BinsLoss is read out with, 0 to 1"
+    parser.add_argument("--tau", type=float, help=f"{help_}; default: the training's setting")
+    help_ = "its world at tau 1: uniform, log_uniform, exp_uniform, or a histogram's .json"
+    parser.add_argument("--relative-to", metavar="WORLD", help=help_)
 
 
 def import_classes(networks: bool = True) -> None:

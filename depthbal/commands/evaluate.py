@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from depthbal.commands import add_posthoc, import_classes, make_parser, parse
+from depthbal.commands import add_posthoc, add_world, import_classes, make_parser, parse
 from depthbal.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def main(arguments: Sequence[str]) -> None:
     add("--seed", type=int, default=0, help="of the balanced mask")
     add_posthoc(parser)
     add("--edges", action="store_true", help="boundary F1 and the share of flying pixels too")
+    add_world(parser)
     add("--force", action="store_true", help="score images that --balance was calibrated on")
     add_predictions(parser)
     add = parser.add_argument
@@ -46,6 +47,8 @@ def main(arguments: Sequence[str]) -> None:
     add("--cap", type=float, nargs=2, metavar=("LOW", "HIGH"), help="metres, of whole images")
     known, overrides = parse(parser, arguments)
     overrides = sources(known, overrides)
+    if known.predictions and (known.tau is not None or known.relative_to):
+        raise ConfigError("--tau and --relative-to go with a run of BinsLoss")
     if known.run and (known.out or known.overwrite or known.crop or known.cap):
         raise ConfigError("--out, --overwrite, --crop and --cap go with --predictions")
 
@@ -71,6 +74,8 @@ def _evaluate_run(known: argparse.Namespace, overrides: list[str]) -> tuple[Path
         seed=known.seed,
         posthoc=known.posthoc,
         balance=known.balance,
+        tau=known.tau,
+        relative_to=known.relative_to,
         force=known.force,
         edges=known.edges,
     )
@@ -126,7 +131,7 @@ def add_predictions(parser: argparse.ArgumentParser) -> None:
     add("--predictions", type=Path, metavar="DIR", help="files named like the images")
     add("--data", help="data module, or a run folder whose data it is; for a run, other data")
     add("--predictions.kind", dest="kind", choices=("depth", "inverse"), default="depth")
-    add("--predictions.scale", dest="scale", type=float, help="metres per unit of the files")
+    add("--predictions.scale", dest="scale", help="metres per unit of the files: 0.001, 1/256")
     add("--predictions.pattern", dest="pattern", help="of the files' names: '{stem}_pred'")
     add("--allow-missing", action="store_true", help="leave out images without a prediction")
     add(

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from depthbal.commands import add_posthoc, make_parser
+from depthbal.commands import add_posthoc, add_world, make_parser
 from depthbal.errors import ConfigError, DepthbalError
 
 if TYPE_CHECKING:
@@ -39,10 +39,11 @@ def main(arguments: Sequence[str]) -> None:
     )
     add("--size", type=int, nargs=2, metavar=("H", "W"), help="pixels; default: the test images'")
     add("--image", type=Path, nargs="+", help="to compare on; default: test images of the run")
-    add("--readout", choices=("raw", "clamped", "mean"), help="default: the run's")
+    add("--readout", choices=("raw", "clamped", "mean", "median"), help="default: the run's")
     add("--checkpoint", choices=("last", "best"), default="last")
     add("--overwrite", action="store_true", help="replace an existing file")
     add_posthoc(parser)
+    add_world(parser)
     known = parser.parse_args(arguments)
     missing = [package for package in ONNX_NEEDS if find_spec(package) is None]
     if known.format == "onnx" and missing:
@@ -54,6 +55,7 @@ def main(arguments: Sequence[str]) -> None:
     from depthbal.commands.predict import open_predictor
     from depthbal.export import ENDINGS, export_predictor
     from depthbal.io import require_free
+    from depthbal.training.evaluate import world_names
     from depthbal.training.runs import RunFolder
 
     run = RunFolder(known.run)
@@ -61,6 +63,7 @@ def main(arguments: Sequence[str]) -> None:
     if known.out is not None:
         require_free(known.out, known.overwrite)
     predictor = open_predictor(run.path, known.checkpoint, "cpu", known.posthoc, known.balance)
+    predictor.set_world(known.tau, known.relative_to)
     if predictor.label.name != "depth":
         raise ConfigError(
             f"{run.path} predicts {predictor.label.name}; only networks of depth are exported"
@@ -70,6 +73,7 @@ def main(arguments: Sequence[str]) -> None:
         names.append("_".join(dict.fromkeys(("balance", known.balance.stem))))
     elif predictor.posthoc is not None:
         names.append(f"posthoc_{predictor.posthoc.noise_sigma:.12g}")
+    names += world_names(known.tau, known.relative_to)
     other = [] if known.readout in (None, predictor.readout) else [known.readout]
     predictor.readout = known.readout or predictor.readout
     path = known.out or run.path / f"{'_'.join(['model', *names, *other])}{ENDINGS[known.format]}"

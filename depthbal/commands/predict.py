@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from depthbal.commands import add_posthoc, make_parser
+from depthbal.commands import add_posthoc, add_world, make_parser
 from depthbal.errors import ConfigError
 from depthbal.io import replacing, require_free, show_progress
 
@@ -32,13 +32,14 @@ def main(arguments: Sequence[str]) -> None:
     add("--device", help="default: the first GPU, else cpu")
     add("--overwrite", action="store_true", help="replace existing files")
     add_posthoc(parser)
+    add_world(parser)
     known = parser.parse_args(arguments)
 
     import torch
 
     pictures = _pictures(known.images)
     options = known.checkpoint, known.device, known.posthoc, known.balance
-    predictor = open_predictor(known.run, *options)
+    predictor = open_predictor(known.run, *options).set_world(known.tau, known.relative_to)
     with torch.no_grad():
         shown = predictor.model(predictor.prepare(pictures[0])[0])
     if not isinstance(shown, torch.Tensor):
@@ -140,8 +141,8 @@ def _write_labels(predictor: "Predictor", pictures: list[Path], known: Namespace
         rows[-1] += [""] * (4 - len(rows[-1]))
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(rows)
-    unit = predictor.label.unit
-    print(f"{len(pictures)} pictures: {path} ({name} in {unit}, 68 % interval)")
+    unit = f" in {predictor.label.unit}" if predictor.label.unit else ""
+    print(f"{len(pictures)} pictures: {path} ({name}{unit}, 68 % interval)")
 
 
 def _write_parts(predictor: "Predictor", pictures: list[Path], known: Namespace) -> None:

@@ -46,6 +46,7 @@ def _options(arguments: Sequence[str]) -> dict[str, Any]:
     add("--settings", nargs="+", metavar="KEY=VALUE", help=common)
     add("--metrics", nargs="+", metavar="PATH", help="columns, as in metrics.json: few.rmse")
     add("--posthoc", nargs="+", metavar="SIGMA", help="or auto: plain losses, balanced afterwards")
+    add("--tau", nargs="+", type=float, metavar="T", help="read-outs of every run of BinsLoss")
     add("--threads", type=int, metavar="N", help="of the CPU; small networks are fastest with 1")
     add("--out", metavar="DIR", help="where everything goes")
     given = vars(parser.parse_args(arguments or ["--help"]))
@@ -85,12 +86,13 @@ class Study:
         import_classes()
         self.out = Path(options["out"])
         self.posthoc = [str(sigma) for sigma in _list(options.get("posthoc"))]
+        self.taus = [float(tau) for tau in _list(options.get("tau"))]
         self.metrics: list[str] = _list(options.get("metrics"))
         self.threads: int | None = options.get("threads")
         self.common = [f"--{setting}" for setting in options["settings"]]
         self.parser = make_parser("depthbal study")
         self.work: dict[str, dict[Path, Settings]] = {}  # method -> run folder -> its settings
-        self.plain: set[str] = set()  # methods whose loss does not balance by itself
+        self.loss: dict[str, Any] = {}  # class of every method's loss
         self.rows: dict[str, list[Path]] = {}  # what the table has: the results of those that ran
         self.failed: dict[str, str] = {}
         self.unbalanced: dict[str, str] = {}
@@ -112,7 +114,6 @@ class Study:
         """Note a run, if its settings are good and a run that is there has none but these."""
         from pydoc import locate
 
-        from depthbal.predictor import BALANCED
         from depthbal.training.runs import RunFolder
         from depthbal.training.settings import differences, parse, read_config, task_class
 
@@ -126,9 +127,7 @@ class Study:
                 "another --out, or remove it"
             )
         self.metrics = self.metrics or list(task_class(settings).study_metrics)
-        loss: Any = locate(settings.model.init_args.criterion.class_path)
-        if self.posthoc and not issubclass(loss, BALANCED):
-            self.plain.add(method)
+        self.loss[method] = locate(settings.model.init_args.criterion.class_path)
         self.work[method][run.path] = content, overrides
 
     # ---- trainings ----
@@ -137,6 +136,7 @@ class Study:
         """Train what is missing; a run that fails is noted and the others go on."""
         import torch
 
+        from depthbal.losses import BinsLoss
         from depthbal.training.runs import RunFolder
         from depthbal.training.train import train
 
@@ -153,8 +153,10 @@ class Study:
                 else:
                     print(f"{folder} is finished")
                 self.rows.setdefault(method, []).append(folder)
-                if method in self.plain:
+                if getattr(self.loss[method], "balances", False) is not True:
                     self._balance(method, run)
+                if self.taus and issubclass(self.loss[method], BinsLoss):
+                    self._read_out(method, run)
             except KeyboardInterrupt:
                 raise
             except Exception as error:  # whatever it is, the other runs are not its fault
@@ -176,6 +178,16 @@ class Study:
                 row.append(result)
             except ConfigError as error:
                 self.unbalanced[f"{run.path}, sigma {given}"] = first_line(error)
+
+    def _read_out(self, method: str, run: Any) -> None:
+        """Evaluate a run of BinsLoss at every tau, unless that was done before."""
+        from depthbal.training.evaluate import evaluate_run, world_names
+
+        for tau in self.taus:
+            result = run.evaluation(*world_names(tau, None))
+            if not (result / "metrics.json").is_file():
+                evaluate_run(run.path, tau=tau)
+            self.rows.setdefault(f"{method}, tau {tau:g}", []).append(result)
 
     # ---- results ----
 

@@ -38,7 +38,8 @@ def print_metrics(metrics: Mapping[str, Any]) -> None:
     if masked:
         title = f"Balanced mask (every {label['name']} bin alike)"
     elif "all_pixels" not in metrics:
-        title = f"{label['name'].capitalize()} in {label['unit']}"
+        unit = f" in {label['unit']}" if label["unit"] else ""
+        title = f"{label['name'].capitalize()}{unit}"
     console.print(_table(title + ending, metrics))
     if masked:
         console.print(_table(f"All pixels{ending}", metrics["all_pixels"]))

@@ -162,7 +162,8 @@ class RootDataModule(DepthDataModule):
 
     def check_root(self) -> None:
         """Check that all files are there, without reading them."""
-        self.train_source()
+        if self.trains():
+            self.train_source()
         self.test_source()
 
     def source_name(self) -> str:

@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -171,8 +170,11 @@ class DepthProtocol:
             target, mask = target[box], mask[box]
             interval = interval and (interval[0][box], interval[1][box])
         if not self.whole:  # padding has no pixels, whichever mask it gets
-            chosen = [self._mask.mask[max(index, 0)] for index in indices.tolist()]
-            subsets = {"mask": torch.from_numpy(np.stack(chosen)).unsqueeze(1)}
+            chosen = torch.zeros(target.shape, dtype=torch.bool)
+            for row, index in zip(chosen[:, 0], indices.tolist(), strict=True):
+                mask_of = torch.from_numpy(self._mask.mask[max(index, 0)])
+                row[: len(mask_of), : mask_of.shape[1]] = mask_of  # maps of a batch are padded
+            subsets = {"mask": chosen}
         scores.update(
             {name: self.scored(preds) for name, preds in maps.items()},
             target,

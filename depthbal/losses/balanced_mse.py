@@ -8,16 +8,15 @@ Gaussian mixture fitted once, BNI by the bins of a histogram.
 
 import warnings
 from abc import abstractmethod
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from depthbal.losses.balanced import BalancedMSELoss
-from depthbal.losses.base import require_one_of
+from depthbal.losses.base import require_world
 from depthbal.losses.buffers import PriorBuffers
-from depthbal.priors import GaussianMixture, Histogram, World, load_prior
-from depthbal.priors.histogram import require_tau
+from depthbal.priors import GaussianMixture, Histogram, load_prior
 
 PriorSource = GaussianMixture | Histogram | str
 
@@ -36,9 +35,7 @@ class _StoredPriorLoss(BalancedMSELoss):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        require_tau(tau)
-        if not str(relative_to).endswith(".json"):  # which Histogram.save wrote
-            require_one_of("relative_to", relative_to, (*get_args(World), "a .json file"))
+        require_world(relative_to, tau)
         self.relative_to, self.tau = relative_to, tau
         self.init_args |= {"relative_to": relative_to, "tau": tau}
         self._prior = PriorBuffers()

@@ -2,13 +2,14 @@
 
 import math
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
 from depthbal.losses.reduction import Reduction, all_finite, compute_dtype, hide, reduce
-from depthbal.priors import GaussianMixture, Histogram
+from depthbal.priors import GaussianMixture, Histogram, World
+from depthbal.priors.histogram import require_tau
 
 # A device's counter of bad values is read this often, because reading it stalls the device.
 DEVICE_CHECK_INTERVAL = 50
@@ -34,6 +35,8 @@ class RegressionLoss(nn.Module, ABC):
 
     init_args: dict[str, Any]
     needs_prior: bool = False
+    balances: bool = False
+    """Whether networks trained with it are not to be balanced afterwards: they are already."""
 
     def __init__(
         self,
@@ -67,12 +70,20 @@ class RegressionLoss(nn.Module, ABC):
         counts everything.
 
         Raises:
-            ValueError: Shapes that differ, integer labels, NaN or infinite values that count (on
-                other devices than the CPU reported within 50 calls, so that no step stalls).
+            ValueError: Shapes that differ, integer labels, values that count and are NaN, infinite
+                or so large that the loss is (on other devices than the CPU reported within 50
+                calls, so that no step stalls).
         """
-        _require_matching(preds, target, mask, self.event_dim)
+        require_matching(preds, target, mask, self.event_dim)
         with torch.autocast(preds.device.type, enabled=False):
-            return self.reduced(preds, target.detach(), mask)
+            value = self.reduced(preds, target.detach(), mask)
+        on_cpu = value.device.type == "cpu" and not torch.compiler.is_compiling()
+        if on_cpu and not bool(value.isfinite().all()):
+            raise NonFiniteError(
+                "predictions or targets that count are finite, but so large that the loss is not: "
+                "check the learning rate and the labels, or mask them out"
+            )
+        return value
 
     def reduced(self, preds: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
         """Return the reduced loss of tensors that match, of any floating type, not yet finite."""
@@ -133,10 +144,41 @@ class RegressionLoss(nn.Module, ABC):
             )
 
 
+def require_positive(sigma: Tensor) -> None:
+    """Raise a ValueError for a sigma on the CPU that is not positive; elsewhere it would stall."""
+    if sigma.device.type == "cpu" and not bool(((sigma > 0) & (sigma < math.inf)).all()):
+        raise ValueError(f"expected a positive noise_sigma in label units, got {sigma.min()}")
+
+
+def scale_of(
+    noise_sigma: Tensor | float, labels: torch.Size, like: Tensor, source: str = "noise_sigma"
+) -> Tensor:
+    """Return a noise scale in the type of ``like``: of shape (), or one per label."""
+    if isinstance(noise_sigma, Tensor):
+        sigma = noise_sigma.to(like.device, like.dtype)
+    else:  # filled in on the device: copying one number there would stall it
+        sigma = torch.full((), noise_sigma, dtype=like.dtype, device=like.device)
+    if sigma.numel() == 1:
+        return sigma.reshape(())
+    if sigma.shape != labels:
+        raise ValueError(
+            f"expected {source} of one element or of shape {tuple(labels)}, one per label, got "
+            f"{tuple(sigma.shape)}"
+        )
+    return sigma
+
+
 def require_one_of(name: str, value: str, known: tuple[str, ...]) -> None:
     """Raise a ValueError unless the value is known."""
     if value not in known:
         raise ValueError(f"expected {name} {', '.join(known[:-1])} or {known[-1]}, got {value!r}")
+
+
+def require_world(relative_to: str, tau: float) -> None:
+    """Raise a ValueError unless there may be such a world, and such a share of it."""
+    require_tau(tau)
+    if not str(relative_to).endswith(".json"):  # which Histogram.save wrote
+        require_one_of("relative_to", relative_to, (*get_args(World), "a .json file"))
 
 
 def checked_range(label_range: tuple[float, float]) -> tuple[float, float]:
@@ -148,7 +190,7 @@ def checked_range(label_range: tuple[float, float]) -> tuple[float, float]:
     return label_range[0], label_range[1]
 
 
-def _require_matching(preds: Tensor, target: Tensor, mask: Tensor | None, event_dim: int) -> None:
+def require_matching(preds: Tensor, target: Tensor, mask: Tensor | None, event_dim: int) -> None:
     """Raise a ValueError unless shapes agree exactly and the types can be compared."""
     if preds.shape != target.shape:
         raise ValueError(

@@ -122,9 +122,9 @@ class SILogLoss(RegressionLoss):
 
         mean(d^2) - lambda mean(d)^2,  d = log p - log y
 
-    With m = mean(d), over all ranks, it is the mean of (1 - lambda) d^2 + lambda (d - m)^2, whose
-    gradient is exact with m held fixed. Below ``floor`` the logarithm continues along its tangent,
-    so that zero or negative predictions give a finite loss and a gradient that leads back.
+    With m = mean(d), over all ranks, it is the mean of (1 - lambda) d^2 + lambda (d - m)^2. Below
+    ``floor`` the logarithm continues along its tangent, so that zero or negative predictions give a
+    finite loss and a gradient that leads back.
 
     Args:
         scale_invariance: Lambda in [0, 1]; 0 is the squared log error, 1 ignores the scale.
@@ -158,18 +158,20 @@ class SILogLoss(RegressionLoss):
 
     def elementwise(self, preds: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
         """Return (1 - lambda) d^2 + lambda (d - m)^2 of every entry."""
-        if mask is not None:
-            preds, target = torch.where(mask, preds, 1), torch.where(mask, target, 1)
-        if target.device.type == "cpu" and (target <= 0).any():
-            raise ValueError(
-                f"{int((target <= 0).sum())} targets that count are not positive and have no "
-                "logarithm: mask them out"
-            )
-        difference = self._log(preds) - target.log()
+        difference = log_difference(preds, target, mask, self.floor)
         centre = mean_over_ranks(difference, mask, difference)
         weight = self.scale_invariance
         return (1 - weight) * difference**2 + weight * (difference - centre) ** 2
 
-    def _log(self, preds: Tensor) -> Tensor:
-        tangent = math.log(self.floor) + preds / self.floor - 1
-        return torch.where(preds >= self.floor, preds.clamp(min=self.floor).log(), tangent)
+
+def log_difference(preds: Tensor, target: Tensor, mask: Tensor | None, floor: float) -> Tensor:
+    """Return log p - log y, 0 where the mask hides; below the floor the tangent of log p."""
+    if mask is not None:
+        preds, target = torch.where(mask, preds, 1), torch.where(mask, target, 1)
+    if target.device.type == "cpu" and (target <= 0).any():
+        raise ValueError(
+            f"{int((target <= 0).sum())} targets that count are not positive and have no "
+            "logarithm: mask them out"
+        )
+    tangent = math.log(floor) + preds / floor - 1
+    return torch.where(preds >= floor, preds.clamp(min=floor).log(), tangent) - target.log()

@@ -12,6 +12,7 @@ from torchvision.models.resnet import Bottleneck, ResNet
 
 from depthbal.errors import CheckpointError
 from depthbal.models.folding import Form, InterpolationMatrices, enlarged_convs
+from depthbal.models.heads import make_head
 from depthbal.models.weights import (
     first_few,
     is_weight_file,
@@ -116,15 +117,15 @@ class FeatureFusion(nn.Module):
 
 
 class Refinement(nn.Module):
-    """Three 5x5 convolutions from the joined features to one channel of metres (R)."""
+    """Three 5x5 convolutions from the joined features to one channel of metres, or more (R)."""
 
-    def __init__(self) -> None:
+    def __init__(self, channels: int = 1) -> None:
         super().__init__()
         self.conv0 = nn.Conv2d(128, 128, 5, padding=2, bias=False)
         self.bn0 = nn.BatchNorm2d(128)
         self.conv1 = nn.Conv2d(128, 128, 5, padding=2, bias=False)
         self.bn1 = nn.BatchNorm2d(128)
-        self.conv2 = nn.Conv2d(128, 1, 5, padding=2)
+        self.conv2 = nn.Conv2d(128, channels, 5, padding=2)
 
     def forward(self, features: Tensor) -> Tensor:
         """Return metres (B, 1, h, w); linear, so that it may leave the label range."""
@@ -151,9 +152,10 @@ class ResNetMFF(nn.Module):
             published checkpoint (.pth.tar), from which training then goes on.
         folded: False enlarges the maps before every convolution as the published code does: the
             same function, several times slower; for comparisons.
+        head: arguments of `Head`, such as {"kind": "log"}; None is linear, as published.
 
     Shape:
-        normalised images (B, 3, H, W) -> metres (B, 1, h, w)
+        normalised images (B, 3, H, W) -> metres (B, 1, h, w), or logits (B, bins, h, w)
 
     Raises:
         ConfigError: unknown weights name, no such file, or no way to download.
@@ -168,15 +170,23 @@ class ResNetMFF(nn.Module):
         torch.Size([1, 1, 18, 26])
     """
 
-    def __init__(self, weights: str | None = None, folded: bool = True) -> None:
+    def __init__(
+        self,
+        weights: str | None = None,
+        folded: bool = True,
+        head: dict[str, Any] | None = None,
+    ) -> None:
         super().__init__()
         self.init_args: dict[str, Any] = {"weights": weights}
         if not folded:
             self.init_args["folded"] = False
+        if head is not None:
+            self.init_args["head"] = dict(head)
         self.E = ResNetEncoder()
         self.D = UpProjectionDecoder(folded)
         self.MFF = FeatureFusion(folded)
-        self.R = Refinement()
+        self.output_head = make_head(head)
+        self.R = Refinement(self.output_head.channels)
         self._trained = weights is not None and weights.lower().endswith(PUBLISHED_SUFFIX)
         if weights is None:
             return
@@ -194,19 +204,19 @@ class ResNetMFF(nn.Module):
         what = f"{path} into the published ResNet-50 network (ResNetMFF)"
         load_exactly(self, content["state_dict"], what)
 
-    def initialise_bias(self, depth_m: float) -> None:
-        """Let an untrained network predict about `depth_m` metres; a trained one stays as it is."""
+    def initialise_bias(self, start: float | Tensor) -> None:
+        """Let an untrained network predict about `start`; a trained one stays as it is."""
         if not self._trained:
-            nn.init.constant_(self.R.conv2.bias, depth_m)  # type: ignore[arg-type]
+            self.output_head.initialise(self.R.conv2.bias, start)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return metres (B, 1, h, w) for normalised images (B, 3, H, W)."""
+        """Return metres (B, 1, h, w), or logits, for normalised images (B, 3, H, W)."""
         features = self.E(images)
         height, width = features[0].shape[-2:]
         size = (2 * height, 2 * width)
         decoded = self.D(features, size)
         fused = self.MFF(features, size)
-        return self.R(torch.cat((decoded, fused), dim=1))  # type: ignore[no-any-return]
+        return self.output_head(self.R(torch.cat((decoded, fused), dim=1)))  # type: ignore[no-any-return]
 
 
 def read_official_checkpoint(path: str | Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from depthbal.errors import ConfigError
+from depthbal.models.heads import make_head
 from depthbal.models.weights import (
     downloading,
     is_weight_file,
@@ -20,7 +21,7 @@ from depthbal.models.weights import (
 
 
 class SmpDepth(nn.Module):
-    """A segmentation-models-pytorch network with one linear output channel of metres.
+    """A segmentation-models-pytorch network of metres, by one linear output channel or a `Head`.
 
     Any input size works: where the architecture needs a multiple of its stride, the input is
     extended at its lower right by repeating the border, and the output is cropped again. A size
@@ -36,9 +37,11 @@ class SmpDepth(nn.Module):
             dict (.pth, .pt, .safetensors) as torchvision or smp save it.
         output_scale: output size over input size, in (0, 1].
         arch_args: further arguments of the smp architecture, such as `decoder_channels`.
+        head: arguments of `Head`, such as {"kind": "log"}; None is linear.
 
     Shape:
-        normalised images (B, 3, H, W) -> metres (B, 1, ceil(output_scale H), ceil(output_scale W))
+        normalised images (B, 3, H, W) -> metres (B, 1, ceil(output_scale H), ceil(output_scale W)),
+        of a head of bins logits (B, bins, ...)
 
     Raises:
         ConfigError: unknown architecture, encoder, weights or argument, or no way to download.
@@ -60,6 +63,7 @@ class SmpDepth(nn.Module):
         weights: str | None = None,
         output_scale: float = 0.5,
         arch_args: dict[str, Any] | None = None,
+        head: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         if not 0 < output_scale <= 1:
@@ -71,25 +75,28 @@ class SmpDepth(nn.Module):
             "output_scale": output_scale,
             "arch_args": None if arch_args is None else dict(arch_args),
         }
-        self.output_scale = output_scale
-        self.network: Any = build_network(arch, encoder, weights, dict(arch_args or {}))
+        if head is not None:
+            self.init_args["head"] = dict(head)
+        self.output_scale, self.output_head = output_scale, make_head(head)
+        options, channels = dict(arch_args or {}), self.output_head.channels
+        self.network: Any = build_network(arch, encoder, weights, options, channels)
         if isinstance(self.network, smp.Unet):
             _drop_last_stages(self.network, halvings=math.floor(-math.log2(output_scale)))
 
-    def initialise_bias(self, depth_m: float) -> None:
-        """Let the untrained network predict about `depth_m` metres."""
-        head = self.network.segmentation_head.modules()
-        last = [layer for layer in head if isinstance(layer, nn.Conv2d)][-1]
-        nn.init.constant_(last.bias, depth_m)  # type: ignore[arg-type]
+    def initialise_bias(self, start: float | Tensor) -> None:
+        """Let the untrained network predict about `start` metres, or these logits (bins,)."""
+        layers = self.network.segmentation_head.modules()
+        last = [layer for layer in layers if isinstance(layer, nn.Conv2d)][-1]
+        self.output_head.initialise(last.bias, start)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return metres (B, 1, h, w) for normalised images (B, 3, H, W)."""
+        """Return metres (B, 1, h, w), or logits, for normalised images (B, 3, H, W)."""
         height, width = images.shape[-2:]
         stride = _required_multiple(self.network)
         below, right = -height % stride, -width % stride
         if below or right:
             images = F.pad(images, (0, right, 0, below), mode="replicate")
-        depth: Tensor = self.network(images)
+        depth: Tensor = self.output_head(self.network(images))
         size = [math.ceil(self.output_scale * side) for side in images.shape[-2:]]
         if list(depth.shape[-2:]) != size:
             depth = F.interpolate(depth, size=size, mode="bilinear", align_corners=False)
@@ -97,8 +104,10 @@ class SmpDepth(nn.Module):
         return depth[..., :rows, :columns]
 
 
-def build_network(arch: str, encoder: str, weights: str | None, arch_args: dict[str, Any]) -> Any:
-    """Return smp's network with one output channel and the encoder's weights."""
+def build_network(
+    arch: str, encoder: str, weights: str | None, arch_args: dict[str, Any], channels: int = 1
+) -> Any:
+    """Return smp's network with its output channels and the encoder's weights."""
     architectures = sorted(smp.MODEL_ARCHITECTURES_MAPPING)
     if arch.lower() not in architectures:
         raise unknown_name("architecture", arch, architectures)
@@ -113,21 +122,23 @@ def build_network(arch: str, encoder: str, weights: str | None, arch_args: dict[
         if name not in known and not of_timm:
             raise unknown_name(f"argument of {arch}", name, sorted({*known} - {"kwargs"}))
     if weights is None or is_weight_file(weights):
-        network = _create(arch, encoder, None, arch_args)
+        network = _create(arch, encoder, None, arch_args, channels)
         if weights is not None:
             load_encoder_file(network.encoder, weights)
         return network
     with downloading(weights):
         if of_timm:  # smp then expects a switch, the name says which weights
-            return _create(arch, timm_name(encoder, weights), True, arch_args)
-        return _create(arch, encoder, weights, arch_args)
+            return _create(arch, timm_name(encoder, weights), True, arch_args, channels)
+        return _create(arch, encoder, weights, arch_args, channels)
 
 
-def _create(arch: str, encoder: str, weights: str | bool | None, arch_args: dict[str, Any]) -> Any:
+def _create(
+    arch: str, encoder: str, weights: str | bool | None, arch_args: dict[str, Any], channels: int
+) -> Any:
     """Call smp, whose complaints about arguments come in several types."""
     given: dict[str, Any] = {"encoder_name": encoder, "encoder_weights": weights}
     try:
-        return smp.create_model(arch, **given, in_channels=3, classes=1, **arch_args)
+        return smp.create_model(arch, **given, in_channels=3, classes=channels, **arch_args)
     except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise ConfigError(
             f"smp cannot build {arch!r} with encoder {encoder!r} and arguments {arch_args}: {error}"
@@ -151,5 +162,6 @@ def _drop_last_stages(network: Any, halvings: int) -> None:
         return
     del blocks[-halvings:]
     channels = blocks[-1].conv2[0].out_channels
-    network.segmentation_head = smp.base.SegmentationHead(channels, 1, kernel_size=3)
+    classes = network.segmentation_head[0].out_channels
+    network.segmentation_head = smp.base.SegmentationHead(channels, classes, kernel_size=3)
     smp.base.initialization.initialize_head(network.segmentation_head)

@@ -205,6 +205,12 @@ class GaussianMixture(Stored):
                 "variances (K, D) or (K, D, D), got "
                 f"{', '.join(str(tuple(part.shape)) for part in (weights, means, variances))}"
             )
+        square = event and variances.shape == 2 * event and torch.equal(variances, variances.mT)
+        if square and not torch.equal(variances, variances[:1].expand_as(variances)):
+            raise ValueError(
+                "expected one row of variances or one covariance per component, got a symmetric "
+                f"{tuple(variances.shape)} that could be a covariance of all: repeat it, (K, D, D)"
+            )
         smallest = variances
         if variances.ndim == 3:
             scale = variances.diagonal(dim1=1, dim2=2).amax(1)

@@ -102,7 +102,8 @@ class Result:
     def method(self) -> str:
         """What two results share if they differ in nothing but the seed: settings, evaluation."""
         sigma = balance_words(self.scores.given["posthoc"]) if self.posthoc else None
-        evaluated = [self.scores.given.get(key) for key in ("checkpoint", "epochs")]
+        keys = ("checkpoint", "epochs", "tau", "relative_to")
+        evaluated = [self.scores.given.get(key) for key in keys]
         return json.dumps([self.settings, evaluated, sigma], sort_keys=True, default=str)
 
     @property

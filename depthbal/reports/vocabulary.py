@@ -15,6 +15,7 @@ READOUTS = {
     "raw": "raw output",
     "clamped": "clamped to the label range",
     "mean": "posterior mean",
+    "median": "posterior median",
     "balanced": "balanced afterwards",
     "median_aligned": "scaled to the truth's median per image: not metric",
     "depth_aligned": "fitted to the truth in depth per image: not metric",

@@ -14,12 +14,15 @@ from depthbal.errors import ConfigError
 from depthbal.evaluation import DEPTH, GROUPS, TERMS, DepthBins, Scores
 from depthbal.evaluation.protocols import DepthProtocol
 from depthbal.examples import save_examples
-from depthbal.losses import RegressionLoss
-from depthbal.training.task import READOUTS, Batch, Task
+from depthbal.losses import BinsLoss, RegressionLoss
+from depthbal.predictor import readouts_of
+from depthbal.training.task import Batch, Task
 
 log = logging.getLogger(__name__)
 
-SELECTION_BIN_WIDTH = 0.5  # metres; narrower bins are too empty in a small split to choose by
+SELECTION_BINS = (
+    20  # over the range, from 0; narrower ones are too empty in a small split to choose by
+)
 
 
 class DepthTask(Task):
@@ -27,8 +30,9 @@ class DepthTask(Task):
 
     The mask is depth >= min_depth, for every loss alike. Before the optimizer exists the training
     split's histogram gives the loss its prior and the network its initial bias, unless a
-    checkpoint is going to bring both. The best epoch has the lowest mean over 0.5 m bins of RMSE:
-    every bin weighs as much as any other, so an epoch cannot win by near pixels alone.
+    checkpoint is going to bring both. The best epoch has the lowest mean over 20 bins of RMSE (of
+    0.5 m up to 10 m): every bin weighs as much as any other, so an epoch cannot win by near pixels
+    alone.
 
     Args:
         model: Network from images (B, 3, H, W) to metres (B, 1, h, w). Its weights are kept in the
@@ -71,7 +75,7 @@ class DepthTask(Task):
         *,
         min_depth: float = 0.7,
         max_depth: float = 10.0,
-        resize: Literal["target"] | None = None,
+        resize: Literal["target"] | None = "target",
         compile: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -138,12 +142,15 @@ class DepthTask(Task):
     def training_loss(self, raw: Tensor, batch: Batch) -> Tensor:
         """Return the loss at the size of the depth, to which predictions may be resized."""
         target = batch["depth"]
-        if raw.shape != target.shape:
-            if self.resize is None or raw.ndim != 4 or raw.shape[:2] != target.shape[:2]:
+        channels = getattr(self.criterion, "n_bins", 1)
+        if raw.ndim != 4 or (raw.shape[1], *raw.shape[2:]) != (channels, *target.shape[2:]):
+            if self.resize is None or raw.ndim != 4 or raw.shape[:2] != (len(target), channels):
                 raise ConfigError(
                     f"preds {tuple(raw.shape)} and target {tuple(target.shape)} differ; set "
                     "--model.resize target, or give --data.depth_size the size of the predictions"
                 )
+            if isinstance(self.criterion, BinsLoss):
+                return self.criterion(raw, *self.target(batch), enlarge=True)  # type: ignore[no-any-return]
             size = target.shape[-2:]
             raw = F.interpolate(raw, size=size, mode="bilinear", align_corners=True)
         return super().training_loss(raw, batch)
@@ -153,10 +160,12 @@ class DepthTask(Task):
     def make_scores(self, data: Any, split: Literal["val", "test"]) -> Scores:
         """Return the empty scores of validation, or of the test by the protocol that is set."""
         if split == "val":
-            bins = DepthBins.uniform(SELECTION_BIN_WIDTH, self.max_depth)
+            span = self.max_depth - self.min_depth
+            count = SELECTION_BINS * (self.max_depth // span)
+            bins = DepthBins.uniform(self.max_depth / count, self.max_depth)
             return Scores(bins, (self.readout,), self.readout, terms=TERMS)
         self._rule = DepthProtocol(self.protocol, data, self.test_seed, edges=self.test_edges)
-        return self._rule.scores(READOUTS, self.readout, self.facts(data))
+        return self._rule.scores(readouts_of(self.criterion), self.readout, self.facts(data))
 
     def score(self, batch: Batch, scores: Scores) -> None:
         """Read the network out at the depth's own size and add it to scores."""

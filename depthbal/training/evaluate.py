@@ -19,12 +19,13 @@ from depthbal.evaluation import Scores
 from depthbal.evaluation.balancing import require_unseen
 from depthbal.evaluation.scores import RESULT_FILE
 from depthbal.io import show_progress
-from depthbal.predictor import balance_map, load_balance
+from depthbal.losses import sigma_from_rmse
+from depthbal.predictor import balance_map, load_balance, require_plain
 from depthbal.training.resuming import read_rows
 from depthbal.training.runs import CheckpointName, Run, RunFolder, open_run
 from depthbal.training.task import Task
 
-RESIDUAL = "val/rmse"  # of metrics.csv: what --posthoc auto takes for sigma
+RESIDUAL = "val/rmse"  # of metrics.csv: from which --posthoc auto takes sigma
 
 
 def evaluate_run(
@@ -37,6 +38,8 @@ def evaluate_run(
     seed: int = 0,
     posthoc: float | Literal["auto"] | None = None,
     balance: str | Path | None = None,
+    tau: float | None = None,
+    relative_to: str | Path | None = None,
     force: bool = False,
     edges: bool = False,
 ) -> tuple[dict[str, Any], Path]:
@@ -57,6 +60,8 @@ def evaluate_run(
             scale in label units, before they are read out; "auto" takes the error on the
             validation split.
         balance: File that `depthbal balance` wrote, to balance with before the read-out.
+        tau: Share of the balancing that a network of BinsLoss is read out with, and
+        relative_to: its world, as in ``Predictor.set_world``.
         force: Score images that the balancing was calibrated on.
         edges: Measure boundary F1 and the share of flying pixels of depth maps too.
 
@@ -92,6 +97,8 @@ def evaluate_run(
     if balance is not None:
         seen = use_balance(run, task, balance)
         names.append("_".join(dict.fromkeys(("balance", Path(balance).stem))))
+    task.predictor().set_world(tau, relative_to)
+    names += world_names(tau, relative_to)
     if seed:
         names.append(f"seed_{seed}")
     device, bar, data = torch.device(device), show_progress(), run.data
@@ -171,6 +178,12 @@ def balance_afterwards(run: RunFolder, task: Task, sigma: float, source: str = "
     task.test_facts |= {"posthoc": facts, "noise_sigma": sigma}
 
 
+def world_names(tau: float | None, relative_to: str | Path | None) -> list[str]:
+    """Return what the folder of an evaluation for another world is called."""
+    names = [] if tau is None else [f"tau_{tau:g}"]
+    return names if relative_to is None else [*names, f"to_{Path(relative_to).stem}"]
+
+
 def use_balance(run: RunFolder, task: Task, path: str | Path) -> list[str]:
     """Have a network balanced by a file; return the names of the images it was calibrated on."""
     task.posthoc = load_balance(path, task.criterion, task.label, str(run.path))
@@ -186,7 +199,7 @@ def use_balance(run: RunFolder, task: Task, path: str | Path) -> list[str]:
 def posthoc_sigma(
     run: Run, checkpoint: CheckpointName, wanted: float | Literal["auto"]
 ) -> tuple[float, str]:
-    """Return the sigma that was given and "given", or the error on validation and its epoch."""
+    """Return the sigma that was given and "given", or that of the error on validation."""
     if wanted != "auto":
         return float(wanted), "given"
     epoch = str(read_checkpoint(find_checkpoint(run.path, checkpoint))["epoch"])
@@ -197,4 +210,13 @@ def posthoc_sigma(
             f"{run.metrics_csv} has no {RESIDUAL} of epoch {epoch}, from which --posthoc auto "
             "takes sigma; give --posthoc SIGMA in label units"
         )
-    return float(f"{values[-1]:.3g}"), f"{RESIDUAL} of epoch {epoch}"  # its error is larger
+    rmse, histogram = values[-1], run.histogram()
+    source = f"{RESIDUAL} {rmse:.3g} of epoch {epoch} and the histogram of the training labels"
+    if histogram is None:  # nor can anything be balanced: the map says so
+        return rmse, source
+    try:
+        sigma = sigma_from_rmse(rmse, histogram)
+    except ValueError as error:
+        require_plain(run.task(checkpoint).criterion, str(run.path))
+        raise ConfigError(f"{run.path}: {error}; or give --posthoc SIGMA") from error
+    return float(f"{sigma:.3g}"), source  # its error is larger

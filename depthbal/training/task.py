@@ -25,11 +25,12 @@ from depthbal.data.label_data import LabelData
 from depthbal.errors import CheckpointError, ConfigError
 from depthbal.evaluation import GROUPS, LABEL_TERMS, Label, Scores
 from depthbal.evaluation.sums import check_preds
-from depthbal.losses import NonFiniteError, RegressionLoss
+from depthbal.losses import BinsLoss, NonFiniteError, RegressionLoss
 from depthbal.losses.noise_guard import guard_noise
 from depthbal.losses.posthoc import BalanceMap
+from depthbal.models.heads import require_matching_head
 from depthbal.models.weights import load_exactly
-from depthbal.predictor import Predictor, Readout
+from depthbal.predictor import Predictor, Readout, readouts_of
 from depthbal.priors import Histogram
 from depthbal.training.frozen import first_process_first, use_features
 from depthbal.training.optimisation import (
@@ -45,7 +46,6 @@ from depthbal.training.resuming import TrainingError, diverged_message
 log = logging.getLogger(__name__)
 
 Batch = dict[str, Any]
-READOUTS = ("raw", "clamped", "mean")
 
 
 class Task(pl.LightningModule):
@@ -66,7 +66,7 @@ class Task(pl.LightningModule):
         noise_lr: Learning rate of a learned noise scale (of its logarithm), kept constant and
             without weight decay.
         readout: How validation, evaluation and prediction read the network: "mean" (posterior mean
-            on the label range), "clamped" or "raw".
+            on the label range), "clamped", "raw", or with BinsLoss "median".
         weights_from: Run folder or checkpoint whose network this training starts from.
         weights_checkpoint: Which checkpoint of a run folder: the last, or the best on validation.
         reset: Names of parts of the network that do not take its weights, such as [head].
@@ -136,6 +136,7 @@ class Task(pl.LightningModule):
             model.get_submodule(name).requires_grad_(False).eval()
         if cache_features and "backbone" not in freeze:
             raise ConfigError("cache_features needs a frozen backbone: freeze: [backbone]")
+        require_matching_head(model, criterion)
         self.settings: Mapping[str, Any] = {}  # that the network and the loss were made with
         self.starts_from_checkpoint = False  # set on resume: prior and weights come from there
         self.histogram: Histogram | None = None  # of the training labels
@@ -172,7 +173,9 @@ class Task(pl.LightningModule):
         if isinstance(self.criterion, RegressionLoss) and self.criterion.needs_prior:
             self.criterion.set_prior(self.histogram)
         if hasattr(self.model, "initialise_bias") and (self.weights_from is None or self.reset):
-            cast(Any, self.model).initialise_bias(self.histogram.mean)
+            bins = isinstance(self.criterion, BinsLoss)
+            start = cast(Any, self.criterion).initial_logits if bins else self.histogram.mean
+            cast(Any, self.model).initialise_bias(start)
 
     def training_loss(self, raw: Tensor, batch: Batch) -> Tensor:
         """Return the loss of a batch, one scalar."""
@@ -185,7 +188,7 @@ class Task(pl.LightningModule):
         if self.balanced:
             pairs = ", ".join(f"b{name} of {name}" for name in self.balanced)
             facts["balanced"] = f"means over the bins with test samples: {pairs}"
-        readouts = READOUTS if split == "test" else (self.readout,)
+        readouts = readouts_of(self.criterion) if split == "test" else (self.readout,)
         return Scores(
             data.bins(),
             readouts,
@@ -199,7 +202,7 @@ class Task(pl.LightningModule):
 
     def score(self, batch: Batch, scores: Scores) -> None:
         """Predict a batch, read it out and add it to scores."""
-        raw = self.predict(batch)
+        raw = self.predictor().decode(self.predict(batch))
         target, mask = self.target(batch)
         scores.update(
             self.read_out(raw, target, batch, scores),
@@ -307,8 +310,10 @@ class Task(pl.LightningModule):
 
     def facts(self, data: LabelData) -> dict[str, Any]:
         """Return the protocol's entries about weights, noise and data."""
-        noise = {} if self.posthoc is not None else noise_facts(self.criterion)
-        return {**self.test_facts, **noise, "data": data.describe_test()}
+        found: dict[str, Any] = {} if self.posthoc is not None else noise_facts(self.criterion)
+        if isinstance(self.criterion, BinsLoss):
+            found = {"tau": self.criterion.tau, "relative_to": self.criterion.relative_to}
+        return {**self.test_facts, **found, "data": data.describe_test()}
 
     # ---- optimisation ----
 

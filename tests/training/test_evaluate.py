@@ -14,7 +14,7 @@ from depthbal import load_predictor
 from depthbal.data import RoomsDataModule
 from depthbal.errors import ConfigError, DataError, RunFolderError
 from depthbal.evaluation import Scores
-from depthbal.losses import balance_predictions
+from depthbal.losses import balance_predictions, sigma_from_rmse
 from depthbal.training import evaluate_run, open_run
 from depthbal.training.evaluate import posthoc_sigma
 from tests.data.make_files import SMALL, write_nyud2
@@ -25,7 +25,7 @@ from tests.training.helpers import (
     command,
     files_of,
     in_eigen_crop,
-    logged,
+    pretend_errors,
     rooms_of_the_test,
     tiny_config,
     train_tiny,
@@ -105,7 +105,7 @@ def test_numbers_agree_with_predictions_made_one_by_one(finished_run):
 def test_evaluation_repeats_what_training_wrote_and_never_fits(run, monkeypatch):
     before = metrics_of(run)
     scores = (run / "scores.npz").read_bytes()
-    monkeypatch.setattr("depthbal.data.datamodule.count_depth", lambda *_: pytest.fail("counted"))
+    monkeypatch.setattr("depthbal.data.datamodule.LateLoader", lambda *_: pytest.fail("counted"))
     (run / "metrics.json").unlink()
     assert evaluate_run(run) == (before, run)
     assert metrics_of(run) == before
@@ -199,9 +199,8 @@ def test_the_benchmark_is_scored_with_its_official_shots_and_mask(tmp_path):
 @pytest.mark.parametrize(
     ("protocol", "damage", "message"),
     [
-        ("nyud2_dir", lambda depth: np.where(depth > 2, np.nan, depth).astype(np.float32), "NaN"),
         ("nyud2_dir", lambda depth: depth[:-2], "22 x 32"),
-        ("eigen", lambda depth: depth * 1000, "unit"),
+        ("eigen", lambda depth: depth.astype(np.float64), "of float64"),
     ],
 )
 def test_a_damaged_pair_is_refused_by_name(finished_run, damage, message, protocol, monkeypatch):
@@ -252,16 +251,20 @@ def test_it_stands_beside_the_other_evaluations_and_says_what_it_is(mse_run, cap
     assert not {"posthoc", "noise_sigma"} & set(metrics_of(mse_run)["protocol"])
 
 
-def test_auto_takes_the_validation_error_of_the_checkpoints_epoch(mse_run, run):
-    errors = {row["epoch"]: float(row["val/rmse"]) for row in logged(mse_run) if row["val/rmse"]}
-    metrics, folder = evaluate_run(mse_run, posthoc="auto")
+def test_auto_takes_the_validation_error_of_the_checkpoints_epoch(mse_run, run, tmp_path):
+    plain = shutil.copytree(mse_run, tmp_path / "plain")
+    with pytest.raises(ConfigError, match="below the labels' standard deviation"):
+        posthoc_sigma(open_run(plain), "last", "auto")  # nobody trained it for long
+    errors = 0.7, 0.9
+    pretend_errors(plain, *errors)
+    sigmas = [sigma_from_rmse(error, open_run(plain).histogram()) for error in errors]
+    metrics, folder = evaluate_run(plain, posthoc="auto")
     found = metrics["protocol"]["posthoc"]
-    assert found["noise_sigma"] == pytest.approx(errors["1"], rel=5e-3)
-    assert "epoch 1" in found["sigma_from"]
+    assert found["noise_sigma"] == pytest.approx(sigmas[1], rel=5e-3)
+    assert "val/rmse 0.9 of epoch 1" in found["sigma_from"]
     assert folder.name == f"posthoc_{found['noise_sigma']:g}"
-    best = str(checkpoint_of(mse_run, "best")["epoch"])
-    sigma, _ = posthoc_sigma(open_run(mse_run), "best", "auto")
-    assert sigma == pytest.approx(errors[best], rel=5e-3)
+    sigma, _ = posthoc_sigma(open_run(plain), "best", "auto")
+    assert sigma == pytest.approx(sigmas[checkpoint_of(plain, "best")["epoch"]], rel=5e-3)
     (run / "metrics.csv").unlink()
     with pytest.raises(ConfigError, match=r"metrics\.csv.*--posthoc SIGMA"):
         posthoc_sigma(open_run(run), "last", "auto")

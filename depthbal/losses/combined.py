@@ -1,0 +1,117 @@
+"""A weighted sum of losses."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from depthbal.losses.base import RegressionLoss
+from depthbal.losses.bins import BinsLoss
+from depthbal.priors import GaussianMixture, Histogram
+
+
+class CombinedLoss(RegressionLoss):
+    """A weighted sum of losses of the same predictions.
+
+        L = sum_i factor_i L_i
+
+    Prior, noise scale, read-out and interval are those of the first part that balances, without
+    one those of the first part.
+
+    Args:
+        losses: Losses of this package, in configs class paths with their arguments; no BinsLoss,
+            whose predictions are logits.
+        factors: One per loss; by default 1.
+
+    Raises:
+        ValueError: No losses, as many factors as there are not, or a loss that is not of labels.
+
+    Example:
+        >>> from depthbal.losses import GradientLoss, MSELoss
+        >>> loss = CombinedLoss([MSELoss(), GradientLoss((1,), space="label")], [1.0, 0.5])
+        >>> loss(torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 1.0]]))
+        tensor(1.)
+    """
+
+    def __init__(
+        self, losses: list[RegressionLoss], factors: Sequence[float] | None = None
+    ) -> None:
+        super().__init__()
+        factors = [1.0] * len(losses) if factors is None else list(factors)
+        # a checkpoint describes them
+        parts = [_made(loss) if isinstance(loss, Mapping) else loss for loss in losses]
+        if not parts or len(factors) != len(parts):
+            raise ValueError(f"expected a factor per loss, got {len(factors)} for {len(parts)}")
+        if any(isinstance(part, BinsLoss) for part in parts):
+            raise ValueError("BinsLoss is of logits and cannot be added to losses of labels")
+        self.parts, self.factors = nn.ModuleList(parts), factors
+        self._main = next((n for n, part in enumerate(parts) if part.balances), 0)
+        self.balances, self.label_range = self.main.balances, self.main.label_range
+        described = [
+            {"class_path": f"depthbal.losses.{type(part).__name__}", "init_args": part.init_args}
+            for part in parts
+        ]
+        self.init_args = {"losses": described, "factors": factors}
+
+    def forward(self, preds: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return the weighted sum; see ``RegressionLoss.forward``."""
+        terms = zip(self.factors, self.parts, strict=True)
+        return torch.stack([factor * part(preds, target, mask) for factor, part in terms]).sum(0)
+
+    elementwise = forward
+
+    # ---- of the part that balances ----
+
+    @property
+    def main(self) -> RegressionLoss:
+        """The first part that balances, without one the first part."""
+        return self.parts[self._main]  # type: ignore[return-value]
+
+    @property
+    def needs_prior(self) -> bool:  # type: ignore[override]
+        """Whether ``set_prior`` must still be called."""
+        return any(part.needs_prior for part in self.parts)
+
+    def set_prior(self, prior: Histogram | GaussianMixture) -> None:
+        """Give the prior to every part."""
+        for part in self.parts:
+            part.set_prior(prior)  # type: ignore[operator]
+
+    def set_label_range(self, label_range: tuple[float, float]) -> None:
+        """Give the label range to every part."""
+        for part in self.parts:
+            part.set_label_range(label_range)  # type: ignore[operator]
+        self.label_range = self.main.label_range
+
+    def readout(self, preds: Tensor) -> Tensor:
+        """Return the read-out of the part that balances."""
+        return self.main.readout(preds)
+
+    def interval(self, preds: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Return its interval, if it has one."""
+        interval = getattr(self.main, "interval", None)
+        return None if interval is None else interval(preds)
+
+    def noise_parameters(self) -> list[nn.Parameter]:
+        """Return its noise scale's parameters."""
+        return self.main.noise_parameters()
+
+    @property
+    def noise_sigma(self) -> Tensor | None:
+        """Its noise scale."""
+        return self.main.noise_sigma
+
+    @property
+    def noise(self) -> Any:
+        """Its noise module, None without one."""
+        return getattr(self.main, "noise", None)
+
+
+def _made(described: Mapping[str, Any]) -> RegressionLoss:
+    """Return a loss of this package from its description."""
+    import depthbal.losses  # which imports this file
+
+    name = str(described["class_path"]).rpartition(".")[2]
+    cls: type[RegressionLoss] = getattr(depthbal.losses, name)
+    return cls(**described["init_args"])
