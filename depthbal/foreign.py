@@ -1,5 +1,6 @@
 """Evaluation of depth that anybody predicted: files of any program, or a function of the image."""
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +17,7 @@ from depthbal.data.label_data import Split
 from depthbal.data.predictions import Kind
 from depthbal.errors import ConfigError, DataError
 from depthbal.evaluation.alignment import ALIGNMENTS, Alignment, align
-from depthbal.evaluation.balancing import require_unseen
+from depthbal.evaluation.balancing import require_unseen, scenes_of
 from depthbal.evaluation.protocols import Crop, DepthProtocol
 from depthbal.examples import save_examples
 from depthbal.io import show_progress
@@ -32,6 +33,8 @@ INVALID = (
 _LOOKED_AT = 12  # images whose predictions are judged before the evaluation starts
 _UNITS = {1000.0: "millimetres", 100.0: "centimetres", 256.0: "1/256 m", 0.001: "kilometres"}
 _TOO_FAR = 5.0  # a median ratio of prediction and truth beyond this is another unit
+_STRETCH = 0.05  # of height over width, in logarithms; networks round sizes to multiples of 32
+KITTI_CROP = (352, 1216)  # of the depth benchmark: the lowest rows, the columns in the middle
 
 
 class Pair(NamedTuple):
@@ -45,19 +48,12 @@ class Pair(NamedTuple):
 
 
 class ForeignPredictions:
-    """The predictions for a split of a data module, in the geometry of a protocol.
+    """The predictions for a split of a data module, in the geometry of a protocol: pairs.
 
-    Args:
-        predict: from an image, uint8 (H, W, 3) RGB, to (h, w) metres, or 1/metres with kind
-            "inverse"; or the files of a `PredictionFolder`.
-        data: set up for the split.
-        kind: what the numbers are.
-        whole: images as they are, the truth at its file's own size; else resized and cropped as
-            the data module does for a network.
-        split: whose images.
-
-    Iterating yields a `Pair` for every image that has a prediction. A prediction is resampled
-    bilinearly to the truth's size, inverse depth as inverse depth.
+    `predict` gives (h, w) metres, or 1/metres with kind "inverse", of an image uint8 (H, W, 3) RGB,
+    or is a folder of files. Whole images are scored as they are at the truth's own size, others
+    resized and cropped as for a network. A prediction is resampled bilinearly to the truth's size,
+    inverse depth as inverse depth.
     """
 
     def __init__(
@@ -68,8 +64,9 @@ class ForeignPredictions:
         whole: bool = False,
         split: Split = "test",
     ) -> None:
-        self.predict, self.kind, self.whole = predict, kind, whole
-        self.source: PairSource = data.built(split).source
+        self.predict, self.kind, self.whole, self._warned = predict, kind, whole, False
+        self.samples = data.built(split)
+        self.source: PairSource = self.samples.source
         self.transform = data.eval_transform
         files = predict.files if isinstance(predict, PredictionFolder) else None
         self.indices = [i for i in range(len(self.source)) if files is None or files[i]]
@@ -86,16 +83,12 @@ class ForeignPredictions:
         return image if self.whole else self.transform.crop(self.transform.resize(image, False))
 
     def pair(self, index: int) -> Pair:
-        """Return the pair of an image.
-
-        Raises:
-            DataError: what was predicted is no map of real numbers.
-        """
+        """Return the pair of an image; what is no map of real numbers is a DataError."""
         name = self.source.name(index)
         if isinstance(self.predict, PredictionFolder):
-            preds, depth = self.predict(index), self.source.load_depth(index)
+            preds, depth = self.predict(index), self.samples.truth(index)
         else:
-            image, depth = self.source.load(index)
+            image, depth = self.samples.pair(index)
             preds = np.asarray(self.predict(image))
             preds = np.squeeze(preds) if preds.ndim > 2 else preds
             if preds.ndim != 2 or preds.dtype.kind not in "fiu":
@@ -104,6 +97,7 @@ class ForeignPredictions:
                     f"{preds.dtype} {preds.shape}"
                 )
             preds = preds.astype(np.float32)
+        preds = self._in_place(preds, depth.shape)
         if self.whole:
             target, preds = depth, resample(preds, depth.shape)
         else:
@@ -116,6 +110,23 @@ class ForeignPredictions:
                 preds = np.where(preds >= 0, 1 / preds, np.nan).astype(np.float32)
         return Pair(index, name, self.source.group(index), preds, target)
 
+    def _in_place(self, preds: FloatMap, shape: tuple[int, ...]) -> FloatMap:
+        """Return a prediction of KITTI's crop in the whole image; warn of one that is stretched."""
+        height, width = preds.shape
+        if preds.shape == KITTI_CROP and shape[0] >= height and shape[1] >= width:
+            whole, left = np.full(shape, np.nan, np.float32), (shape[1] - width) // 2
+            whole[shape[0] - height :, left : left + width] = preds
+            return whole
+        stretched = abs(np.log(width * shape[0] / (height * shape[1]))) > _STRETCH
+        if stretched and preds.shape != self.transform.crop_size and not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"predictions of {height} x {width} are stretched to truths of {shape[0]} x "
+                f"{shape[1]}: right if the program squeezed the images, wrong if it cut them",
+                stacklevel=2,
+            )
+        return preds
+
 
 def image_names(data: DepthDataModule, split: Split = "test") -> list[str]:
     """Set a data module up for a split; return the paths of its images."""
@@ -124,7 +135,7 @@ def image_names(data: DepthDataModule, split: Split = "test") -> list[str]:
     testing = split == "test" and not (data.histogram is None and data.trains())
     data.setup("test" if testing else None)
     source = data.built(split).source
-    return [str(source.name(index)).split(" with ")[0] for index in range(len(source))]
+    return [source.image_path(index) for index in range(len(source))]
 
 
 def resample(array: FloatMap, shape: Sequence[int]) -> FloatMap:
@@ -138,12 +149,8 @@ def resample(array: FloatMap, shape: Sequence[int]) -> FloatMap:
 def require_plausible(predictions: ForeignPredictions, metric: bool = True) -> None:
     """Look at a dozen predictions before hours are spent on all of them.
 
-    Args:
-        predictions: of a test split.
-        metric: whether they will be scored as metres, unaligned.
-
-    Raises:
-        DataError: they are constant, rank the pixels the wrong way round, or have another unit.
+    Constant ones, those that rank the pixels the wrong way round and, where they will be scored as
+    metres, those of another unit are a DataError.
     """
     picks = np.unique(np.linspace(0, len(predictions) - 1, _LOOKED_AT).round().astype(int))
     ratios, ranks, spreads = [], [], []
@@ -166,23 +173,22 @@ def require_plausible(predictions: ForeignPredictions, metric: bool = True) -> N
         )
     if ranks and np.median(ranks) < -0.2:
         other = "inverse" if predictions.kind == "depth" else "depth"
+        fit = ", with --align inverse where their scale and shift are unknown"
         raise DataError(
             f"the predictions are larger where the truth is nearer (rank correlation "
             f"{np.median(ranks):.2f}): they look like {'inverse ' * (other == 'inverse')}depth; "
-            f"give --predictions.kind {other}"
+            f"give --predictions.kind {other}{fit * (other == 'inverse')}"
         )
     ratio = float(np.median(ratios))
     if metric and not 1 / _TOO_FAR <= ratio <= _TOO_FAR:
-        unit, factor = min(
-            ((u, f) for f, u in _UNITS.items()), key=lambda item: abs(np.log(ratio / item[1]))
-        )
+        factor = min(_UNITS, key=lambda factor: abs(np.log(ratio / factor)))
         close = abs(np.log(ratio / factor)) < np.log(2)
-        guess = f"they look like {unit}; " if close else ""
-        scale = 1 / factor if close else 1 / ratio
+        wrong, inverse = factor if close else ratio, predictions.kind == "inverse"
+        guess = f"they look like {_UNITS[factor]}; " if close and not inverse else ""
         raise DataError(
             f"the predictions' median is {ratio:.3g} times the truth's: {guess}give "
-            f"--predictions.scale {scale:.3g} if they have another unit, or --align median if "
-            "their scale is unknown"
+            f"--predictions.scale {wrong if inverse else 1 / wrong:.3g} if they have another unit, "
+            f"or --align {'inverse' if inverse else 'median'} if their scale is unknown"
         )
 
 
@@ -199,6 +205,7 @@ def evaluate(
     balance: BalanceMap | None = None,
     force: bool = False,
     seed: int = 0,
+    edges: bool = False,
     facts: Mapping[str, Any] | None = None,
     progress: bool = False,
 ) -> dict[str, Any]:
@@ -212,9 +219,10 @@ def evaluate(
             service; or a `depthbal.data.PredictionFolder`.
         data: the data module; it is set up if it is not.
         out: folder of the result (scores.npz, metrics.json, examples.npz); None writes nothing.
-        protocol: "nyud2_dir" (balanced mask, pooled over pixels), "eigen" (Eigen's crop of the
-            whole image, mean over images) or "whole" (whole images, pooled over pixels).
-        crop: of whole images, "none" or "nyu-eigen". Default: the protocol's.
+        protocol: "nyud2_dir" (balanced mask, pooled over pixels), "eigen" or "kitti" (the usual
+            crops and caps, mean over images) or "whole" (whole images, pooled over pixels).
+        crop: of whole images, "none", "nyu-eigen", "kitti-garg" or "kitti-eigen". Default: the
+            protocol's.
         cap: metres between which whole images are scored. Default: the protocol's.
         kind: "depth" in metres or "inverse" in 1/metres.
         alignments: read-outs "raw" for "none" and "median_aligned", "depth_aligned",
@@ -224,6 +232,7 @@ def evaluate(
             of the first alignment, with its interval, and makes it the main one.
         force: score images that `balance` was calibrated on.
         seed: of the balanced mask's draw.
+        edges: measure boundary F1 and the share of flying pixels too.
         facts: entries for the protocol.
         progress: show a progress bar.
 
@@ -249,7 +258,7 @@ def evaluate(
     if unknown := set(alignments) - set(ALIGNMENTS):
         raise ConfigError(f"unknown alignments {sorted(unknown)}; known: {list(ALIGNMENTS)}")
     image_names(data)
-    rule = DepthProtocol(protocol, data, seed, crop, cap)
+    rule = DepthProtocol(protocol, data, seed, crop, cap, edges)
     predictions = ForeignPredictions(predict, data, kind, rule.whole)
     if balance is not None and not force:
         names = [predictions.source.name(index) for index in predictions.indices]
@@ -315,12 +324,11 @@ def calibration_samples(
     """Yield prediction, truth, mask, name and scene of every image, for a `JointHistogram`."""
     require_plausible(predictions, alignment == "none")
     low, high = data.bins().ends
-    # one folder for all images is no scene
-    flat = len({predictions.source.group(index) for index in predictions.indices}) < 2
-    for pair in predictions:
+    scenes = scenes_of(predictions.source.group(index) for index in predictions.indices)
+    for pair, scene in zip(predictions, scenes, strict=True):
         inside = pair.target > 0
         preds = valid(align(pair.preds, pair.target, inside, alignment), low, high)
-        yield preds, pair.target, inside, pair.name, "" if flat else pair.group
+        yield preds, pair.target, inside, pair.name, scene
 
 
 def valid(preds: FloatMap, low: float, high: float) -> FloatMap:

@@ -199,9 +199,10 @@ class Predictor(nn.Module):
         Raises:
             ConfigError: the network gives something else than one map per image.
         """
-        return self._enlarged(self.decode(self.model(images)), size)
+        return self.enlarge(self.decode(self.model(images)), size)
 
-    def _enlarged(self, raw: Tensor, size: tuple[int, int]) -> Tensor:
+    def enlarge(self, raw: Tensor, size: Sequence[int]) -> Tensor:
+        """Return a network's output (B, 1, h, w) at `size`, in float32; see `predict_raw`."""
         channels = len(PARTS) if isinstance(self.criterion, BinsLoss) else 1
         if not isinstance(raw, Tensor) or raw.ndim != 4 or raw.shape[1] != channels:
             given = tuple(raw.shape) if isinstance(raw, Tensor) else type(raw).__name__
@@ -265,7 +266,7 @@ class Predictor(nn.Module):
         images, size = self.prepare(image)
         raw = self.decode(self.model(images))
         if raw.ndim > 2:
-            raw = self._enlarged(raw, size)
+            raw = self.enlarge(raw, size)
         parts = [self.read_out(raw, (self.readout,))[self.readout], *(self.interval(raw) or ())]
         found, *ends = (part[0, 0] if raw.ndim > 2 else part[0] for part in parts)
         shown = [part.cpu().numpy() for part in (found, *ends)]
@@ -374,8 +375,8 @@ def balance_map(
     """
     if not (math.isfinite(noise_sigma) and noise_sigma > 0):
         raise ConfigError(
-            f"expected a positive sigma to balance with afterwards, got {noise_sigma}; the "
-            "network's RMSE on the validation split is a good choice"
+            f"expected a positive sigma to balance with afterwards, got {noise_sigma}: "
+            "sigma_from_rmse finds it from the network's RMSE on the validation split"
         )
     require_plain(criterion, what)
     if histogram is None or getattr(criterion, "event_dim", False):

@@ -2,7 +2,6 @@
 
 import os
 
-import torch
 import torch.multiprocessing as mp
 from lightning_fabric.plugins.environments.lightning import find_free_network_port
 from lightning_utilities.core.rank_zero import rank_zero_only
@@ -10,16 +9,11 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 
 def in_two_processes(train, *arguments):
     """Call a function of a module with these arguments and those of `--trainer` for two ranks."""
-    ports = mp.get_context("spawn").SimpleQueue()
-    mp.spawn(_one_rank, args=(ports, train, arguments), nprocs=2)
+    given = find_free_network_port(), train, arguments
+    mp.start_processes(_one_rank, given, nprocs=2, start_method="fork")  # spawn imports all anew
 
 
-def _one_rank(rank, ports, train, arguments):
-    torch.set_num_threads(1)
-    # chosen here, after the seconds that imports take, so that nobody takes it before it is used
-    port = ports.get() if rank else find_free_network_port()
-    if rank == 0:
-        ports.put(port)
+def _one_rank(rank, port, train, arguments):
     address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     ranks = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
     os.environ.update(address | ranks | {"TORCHELASTIC_RUN_ID": "test"})

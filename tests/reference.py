@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.ndimage import correlate1d
 from torch import Tensor
 from torch.nn import functional
 
@@ -22,20 +23,12 @@ def balanced_mse(
 
 
 def batch_monte_carlo(preds: Tensor, target: Tensor, sigma: Tensor) -> Tensor:
-    """Mean BMC as a cross entropy over the N x N matrix, less its constant log N."""
-    logits = -((preds[:, None] - target[None, :]) ** 2) / (2 * sigma**2)
+    """Mean BMC of (N,) or (N, D) as a cross entropy over N x N pairs, less its constant log N."""
+    apart = (preds[:, None] - target[None, :]).view(len(preds), len(target), -1)
+    logits = -(apart**2).sum(2) / (2 * sigma**2)
     own = torch.arange(len(preds), device=preds.device)
     entropy = torch.nn.functional.cross_entropy(logits, own) - math.log(len(preds))
     return entropy * 2 * sigma.detach() ** 2
-
-
-def batch_monte_carlo_vectors(preds: Tensor, target: Tensor, sigma: Tensor) -> Tensor:
-    """Mean BMC of vectors (N, D), one pair of prediction and target at a time."""
-    losses = []
-    for own, p in enumerate(preds):
-        logits = torch.stack([-((p - t) ** 2).sum() / (2 * sigma**2) for t in target])
-        losses.append(logits.logsumexp(0) - logits[own] - math.log(len(target)))
-    return torch.stack(losses).mean() * 2 * sigma.detach() ** 2
 
 
 def resnet_mff(state: dict[str, Tensor], images: Tensor, training: bool) -> Tensor:
@@ -234,28 +227,16 @@ def plain_label_weights(
     clip: tuple[float, float] | None,
     kernel: list[float] | None,
 ) -> list[float]:
-    """Weight per bin of inverse, square-root, clipped and LDS re-weighting, bin by bin.
-
-    The training labels are written out one by one for the mean, so counts must be small integers.
-    """
+    """Weight per bin of inverse, square-root, clipped and LDS re-weighting; mean 1 over labels."""
     rarity = [min(max(n, clip[0]), clip[1]) if clip else n for n in counts]
     if weighting == "sqrt_inverse":
         rarity = [math.sqrt(n) for n in rarity]
     if kernel:
-        half, last = len(kernel) // 2, len(rarity) - 1
-        smoothed = []
-        for b in range(len(rarity)):
-            value = 0.0
-            for k in range(-half, half + 1):
-                i = b + k
-                i = -1 - i if i < 0 else 2 * last + 1 - i if i > last else i
-                value += kernel[k + half] * rarity[i]
-            smoothed.append(value)
-        rarity = smoothed
+        rarity = correlate1d(np.array(rarity), kernel, mode="reflect").tolist()
     rarest = min(n for n in rarity if n > 0)
     weights = [1 / (n or rarest) for n in rarity]
-    labels = [weights[b] for b, n in enumerate(counts) for _ in range(int(n))]
-    return [w / (sum(labels) / len(labels)) for w in weights]
+    mean = sum(n * w for n, w in zip(counts, weights, strict=True)) / sum(counts)
+    return [w / mean for w in weights]
 
 
 def training_posterior_mean(
@@ -342,17 +323,12 @@ def noise_mean_on_range(
     return peak + integral(1) / integral(0)
 
 
-def fds_bin(label: float, edges: list[float]) -> int:
-    """The bin of one label, or -1 for NaN, which stands for no label."""
-    if math.isnan(label):
-        return -1
-    inner = edges[1:-1]
-    return sum(label >= edge for edge in inner)
-
-
 def fds_bins(labels: Tensor, edges: list[float]) -> Tensor:
-    """The bin of every label, one after the other."""
-    bins = [fds_bin(label, edges) for label in labels.flatten().tolist()]
+    """The bin of every label, one after the other; -1 for NaN, which stands for no label."""
+    bins = [
+        -1 if math.isnan(label) else sum(label >= edge for edge in edges[1:-1])
+        for label in labels.flatten().tolist()
+    ]
     return torch.tensor(bins).reshape(labels.shape)
 
 
@@ -419,17 +395,12 @@ def fds_calibrate(
 def plain_joint_histogram(
     preds: list[float], target: list[float], edges: list[float], scored: list[bool]
 ) -> list[list[int]]:
-    """Labels per bin of the truth and column of the prediction, one label at a time in float32."""
-    ends = [float(np.float32(edge)) for edge in edges]
-    last = len(ends) - 2
-    counts = [[0] * (last + 3) for _ in range(last + 1)]
-    for p, t in zip(preds, target, strict=True):
-        row = min(sum(t >= end for end in ends) - 1, last)
-        if row < 0 or not scored[row]:
-            continue
-        column = last + 2 if p > ends[-1] else min(sum(p >= end for end in ends), last + 1)
-        counts[row][column] += 1
-    return counts
+    """Labels per bin of the truth and column of the prediction, by NumPy's histogram in float32."""
+    ends = np.array(edges, np.float32).astype(np.float64)
+    ends[-1] = np.nextafter(ends[-1], np.inf)  # its last bin holds its upper end
+    rows, columns = np.append(ends[:-1], np.inf), [-np.inf, *ends, np.inf]
+    counts, _, _ = np.histogram2d(target, preds, [rows, columns])
+    return (counts * np.array(scored)[:, None]).astype(int).tolist()
 
 
 def plain_label_scores(preds: np.ndarray, target: np.ndarray) -> dict[str, float | int | None]:
@@ -528,6 +499,55 @@ def calibrated(
     found, low, high = isotonic(means, heavier), isotonic(lower, masses), isotonic(upper, masses)
     curves = zip(places, found, low, high, strict=True)
     return [(p, f, min(a, f), max(b, f)) for p, f, a, b in curves]
+
+
+def plain_edges(
+    preds: np.ndarray, target: np.ndarray, mask: np.ndarray
+) -> dict[tuple[int, int], tuple[list[tuple[int, int, int]], int, int]]:
+    """Edges of a map (h, w), pixel by pixel.
+
+    For every pixel whose 3 x 3 neighbourhood is valid: per threshold how many of four neighbours
+    are farther in both maps, in the prediction and in the truth; whether it lies at a strong edge,
+    and whether it flies there.
+    """
+    found = {}
+    thresholds = [1.05 + 0.2 * step / 9 for step in range(10)]
+    for y, x in itertools.product(range(1, len(target) - 1), range(1, target.shape[1] - 1)):
+        around = [(y + dy, x + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
+        if not all(mask[place] for place in around):
+            continue
+        counts = []
+        for t in thresholds:
+            both = predicted = true = 0
+            for place in ((y, x + 1), (y, x - 1), (y + 1, x), (y - 1, x)):
+                p = max(float(preds[place]), 1e-3) / max(float(preds[y, x]), 1e-3) > t
+                q = float(target[place]) / float(target[y, x]) > t
+                both, predicted, true = both + (p and q), predicted + p, true + q
+            counts.append((both, predicted, true))
+        near, far = (extreme(float(target[place]) for place in around) for extreme in (min, max))
+
+        def between(depth: float, near: float = near, far: float = far) -> bool:
+            if near == far:
+                return False
+            return 0.25 < math.log(max(depth, 1e-3) / near) / math.log(far / near) < 0.75
+
+        strong = far / near > 1.25 and not between(float(target[y, x]))
+        found[y, x] = counts, int(strong), int(strong and between(float(preds[y, x])))
+    return found
+
+
+def plain_boundary_f1(pixels: list[list[tuple[int, int, int]]]) -> float | None:
+    """Mean F1 over thresholds, weighted by them, of the counts of some pixels."""
+    above = below = 0.0
+    for step in range(10):
+        both, predicted, true = (sum(pixel[step][k] for pixel in pixels) for k in range(3))
+        if predicted + true:
+            t = 1.05 + 0.2 * step / 9
+            precision = both / predicted if predicted else 0.0
+            recall = both / true if true else 0.0
+            score = 2 * precision * recall / (precision + recall) if both else 0.0
+            above, below = above + t * score, below + t
+    return above / below if below else None
 
 
 def two_hot(label: float, centers: list[float]) -> list[float]:

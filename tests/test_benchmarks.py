@@ -85,19 +85,18 @@ def test_fds_has_a_ratio_for_statistics_and_calibration(tmp_path):
     assert "Statistics of the 600 images" in (tmp_path / "fds_cpu.md").read_text()
 
 
-@pytest.mark.parametrize(("of", "plain"), [("depth", "MSELoss"), ("age", "L1Loss")])
-def test_every_loss_has_a_row_of_time_and_memory(of, plain, tmp_path):
-    options = ["--of", of, "--device", "cpu", "--batch-size", 2, "--repeats", 1, "--seeds", 0, 1]
+def test_every_loss_has_a_row_of_time_and_memory(tmp_path):
+    options = ["--of", "age", "--device", "cpu", "--batch-size", 2, "--repeats", 1, "--seeds", 0, 1]
     rows = bench("bench_training_cost", tmp_path, *options)[0]["rows"]
     names = [row["loss"] for row in rows]
-    assert names[0].startswith(plain)
+    assert names[0].startswith("L1Loss")
     assert {"LDS", "Focal-R", "GAI, K = 2", "GAI, K = 512", "BNI", "BMC"} <= {*names}
     assert rows[0]["times_plain"] == 1
     for row in rows:
         assert len(row["times_plain_of_seeds"]) == 2
         assert row["times_plain"] == pytest.approx(sum(row["times_plain_of_seeds"]) / 2)
         assert row["peak_mib"] > 1
-    assert (tmp_path / f"cost_{of}_cpu.png").stat().st_size > 5000
+    assert (tmp_path / "cost_age_cpu.png").stat().st_size > 5000
 
 
 def test_a_frozen_network_needs_less_memory_than_one_that_is_trained(tmp_path):

@@ -149,9 +149,7 @@ def test_what_cannot_be_exported_is_refused_and_the_file_kept(change, form, mess
 def finished_run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("exported")
     cv2.imwrite(str(folder / "picture.png"), pictures(1)[0])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
-        yield train(TINY.split(), str(folder / "run"))[0].path
+    return train(TINY.split(), str(folder / "run"))[0].path
 
 
 @pytest.fixture

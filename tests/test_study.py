@@ -9,22 +9,14 @@ import yaml
 
 from depthbal.commands import main
 from depthbal.commands.study import Study
+from tests.test_tools import TINY_ROOMS
 
-TINY = ["trainer.max_epochs=1", "trainer.accelerator=cpu", "data.size=[24,32]", "data.n_train=8"]
-TINY += ["data.n_val=4", "data.n_test=4", "data.batch_size=4", "data.num_workers=0"]
+TINY = [setting.removeprefix("--") for setting in TINY_ROOMS]
 RMSE = "all_pixels.per_bin_mean.overall.rmse"
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        patch.delenv("DEPTHBAL_RUN", raising=False)
-        yield
-
-
-@pytest.fixture(scope="module")
-def studied(cache, tmp_path_factory):
+def studied(tmp_path_factory):
     out = tmp_path_factory.mktemp("studies") / "study"
     assert study(out, "--seeds", "0", "1", "--posthoc", "1") == 0
     return out
@@ -82,11 +74,9 @@ def test_a_varied_setting_is_in_the_names_and_fixed_configs_are_not_varied(tmp_p
     assert f"--{key}=2" in overrides
 
 
-def test_what_cannot_be_done_is_said_at_the_end_and_the_rest_is_done(cache, tmp_path, capsys):
+def test_what_cannot_be_done_is_said_at_the_end_and_the_rest_is_done(tmp_path, capsys):
     bad = tmp_path / "bad.yaml"
-    bad.write_text(
-        yaml.safe_dump({"base": "rooms/mse", "model": {"init_args": {"max_depth": 80.0}}})
-    )
+    bad.write_text("{base: rooms/mse, model: {init_args: {max_depth: 80.0}}}")
     configs = ["--configs", str(bad), "rooms/mse", "--posthoc", "auto"]
     out = tmp_path / "study"
     settings = ["--settings", *TINY, "data.n_val=0"]  # no error on a validation split
@@ -112,7 +102,7 @@ def test_what_cannot_be_done_is_said_at_the_end_and_the_rest_is_done(cache, tmp_
         ({"configs": ["rooms/nope"], "out": "x"}, "no config file"),
     ],
 )
-def test_a_wrong_study_is_refused_before_any_training(cache, tmp_path, capsys, content, said):
+def test_a_wrong_study_is_refused_before_any_training(tmp_path, capsys, content, said):
     file = tmp_path / "study.yaml"
     file.write_text(yaml.safe_dump(content))
     assert main("study", [str(file)]) == 2

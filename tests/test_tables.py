@@ -22,7 +22,7 @@ def printed(monkeypatch, capsys):
 def test_headings_and_numbers_stay_whole_on_a_terminal_of_80_columns(printed):
     row = {**dict.fromkeys(COLUMNS, 12.3456), "bias": -12.3456, "count": 888_888_888}
     shots = dict.fromkeys(GROUPS, row)
-    protocol = {"name": "nyud2_dir", "readout": "clamped", "label": DEPTH_LABEL}
+    protocol = {"name": "nyud2_dir", "mask": {}, "readout": "clamped", "label": DEPTH_LABEL}
     protocol |= {"posthoc": {"noise_sigma": 0.873}}
     lines = printed({**shots, "all_pixels": shots, "protocol": protocol}).splitlines()
     assert max(map(len, lines)) <= 80
@@ -36,7 +36,8 @@ def test_the_mean_of_a_loss_without_noise_is_called_the_raw_output(printed, bala
     row = {**dict.fromkeys(COLUMNS, 1.0), "count": 1}
     shots = dict.fromkeys(GROUPS, row)
     readout = {"raw": shots, "mean": {**shots, "few": {**row, "rmse": 0.5}} if balanced else shots}
-    protocol = {"name": "nyud2_dir", "readout": "mean", "label": DEPTH_LABEL}
+    protocol = {"name": "nyud2_dir", "mask": {}, "readout": "mean"}
+    protocol["label"] = DEPTH_LABEL
     text = printed({**shots, "all_pixels": shots, "readout": readout, "protocol": protocol})
     assert text.count("read-out mean") == 2
     assert text.count("read-out mean (the raw output)") == times

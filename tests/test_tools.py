@@ -19,7 +19,7 @@ from depthbal.commands import COMMANDS, main
 from depthbal.training import open_run
 from depthbal.training.evaluate import posthoc_sigma
 from tests.data.make_files import SMALL, noise_image, write_image, write_nyud2
-from tests.training.helpers import REPOSITORY, TOOLS, command, tiny_config
+from tests.training.helpers import REPOSITORY, TOOLS, command, pretend_errors, tiny_config
 
 TINY_ROOMS = ["--trainer.max_epochs=1", "--trainer.accelerator=cpu", "--data.size=[24,32]"]
 TINY_ROOMS += ["--data.n_train=8", "--data.n_val=4", "--data.n_test=4", "--data.batch_size=4"]
@@ -35,8 +35,6 @@ def folder(tmp_path_factory):
 def somewhere_else(folder, monkeypatch):
     """Work in an empty folder, so that no command can rely on where the repository lies."""
     monkeypatch.chdir(folder)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
-    monkeypatch.delenv("DEPTHBAL_RUN", raising=False)
 
 
 def nyud2_config(folder: Path, **settings: object) -> Path:
@@ -159,11 +157,12 @@ def test_folders_of_ones_own_replace_the_data_of_a_config(tmp_path, monkeypatch)
         depth = np.full((24, 32), 1000 + 200 * index, dtype=np.uint16)
         write_image(Path("mine", "depth", f"{index}.png"), depth)
     options = ["--data", "FolderDataModule", "--data.root", "mine", "--data.scale", "0.001"]
-    options += ["--data.crop_size=null", "--data.short_side=24", "--data.depth_size=[12,16]"]
+    options += ["--data.short_side=24"]
     line = ["--config", "rooms/mse", *options, "--trainer.max_epochs=1"]
     assert command("train", *line, "--trainer.accelerator=cpu", "--out", "run") == 0
     metrics = json.loads(Path("run", "metrics.json").read_text())
     assert metrics["protocol"]["data"]["class"] == "FolderDataModule"
+    assert metrics["protocol"]["data"]["picture_share"] == 1
 
 
 def test_prediction_writes_millimetres_and_a_colour_picture(capsys):
@@ -183,7 +182,8 @@ def test_prediction_writes_millimetres_and_a_colour_picture(capsys):
 
 
 def test_prediction_balances_a_plain_run_afterwards_and_says_with_which_sigma(capsys):
-    plain = run_of("mse")
+    plain = shutil.copytree(run_of("mse"), "plain")
+    pretend_errors(plain, *[0.8] * 9)
     image = noise_image(50, 70)
     write_image(Path("plain.png"), image)
     arguments = [plain, "plain.png", "--device", "cpu", "--out", "balanced"]

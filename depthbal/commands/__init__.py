@@ -160,7 +160,7 @@ def add_posthoc(parser: ArgumentParser) -> None:
         type=sigma,
         metavar="SIGMA",
         help="balance a plain loss's network afterwards with this noise scale in label units; "
-        "auto: its RMSE on the validation split",
+        "auto: from its RMSE on the validation split",
     )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from depthbal.commands import import_classes, make_parser, parse
-from depthbal.commands.evaluate import add_predictions, open_predictions, require_one_source
+from depthbal.commands.evaluate import add_predictions, open_predictions, sources
 from depthbal.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str]) -> None:
     add("--overwrite", action="store_true", help="replace an existing file")
     add_predictions(parser)
     known, overrides = parse(parser, arguments)
-    require_one_source(known)
+    overrides = sources(known, overrides)
 
     from depthbal.io import require_free
 
@@ -151,24 +151,25 @@ def run_samples(
 ) -> "Iterator[Sample]":
     """Yield what a run's network says of every image of a split that is set up."""
     import torch
-    from torch.nn import functional as F
 
+    from depthbal.evaluation.balancing import scenes_of
     from depthbal.training.optimisation import default_device
 
     place = torch.device(device or default_device())
     task = task.to(place).eval()
     loader: Any = data.test_dataloader() if split == "test" else data.val_dataloader()
     source = getattr(getattr(data, f"{split}_set"), "source", None)
-    # one folder for all images is no scene
-    flat = source is not None and len({source.group(i) for i in range(len(source))}) < 2
+    scenes = None if source is None else scenes_of(source.group(i) for i in range(len(source)))
     for batch in loader:
         moved = {k: v.to(place) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
         with torch.no_grad():
             raw = task.predict(moved).float()
         target, mask = task.target(moved)
-        if raw.shape != target.shape and raw.ndim == target.ndim == 4:  # as it is scored
-            raw = F.interpolate(raw, target.shape[-2:], mode="bilinear", align_corners=True)
-        groups = [""] * len(raw) if flat or "group" not in batch else batch["group"]
+        if raw.ndim == 4:  # as it is scored
+            raw = task.predictor().enlarge(raw, target.shape[-2:])
+        groups = batch.get("group", [""] * len(raw))
+        if scenes is not None:
+            groups = [scenes[index] for index in batch["index"]]
         for i, name in enumerate(batch["name"]):
             counted = None if mask is None else mask[i]
             yield raw[i], target[i], counted, name, groups[i]

@@ -29,22 +29,24 @@ def main(arguments: Sequence[str]) -> None:
     add("--checkpoint", choices=("last", "best"), default="last")
     add(
         "--protocol",
-        help="for depth nyud2_dir (default: balanced mask, pooled over pixels), eigen (Eigen's "
-        "crop, mean over images) or whole (whole images, pooled over pixels)",
+        help="for depth nyud2_dir (default: balanced mask, pooled over pixels), eigen or kitti "
+        "(usual crops and caps, mean over images) or whole (whole images, pooled over pixels)",
     )
     add("--device", help="default: the first GPU, else cpu")
     add("--seed", type=int, default=0, help="of the balanced mask")
     add_posthoc(parser)
+    add("--edges", action="store_true", help="boundary F1 and the share of flying pixels too")
     add_world(parser)
     add("--force", action="store_true", help="score images that --balance was calibrated on")
     add_predictions(parser)
     add = parser.add_argument
     add("--out", type=Path, help="folder of the result of predictions")
     add("--overwrite", action="store_true", help="replace an earlier result there")
-    add("--crop", choices=("none", "nyu-eigen"), help="of whole images (default: the protocol's)")
+    crops = ("none", "nyu-eigen", "kitti-garg", "kitti-eigen")
+    add("--crop", choices=crops, help="of whole images (default: the protocol's)")
     add("--cap", type=float, nargs=2, metavar=("LOW", "HIGH"), help="metres, of whole images")
     known, overrides = parse(parser, arguments)
-    require_one_source(known)
+    overrides = sources(known, overrides)
     if known.predictions and (known.tau is not None or known.relative_to):
         raise ConfigError("--tau and --relative-to go with a run of BinsLoss")
     if known.run and (known.out or known.overwrite or known.crop or known.cap):
@@ -75,6 +77,7 @@ def _evaluate_run(known: argparse.Namespace, overrides: list[str]) -> tuple[Path
         tau=known.tau,
         relative_to=known.relative_to,
         force=known.force,
+        edges=known.edges,
     )
     return folder, result
 
@@ -111,6 +114,7 @@ def _evaluate_predictions(
         alignments=known.align,
         balance=balance,
         force=known.force,
+        edges=known.edges,
         seed=known.seed,
         progress=True,
     )
@@ -125,9 +129,9 @@ def add_predictions(parser: argparse.ArgumentParser) -> None:
     """Add what says whose predictions there are, and for which data."""
     add = parser.add_argument_group("predictions of any program").add_argument
     add("--predictions", type=Path, metavar="DIR", help="files named like the images")
-    add("--data", help="data module, or a run folder whose data it is")
+    add("--data", help="data module, or a run folder whose data it is; for a run, other data")
     add("--predictions.kind", dest="kind", choices=("depth", "inverse"), default="depth")
-    add("--predictions.scale", dest="scale", type=float, help="metres per unit of the files")
+    add("--predictions.scale", dest="scale", help="metres per unit of the files: 0.001, 1/256")
     add("--predictions.pattern", dest="pattern", help="of the files' names: '{stem}_pred'")
     add("--allow-missing", action="store_true", help="leave out images without a prediction")
     add(
@@ -139,12 +143,13 @@ def add_predictions(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def require_one_source(known: argparse.Namespace) -> None:
-    """Raise a ConfigError unless there is a run, or predictions and their data."""
+def sources(known: argparse.Namespace, overrides: list[str]) -> list[str]:
+    """Return the settings of a run's data; there is either a run, or predictions and their data."""
     if (known.run is None) == (known.predictions is None):
         raise ConfigError("give a run folder, or --predictions DIR with --data")
-    if (known.predictions is None) != (known.data is None):
-        raise ConfigError("--predictions and --data (a data module or a run folder) go together")
+    if known.predictions and not known.data:
+        raise ConfigError("--predictions needs --data, a data module or a run folder")
+    return ["--data", known.data, *overrides] if known.run and known.data else overrides
 
 
 def open_predictions(

@@ -141,8 +141,8 @@ def _write_labels(predictor: "Predictor", pictures: list[Path], known: Namespace
         rows[-1] += [""] * (4 - len(rows[-1]))
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(rows)
-    unit = predictor.label.unit
-    print(f"{len(pictures)} pictures: {path} ({name} in {unit}, 68 % interval)")
+    unit = f" in {predictor.label.unit}" if predictor.label.unit else ""
+    print(f"{len(pictures)} pictures: {path} ({name}{unit}, 68 % interval)")
 
 
 def _write_parts(predictor: "Predictor", pictures: list[Path], known: Namespace) -> None:

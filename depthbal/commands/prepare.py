@@ -35,8 +35,11 @@ def main(arguments: Sequence[str]) -> None:
     add = parser.add_argument_group("folders of your own, as for FolderDataModule").add_argument
     add("--rgb", help="folder or pattern of the images (rgb)")
     add("--depth", help="folder or pattern of the depth files (depth)")
-    add("--scale", type=float, help="metres per unit of the depth files")
+    add("--mask", help="folder or pattern of masks with 0 where depth does not count")
+    add("--pairs", help="list of pairs in the place of --rgb and --depth")
+    add("--scale", help="metres per unit of the depth files: 0.001, 1/256")
     add("--invalid", type=float, nargs="*", help="values that mean no depth")
+    add("--inverse", action="store_true", help="the files hold inverse depth")
     given = vars(parser.parse_args(arguments))
     if given["short_side"] < 0:
         parser.error("--short-side: expected a positive number, or 0 to keep the sizes")

@@ -1,6 +1,7 @@
 """Results on the terminal, and the report that goes with them."""
 
 import json
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from depthbal.reports import write_report
 SHOWN = ("rmse", "mae", "bmae", "gm", "abs_rel", "log10", "delta1", "bias")
 """The columns of the terminal, as far as a result has them: they fit 80 characters."""
 COUNTS = ("count", "images")
+EDGES = ("boundary_f1", "flying")
 
 
 def print_metrics(metrics: Mapping[str, Any]) -> None:
@@ -31,17 +33,22 @@ def print_metrics(metrics: Mapping[str, Any]) -> None:
         ending = f", read-out {readout}" + (" (the raw output)" if raw else "")
     if "posthoc" in protocol:
         ending += f", balanced afterwards ({balance_words(protocol['posthoc'])})"
-    if protocol["name"] == "eigen":
-        console.print(_table(f"Eigen crop, mean over images{ending}", metrics))
+    masked = "mask" in protocol and "all_pixels" in metrics
+    title = f"Protocol {protocol['name']}, mean over images"
+    if masked:
+        title = f"Balanced mask (every {label['name']} bin alike)"
     elif "all_pixels" not in metrics:
-        title = f"{label['name'].capitalize()} in {label['unit']}{ending}"
-        console.print(_table(title, metrics))
-    else:
-        title = f"Balanced mask (every {label['name']} bin alike){ending}"
-        console.print(_table(title, metrics))
+        unit = f" in {label['unit']}" if label["unit"] else ""
+        title = f"{label['name'].capitalize()}{unit}"
+    console.print(_table(title + ending, metrics))
+    if masked:
         console.print(_table(f"All pixels{ending}", metrics["all_pixels"]))
         unit = "metres" if label["unit"] == "m" else label["unit"]
         print(f"Errors in {unit}, pooled over pixels; bins without test pixels are left out.")
+    shown = [key for key in EDGES if metrics["overall"].get(key) is not None]
+    for group in GROUPS if shown else ():
+        values = ", ".join(f"{key} {metrics[group][key] or math.nan:.3f}" for key in shown)
+        print(f"Edges, {group}: {values}")
     for name, what in protocol.get("alignment", {}).items():
         if name != readout:
             row = metrics["readout"][name]["overall"]

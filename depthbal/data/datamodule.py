@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import logging
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
@@ -13,22 +12,21 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from depthbal.data.cache import cache_file, cached
-from depthbal.data.dataset import DepthDataset, check_split
+from depthbal.data.dataset import DepthDataset, check_split, padded, spread
 from depthbal.data.images import IMAGENET_MEAN, IMAGENET_STD
 from depthbal.data.label_data import LabelData, Split, announce
 from depthbal.data.loader import LateLoader, ShardSampler, single_threaded
 from depthbal.data.pairs import PairSource, PairSubset
-from depthbal.data.splits import hold_out
+from depthbal.data.splits import Division, hold_out
 from depthbal.data.transforms import EvalTransform, TrainTransform
 from depthbal.errors import ConfigError
 from depthbal.evaluation import DEPTH, DepthBins
 from depthbal.io import show_progress
 from depthbal.priors import Histogram
 
-logger = logging.getLogger("depthbal")
-
 _COARSE = 0.05  # of a bin; finer levels change no count that matters
-_FAR_SHARE = 0.01  # of the pixels; beyond it, the histogram's last bin is no longer a bin
+_TRIES = 10  # divisions that are drawn until one holds out depth
+_BIN_WIDTH = 0.1  # metres, of NYUD2-DIR
 
 
 class DepthDataModule(LabelData):
@@ -47,14 +45,16 @@ class DepthDataModule(LabelData):
         seed: of shuffling, augmentation and the validation split.
         short_side: pixels of the shorter image side after resizing; null keeps the size.
         crop_size: (height, width) of the centre crop; null keeps everything.
-        depth_size: (height, width) of the training depth; null keeps the image's.
+        depth_size: (height, width) of the training depth, or its share of the image's sides; null
+            keeps the image's.
         rotation: largest rotation in degrees, either way.
         flip: probability of a horizontal flip.
         lighting: standard deviation of the colour shift along ImageNet's principal axes.
         jitter: largest relative change of brightness, contrast and saturation.
         min_depth: metres below which depth counts nowhere.
-        max_depth: upper end of the training histogram in metres.
-        bin_width: width of the training histogram's bins in metres.
+        max_depth: metres beyond which there is no depth; the end of the training histogram.
+        bin_width: width of the training histogram's bins in metres; null: 0.1, or a hundredth of a
+            range of less than 2 m.
         val_fraction: share of the training pairs held out for validation; 0 for none.
 
     Raises:
@@ -64,7 +64,9 @@ class DepthDataModule(LabelData):
 
     benchmark: ClassVar[str | None] = None  # named where the shots are a published fact
     quantum: float | None = None  # metres per level of coarsely quantised training depth
+    tested_on: Split = "test"  # the split whose pictures are those of the test split
     balanced_mask_file: Path | None = None  # the official mask of balanced test pixels
+    collate = staticmethod(padded)
 
     def __init__(
         self,
@@ -73,21 +75,24 @@ class DepthDataModule(LabelData):
         num_workers: int = -1,
         seed: int = 0,
         short_side: int | None = 240,
-        crop_size: tuple[int, int] | None = (228, 304),
-        depth_size: tuple[int, int] | None = (114, 152),
+        crop_size: tuple[int, int] | None = None,
+        depth_size: tuple[int, int] | float | None = 0.5,
         rotation: float = 5.0,
         flip: float = 0.5,
         lighting: float = 0.1,
         jitter: float = 0.4,
         min_depth: float = 0.7,
         max_depth: float = 10.0,
-        bin_width: float = 0.1,
+        bin_width: float | None = None,
         val_fraction: float = 0.05,
     ) -> None:
         super().__init__(batch_size, num_workers, seed)
         if not 0 < min_depth < max_depth:
             raise ConfigError(f"expected 0 < min_depth < max_depth, got {min_depth}, {max_depth}")
-        self.min_depth, self.max_depth, self.bin_width = min_depth, max_depth, bin_width
+        self.min_depth, self.max_depth = min_depth, max_depth
+        span = max_depth - min_depth
+        bins = round(span / _BIN_WIDTH) if span >= 20 * _BIN_WIDTH else 100
+        self.bin_width = bin_width or float(f"{span / bins:.12g}")
         self.val_fraction = val_fraction
         self.train_transform = TrainTransform(
             short_side, crop_size, depth_size, rotation, flip, lighting, jitter
@@ -125,26 +130,37 @@ class DepthDataModule(LabelData):
         data = self._plain(source, split)
         check_split(data, self.min_depth, split)
         if split == "train":
-            if source.levels is not None and source.levels[1] > _COARSE * self.bin_width:
-                self.quantum = source.levels[1]
+            dtype, step = source.levels or (None, 0.0)
+            if dtype is not None and dtype.kind in "iu" and step > _COARSE * self.bin_width:
+                self.quantum = step
             data.transform = self.train_transform
         return data
 
     def _plain(self, source: PairSource, split: Split) -> DepthDataset:
         """Return the samples of a split without augmentation."""
         transform = self.count_transform if split == "train" else self.eval_transform
-        return DepthDataset(source, transform, self.seed)
+        return DepthDataset(source, transform, self.seed, self.max_depth)
 
     @cached_property
     def _training(self) -> dict[str, PairSource | None]:
         """The training and the validation pairs."""
         train, val = self.train_source(), self.val_source()
         if val is None and self.val_fraction != 0:
-            groups = [train.group(index) for index in range(len(train))]
-            split = hold_out(groups, self.val_fraction, self.seed)
+            split = self.divided(train, self.val_fraction)
             announce(f"Validation: {split.message}")
-            train, val = PairSubset(train, split.kept), PairSubset(train, split.held_out)
+            val = PairSubset(train, split.held_out) if split.held_out else None
+            train = PairSubset(train, split.kept)
         return {"train": train, "val": val}
+
+    def divided(self, source: PairSource, fraction: float) -> Division:
+        """Divide pairs; where chance holds out none with depth, it has another try."""
+        groups = [source.group(index) for index in range(len(source))]
+        for seed in range(self.seed, self.seed + _TRIES):
+            split = hold_out(groups, fraction, seed)
+            chosen = [split.held_out[place] for place in spread(len(split.held_out))]
+            if not chosen or any((source.load_depth(row) > 0).any() for row in chosen):
+                break
+        return split
 
     def empty_histogram(self) -> Histogram:
         """Return an empty histogram over [min_depth, max_depth] in steps of bin_width."""
@@ -165,7 +181,12 @@ class DepthDataModule(LabelData):
                 num_workers=self.num_workers,
                 worker_init_fn=single_threaded,
             )
-            return count_depth(loader, self.empty_histogram(), self.min_depth)
+            histogram = self.empty_histogram()
+            for depth in track(
+                loader, "Counting training depth", transient=True, disable=not show_progress()
+            ):
+                histogram.update(depth[depth >= self.min_depth])
+            return histogram
 
         if self.histogram is None:
             file = cache_file("histograms", f"{self.fingerprint()}.json")
@@ -190,14 +211,16 @@ class DepthDataModule(LabelData):
 
     def whole_images(self) -> DataLoader[Any]:
         """Return a loader of the test images one by one, the truth at its file's own size."""
-        test = DepthDataset(self.built("test").source, self.eval_transform.whole)
+        test = DepthDataset(
+            self.built("test").source, self.eval_transform.whole, limit=self.max_depth
+        )
         return LateLoader(test, sampler=ShardSampler(test), worker_init_fn=single_threaded)
 
     def fingerprint(self) -> str:
         """Return a hex digest of all that the training histogram depends on."""
         sizes = self.count_transform
         settings = {
-            "format": 1,
+            "format": 2,
             "content": self.built("train").source.fingerprint(),
             "sizes": [sizes.short_side, sizes.crop_size, sizes.depth_size],
             "bins": [self.min_depth, self.max_depth, self.bin_width, self.quantum],
@@ -206,8 +229,10 @@ class DepthDataModule(LabelData):
 
     def describe(self) -> dict[str, Any]:
         """Return, JSON-able, what the data are: class, source, sizes, counts, fingerprint."""
-        named = ("benchmark", "min_depth", "max_depth", "bin_width", "quantum")
+        named = ("benchmark", "tested_on", "min_depth", "max_depth", "bin_width", "quantum")
         settings = {name: getattr(self, name) for name in named} | vars(self.count_transform)
+        if self.test_set is not None:
+            settings["picture_share"] = round(self.test_set.share, 4)  # that counts
         plain: dict[str, Any] = json.loads(json.dumps(settings))  # lists, as a file has them
         return super().describe() | {"source": self.source_name()} | plain
 
@@ -219,23 +244,3 @@ class DepthDataModule(LabelData):
         """Return how an image must be prepared for a network trained on these data."""
         short_side, mean, std = self.eval_transform.short_side, IMAGENET_MEAN, IMAGENET_STD
         return {"short_side": short_side, "mean": list(mean), "std": list(std)}
-
-
-def count_depth(loader: DataLoader[Tensor], histogram: Histogram, min_depth: float) -> Histogram:
-    """Add all depth from `min_depth` on to a histogram; warn of too much beyond its last edge."""
-    limit = float(histogram.edges[-1])
-    last = limit + (histogram.quantum or 0.0) / 2  # a level there is wholly in the last bin
-    far, title = 0, "Counting training depth"
-    for depth in track(loader, title, transient=True, disable=not show_progress()):
-        valid = depth[depth >= min_depth]
-        histogram.update(valid.clamp(max=last))  # what lies beyond is reported below
-        far += int((valid > limit).sum())
-    if far > _FAR_SHARE * histogram.total:
-        logger.warning(
-            "%.1f %% of the training pixels with depth lie beyond %g m and count in the last bin "
-            "of the histogram; if such depths matter, raise --data.max_depth, --model.max_depth "
-            "and --model.criterion.label_range together",
-            100 * far / histogram.total,
-            limit,
-        )
-    return histogram

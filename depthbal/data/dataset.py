@@ -1,23 +1,32 @@
 """From a source of pairs to the samples that a network is fed with, checked on the way."""
 
-import math
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.nn.functional import pad
+from torch.utils.data import Dataset, default_collate
 
-from depthbal.data.images import Depth, Image
+from depthbal.data.images import Depth, Image, only_depth
 from depthbal.data.loader import PADDING
 from depthbal.data.pairs import PairSource
 from depthbal.errors import DataError
 
-PLAUSIBLE_METRES = (0.1, 100.0)
-# A lens cap or a hand leaves a few odd values; fewer valid pixels than this share prove no unit.
-_MIN_SHARE = 0.01
+logger = logging.getLogger("depthbal")
+
 _SAMPLED = 24  # pairs that a split is judged by before training
+_SHOWN = 0.01  # of the pixels: what is less is not worth a word
+_RANGE = (
+    "if they are right, change --data.min_depth or max_depth, those of --model, and "
+    "--model.criterion.label_range together"
+)
+_UNITS = {"1": 1, "1/256": 1 / 256, "0.01": 0.01, "0.001": 0.001, "1/4000": 1 / 4000}
+_UNITS |= {"1/5000": 1 / 5000, "0.0001": 1e-4, "1000": 1000}
+"""Metres per unit that depth files are known to have, by how they are written."""
 
 Item = TypeVar("Item")
 Transform = Callable[[Image, Depth, int], tuple[Tensor, Tensor]]
@@ -67,23 +76,27 @@ class DepthDataset(SeededDataset[dict[str, Any]]):
         source: where the pairs come from.
         transform: from image, depth and a seed to the two tensors.
         seed: of the augmentation.
+        limit: metres beyond which there is no depth; NaN, infinity and what is negative are none.
 
     Raises:
         DataError: on access, when a file is unreadable or its content plainly wrong.
     """
 
-    def __init__(self, source: PairSource, transform: Transform, seed: int = 0) -> None:
+    share = 1.0  # of every picture that counts, at least; known when the split has been judged
+
+    def __init__(
+        self, source: PairSource, transform: Transform, seed: int = 0, limit: float = 3e38
+    ) -> None:
         super().__init__(seed)
-        self.source, self.transform = source, cast(Any, transform)
+        # files say 80 m in units that are no whole number of float32
+        self.source, self.transform, self.limit = source, cast(Any, transform), limit * (1 + 1e-6)
 
     def __len__(self) -> int:
         return len(self.source)
 
     def sample(self, index: int, seed: int) -> dict[str, Any]:
         """Return the pre-processed pair at an index."""
-        image, depth = self.source.load(index)
-        name = self.source.name(index)
-        check_pair(image, depth, name)
+        (image, depth), name = self.pair(index), self.source.name(index)
         try:
             pixels, metres = self.transform(image, depth, seed)
         except DataError as error:  # a transform knows the sizes but not the file
@@ -91,11 +104,19 @@ class DepthDataset(SeededDataset[dict[str, Any]]):
         group = self.source.group(index)
         return {"image": pixels, "depth": metres, "index": index, "name": name, "group": group}
 
+    def pair(self, index: int) -> tuple[Image, Depth]:
+        """Return the image and the depth map of a pair as they are stored."""
+        image, depth = self.source.load(index)
+        check_pair(image, depth, self.source.name(index))
+        return image, only_depth(depth, self.limit)
+
+    def truth(self, index: int) -> Depth:
+        """Return the depth map of a pair as it is stored; no image is decoded."""
+        return only_depth(self.source.load_depth(index), self.limit)
+
     def depth(self, index: int) -> Tensor:
         """Return the depth alone, (1, h, w) without augmentation; no image is decoded."""
-        depth = self.source.load_depth(index)
-        check_depth(depth, self.source.name(index))
-        return cast(Tensor, self.transform.depth(depth))
+        return cast(Tensor, self.transform.depth(self.truth(index)))
 
     def padding(self) -> dict[str, Any]:
         """Return the first image with a map without depth."""
@@ -103,8 +124,19 @@ class DepthDataset(SeededDataset[dict[str, Any]]):
         return {**first, "depth": torch.zeros_like(first["depth"]), "index": PADDING}
 
 
+def padded(samples: Sequence[dict[str, Any]]) -> Any:
+    """Join samples to a batch; images and maps smaller than others get zeros below and right."""
+    for key in ("image", "depth"):
+        shapes = [sample[key].shape for sample in samples]
+        height, width = (max(shape[side] for shape in shapes) for side in (1, 2))
+        for sample, (_, rows, columns) in zip(samples, shapes, strict=True):
+            if (rows, columns) != (height, width):
+                sample[key] = pad(sample[key], (0, width - columns, 0, height - rows))
+    return default_collate(list(samples))
+
+
 def check_pair(image: Image, depth: Depth, name: str) -> None:
-    """Check shapes and types of a pair, and that its depth is finite and plausibly in metres."""
+    """Check shapes and types of a pair."""
     arrays = depth, image
     if image.shape != (*depth.shape, 3) or [a.dtype for a in arrays] != [np.float32, np.uint8]:
         found = [f"{' x '.join(map(str, array.shape))} of {array.dtype}" for array in arrays]
@@ -112,49 +144,70 @@ def check_pair(image: Image, depth: Depth, name: str) -> None:
             f"{name}: the depth map is {found[0]} and its image {found[1]}; expected both of one "
             "size, H x W of float32 and H x W x 3 of uint8"
         )
-    check_depth(depth, name)
 
 
-def check_depth(depth: Depth, name: str) -> None:
-    """Check that a depth map is finite, not negative and not in a wrong unit."""
-    high = float(depth.max())  # NaN and infinity survive both
-    if not (depth.min() >= 0 and high < np.inf):
-        wrong = depth[~((depth >= 0) & np.isfinite(depth))]
-        raise DataError(
-            f"{name}: {wrong.size} of {depth.size} depth values are NaN, infinite or negative "
-            f"({wrong[0]:g}); write 0 where there is no depth, or list the value in invalid"
-        )
-    nearest, farthest = PLAUSIBLE_METRES
-    if nearest <= high <= farthest:
-        return
-    valid = depth[depth > 0]
-    if valid.size <= _MIN_SHARE * depth.size or ((valid >= nearest) & (valid <= farthest)).any():
-        return
-    median = float(np.median(valid))
-    raise DataError(
-        f"{name}: all {valid.size} valid depths lie outside {nearest:g} to {farthest:g} m (median "
-        f"{median:g} m), so the unit is wrong; set scale to "
-        f"{10.0 ** -round(math.log10(median / 2)):g} times what it is now"
-    )
+def spread(count: int) -> list[int]:
+    """Return some places of `count`, spread over them, that they are judged by."""
+    return sorted({round(place) for place in np.linspace(0, count - 1, _SAMPLED) if count})
 
 
-def check_split(data: DepthDataset, min_depth: float, split: str) -> None:
-    """Judge a split, before training, by pairs spread over it and pre-processed without chance."""
-    if len(data) == 0:
-        raise DataError(f"the {split} split is empty; expected at least one pair")
-    chosen = np.unique(np.linspace(0, len(data) - 1, _SAMPLED).round().astype(int)).tolist()
-    shapes, any_valid = {}, False
-    for sample in (data[index] for index in chosen):
+def check_split(data: DepthDataset, low: float, split: str) -> None:
+    """Judge a split before training, by pairs spread over it, and say what it is."""
+    shapes, found, counted, chosen = {}, [], False, spread(len(data))
+    for index in chosen:
+        sample, depth = data[index], data.source.load_depth(index)
         shapes[tuple(sample["image"].shape[1:])] = sample["name"]
-        any_valid = any_valid or bool((sample["depth"] >= min_depth).any())
-    if len(shapes) > 1:
+        data.share = min(data.share, data.transform.share(depth.shape))
+        counted = counted or bool((sample["depth"] >= low).any())
+        valid = depth[(depth > 0) & np.isfinite(depth)]
+        found.append(valid[:: 1 + valid.size // 100_000])
+    if len(shapes) > 1 and isinstance(data.transform.depth_size, tuple):
         listed = ", ".join(f"{name}: {h} x {w}" for (h, w), name in shapes.items())
         raise DataError(
-            f"images of the {split} split differ in size ({listed}) and cannot form a batch; "
-            "set short_side and crop_size"
+            f"images of the {split} split differ in size ({listed}) and cannot have depth of one; "
+            "set short_side and crop_size, or depth_size to a share such as 0.5"
         )
-    if not any_valid:
+    depths, high = np.concatenate(found), data.limit
+    near, far, last = depths < low, depths > high, depths.max(initial=0)
+    # what a renderer puts behind everything says nothing of the unit
+    rest = depths[depths < last] if far.any() and last > depths.min() else depths
+    outside = ((rest < low) | (rest > high)).mean() if rest.size else 0.0
+    if outside > 0.5:
+        unit = data.source.levels[1] if data.source.levels else 1.0
         raise DataError(
-            f"the {split} split has no pixel with depth of at least {min_depth:g} m in "
+            f"{outside:.0%} of the {split} split's depths lie outside {low:g} to {high:.4g} m: at "
+            f"scale {unit:g} they are mostly {_ends(rest)} m"
+            f"{_other_scales(rest / unit, low, high)}; {_RANGE}"
+        )
+    if not counted:
+        raise DataError(
+            f"the {split} split has no pixel with depth of at least {low:g} m in "
             f"{len(chosen)} pairs; check scale and invalid, or lower min_depth"
         )
+    if split == "train" and (data.source.levels or data.share < 1):  # of files, not of rooms
+        size = " and ".join(f"{height} x {width}" for height, width in list(shapes)[:2])
+        lost = "" if data.share == 1 else " (all of it with --data.crop_size null)"
+        logger.info(
+            f"{len(data)} training pictures of {size}{' and more' * (len(shapes) > 2)} pixels, "
+            f"{data.share:.0%} of each counts{lost}; depth mostly {_ends(depths[~near & ~far])} m"
+        )
+    if split != "val" and (near | far).mean() > _SHOWN:
+        logger.warning(
+            f"{near.mean():.1%} of the {split} pixels with depth are nearer than {low:g} m and "
+            f"{far.mean():.1%} lie beyond {high:.4g} m: they count as having none; {_RANGE}"
+        )
+
+
+def _ends(depths: NDArray[np.float32]) -> str:
+    return "{:.3g} to {:.3g}".format(*np.quantile(depths, (0.05, 0.95)))
+
+
+def _other_scales(stored: NDArray[np.float32], low: float, high: float) -> str:
+    """Return which scales would put stored values into the range, and where."""
+    ways = []
+    for name, scale in _UNITS.items():
+        depths = stored * scale
+        share = round(float(((depths >= low) & (depths <= high)).mean()), 2)
+        ways += [(share, f"{name} gives {_ends(depths)} m")] * (share > 0.75)
+    best = sorted(ways, key=lambda way: -way[0])[:3]
+    return f", but {', '.join(text for _, text in best)}" if best else ""

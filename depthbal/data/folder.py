@@ -5,16 +5,17 @@ import re
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pytorch_lightning.utilities import rank_zero_warn
 
-from depthbal.data.images import DEPTH_SUFFIXES, IMAGE_SUFFIXES
+from depthbal.data.images import DEPTH_SUFFIXES, IMAGE_SUFFIXES, as_scale
 from depthbal.data.packed import RootDataModule
-from depthbal.data.pairs import FilePairs, PairSource, PairSubset
-from depthbal.data.splits import Split, hold_out
+from depthbal.data.pairs import FilePairs, PairSource, PairSubset, natural, normal, read_list
+from depthbal.data.splits import Division
 from depthbal.errors import DataError
 
+_SPLITS = {"train": "training", "val": "validation", "test": "testing"}
 _WILDCARDS = {"**/": "(?:(.*)/)?", "*": "([^/]*)", "?": "([^/])"}
 
 
@@ -25,36 +26,47 @@ class FolderDataModule(RootDataModule):
 
         ROOT/rgb/kitchen/0001.jpg      ROOT/depth/kitchen/0001.png
 
-    or split folders (used where ROOT/train or ROOT/test exists; ROOT/val is optional, and without
-    ROOT/train the images can be evaluated on but bins have no shots)::
+    or split folders (also training, validation, testing), such as::
 
         ROOT/train/rgb/0001.jpg        ROOT/train/depth/0001.png
-        ROOT/val/rgb/0001.jpg          ROOT/val/depth/0001.png
-        ROOT/test/rgb/0001.jpg         ROOT/test/depth/0001.png
+
+    Without ROOT/test, ROOT/val is the test split too, and without both it is taken from ROOT/train;
+    without ROOT/train the images can be evaluated on but bins have no shots.
 
     An image and a depth file belong together when their paths inside ``rgb`` and ``depth`` agree
     apart from the suffix. Other layouts are described by patterns, whose wildcards must then stand
-    for the same text: ``rgb: "**/*_colors.png"``, ``depth: "**/*_depth.png"``. Subfolders count as
-    scenes: a split never cuts one where there are at least ten, else blocks of consecutive files
-    are held out.
+    for the same text: ``rgb: "**/*_colors.png"``, ``depth: "**/*_depth.png"``; or a list names
+    the pairs. Subfolders count as scenes: a split never cuts one where there are at least ten, else
+    blocks of consecutive files are held out.
 
-    Depth files are PNG or TIFF with one channel, PFM, ``.npy`` or ``.npz`` (H, W), of the same
-    size as their image. `root` may also be one file that ``depthbal prepare`` packed; `rgb`,
-    `depth`, `scale` and `invalid` are then those it was packed with.
+    Depth files are PNG, TIFF, PGM, EXR or PFM with one channel, or ``.npy``, ``.npz`` or HDF5
+    (H, W), of the same aspect as their image. `root` may also be one file that ``depthbal
+    prepare`` packed; the settings of reading are then those it was packed with.
 
     Args:
         root: the folder with the data, or a packed file.
-        rgb: folder or pattern of the images, inside `root` or inside each split's folder.
+        rgb: folder or pattern of the images, inside `root` or inside each split's folder; or one
+            folder anywhere, as an absolute path.
         depth: folder or pattern of the depth files, likewise.
-        scale: metres per unit of the depth files. null: 16-bit files are in millimetres (0.001),
-            floating-point ``.npy`` in metres (1.0); 8-bit files and integer ``.npy`` need a value.
-        invalid: values in the depth files that mean "no depth"; 0 always does.
+        mask: folder or pattern of files of `depth`'s size with 0 where depth does not count.
+        pairs: list of pairs in the place of `rgb` and `depth`, inside `root`, with rows "image
+            depth" relative to it; "{split}" in its name stands for train, val and test.
+        scale: metres per unit of the depth files, also as a fraction such as 1/256. null: 16-bit
+            files are in millimetres (0.001), floating-point ones in metres (1.0); others need a
+            value.
+        invalid: values in the depth files that mean "no depth"; 0, what is negative, NaN, infinity
+            and 65535 in 16 bit always do.
+        inverse: the files hold inverse depth, 1/metres after `scale`.
         test_fraction: share of one set that becomes the test split, before validation is taken; 1
             for a set to evaluate on.
         **kwargs: as for `DepthDataModule`.
     """
 
-    kind, defaults = "folder", {"rgb": "rgb", "depth": "depth", "scale": None, "invalid": [0.0]}
+    kind = "folder"
+    defaults: ClassVar[dict[str, Any]] = {
+        **{"rgb": "rgb", "depth": "depth", "mask": None, "pairs": None},
+        **{"scale": None, "invalid": [0.0], "inverse": False},
+    }
 
     def __init__(
         self,
@@ -62,81 +74,112 @@ class FolderDataModule(RootDataModule):
         *,
         rgb: str = "rgb",
         depth: str = "depth",
-        scale: float | None = None,
+        mask: str | None = None,
+        pairs: str | None = None,
+        scale: float | str | None = None,
         invalid: Sequence[float] = (0.0,),
+        inverse: bool = False,
         test_fraction: float = 0.1,
         **kwargs: Any,
     ) -> None:
         super().__init__(root, **kwargs)
-        self.reading = {"rgb": rgb, "depth": depth, "scale": scale, "invalid": list(invalid)}
+        given = (rgb, depth, mask, pairs, as_scale(scale), list(invalid), inverse)
+        self.reading = dict(zip(self.defaults, given, strict=True))
         self.test_fraction = test_fraction
 
     def file_splits(self) -> list[str]:
-        """Return the splits that are folders of their own, where ROOT/train or ROOT/test is one."""
-        folders = [split for split in ("train", "val", "test") if (self.root / split).is_dir()]
-        return folders if {"train", "test"} & set(folders) else ["whole"]
+        """Return the splits that are folders or lists of their own, or "whole" for one set."""
+        pairs = self.reading["pairs"]
+        if pairs is not None:
+            there = [split for split in _SPLITS if self._list(split).is_file()]
+            return there if "{split}" in pairs else ["whole"]
+        there = [split for split in _SPLITS if self._folder(split) != self.root]
+        return there if {"val", "test"} & {*there} else ["whole"]
 
     def trains(self) -> bool:
         """Whether there are training pairs."""
         splits = self.splits()
         return "train" in splits or ("whole" in splits and self.test_fraction < 1)
 
-    def check_root(self) -> None:
-        """Check that all files are there, without reading them."""
-        if self.trains():
-            self.train_source()
-        self.test_source()
-
     def files(self, split: str) -> FilePairs:
         """Return the pairs of a split's folder, or with "whole" of the root."""
-        folder = self.root if split == "whole" else self.root / split
-        rgb, depth, scale, invalid = self.reading.values()
-        images = keyed_files(folder, "rgb", rgb, IMAGE_SUFFIXES)
-        depths = keyed_files(folder, "depth", depth, DEPTH_SUFFIXES)
-        pairs = [(images[key], depths[key]) for key in sorted(images.keys() & depths.keys())]
-        if not pairs:
+        rgb, depth, mask, pairs, *reading = self.reading.values()
+        if pairs is not None:
+            return FilePairs(self.root, read_list(self._list(split), self.root), *reading)
+        folder = self._folder("train" if split == "whole" else split)
+        wanted = {"rgb": rgb, "depth": depth} | ({} if mask is None else {"mask": mask})
+        files = [keyed_files(folder, *one) for one in wanted.items()]
+        every, common = set().union(*files), set(files[0]).intersection(*files[1:])
+        if not common:
+            shown = " and ".join(f"{len(one)} files such as {min(one.values())}" for one in files)
             raise DataError(
-                f"{folder}: {len(images)} images in {rgb!r} and {len(depths)} depth files in "
-                f"{depth!r}, but no name in common (for example {min(images.values())} and "
-                f"{min(depths.values())}); give both the same stem, or patterns such as "
-                "--data.rgb '*_colors.png' --data.depth '*_depth.png'"
+                f"{folder}: {shown} have no name in common; give them the same stem, patterns "
+                "such as --data.rgb '*_colors.png' --data.depth '*_depth.png', or a list of pairs "
+                "with --data.pairs"
             )
-        if single := sorted(images.keys() ^ depths.keys()):
+        if single := sorted(every - common, key=natural):
+            first = next(one[single[0]] for one in files if single[0] in one)
             rank_zero_warn(
                 f"{folder}: {len(single)} files have no partner and are left out "
-                f"(the first: {(images | depths)[single[0]]}); {len(pairs)} pairs remain"
+                f"(the first: {first}); {len(common)} pairs remain"
             )
-        return FilePairs(folder, pairs, scale, invalid)
+        rows = [tuple(one[key] for one in files) for key in sorted(common, key=natural)]
+        return FilePairs(folder, rows, *reading)
+
+    def _folder(self, split: str) -> Path:
+        """Return the folder of a split, the root where there is none."""
+        folders = (
+            path for path in self.root.glob("*") if path.name.lower() in (split, _SPLITS[split])
+        )
+        return next(filter(Path.is_dir, folders), self.root)
+
+    def _list(self, split: str) -> Path:
+        return self.root / str(self.reading["pairs"]).replace("{split}", split)
 
     def pairs(self, split: str) -> PairSource:
         """Return the pairs of a split's folder, or its share of the one set."""
-        if "whole" not in self.splits():
+        splits = self.splits()
+        if "whole" in splits:
+            source, divided = self._divided
+            rows = divided.kept if split == "train" else divided.held_out
+            if split == "train" or rows:
+                return PairSubset(source, rows)
+        elif split != "test" or "test" in splits:
             return super().pairs(split)
-        whole, divided = self._divided
-        return PairSubset(whole, divided.kept if split == "train" else divided.held_out)
+        # no pictures are for testing alone
+        other = super().pairs("val") if "val" in splits else self._training["val"]
+        if self.tested_on == "test":
+            self.tested_on = "train" if other is None else "val"
+            alike = " and say nothing of other pictures" if other is None else ""
+            rank_zero_warn(
+                f"{self.root} has no test split: its errors are those of the {self.tested_on} "
+                f"split{alike}"
+            )
+        return other or self.train_source()
 
     @cached_property
-    def _divided(self) -> tuple[PairSource, Split]:
+    def _divided(self) -> tuple[PairSource, Division]:
         """The one set, and what of it is held out for testing."""
         whole = super().pairs("whole")
-        groups = [whole.group(index) for index in range(len(whole))]
-        return whole, hold_out(groups, self.test_fraction, self.seed)
+        return whole, self.divided(whole, self.test_fraction)
 
 
-def keyed_files(root: Path, option: str, where: str, suffixes: Sequence[str]) -> dict[str, str]:
+def keyed_files(root: Path, option: str, where: str) -> dict[str, str]:
     """Return the files of a folder or pattern inside `root` by what distinguishes them.
 
     In a folder and its subfolders that is the path inside it without suffix; with patterns (``*``,
     ``?``, ``**/``) what the wildcards stand for.
     """
-    pattern = _regex(where.strip("/"), suffixes)
+    suffixes = IMAGE_SUFFIXES if option == "rgb" else DEPTH_SUFFIXES
+    where = os.path.expanduser(where).rstrip("/")
+    pattern = _regex(normal(where), suffixes)
     files: dict[str, str] = {}
     for folder, folders, names in os.walk(_start(root, option, where), followlinks=True):
         folders.sort()
-        inside = Path(folder).relative_to(root)
+        inside = Path(folder) if os.path.isabs(where) else Path(folder).relative_to(root)
         for name in sorted(names):
             path = (inside / name).as_posix()
-            match = pattern.fullmatch(path)
+            match = pattern.fullmatch(normal(path))
             if match is None or name.startswith("."):
                 continue
             key = "\0".join(part or "" for part in match.groups())
@@ -154,7 +197,7 @@ def keyed_files(root: Path, option: str, where: str, suffixes: Sequence[str]) ->
 def _start(root: Path, option: str, where: str) -> Path:
     """Return the folder that is searched: the one given, or those before the first wildcard."""
     first = re.search(r"[*?]", where)
-    start = root / (where[: first.start()].rpartition("/")[0] if first else where).strip("/")
+    start = root / (where[: first.start()].rpartition("/")[0] if first else where)
     if not start.is_dir():
         raise DataError(
             f"{start.absolute()} is not a folder, and --data.{option} is {where!r}; give a folder "

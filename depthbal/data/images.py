@@ -1,24 +1,32 @@
 """Reading, writing and resizing of images and depth maps with OpenCV."""
 
 import os
+import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypeVar, cast
 from zipfile import BadZipFile
 
+os.environ.setdefault("OPENCV_IO_ENABLE_OPENEXR", "1")  # OpenCV reads no EXR unless asked to
+
 import cv2
+import h5py
 import numpy as np
+import PIL.Image
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from depthbal.errors import DataError
+from depthbal.errors import ConfigError, DataError
 from depthbal.io import replacing
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-DEPTH_SUFFIXES = (".png", ".npy", ".npz", ".tif", ".tiff", ".pfm")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".avif", ".ppm")
+_ARRAYS = (".npy", ".npz", ".h5", ".hdf5")
+DEPTH_SUFFIXES = (".png", *_ARRAYS, ".tif", ".tiff", ".pfm", ".exr", ".pgm")
 MILLIMETRE = 0.001
 
 Image = NDArray[np.uint8]
@@ -33,24 +41,59 @@ Array = TypeVar("Array", bound=NDArray[Any])
 # Every complete file of these formats carries this mark near its end; decoders fill a truncated
 # JPEG with grey and report success.
 _END_MARKS, _TAIL = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND"}, 65536
+_EXIF = re.compile(rb"(?:Exif\0\0|eXIf|EXIF.{4})(?=II\*\0|MM\0\*)", re.DOTALL)
+_HEAD = 8192  # bytes in which it begins
+_SAME_ASPECT = 0.005  # of two sensors that see the same; a benchmark's crop differs by more
 
 
 def read_image(path: PathLike) -> Image:
     """Read an image file as uint8 (H, W, 3) RGB, turned upright by its EXIF tag."""
-    return cast(Image, cv2.cvtColor(_decode(path, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB))
+    mode = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+    pixels = _decode(path, mode)
+    if pixels.dtype == np.uint16:
+        pixels = (pixels >> 8).astype(np.uint8)
+    if pixels.dtype != np.uint8:
+        raise DataError(
+            f"{path}: a picture of {pixels.dtype} has no white; convert it to PNG or JPEG"
+        )
+    tiff = Path(path).suffix.lower() in (".tif", ".tiff")  # which OpenCV turns itself
+    return turned(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), 1 if tiff else orientation(path))
+
+
+def orientation(path: PathLike) -> int:
+    """Return a picture's EXIF orientation, 1 (as stored) to 8."""
+    exif = PIL.Image.Exif()
+    with suppress(OSError), Path(path).open("rb") as file:
+        head = file.read(_TAIL)
+        if found := _EXIF.search(head, 0, _HEAD):
+            exif.load(head[found.end() :])
+        elif head[:4] in (b"II*\0", b"MM\0*"):  # TIFF
+            exif = PIL.Image.open(file).getexif()
+    code = exif.get(274, 1)  # the tag's number
+    return code if code in range(1, 9) else 1
+
+
+def turned(array: Array, code: int) -> Array:
+    """Turn an image or depth map as an EXIF orientation says."""
+    array = array.swapaxes(0, 1) if code > 4 else array
+    down, left = (-1 if code in codes else 1 for codes in ((3, 4, 7, 8), (2, 3, 6, 7)))
+    return cast(Array, np.ascontiguousarray(array[::down, ::left]))
 
 
 def read_raw_depth(path: PathLike) -> NDArray[Any]:
-    """Read a depth file as stored, (H, W): 8 or 16 bit or float images, .npy, one array of .npz."""
+    """Read a depth file as stored, (H, W): an image with one channel, or a file of arrays.
+
+    Of several equal channels one is taken, of several arrays the one called "depth".
+    """
     suffix = Path(path).suffix.lower()
-    if suffix == ".npy":
-        raw = read_npy(path)
-    elif suffix == ".npz":
-        raw = _read_npz(path)
-    else:
-        raw = _decode(path, cv2.IMREAD_UNCHANGED)
+    read = read_array if suffix in _ARRAYS else _read_exr if suffix == ".exr" else _decode
+    raw = read(path)
     if raw.ndim == 3 and 1 in (raw.shape[0], raw.shape[2]):
         raw = raw[..., 0] if raw.shape[2] == 1 else raw[0]
+    if raw.ndim == 3 and raw.shape[2] in (3, 4):  # the fourth is alpha
+        first, *others = (raw[..., channel] for channel in range(3))
+        if all(np.array_equal(first, other, equal_nan=True) for other in others):
+            raw = first
     if raw.ndim != 2:
         raise DataError(
             f"{path}: expected depth with one channel, got shape {raw.shape}; "
@@ -59,32 +102,48 @@ def read_raw_depth(path: PathLike) -> NDArray[Any]:
     return raw
 
 
-def read_npy(path: PathLike) -> NDArray[Any]:
-    """Map the array of a .npy file into memory; what is none of numbers is a `DataError`."""
+def read_array(path: PathLike) -> NDArray[Any]:
+    """Return the only array of a file, of .npy mapped into memory, or the one called "depth"."""
+    suffix = Path(path).suffix.lower()
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError, BadZipFile) as error:
-        raise DataError(f"{path}: not a readable .npy file ({error})") from error
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
-        raise DataError(f"{path}: expected an array of real numbers")
-    return array
-
-
-def _read_npz(path: PathLike) -> NDArray[Any]:
-    """Return the only array of a file, or the one called "depth"."""
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            name = arrays.files[0] if len(arrays.files) == 1 else "depth"
-            return np.asarray(arrays[name])
-    except (OSError, ValueError, EOFError, BadZipFile) as error:
-        raise DataError(f"{path}: not a readable .npz file ({error})") from error
+        if suffix == ".npy":
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+        else:
+            with np.load(path) if suffix == ".npz" else h5py.File(path) as arrays:
+                name, *others = arrays
+                array = arrays["depth" if others else name][()]
+        if array.dtype.kind not in "fiub":
+            raise TypeError(f"{array.dtype} is no real number")
     except KeyError as error:
         raise DataError(f'{path}: expected one array, or one called "depth"') from error
+    except (OSError, ValueError, EOFError, BadZipFile, TypeError, AttributeError) as error:
+        raise DataError(f"{path}: not a readable {suffix} file ({error})") from error
+    return cast(NDArray[Any], array)
+
+
+def _read_exr(path: PathLike) -> NDArray[Any]:
+    """Return the channel Z, V or Y of an EXR file, that of a layer called depth first, or all."""
+    try:
+        import OpenEXR
+    except ImportError:  # OpenCV reads Y and colours, and zeros in the place of all else
+        raw = _decode(path)
+        if raw.any():
+            return raw
+        raise DataError(f"{path}: pip install OpenEXR to read a file of these channels") from None
+    try:
+        channels = OpenEXR.File(str(path), separate_channels=True).channels()
+    except Exception as error:  # whatever its C++ says
+        raise DataError(f"{path}: not a readable .exr file ({error})") from error
+    names = [name for name in channels if name.rpartition(".")[2] in ("Z", "V", "Y")]
+    names = sorted(names, key=lambda name: "depth" not in name.lower())[:1] or list(channels)
+    return np.dstack([channels[name].pixels for name in names])
 
 
 def read_depth(path: PathLike, scale: Scale = None, invalid: Sequence[float] = (0,)) -> Depth:
-    """Read a depth file, PNG or TIFF with 8 or 16 bit or .npy, as float32 (H, W) in metres."""
+    """Read a depth file as float32 (H, W) in metres; no `invalid` at all keeps every value."""
     raw = read_raw_depth(path)
+    if raw.dtype == np.uint16 and invalid:
+        invalid = (*invalid, 65535)  # where sensors and renderers see nothing or no end
     return to_metres(raw, metres_per_unit(scale, raw.dtype, path), invalid)
 
 
@@ -115,6 +174,32 @@ def metres_per_unit(scale: Scale, dtype: np.dtype[Any], path: PathLike) -> float
             "the metres per unit, for example 0.0392157 = 10 / 255 for 8 bit up to 10 m"
         )
     return known[dtype.name]
+
+
+def as_scale(given: float | str | None) -> float | None:
+    """Return a scale, which may be written as a fraction such as 1/256."""
+    try:
+        return None if given is None else float(Fraction(str(given)))
+    except (ValueError, ZeroDivisionError) as error:
+        raise ConfigError(f"expected a scale such as 0.001 or 1/256, got {given!r}") from error
+
+
+def only_depth(depth: Depth, limit: float = float(np.finfo(np.float32).max)) -> Depth:
+    """Return a map without what is no depth: NaN, infinity, negative, beyond a limit."""
+    if depth.min() >= 0 and depth.max() <= limit:  # NaN is neither
+        return depth
+    return np.where((depth > 0) & (depth <= limit), depth, np.float32(0))
+
+
+def fitted(image: Image, size: tuple[int, ...]) -> Image:
+    """Resize an image to its depth map's (height, width), where both have the same aspect."""
+    height, width = image.shape[:2]
+    if (height, width) == size or abs(height / width * size[1] / size[0] - 1) > max(
+        _SAME_ASPECT, 1.5 / min(size)
+    ):
+        return image
+    method = cv2.INTER_AREA if height > size[0] else cv2.INTER_LINEAR
+    return cast(Image, cv2.resize(image, size[::-1], interpolation=method))
 
 
 def write_depth_png(path: PathLike, depth: NDArray[np.floating[Any]]) -> None:
@@ -161,7 +246,7 @@ def resize_square(image: Image, size: int) -> Image:
     return resized[0].permute(1, 2, 0).numpy()
 
 
-def _decode(path: PathLike, mode: int) -> NDArray[Any]:
+def _decode(path: PathLike, mode: int = cv2.IMREAD_UNCHANGED) -> NDArray[Any]:
     try:
         content = Path(path).read_bytes()
     except OSError as error:
@@ -169,7 +254,13 @@ def _decode(path: PathLike, mode: int) -> NDArray[Any]:
     mark = _END_MARKS.get(content[:2], b"")
     if content.rfind(mark, max(0, len(content) - _TAIL)) < 0:
         raise DataError(f"{path}: the file is truncated at {len(content)} bytes; fetch it again")
-    decoded = cv2.imdecode(np.frombuffer(content, np.uint8), mode) if content else None
+    try:
+        decoded = cv2.imdecode(np.frombuffer(content, np.uint8), mode) if content else None
+    except (cv2.error, MemoryError) as error:
+        reason = getattr(error, "err", "") or "not enough memory"
+        raise DataError(
+            f"{path}: OpenCV cannot decode it ({reason}); shrink or convert it with another program"
+        ) from error
     if decoded is None:
         raise DataError(f"{path}: not a readable image; replace the file, or leave it out")
     return cast(NDArray[Any], decoded)

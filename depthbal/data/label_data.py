@@ -1,11 +1,14 @@
 """What the data of every application share: splits, labels, seeds, workers and loaders."""
 
 import logging
+import math
 import os
 from collections.abc import Iterable
 from typing import Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pytorch_lightning import LightningDataModule
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
@@ -39,6 +42,9 @@ class LabelData(LightningDataModule):
     """What is predicted; its range, where there is one, is that of the default histogram."""
     histogram: Histogram | None = None
     """Of the training labels; that of a run, where the data are those of one."""
+
+    collate: Any = None
+    """Joins samples to a batch; None: PyTorch's own."""
 
     train_set: Any
     val_set: Any
@@ -148,8 +154,17 @@ class LabelData(LightningDataModule):
             persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),
             drop_last=drop_last,
+            collate_fn=self.collate,
             worker_init_fn=single_threaded,
         )
+
+
+def round_width(labels: NDArray[np.float64]) -> float:
+    """Return 1, 2 or 5 times a power of ten of which about 100 fit into the range of labels."""
+    wanted = float(np.ptp(labels)) / 100 or 1.0
+    power = 10.0 ** math.floor(math.log10(wanted))
+    width = power * min((1, 2, 5, 10), key=lambda step: abs(math.log(step * power / wanted)))
+    return max(1.0, width) if (labels == labels.round()).all() else width
 
 
 def automatic_workers() -> int:

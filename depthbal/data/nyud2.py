@@ -1,16 +1,13 @@
 """NYUD2-DIR: NYU Depth V2 in the layout of the published imbalanced-regression benchmark."""
 
-import csv
-import posixpath
-from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar
 
 from depthbal.data.dataset import DepthDataset
-from depthbal.data.images import MILLIMETRE, read_npy
+from depthbal.data.images import MILLIMETRE, read_array
 from depthbal.data.label_data import Split
 from depthbal.data.packed import PackedPairs, RootDataModule
-from depthbal.data.pairs import FilePairs, PairSource, missing_files
+from depthbal.data.pairs import FilePairs, PairSource, read_list
 from depthbal.errors import DataError
 
 BALANCED_MASK = "test_balanced_mask.npy"
@@ -37,6 +34,8 @@ class NYUD2DataModule(RootDataModule):
         train_csv: name of the training list inside ``data/``, for example a subset's; of a packed
             file, the one it was packed with.
         test_csv: name of the test list inside ``data/``, likewise.
+        crop_size: (height, width) of the centre crop; null keeps everything.
+        depth_size: (height, width) of the training depth, or its share of the image's sides.
         **kwargs: as for `DepthDataModule`.
     """
 
@@ -49,9 +48,11 @@ class NYUD2DataModule(RootDataModule):
         *,
         train_csv: str = "nyu2_train.csv",
         test_csv: str = "nyu2_test.csv",
+        crop_size: tuple[int, int] | None = (228, 304),
+        depth_size: tuple[int, int] | float | None = (114, 152),
         **kwargs: Any,
     ) -> None:
-        super().__init__(root, **kwargs)
+        super().__init__(root, crop_size=crop_size, depth_size=depth_size, **kwargs)
         self.reading = {"train_csv": train_csv, "test_csv": test_csv}
 
     def file_splits(self) -> list[str]:
@@ -60,8 +61,12 @@ class NYUD2DataModule(RootDataModule):
 
     def files(self, split: str) -> FilePairs:
         """Return the pairs of a list."""
-        path = self._list(split)
-        return FilePairs(path.parent, read_pairs_csv(path), SCALE)
+        if not (path := self._list(split)).is_file():
+            raise DataError(
+                f"there is no {path.absolute()}; give --data.root the NYUD2-DIR download, or a "
+                "file that depthbal prepare made of it"
+            )
+        return FilePairs(path.parent, read_list(path, path.parent, "data/"), SCALE)
 
     def _list(self, split: str) -> Path:
         """Return ROOT/data/LIST, or ROOT/LIST where that is there."""
@@ -82,42 +87,10 @@ class NYUD2DataModule(RootDataModule):
         data = super().dataset(split)
         if split == "test" and data is not None and (path := self.balanced_mask_file) is not None:
             height, width = data[0]["depth"].shape[1:]
-            if (found := read_npy(path).shape) != (len(data), height, width):
+            if (found := read_array(path).shape) != (len(data), height, width):
                 raise DataError(
                     f"{path}: expected a mask of {len(data)} test images of {height} x {width} "
                     f"pixels (the crop_size), got {found}; use the test list and crop_size it was "
                     "made for, or remove it to have one drawn"
                 )
         return data
-
-
-def read_pairs_csv(path: Path) -> list[tuple[str, str]]:
-    """Return the rows of a list without header, image path,depth path, relative to its folder.
-
-    Paths may start with ``data/``, which means that folder. Errors count rows as an editor does.
-    """
-    rows: dict[int, tuple[str, ...]] = {}
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as lines:
-            for entries in (reader := csv.reader(lines)):
-                if any(stripped := [entry.strip() for entry in entries]):
-                    inside = (posixpath.normpath(entry) for entry in stripped if entry)
-                    rows[reader.line_num] = tuple(entry.removeprefix("data/") for entry in inside)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(
-            f"{path.absolute()}: not a readable csv file ({error}); give --data.root the NYUD2-DIR "
-            "download, or a file that depthbal prepare made of it"
-        ) from error
-    if not rows:
-        raise DataError(f"{path}: the list is empty; expected rows 'image path,depth path'")
-    if wrong := [number for number, row in rows.items() if len(row) != 2]:
-        raise DataError(f"{path}, row {wrong[0]}: expected 2 columns (image path,depth path)")
-    if missing := missing_files(path.parent, chain(*rows.values())):
-        numbers = {entry: number for number, row in rows.items() for entry in row}
-        first = ", ".join(f"row {numbers[entry]}: {entry}" for entry in missing[:3])
-        raise DataError(
-            f"{path}: {len(missing)} of {2 * len(rows)} files do not exist in {path.parent} "
-            f"({first}{', ...' * (len(missing) > 3)}); complete the download or remove the "
-            "rows"
-        )
-    return [(image, depth) for image, depth in rows.values()]

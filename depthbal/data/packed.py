@@ -52,6 +52,10 @@ class PackedPairs(PairSource):
             self._content = bytes(group.attrs["content"]).decode()
             self._sizes: list[list[int]] = group["size"][()].tolist()
             self.names, self.groups = (group[key].asstr()[()] for key in ("name", "group"))
+            if "image_path" in group:
+                self.image_paths = group["image_path"].asstr()[()]
+            else:  # a file of an earlier version
+                self.image_paths = [name.split(" with ")[0] for name in self.names]
         self._opened: tuple[int, dict[str, Any]] = 0, {}  # by which process; file and data sets
 
     def __len__(self) -> int:
@@ -158,7 +162,8 @@ class RootDataModule(DepthDataModule):
 
     def check_root(self) -> None:
         """Check that all files are there, without reading them."""
-        self.train_source()
+        if self.trains():
+            self.train_source()
         self.test_source()
 
     def source_name(self) -> str:

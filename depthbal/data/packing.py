@@ -15,7 +15,7 @@ from scipy.io import loadmat
 
 from depthbal.data.dataset import check_pair
 from depthbal.data.folder import FolderDataModule
-from depthbal.data.images import MILLIMETRE, Depth, Image, read_npy
+from depthbal.data.images import MILLIMETRE, Depth, Image, as_scale, read_array
 from depthbal.data.nyud2 import BALANCED_MASK, NYUD2DataModule
 from depthbal.data.packed import FORMAT, VERSION, RootDataModule
 from depthbal.data.pairs import FilePairs, PairSource
@@ -42,6 +42,7 @@ def pack(
         raise DataError(f"{out} is the source itself; name another file with --out")
     require_free(out, overwrite)
     step = given.pop("step", MILLIMETRE)
+    given |= {"scale": as_scale(given["scale"])} if "scale" in given else {}
     kind, splits = _found(source, given)
     origin = {"kind": kind, "path": str(source), "settings": given}
     try:
@@ -53,7 +54,7 @@ def pack(
                 _write(group, pairs, step, EvalTransform(short_side, None))
                 mask = pairs.root / BALANCED_MASK if isinstance(pairs, FilePairs) else source
                 if kind == "nyud2" and split == "test" and mask.is_file():
-                    group["balanced_mask"] = (read_npy(mask) != 0).astype(np.uint8)
+                    group["balanced_mask"] = (read_array(mask) != 0).astype(np.uint8)
     except OSError as error:
         raise DataError(f"{source} cannot be packed into {out}, set by --out: {error}") from error
 
@@ -90,7 +91,8 @@ def _write(group: Any, pairs: PairSource, step: float, sizes: EvalTransform) -> 
         if not 0 <= levels.max() <= most or not same:
             raise DataError(
                 f"{name}: depth of up to {metres.max():g} m does not go into {most} whole steps of "
-                f"{scale:g} m, as the split's first pair does; store all alike, or give --step"
+                f"{scale:g} m, as the split's first pair does; store all alike, give --step, or "
+                "name what is no depth with --invalid"
             )
         return sizes.resize(image, nearest=False), sizes.resize(levels.astype(dtype), nearest=True)
 
@@ -115,12 +117,13 @@ def _write(group: Any, pairs: PairSource, step: float, sizes: EvalTransform) -> 
                 dataset.resize(np.maximum(dataset.shape, (count, *array.shape)))
                 dataset[index, :height, :width] = array
                 digest.update(array.tobytes())
-    names, groups = ([get(at) for at in range(count)] for get in (pairs.name, pairs.group))
-    digest.update(repr((scale, dtype, extents, names, groups)).encode())
+    keys = ("name", "group", "image_path")
+    texts = {key: [getattr(pairs, key)(index) for index in range(count)] for key in keys}
+    digest.update(repr((scale, dtype, extents, texts["name"], texts["group"])).encode())
     group.attrs["scale"], group.attrs["content"] = scale, np.bytes_(digest.hexdigest())
     group["size"] = np.array(extents, np.int32)
-    for key, texts in (("name", names), ("group", groups)):
-        group.create_dataset(key, data=texts, dtype=h5py.string_dtype())
+    for key, lines in texts.items():
+        group.create_dataset(key, data=lines, dtype=h5py.string_dtype())
 
 
 def _labelled_mat(

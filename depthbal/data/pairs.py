@@ -1,8 +1,11 @@
 """Sources of (image, depth) pairs: the one interface between storage and everything else."""
 
+import csv
 import hashlib
 import os
 import posixpath
+import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import cache
@@ -11,14 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pytorch_lightning.utilities import rank_zero_warn
 
 from depthbal.data import images
 from depthbal.data.images import Depth as Depth
 from depthbal.data.images import Image as Image
 from depthbal.data.images import Scale
+from depthbal.errors import DataError
 
 Levels = tuple[np.dtype[Any], float]
-"""The whole numbers that depth is stored in, and the metres per level."""
+"""The type of number that depth is stored in, and the metres per unit."""
+_NUMBER = re.compile(r"[-+]?\d*\.?\d+")
 
 
 class PairSource:
@@ -26,7 +32,7 @@ class PairSource:
 
     A subclass writes `__len__`, `load` and `fingerprint`; `load_depth` where depth can be had
     without decoding the image. It sets `names` for messages and tables, `groups` where scenes are
-    known, which no split cuts, and `levels` where depth is stored in whole numbers.
+    known, which no split cuts, and `levels` where depth is stored in other units than metres.
 
     Example:
         >>> class Blank(PairSource):
@@ -40,6 +46,7 @@ class PairSource:
     """
 
     names: Sequence[str] | None = None
+    image_paths: Sequence[str] | None = None  # of the images' files, where names say more
     groups: Sequence[str] | None = None
     levels: Levels | None = None
 
@@ -58,6 +65,10 @@ class PairSource:
         """Return what an error message or a result table calls this pair."""
         return f"pair {index}" if self.names is None else str(self.names[index])
 
+    def image_path(self, index: int) -> str:
+        """Return the path of the image, by which predictions of other programs are found."""
+        return self.name(index) if self.image_paths is None else str(self.image_paths[index])
+
     def group(self, index: int) -> str:
         """Return the scene, or "" where none is known."""
         return "" if self.groups is None else str(self.groups[index])
@@ -74,6 +85,7 @@ class PairSubset(PairSource):
         self.source, self.levels = source, source.levels
         self.indices = [range(len(source))[index] for index in indices]
         self.names = [source.name(index) for index in self.indices]
+        self.image_paths = [source.image_path(index) for index in self.indices]
         self.groups = [source.group(index) for index in self.indices]
 
     def __len__(self) -> int:
@@ -94,27 +106,31 @@ class PairSubset(PairSource):
 
 
 class FilePairs(PairSource):
-    """Image and depth files, read when asked for.
+    """Image and depth files, and masks of what counts where there are any, read when asked for.
 
-    Paths have forward slashes and are relative to `root`; `scale` and `invalid` (values that mean
-    "no depth", as 0 always does) say how depth is read.
+    Paths have forward slashes and are relative to `root`, or absolute; `scale` and `invalid`
+    (values that mean "no depth", as 0 always does) say how depth is read, `inverse` that it is
+    1/metres. An image is resized to its depth map where both have one aspect, and a depth map is
+    turned with its image: it has no EXIF orientation of its own.
     """
 
     def __init__(
         self,
         root: Path,
-        pairs: Sequence[tuple[str, str]],
+        pairs: Sequence[tuple[str, ...]],
         scale: Scale = None,
         invalid: Sequence[float] = (0.0,),
+        inverse: bool = False,
     ) -> None:
         self.root, self.pairs = root, list(pairs)
-        self.scale, self.invalid = scale, tuple(invalid)
-        self.names = [f"{image} with {depth}" for image, depth in self.pairs]
-        self.groups = [posixpath.dirname(image) or "." for image, _ in self.pairs]
+        self.scale, self.invalid, self.inverse = scale, tuple(invalid), inverse
+        self.names = [f"{image} with {depth}" for image, depth, *_ in self.pairs]
+        self.image_paths = [image for image, *_ in self.pairs]
+        self.groups = [posixpath.dirname(image) or "." for image, *_ in self.pairs]
         first = root / self.pairs[0][1]
         dtype = images.read_raw_depth(first).dtype
-        step = images.metres_per_unit(scale, dtype, first)
-        self.levels = (dtype, step) if dtype.kind in "iu" else None
+        levels = dtype, images.metres_per_unit(scale, dtype, first)
+        self.levels = None if inverse else levels
         self._digest = ""
 
     def __len__(self) -> int:
@@ -122,32 +138,101 @@ class FilePairs(PairSource):
 
     def load(self, index: int) -> tuple[Image, Depth]:
         """Return image uint8 (H, W, 3) RGB and depth float32 (H, W) in metres."""
-        return images.read_image(self.root / self.pairs[index][0]), self.load_depth(index)
+        image, depth = images.read_image(self.root / self.pairs[index][0]), self.load_depth(index)
+        found = images.fitted(image, depth.shape)
+        if found.shape != image.shape:  # a warning is shown once
+            rank_zero_warn(f"{self.root}: pictures are resized to depth maps of another size")
+        return found, depth
 
     def load_depth(self, index: int) -> Depth:
         """Return the depth map, float32 (H, W) in metres."""
-        return images.read_depth(self.root / self.pairs[index][1], self.scale, self.invalid)
+        image, path, *masks = (self.root / path for path in self.pairs[index])
+        depth = images.only_depth(images.read_depth(path, self.scale, self.invalid))
+        if self.inverse:
+            depth = np.divide(1, depth, where=depth > 0, out=np.zeros_like(depth))
+        for mask in masks:
+            if (valid := images.read_raw_depth(mask)).shape != depth.shape:
+                raise DataError(f"{mask} is {valid.shape}, its depth map {depth.shape}")
+            depth = np.where(valid, depth, np.float32(0))
+        if (code := images.orientation(image)) == 1:
+            return depth
+        if code > 4:  # of a picture that lies on its side, the depth map may have been set upright
+            height, width = images.read_image(image).shape[:2]
+            if height != width and (height > width) == (depth.shape[0] > depth.shape[1]):
+                return depth
+        rank_zero_warn(f"{self.root}: depth maps are turned with their pictures, by their EXIF tag")
+        return images.turned(depth, code)
 
     def fingerprint(self) -> str:
         """Return a digest of all names, sizes and modification times, and of the reading."""
         if not self._digest:
             paths, reading = chain(*self.pairs), f"scale={self.scale} invalid={self.invalid}"
+            reading += " inverse" * self.inverse
             self._digest = files_digest(self.root, paths, reading)
         return self._digest
 
 
-def missing_files(root: Path, paths: Iterable[str]) -> list[str]:
-    """Return the paths whose files do not exist under `root`; every folder is listed once."""
+def normal(name: str) -> str:
+    """Return a name in the one form that names are compared in: a Mac decomposes letters."""
+    return unicodedata.normalize("NFC", name)
+
+
+def natural(name: str) -> list[int | str]:
+    """Return what sorts names with their numbers as numbers: frame 9 before frame 10."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
+
+
+def on_disk(root: Path, paths: Iterable[str]) -> dict[str, str | None]:
+    """Return every path as the disk spells it, None where it is not; folders are listed once.
+
+    Paths are relative to `root` or absolute, and may have Windows' slashes.
+    """
 
     @cache
-    def names(folder: str) -> set[str]:
+    def names(folder: str) -> dict[str, str]:
         with suppress(OSError):
-            return set(os.listdir(root / folder))
-        return set()
+            listed = os.listdir(root / folder)
+            return {normal(name): posixpath.join(folder, name) for name in listed}
+        above, name = posixpath.split(folder)
+        other = names(above).get(normal(name), folder) if name else folder
+        return {} if other == folder else names(other)
 
-    return [
-        path for path in paths if posixpath.basename(path) not in names(posixpath.dirname(path))
-    ]
+    places = {path: posixpath.split(path.replace("\\", "/")) for path in paths}
+    return {path: names(folder).get(normal(name)) for path, (folder, name) in places.items()}
+
+
+def read_list(path: Path, root: Path, prefix: str = "") -> list[tuple[str, ...]]:
+    """Return the rows of a list, image path and depth path, relative to a folder or absolute.
+
+    Columns are separated by commas, semicolons, tabs or blanks. Numbers (focal lengths, times),
+    further columns, comments, a header and rows with "None" for depth are passed over, as is a
+    `prefix` of paths. Errors count rows as an editor does.
+    """
+    rows: dict[int, list[str]] = {}
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        comma = next((mark for mark in ",;\t" if mark in text), " ")
+        for entries in (reader := csv.reader(text.splitlines(), delimiter=comma)):
+            row = [entry.strip().replace("\\", "/") for entry in entries if entry.strip()]
+            row = [posixpath.normpath(name) for name in row if not _NUMBER.fullmatch(name)]
+            if any("." in name for name in row) and "None" not in row and row[0][0] != "#":
+                rows[reader.line_num] = [name.removeprefix(prefix) for name in row[:2]]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path.absolute()}: not a readable list of pairs ({error})") from error
+    if not rows:
+        raise DataError(f"{path}: the list is empty; expected rows 'image path,depth path'")
+    if wrong := [number for number, row in rows.items() if len(row) != 2]:
+        raise DataError(f"{path}, row {wrong[0]}: expected 2 columns (image path,depth path)")
+    found = on_disk(root, chain(*rows.values()))
+    if missing := [entry for entry, there in found.items() if there is None]:
+        numbers = {entry: number for number, row in rows.items() for entry in row}
+        first = ", ".join(f"row {numbers[entry]}: {entry}" for entry in missing[:3])
+        raise DataError(
+            f"{path}: {len(missing)} of {2 * len(rows)} files do not exist in {root} "
+            f"({first}{', ...' * (len(missing) > 3)}); complete the download or remove the "
+            "rows"
+        )
+    return [tuple(str(found[entry]) for entry in row) for row in rows.values()]
 
 
 def files_digest(root: Path, paths: Iterable[str], reading: str) -> str:

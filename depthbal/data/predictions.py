@@ -7,7 +7,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from depthbal.data.images import DEPTH_SUFFIXES, read_depth
+from depthbal.data.images import DEPTH_SUFFIXES, as_scale, read_depth
+from depthbal.data.pairs import normal
 from depthbal.errors import DataError
 
 Kind = Literal["depth", "inverse"]
@@ -25,8 +26,8 @@ class PredictionFolder:
     Args:
         root: the folder, searched with its subfolders.
         names: of the images, as paths; suffixes do not matter.
-        scale: metres per unit of the files (with inverse depth 1/metres); None: 1 for floating
-            point, 0.001 for 16 bit, an error for 8 bit.
+        scale: metres per unit of the files (with inverse depth 1/metres), also as a fraction such
+            as 1/256; None: 1 for floating point, 0.001 for 16 bit, an error for 8 bit.
         pattern: of a file's path without suffix, "{stem}" for the last part of the image's path
             without suffix and "{path}" for all of it, such as "{stem}_pred".
         allow_missing: leave out images without a file, which are then in `missing`.
@@ -43,18 +44,18 @@ class PredictionFolder:
         self,
         root: str | Path,
         names: Sequence[str],
-        scale: float | None = None,
+        scale: float | str | None = None,
         pattern: str | None = None,
         allow_missing: bool = False,
     ) -> None:
-        self.root, self.scale = Path(root).expanduser(), scale
+        self.root, self.scale = Path(root).expanduser(), as_scale(scale)
         if not self.root.is_dir():
             raise DataError(f"{self.root.absolute()} is not a folder; expected one of predictions")
         found: dict[str, list[Path]] = {}  # by path
         ending: dict[str, list[Path]] = {}  # by every end of it
         for path in sorted(self.root.rglob("*")):
             if path.suffix.lower() in DEPTH_SUFFIXES:
-                key = path.relative_to(self.root).with_suffix("").as_posix()
+                key = normal(path.relative_to(self.root).with_suffix("").as_posix())
                 found.setdefault(key, []).append(path)
                 for tail in _tails(key)[1:]:  # of images whose path is the end of this one
                     ending.setdefault(tail, []).append(path)
@@ -103,7 +104,7 @@ def _match(
     pattern: str | None,
 ) -> list[Path]:
     """Return the files of an image: of its path, of the longest tail of it, or that end with it."""
-    path = PurePosixPath(name).with_suffix("")
+    path = PurePosixPath(normal(name)).with_suffix("")
     whole = path.as_posix().lstrip("/")
     if pattern is not None:
         return found.get(pattern.format(stem=path.name, path=whole), [])

@@ -5,12 +5,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from depthbal.errors import ConfigError, DataError
+from depthbal.errors import ConfigError
 
 MIN_GROUPS, _MAX_BLOCKS, _BLOCK_ROWS = 10, 10, 8
 
 
-class Split(NamedTuple):
+class Division(NamedTuple):
     """Positions to keep and positions held out, both ascending, and how they were chosen."""
 
     kept: list[int]
@@ -18,22 +18,20 @@ class Split(NamedTuple):
     message: str
 
 
-def hold_out(groups: Sequence[str], fraction: float, seed: int = 0) -> Split:
+def hold_out(groups: Sequence[str], fraction: float, seed: int = 0) -> Division:
     """Hold out about `fraction` of the samples, whole groups (scene folders) where there are ten.
 
     With fewer groups, contiguous blocks of rows spread over the whole order are held out instead,
     because neighbouring frames mostly show the same scene. At least one sample is held out and one
-    kept, unless the fraction is 0 or 1.
+    kept, unless the fraction is 0 or 1; a single sample is kept.
     """
     if not 0 <= fraction <= 1:
         raise ConfigError(f"expected a fraction between 0 and 1, got {fraction}")
     size = len(groups)
-    if fraction == 0:
-        return Split(list(range(size)), [], "nothing held out")
+    if fraction == 0 or size == 1 > fraction:
+        return Division(list(range(size)), [], f"nothing held out of {size} samples")
     if fraction == 1:
-        return Split([], list(range(size)), "everything held out")
-    if size < 2:
-        raise DataError(f"{size} sample(s) cannot be split; set the fraction to 0 or add data")
+        return Division([], list(range(size)), "everything held out")
     rng = np.random.default_rng((seed, 0x5917))
     names = sorted(set(groups))
     wanted = min(max(1, round(fraction * size)), size - 1)
@@ -54,7 +52,7 @@ def hold_out(groups: Sequence[str], fraction: float, seed: int = 0) -> Split:
             f"{len(names)} folder(s) are fewer than {MIN_GROUPS}"
         )
     kept = [row for row in range(size) if row not in out]
-    return Split(kept, sorted(out), f"{len(out)} of {size} samples held out, {how}")
+    return Division(kept, sorted(out), f"{len(out)} of {size} samples held out, {how}")
 
 
 def _choose_groups(

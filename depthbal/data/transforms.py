@@ -1,7 +1,9 @@
 """The pre-processing of the published NYUD2-DIR recipe, on albumentations."""
 
+import math
 import os
 import random
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -51,7 +53,8 @@ class EvalTransform:
     Args:
         short_side: pixels of the shorter side after resizing; None keeps the size.
         crop_size: (height, width) of the centre crop; None keeps everything.
-        depth_size: (height, width) the depth map is then resampled to; None keeps it.
+        depth_size: (height, width) the depth map is then resampled to, or the share of its sides
+            that is kept, rounded up; None keeps it.
 
     Raises:
         ConfigError: sizes that are not positive.
@@ -68,14 +71,15 @@ class EvalTransform:
         self,
         short_side: int | None = 240,
         crop_size: Size | None = (228, 304),
-        depth_size: Size | None = None,
+        depth_size: Size | float | None = None,
     ) -> None:
         sizes = {"short_side": short_side, "crop_size": crop_size, "depth_size": depth_size}
         for name, value in sizes.items():
             if value is not None and not np.all(np.asarray(value) > 0):
                 raise ConfigError(f"expected {name} to be positive, got {value}")
         self.short_side = short_side
-        self.crop_size, self.depth_size = (size and tuple(size) for size in (crop_size, depth_size))
+        self.crop_size = None if crop_size is None else tuple(crop_size)
+        self.depth_size = tuple(depth_size) if isinstance(depth_size, Sequence) else depth_size
 
     def __call__(self, image: Image, depth: Depth, seed: int = 0) -> tuple[Tensor, Tensor]:
         """Return image float32 (3, H, W), normalised, and depth float32 (1, h, w) in metres."""
@@ -106,11 +110,19 @@ class EvalTransform:
         top, left = (height - new_height) // 2, (width - new_width) // 2
         return array[top : top + new_height, left : left + new_width]
 
+    def share(self, shape: tuple[int, ...]) -> float:
+        """Return the share of a picture of (height, width) that the crop leaves."""
+        short = self.short_side or min(shape)
+        sides = [round(extent * short / min(shape)) for extent in shape]
+        return min(1.0, math.prod(self.crop_size or sides) / math.prod(sides))
+
     def shrink(self, depth: Depth) -> Tensor:
         """Resample cropped depth to `depth_size` by nearest neighbour; returns (1, h, w)."""
-        if self.depth_size is not None and self.depth_size != depth.shape:
-            height, width = self.depth_size
-            depth = cv2.resize(depth, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+        size: Any = depth.shape if self.depth_size is None else self.depth_size
+        if isinstance(size, float):
+            size = tuple(math.ceil(size * side) for side in depth.shape)
+        if size != depth.shape:
+            depth = cv2.resize(depth, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
         return from_numpy(np.ascontiguousarray(depth))[None]
 
 
@@ -128,7 +140,7 @@ class TrainTransform:
         self,
         short_side: int | None = 240,
         crop_size: Size | None = (228, 304),
-        depth_size: Size | None = (114, 152),
+        depth_size: Size | float | None = (114, 152),
         rotation: float = 5.0,
         flip: float = 0.5,
         lighting: float = 0.1,

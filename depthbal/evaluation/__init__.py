@@ -5,13 +5,14 @@ from depthbal.evaluation.balanced_mask import BalancedMask, balanced_mask, load_
 from depthbal.evaluation.balancing import JointHistogram, choose_balance
 from depthbal.evaluation.bins import DEPTH, SHOTS, DepthBins, Label, LabelBins
 from depthbal.evaluation.examples import Example, choose_examples
-from depthbal.evaluation.protocols import eigen_crop, eigen_mask
+from depthbal.evaluation.protocols import eigen_crop
 from depthbal.evaluation.scores import Scores
 from depthbal.evaluation.summary import GROUPS, summarise
-from depthbal.evaluation.terms import LABEL_TERMS, TERMS, metrics_of
+from depthbal.evaluation.terms import EDGE_TERMS, LABEL_TERMS, TERMS, metrics_of
 
 __all__ = [
     "DEPTH",
+    "EDGE_TERMS",
     "GROUPS",
     "LABEL_TERMS",
     "SHOTS",
@@ -28,7 +29,6 @@ __all__ = [
     "choose_balance",
     "choose_examples",
     "eigen_crop",
-    "eigen_mask",
     "load_balanced_mask",
     "metrics_of",
     "summarise",

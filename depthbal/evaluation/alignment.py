@@ -17,26 +17,12 @@ ALIGNMENTS: dict[str, str] = {
 
 
 def align(preds: FloatMap, target: FloatMap, mask: NDArray[np.bool_], how: Alignment) -> FloatMap:
-    r"""Fit the prediction of one image to its truth and return it, the same shape and type.
+    """Return the prediction of one image, (h, w), as it fits its truth best, in its own type.
 
-    "median": :math:`p \cdot med(y) / med(p)` (Zhou et al., CVPR 2017). "depth":
-    :math:`a p + b` with the least :math:`\sum (a p + b - y)^2`. "inverse":
-    :math:`1 / (a / p + b)` with the least :math:`\sum (a / p + b - 1 / y)^2` (Ranftl et al.,
-    "Towards Robust Monocular Depth Estimation", TPAMI 2020). The sums run over pixels that count
-    and whose prediction is positive and finite. With "inverse", a pixel that the fit puts beyond
-    infinity becomes inf. Fewer than two such pixels, or a constant prediction, change nothing but
-    the scale.
-
-    Args:
-        preds: (h, w) metres, or any unit where `how` fits it.
-        target: (h, w) metres.
-        mask: (h, w), True counts.
-        how: one of `ALIGNMENTS`.
-
-    Example:
-        >>> truth = np.array([[1.0, 2.0, 4.0]])
-        >>> align(2 * truth + 1, truth, truth > 0, "depth").round(6).tolist()
-        [[1.0, 2.0, 4.0]]
+    Of the pixels that count (`mask`) and are positive and finite: "median" p med(y) / med(p) (Zhou
+    et al., CVPR 2017); "depth" a p + b of the least squares; "inverse" 1 / (a / p + b) of those in
+    inverse depth (Ranftl et al., TPAMI 2020), inf where that is beyond infinity. Fewer than two
+    such pixels, or a constant prediction, change nothing but the scale.
     """
     usable = mask & np.isfinite(preds) & (preds > 0) & (target > 0)
     if how == "none" or not usable.any():

@@ -29,9 +29,6 @@ class MaskMaps:
     def __init__(self, pixels: Sequence[IntArray], shapes: Sequence[tuple[int, int]]) -> None:
         self.pixels, self.shapes = list(pixels), list(shapes)
 
-    def __iter__(self) -> Iterator[BoolMap]:
-        return map(self.__getitem__, range(len(self.pixels)))
-
     def __getitem__(self, number: int) -> BoolMap:
         out = np.zeros(self.shapes[number], dtype=bool)
         out.reshape(-1)[self.pixels[number]] = True
@@ -43,7 +40,6 @@ class BalancedMask:
     """The pixels that are scored, and how they were chosen."""
 
     mask: MaskMaps  # one boolean map per image, in the order of the depth maps
-    counts: IntArray  # (bins,) valid pixels before the draw
     per_bin: int  # drawn from every non-empty scored bin (of a given mask: the fewest)
     empty_bins: list[int]  # scored ones without a pixel: a gap in every balanced number
     seed: int | None  # of the draw; None for a mask that was given
@@ -128,7 +124,7 @@ def balanced_mask(depths: Iterable[DepthMap], bins: LabelBins, seed: int = 0) ->
     if len(pixels) != len(counts):
         raise DataError("the depth maps are read twice; pass a list or a data set, no generator")
     empty = _warn_of_thin_bins(total, bins)
-    return BalancedMask(MaskMaps(pixels, shapes), total, per_bin, empty, seed, "drawn")
+    return BalancedMask(MaskMaps(pixels, shapes), per_bin, empty, seed, "drawn")
 
 
 def load_balanced_mask(
@@ -156,14 +152,13 @@ def load_balanced_mask(
             "file to have one drawn"
         )
     pixels = [np.flatnonzero(one) for one in given]
-    total = np.sum([_counts(index, len(bins)) for index in indices], axis=0)
     inside = zip(indices, pixels, strict=True)
     drawn = np.sum([_counts(index[chosen], len(bins)) for index, chosen in inside], axis=0)
     if not drawn.sum():
         raise DataError(f"{path}: the mask holds no pixel with a depth in a scored bin")
     per_bin = int(drawn[drawn > 0].min())
     empty = _warn_of_thin_bins(drawn, bins)
-    return BalancedMask(MaskMaps(pixels, shapes), total, per_bin, empty, None, Path(path).name)
+    return BalancedMask(MaskMaps(pixels, shapes), per_bin, empty, None, Path(path).name)
 
 
 def _indices(
@@ -188,13 +183,18 @@ def _warn_of_thin_bins(counts: IntArray, bins: LabelBins) -> list[int]:
     """Warn once of scored bins with few pixels; return those with none."""
     scored = np.flatnonzero(bins.scored)
     empty: list[int] = scored[counts[scored] == 0].tolist()
-    thin = counts[scored][(counts[scored] > 0) & (counts[scored] < RELIABLE_PIXELS)]
-    few = f"fewer than {RELIABLE_PIXELS} pixels in {len(thin)} bins"
-    parts = [f"{few}, the fewest {thin.min()}"] if len(thin) else []
-    if empty:
-        shown = ", ".join([*map(str, empty[:5]), *(["..."] if empty[5:] else [])])
-        parts.append(f"no pixel in {len(empty)} bins ({shown})")
+    thin = scored[(counts[scored] > 0) & (counts[scored] < RELIABLE_PIXELS)]
+    parts = [f"no pixel in {len(empty)} of {len(scored)} bins"] if empty else []
+    if len(thin):
+        worst = thin[counts[thin].argmin()]
+        ends = f"{bins.edges[worst]:.4g} to {bins.edges[worst + 1]:.4g}"
+        few = f"fewer than {RELIABLE_PIXELS} pixels in {len(thin)} of {len(scored)} bins"
+        parts.insert(0, f"{few}, {counts[worst]} in the thinnest ({ends})")
     if parts:
-        text = f"balanced mask: {'; '.join(parts)}. Numbers of these bins rest on little or nothing"
-        warnings.warn(text, UserWarning, stacklevel=3)
+        warnings.warn(
+            f"balanced mask: {', '.join(parts)}: their numbers rest on little or nothing; all "
+            'counts are under "bins" of "all_pixels" in metrics.json',
+            UserWarning,
+            stacklevel=3,
+        )
     return empty

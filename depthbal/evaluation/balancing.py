@@ -1,7 +1,7 @@
 """Which balancing suits a model: chosen by cross-validation from a joint histogram per fold."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, Literal
 
@@ -281,6 +281,12 @@ class _Search:
         inside = np.minimum(upper, self.edges[1:]) - np.maximum(lower, self.edges[:-1])
         shares = (inside / np.diff(self.edges)).clip(0, 1)
         return (shares * self.moments[fold, 0]).sum(0)  # type: ignore[no-any-return]
+
+
+def scenes_of(groups: Iterable[str]) -> list[str]:
+    """Return the scenes of images, "" where unknown: one folder for all of them is no scene."""
+    found = list(groups)
+    return found if len(set(found)) > 1 else [""] * len(found)
 
 
 def require_unseen(calibrated: Sequence[str], tested: Sequence[str]) -> None:

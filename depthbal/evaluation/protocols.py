@@ -4,54 +4,45 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from depthbal.errors import ConfigError
 from depthbal.evaluation.balanced_mask import balanced_mask, load_balanced_mask
 from depthbal.evaluation.scores import Scores
+from depthbal.evaluation.terms import EDGE_TERMS, EDGE_WORDS, TERMS
 
-MIN_DEPTH, MAX_DEPTH = 1e-3, 10.0
-"""Metres between which the Eigen protocol's truths count and to which it clamps predictions."""
+Crop = Literal["none", "nyu-eigen", "kitti-garg", "kitti-eigen"]
+CROPS: dict[str, tuple[tuple[int, int, int], tuple[int, int, int], int]] = {
+    "nyu-eigen": ((45, 471, 480), (41, 601, 640), 1),
+    "kitti-garg": ((40810811, 99189189, 10**8), (3594771, 96405229, 10**8), 0),
+    "kitti-eigen": ((33243240, 91351351, 10**8), (3594770, 96405229, 10**8), 0),
+}
+"""First and last row and the height they belong to, the same of columns, 1 to round, 0 to cut."""
 
-Crop = Literal["none", "nyu-eigen"]
 
-
-def eigen_crop(height: int, width: int) -> tuple[slice, slice]:
-    """Return rows and columns of the crop: [45:471, 41:601] of 480 x 640, scaled to other sizes.
+def eigen_crop(height: int, width: int, crop: Crop = "nyu-eigen") -> tuple[slice, slice]:
+    """Return rows and columns of a crop: for NYU [45:471, 41:601] of 480 x 640, scaled.
 
     Source: Eigen, Puhrsch, Fergus, "Depth Map Prediction from a Single Image using a Multi-Scale
-    Deep Network", NIPS 2014, as evaluated in the works that follow it.
+    Deep Network", NIPS 2014; for KITTI also Garg et al., "Unsupervised CNN for Single View Depth
+    Estimation", ECCV 2016; each as evaluated in the works that follow it.
 
     Example:
         >>> eigen_crop(480, 640)
         (slice(45, 471, None), slice(41, 601, None))
         >>> eigen_crop(240, 320)
         (slice(23, 236, None), slice(21, 301, None))
+        >>> eigen_crop(375, 1242, "kitti-garg")
+        (slice(153, 371, None), slice(44, 1197, None))
     """
-    # halves up, where Python's `round` would send them to even numbers
-    rows = ((2 * pixel * height + 480) // 960 for pixel in (45, 471))
-    columns = ((2 * pixel * width + 640) // 1280 for pixel in (41, 601))
-    return slice(*rows), slice(*columns)
-
-
-def eigen_mask(target: Tensor) -> Tensor:
-    """Return which pixels of (images, 1, height, width) metres the Eigen protocol scores.
-
-    Example:
-        >>> eigen_mask(torch.full((1, 1, 48, 64), 5.0)).sum().item()
-        2352
-    """
-    return _in_crop((target > MIN_DEPTH) & (target < MAX_DEPTH))
-
-
-def _in_crop(mask: Tensor) -> Tensor:
-    """Return a mask (..., height, width) without what lies outside Eigen's crop."""
-    box = (..., *eigen_crop(mask.shape[-2], mask.shape[-1]))
-    inside = torch.zeros_like(mask)
-    inside[box] = mask[box]
-    return inside
+    *ends, rounded = CROPS[crop]
+    rows, columns = (
+        # halves up, where Python's `round` would send them to even numbers
+        slice(*((2 * end * size + rounded * of) // (2 * of) for end in (first, last)))
+        for size, (first, last, of) in zip((height, width), ends, strict=True)
+    )
+    return rows, columns
 
 
 class DepthProtocol:
@@ -59,26 +50,21 @@ class DepthProtocol:
 
     "nyud2_dir" sizes and crops images as for the network; its top-level numbers are over a
     balanced mask, pooled over pixels. "whole" scores uncropped images at the size of the truth's
-    file, pooled over pixels. "eigen" is "whole" in Eigen's crop, depths of 1 mm to 10 m,
-    predictions clamped to them, mean over images.
+    file, pooled over pixels. "eigen" is "whole" in Eigen's crop for NYU Depth V2, depths of 1 mm to
+    10 m, "kitti" in Garg's crop, depths of 1 mm to 80 m; predictions are clamped to them, and
+    numbers are means over images.
 
-    Args:
-        name: one of `NAMES`.
-        data: a depth data module; its bins, test labels and balanced mask.
-        seed: of the balanced mask's draw.
-        crop: of whole images, "none" or "nyu-eigen". Default: the protocol's.
-        cap: metres between which truths of whole images count and to which predictions are
-            clamped. Default: the protocol's.
-
-    Raises:
-        ConfigError: an unknown name, a cap that is no range, crop or cap for "nyud2_dir".
-
-    Attributes:
-        whole: whether images are scored at the size of the truth's file.
-        bins: those of the data, all of them scored by "eigen".
+    `crop` ("none" or one of `CROPS`) and `cap` (metres between which truths count and to which
+    predictions are clamped) change those of the whole images' protocols; `seed` is of the balanced
+    mask's draw, `edges` measures boundary F1 and flying pixels too.
     """
 
-    NAMES = ("nyud2_dir", "eigen", "whole")
+    WHOLE: Mapping[str, tuple[Crop, tuple[float, float] | None]] = {
+        "eigen": ("nyu-eigen", (1e-3, 10.0)),
+        "kitti": ("kitti-garg", (1e-3, 80.0)),
+        "whole": ("none", None),
+    }
+    NAMES = ("nyud2_dir", *WHOLE)
 
     def __init__(
         self,
@@ -87,27 +73,34 @@ class DepthProtocol:
         seed: int = 0,
         crop: Crop | None = None,
         cap: tuple[float, float] | None = None,
+        edges: bool = False,
     ) -> None:
         if name not in self.NAMES:
             raise ConfigError(f"depth is scored by {' or '.join(self.NAMES)}, not by {name!r}")
-        self.whole = name != "nyud2_dir"
+        self.whole = name in self.WHOLE
         if not self.whole and (crop or cap):
-            raise ConfigError("crop and cap are of whole images: --protocol whole or eigen")
+            raise ConfigError(
+                f"crop and cap are of whole images: --protocol {' or '.join(self.WHOLE)}"
+            )
         if cap and not 0 <= cap[0] < cap[1]:
             raise ConfigError(f"expected a cap of two depths, the smaller one first, got {cap}")
-        eigen = name == "eigen"
-        self.bins = data.bins().all_scored() if eigen else data.bins()
-        self.averaging: Literal["pixels", "images"] = "images" if eigen else "pixels"
-        self.crop = crop or ("nyu-eigen" if eigen else "none")
-        self.cap = cap or ((MIN_DEPTH, MAX_DEPTH) if eigen else None)
+        own_crop, own_cap = self.WHOLE.get(name, ("none", None))
+        self.bins = data.bins() if own_cap is None else data.bins().all_scored()
+        self.averaging: Literal["pixels", "images"] = "images" if own_cap else "pixels"
+        self.crop, self.cap = crop or own_crop, cap or own_cap
+        if cap is None:
+            self._require_suitable(name)
         changed = [f"{self.crop} crop"] * bool(crop)
         changed += [f"cap {cap[0]:g} to {cap[1]:g} m"] if cap else []
         self.facts: dict[str, Any] = {"name": ", ".join([name, *changed])}
+        self.terms = TERMS
+        if edges:
+            self.terms, self.facts["edges"] = (*TERMS, *EDGE_TERMS), EDGE_WORDS
         if self.whole:
-            words = {"none": "none", "nyu-eigen": "[45:471, 41:601] of 480 x 640, scaled"}
             ends = None if self.cap is None else list(self.cap)
             ranges = {"prediction_range_m": ends, "truth_range_m": ends}
-            self.facts |= {"crop": words[self.crop], **ranges}
+            words = {"nyu-eigen": "[45:471, 41:601] of 480 x 640, scaled"}
+            self.facts |= {"crop": words.get(self.crop, self.crop), **ranges}
             return
         depths = _TestLabels(data)
         self._mask = (
@@ -117,12 +110,23 @@ class DepthProtocol:
         )
         self.facts["mask"] = self._mask.describe()
 
+    def _require_suitable(self, name: str) -> None:
+        """Refuse a protocol that would leave out most depths, or crop by another camera."""
+        far = self.bins.ends[1]
+        fits = [n for n, (_, cap) in self.WHOLE.items() if not cap or cap[1] / 2 <= far <= cap[1]]
+        if self.cap and name not in fits:
+            raise ConfigError(
+                f"--protocol {name} is of depths to {self.cap[1]:g} m, these data end at {far:g} "
+                f"m; give --protocol {' or '.join(fits)}"
+            )
+
     def scores(self, readouts: Sequence[str], main: str, facts: Mapping[str, Any]) -> Scores:
         """Return empty scores of some read-outs; `facts` join the protocol."""
         return Scores(
             self.bins,
             readouts,
             main,
+            terms=self.terms,
             subsets=() if self.whole else ("mask",),
             averaging=self.averaging,
             protocol={**self.facts, **facts},
@@ -132,7 +136,14 @@ class DepthProtocol:
         """Return which pixels of (images, 1, h, w) metres count."""
         low, high = self.cap or (0.0, math.inf)
         mask = (target > low) & (target < high)
-        return _in_crop(mask) if self.crop == "nyu-eigen" else mask
+        if self.crop == "none":
+            return mask
+        box, inside = self._box(mask), torch.zeros_like(mask)
+        inside[box] = mask[box]
+        return inside
+
+    def _box(self, maps: Tensor) -> Any:
+        return (..., *eigen_crop(maps.shape[-2], maps.shape[-1], self.crop))
 
     def scored(self, preds: Tensor) -> Tensor:
         """Return predictions as they are scored: what is finite is clamped to the cap, if any."""
@@ -153,14 +164,17 @@ class DepthProtocol:
     ) -> None:
         """Add a batch, (images, 1, h, w) metres, `mask` from `counts`; as for `Scores.update`."""
         subsets = {}
-        if self.crop == "nyu-eigen":  # nothing outside counts
-            box = (..., *eigen_crop(target.shape[-2], target.shape[-1]))
+        if self.crop != "none":  # nothing outside counts
+            box = self._box(target)
             maps = {name: preds[box] for name, preds in maps.items()}
             target, mask = target[box], mask[box]
             interval = interval and (interval[0][box], interval[1][box])
         if not self.whole:  # padding has no pixels, whichever mask it gets
-            chosen = [self._mask.mask[max(index, 0)] for index in indices.tolist()]
-            subsets = {"mask": torch.from_numpy(np.stack(chosen)).unsqueeze(1)}
+            chosen = torch.zeros(target.shape, dtype=torch.bool)
+            for row, index in zip(chosen[:, 0], indices.tolist(), strict=True):
+                mask_of = torch.from_numpy(self._mask.mask[max(index, 0)])
+                row[: len(mask_of), : mask_of.shape[1]] = mask_of  # maps of a batch are padded
+            subsets = {"mask": chosen}
         scores.update(
             {name: self.scored(preds) for name, preds in maps.items()},
             target,

@@ -15,10 +15,11 @@ from torchmetrics import Metric
 
 from depthbal.errors import ConfigError, DataError, RunFolderError
 from depthbal.evaluation.bins import DEPTH, SHOTS, Label, LabelBins
+from depthbal.evaluation.edges import Edges
 from depthbal.evaluation.examples import Example, choose_examples
 from depthbal.evaluation.summary import result_of
 from depthbal.evaluation.sums import Pixels, check_preds, checked_mask, chunks
-from depthbal.evaluation.terms import TERMS, metrics_of
+from depthbal.evaluation.terms import EDGE_TERMS, TERMS, metrics_of
 from depthbal.io import replacing, write_json
 
 RESULT_FILE = "scores.npz"
@@ -40,7 +41,8 @@ class Scores(Metric):
         bins: bins and shots of the label.
         readouts: names of the predictions that `update` gets.
         main: the read-out of the top-level numbers.
-        terms: what is summed: `TERMS` for depth, `LABEL_TERMS` for labels that may be 0 or below,
+        terms: what is summed: `TERMS` for depth, also with `EDGE_TERMS` for maps (images, 1,
+            height, width), `LABEL_TERMS` for labels that may be 0 or below,
             ("count", ...) with the names of errors that are measured elsewhere.
         label: what is predicted.
         main_metric: the metric that reports open with.
@@ -95,7 +97,8 @@ class Scores(Metric):
                 raise ConfigError(f"metric {name!r} is not among the metrics {list(known)}")
         self.bins = bins
         self.readouts, self.main = tuple(readouts), main
-        self.terms = tuple(dict.fromkeys(terms))
+        # those of whole maps last
+        self.terms = tuple(sorted(dict.fromkeys(terms), key=EDGE_TERMS.__contains__))
         self.label, self.main_metric = label, main_metric
         self.subsets = (*subsets, "all")
         self.averaging, self.balanced, self.columns = averaging, tuple(balanced), tuple(columns)
@@ -157,20 +160,28 @@ class Scores(Metric):
         index = self.bins.index(target).masked_fill_(~mask, -1)
         rows = self._add_samples(target, names, groups, indices)
         if len(rows) < len(target):  # padding counts nowhere
-            target, index = target[rows], index[rows]
+            target, index, mask = target[rows], index[rows], mask[rows]
             preds, chosen = ({k: v[rows] for k, v in maps.items()} for maps in (preds, chosen))
             interval = interval and (interval[0][rows], interval[1][rows])
-        for part in chunks(target):
-            for subset in self.subsets:
-                inside = index[part].masked_fill(~chosen[subset][part], -1)
-                pixels = Pixels(target[part], inside, self.bins)
-                for readout in self.readouts:
-                    values = preds[readout][part]
-                    self._add_sums(subset, readout, pixels.sums(values, self.terms))
-                    self._add(f"joint_{subset}_{readout}", pixels.joint(values))
-                if interval is not None:
-                    lower, upper = interval
-                    self._add(f"coverage_{subset}", pixels.coverage(lower[part], upper[part]))
+        with_edges = set(EDGE_TERMS) <= set(self.terms)
+        plain = [term for term in self.terms if term not in EDGE_TERMS]
+        parts = list(chunks(target))
+        for subset in self.subsets:
+            inside = index.masked_fill(~chosen[subset], -1)
+            edges = Edges(target, mask, inside, self.bins) if with_edges else None
+            pixels = [(part, Pixels(target[part], inside[part], self.bins)) for part in parts]
+            for readout in self.readouts:
+                values = preds[readout]
+                sums = torch.cat([some.sums(values[part], plain) for part, some in pixels])
+                if edges is not None:
+                    sums = torch.cat([sums, edges.sums(values)], dim=2)
+                self._add_sums(subset, readout, sums)
+                joint = torch.stack([some.joint(values[part]) for part, some in pixels])
+                self._add(f"joint_{subset}_{readout}", joint.sum(0))
+            if interval is not None:
+                for part, some in pixels:
+                    covered = some.coverage(interval[0][part], interval[1][part])
+                    self._add(f"coverage_{subset}", covered)
 
     def update_errors(
         self,

@@ -64,22 +64,24 @@ def summarise(
         raise DataError(f"expected sums of shape {expected}, got {values.shape}")
     names, count, groups = metrics_of(terms), list(terms).index("count"), bins.groups()
     total = np.zeros(values.shape[1:])
-    of_images, images = np.zeros((len(GROUPS), len(names))), np.zeros(len(GROUPS))
+    of_images, known = np.zeros((2, len(GROUPS), len(names)))
+    images = np.zeros(len(GROUPS))
     for start in range(0, len(values), _IMAGES):
         part = values[start : start + _IMAGES]
         grouped = groups @ part
-        has = grouped[..., count] > 0
+        of_part = metric_values(grouped, terms)
         total += part.sum(0)
-        of_images += np.where(has[..., None], metric_values(grouped, terms), 0.0).sum(0)
-        images += has.sum(0)
+        of_images += np.nan_to_num(of_part).sum(0)
+        known += np.isfinite(of_part).sum(0)
+        images += (grouped[..., count] > 0).sum(0)
     counts, of_bins = groups @ total[:, count], metric_values(total, terms)
     filled = groups * (total[:, count] > 0)
     with np.errstate(invalid="ignore"):
-        over_images = of_images / images[:, None]
-        over_bins = (filled @ np.nan_to_num(of_bins)) / filled.sum(1, keepdims=True)
+        over_images = of_images / known
+        over_bins = (groups @ np.nan_to_num(of_bins)) / (groups @ np.isfinite(of_bins))
 
     def row(numbers: npt.NDArray[np.float64], pixels: float) -> dict[str, Any]:
-        found = numbers.tolist() if pixels > 0 else [None] * len(names)
+        found = [float(number) if np.isfinite(number) else None for number in numbers]
         return {**dict(zip(names, found, strict=True)), "count": int(pixels)}
 
     def rows(found: npt.NDArray[np.float64], label: str, support: Any) -> dict[str, Any]:

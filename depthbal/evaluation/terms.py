@@ -1,7 +1,7 @@
 """What is summed over pixels, and the metrics: functions of the means of these terms."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -14,6 +14,9 @@ from depthbal.errors import DataError
 
 MIN_PREDICTION = 1e-3
 """Metres; smaller predictions are raised to it, in the logarithms and ratios only."""
+
+EDGE_THRESHOLDS = tuple(1.05 + 0.2 * step / 9 for step in range(10))
+"""A neighbour that is farther by more than such a factor is behind an edge."""
 
 MIN_ERROR = 1e-3
 """Label units; smaller absolute errors are raised to it, in their logarithm (metric gm) only: one
@@ -73,6 +76,19 @@ TERMS: tuple[str, ...] = tuple(name for name in _FUNCTIONS if name != "log_absol
 LABEL_TERMS: tuple[str, ...] = ("count", "error", "absolute", "squared", "log_absolute")
 """The terms of labels that may be zero or negative (ages, coordinates)."""
 
+_HITS, _ENDS = (tuple(f"edge_{k}_{i}" for i in range(1, 11)) for k in ("hits", "ends"))
+EDGE_TERMS: tuple[str, ...] = (*_HITS, *_ENDS, "edge_pixels", "flying_pixels")
+"""Terms of whole maps: neighbours that just reach a threshold in both maps, and in either; pixels
+at strong edges, and those of them that are predicted between the surfaces. See `Edges`."""
+
+EDGE_WORDS = (
+    "of pixels whose 3 x 3 neighbourhood is valid. boundary_f1: a neighbour to the right, left, "
+    "below or above that is t times as far, mean of the F1 over ten t from 1.05 to 1.25, weighted "
+    "by t. "
+    "flying: of the pixels on one of two surfaces 1.25 times apart, the share that is predicted in "
+    "the middle half between them, by ratio"
+)
+
 
 def term_values(names: Sequence[str], preds: Tensor, target: Tensor) -> Iterator[Tensor]:
     """Yield the terms of every pixel, (pixels,) float64, of float64 predictions and truths."""
@@ -85,25 +101,60 @@ def term_values(names: Sequence[str], preds: Tensor, target: Tensor) -> Iterator
 
 Array = npt.NDArray[np.float64]
 
-_FORMULAS: dict[str, tuple[tuple[str, ...], Callable[[Mapping[str, Any]], Any]]] = {
-    "rmse": (("squared",), lambda m: np.sqrt(m["squared"])),
-    "mse": (("squared",), lambda m: m["squared"]),
-    "mae": (("absolute",), lambda m: m["absolute"]),
-    "gm": (("log_absolute",), lambda m: np.exp(m["log_absolute"])),
-    "abs_rel": (("relative",), lambda m: m["relative"]),
-    "log10": (("log10",), lambda m: m["log10"]),
+
+def _boundary_f1(m: Sequence[Any]) -> Any:
+    """Return the mean over thresholds, those as weights, of each one's F1; NaN without any edge."""
+    hits, ends = _from_above(m)
+    weights = np.where(ends > 0, EDGE_THRESHOLDS, 0.0)
+    return (weights * np.nan_to_num(2 * hits / ends)).sum(-1) / weights.sum(-1)
+
+
+def _boundary_f1_slopes(m: Sequence[Any]) -> list[Any]:
+    hits, ends = _from_above(m)
+    weights = np.where(ends > 0, EDGE_THRESHOLDS, 0.0)
+    by = np.nan_to_num(2 * weights / weights.sum(-1, keepdims=True) / ends)
+    slopes = np.concatenate([by.cumsum(-1), -np.nan_to_num(by * hits / ends).cumsum(-1)], -1)
+    return list(np.moveaxis(slopes, -1, 0))
+
+
+def _from_above(m: Sequence[Any]) -> list[Any]:
+    """Return hits and ends of every threshold, (..., thresholds), from those of every level."""
+    parts = (np.stack(m[start : start + 10], -1) for start in (0, 10))
+    return [part[..., ::-1].cumsum(-1)[..., ::-1] for part in parts]
+
+
+_Formula = tuple[tuple[str, ...], Callable[[Sequence[Any]], Any], Callable[[Sequence[Any]], Any]]
+_LINEAR: Any = (lambda m: m[0], lambda m: [np.ones_like(m[0])])
+_RATIO: Any = (lambda m: m[0] / m[1], lambda m: [1 / m[1], -m[0] / m[1] ** 2])
+# needed terms, the metric from their means, its derivatives by them
+_FORMULAS: dict[str, _Formula] = {
+    "rmse": (("squared",), lambda m: np.sqrt(m[0]), lambda m: [0.5 / np.sqrt(m[0])]),
+    "mse": (("squared",), *_LINEAR),
+    "mae": (("absolute",), *_LINEAR),
+    "gm": (("log_absolute",), lambda m: np.exp(m[0]), lambda m: [np.exp(m[0])]),
+    "abs_rel": (("relative",), *_LINEAR),
+    "log10": (("log10",), *_LINEAR),
     "silog": (
         ("log_squared", "log_error"),
         # rounding may leave a variance of zero slightly negative
-        lambda m: 100 * np.sqrt(np.clip(m["log_squared"] - m["log_error"] ** 2, 0, None)),
+        lambda m: 100 * np.sqrt(np.clip(m[0] - m[1] ** 2, 0, None)),
+        lambda m: [50 / np.sqrt(m[0] - m[1] ** 2), -100 * m[1] / np.sqrt(m[0] - m[1] ** 2)],
     ),
-    "delta1": (("delta1",), lambda m: m["delta1"]),
-    "delta2": (("delta2",), lambda m: m["delta2"]),
-    "delta3": (("delta3",), lambda m: m["delta3"]),
-    "bias": (("error",), lambda m: m["error"]),
+    "delta1": (("delta1",), *_LINEAR),
+    "delta2": (("delta2",), *_LINEAR),
+    "delta3": (("delta3",), *_LINEAR),
+    "bias": (("error",), *_LINEAR),
+    "boundary_f1": ((*_HITS, *_ENDS), _boundary_f1, _boundary_f1_slopes),
+    "flying": (("flying_pixels", "edge_pixels"), *_RATIO),
 }
 
-_USED = {"count"}.union(*(needs for needs, _ in _FORMULAS.values()))
+_USED = {"count"}.union(*(needs for needs, *_ in _FORMULAS.values()))
+
+
+def _formula(metric: str) -> _Formula:
+    if metric.startswith("mean "):  # over images that have it
+        return (metric, f"has {metric[5:]}"), *_RATIO
+    return _FORMULAS.get(metric) or ((metric,), *_LINEAR)
 
 
 def metrics_of(terms: Sequence[str]) -> tuple[str, ...]:
@@ -113,8 +164,25 @@ def metrics_of(terms: Sequence[str]) -> tuple[str, ...]:
         >>> metrics_of(["count", "squared"]), metrics_of(["count", "mpjpe"])
         (('rmse', 'mse'), ('mpjpe',))
     """
-    found = [name for name, (needs, _) in _FORMULAS.items() if set(needs) <= set(terms)]
-    return (*found, *(term for term in dict.fromkeys(terms) if term not in _USED))
+    found = [name for name, (needs, *_) in _FORMULAS.items() if set(needs) <= set(terms)]
+    own = (term for term in dict.fromkeys(terms) if not term.startswith("has "))
+    return (*found, *(term for term in own if term not in _USED))
+
+
+def metric_slopes(sums: Array, terms: Sequence[str], place: int) -> tuple[list[int], Array]:
+    """Return which sums a metric depends on, the count first, and its derivatives by them.
+
+    The metric is that of a place in `metrics_of`; derivatives are 0 where the count is 0.
+    """
+    needs, _, derivatives = _formula(metrics_of(terms)[place])
+    columns = [list(terms).index(name) for name in ("count", *needs)]
+    count = sums[..., columns[0]]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        means = [sums[..., column] / count for column in columns[1:]]
+        by = derivatives(means)
+        of_count = -sum(slope * mean for slope, mean in zip(by, means, strict=True))
+        slopes = np.stack([of_count, *by], -1) / count[..., None]
+    return columns, np.where(np.isfinite(slopes), slopes, 0.0)
 
 
 def metric_values(sums: Array, terms: Sequence[str]) -> Array:
@@ -126,6 +194,8 @@ def metric_values(sums: Array, terms: Sequence[str]) -> Array:
     | gm | exp <log_absolute>, the geometric mean of the absolute errors |
     | abs_rel, log10, delta1..3 | <relative>, <log10>, <delta1..3> |
     | silog | 100 sqrt(<d^2> - <d>^2), d = ln prediction - ln truth, as KITTI defines it |
+    | boundary_f1 | mean, weighted by thresholds, of 2 hits / ends of each one; see `Edges` |
+    | flying | <flying_pixels> / <edge_pixels>; see `Edges` |
     | any other term | its mean |
 
     Both are float64; where the count is 0, metrics are NaN.
@@ -137,5 +207,6 @@ def metric_values(sums: Array, terms: Sequence[str]) -> Array:
     count = sums[..., list(terms).index("count")]
     with np.errstate(invalid="ignore", divide="ignore"):
         means = {name: sums[..., k] / count for k, name in enumerate(terms)}
-    found = [_FORMULAS[m][1](means) if m in _FORMULAS else means[m] for m in metrics_of(terms)]
+        formulas = [_formula(metric) for metric in metrics_of(terms)]
+        found = [value([means[name] for name in needs]) for needs, value, _ in formulas]
     return np.stack(found, axis=-1)

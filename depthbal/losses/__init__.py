@@ -11,7 +11,7 @@ from depthbal.losses.families import log_evidence
 from depthbal.losses.gradient import GradientLoss
 from depthbal.losses.label_weights import ReweightedLoss, label_weights
 from depthbal.losses.noise import DepthNoise, FixedNoise, LearnedNoise, NoiseModule
-from depthbal.losses.posthoc import BalanceMap, balance_predictions
+from depthbal.losses.posthoc import BalanceMap, balance_predictions, sigma_from_rmse
 from depthbal.losses.readout import truncated_normal_mean
 
 # of predictions of one number per label
@@ -55,5 +55,6 @@ __all__ = [
     "balance_predictions",
     "label_weights",
     "log_evidence",
+    "sigma_from_rmse",
     "truncated_normal_mean",
 ]

@@ -9,10 +9,10 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from depthbal.losses.base import RegressionLoss, require_one_of
+from depthbal.losses.base import RegressionLoss, require_one_of, scale_of
 from depthbal.losses.families import FamilyKind, GaussianFamily, build_family
 from depthbal.losses.family import NoiseFamily
-from depthbal.losses.kernel.evidence import Request, wanted_derivatives
+from depthbal.losses.kernel.evidence import Evidence, Precomputed, Wanted, wanted_derivatives
 from depthbal.losses.noise import NoiseKind, NoiseModule, build_noise, describe_noise
 from depthbal.losses.readout import central_interval
 from depthbal.losses.reduction import (
@@ -20,7 +20,7 @@ from depthbal.losses.reduction import (
     DEVICE_LABELS,
     chunks,
     compute_dtype,
-    first_order,
+    count_labels,
     hide,
     joint_mean,
     mean_over_ranks,
@@ -40,7 +40,7 @@ class BalancedMSELoss(RegressionLoss):
 
     Args:
         init_noise_sigma: (Initial) noise scale s in label units.
-        noise: ``"fixed"``; ``"learned"`` (log s is a parameter, bounded to [1e-3, 1e3]);
+        noise: ``"fixed"``; ``"learned"`` (log s is a parameter, bounded to a factor of 1,000);
             ``"depth"``, a learned s(p) that grows with the prediction (``DepthNoise``); or a
             ``NoiseModule``.
         detach_noise: Whether s(p) sends no gradient to the prediction. False makes the loss an
@@ -105,14 +105,10 @@ class BalancedMSELoss(RegressionLoss):
 
     @abstractmethod
     def prior_for(self, target: Tensor, mask: Tensor | None, sigma: Tensor) -> GaussianMixture:
-        """Return p_train as known for this batch.
-
-        Targets have the event axis last for vectors and are 0 where the mask is False; sigma is
-        detached, shape () or one per label.
-        """
+        """Return p_train as known for this batch; targets are 0 where the mask is False."""
 
     def reduced(self, preds: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
-        """Return the reduced loss; see ``BalancedSum`` for the way that most losses take."""
+        """Return the reduced loss; most losses go through ``_sum``."""
         sigma = None
         if (
             not (self.event_dim or self.noise.depends_on_preds or torch.compiler.is_compiling())
@@ -128,24 +124,65 @@ class BalancedMSELoss(RegressionLoss):
         sigma = sigma.reshape(())
         if not self.prior_is_stored:
             target = hide(target.to(sigma.dtype), mask)
-        total, counted, bad = BalancedSum.apply(
-            preds.reshape(-1),
-            sigma,
-            target.reshape(-1),
-            None if mask is None else mask.reshape(-1),
+        flat, labels = preds.reshape(-1), target.reshape(-1)
+        counts = None if mask is None else mask.reshape(-1)
+        prior, wanted = (
             self.prior_for(target, mask, sigma.detach()),
-            self.family,
-            Request(wanted_derivatives(preds, sigma), None, self.tolerance),
-            (self.mse_weight, self.balance_weight),
-            not on_cpu,
+            wanted_derivatives(preds, sigma),
         )
-        if not on_cpu:
-            self.report_bad(bad)
+        total: Tensor = Precomputed.apply(
+            flat, sigma, lambda p, s: self._sum(p, s, labels, counts, prior, wanted, not on_cpu)
+        )
         if self.reduction == "mean":
-            total = joint_mean(total, counted)
+            total = joint_mean(total, count_labels(preds, mask))
         unit = 1 if self.scale == "none" else self.family.unit(sigma.detach())
-        value: Tensor = (total * unit).to(sigma.dtype)
-        return value
+        return (total * unit).to(sigma.dtype)
+
+    def _sum(
+        self,
+        preds: Tensor,
+        sigma: Tensor,
+        target: Tensor,
+        mask: Tensor | None,
+        prior: GaussianMixture,
+        wanted: Wanted,
+        count_bad: bool,
+    ) -> Evidence:
+        """Return the sum of flat scalar labels' loss for one noise scale, and its derivatives.
+
+            sum over valid i of a e(p_i - y_i; s) + b log Z(s) E(p_i)
+
+        Chunk by chunk all that survives is the gradient of the predictions, so that the whole
+        holds as much memory as plain MSE. What the mask hides may be NaN.
+        """
+        family, (a, b) = self.family, (self.mse_weight, self.balance_weight)
+        evidence_of = family.prepare(preds, sigma, prior, wanted, None, self.tolerance, mask)
+        dtype, device = sigma.dtype, preds.device
+        gradient = torch.empty_like(preds, dtype=dtype) if wanted.by_preds else None
+        sums = torch.zeros(5, dtype=torch.float64, device=device)
+        rows = CACHE_LABELS if device.type == "cpu" else DEVICE_LABELS
+        for predicted, true, counts, stored in chunks(rows, preds, target, mask, gradient):
+            predicted = predicted.to(dtype)
+            error = hide(predicted - true.to(dtype), counts)
+            log_evidence, by_preds, by_sigma = evidence_of(predicted)
+            if stored is not None and by_preds is not None:
+                by_preds = by_preds if b == 1 else b * by_preds
+                stored.copy_(hide(by_preds.add(family.slope(error, sigma), alpha=a), counts))
+            energy, none = family.energy(error, sigma), error.new_zeros(())
+            parts = [
+                energy.sum(),
+                hide(log_evidence, counts).sum(),
+                none if by_sigma is None else hide(by_sigma, counts).sum(),
+                none if by_sigma is None or family.degree else family.by_sigma(error, sigma).sum(),
+                energy.isfinite().logical_not().count_nonzero() if count_bad else none,
+            ]
+            sums += torch.stack([part.double() for part in parts])
+        energies, log_evidences, by_sigma, of_data, bad = sums.unbind()
+        if count_bad:
+            self.report_bad(bad)
+        of_data = -family.degree * energies / sigma.double() if family.degree else of_data
+        by_sigma = a * of_data + b * by_sigma if wanted.by_sigma else None
+        return Evidence(a * energies + b * log_evidences, gradient, by_sigma)
 
     def elementwise(self, preds: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
         """Return L(p, y) per label, in units of the squared error unless ``scale="none"``."""
@@ -156,17 +193,10 @@ class BalancedMSELoss(RegressionLoss):
             preds = preds + hide(centre.expand_as(preds).contiguous(), ~mask)
         sigma = self._sigma(preds.detach() if self.detach_noise else preds, mask)
         prior = self.prior_for(target, mask, sigma.detach())
-        size = preds.shape[-1] if self.event_dim else 1
         per_axis = sigma[..., None] if self.event_dim and sigma.ndim else sigma
         data = self.per_label(self.family.energy(preds - target, per_axis))
-        evidence = self.family.log_evidence(
-            preds,
-            prior,
-            sigma,
-            sigma_of=self.noise if self.noise.depends_on_preds and not self.event_dim else None,
-            tolerance=self.tolerance,
-        )
-        balance = evidence + size * self.family.log_normaliser(sigma)
+        sigma_of = self.noise if self.noise.depends_on_preds and not self.event_dim else None
+        balance = self.family.evidence(preds, prior, sigma, sigma_of, self.tolerance)
         values = self.mse_weight * data + self.balance_weight * balance
         if self.scale == "none":
             return values
@@ -204,84 +234,12 @@ class BalancedMSELoss(RegressionLoss):
 
     def _sigma(self, preds: Tensor, mask: Tensor | None) -> Tensor:
         """Return the noise scale: shape (), or one per label."""
-        sigma: Tensor = self.noise(preds).to(preds.dtype)
-        if sigma.numel() == 1:
-            return sigma.reshape(())
         labels = preds.shape[: preds.ndim - self.event_dim]
-        if sigma.shape != labels:
-            raise ValueError(
-                f"expected a noise of one element or of shape {tuple(labels)}, one per label, got "
-                f"{tuple(sigma.shape)} from {type(self.noise).__name__}"
-            )
-        # What the mask hides must not set the scale of the others.
-        return sigma if mask is None else torch.where(mask, sigma, 1)
-
-
-class BalancedSum(torch.autograd.Function):
-    """The sum of many scalar labels' loss, how many count, and how many of these are bad.
-
-        sum over valid i of a e(p_i - y_i; s) + b [log E(p_i) + log Z(s)],   (a, b) = weights
-
-    for one noise scale s and noise of density exp(-e) / Z, chunk by chunk: the sum and its
-    derivative by s are numbers, so that all that survives a chunk is the gradient of its
-    predictions, and the whole holds as much memory as plain MSE. preds, target and mask are flat
-    and of any floating type, computed in that of sigma (); what the mask hides may be NaN.
-    """
-
-    @staticmethod
-    def forward(  # type: ignore[override]
-        ctx: Any,
-        preds: Tensor,
-        sigma: Tensor,
-        target: Tensor,
-        mask: Tensor | None,
-        prior: GaussianMixture,
-        family: NoiseFamily,
-        request: Request,
-        weights: tuple[float, float],
-        count_bad: bool,
-    ) -> tuple[Tensor, ...]:
-        """Return the sums, and store the gradient of the predictions."""
-        wanted, (data_weight, balance_weight) = request.wanted, weights
-        evidence_of = family.prepare(preds, sigma, prior, request, mask)
-        dtype, device = sigma.dtype, preds.device
-        gradient = torch.empty_like(preds, dtype=dtype) if wanted.by_preds else None
-        sums = torch.zeros(6, dtype=torch.float64, device=device)
-        rows = CACHE_LABELS if device.type == "cpu" else DEVICE_LABELS
-        for predicted, true, counts, stored in chunks(rows, preds, target, mask, gradient):
-            predicted = predicted.to(dtype)
-            error = hide(predicted - true.to(dtype), counts)
-            log_evidence, by_preds, by_sigma = evidence_of(predicted)
-            if stored is not None and by_preds is not None:
-                if balance_weight != 1:
-                    by_preds = balance_weight * by_preds
-                pull = by_preds.add(family.slope(error, sigma), alpha=data_weight)
-                stored.copy_(hide(pull, counts))
-            none = error.new_zeros(())
-            parts = [
-                none + error.numel() if counts is None else counts.count_nonzero(),
-                family.energy(error, sigma).sum(),
-                hide(log_evidence, counts).sum(),
-                none if by_sigma is None else hide(by_sigma, counts).sum(),
-                none if by_sigma is None or family.degree else family.by_sigma(error, sigma).sum(),
-                error.isfinite().logical_not().count_nonzero() if count_bad else none,
-            ]
-            sums += torch.stack([part.double() for part in parts])
-        counted, energies, log_evidences, by_sigma, of_data, bad = sums.unbind()
-        scale = sigma.double()
-        balance = log_evidences + counted * family.log_normaliser(scale)
-        total = data_weight * energies + balance_weight * balance
-        of_data = of_data if family.degree is None else -family.degree * energies / scale
-        by_sigma = by_sigma + counted * family.normaliser_by_sigma(scale)
-        by_sigma = data_weight * of_data + balance_weight * by_sigma
-        ctx.save_for_backward(gradient, by_sigma if wanted.by_sigma else None)
-        ctx.mark_non_differentiable(counted, bad)
-        return total, counted, bad
-
-    @staticmethod
-    @first_order
-    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        """Multiply what is stored by a number."""
-        gradient, by_sigma = ctx.saved_tensors
-        by_preds = None if gradient is None else gradient * grad.to(gradient.dtype)
-        return by_preds, None if by_sigma is None else by_sigma * grad, *(None,) * 7
+        source = f"a noise ({type(self.noise).__name__})"
+        sigma = scale_of(self.noise(preds), labels, preds, source)
+        if mask is None or not sigma.ndim:
+            return sigma
+        # What the mask hides must not set the scale of the others: it gets their mean.
+        counted = mask.sum()
+        total = hide(sigma.detach(), mask).sum() + (counted == 0)
+        return torch.where(mask, sigma, total / counted.clamp(min=1))

@@ -70,12 +70,20 @@ class RegressionLoss(nn.Module, ABC):
         counts everything.
 
         Raises:
-            ValueError: Shapes that differ, integer labels, NaN or infinite values that count (on
-                other devices than the CPU reported within 50 calls, so that no step stalls).
+            ValueError: Shapes that differ, integer labels, values that count and are NaN, infinite
+                or so large that the loss is (on other devices than the CPU reported within 50
+                calls, so that no step stalls).
         """
         require_matching(preds, target, mask, self.event_dim)
         with torch.autocast(preds.device.type, enabled=False):
-            return self.reduced(preds, target.detach(), mask)
+            value = self.reduced(preds, target.detach(), mask)
+        on_cpu = value.device.type == "cpu" and not torch.compiler.is_compiling()
+        if on_cpu and not bool(value.isfinite().all()):
+            raise NonFiniteError(
+                "predictions or targets that count are finite, but so large that the loss is not: "
+                "check the learning rate and the labels, or mask them out"
+            )
+        return value
 
     def reduced(self, preds: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
         """Return the reduced loss of tensors that match, of any floating type, not yet finite."""
@@ -134,6 +142,30 @@ class RegressionLoss(nn.Module, ABC):
                 f"{int(bad)} NaN or infinite predictions or targets count under the mask: check "
                 "the learning rate and the labels, or mask them out"
             )
+
+
+def require_positive(sigma: Tensor) -> None:
+    """Raise a ValueError for a sigma on the CPU that is not positive; elsewhere it would stall."""
+    if sigma.device.type == "cpu" and not bool(((sigma > 0) & (sigma < math.inf)).all()):
+        raise ValueError(f"expected a positive noise_sigma in label units, got {sigma.min()}")
+
+
+def scale_of(
+    noise_sigma: Tensor | float, labels: torch.Size, like: Tensor, source: str = "noise_sigma"
+) -> Tensor:
+    """Return a noise scale in the type of ``like``: of shape (), or one per label."""
+    if isinstance(noise_sigma, Tensor):
+        sigma = noise_sigma.to(like.device, like.dtype)
+    else:  # filled in on the device: copying one number there would stall it
+        sigma = torch.full((), noise_sigma, dtype=like.dtype, device=like.device)
+    if sigma.numel() == 1:
+        return sigma.reshape(())
+    if sigma.shape != labels:
+        raise ValueError(
+            f"expected {source} of one element or of shape {tuple(labels)}, one per label, got "
+            f"{tuple(sigma.shape)}"
+        )
+    return sigma
 
 
 def require_one_of(name: str, value: str, known: tuple[str, ...]) -> None:

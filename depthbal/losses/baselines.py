@@ -122,9 +122,9 @@ class SILogLoss(RegressionLoss):
 
         mean(d^2) - lambda mean(d)^2,  d = log p - log y
 
-    With m = mean(d), over all ranks, it is the mean of (1 - lambda) d^2 + lambda (d - m)^2, whose
-    gradient is exact with m held fixed. Below ``floor`` the logarithm continues along its tangent,
-    so that zero or negative predictions give a finite loss and a gradient that leads back.
+    With m = mean(d), over all ranks, it is the mean of (1 - lambda) d^2 + lambda (d - m)^2. Below
+    ``floor`` the logarithm continues along its tangent, so that zero or negative predictions give a
+    finite loss and a gradient that leads back.
 
     Args:
         scale_invariance: Lambda in [0, 1]; 0 is the squared log error, 1 ignores the scale.

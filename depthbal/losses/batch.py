@@ -60,11 +60,7 @@ def batch_prior(
     family: NoiseFamily = GaussianFamily(),  # noqa: B008  # it has no state
     over_ranks: bool = False,
 ) -> tuple[TargetGroups, TargetExtent]:
-    """Return the targets that count as groups, none where none counts, and their extent.
-
-    Targets are finite also where the mask hides them; sigma is () or one per label. ``method`` is
-    that of ``BMCLoss``, ``tolerance`` the largest error of log E that binning may cause.
-    """
+    """Return the finite targets that count as groups, none where none counts, and their extent."""
     target = target.detach()
     extent = _extent(target, mask, sigma, event_dim, over_ranks)
 
@@ -77,12 +73,19 @@ def batch_prior(
     auto = method == "auto" and not event_dim
     many = target.dtype != torch.float64 and extent.counted > FEW_TARGETS
     if extent.counted and (method == "binned" or (auto and many)):
-        groups = binned(tolerance)
-    else:
-        groups = _kept_apart(target, mask, event_dim, method == "exact", over_ranks)
-        if auto and float(extent.labels) * len(groups.counts) > MAX_PAIRS:
-            groups = binned(FLOAT64_TOLERANCE)
-    return groups, extent
+        return binned(tolerance), extent
+    event = target.shape[target.ndim - event_dim :]
+    values = (target.reshape(-1, *event) if mask is None else target[mask]).double()
+    counts = values.new_ones(len(values), 1)
+    if method != "exact":
+        values, counts = _pooled(values, counts, over_ranks)
+    elif over_ranks:
+        rows = _gather_rows(torch.cat([counts, values.reshape(len(values), -1)], 1))
+        counts, values = rows[:, :1], rows[:, 1:].reshape(-1, *event)
+    if auto and float(extent.labels) * len(counts) > MAX_PAIRS:
+        return binned(FLOAT64_TOLERANCE), extent
+    alike = values[:, :1] if event_dim else values  # of a vector one variance for all axes
+    return TargetGroups(counts[:, 0], values, torch.zeros_like(alike)), extent
 
 
 def _extent(
@@ -112,21 +115,6 @@ def _smallest(columns: Tensor, counted: Tensor | None) -> Tensor:
     if not len(columns):
         return torch.full((columns.shape[1],), math.inf, device=columns.device).double()
     return columns.amin(0).double()
-
-
-def _kept_apart(
-    target: Tensor, mask: Tensor | None, event_dim: int, exact: bool, over_ranks: bool
-) -> TargetGroups:
-    """Return every target that counts, or every distinct one, as a group."""
-    event = target.shape[target.ndim - event_dim :]
-    values = (target.reshape(-1, *event) if mask is None else target[mask]).double()
-    counts = values.new_ones(len(values), 1)
-    if not exact:
-        values, counts = _pooled(values, counts, over_ranks)
-    elif over_ranks:
-        rows = _gather_rows(torch.cat([counts, values.reshape(len(values), -1)], 1))
-        counts, values = rows[:, :1], rows[:, 1:].reshape(-1, *event)
-    return TargetGroups(counts[:, 0], values, torch.zeros_like(values))
 
 
 def _pooled(keys: Tensor, sums: Tensor, over_ranks: bool) -> tuple[Tensor, Tensor]:
@@ -167,8 +155,7 @@ class Grid(NamedTuple):
     ) -> tuple[Tensor, Tensor]:
         """Return the cells with targets that count, ascending, and their moments."""
         if self.cells <= max(FEW_CELLS, 4 * target.numel()):
-            counts = None if mask is None else mask.flatten()
-            moments = self.moments(target.flatten(), counts)
+            moments = self.moments(target.flatten(), None if mask is None else mask.flatten())
             cell = moments[0].nonzero().flatten()
             moments = moments[:, cell]
             if not over_ranks:
@@ -184,8 +171,7 @@ class Grid(NamedTuple):
     ) -> Tensor:
         """Return sum of count * offset^k per cell, k = 0 to 2, (3, cells), in float64.
 
-        Offsets are from the cell's centre in cell widths. Values beyond the ends count in the
-        outermost cells. ``variances`` are those of groups whose means the values are.
+        Offsets are from the cell's centre in cell widths; the outermost cells count all beyond.
         """
         sums = torch.zeros(3, self.cells, dtype=torch.float64, device=values.device)
         step = CHUNK_NUMBERS if values.device.type == "cpu" else CHUNK_NUMBERS_DEVICE

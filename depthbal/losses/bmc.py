@@ -13,12 +13,12 @@ from depthbal.losses.base import require_one_of
 from depthbal.losses.batch import Grid, Method, TargetGroups, batch_prior
 from depthbal.losses.buffers import DoubleBuffers
 from depthbal.losses.families import GaussianFamily, LaplaceFamily
-from depthbal.losses.family import without_spread
+from depthbal.losses.family import MAX_GRID, without_spread
 from depthbal.priors import GaussianMixture
 
 MEMORY_BINS = 1024
-# Labels times masses above which noise that is neither normal nor Laplace's of one scale is slow.
-SLOW_PAIRS = 8e9
+# Labels times masses above which a step without a table is slow.
+SLOW_PAIRS = 1e9
 
 
 class BMCLoss(BalancedMSELoss):
@@ -48,8 +48,8 @@ class BMCLoss(BalancedMSELoss):
 
     A batch with fewer than two distinct targets says nothing about the label distribution: the
     gradient vanishes, and a warning, once, recommends ``GAILoss``. For half a million distinct
-    labels in float32 a step takes seconds to minutes where sigma is far below ``huber_delta``, and
-    minutes to hours with Laplace noise that follows the prediction: a warning, once, says so, too.
+    labels a step takes minutes where sigma is far below a thousandth of their range, or where noise
+    of another family than the Gaussian follows the prediction: a warning, once, says so, too.
 
     Source: Ren et al., CVPR 2022 (BMC: Monte-Carlo integration over the batch). Groups, ``memory``
     and ``gather`` go beyond the paper.
@@ -101,34 +101,38 @@ class BMCLoss(BalancedMSELoss):
             family=self.family,
             over_ranks=joint and dist.get_world_size() > 1,
         )
+        gaussian = isinstance(self.family, GaussianFamily)
         one_target = extent.counted and not extent.low < extent.high
         if one_target and (self.memory is None or self.memory.is_empty):
             self._warn_once(
                 "BMCLoss met a batch with fewer than 2 distinct targets, from which nothing can be "
                 "balanced; GAILoss does not depend on the batch"
             )
-        quick = (GaussianFamily, LaplaceFamily) if sigma.ndim == 0 else GaussianFamily
-        if extent.labels * len(groups.counts) > SLOW_PAIRS and not isinstance(self.family, quick):
+        cells = (extent.high - extent.low) / self.family.cell_width(extent.sigma, self.tolerance)
+        laplace = isinstance(self.family, LaplaceFamily)
+        slow = not gaussian if sigma.ndim else not laplace and cells > MAX_GRID / 4
+        if slow and extent.labels * len(groups.counts) > SLOW_PAIRS:
             self._warn_once(
-                f"BMCLoss with this many labels, family {self.init_args['family']!r} and noise "
-                "takes seconds to minutes per step: use one larger sigma, a smaller huber_delta or "
-                "BNILoss"
+                f"BMCLoss with {extent.labels:,} labels that reach from {extent.low:g} to "
+                f"{extent.high:g}, a noise scale of {extent.sigma:.2g} and family "
+                f"{self.init_args['family']!r} takes seconds to minutes per step: use one sigma, "
+                "near the error of the network in label units, or BNILoss"
             )
         if self.memory is not None:
             past = self.memory.groups()
             if self.training and self._recording and extent.counted:
                 self.memory.update(groups)
             groups = TargetGroups(*(torch.cat(parts) for parts in zip(groups, past, strict=True)))
-        if not len(groups.counts):
+        if not (extent.counted or (self.memory and not self.memory.is_empty)):
             # No label counts. Any prior serves, and the loss still takes part in the ranks' sums.
-            nothing = groups.means.new_zeros(1, *groups.means.shape[1:])
-            groups = TargetGroups(nothing.new_ones(1), nothing, nothing)
+            nothing = [part.new_zeros(1, *part.shape[1:]) for part in groups[1:]]
+            groups = TargetGroups(nothing[0].new_ones(1), *nothing)
         weights, means, variances = groups.counts / groups.counts.sum(), *groups[1:]
-        if isinstance(self.family, LaplaceFamily):  # whose bins are too narrow to have a variance
+        if laplace:  # whose bins are too narrow to have a variance
             variances = torch.zeros_like(means)
         mixture = GaussianMixture.unchecked(weights, means, variances)
         # The evidence of other families is that of point masses.
-        return mixture if isinstance(self.family, GaussianFamily) else without_spread(mixture)
+        return mixture if gaussian else without_spread(mixture)
 
     def _warn_once(self, message: str) -> None:
         if message not in self._warned:
@@ -140,7 +144,7 @@ class LabelMemory(nn.Module):
     """The targets of past batches in 1,024 bins of count, mean and variance, fading with age.
 
     A batch that is k steps old counts by the power k of batches / (batches + 1), so that the whole
-    past weighs as much as ``batches``. Targets beyond ``label_range`` count in the outermost bins.
+    past weighs as much as ``batches``.
     """
 
     def __init__(self, label_range: tuple[float, float] | None, batches: float) -> None:

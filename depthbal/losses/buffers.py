@@ -50,8 +50,7 @@ class DoubleBuffers(Unrounded):
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
-        """Make room for tensors of the saved size, so that unset ones can be restored."""
-        for name in self.names:
+        for name in self.names:  # make room for tensors of the saved size
             saved = state_dict.get(prefix + name)
             if saved is not None:
                 current = self._buffers[name]

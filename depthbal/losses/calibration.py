@@ -91,16 +91,13 @@ def calibrate(
 
     over cells c of predictions and bins b of labels, n_cb labels of i_cb images; p(y) is their own
     distribution. m_c is how many images stand behind the weighted mean, counting (Kish) that a rare
-    label's few have large weights: a cell of many images keeps its mean, one of a single image goes
-    half-way to the identity. Cells without labels are bridged linearly. Beyond the outermost cells
-    the map returns to the identity over one label range, so that it jumps nowhere, and ends at it.
-    The interval's ends are the weighted quantiles of the label in each cell, made monotone too.
+    label's few have large weights. Beyond the outermost cells the map returns to the identity over
+    one label range, so that it jumps nowhere. The interval's ends are weighted quantiles of the
+    label in each cell, made monotone too. ``counts``, ``label_sums`` and ``images`` (from how many)
+    are (cells, bins), ``preds`` (cells,) the mean predictions, ``edges`` (bins + 1,).
 
-    ``counts``, ``label_sums`` and ``images`` (from how many) are (cells, bins), ``preds`` (cells,)
-    the mean predictions, increasing where there are labels, ``edges`` (bins + 1,).
-
-    Source: balancing by Theorem 1 of Balanced MSE (Ren et al., CVPR 2022) with the empirical
-    p(y | prediction) in the place of the normal one; Kish, Survey Sampling, 1965.
+    Source: Theorem 1 of Balanced MSE (Ren et al., CVPR 2022) with the empirical p(y | prediction)
+    in the place of the normal one; Kish, Survey Sampling, 1965.
     """
     total = counts.sum(0)
     kernel = Histogram(edges, total).relative_to(world, tau).counts

@@ -17,12 +17,14 @@ from depthbal.losses.kernel.evidence import (
     Components,
     Evidence,
     Prepared,
-    Request,
+    Wanted,
     gaussian,
-    require_positive,
 )
 from depthbal.losses.readout import truncated_normal_mean
-from depthbal.priors import GaussianMixture
+
+# So many sigma beyond the masses equal cells go whatever that costs: one far prediction must not
+# make a table large.
+REACH = 16.0
 
 FamilyKind = Literal["gaussian", "laplace", "huber", "student"]
 
@@ -52,10 +54,21 @@ class GaussianFamily(NoiseFamily):
         masses: Components,
         count: int,
         errors: Tensor,
-    ) -> tables.Table | None:
-        """Return a table of equal cells: the evidence is smooth."""
-        smoothness = math.sqrt(float(masses.variances.min()) + sigma**2)
-        return tables.build(exact, *ends, smoothness, count // 4, errors)
+    ) -> tables.Table | tables.PiecewiseTable | None:
+        """Return a table of equal cells, for the evidence is smooth, or one for far ends."""
+        extremes = torch.stack([masses.means, masses.variances]).aminmax(dim=1)
+        (first, narrowest), (last, widest) = torch.stack(extremes).tolist()
+        reach, smoothness = (
+            REACH * math.hypot(sigma, widest**0.5),
+            math.hypot(sigma, narrowest**0.5),
+        )
+        near = first - reach <= ends[0] and ends[1] <= last + reach
+        pairs = tables.NODES_PER_SMOOTHNESS * (ends[1] - ends[0]) / smoothness * len(masses.means)
+        if near or pairs < 2 * count:
+            table = tables.build(exact, *ends, smoothness, count // 4, errors)
+            if table is not None:
+                return table
+        return super().table(exact, ends, sigma, masses, count, errors)
 
 
 log_evidence = GaussianFamily().log_evidence
@@ -85,24 +98,10 @@ class LaplaceFamily(NoiseFamily):
         """Return the width within which a kink may move."""
         return 8 * tolerance * sigma
 
-    def prepare(
-        self,
-        preds: Tensor,
-        sigma: Tensor,
-        prior: GaussianMixture,
-        request: Request,
-        mask: Tensor | None = None,
-    ) -> Prepared:
-        """Return the function that gives the evidence, for one scale exact in O((N + K) log K).
-
-        No table comes near a kink at every label. But seen from p, the masses on one side all decay
-        alike when p moves away, so that their sum need be known only at the mass next to p.
-        """
-        if sigma.ndim:
-            return super().prepare(preds, sigma, prior, request, mask)
-        require_positive(sigma)
-        masses = self.components(prior, preds.device)
-        scale, wanted = sigma.double(), request.wanted
+    def of_one_scale(self, masses: Components, scale: Tensor, wanted: Wanted) -> Prepared:
+        """Return the exact evidence of any predictions in O((N + K) log K)."""
+        # Seen from p, the masses on one side all decay alike when p moves away, so that their sum
+        # need be known only at the mass next to p.
         places, weights = masses.means, masses.log_weights.exp()
         if not bool((places.diff() > 0).all()):  # equal places are one mass
             places, owner = torch.unique_consecutive(places, return_inverse=True)
@@ -125,7 +124,7 @@ class LaplaceFamily(NoiseFamily):
             top = torch.maximum(before, after)
             one, other = (before - top).exp_(), (after - top).exp_()
             total = one + other
-            value = total.log() + top - (2 * scale).log()
+            value = total.log() + top
             by_preds = by_sigma = None
             if wanted.by_preds:  # the mass at a kink adds 0 to the slope
                 kink = torch.where(to_left == 0, (own.index_select(0, k) - top).exp_(), 0.0)
@@ -133,17 +132,14 @@ class LaplaceFamily(NoiseFamily):
             if wanted.by_sigma:
                 distance = one * (left[1].index_select(0, k) + to_left)
                 distance += other * (right[1].index_select(0, k) + to_right)
-                by_sigma = ((distance / total - 1) / scale).to(part.dtype)
+                by_sigma = (distance / (total * scale)).to(part.dtype)
             return Evidence(value.to(part.dtype), by_preds, by_sigma)
 
         return evidence
 
 
 def _decayed_sums(weights: Tensor, places: Tensor, moments: bool) -> Tensor:
-    """Return log S_k of the masses up to each mass k, and their mean distance if it is wanted.
-
-    S_k = sum_{j <= k} w_j exp(-(x_k - x_j)) at increasing places x in units of the scale.
-    """
+    """Return log sum_{j <= k} w_j exp(x_j - x_k) per mass k, and the masses' mean distance."""
     x = places - places[0]
     sums = torch.logcumsumexp(weights.log() + x, 0)
     if not moments:
@@ -182,18 +178,9 @@ class HuberFamily(NoiseFamily):
 
     def log_normaliser(self, sigma: Tensor) -> Tensor:
         """Return log Z(s): of |r| <= delta, and of the two tails."""
-        core, tails = self._core_and_tails(sigma)
-        return sigma.log() + (core + tails).log()
-
-    def normaliser_by_sigma(self, sigma: Tensor) -> Tensor:
-        """Return between 1 / s for noise that is all core and 2 / s for noise that is all tail."""
-        core, tails = self._core_and_tails(sigma)
-        return (1 + tails / (core + tails)) / sigma
-
-    def _core_and_tails(self, sigma: Tensor) -> tuple[Tensor, Tensor]:
         u = self.delta / sigma
         core = math.sqrt(2 * math.pi) * torch.erf(u * math.sqrt(0.5))
-        return core, 2 / u * torch.exp(-0.5 * u**2)
+        return sigma.log() + (core + 2 / u * torch.exp(-0.5 * u**2)).log()
 
     def steepness(self, sigma: float) -> float:
         """Return delta / s."""

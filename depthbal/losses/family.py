@@ -13,21 +13,22 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from depthbal.losses.base import require_positive, scale_of
 from depthbal.losses.kernel import tables
 from depthbal.losses.kernel.evidence import (
     Components,
     Evidence,
+    Precomputed,
     Prepared,
-    Request,
     Shares,
     SigmaOf,
     Wanted,
     exact_evidence,
     extent,
-    require_positive,
-    stored_evidence,
+    wanted_derivatives,
 )
 from depthbal.losses.readout import TOLERANCE, mean_by_quadrature, on_range
+from depthbal.losses.reduction import compute_dtype
 from depthbal.priors import GaussianMixture
 
 # Below this number of pairs (prediction, component) the exact sum is faster than anything prepared.
@@ -50,14 +51,19 @@ SAME_BREAK = 1e-7
 # largest third central moment of values within a width of 1.
 SEEN_SIGMAS = 14.0
 WORST_THIRD_MOMENT = 0.0963
+# More masses than these are convolved with the noise on a grid of at most so many nodes that ends
+# so far beyond them, in sigma. The sums have an error of about this share of the factors' norms.
+# They are compared with the exact ones in a few places.
+FEW_MASSES, MAX_GRID, GRID_SIGMAS = 2048, 2**21, 8.0
+FFT_ERROR = 1e-15
+PROBES = 32
 
 
 class NoiseFamily(ABC):
     """A symmetric noise density f(r) = exp(-energy(r, s)) / normaliser(s) of scale s.
 
-    Other families than the Gaussian balance scalar labels over point masses: histogram bins (BNI)
-    or the batch's labels (BMC). Over a batch's bins the tabulated slopes err by up to 20 times the
-    tolerance, for Laplace noise by the share of the labels that lie in a bin.
+    Others than the Gaussian balance scalar labels over point masses. Over bins of a batch their
+    slopes err by some 20 times the tolerance, Laplace's by the share of the labels in a bin.
     """
 
     #: Residuals at which the energy is not smooth.
@@ -75,7 +81,7 @@ class NoiseFamily(ABC):
 
     @abstractmethod
     def energy(self, residual: Tensor, sigma: Tensor) -> Tensor:
-        """Return -log f up to the normaliser, elementwise."""
+        """Return -log f up to the normaliser, elementwise; 0 for a residual of 0."""
 
     @abstractmethod
     def slope(self, residual: Tensor, sigma: Tensor) -> Tensor:
@@ -84,10 +90,6 @@ class NoiseFamily(ABC):
     def log_normaliser(self, sigma: Tensor) -> Tensor:
         """Return the logarithm of the integral of exp(-energy), elementwise."""
         return sigma.log() + self.log_constant
-
-    def normaliser_by_sigma(self, sigma: Tensor) -> Tensor:
-        """Return the derivative of ``log_normaliser``: here that of log sigma and a constant."""
-        return 1 / sigma
 
     def unit(self, sigma: Tensor) -> Tensor:
         """Return the factor that turns the energy into the plain, unbalanced loss."""
@@ -108,10 +110,6 @@ class NoiseFamily(ABC):
         reach = min(4 * max(1.0, self.steepness(sigma)), SEEN_SIGMAS)
         return sigma * math.cbrt(6 * tolerance / WORST_THIRD_MOMENT) / reach
 
-    def log_density(self, residual: Tensor, sigma: Tensor) -> Tensor:
-        """Return log f(r), elementwise."""
-        return -self.energy(residual, sigma) - self.log_normaliser(sigma)
-
     def log_evidence(
         self,
         preds: Tensor,
@@ -125,28 +123,23 @@ class NoiseFamily(ABC):
 
             log sum_k w_k N(p; mu_k, Sigma_k + sigma^2 I)     for Gaussian noise
 
-        float64 predictions always get the exact sum. In float32, where scalar predictions are
-        many, the sum is tabulated over their range and interpolated, if the table agrees with the
-        exact sum within ``tolerance`` where its cells are checked. A GPU, which must not wait for a
-        table's range, tabulates larger sums only. Half precision is computed in float32. Gradients
-        flow to ``preds`` and ``noise_sigma``, never to the prior.
+        float64 predictions get the exact sum. In float32, where scalar predictions are many, it is
+        tabulated over their range, if the table agrees with the exact sum within ``tolerance``
+        where its cells are checked; a GPU, which must not wait for a table's range, tabulates
+        larger sums only. Half precision is computed in float32. No gradient flows to the prior.
 
         Args:
-            preds: Predicted labels in label units, any shape for a scalar mixture, (..., D) for
-                one of dimension D.
+            preds: Predicted labels, any shape for a scalar mixture, (..., D) for dimension D.
             prior: p_train(y) as a mixture; point masses (variance 0) are allowed.
             noise_sigma: Noise scale sigma > 0 in label units: one number, or one per label.
-            sigma_of: Where sigma is a function of the prediction, that function; with it many
-                predictions can be tabulated although sigma differs between them.
+            sigma_of: Sigma as a function of the prediction, where it is one, for tables.
             tolerance: Largest error of log E, sigma dlogE/dp and sigma dlogE/dsigma in float32.
 
         Returns:
-            Log evidence per label in float32 or float64: the shape of ``preds``, without the last
-            axis for vectors.
+            Log evidence per label in float32 or float64: the shape of ``preds`` less an event axis.
 
         Raises:
-            ValueError: ``noise_sigma`` of another shape or not positive, or vectors of another
-                dimension than the prior's.
+            ValueError: ``noise_sigma`` of another shape or not positive, vectors of another length.
 
         Source: Ren et al., Balanced MSE for Imbalanced Visual Regression, CVPR 2022, Theorem 1.
 
@@ -156,24 +149,54 @@ class NoiseFamily(ABC):
             >>> log_evidence(torch.zeros(2), prior, 1.0)  # log N(0; 2, 4)
             tensor([-2.1121, -2.1121])
         """
-        request = Request(sigma_of=sigma_of, tolerance=tolerance)
-        return stored_evidence(self.prepare, preds, prior, noise_sigma, request)
+        value = self.evidence(preds, prior, noise_sigma, sigma_of, tolerance)
+        size = preds.shape[-1] if prior.event_dim else 1
+        return value - size * self.log_normaliser(scale_of(noise_sigma, value.shape, value))
+
+    def evidence(
+        self,
+        preds: Tensor,
+        prior: GaussianMixture,
+        noise_sigma: Tensor | float,
+        sigma_of: SigmaOf | None = None,
+        tolerance: float = 1e-5,
+    ) -> Tensor:
+        """Return ``log_evidence`` plus the log normaliser of the noise: what a loss adds."""
+        preds = preds.to(compute_dtype(preds))
+        labels, event = preds.shape, prior.means.shape[1:]
+        if event:
+            if preds.shape[-1:] != event:
+                raise ValueError(
+                    f"expected vectors of the prior's dimension {event[0]} on the last axis, got "
+                    f"preds {tuple(preds.shape)}"
+                )
+            labels = preds.shape[:-1]
+        sigma = scale_of(noise_sigma, labels, preds)
+        sigma, flat = sigma.flatten() if sigma.ndim else sigma, preds.reshape(-1, *event)
+        if not flat.numel():
+            return (flat.sum() * 0 + sigma.sum() * 0).expand(labels)
+        wanted = wanted_derivatives(flat, sigma)
+        value: Tensor = Precomputed.apply(
+            flat, sigma, lambda p, s: self.prepare(p, s, prior, wanted, sigma_of, tolerance)(p)
+        )
+        return value.view(labels)
 
     def prepare(
         self,
         preds: Tensor,
         sigma: Tensor,
         prior: GaussianMixture,
-        request: Request,
+        wanted: Wanted,
+        sigma_of: SigmaOf | None = None,
+        tolerance: float = 1e-5,
         mask: Tensor | None = None,
     ) -> Prepared:
-        """Return the function that gives the evidence of these predictions, in the type of sigma.
-
-        For one sigma (), not (n,), it takes any part of them, too. Of preds (n,) or (n, D), of any
-        floating type, only those in the mask (n,) count, though all are returned.
-        """
+        """Return the function that gives the evidence of preds, or for one sigma of any part."""
         require_positive(sigma)
-        mixture, (wanted, sigma_of, tolerance) = self.components(prior, preds.device), request
+        mixture = self.components(prior, preds.device)
+        quick = None if sigma.ndim else self.of_one_scale(mixture, sigma.double(), wanted)
+        if quick is not None:
+            return quick
         pairs = preds.shape[0] * len(mixture.means)
         many = pairs >= (TABULATE_PAIRS if preds.device.type == "cpu" else DEVICE_TABLE_PAIRS)
         one_curve = preds.ndim == 1 and (sigma.ndim == 0 or sigma_of is not None)
@@ -190,17 +213,24 @@ class NoiseFamily(ABC):
             # Times the largest sigma, the derivatives are pure numbers like the logarithm itself.
             sizes = [1.0] + [largest] * sum(wanted)
             errors = tolerance / mixture.means.new_tensor(sizes)[:, None]
-            table = self.table(exact, (low, high), smallest, mixture, preds.numel(), errors)
+            curves: tables.Function = exact
+            if sigma.ndim == 0 and len(mixture.means) > FEW_MASSES:
+                curves = self.convolved(exact, mixture, sigma.double(), wanted, errors)
+            table = self.table(curves, (low, high), smallest, mixture, preds.numel(), errors)
             if table is not None:
 
-                def evidence(part: Tensor) -> Evidence:
+                def tabulated(part: Tensor) -> Evidence:
                     value, *rest = tables.interpolate(table, part)
                     by_preds = rest.pop(0) if wanted.by_preds else None
                     return Evidence(value, by_preds, rest.pop(0) if wanted.by_sigma else None)
 
-                return evidence
+                return tabulated
         rounded = mixture.to(sigma)
         return lambda part: exact_evidence(part, sigma, rounded, wanted, self.block)
+
+    def of_one_scale(self, masses: Components, scale: Tensor, wanted: Wanted) -> Prepared | None:
+        """Return the evidence for one scale where a family has a faster way than tables."""
+        return None
 
     def components(self, prior: GaussianMixture, device: torch.device) -> Components:
         """Return a prior as the family's sums want it: here as sorted masses, in float64."""
@@ -217,9 +247,7 @@ class NoiseFamily(ABC):
             )
         counts = log_weights > -math.inf
         log_weights, means = log_weights[counts], means[counts]
-        if not bool(
-            (means.diff() >= 0).all()
-        ):  # bins are sorted, which takes longer than to see it
+        if not bool((means.diff() >= 0).all()):  # sorting takes longer than to see it
             means, order = means.sort()
             log_weights = log_weights[order]
         return Components(log_weights, means, torch.zeros_like(means))
@@ -229,13 +257,61 @@ class NoiseFamily(ABC):
         scale = sigma[..., None]
         distance = mixture.means - preds[:, None]
         shares = Shares(mixture.log_weights - self.energy(distance, scale))
-        by_preds = by_sigma = None
-        if wanted.by_preds:
-            by_preds = shares.mean(self.slope(distance, scale))
-        if wanted.by_sigma:
-            of_energy = shares.mean(self.by_sigma(distance, scale))
-            by_sigma = -of_energy - self.normaliser_by_sigma(sigma)
-        return Evidence(shares.log_sum - self.log_normaliser(sigma), by_preds, by_sigma)
+        return Evidence(
+            shares.log_sum,
+            shares.mean(self.slope(distance, scale)) if wanted.by_preds else None,
+            -shares.mean(self.by_sigma(distance, scale)) if wanted.by_sigma else None,
+        )
+
+    def convolved(
+        self,
+        exact: tables.Function,
+        masses: Components,
+        sigma: Tensor,
+        wanted: Wanted,
+        errors: Tensor,
+    ) -> tables.Function:
+        """Return the exact curves from one convolution on a grid, where that knows them as well."""
+        # A mass becomes three on the grid with its mean and variance, whose third moment is off by
+        # less than that of a bin twice as wide as these cells.
+        width = 2.0 ** math.floor(math.log2(self.cell_width(float(sigma), float(errors[0]) / 8)))
+        low, high = (float(end) for end in masses.means.aminmax())
+        reach = GRID_SIGMAS * float(sigma)
+        first = math.floor((low - reach) / width)
+        count = math.ceil((high + reach) / width) - first
+        if count > MAX_GRID:
+            return exact
+        position = masses.means / width - first
+        cell = position.round().long()
+        offset, weights = position - cell, masses.log_weights.exp()
+        square = offset**2 + masses.variances / width**2
+        heights = torch.zeros(count, dtype=torch.float64, device=weights.device)
+        for step, share in enumerate(((square - offset) / 2, 1 - square, (square + offset) / 2)):
+            heights.index_add_(0, cell + step - 1, weights * share)
+        steps = width * torch.arange(1 - count, count, dtype=torch.float64, device=weights.device)
+        zero = steps.new_zeros(1)
+        one = exact_evidence(steps, sigma, Components(zero, zero, zero), wanted, self.block)
+        density = one.value.exp()
+        kernels = [density] + [density * part for part in one[1:] if part is not None]
+        size = 1 << (2 * count).bit_length()
+        spectrum = torch.fft.rfft(heights, size)
+        spectra = (torch.fft.rfft(kernel, size) * spectrum for kernel in kernels)
+        parts = [torch.fft.irfft(part, size)[count - 1 : 2 * count - 1] for part in spectra]
+        sums = torch.stack(parts)
+        smallest = FFT_ERROR / float(errors[0]) * heights.norm() * density.norm()
+        usable = (sums[0] > smallest).unfold(0, 4, 1).all(1)
+        table = tables.cubic(first + 1, width, torch.cat([sums[:1].log(), sums[1:] / sums[:1]]))
+
+        def curves(nodes: Tensor) -> Tensor:
+            cell, offset = table.locate(nodes)
+            found = torch.stack(tables.interpolate(table, nodes))
+            poor = ~(usable.index_select(0, cell) & (offset >= 0) & (offset <= 1))
+            if poor.any():
+                found[:, poor] = exact(nodes[poor])
+            return found
+
+        probes = torch.linspace(low, high, PROBES, dtype=torch.float64, device=weights.device)
+        return curves if bool(((curves(probes) - exact(probes)).abs() < errors).all()) else exact
 
     def table(
         self,
@@ -247,20 +323,18 @@ class NoiseFamily(ABC):
         errors: Tensor,
     ) -> tables.Table | tables.PiecewiseTable | None:
         """Return a table of the exact curves between two ends for so many predictions, or None."""
-        max_cells, (low, high) = count // PREDS_PER_CELL, ends
-        cells = math.ceil(min((high - low) / (CELL_SIGMAS * sigma), 2.0**31))
-        breaks = torch.cat([masses.means + kink for kink in self.kinks or (0.0,)]).sort().values
-        if len(breaks) > (MAX_BREAKS if self.kinks else cells):
-            if self.kinks:
-                errors[1:] *= MANY_MASSES_SLACK
-            if not 0 < cells <= max_cells:
-                return None
-            breaks = torch.linspace(low, high, cells + 1, dtype=breaks.dtype, device=breaks.device)
         decay = sigma / max(1.0, self.steepness(sigma))
+        low, high = ends[0], max(ends[1], ends[0] + decay)
+        breaks = torch.cat([masses.means + kink for kink in self.kinks or (0.0,)]).sort().values
+        if len(breaks) > MAX_BREAKS:
+            step = CELL_SIGMAS * sigma
+            breaks = step * torch.unique_consecutive((breaks / step).round())
+            if self.kinks:
+                errors = torch.cat([errors[:1], MANY_MASSES_SLACK * errors[1:]])
         apart = functional.pad(breaks.diff() > SAME_BREAK * decay, (1, 0), value=True)
         inside = breaks[apart & (breaks > low) & (breaks < high)]
         edges = torch.cat([inside.new_tensor([low]), inside, inside.new_tensor([high])])
-        return tables.build_between(exact, edges, max_cells, errors)
+        return tables.build_between(exact, edges, count // PREDS_PER_CELL, errors)
 
     def readout(
         self, preds: Tensor, noise_sigma: Tensor | float, label_range: tuple[float, float]
@@ -277,10 +351,7 @@ class NoiseFamily(ABC):
 
 
 def without_spread(prior: GaussianMixture) -> GaussianMixture:
-    """Return a scalar mixture of masses: components with a variance become two, mean ± deviation.
-
-    For components narrow beside the noise, such as bins of labels, log E errs in the third order.
-    """
+    """Return a scalar mixture of masses: two, mean ± deviation, for one with a variance."""
     wide = prior.variances > 0
     deviation = prior.variances.sqrt()
     weights = torch.where(wide, prior.weights / 2, prior.weights)

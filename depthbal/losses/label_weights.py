@@ -11,7 +11,7 @@ from depthbal.losses.base import RegressionLoss, require_one_of
 from depthbal.losses.baselines import ErrorKind
 from depthbal.losses.buffers import DoubleBuffers
 from depthbal.priors import GaussianMixture, Histogram
-from depthbal.priors.histogram import FloatArray
+from depthbal.priors.histogram import FloatArray, bin_per_label
 
 Weighting = Literal["inverse", "sqrt_inverse"]
 Smoothing = Literal["gaussian", "triangular", "laplace"]
@@ -31,11 +31,9 @@ def label_weights(
 ) -> FloatArray:
     """Return one weight per bin: 1 / n or 1 / sqrt(n) of the (clipped, smoothed) counts n.
 
-    In this order, as published: counts are clipped, their square root is taken for
-    ``"sqrt_inverse"``, the result is smoothed over neighbouring bins (LDS, label distribution
-    smoothing), inverted, and scaled so that the mean weight over the training labels is 1. A bin
-    that ends without a count gets the weight of the rarest bin that has one: labels never seen are
-    at least as rare.
+    In this order, as published: counts are clipped, rooted, smoothed over neighbouring bins (LDS,
+    label distribution smoothing), inverted, and scaled so that the mean weight over the training
+    labels is 1. A bin that ends without a count gets the weight of the rarest bin that has one.
 
     Args:
         histogram: Counts of the training labels, in bins of equal width.
@@ -76,12 +74,10 @@ def label_weights(
 
 
 def smoothing_kernel(kind: Smoothing, size: int = 5, sigma: float = 2.0) -> FloatArray:
-    """Return a symmetric kernel that sums to 1.
+    """Return a symmetric kernel that sums to 1, as the published code has it.
 
-        gaussian exp(-k^2 / (2 sigma^2)), laplace exp(-|k| / sigma), triangular 1 - |k| / (half + 1)
-
-    The published code folds the Gaussian's tails back: for size 5 and sigma 2 (.86, .94, 1, ...)
-    relative to the centre, instead of the (.61, .88, 1, ...) of the formula.
+    It folds the Gaussian's tails back: for size 5 and sigma 2 (.86, .94, 1, ...) relative to the
+    centre, instead of the (.61, .88, 1, ...) of exp(-k^2 / (2 sigma^2)).
     """
     if size < 1 or size % 2 == 0 or not sigma > 0:
         raise ValueError(
@@ -96,19 +92,6 @@ def smoothing_kernel(kind: Smoothing, size: int = 5, sigma: float = 2.0) -> Floa
     }
     require_one_of("smoothing", kind, tuple(kernels))
     return np.asarray(kernels[kind] / kernels[kind].sum())
-
-
-def bin_per_label(labels: Tensor, edges: Tensor) -> Tensor:
-    """Return the number of every label's bin, elementwise, in [0, B), as ``Histogram`` counts it.
-
-    A label on an edge belongs to the bin above it, labels beyond the ends to the end bins. edges
-    (B + 1,) are float64 and on the labels' device.
-    """
-    interior = edges[1:-1].to(labels.dtype)
-    # An edge that was rounded down would take in the float32 label just below it.
-    upper = torch.nextafter(interior, torch.full_like(interior, torch.inf))
-    interior = torch.where(interior.double() < edges[1:-1], upper, interior)
-    return torch.bucketize(labels.detach().contiguous(), interior, right=True)
 
 
 class ReweightedLoss(RegressionLoss):

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from depthbal.losses.buffers import Unrounded
 
-SIGMA_BOUNDS = (1e-3, 1e3)
+SIGMA_BOUNDS = (1e-3, 1e3)  # of a learned noise scale, as shares of its first value
 
 NoiseKind = Literal["fixed", "learned", "depth"]
 
@@ -67,22 +67,24 @@ class FixedNoise(NoiseModule):
 class LearnedNoise(NoiseModule):
     """A noise scale learned with the network, sigma = exp(log_sigma), in label units.
 
-    The parameter is projected back into the bounds before each use, instead of being clamped in
-    the graph, so that the gradient can always lead away from a bound.
+    It stays within ``bounds``, by default a thousandth and a thousand times of the first value. The
+    parameter is projected back into them before each use, instead of being clamped in the graph,
+    so that the gradient can always lead away from a bound.
 
     Example:
         >>> round(LearnedNoise(2.0)(torch.zeros(3)).item(), 6)
         2.0
     """
 
-    def __init__(
-        self, noise_sigma: float = 1.0, bounds: tuple[float, float] = SIGMA_BOUNDS
-    ) -> None:
+    def __init__(self, noise_sigma: float = 1.0, bounds: tuple[float, float] | None = None) -> None:
         super().__init__()
-        if not 0 < bounds[0] <= noise_sigma <= bounds[1]:
-            raise ValueError(f"expected a positive noise_sigma within {bounds}, got {noise_sigma}")
-        self.init_args = {"noise_sigma": noise_sigma, "bounds": list(bounds)}
-        self.log_bounds = (math.log(bounds[0]), math.log(bounds[1]))
+        low, high = bounds or (share * noise_sigma for share in SIGMA_BOUNDS)
+        if not 0 < low <= noise_sigma <= high < math.inf:
+            raise ValueError(
+                f"expected a positive noise_sigma within its bounds, got {noise_sigma}"
+            )
+        self.init_args = {"noise_sigma": noise_sigma, "bounds": [low, high]}
+        self.log_bounds = math.log(low), math.log(high)
         self.log_sigma = nn.Parameter(torch.tensor(math.log(noise_sigma)))
 
     def forward(self, preds: Tensor) -> Tensor:
@@ -95,7 +97,7 @@ class LearnedNoise(NoiseModule):
 class DepthNoise(NoiseModule):
     """A noise scale that grows with the prediction, as that of depth does.
 
-        sigma(p) = min(softplus(a + b p), max_sigma), at least 1e-3
+        sigma(p) = min(softplus(a + b p), max_sigma),   at least noise_sigma / 1000
 
     The slope b begins at ``slope`` and a such that sigma(0) is ``noise_sigma``; both are learned
     unless ``learned`` is False. The cap ``max_sigma`` in label units, by default twice
@@ -119,13 +121,13 @@ class DepthNoise(NoiseModule):
     ) -> None:
         super().__init__()
         cap = 2 * noise_sigma if max_sigma is None else max_sigma
-        if not (math.isfinite(slope) and SIGMA_BOUNDS[0] <= noise_sigma < cap):
+        if not (math.isfinite(slope) and 0 < noise_sigma < cap < 1e15):
             raise ValueError(
-                "expected a finite slope and a noise_sigma of at least "
-                f"{SIGMA_BOUNDS[0]} and below max_sigma, got {slope}, {noise_sigma} and {cap}"
+                "expected a finite slope and a positive noise_sigma below max_sigma, got "
+                f"{slope}, {noise_sigma} and {cap}"
             )
-        self.max_sigma = cap
-        self.intercept_bounds = (_inverse_softplus(SIGMA_BOUNDS[0]), _inverse_softplus(cap))
+        self.min_sigma, self.max_sigma = SIGMA_BOUNDS[0] * noise_sigma, cap
+        self.intercept_bounds = _inverse_softplus(self.min_sigma), _inverse_softplus(cap)
         self.init_args = {"noise_sigma": noise_sigma, "slope": slope}
         self.init_args |= {"max_sigma": max_sigma, "learned": learned}
         self.intercept, self.slope = (
@@ -138,7 +140,7 @@ class DepthNoise(NoiseModule):
         with torch.no_grad():  # not where the cap holds for every label: no gradient leads back
             self.intercept.clamp_(*self.intercept_bounds)
         sigma = functional.softplus(self.intercept + self.slope * preds)
-        return sigma.clamp(SIGMA_BOUNDS[0], self.max_sigma)
+        return sigma.clamp(self.min_sigma, self.max_sigma)
 
 
 NOISES = dict[str, type[NoiseModule]](fixed=FixedNoise, learned=LearnedNoise, depth=DepthNoise)

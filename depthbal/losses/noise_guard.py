@@ -1,14 +1,15 @@
 """Keeping a noise scale that follows the prediction from running away with it.
 
-At the optimum of the balanced loss the location p(x) satisfies m(p(x)) = E_train[y | x], with the m
-of ``posthoc``. A constant sigma makes m increase from the smallest label to the largest. A sigma
-that grows with p flattens the training posterior faster than p moves it: beyond some p, m falls
-back towards the mean label, and labels above its maximum have no location at all. Their gradient
-pushes p up for ever.
+At the optimum of the balanced loss m(p(x)) = E_train[y | x], with the m of ``posthoc``. A constant
+sigma makes m increase from the smallest label to the largest. One that grows with p flattens the
+training posterior faster than p moves it: beyond some p, m falls back towards the mean label, and
+labels above its maximum have no location at all. Their gradient pushes p up for ever.
 """
 
+import math
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from depthbal.losses.base import checked_range
 from depthbal.losses.kernel.evidence import SigmaOf
@@ -37,14 +38,30 @@ def check_noise(
         bottom, top = mixture.means[present].aminmax()
         smallest, largest = max(low, float(bottom)), min(high, float(top))
     table = MeanTable(mixture, sigma_of, label_range, fall / 2)
-    highest, fallen_at = table.climb(1, largest - reach, fall)
-    lowest, _ = table.climb(-1, smallest + reach, fall)
+    places, means = table.locations, table.means
+    highest, fallen_at = _climb(places, means, (low, high), largest - reach, fall)
+    goal = -(smallest + reach)
+    lowest = -_climb(-places.flip(0), -means.flip(0), (-low, -low), goal, fall)[0]
     if fallen_at <= high:
         return "the predicted label does not grow with the network's output"
     if lowest <= smallest + reach and highest >= largest - reach:
         return None
     lowest, highest = max(lowest, smallest), min(highest, largest)
     return f"only labels from {lowest:.2f} to {highest:.2f} can be predicted"
+
+
+def _climb(
+    places: Tensor, means: Tensor, ends: tuple[float, float], goal: float, fall: float
+) -> tuple[float, float]:
+    """Return how far m gets from the low end to the goal, and where it falls, or infinity."""
+    places, means = places[places >= ends[0]], means[places >= ends[0]]
+    highest = means.cummax(0).values
+    arrived = min(int((highest < goal).sum()), len(places) - 1)
+    falls = (highest - means > fall) & (places <= max(ends[1], float(places[arrived])))
+    if falls.any():
+        first = int(falls.int().argmax())
+        return float(highest[first]), float(places[first])
+    return float(highest[arrived]), math.inf
 
 
 def guard_noise(
@@ -57,9 +74,9 @@ def guard_noise(
     """
     noise = getattr(criterion, "noise", None)
     prior = getattr(criterion, "prior", None) or histogram
-    if not isinstance(noise, NoiseModule) or not noise.depends_on_preds or prior is None:
+    if not isinstance(noise, NoiseModule) or not noise.depends_on_preds:
         return None
-    if getattr(criterion, "event_dim", None):
+    if prior is None or getattr(criterion, "event_dim", None):
         return None
     limits = getattr(criterion, "label_range", None) or label_range
     state = [*noise.parameters(), *noise.buffers()]

@@ -6,6 +6,7 @@ The remap of a plain regressor's outputs, as Balanced MSE would have trained it,
 backwards; the guard of noise that follows the prediction (``noise_guard``) looks where it falls.
 """
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any, ClassVar, Self, TypeVar
@@ -13,9 +14,10 @@ from typing import Any, ClassVar, Self, TypeVar
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.optimize import brentq
 from torch import Tensor
 
-from depthbal.losses.base import checked_range
+from depthbal.losses.base import checked_range, require_positive, scale_of
 from depthbal.losses.kernel.evidence import Components, SigmaOf, Wanted, exact_evidence
 from depthbal.losses.readout import central_interval, truncated_normal_mean
 from depthbal.losses.reduction import compute_dtype
@@ -35,7 +37,7 @@ MAX_NODES = 2**18
 MAX_QUARTERINGS = 24
 # Pieces of doubling width to either side: the table ends a million widths of the first one away,
 # where rounding is still far below the tolerance.
-MAX_PIECES = 20
+PIECES, OUTER_CELLS = 20, 16
 # Point masses bound m(p): predictions this share of the label range from an end, or beyond it, are
 # unreachable, for the location goes to infinity there.
 UNREACHABLE_SHARE = 1e-6
@@ -54,22 +56,21 @@ def balance_predictions(
 
         p = m^-1(prediction),   m(p) = p + sigma^2 d log E(p) / dp
 
-    with dm/dp = Var_train[y | p] / sigma^2 > 0: one table inverts m for any number of predictions,
-    within 1e-7 standard deviations of the labels between its nodes. With ``label_range`` the
-    balanced world is uniform on the range only, and p is read out as ``truncated_normal_mean``. It
-    is the baseline that balanced training has to beat; for many batches make a ``BalanceMap``.
+    with dm/dp = Var_train[y | p] / sigma^2 > 0: one table inverts m. With ``label_range`` the
+    balanced world is uniform on the range only, and p is read out as ``truncated_normal_mean``. For
+    many batches make a ``BalanceMap``.
 
     Args:
         preds: Predictions of E_train[y | x], any shape, label units, finite.
         prior: Distribution of the training labels; a histogram is its bins' centres, as for BNI.
-        noise_sigma: Noise scale sigma > 0 in label units, one element; the regressor's residual on
-            the validation split is a good choice.
+        noise_sigma: Noise scale sigma > 0 in label units, one element: ``sigma_from_rmse`` of the
+            regressor's RMSE on the validation split.
         label_range: Ends (lo, hi) of the label range in label units, or None for the location p.
 
     Returns:
         Balanced predictions of the shape of ``preds``, float64 for float64, else float32; detached.
-        A histogram cannot explain predictions at or beyond its outermost centres: they get the
-        limit, an end of the label range, or the location of a prediction 1e-6 of the range inside.
+        Those at or beyond a histogram's outermost centres get the limit: an end of the label range,
+        or the location of a prediction 1e-6 of the range inside.
 
     Raises:
         ValueError: NaN or infinite predictions, a prior that is one single label or of vectors.
@@ -82,6 +83,63 @@ def balance_predictions(
         tensor([2., 6.])
     """
     return BalanceMap(prior, noise_sigma, label_range)(preds)
+
+
+def sigma_from_rmse(rmse: float, prior: GaussianMixture | Histogram) -> float:
+    """Return the noise scale of a plain regressor from its RMSE on labels like the training ones.
+
+        sigma^2 - sigma^4 integral of E'(p)^2 / E(p) dp = RMSE^2
+
+    Its outputs estimate E_train[y | x], whose squared error is the mean variance of the training
+    posterior, the left side. The noise sigma of the likelihood is larger: a prior narrows.
+
+    Args:
+        rmse: Root mean squared error on a validation split, label units.
+        prior: Distribution of the training labels; those of a histogram lie evenly in their bins.
+
+    Returns:
+        Sigma in label units, above ``rmse``.
+
+    Raises:
+        ValueError: An RMSE that is not positive, or not below the labels' standard deviation: such
+            a regressor knows nothing of them. A prior of vectors.
+
+    Source: Theorem 1 of Ren et al., CVPR 2022, with Tweedie's formula (Efron, 2011).
+
+    Example:
+        >>> prior = GaussianMixture([1.0], [2.0], [3.0])  # 3 sigma^2 / (3 + sigma^2) = RMSE^2
+        >>> round(sigma_from_rmse(1.2**0.5, prior), 6)
+        1.414214
+    """
+    masses = Components.of(GaussianMixture.of_scalars(prior), torch.device("cpu"))
+    if isinstance(prior, Histogram):
+        within = torch.from_numpy(prior.widths[prior.counts > 0]) ** 2 / 12
+        masses = masses._replace(variances=within)
+    spread = _variance(masses)
+    if not 0 < rmse < (1 - 1e-6) * math.sqrt(spread):
+        raise ValueError(
+            f"expected an RMSE above 0 and below the labels' standard deviation, got {rmse:g} and "
+            f"{math.sqrt(spread):g}: a model without that error knows nothing that can be balanced"
+        )
+    extremes = torch.stack([masses.means, masses.variances]).aminmax(dim=1)
+    (low, narrowest), (high, widest) = torch.stack(extremes).tolist()
+
+    def excess(log_sigma: float) -> float:
+        sigma = math.exp(log_sigma)
+        step = math.sqrt(narrowest + sigma**2) / 8  # the trapezoidal rule is exact to 12 digits
+        margin = 9 * math.sqrt(widest + sigma**2)
+        nodes = torch.arange(low - margin, high + margin, step, dtype=torch.float64)
+        found = exact_evidence(nodes, nodes.new_tensor(sigma), masses, Wanted(by_sigma=False))
+        assert found.by_preds is not None
+        density = found.value.exp() / (sigma * math.sqrt(2 * math.pi))
+        return sigma**2 - sigma**4 * step * float(density @ found.by_preds**2) - rmse**2
+
+    # The linear estimate, which is the posterior's mean for normal labels only, errs by more.
+    start = math.log(rmse) - 0.5 * math.log1p(-(rmse**2) / spread)
+    end = start
+    while excess(end) < 0:
+        end += 1
+    return math.exp(brentq(excess, start - 1e-3, end))
 
 
 class BalanceMap(Stored):
@@ -113,11 +171,8 @@ class BalanceMap(Stored):
         noise_sigma: Tensor | float,
         label_range: tuple[float, float] | None = None,
     ) -> None:
-        sigma = torch.as_tensor(noise_sigma, dtype=torch.float64)
-        if sigma.numel() != 1 or not 0 < sigma < math.inf:
-            raise ValueError(
-                f"expected a positive noise_sigma in label units, one element, got {noise_sigma}"
-            )
+        sigma = scale_of(noise_sigma, torch.Size(), torch.empty((), dtype=torch.float64))
+        require_positive(sigma)
         self.noise_sigma = self._sigma = float(sigma)
         self._prior = prior
         self.label_range = None if label_range is None else checked_range(label_range)
@@ -142,10 +197,7 @@ class BalanceMap(Stored):
         return central_interval(self.locations(preds), self._sigma, self.label_range)
 
     def __call__(self, preds: Predictions) -> Predictions:
-        """Return the balanced predictions of a tensor or array, finite, in label units.
-
-        They are the locations, read out on the label range if there is one.
-        """
+        """Return the balanced predictions of a tensor or array, finite, in label units."""
         if isinstance(preds, Tensor):
             return self._balance(preds)
         return self._balance(torch.as_tensor(np.asarray(preds))).numpy()
@@ -217,11 +269,10 @@ class BalanceMap(Stored):
 
 
 class MeanTable:
-    """Locations p, increasing, and their m(p), tabulated as far as they are asked for.
+    """Locations p, increasing, and their m(p), between which m is linear within the tolerance.
 
-    A first piece lies between the given ends; further ones, each twice as wide as the one before,
-    continue it to either side, the same ones whatever is asked first. Each is refined until m is
-    linear between nodes within the tolerance (default 1e-7 standard deviations of the labels).
+    The first piece lies between the given ends; pieces of doubling width continue it to either
+    side, a million times as far.
     """
 
     def __init__(
@@ -232,49 +283,28 @@ class MeanTable:
         tolerance: float | None = None,
     ) -> None:
         self._mixture = Components.of(prior, torch.device("cpu"))
-        weights, means = self._mixture.log_weights.exp(), self._mixture.means
-        spread = weights @ (self._mixture.variances + (means - weights @ means) ** 2)
-        self._tolerance = tolerance or TOLERANCE * math.sqrt(float(spread))
-        self._noise, self._first = noise_sigma, first
-        self._pieces = {-1: 0, 1: 0}
+        self._tolerance = tolerance or TOLERANCE * math.sqrt(_variance(self._mixture))
+        self._noise, (low, high) = noise_sigma, first
         # At a small sigma m is a staircase with a step between two labels; an even grid could have
         # the steps' own spacing and would see a straight line.
-        labels = means[weights > 0].sort().values
+        labels = self._mixture.means[self._mixture.log_weights > -math.inf].sort().values
         labels = labels[:: math.ceil(len(labels) / MAX_LABEL_NODES)]
-        self.locations, self.means = self._piece(*first, labels)
-
-    def climb(self, side: int, goal: float, fall: float = math.inf) -> tuple[float, float]:
-        """Add pieces at the lower (-1) or upper (1) end until m gets to the goal or falls by more.
-
-        Returned is how far m gets before that, and where it falls, infinite where it does not.
-        """
-        while True:
-            within = side * self.locations >= side * self._first[0]
-            places, means = self.locations[within], side * self.means[within]
-            if side < 0:
-                places, means = places.flip(0), means.flip(0)
-            highest = means.cummax(0).values
-            falls = (highest - means > fall).nonzero()
-            if len(falls):
-                return side * float(highest[falls[0]]), float(places[falls[0]])
-            if highest[-1] >= side * goal or self._pieces[side] >= MAX_PIECES:
-                return side * float(highest[-1]), side * math.inf
-            width = (self._first[1] - self._first[0]) * 2 ** self._pieces[side]
-            end = float(self.locations[0 if side < 0 else -1])
-            found = self._piece(*sorted((end, end + side * width)))
-            for name, more in zip(("locations", "means"), found, strict=True):
-                known = getattr(self, name)  # the shared node once
-                parts = (known, more[1:]) if side > 0 else (more[:-1], known)
-                setattr(self, name, torch.cat(parts))
-            self._pieces[side] += 1
+        labels = labels[(labels > low) & (labels < high)]
+        inside = torch.linspace(low, high, START_CELLS + 1, dtype=torch.float64)
+        reach = (high - low) * (2.0 ** torch.arange(PIECES + 1, dtype=torch.float64) - 1)
+        pieces = [torch.cat([inside, labels]).sort().values]
+        for near, far in itertools.pairwise(reach.tolist()):
+            steps = torch.linspace(near, far, OUTER_CELLS + 1, dtype=torch.float64)
+            pieces = [low - steps.flip(0), *pieces, high + steps]
+        # Tensors that are kept must not belong to the evaluation loop's inference mode.
+        with torch.inference_mode(False), torch.no_grad():
+            found = [self._refined(nodes) for nodes in pieces]
+        # A node that two pieces share has one mean: m need not jump there for rounding's sake.
+        self.locations = torch.cat([part[0][:-1] for part in found] + [found[-1][0][-1:]])
+        self.means = torch.cat([part[1][:-1] for part in found] + [found[-1][1][-1:]])
 
     def invert(self, means: Tensor) -> Tensor:
         """Return p with m(p) = means (float64, finite), linear between nodes, at most the ends."""
-        if not means.numel():
-            return means
-        low, high = torch.stack(means.aminmax()).tolist()
-        self.climb(-1, low)
-        self.climb(1, high)
         # Rounding must not make the table decrease where m is flat.
         table = self.means.cummax(0).values.to(means.device)
         values = self.locations.to(means.device)
@@ -284,19 +314,12 @@ class MeanTable:
         share = (inside - start) / (stop - start).clamp(min=torch.finfo(means.dtype).tiny)
         return torch.lerp(values[right - 1], values[right], share)
 
-    def _piece(self, low: float, high: float, among: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return refined locations between two ends, the given ones among them, and their m."""
-        # Tensors that are kept must not belong to the evaluation loop's inference mode.
-        with torch.inference_mode(False), torch.no_grad():
-            nodes = torch.linspace(low, high, START_CELLS + 1, dtype=torch.float64)
-            if among is not None:
-                nodes = torch.cat([nodes, among[(among > low) & (among < high)]]).sort().values
-            smallest, largest = self._mixture.means.aminmax()
-            distance = float(torch.maximum(smallest - nodes[0], nodes[-1] - largest))
-            relative = max(1.0, distance / float(self._sigma(nodes).min()))
-            return refine(
-                self._mean, nodes, max(self._tolerance, ROUNDING * distance * relative**2)
-            )
+    def _refined(self, nodes: Tensor) -> tuple[Tensor, Tensor]:
+        """Return locations, the nodes among them, and their m."""
+        smallest, largest = self._mixture.means.aminmax()
+        distance = float(torch.maximum(smallest - nodes[0], nodes[-1] - largest))
+        relative = max(1.0, distance / float(self._sigma(nodes).min()))
+        return refine(self._mean, nodes, max(self._tolerance, ROUNDING * distance * relative**2))
 
     def _sigma(self, p: Tensor) -> Tensor:
         sigma = self._noise(p).detach() if callable(self._noise) else self._noise
@@ -310,13 +333,16 @@ class MeanTable:
         return (points + noise**2 * slope).view(p.shape)
 
 
+def _variance(mixture: Components) -> float:
+    """Return the variance of a scalar mixture."""
+    weights, means = mixture.log_weights.exp(), mixture.means
+    return float(weights @ (mixture.variances + (means - weights @ means) ** 2))
+
+
 def refine(
     function: Callable[[Tensor], Tensor], nodes: Tensor, tolerance: float
 ) -> tuple[Tensor, Tensor]:
-    """Quarter the cells between nodes until a function is linear in each within the tolerance.
-
-    Three points are compared: in the middle alone, a step that lies exactly there looks linear.
-    """
+    """Quarter the cells between nodes until a function is linear at three points inside each."""
     values = function(nodes)
     shares = torch.linspace(0, 1, 5, dtype=nodes.dtype)[:, None]
     known = [(nodes, values)]

@@ -9,7 +9,7 @@ import torch
 from scipy.special import ndtri_exp
 from torch import Tensor
 
-from depthbal.losses.base import checked_range
+from depthbal.losses.base import checked_range, require_positive, scale_of
 from depthbal.losses.kernel import tables
 from depthbal.losses.reduction import compute_dtype
 
@@ -73,20 +73,14 @@ def on_range(
     tolerance: float,
     kinks: tuple[float, ...] | None = None,
 ) -> list[Tensor]:
-    """Return labels that are functions of location and sigma, without a gradient.
-
-    ``exact`` maps float64 locations (n,) and sigma, () or (n,), to (curves, n). Of many float32
-    locations and one sigma on a CPU a table of it is read, within the tolerance, a share of the
-    range. Curves that are not smooth have ``kinks`` beside the range's ends.
-    """
+    """Return labels (curves, ...) that ``exact`` makes of float64 locations (n,) and sigma."""
     low, high = checked_range(label_range)
     locations = preds.detach().flatten().to(compute_dtype(preds))
-    sigma = torch.as_tensor(noise_sigma, dtype=torch.float64, device=preds.device).detach()
-    one = sigma.numel() == 1
+    sigma = _scale(noise_sigma, preds)
+    sigma = sigma.flatten() if sigma.ndim else sigma
     table: tables.Table | tables.PiecewiseTable | None = None
-    sigma = sigma.reshape(()) if one else sigma.expand(preds.shape).flatten()
     many = locations.numel() >= TABULATE_LOCATIONS and locations.dtype == torch.float32
-    if one and many and preds.device.type == "cpu":
+    if not sigma.ndim and many and preds.device.type == "cpu":
         first, last = torch.stack(locations.aminmax()).tolist()
         errors = torch.full((1, 1), tolerance * (high - low), dtype=torch.float64)
         scale = float(sigma)
@@ -99,14 +93,19 @@ def on_range(
             steps = errors.new_tensor([0.0, *kinks, *near])
             breaks = torch.cat([low + steps, high + steps, errors.new_tensor([first, last])])
             edges = breaks.clamp(first, last).sort().values
-            table = tables.build_between(
-                lambda p: exact(p, sigma), edges, len(locations) // 64, errors
-            )
-    if table is None:
-        curves = list(exact(locations.double(), sigma))
-    else:
-        curves = tables.interpolate(table, locations)
+            few = len(locations) // 64
+            table = tables.build_between(lambda p: exact(p, sigma), edges, few, errors)
+    wide = locations.double()
+    curves = exact(wide, sigma) if table is None else tables.interpolate(table, locations)
     return [curve.clamp(low, high).to(locations.dtype).view(preds.shape) for curve in curves]
+
+
+def _scale(noise_sigma: Tensor | float, preds: Tensor) -> Tensor:
+    """Return a positive sigma in float64, () or of the shape of the locations."""
+    double = preds.new_empty((), dtype=torch.float64)
+    sigma = scale_of(noise_sigma, preds.shape, double).detach()
+    require_positive(sigma)
+    return sigma
 
 
 def _mean(location: Tensor, sigma: Tensor, low: float, high: float) -> Tensor:
@@ -130,11 +129,7 @@ def _mean(location: Tensor, sigma: Tensor, low: float, high: float) -> Tensor:
 
 
 def _scaled_tail(near: Tensor, far: Tensor, decay: Tensor) -> Tensor:
-    """Return (Q(near) - Q(far)) * 2 exp(near^2 / 2) for near <= far, without overflow.
-
-    Outside the range (near > 0) the scaled complementary error function keeps both terms finite;
-    inside nothing underflows faster than exp(near^2 / 2) grows, because |near| <= far.
-    """
+    """Return (Q(near) - Q(far)) * 2 exp(near^2 / 2) for near <= far, without overflow."""
     root = math.sqrt(0.5)
     outside = near > 0
     safe = torch.where(outside, near, torch.zeros_like(near))
@@ -147,10 +142,7 @@ def _scaled_tail(near: Tensor, far: Tensor, decay: Tensor) -> Tensor:
 def mean_by_quadrature(
     family: "NoiseFamily", location: Tensor, sigma: Tensor, low: float, high: float
 ) -> Tensor:
-    """Return the truncated means of flat float64 locations within 1e-8 of the range.
-
-    Pieces of the range end at kinks and, growing threefold, around the label of largest density.
-    """
+    """Return the truncated means of flat float64 locations within 1e-8 of the range."""
     rule = np.polynomial.legendre.leggauss(QUADRATURE_POINTS)
     points, weights = (location.new_tensor(part) / 2 for part in rule)
     ends = location.new_tensor(QUADRATURE_ENDS)
@@ -196,9 +188,10 @@ def central_interval(
         (tensor([4.0000, 9.8767]), tensor([6.0000, 9.9884]))
     """
     if label_range is None:
-        sigma = torch.as_tensor(noise_sigma, device=preds.device).detach().double()
-        lower, upper = preds.detach() - sigma, preds.detach() + sigma
-        return lower.to(compute_dtype(preds)), upper.to(compute_dtype(preds))
+        sigma = _scale(noise_sigma, preds)
+        ends = (preds.detach() + side * sigma for side in (-1, 1))
+        lower, upper = (end.to(compute_dtype(preds)) for end in ends)
+        return lower, upper
 
     def exact(location: Tensor, sigma: Tensor) -> Tensor:
         tails = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
@@ -211,13 +204,7 @@ def central_interval(
 def _quantile(
     location: Tensor, sigma: Tensor, label_range: tuple[float, float], probability: float
 ) -> Tensor:
-    """Return F^-1(probability) of N(location, sigma^2) truncated to the range, float64.
-
-        Q(z) = Q(a) - q (Q(a) - Q(b)),   y = location + sigma z
-
-    with Q the upper tail of the standard normal, a and b the standardised ends and q the
-    probability, solved for z in the logarithm, where no tail underflows.
-    """
+    """Return y = p + sigma z with Q(z) = Q(a) - q (Q(a) - Q(b)), Q the normal's upper tail."""
     low, high = label_range
     middle, half = (low + high) / 2, (high - low) / 2
     # Locations above the middle are mirrored: a is then the end that is nearer in density.

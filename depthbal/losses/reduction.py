@@ -98,52 +98,40 @@ def reduce(values: Tensor, mask: Tensor | None, reduction: Reduction) -> Tensor:
     # Sums over millions of pixels in float32 lose digits that the validation curve shows.
     total = double_sum(values)
     if reduction == "mean":
-        count = (
-            total.new_full((), values.numel()) if mask is None else mask.count_nonzero().double()
-        )
-        total = joint_mean(total, count)
+        total = joint_mean(total, count_labels(values, mask))
     return total.to(values.dtype)
+
+
+def count_labels(values: Tensor, mask: Tensor | None) -> Tensor:
+    """Return how many labels count, in float64."""
+    if mask is not None:
+        return mask.count_nonzero().double()
+    return torch.full((), values.numel(), dtype=torch.float64, device=values.device)
 
 
 def double_sum(values: Tensor) -> Tensor:
     """Return the sum in float64 without a copy of all values in float64."""
+    rows = CACHE_LABELS if values.device.type == "cpu" else DEVICE_LABELS
     if torch.compiler.is_compiling():
         return values.sum(dtype=torch.float64)
-    total: Tensor = _DoubleSum.apply(values)
-    return total
-
-
-class _DoubleSum(torch.autograd.Function):
-    @staticmethod
-    def forward(values: Tensor) -> Tensor:  # type: ignore[override]
-        total = values.new_zeros((), dtype=torch.float64)
-        rows = CACHE_LABELS if values.device.type == "cpu" else DEVICE_LABELS
-        for (part,) in chunks(rows, values.reshape(-1)):
-            total += part.sum(dtype=torch.float64)
-        return total
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:  # type: ignore[override]
-        ctx.dtype, ctx.shape = inputs[0].dtype, inputs[0].shape
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
-        return grad.to(ctx.dtype).expand(ctx.shape)
+    parts = torch.split(values.reshape(-1), rows)
+    return torch.stack([part.sum(dtype=torch.float64) for part in parts]).sum()
 
 
 def joint_mean(total: Tensor, count: Tensor) -> Tensor:
     """Return what averages over W ranks to the joint mean: the sum times W over the joint count."""
-    count = count.clone()
     ranks = sum_over_ranks(count, total)
     return total / (count.clamp(min=1) / ranks)
 
 
 def mean_over_ranks(quantity: Tensor, mask: Tensor | None, values: Tensor) -> Tensor:
-    """Return the detached mean of a quantity over the labels that count, of all ranks as above."""
+    """Return the mean of a quantity over the labels that count; detached if ranks share it."""
     counted = torch.ones_like(quantity) if mask is None else mask.to(quantity)
-    products = torch.stack([quantity.detach() * counted, counted])
+    products = torch.stack([quantity * counted, counted])
     sums = products.reshape(2, -1).sum(1, dtype=torch.float64)
-    sum_over_ranks(sums, values)
+    joint = sums.detach().clone()
+    if sum_over_ranks(joint, values) > 1:
+        sums = joint
     return (sums[0] / sums[1].clamp(min=1)).to(quantity.dtype)
 
 

@@ -43,10 +43,8 @@ def fit_histogram(
 ) -> tuple[Mixture, FitReport]:
     """Return the mixture of largest likelihood, means increasing, and how close its evidence is.
 
-    Expectation maximisation (Dempster, Laird and Rubin, 1977) with weighted data: a cell of mass
-    g, centre x and width h contributes g (x - mu_k)^2 + g h^2 / 12 to the spread of component k.
-    It needs no samples and no random start: the components begin at quantiles of the tempered
-    histogram, so that the tail, which has little mass but half of the label range, gets some.
+    Expectation maximisation (Dempster, Laird and Rubin, 1977) over cells of mass g, centre x and
+    width h, which contribute g (x - mu_k)^2 + g h^2 / 12 to the spread of component k.
     """
     histogram.require_mass()
     occupied = histogram.counts > 0
@@ -81,7 +79,7 @@ def fit_histogram(
 
 
 def _start(histogram: Histogram, n_components: int, floor: float) -> Mixture:
-    """Cut the label range into slabs of equal tempered mass, one component each."""
+    """Cut the label range into slabs of equal tempered mass: the tail, half of it, gets some."""
     occupied = histogram.counts > 0
     density = (histogram.counts / histogram.widths)[occupied]
     tempered = np.cumsum((density / density.max()) ** TEMPER * histogram.widths[occupied])
@@ -115,10 +113,7 @@ def _step(
 
 
 def _compare(mixture: Mixture, histogram: Histogram, noise_sigma: float) -> FitReport:
-    """Compare log E with that of labels spread evenly within their bins.
-
-    log E(p) = log sum_b q_b [Phi((r_b - p) / sigma) - Phi((l_b - p) / sigma)]
-    """
+    """Compare log E with that of labels spread evenly within their bins."""
     occupied = np.flatnonzero(histogram.counts)
     low, high = histogram.edges[occupied[0]], histogram.edges[occupied[-1] + 1]
     points = int(np.clip(8 * (high - low) / noise_sigma, 256, 2048))  # 8 per sigma

@@ -88,10 +88,9 @@ class GaussianMixture(Stored):
     ) -> Self:
         """Fit a mixture to a histogram or to samples by expectation maximisation.
 
-        A histogram's labels are taken as spread evenly within their bins; the fit weighs the bins,
-        is deterministic, and takes a fraction of a second for any number of labels. The largest
-        |log E_mixture - log E_histogram| between the extreme labels stands in ``fit_report``, and
-        one above 0.05 is logged as a warning: BNI is exact there.
+        A histogram's labels lie evenly in their bins; the fit weighs the bins and is deterministic.
+        The largest |log E_mixture - log E_histogram| between the extreme labels stands in
+        ``fit_report``, and one above 0.05 is logged as a warning: BNI is exact there.
 
         Args:
             data: A Histogram, scalar samples (N,) or vectors (N, D).
@@ -204,6 +203,12 @@ class GaussianMixture(Stored):
                 "expected weights (K,), means (K,) and variances (K,), or means (K, D) and "
                 "variances (K, D) or (K, D, D), got "
                 f"{', '.join(str(tuple(part.shape)) for part in (weights, means, variances))}"
+            )
+        square = event and variances.shape == 2 * event and torch.equal(variances, variances.mT)
+        if square and not torch.equal(variances, variances[:1].expand_as(variances)):
+            raise ValueError(
+                "expected one row of variances or one covariance per component, got a symmetric "
+                f"{tuple(variances.shape)} that could be a covariance of all: repeat it, (K, D, D)"
             )
         smallest = variances
         if variances.ndim == 3:

@@ -20,10 +20,11 @@ _NEGLIGIBLE = 1e-12  # share of mass that rounding may move between bins
 class Histogram(Stored):
     """Counts of labels per bin, collected in any number of passes with constant memory.
 
-    Values outside the edges count in the first and last bin. With ``quantum`` q every value v
-    stands for a label that was rounded to a multiple of q, and its mass is spread evenly over
-    [v - q/2, v + q/2]: 8-bit depth (q = 10/255 m) puts 2 or 3 levels into a 0.1 m bin and would
-    make neighbouring counts of a smooth distribution differ by up to 1.5 times.
+    Labels and edges are compared in float32, so that 0.8 lies in the bin from 0.8 on however either
+    was rounded; values outside the edges count in the first and last bin. With ``quantum`` q every
+    value v stands for a label that was rounded to a multiple of q, and its mass is spread evenly
+    over [v - q/2, v + q/2]: 8-bit depth (q = 10/255 m) puts 2 or 3 levels into a 0.1 m bin and
+    would make neighbouring counts of a smooth distribution differ by up to 1.5 times.
 
     Args:
         edges: Increasing, finite bin edges, shape (B + 1,), in label units.
@@ -48,8 +49,11 @@ class Histogram(Stored):
         quantum: float | None = None,
     ) -> None:
         self.edges = as_float64(edges).copy()
-        if self.edges.ndim != 1 or len(self.edges) < 2 or not np.all(np.diff(self.edges) > 0):
-            raise ValueError(f"expected at least 2 increasing bin edges, got {self.edges!r}")
+        single = self.edges.astype(np.float32)  # in which labels are compared with them
+        if single.ndim != 1 or len(single) < 2 or not np.all(np.diff(single) > 0):
+            raise ValueError(
+                f"expected at least 2 edges, increasing in float32 too, got {self.edges!r}"
+            )
         bins = len(self.edges) - 1
         self.counts = np.zeros(bins) if counts is None else as_float64(counts).copy()
         if self.counts.shape != (bins,):
@@ -84,9 +88,8 @@ class Histogram(Stored):
         if not self._warned:
             self._warn_of_labels_outside(flat)
         if self.quantum is None:
-            index = np.searchsorted(self.edges, flat, side="right") - 1
-            index = np.clip(index, 0, len(self.counts) - 1)
-            self.counts += np.bincount(index, minlength=len(self.counts))
+            index = bin_per_label(torch.from_numpy(flat), torch.from_numpy(self.edges))
+            self.counts += np.bincount(index.numpy(), minlength=len(self.counts))
         else:
             cumulative = _spread_below(flat, self.edges[1:-1], self.quantum)
             mass = np.diff(np.concatenate([[0.0], cumulative, [float(flat.size)]]))
@@ -151,20 +154,16 @@ class Histogram(Stored):
 
         Theorem 1 of the Balanced MSE paper holds for any p_target: with k in the place of p_train
         the regressor's output is the location of p_target(y | x). The tempered kernel is that of
-        the world p_train^(1 - tau) p_target^tau, halfway between the data (tau = 0: plain MSE on
-        the bins' range) and the target. Its integral over every bin is exact for labels spread
-        evenly within their bins. A named world covers the bins that hold training labels; a
-        histogram has to cover the same bins.
+        the world p_train^(1 - tau) p_target^tau; tau = 0 is plain MSE on the bins' range. Labels
+        lie evenly in their bins. A target histogram has to cover the bins that hold labels.
 
         Args:
-            target: ``"uniform"``; ``"log_uniform"``, p_target ~ 1 / y; ``"exp_uniform"``,
-                p_target ~ e^y, which balances depth for labels that are log depth; a Histogram, or
-                a file that ``save`` wrote.
+            target: ``"uniform"``; ``"log_uniform"``, p_target ~ 1 / y; ``"exp_uniform"``, ~ e^y,
+                for labels that are log depth; a Histogram, or a file that ``save`` wrote.
             tau: Share of balancing in [0, 1].
 
         Returns:
-            The kernel's mass per bin, on the same edges, scaled to the same total (a factor
-            changes no gradient).
+            The kernel's mass per bin, on the same edges, scaled to the same total.
 
         Raises:
             ValueError: An empty histogram, a ratio that is zero, negative or infinite (the message
@@ -249,6 +248,12 @@ class Histogram(Stored):
     def from_dict(cls, content: dict[str, Any]) -> Self:
         """Return the histogram that ``to_dict`` described."""
         return cls(content["edges"], content["counts"], content.get("quantum"))
+
+
+def bin_per_label(labels: torch.Tensor, edges: torch.Tensor) -> torch.Tensor:
+    """Return the number of every label's bin in [0, B), elementwise, as ``Histogram`` counts it."""
+    interior = edges[1:-1].float().contiguous()
+    return torch.bucketize(labels.detach().float().contiguous(), interior, right=True)
 
 
 def require_tau(tau: float) -> None:

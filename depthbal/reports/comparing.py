@@ -1,39 +1,64 @@
 """All methods against each other on the same test images, with intervals over scenes and seeds."""
 
-import itertools
 import math
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from depthbal.errors import ConfigError
 from depthbal.evaluation import GROUPS, metrics_of
-from depthbal.evaluation.terms import metric_values
+from depthbal.evaluation.terms import metric_slopes, metric_values
 from depthbal.reports.report import MIN_IMAGES, STATISTICS, Binning, Comparison, Difference, Pair
 from depthbal.reports.resampling import (
+    BAND_UNITS,
     MIN_UNITS,
-    percentile_interval,
-    resampled_sums,
+    Units,
+    Weights,
+    draw,
+    jackknife_variance,
+    joint_variance,
+    resampled,
+    seed_variance,
     seed_weights,
     simultaneous_band,
+    studentised_interval,
     units_of,
+    variances,
 )
-from depthbal.reports.results import FloatArray, Result, methods_of
+from depthbal.reports.results import FloatArray, Method, Result, methods_of
 from depthbal.reports.vocabulary import value_text
 
 RESAMPLES = 2000
+
+
+class Sums(NamedTuple):
+    """Terms that add up over images, for bins or groups of bins."""
+
+    units: FloatArray  # (units, parts, terms)
+    drawn: FloatArray  # (1 + resamples, parts, terms), first over all units once
+    terms: tuple[str, ...]
+
+
+class Numbers(NamedTuple):
+    """A method's metrics over all resamples, and what they follow from."""
+
+    runs: list[list[Sums]]  # of every run: per bin, per group of the headline, per binning
+    own: list[list[FloatArray]]  # of every run, on the test set itself, as the next
+    left_out: list[FloatArray]  # (units, groups, metrics) without each unit: the first two of them
+    arrays: list[FloatArray]  # (1 + resamples, parts, metrics): means over bins, headline, binnings
 
 
 def compare(results: Sequence[Result], resamples: int = RESAMPLES, seed: int = 0) -> Comparison:
     """Compare results on the same test images; a single one has no pairs.
 
     Runs that differ in nothing but the seed are one method: the mean of their metrics. Intervals
-    are percentiles over resamples of the test scenes, the same for every run, and over seeds where
-    a method has several. A bin that is empty in a resample is left out of its mean and counted.
+    are those of the bootstrap-t over the test scenes, the same resamples for every run, and over
+    seeds where a method has several. A bin that is empty in a resample is left out of its mean and
+    counted.
 
     Args:
         results: from `load_results`; the method of the first one is the baseline.
@@ -53,81 +78,145 @@ def compare(results: Sequence[Result], resamples: int = RESAMPLES, seed: int = 0
     known = [metrics_of(result.scores.terms) for result in alike]
     order = dict.fromkeys((first.scores.main_metric, *known[0]))
     metrics = tuple(name for name in order if all(name in names for names in known))
-    numbers, empty = [], np.zeros((0, len(first.bins)), dtype=bool)
-    for method in methods if len(results) > 1 else ():
-        weights = seed_weights(method.seeds, resamples, seed)
-        parts = []
-        for place, run in enumerate(method.runs):
-            sums = resampled_sums(_image_sums(alike[run]), units, resamples, seed)
-            drawn = sums[0][..., alike[run].scores.terms.index("count")]  # the same for all
-            empty = (drawn[1:] == 0) & (drawn[0] > 0)
-            found = _numbers(sums, alike[run], metrics, shown)
-            parts.append([array * weights[:, place, None, None] for array in found])
-        numbers.append([sum(arrays[1:], start=arrays[0]) for arrays in zip(*parts, strict=True)])
-    counts = units.sums(first.counts)
-    usable = [~b.thin & ((counts @ b.members.T > 0).sum(0) >= MIN_UNITS) for b in shown]
-    pairs = [
-        Pair(n, *_apart(numbers[0], numbers[n], metrics, usable, units.count))
-        for n in range(1, len(methods))
-    ]
+    counts, groups = units.sums(first.counts), first.bins.groups()
+    weights = draw(units.count, resamples if len(methods) > 1 else 0, seed)
+    empty = (resampled(weights, counts)[1:] == 0) & counts.any(0)
+    usable = [~b.thin & ((counts @ b.members.T > 0).sum(0) >= BAND_UNITS) for b in shown]
+
+    def numbers(method: Method) -> Numbers:
+        runs = [_sums(alike[run], units, weights, shown) for run in method.runs]
+        found = [_metrics(run, groups, metrics) for run in runs]
+        share = seed_weights(method.seeds, len(weights) - 1, seed)
+        means = [np.einsum("rs,srpm->rpm", share, parts) for parts in zip(*found, strict=True)]
+        rest = [[Sums(s.units, s.drawn[0] - s.units, s.terms) for s in run[:2]] for run in runs]
+        without = [_metrics(one, groups, metrics) for one in rest]
+        left_out = [np.mean(parts, axis=0) for parts in zip(*without, strict=True)]
+        return Numbers(runs, [[array[0] for array in one] for one in found], left_out, means)
+
+    enough = units.count >= MIN_UNITS
+    pairs, baseline = [], numbers(methods[0])
+    for place, method in enumerate(methods[1:], start=1):
+        found = numbers(method)
+        paired = method.seeds == methods[0].seeds
+        errors = _errors(baseline, found, paired, weights, groups, metrics)
+        pairs.append(Pair(place, *_apart(baseline, found, errors, metrics, usable, enough)))
+    support, pairs_of = (counts > 0).sum(0), tuple(pairs)
     return Comparison(
-        alike, methods, metrics, tuple(pairs), shown, units, resamples, seed, empty, remarks
+        alike, methods, metrics, pairs_of, shown, units, support, resamples, seed, empty, remarks
     )
 
 
-def _image_sums(result: Result) -> list[FloatArray]:
-    """Return what adds up over images: (images, bins, terms), and that of the headline's groups."""
+def _sums(result: Result, units: Units, weights: Weights, shown: Sequence[Binning]) -> list[Sums]:
+    """Return the sums of every bin, of the headline's groups, and of every binning."""
     scores = result.scores
-    everywhere = scores.sums("all")
-    headline = everywhere if scores.headline == "all" else scores.sums()
-    grouped = scores.bins.groups() @ headline
-    if scores.averaging == "images":
-        known = grouped[..., [scores.terms.index("count")]] > 0
-        values = np.where(known, metric_values(grouped, scores.terms), 0.0)
-        grouped = np.concatenate([values, known], axis=-1)  # (images, groups, metrics + 1)
-    return [everywhere, grouped]
+    everywhere, terms = scores.sums("all"), scores.terms
+    grouped = scores.bins.groups() @ (everywhere if scores.headline == "all" else scores.sums())
+    parts = [(everywhere, terms), (grouped, terms)]
+    if scores.averaging == "images":  # what is averaged is an image's metric
+        values = metric_values(grouped, terms)
+        has, ones = np.isfinite(values), np.ones_like(values[..., :1])
+        names = [f"{what} {name}" for what in ("mean", "has") for name in metrics_of(terms)]
+        parts[1] = np.concatenate([np.nan_to_num(values), has, ones], -1), (*names, "count")
+    of_units = [(units.sums(array), names) for array, names in parts]
+    every, headline = (Sums(array, resampled(weights, array), names) for array, names in of_units)
+    unions = [Sums(b.members @ every.units, b.members @ every.drawn, terms) for b in shown]
+    return [every, headline, *unions]
 
 
-def _numbers(
-    sums: Sequence[FloatArray], result: Result, metrics: Sequence[str], shown: Sequence[Binning]
+def _metrics(sums: Sequence[Sums], groups: FloatArray, metrics: Sequence[str]) -> list[FloatArray]:
+    """Return metrics over all resamples: a group's mean over the bins, and of all other sums."""
+    fine, *found = (
+        metric_values(one.drawn, one.terms)[..., [_place(one, name) for name in metrics]]
+        for one in sums
+    )
+    with np.errstate(invalid="ignore"):  # a mean over the bins that are not empty
+        means = (groups @ np.nan_to_num(fine)) / (groups @ np.isfinite(fine))
+    return [means, *found]
+
+
+def _place(sums: Sums, metric: str) -> int:
+    """Return which metric of some sums is meant: that of its name, or its mean over images."""
+    known = metrics_of(sums.terms)
+    return known.index(metric if metric in known else f"mean {metric}")
+
+
+def _errors(
+    first: Numbers,
+    second: Numbers,
+    paired: bool,
+    weights: Weights,
+    groups: FloatArray,
+    metrics: Sequence[str],
 ) -> list[FloatArray]:
-    """Return per statistic (n, groups, metrics), then per binning (n, coarse, metrics)."""
-    (everywhere, grouped), terms = sums, result.scores.terms
-    fine, members = metric_values(everywhere, terms), result.bins.groups()
-    with np.errstate(invalid="ignore"):
-        # a group's mean over the bins that are not empty
-        of_bins = (members @ np.nan_to_num(fine)) / (members @ np.isfinite(fine))
-        if result.scores.averaging == "images":
-            headline = grouped[..., :-1] / grouped[..., -1:]
-        else:
-            headline = metric_values(grouped, terms)
-    found = [metric_values(binning.members @ everywhere, terms) for binning in shown]
-    wanted = [metrics_of(terms).index(name) for name in metrics]
-    return [array[..., wanted] for array in (of_bins, headline, *found)]
+    """Return the standard errors of the second method's numbers less the first's, in all draws."""
+    found = [np.zeros_like(array) for array in second.arrays]
+    signed = [(-1 / len(first.runs), run) for run in first.runs]
+    signed += [(1 / len(second.runs), run) for run in second.runs]
+    every = first.runs[0][0]
+    filled = every.drawn[..., every.terms.index("count")] > 0
+    for m, metric in enumerate(metrics):
+        (array, slopes), *others = (
+            _linear([(share, run[part]) for share, run in signed], metric)
+            for part in range(len(found))
+        )
+        for g, inside in enumerate(groups > 0):
+            if not inside.any():
+                continue
+            share = filled[:, inside] / np.maximum(filled[:, inside].sum(1, keepdims=True), 1)
+            of_group = slopes[:, inside] * share[..., None]
+            found[0][:, g, m] = joint_variance(weights, array[:, inside], of_group)
+        for out, other in zip(found[1:], others, strict=True):
+            out[..., m] = variances(weights, *other)
+    for out, one, two in zip(found, first.left_out, second.left_out, strict=False):
+        out[0] = jackknife_variance(two - one)
+    for part, out in enumerate(found):
+        one, two = (np.stack([own[part] for own in both.own]) for both in (first, second))
+        out += seed_variance(one, two, paired)
+    return [np.sqrt(out) for out in found]
+
+
+def _linear(signed: Sequence[tuple[float, Sums]], metric: str) -> tuple[FloatArray, FloatArray]:
+    """Return the sums that a difference depends on, and its derivatives by them.
+
+    The first sum is the count, which all runs share.
+    """
+    arrays, slopes = [], []
+    for share, sums in signed:
+        columns, by = metric_slopes(sums.drawn, sums.terms, _place(sums, metric))
+        arrays.append(sums.units[..., columns])
+        slopes.append(share * by)
+    counts = [arrays[0][..., :1], sum(by[..., :1] for by in slopes)]
+    own = [[one[..., 1:] for one in several] for several in (arrays, slopes)]
+    array, derivatives = (np.concatenate([c, *o], -1) for c, o in zip(counts, own, strict=True))
+    return array, derivatives
 
 
 def _apart(
-    first: Sequence[FloatArray],
-    second: Sequence[FloatArray],
+    first: Numbers,
+    second: Numbers,
+    errors: Sequence[FloatArray],
     metrics: Sequence[str],
     usable: Sequence[npt.NDArray[np.bool_]],
-    units: int,
+    enough: bool,
 ) -> tuple[dict[Any, Difference], dict[Any, dict[str, FloatArray]]]:
-    """Return the differences and bands of two methods, from what `_numbers` found for each."""
+    """Return the differences of two methods with their intervals, and the bands."""
     differences, bands = {}, {}
-    for s, statistic in enumerate(STATISTICS):
-        for (g, group), (m, metric) in itertools.product(enumerate(GROUPS), enumerate(metrics)):
-            one, two = first[s][:, g, m], second[s][:, g, m]
-            apart, found = two - one, Difference()
-            if np.isfinite(apart[0]):
-                ends = percentile_interval(apart[1:], units) or (None, None)
-                found = Difference(float(one[0]), float(two[0]), float(apart[0]), *ends)
-            differences[metric, group, statistic] = found
-    for number, supported in enumerate(usable):
-        change = second[len(STATISTICS) + number] - first[len(STATISTICS) + number]
-        for apart, metric in zip(np.moveaxis(change, -1, 0), metrics, strict=True):
-            low, high = simultaneous_band(apart[0], apart[1:], supported, units)
-            bands[metric, number] = {"estimate": apart[0], "low": low, "high": high}
+    changes = [two - one for one, two in zip(first.arrays, second.arrays, strict=True)]
+    for part, change in enumerate(changes):
+        for m, metric in enumerate(metrics):
+            apart, error = change[..., m], errors[part][..., m]
+            if part >= len(STATISTICS):
+                number = part - len(STATISTICS)
+                low, high = simultaneous_band(apart, error, usable[number])
+                bands[metric, number] = {"estimate": apart[0], "low": low, "high": high}
+                continue
+            for g, group in enumerate(GROUPS):
+                one, two = (float(both.arrays[part][0, g, m]) for both in (first, second))
+                found = Difference()
+                if np.isfinite(apart[0, g]):
+                    ends = studentised_interval(apart[:, g], error[:, g]) if enough else None
+                    found = Difference(one, two, float(apart[0, g]), *(ends or (None, None)))
+                differences[metric, group, STATISTICS[part]] = found
     return differences, bands
 
 

@@ -73,6 +73,7 @@ class Comparison:
     pairs: tuple[Pair, ...]
     binnings: tuple[Binning, ...]  # those of the pairs' bands
     units: Units  # what was drawn
+    support: npt.NDArray[np.int64]  # (bins,) units that have pixels of the bin
     resamples: int
     seed: int
     empty: npt.NDArray[np.bool_]  # (resamples, bins) a bin that has pixels was empty, and left out
@@ -268,13 +269,15 @@ class Comparison:
             return [*notes, f"No intervals: {few}."]
         notes.append(
             f"Intervals: central {100 * LEVEL:.0f} % of {resamples:,} resamples of {units.text} "
-            f"(seed {self.seed}), a little wider where these are few; every interval on its own, "
+            f"(seed {self.seed}), each by its own standard error; every interval on its own, "
             "not corrected for their number. Bands over bins hold in all their bins at once."
         )
-        if units.count < FEW_UNITS:
+        scored = self.support[self.first.bins.scored & (self.support > 0)]
+        if (scored < FEW_UNITS).any():
+            few = f"{(scored < FEW_UNITS).sum()} of {len(scored)} bins rest on fewer than"
             notes.append(
-                f"{units.text} are few: the intervals, above all those of means over bins, may "
-                "hold less often than they say."
+                f"{few} {FEW_UNITS} of {units.text}, the thinnest on {scored.min()}: their "
+                "intervals, and those of means over bins, may hold less often than they say."
             )
         if any(len(method.runs) > 1 for method in self.methods):
             notes.append(

@@ -20,7 +20,9 @@ from depthbal.training.task import Batch, Task
 
 log = logging.getLogger(__name__)
 
-SELECTION_BIN_WIDTH = 0.5  # metres; narrower bins are too empty in a small split to choose by
+SELECTION_BINS = (
+    20  # over the range, from 0; narrower ones are too empty in a small split to choose by
+)
 
 
 class DepthTask(Task):
@@ -28,8 +30,9 @@ class DepthTask(Task):
 
     The mask is depth >= min_depth, for every loss alike. Before the optimizer exists the training
     split's histogram gives the loss its prior and the network its initial bias, unless a
-    checkpoint is going to bring both. The best epoch has the lowest mean over 0.5 m bins of RMSE:
-    every bin weighs as much as any other, so an epoch cannot win by near pixels alone.
+    checkpoint is going to bring both. The best epoch has the lowest mean over 20 bins of RMSE (of
+    0.5 m up to 10 m): every bin weighs as much as any other, so an epoch cannot win by near pixels
+    alone.
 
     Args:
         model: Network from images (B, 3, H, W) to metres (B, 1, h, w). Its weights are kept in the
@@ -63,6 +66,7 @@ class DepthTask(Task):
     logged_metrics = ("rmse", "abs_rel", "delta1")
     study_metrics = tuple(f"all_pixels.per_bin_mean.{group}.rmse" for group in GROUPS)
     protocols = DepthProtocol.NAMES
+    test_edges = False
 
     def __init__(
         self,
@@ -71,7 +75,7 @@ class DepthTask(Task):
         *,
         min_depth: float = 0.7,
         max_depth: float = 10.0,
-        resize: Literal["target"] | None = None,
+        resize: Literal["target"] | None = "target",
         compile: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -156,9 +160,11 @@ class DepthTask(Task):
     def make_scores(self, data: Any, split: Literal["val", "test"]) -> Scores:
         """Return the empty scores of validation, or of the test by the protocol that is set."""
         if split == "val":
-            bins = DepthBins.uniform(SELECTION_BIN_WIDTH, self.max_depth)
+            span = self.max_depth - self.min_depth
+            count = SELECTION_BINS * (self.max_depth // span)
+            bins = DepthBins.uniform(self.max_depth / count, self.max_depth)
             return Scores(bins, (self.readout,), self.readout, terms=TERMS)
-        self._rule = DepthProtocol(self.protocol, data, self.test_seed)
+        self._rule = DepthProtocol(self.protocol, data, self.test_seed, edges=self.test_edges)
         return self._rule.scores(readouts_of(self.criterion), self.readout, self.facts(data))
 
     def score(self, batch: Batch, scores: Scores) -> None:

@@ -1,26 +1,31 @@
 """Scoring a run's network on the test split, by any of its task's protocols."""
 
+import json
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
+import numpy as np
 import torch
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import RichProgressBar
 
 from depthbal.checkpoint import find_checkpoint, read_checkpoint
 from depthbal.data.label_data import LabelData
-from depthbal.errors import ConfigError
+from depthbal.errors import ConfigError, RunFolderError
 from depthbal.evaluation import Scores
 from depthbal.evaluation.balancing import require_unseen
+from depthbal.evaluation.scores import RESULT_FILE
 from depthbal.io import show_progress
-from depthbal.predictor import balance_map, load_balance
+from depthbal.losses import sigma_from_rmse
+from depthbal.predictor import balance_map, load_balance, require_plain
 from depthbal.training.resuming import read_rows
 from depthbal.training.runs import CheckpointName, Run, RunFolder, open_run
 from depthbal.training.task import Task
 
-RESIDUAL = "val/rmse"  # of metrics.csv: what --posthoc auto takes for sigma
+RESIDUAL = "val/rmse"  # of metrics.csv: from which --posthoc auto takes sigma
 
 
 def evaluate_run(
@@ -36,12 +41,13 @@ def evaluate_run(
     tau: float | None = None,
     relative_to: str | Path | None = None,
     force: bool = False,
+    edges: bool = False,
 ) -> tuple[dict[str, Any], Path]:
     """Score a run of any application and write the result into ``RUN/eval/NAME``.
 
     Writes metrics.json, scores.npz and the task's examples. Nothing is fitted: prior and histogram
-    come from the run. The last checkpoint by the task's first protocol is the run's own result and
-    goes into the run folder itself.
+    come from the run. The last checkpoint by the task's first protocol on the run's own test images
+    is the run's own result and goes into the run folder itself; NAME tells what differs.
 
     Args:
         path: The run folder.
@@ -57,6 +63,7 @@ def evaluate_run(
         tau: Share of the balancing that a network of BinsLoss is read out with, and
         relative_to: its world, as in ``Predictor.set_world``.
         force: Score images that the balancing was calibrated on.
+        edges: Measure boundary F1 and the share of flying pixels of depth maps too.
 
     Returns:
         The content of metrics.json, and its folder.
@@ -78,6 +85,10 @@ def evaluate_run(
     task.protocol, task.test_seed = protocol or task.protocols[0], seed
     if task.protocol != task.protocols[0]:
         names.insert(0, task.protocol)
+    if edges:
+        if task.test_edges is None:
+            raise ConfigError(f"{run.path} predicts no depth maps, which alone have edges")
+        task.test_edges = True
     if posthoc is not None:
         sigma, source = posthoc_sigma(run, checkpoint, posthoc)
         balance_afterwards(run, task, sigma, source)
@@ -106,10 +117,44 @@ def evaluate_run(
     data.setup("test")
     trainer.datamodule = data  # type: ignore[attr-defined]
     trainer.test(task, dataloaders=task.test_loader(data), verbose=False)
+    scores = cast(Scores, task.test_scores)
     if not force:
-        require_unseen(seen, cast(Scores, task.test_scores).names)
+        require_unseen(seen, scores.names)
+    other = _other_data(run, overrides, scores)
+    names[:0] = [other] * bool(other)
     folder = run.evaluation(*names)
+    while other and _holds_other_data(folder, scores):
+        folder = folder.with_name(f"{folder.name}_2")
     return save_evaluation(task, data, folder), folder
+
+
+def _other_data(run: RunFolder, overrides: Sequence[str], scores: Scores) -> str:
+    """Return what scores of other images than the run's own are called after, "" for its own."""
+    parts = [part for flag in overrides for part in flag.split("=", 1)]
+    pairs = zip(parts[::2], parts[1::2], strict=True)
+    given = [(key.removeprefix("--data").lstrip("."), value) for key, value in pairs]
+    words = [
+        Path(value).resolve().name if key in ("", "root") else f"{key}_{value}"
+        for key, value in given
+        if key not in ("batch_size", "num_workers")  # they change no number
+    ]
+    if not words:
+        return ""
+    try:
+        own = Scores.load(run.path)
+        moved = own.names == scores.names and np.array_equal(
+            *(one.joint("all").sum(1) for one in (own, scores))  # truths per bin
+        )
+    except RunFolderError:
+        moved = False
+    return "" if moved else re.sub(r"[^\w.,-]+", "-", "_".join(words))
+
+
+def _holds_other_data(folder: Path, scores: Scores) -> bool:
+    if not (folder / RESULT_FILE).is_file():
+        return False
+    shown = (json.dumps(one.given.get("data")) for one in (Scores.load(folder), scores))
+    return next(shown) != next(shown)
 
 
 def save_evaluation(task: Task, data: LabelData, folder: Path) -> dict[str, Any]:
@@ -154,7 +199,7 @@ def use_balance(run: RunFolder, task: Task, path: str | Path) -> list[str]:
 def posthoc_sigma(
     run: Run, checkpoint: CheckpointName, wanted: float | Literal["auto"]
 ) -> tuple[float, str]:
-    """Return the sigma that was given and "given", or the error on validation and its epoch."""
+    """Return the sigma that was given and "given", or that of the error on validation."""
     if wanted != "auto":
         return float(wanted), "given"
     epoch = str(read_checkpoint(find_checkpoint(run.path, checkpoint))["epoch"])
@@ -165,4 +210,13 @@ def posthoc_sigma(
             f"{run.metrics_csv} has no {RESIDUAL} of epoch {epoch}, from which --posthoc auto "
             "takes sigma; give --posthoc SIGMA in label units"
         )
-    return float(f"{values[-1]:.3g}"), f"{RESIDUAL} of epoch {epoch}"  # its error is larger
+    rmse, histogram = values[-1], run.histogram()
+    source = f"{RESIDUAL} {rmse:.3g} of epoch {epoch} and the histogram of the training labels"
+    if histogram is None:  # nor can anything be balanced: the map says so
+        return rmse, source
+    try:
+        sigma = sigma_from_rmse(rmse, histogram)
+    except ValueError as error:
+        require_plain(run.task(checkpoint).criterion, str(run.path))
+        raise ConfigError(f"{run.path}: {error}; or give --posthoc SIGMA") from error
+    return float(f"{sigma:.3g}"), source  # its error is larger

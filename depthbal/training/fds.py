@@ -22,7 +22,8 @@ from depthbal.data.dataset import DepthDataset
 from depthbal.data.loader import LateLoader, ShardSampler, single_threaded
 from depthbal.data.pairs import PairSubset
 from depthbal.errors import ConfigError, DataError
-from depthbal.losses.label_weights import Smoothing, bin_per_label, smoothing_kernel
+from depthbal.losses.label_weights import Smoothing, smoothing_kernel
+from depthbal.priors.histogram import bin_per_label
 
 log = logging.getLogger(__name__)
 
@@ -368,17 +369,16 @@ def subset_loader(data: Any, name: str) -> Iterable[Any]:
             "fetch it with the benchmark, or set subset to null to go over the whole training set"
         )
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as lines:
-        pairs = [
-            [entry.strip().removeprefix("data/") for entry in row] for row in csv.reader(lines)
-        ]
-    wanted = {" with ".join(pair) for pair in pairs if any(pair)}
+        rows = [[entry.strip().removeprefix("data/") for entry in row] for row in csv.reader(lines)]
+    wanted = {" with ".join(pair) for pair in rows if any(pair)}
     train = data.train_set.source
     chosen = [index for index in range(len(train)) if train.name(index) in wanted]
     found = f"{len(chosen)} of the {len(wanted)} images of {path}"
     if not chosen:
         raise DataError(f"{found} are in the training split, such as {train.name(0)!r}")
     log.info("Feature smoothing: %s are in the training split", found)
-    dataset = DepthDataset(PairSubset(train, chosen), data.count_transform, data.seed)
+    pairs = PairSubset(train, chosen)
+    dataset = DepthDataset(pairs, data.count_transform, data.seed, data.max_depth)
     return LateLoader(
         dataset,
         batch_size=data.batch_size,

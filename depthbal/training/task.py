@@ -102,6 +102,8 @@ class Task(pl.LightningModule):
     """What a study's table shows, as paths in metrics.json."""
     protocols: ClassVar[tuple[str, ...]] = ("default",)
     """Ways in which a test split can be scored; the first one unless it is said otherwise."""
+    test_edges: bool | None = None
+    """Whether a test measures edges of maps; None where there are no maps."""
 
     def __init__(
         self,

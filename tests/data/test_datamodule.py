@@ -1,15 +1,14 @@
 import json
-import warnings
 
 import pytest
 import torch
 from jsonargparse import ArgumentParser
 from pytorch_lightning import LightningModule, Trainer
-from pytorch_lightning.callbacks import ModelCheckpoint
 
 from depthbal.data import DepthDataModule, EpochSampler, FolderDataModule, NYUD2DataModule
 from depthbal.errors import ConfigError
 from tests.data.make_files import SMALL, write_nyud2
+from tests.training.helpers import QUIET
 
 
 class Recorder(LightningModule):
@@ -19,7 +18,6 @@ class Recorder(LightningModule):
         super().__init__()
         self.weight = torch.nn.Parameter(torch.zeros(()))
         self.seen = {}
-        self.tested = []
 
     def training_step(self, batch, step):
         self.seen.setdefault(self.current_epoch, []).extend(
@@ -30,25 +28,8 @@ class Recorder(LightningModule):
     def validation_step(self, batch, step):
         pass
 
-    def test_step(self, batch, step):
-        self.tested += batch["index"].tolist()
-
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), lr=0.1)
-
-
-def trainer_of(folder, epochs, **kwargs):
-    warnings.filterwarnings("ignore", message=".*logging interval.*")
-    return Trainer(
-        max_epochs=epochs,
-        accelerator="cpu",
-        devices=1,
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=folder,
-        **{"enable_checkpointing": False, **kwargs},
-    )
 
 
 @pytest.fixture(scope="module")
@@ -59,10 +40,11 @@ def root(tmp_path_factory):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_lightning_keeps_the_sampler_and_moves_its_epoch(root, tmp_path, workers):
+@pytest.mark.filterwarnings("ignore:.*logging interval")
+def test_lightning_keeps_the_sampler_and_moves_its_epoch(root, workers):
     module = NYUD2DataModule(root, **{**SMALL, "num_workers": workers, "val_fraction": 0.1})
     model = Recorder()
-    trainer = trainer_of(tmp_path, 3)
+    trainer = Trainer(max_epochs=3, logger=False, enable_progress_bar=False, **QUIET)
     trainer.fit(model, module)
     assert isinstance(trainer.train_dataloader.sampler, EpochSampler)
     alone = EpochSampler(module.train_set, seed=0)
@@ -73,24 +55,6 @@ def test_lightning_keeps_the_sampler_and_moves_its_epoch(root, tmp_path, workers
         assert [i for i, _ in seen] == [i for i, _ in expected]
         means = torch.tensor([mean for _, mean in seen])
         torch.testing.assert_close(means, torch.stack([mean for _, mean in expected]))
-
-
-@pytest.mark.parametrize("workers", [0, 1])
-def test_a_resumed_run_sees_what_the_uninterrupted_run_saw(root, tmp_path, workers):
-    settings = {**SMALL, "num_workers": workers}
-    whole = Recorder()
-    trainer_of(tmp_path / "a", 4).fit(whole, NYUD2DataModule(root, **settings))
-    keep = ModelCheckpoint(tmp_path / "b", save_last=True)
-    first, second = Recorder(), Recorder()
-    interrupted = trainer_of(tmp_path / "b", 2, callbacks=[keep], enable_checkpointing=True)
-    interrupted.fit(first, NYUD2DataModule(root, **settings))
-    module, last = NYUD2DataModule(root, **settings), tmp_path / "b" / "last.ckpt"
-    trainer_of(tmp_path / "c", 4).fit(second, module, ckpt_path=last)
-    assert sorted(second.seen) == [2, 3]
-    assert {**first.seen, **second.seen} == whole.seen
-    assert torch.equal(second.weight, whole.weight)
-    trainer_of(tmp_path, 1).test(second, NYUD2DataModule(root, **settings), verbose=False)
-    assert second.tested == list(range(5))
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,6 @@ def test_missing_files_can_be_allowed(tmp_path):
 
 
 def test_a_file_without_a_map_is_named(tmp_path):
-    np.save(tmp_path / "0001.npy", np.zeros((2, 3, 4)))
+    np.save(tmp_path / "0001.npy", np.arange(24).reshape(2, 3, 4))
     with pytest.raises(DataError, match=r"0001.npy"):
         PredictionFolder(tmp_path, ["0001.jpg"])(0)

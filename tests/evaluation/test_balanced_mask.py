@@ -36,7 +36,6 @@ def test_every_bin_gives_as_many_pixels_as_the_smallest_has():
     assert balanced.per_bin == counts[7:].min() > 0
     assert bin_counts(depths, balanced.mask)[7:].tolist() == [balanced.per_bin] * 93
     assert sum(int(m.sum()) for m in balanced.mask) == 93 * balanced.per_bin
-    assert balanced.counts.tolist() == counts.tolist()
     assert balanced.empty_bins == []
 
 
@@ -83,8 +82,10 @@ def test_empty_and_thin_bins_are_named_in_one_warning():
         warnings.simplefilter("always")
         balanced = balanced_mask(depths, BINS)
     assert len(caught) == 1
-    assert "fewer than 100 pixels in 1 bins, the fewest 30" in str(caught[0].message)
-    assert "no pixel in 1 bins (99)" in str(caught[0].message)
+    assert str(caught[0].message).startswith(
+        "balanced mask: fewer than 100 pixels in 1 of 93 bins, 30 in the thinnest (9.8 to 9.9), "
+        "no pixel in 1 of 93 bins: "
+    )
     assert balanced.empty_bins == [99]
     assert balanced.per_bin == 30
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from depthbal.errors import DataError
-from depthbal.evaluation import DepthBins, LabelBins
+from depthbal.evaluation import DepthBins, LabelBins, nyud2
 from depthbal.priors import Histogram
 from tests.reference import plain_depth_bin
 from tests.shared import SHARED, needs_shared
@@ -27,8 +27,6 @@ def test_nyud2_has_the_official_shots():
 
 @needs_shared
 def test_the_embedded_counts_are_the_published_ones():
-    from depthbal.evaluation import nyud2
-
     published = json.loads((SHARED / "facts/nyud2_train_pixel_counts.json").read_text())
     assert list(nyud2.TRAIN_PIXELS) == published["counts"]
 
@@ -85,19 +83,26 @@ def test_ages_get_their_shots_from_counts():
     assert bins.index(torch.tensor([0, 60, 120, 130])).tolist() == [0, 60, 120, 120]
 
 
-def test_shares_of_a_histogram_give_the_shots_and_bins_keep_the_benchmarks_numbers():
-    counts = np.full(93, 1e4)
-    counts[:3] = [5e5, 4e3, 2e3]
-    histogram = Histogram(np.linspace(0.7, 10.0, 94), counts)
+def test_a_histogram_gives_the_shots_and_bins_keep_the_benchmarks_numbers():
+    histogram = Histogram(np.linspace(0.7, 10.0, 94), nyud2.TRAIN_PIXELS[7:])
     bins = DepthBins.from_histogram(histogram)
-    share = counts / counts.sum()
-    expected = ["many" if s > 0.0074 else "few" if s < 0.00285 else "medium" for s in share]
-    assert {"many", "few"} <= set(expected)
-    assert list(bins.shots) == [None] * 7 + expected
+    assert bins.shots == DepthBins.nyud2().shots
     assert bins.scored.tolist() == [False] * 7 + [True] * 93
     assert len(DepthBins.from_histogram(Histogram([0.0, 1.0, 2.0], [1.0, 2.0]))) == 2  # from zero
     levels = torch.arange(1, 1200) / 100
     assert torch.equal(bins.index(levels), DepthBins.nyud2().index(levels))
+
+
+@pytest.mark.parametrize("width", [0.02, 0.1, 0.5, 1.0, 3.1])
+def test_shots_do_not_depend_on_the_width_of_the_bins(width):
+    edges = np.linspace(0.7, 10.0, round(9.3 / width) + 1)
+    even, middles = np.ones(len(edges) - 1), (edges[1:] + edges[:-1]) / 2
+    shots = DepthBins.from_histogram(Histogram(edges, even)).shots[-len(even) :]
+    assert set(shots) == {"many"}  # equally common depths
+    rising = DepthBins.from_histogram(Histogram(edges, middles - 0.7)).shots[-len(even) :]
+    density = 2 * (middles - 0.7) / 9.3  # 1 in the middle
+    expected = ["many" if d > 0.688 else "few" if d < 0.265 else "medium" for d in density]
+    assert list(rising) == expected
 
 
 @pytest.mark.parametrize(

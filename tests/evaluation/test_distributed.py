@@ -60,7 +60,7 @@ def score_own_share(rank, folder):
 
 
 def test_two_processes_give_every_number_of_one(tmp_path):
-    mp.spawn(score_own_share, args=(str(tmp_path),), nprocs=2)
+    mp.start_processes(score_own_share, (str(tmp_path),), nprocs=2, start_method="fork")
     expected = results(0, 1)
     assert expected["depth names"] == [f"image {i}" for i in range(5)]
     assert expected["depth"]["overall"]["count"] > 100

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from depthbal.errors import DataError
-from depthbal.evaluation import DepthBins, eigen_mask
+from depthbal.errors import ConfigError, DataError
+from depthbal.evaluation import DepthBins, eigen_crop
 from depthbal.evaluation.protocols import DepthProtocol
 from tests.reference import plain_depth_scores
 
@@ -52,7 +52,7 @@ def test_numbers_are_means_over_images_of_clamped_predictions_in_the_crop(rule):
 def test_near_depths_count_in_overall_and_in_no_shot(rule):
     target = torch.full((1, 1, 48, 64), 0.3)
     scores = eigen_scores(rule)
-    scores.update({"raw": target * 2}, target, eigen_mask(target))
+    scores.update({"raw": target * 2}, target, rule.counts(target))
     result = scores.compute()
     assert result["overall"]["abs_rel"] == pytest.approx(1.0)
     assert [result[shot]["count"] for shot in ("many", "medium", "few")] == [0, 0, 0]
@@ -63,3 +63,29 @@ def test_an_infinite_prediction_is_not_hidden_by_the_clamp(rule):
     target = torch.full((1, 1, 48, 64), 3.0)
     with pytest.raises(DataError, match="not finite"):
         eigen_scores(rule).update({"raw": rule.scored(target * float("inf"))}, target, target > 0)
+
+
+# sizes of KITTI's cameras; rows and columns as published code computes them there
+GARG = {(375, 1242): (153, 371, 44, 1197), (370, 1226): (151, 366, 44, 1181)}
+GARG |= {(376, 1241): (153, 372, 44, 1196), (352, 1216): (143, 349, 43, 1172)}
+EIGEN = {(375, 1242): (124, 342, 44, 1197), (352, 1216): (117, 321, 43, 1172)}
+
+
+@pytest.mark.parametrize(("crop", "boxes"), [("kitti-garg", GARG), ("kitti-eigen", EIGEN)])
+def test_kittis_crops_are_the_published_ones_at_every_size(crop, boxes):
+    for size, (top, bottom, left, right) in boxes.items():
+        assert eigen_crop(*size, crop) == (slice(top, bottom), slice(left, right))
+
+
+def test_a_protocol_of_other_depths_is_refused_in_one_line_that_names_the_right_one(rule):
+    street = SimpleNamespace(bins=lambda: DepthBins.uniform(1.0, 80.0))
+    with pytest.raises(ConfigError, match=r"eigen is of depths to 10 m, these .* kitti or whole"):
+        DepthProtocol("eigen", street)
+    nyu = SimpleNamespace(bins=DepthBins.nyud2)
+    with pytest.raises(ConfigError, match=r"kitti is of depths to 80 m, .* eigen or whole"):
+        DepthProtocol("kitti", nyu)
+    assert DepthProtocol("eigen", street, cap=(1, 80)).cap == (1, 80)  # what is meant is said
+    kitti = DepthProtocol("kitti", street)
+    target = torch.full((1, 1, 375, 1242), 50.0)
+    assert kitti.counts(target).sum() == (371 - 153) * (1197 - 44)
+    assert kitti.scored(target * 2).max() == 80

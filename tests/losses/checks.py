@@ -69,12 +69,12 @@ def record_calls(monkeypatch: pytest.MonkeyPatch, module, name: str) -> list:
 def on_two_ranks(function, tmp_path, *shape: int) -> Tensor:
     """Return the mean of function(rank) over two processes, as each of them has it."""
     results = torch.zeros(2, *shape, dtype=torch.float64).share_memory_()
-    mp.spawn(_run_rank, args=(function, str(tmp_path / "rendezvous"), results), nprocs=2)
+    given = function, str(tmp_path / "rendezvous"), results
+    mp.start_processes(_run_rank, given, nprocs=2, start_method="fork")  # spawn imports all anew
     return results
 
 
 def _run_rank(rank: int, function, init_file: str, results: Tensor) -> None:
-    torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{init_file}", rank=rank, world_size=2)
     mean = function(rank)
     dist.all_reduce(mean)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from depthbal.losses import LOSSES
+from depthbal.losses import LOSSES, NonFiniteError
 from depthbal.losses.balanced import BalancedMSELoss
 from depthbal.priors import GaussianMixture, Histogram
 from tests.losses.checks import LONG_TAIL
@@ -76,6 +76,13 @@ def test_an_empty_mask_gives_exactly_0_with_a_gradient_path(name):
     assert value.item() == 0
     value.backward()
     assert (preds.grad == 0).all()
+
+
+@pytest.mark.parametrize("name", ["MSELoss", "BMCLoss", "BNILoss", "GAILoss"])
+@pytest.mark.parametrize("huge", [2e19, 1e25, -3e38])
+def test_finite_predictions_whose_loss_is_not_are_reported_before_they_reach_sigma(name, huge):
+    with pytest.raises(NonFiniteError, match="so large that the loss is not"):
+        make(name)(torch.tensor([1.0, huge, 3.0]), torch.tensor([1.0, 2.0, 3.0]))
 
 
 def zeros(*shapes):

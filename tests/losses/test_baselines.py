@@ -77,3 +77,10 @@ def test_silog_says_how_many_targets_have_no_logarithm():
     mask = torch.tensor([True, True, True, False])
     with pytest.raises(ValueError, match="2 targets that count are not positive"):
         SILogLoss()(preds, target, mask)
+
+
+@every_case
+def test_second_derivatives_are_those_of_the_value(name, options):
+    preds, target, mask = (part[0, 0, 0] for part in batch())
+    loss = LOSSES[name](**options)
+    assert torch.autograd.gradgradcheck(lambda p: loss(p, target, mask), preds.requires_grad_())

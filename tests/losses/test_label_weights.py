@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from depthbal.losses import label_weights
-from depthbal.losses.label_weights import bin_per_label
 from depthbal.priors import Histogram
+from depthbal.priors.histogram import bin_per_label
 from tests.reference import plain_label_weights
 
 COUNTS = [40.0, 90.0, 17.0, 0.0, 3.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 8.0]

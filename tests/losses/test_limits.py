@@ -126,3 +126,13 @@ def test_tempered_to_nothing_it_is_mse_after_the_read_out():
     found = criterion.readout(best_location(criterion.double(), in_training))
     mean = (in_training * CENTERS).sum() / in_training.sum()
     assert found.item() == pytest.approx(mean, abs=0.005)
+
+
+@pytest.mark.parametrize("name", ["GAILoss", "BNILoss"])
+def test_no_digit_of_the_value_is_lost_for_a_sigma_far_above_the_labels(name):
+    """2 s^2 times one rounding of log E in float32 was as large as the value itself."""
+    target = skewed(100_000).float()
+    preds = target + torch.sin(7 * target)
+    loss = make(name, init_noise_sigma=1000.0)
+    expected = loss(preds.double(), target.double()).item()
+    assert loss(preds, target).item() == pytest.approx(expected, rel=2e-6)

@@ -4,12 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from depthbal.losses import GAILoss, balance_predictions, posthoc
+from depthbal.losses import GAILoss, balance_predictions, posthoc, sigma_from_rmse
 from depthbal.losses.posthoc import BalanceMap
 from depthbal.priors import GaussianMixture, Histogram
-from tests.losses.checks import LONG_TAIL, RANGE, minimise
+from tests.losses.checks import EDGES, LONG_TAIL, RANGE, minimise
 from tests.reference import training_posterior_mean
 
+LONG_TAIL_SD = np.sqrt(
+    np.average((LONG_TAIL.centers - LONG_TAIL.mean) ** 2, weights=LONG_TAIL.counts)
+)
 both_priors = pytest.mark.parametrize("prior", [LONG_TAIL, GaussianMixture.fit(LONG_TAIL, 4)])
 
 
@@ -144,3 +147,38 @@ def test_the_table_is_built_once_and_locations_are_those_of_the_whole_line(prior
     assert torch.equal(balance(preds), expected)
     assert torch.equal(balance(preds[20:30]), expected[20:30])
     assert torch.equal(balance.locations(preds), located)
+
+
+def posterior_variance(sigma: float, labels: np.ndarray, weights: np.ndarray) -> float:
+    """E Var[y | x] of labels with x ~ N(y, sigma^2), by sums over labels and a grid of x."""
+    x = np.linspace(labels.min() - 9 * sigma, labels.max() + 9 * sigma, 4001)
+    joint = weights * np.exp(-(((x[:, None] - labels) / sigma) ** 2) / 2)
+    mean = joint @ labels / joint.sum(1)
+    squares = (joint * (labels - mean[:, None]) ** 2).sum()
+    return squares * (x[1] - x[0]) / (sigma * np.sqrt(2 * np.pi))
+
+
+@pytest.mark.parametrize("sigma", [0.1, 0.5, 1.0, 3.0, 20.0])
+def test_sigma_from_the_rmse_of_a_perfect_plain_model_is_that_of_its_noise(sigma):
+    """The RMSE itself is 9 to 55 % too small on depths of rooms."""
+    inside = (np.arange(20) + 0.5) / 20
+    labels = (EDGES[:-1, None] + np.diff(EDGES)[:, None] * inside).ravel()
+    weights = np.repeat(LONG_TAIL.counts / LONG_TAIL.total / 20, 20)
+    rmse = posterior_variance(sigma, labels, weights) ** 0.5
+    assert sigma_from_rmse(rmse, LONG_TAIL) == pytest.approx(sigma, rel=1e-4)
+    masses = GaussianMixture(weights, labels, np.zeros_like(labels))
+    assert sigma_from_rmse(rmse, masses) == pytest.approx(sigma, rel=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_sigma_from_rmse_follows_the_unit_and_is_closed_for_a_normal_prior(scale):
+    """Var[y | x] = v s^2 / (v + s^2) whatever x."""
+    prior = GaussianMixture([1.0], [3.0 * scale], [2.0 * scale**2])
+    found = sigma_from_rmse((2 * 0.25 / 2.25) ** 0.5 * scale, prior)
+    assert found == pytest.approx(0.5 * scale, rel=1e-9)
+
+
+@pytest.mark.parametrize("rmse", [0.0, -1.0, np.nan, 1.001 * LONG_TAIL_SD, 50.0])
+def test_an_rmse_of_a_model_that_knows_nothing_has_no_sigma(rmse):
+    with pytest.raises(ValueError, match="below the labels' standard deviation"):
+        sigma_from_rmse(rmse, LONG_TAIL)

@@ -9,6 +9,7 @@ import torch
 from scipy import stats
 
 from depthbal.losses import BMCLoss, BNILoss, GAILoss, MSELoss, truncated_normal_mean
+from depthbal.losses.families import build_family
 from depthbal.losses.kernel import tables
 from depthbal.losses.readout import central_interval
 from depthbal.priors import Histogram
@@ -158,3 +159,21 @@ def test_a_loss_gives_its_own_sigma_and_range():
 )
 def test_losses_without_a_normal_sigma_of_scalars_have_no_interval(loss):
     assert loss.interval(torch.ones(2, 3)) is None
+
+
+def laplace_mean(preds, sigma, label_range):
+    return build_family("laplace", 1.0, 1.0).readout(preds, sigma, label_range)
+
+
+@pytest.mark.parametrize("read", [truncated_normal_mean, central_interval, laplace_mean])
+@pytest.mark.parametrize(
+    ("sigma", "message"),
+    [
+        *((value, "positive noise_sigma") for value in (0.0, -1.0, math.nan, math.inf)),
+        *((torch.ones(shape), r"of shape \(4,\)") for shape in ((4, 1), (1, 4), (2,))),
+    ],
+)
+def test_a_sigma_that_is_not_positive_or_would_broadcast_is_an_error(read, sigma, message):
+    for label_range in (RANGE, None)[: 2 if read is central_interval else 1]:
+        with pytest.raises(ValueError, match=message):
+            read(torch.zeros(4), sigma, label_range)

@@ -1,5 +1,7 @@
 """Vector labels: event_dim=1."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -118,3 +120,22 @@ def test_a_floor_or_an_anchor_restores_the_pull_in_directions_without_variance(
     preds = torch.tensor([[0.0, 1.0]], dtype=torch.float64, requires_grad=True)
     loss(preds, torch.zeros(1, 2, dtype=torch.float64)).backward()
     assert preds.grad[0, 1].item() == pytest.approx(pull, rel=1e-6)
+
+
+def test_batches_of_long_vectors_keep_their_digits_in_float32_far_from_zero():
+    """Distances come from products of matrices, which an offset would swallow."""
+    generator = torch.Generator().manual_seed(3)
+    target = torch.randn(300, 216, generator=generator) + 1000
+    preds = (target + 0.3 * torch.randn(300, 216, generator=generator)).requires_grad_()
+    loss = BMCLoss(event_dim=1, noise="learned", init_noise_sigma=15.0, scale="none")
+    value = loss(preds, target)
+    value.backward()
+    wide = preds.detach().double().requires_grad_()
+    log_sigma = loss.noise.log_sigma.detach().double().requires_grad_()
+    sigma = log_sigma.exp()
+    logits = -((wide[:, None] - target.double()) ** 2).sum(-1) / (2 * sigma**2)
+    expected = (logits.logsumexp(1) - logits.diagonal()).mean() - math.log(300)
+    expected.backward()
+    assert value.item() == pytest.approx(expected.item(), abs=1e-5)
+    torch.testing.assert_close(preds.grad.double(), wide.grad, rtol=1e-4, atol=1e-8)
+    assert loss.noise.log_sigma.grad.item() == pytest.approx(log_sigma.grad.item(), rel=1e-5)

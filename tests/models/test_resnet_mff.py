@@ -116,17 +116,6 @@ def test_starts_at_the_given_depth(model):
     assert not torch.equal(before, centred + 2.75)
 
 
-def test_takes_encoder_weights_from_a_file_with_its_classifier(tmp_path, model, caplog):
-    state = {f"module.{name}": value for name, value in model.E.state_dict().items()}
-    state |= {"module.fc.weight": torch.zeros(1000, 2048), "module.fc.bias": torch.zeros(1000)}
-    torch.save({"state_dict": state, "epoch": 3}, tmp_path / "resnet.pth")
-    caplog.set_level("INFO", "depthbal")
-    loaded = ResNetMFF(weights=str(tmp_path / "resnet.pth"))
-    for name, value in model.E.state_dict().items():
-        assert torch.equal(loaded.E.state_dict()[name], value), name
-    assert "module.fc.weight" in caplog.text
-
-
 @pytest.mark.parametrize(
     ("weights", "error", "message"),
     [

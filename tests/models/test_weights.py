@@ -119,6 +119,7 @@ class Trap:
             ("a.pth", c, "dictionary of tensors")
             for c in ([1, 2], {}, {"epoch": 3}, torch.zeros(2))
         ),
+        ("a.pth", {"conv.weight": torch.zeros(1), "note": "text"}, "no tensors under note"),
     ],
 )
 def test_a_file_that_is_cut_foreign_or_a_trap_is_refused(
@@ -145,7 +146,7 @@ def test_a_file_that_is_cut_foreign_or_a_trap_is_refused(
     ids=["torchvision", "smp", "timm"],
 )
 def test_without_a_network_the_librarys_error_and_the_two_other_ways_are_named(
-    make, monkeypatch, tmp_path
+    make, monkeypatch, tmp_path, caplog
 ):
     def refuse(*args, **kwargs):
         raise urllib.error.URLError("no route to host")
@@ -154,9 +155,12 @@ def test_without_a_network_the_librarys_error_and_the_two_other_ways_are_named(
     monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    caplog.set_level("INFO", logger="depthbal")
     message = r"(?i)'imagenet.*\(.*(no route|your connection).*\).*path of an encoder.*weights=None"
     with pytest.raises(ConfigError, match=message):
         make()
+    for said in ("huggingface.co or download.pytorch.org", "weights: FILE"):
+        assert said in caplog.text  # before the attempt
 
 
 def test_importing_the_package_loads_no_network_library():

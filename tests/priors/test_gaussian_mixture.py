@@ -96,6 +96,7 @@ def test_a_missing_foreign_or_incomplete_file_is_an_error_that_names_it(tmp_path
         ([0.0], [1.0], [1.0], "sum to more than 0"),
         ([1.0], [1.0], [float("inf")], "finite weights, means and variances"),
         ([1.0], [1.0], [-1.0], "variances"),
+        ([0.5, 0.5], [[0.0, 0.0], [1.0, 1.0]], [[1.0, 0.5], [0.5, 1.0]], "covariance of all"),
     ],
 )
 def test_bad_arguments_are_errors(weights, means, variances, message):

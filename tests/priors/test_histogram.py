@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from depthbal.evaluation import LabelBins
 from depthbal.priors import Histogram
 
 EDGES = np.linspace(0.7, 10.0, 94)
@@ -119,3 +120,16 @@ def test_labels_that_are_not_finite_and_the_mean_of_none_are_errors():
         Histogram(EDGES).update([1.0, np.nan, np.inf])
     with pytest.raises(ValueError, match="empty"):
         _ = Histogram(EDGES).mean
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("digits", [1, 2, 3])
+def test_labels_on_edges_count_in_the_bin_above_as_evaluation_has_it(dtype, digits):
+    """Equally common labels once counted 0 to 2 times in bins as wide as their steps."""
+    labels = (torch.arange(93 * 10 ** (digits - 1), dtype=torch.float64) / 10**digits + 0.7).to(
+        dtype
+    )
+    counts = Histogram.regular(0.7, 10.0, 0.1).update(labels).counts
+    assert set(counts) == {10 ** (digits - 1)}
+    bins = LabelBins(EDGES)
+    assert np.array_equal(counts, np.bincount(bins.index(labels), minlength=93))

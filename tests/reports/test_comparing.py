@@ -8,7 +8,7 @@ from depthbal.errors import ConfigError
 from depthbal.evaluation import DepthBins, Label, LabelBins, summarise
 from depthbal.reports import compare, load_results
 from depthbal.reports.comparing import comparable
-from depthbal.reports.resampling import resampled_sums, units_of
+from depthbal.reports.resampling import draw, units_of
 from tests.reference import resampled_mean_over_bins
 from tests.reports.made import RUN_BINS, depths, evaluate, make_run, report_of, result_of
 
@@ -49,22 +49,32 @@ def test_a_constant_shift_is_found_exactly_and_without_uncertainty(shift, error)
         )
 
 
-def test_intervals_are_percentiles_of_a_plain_loop_over_resamples():
+def test_intervals_are_those_of_a_plain_bootstrap_t_over_scenes():
     first, second = made_sums(0, images=40), made_sums(0, images=40)
     for sums in (first, second):
         sums[4:, 9] = 0  # two scenes hold the last bin
     second[..., 1] *= np.random.default_rng(5).uniform(0.5, 1.5, second.shape[:2])
     groups = [str(i // 2) for i in range(40)]
-    comparison = compared(first, second, groups=groups)
-    weights = resampled_sums([np.eye(40)], units_of(groups), 200, 0)[0][1:]
-    terms, few = ["count", "loss"], [6, 7, 8, 9]
-    one, two = (resampled_mean_over_bins(s, terms, "loss", weights, few) for s in (first, second))
-    drawn = np.subtract(two, one)
+    comparison = compared(first, second, groups=groups, resamples=100)
+    weights = draw(20, 100, 0)[:, units_of(groups).of_image].astype(float)
+
+    def apart(rows):
+        of_both = (
+            resampled_mean_over_bins(sums, ["count", "loss"], "loss", rows, [6, 7, 8, 9])
+            for sums in (first, second)
+        )
+        return np.subtract(*reversed([np.array(one) for one in of_both]))
+
+    drawn, scene = apart(weights), np.arange(40) // 2
+    moved = [apart(weights + 1e-6 * (scene == s)) - drawn for s in range(20)]
+    slopes = np.stack(moved, 1)[1:] / 1e-6  # by the weight of every scene
+    errors = np.sqrt((weights[1:, ::2] * slopes**2).sum(1))
+    left_out = apart(np.stack([1.0 * (scene != s) for s in range(20)]))
+    jackknife = np.sqrt(19 / 20 * ((left_out - left_out.mean()) ** 2).sum())
+    half = np.quantile(np.abs(drawn[1:] - drawn[0]) / errors, 0.95) * jackknife
     found = comparison.pairs[0].differences["loss", "few", "bins"]
-    assert np.isfinite(drawn).all()
-    below = np.mean(drawn < found.low), np.mean(drawn <= found.high)
-    assert 0.005 <= below[0] <= 0.025  # 20 scenes: 1.6 % in each tail
-    assert 0.975 <= below[1] <= 0.995
+    assert (found.low, found.high) == pytest.approx((drawn[0] - half, drawn[0] + half), rel=1e-4)
+    weights = weights[1:]
     counts = np.einsum("ri,ib->rb", weights, first[..., 0])
     assert comparison.empty.tolist() == (counts == 0).tolist()
     assert comparison.empty.any()
@@ -110,7 +120,7 @@ def test_bins_of_few_images_have_no_band():
 
 @pytest.mark.parametrize("scenes", [4, 19, 20])
 def test_few_scenes_are_said_to_make_narrow_intervals_and_too_few_give_none(scenes):
-    sums, groups = made_sums(), [str(i % scenes) for i in range(60)]
+    sums, groups = made_sums(share=4.0), [str(i % scenes) for i in range(60)]
     worse = with_losses(sums, lambda loss, pixels: loss + pixels)
     runs = [result_of(s, BINS, name=name, groups=groups) for s, name in ((sums, "a"), (worse, "b"))]
     report = report_of(*runs)

@@ -1,12 +1,4 @@
-from depthbal.reports.vocabulary import (
-    curve_name,
-    digits_for,
-    fixed,
-    flat,
-    jsonable,
-    metric_infos,
-    short,
-)
+from depthbal.reports.vocabulary import curve_name, digits_for, fixed, flat, jsonable, short
 
 
 def test_numbers_are_text_with_a_true_minus_and_as_many_digits_as_say_something():
@@ -15,15 +7,6 @@ def test_numbers_are_text_with_a_true_minus_and_as_many_digits_as_say_something(
     assert [digits_for(scale) for scale in (0.02, 0.3, 1.26, 7.1, 88.0, 0.0)] == [4, 3, 3, 2, 1, 3]
     assert [short(x) for x in (0.7999999999999999, 10.0, 25000000)] == ["0.8", "10", "25000000"]
     assert jsonable([1 / 3, float("nan"), 2.0]) == [0.3333333, None, 2]
-
-
-def test_a_metric_that_nobody_knows_is_an_error_in_label_units():
-    infos = metric_infos(["silog", "epe", "delta1"], "epe", "px", 7.1)
-    assert [(i.title, i.digits, i.better) for i in infos] == [
-        ("epe in px", 2, "lower"),
-        ("δ < 1.25", 3, "higher"),
-        ("SILog", 1, "lower"),
-    ]
 
 
 def test_settings_and_curves_are_named_in_words():

@@ -30,10 +30,7 @@ GAI = {
 MSE = {"class_path": "depthbal.losses.MSELoss", "init_args": {"label_range": [0.7, 10.0]}}
 SMALL_UNET = {
     "class_path": "depthbal.models.SmpDepth",
-    "init_args": {
-        "encoder": "mobilenet_v2",
-        "arch_args": {"decoder_channels": [16, 8, 8, 4, 4]},
-    },
+    "init_args": {"encoder": "mobilenet_v2", "arch_args": {"decoder_channels": [16, 8, 8, 4, 4]}},
 }
 QUIET = {  # of a trainer that leaves nothing behind
     "accelerator": "cpu",
@@ -176,6 +173,17 @@ def logged(run: Path) -> list[dict]:
     """Return the rows of metrics.csv."""
     with (run / "metrics.csv").open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+def pretend_errors(run: Path, *errors: float) -> None:
+    """Write these errors on validation into metrics.csv, one per epoch, as of a trained network."""
+    rows = logged(run)
+    for row in rows:
+        row["val/rmse"] = row["val/rmse"] and str(errors[int(row["epoch"])])
+    with (run / "metrics.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def files_of(folder: Path) -> dict[Path, bytes]:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from depthbal import load_predictor
+from depthbal import Predictor, load_predictor
 from depthbal.commands.balance import run_samples
 from depthbal.evaluation import Scores
 from depthbal.export import open_graph
@@ -84,27 +84,35 @@ def test_it_predicts_and_is_exported_balanced(mse_run, balanced, tmp_path, monke
         assert command("predict", source, "room.png", *options) == 0
         written = cv2.imread("room_depth.png", cv2.IMREAD_UNCHANGED) / 1000
         assert np.abs(written - expected).max() < 0.0005 + 1e-5
-    options = ["--balance", balanced, "--image", "room.png", "--out", tmp_path / "model.onnx"]
-    assert command("export", mse_run, *options) == 0
-    found = open_graph("onnx", tmp_path / "model.onnx")(image[None])[0]
+    options = ["--balance", balanced, "--image", "room.png", "--format", "torch"]
+    assert command("export", mse_run, *options, "--out", "model.pt2") == 0
+    found = open_graph("torch", tmp_path / "model.pt2")(image[None])[0]
     assert np.abs(found - expected).max() < 2e-3
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--sigma", "30", *MORE], "holds 0. Nothing was written"),  # far too much
         (["--split", "test", *MORE], "4 of 4 test images were calibrated on (rooms/test/00000"),
         ([], "10 labelled images or more, got 4"),
         (["--tau", "1.5", *MORE], "expected tau in [0, 1], got 1.5"),
         (["--sigma", "-1", *MORE], "positive noise_sigma"),
     ],
 )
-def test_what_is_uncertain_or_unfit_is_not_written(arguments, message, mse_run, tmp_path, capsys):
+def test_what_is_unfit_is_not_written(arguments, message, mse_run, tmp_path, capsys):
     out = tmp_path / "balance.json"
     assert command("balance", mse_run, "--out", out, *arguments) == 2
     assert message in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_an_uncertain_gain_is_not_written(mse_run, tmp_path, monkeypatch, capsys):
+    depths = np.random.default_rng(0).uniform(0.8, 9.9, (12, 8, 8))
+    exact = [(depth, depth, None, f"image {i}", "") for i, depth in enumerate(depths)]
+    monkeypatch.setattr("depthbal.commands.balance.run_samples", lambda *_: exact)
+    assert command("balance", mse_run, "--tau", 0.5, "--out", tmp_path / "balance.json") == 2
+    assert "holds 0. Nothing was written" in capsys.readouterr().err
+    assert not (tmp_path / "balance.json").exists()
 
 
 def test_maps_and_runs_that_do_not_fit_each_other_are_refused(
@@ -141,11 +149,16 @@ class HalfSize(nn.Module):
     def target(self, batch):
         return batch["depth"], batch["depth"] > 0
 
+    def predictor(self):
+        return Predictor(
+            nn.Identity(), None, {"short_side": None, "mean": [0.0] * 3, "std": [1.0] * 3}
+        )
+
 
 @pytest.mark.parametrize(("folders", "groups"), [("aa", ["", ""]), ("ab", ["a", "b"])])
 def test_images_are_enlarged_as_for_scores_and_a_single_folder_is_no_scene(folders, groups):
     batch = {"image": torch.rand(2, 3, 8, 8), "depth": torch.ones(2, 1, 8, 8)}
-    batch |= {"name": ["one", "two"], "group": list(folders)}
+    batch |= {"name": ["one", "two"], "index": torch.arange(2)}
     source = type("Source", (), {"group": lambda _, i: folders[i], "__len__": lambda _: 2})()
     data = SimpleNamespace(test_set=SimpleNamespace(source=source), test_dataloader=lambda: [batch])
     samples = list(run_samples(HalfSize(), data, "test", "cpu"))

@@ -32,9 +32,9 @@ UNET = {**SMALL_UNET, "init_args": {**SMALL_UNET["init_args"], "head": HEAD}}
 
 
 @pytest.fixture(scope="session")
-def bins_run(tmp_path_factory, cache_folder):
+def bins_run(tmp_path_factory):
     """A finished run; tests only add evaluations to it."""
-    return trained(tmp_path_factory.mktemp("bins"), cache_folder, BINS, UNET)
+    return trained(tmp_path_factory.mktemp("bins"), BINS, UNET)
 
 
 def rmse(preds, truth):
@@ -120,7 +120,7 @@ def test_an_exported_network_takes_tau_as_an_input(bins_run, form, readout, tmp_
         assert json.loads(about["world"])["relative_to"] == "log_uniform"
 
 
-def test_a_study_reads_its_runs_out_at_every_tau(bins_run, tmp_path, cache_folder, capsys):
+def test_a_study_reads_its_runs_out_at_every_tau(bins_run, tmp_path, capsys):
     config = tiny_config(tmp_path / "bins.yaml", model={"model": UNET, "criterion": BINS})
     out = tmp_path / "study"
     arguments = ["--configs", config, "--tau", 0, 0.5, "--out", out]

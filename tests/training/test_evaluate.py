@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -13,7 +14,7 @@ from depthbal import load_predictor
 from depthbal.data import RoomsDataModule
 from depthbal.errors import ConfigError, DataError, RunFolderError
 from depthbal.evaluation import Scores
-from depthbal.losses import balance_predictions
+from depthbal.losses import balance_predictions, sigma_from_rmse
 from depthbal.training import evaluate_run, open_run
 from depthbal.training.evaluate import posthoc_sigma
 from tests.data.make_files import SMALL, write_nyud2
@@ -24,7 +25,7 @@ from tests.training.helpers import (
     command,
     files_of,
     in_eigen_crop,
-    logged,
+    pretend_errors,
     rooms_of_the_test,
     tiny_config,
     train_tiny,
@@ -77,7 +78,7 @@ def test_metrics_have_the_documented_structure(finished_run):
     assert protocol["mask"]["seed"] == 0
     assert (protocol["data"]["class"], protocol["data"]["images"]) == ("RoomsDataModule", 4)
     counts = open_run(finished_run).histogram().counts
-    many = (np.flatnonzero(counts / counts.sum() > 0.0074) + 7).tolist()
+    many = (np.flatnonzero(counts / counts.mean() > 0.688) + 7).tolist()
     assert protocol["bins"]["shots"]["many"] == many
     # the balanced mask holds equally many pixels of every bin
     counts = {row["count"] for row in metrics["bins"] if row["count"]}
@@ -104,7 +105,7 @@ def test_numbers_agree_with_predictions_made_one_by_one(finished_run):
 def test_evaluation_repeats_what_training_wrote_and_never_fits(run, monkeypatch):
     before = metrics_of(run)
     scores = (run / "scores.npz").read_bytes()
-    monkeypatch.setattr("depthbal.data.datamodule.count_depth", lambda *_: pytest.fail("counted"))
+    monkeypatch.setattr("depthbal.data.datamodule.LateLoader", lambda *_: pytest.fail("counted"))
     (run / "metrics.json").unlink()
     assert evaluate_run(run) == (before, run)
     assert metrics_of(run) == before
@@ -125,7 +126,7 @@ def test_other_checkpoints_and_protocols_have_folders_of_their_own(run, capsys):
     # a network of zeros predicts 0 m
     assert best["readout"]["raw"]["overall"]["abs_rel"] == pytest.approx(1.0)
     assert command("evaluate", run, *arguments, "--protocol", "eigen") == 0
-    assert "Eigen crop" in capsys.readouterr().out
+    assert "Protocol eigen, mean over images" in " ".join(capsys.readouterr().out.split())
     for folder in (run / "eval" / "best", run / "eval" / "eigen_best"):
         assert {"scores.npz", "examples.npz"} <= {path.name for path in folder.iterdir()}
         assert len(list((folder / "predictions").glob("*.png"))) == 4
@@ -149,7 +150,7 @@ def test_eigen_scores_whole_images_averaged_over_images(run):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--protocol", "agedb"], "scored by nyud2_dir or eigen or whole, not by 'agedb'"),
+        (["--protocol", "agedb"], "scored by nyud2_dir or eigen or kitti or whole, not by 'agedb'"),
         (["--data.n_tets", "3"], "n_tets"),
         (["--trainer.max_epochs", "3"], r"only --data\.KEY"),
         (["--data.batch_size", "-1"], "batch_size"),
@@ -198,9 +199,8 @@ def test_the_benchmark_is_scored_with_its_official_shots_and_mask(tmp_path):
 @pytest.mark.parametrize(
     ("protocol", "damage", "message"),
     [
-        ("nyud2_dir", lambda depth: np.where(depth > 2, np.nan, depth).astype(np.float32), "NaN"),
         ("nyud2_dir", lambda depth: depth[:-2], "22 x 32"),
-        ("eigen", lambda depth: depth * 1000, "unit"),
+        ("eigen", lambda depth: depth.astype(np.float64), "of float64"),
     ],
 )
 def test_a_damaged_pair_is_refused_by_name(finished_run, damage, message, protocol, monkeypatch):
@@ -251,16 +251,59 @@ def test_it_stands_beside_the_other_evaluations_and_says_what_it_is(mse_run, cap
     assert not {"posthoc", "noise_sigma"} & set(metrics_of(mse_run)["protocol"])
 
 
-def test_auto_takes_the_validation_error_of_the_checkpoints_epoch(mse_run, run):
-    errors = {row["epoch"]: float(row["val/rmse"]) for row in logged(mse_run) if row["val/rmse"]}
-    metrics, folder = evaluate_run(mse_run, posthoc="auto")
+def test_auto_takes_the_validation_error_of_the_checkpoints_epoch(mse_run, run, tmp_path):
+    plain = shutil.copytree(mse_run, tmp_path / "plain")
+    with pytest.raises(ConfigError, match="below the labels' standard deviation"):
+        posthoc_sigma(open_run(plain), "last", "auto")  # nobody trained it for long
+    errors = 0.7, 0.9
+    pretend_errors(plain, *errors)
+    sigmas = [sigma_from_rmse(error, open_run(plain).histogram()) for error in errors]
+    metrics, folder = evaluate_run(plain, posthoc="auto")
     found = metrics["protocol"]["posthoc"]
-    assert found["noise_sigma"] == pytest.approx(errors["1"], rel=5e-3)
-    assert "epoch 1" in found["sigma_from"]
+    assert found["noise_sigma"] == pytest.approx(sigmas[1], rel=5e-3)
+    assert "val/rmse 0.9 of epoch 1" in found["sigma_from"]
     assert folder.name == f"posthoc_{found['noise_sigma']:g}"
-    best = str(checkpoint_of(mse_run, "best")["epoch"])
-    sigma, _ = posthoc_sigma(open_run(mse_run), "best", "auto")
-    assert sigma == pytest.approx(errors[best], rel=5e-3)
+    sigma, _ = posthoc_sigma(open_run(plain), "best", "auto")
+    assert sigma == pytest.approx(sigmas[checkpoint_of(plain, "best")["epoch"]], rel=5e-3)
     (run / "metrics.csv").unlink()
     with pytest.raises(ConfigError, match=r"metrics\.csv.*--posthoc SIGMA"):
         posthoc_sigma(open_run(run), "last", "auto")
+
+
+def test_other_images_have_a_folder_of_their_own_and_the_run_keeps_its_result(
+    run, tmp_path, capsys
+):
+    before = files_of(run)
+    seven = ["--data.n_test", "7"]
+    metrics, folder = evaluate_run(run, overrides=seven)
+    assert (folder, metrics["protocol"]["images"]) == (run / "eval" / "n_test_7", 7)
+    assert evaluate_run(run, overrides=seven)[1] == folder
+    assert evaluate_run(run, overrides=["--data.num_workers=0"])[1] == run  # the same images
+    root = tmp_path / "street"
+    for index, (image, depth) in enumerate(rooms_of_the_test()):
+        for part, array in (("rgb", image[..., ::-1]), ("depth", (depth * 1000).astype(np.uint16))):
+            (root / "test" / part).mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(root / "test" / part / f"{index}.png"), array)
+    other = ["--data", "FolderDataModule", "--data.root", str(root), "--device", "cpu"]
+    assert command("evaluate", run, *other, "--edges") == 0
+    assert "Edges, few: boundary_f1" in capsys.readouterr().out
+    metrics = metrics_of(run / "eval" / "FolderDataModule_street")
+    assert metrics["protocol"]["data"]["class"] == "FolderDataModule"
+    # the same rooms, to the millimetre
+    found = metrics["all_pixels"]["overall"]
+    assert found["rmse"] == pytest.approx(metrics_of(run)["all_pixels"]["overall"]["rmse"], 1e-2)
+    assert 0 < found["boundary_f1"] < 1
+    after = files_of(run)
+    assert {path: after[path] for path in before} == before
+    elsewhere = shutil.copytree(root, tmp_path / "more" / "street")
+    next((elsewhere / "test" / "rgb").iterdir()).rename(elsewhere / "test" / "rgb" / "99.png")
+    depths = elsewhere / "test" / "depth"
+    next(
+        path for path in depths.iterdir() if not (elsewhere / "test/rgb" / path.name).exists()
+    ).rename(depths / "99.png")
+    other[3] = str(elsewhere)
+    assert command("evaluate", run, *other) == 0
+    assert (run / "eval" / "FolderDataModule_street_2" / "metrics.json").is_file()
+    other[3] = str(elsewhere / "test")  # one set without splits, all of it for testing
+    assert command("evaluate", run, *other, "--data.test_fraction", "1.0") == 0
+    assert (run / "eval" / "FolderDataModule_test_test_fraction_1.0" / "metrics.json").is_file()

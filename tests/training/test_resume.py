@@ -1,10 +1,8 @@
 """A training that was stopped goes on as if it had not been."""
 
 import json
-import os
+import multiprocessing
 import shutil
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -14,10 +12,8 @@ from depthbal.errors import CheckpointError, ConfigError, RunFolderError
 from depthbal.models import SmpDepth
 from depthbal.training.optimisation import default_precision
 from tests.training.helpers import (
-    REPOSITORY,
     SMALL_UNET,
     STEP_LR,
-    TOOLS,
     StopOnce,
     callback,
     checkpoint_of,
@@ -31,11 +27,12 @@ from tests.training.helpers import (
 )
 
 
-def in_a_process(*arguments: object) -> int:
-    """Run tools/train.py in a process of its own and return its exit code."""
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
-    line = [sys.executable, str(TOOLS / "train.py"), *map(str, arguments)]
-    return subprocess.run(line, env=environment, capture_output=True, timeout=240).returncode
+def in_a_process(*arguments: object) -> int | None:
+    """Run a command in a process of its own and return its exit code."""
+    process = multiprocessing.get_context("fork").Process(target=command, args=arguments)
+    process.start()
+    process.join(240)
+    return process.exitcode
 
 
 @pytest.mark.parametrize("kill", [False, True], ids=["Ctrl-C", "kill -9"])
@@ -48,7 +45,7 @@ def test_a_stopped_run_resumes_to_the_weights_of_the_uninterrupted_one(tmp_path,
     stopped, whole = tmp_path / "stopped_run", tmp_path / "whole_run"
     line = ["--config", config, "--out", stopped, workers]
     if kill:
-        assert in_a_process(*line) == -9
+        assert in_a_process("train", *line) == -9
     else:
         assert command("train", *line) == 130
         assert f"--resume {stopped}" in capsys.readouterr().err

@@ -107,14 +107,3 @@ def test_a_bad_loss_on_a_gpu_is_found_within_n_steps():
     steps(guard, [fine, bad, fine, fine])
     with pytest.raises(TrainingError):
         guard.on_train_batch_end(TRAINER, None, {"loss": fine}, None, 4)
-
-
-@pytest.mark.parametrize("hook", ["on_validation_start", "on_train_epoch_end"])
-def test_parameters_are_looked_at_before_validation_and_before_a_checkpoint(hook):
-    network = torch.nn.Linear(2, 2)
-    look = getattr(FiniteLoss(), hook)
-    look(TRAINER, network)
-    with torch.no_grad():
-        network.weight[0, 0] = float("inf")
-    with pytest.raises(TrainingError, match="parameters"):
-        look(TRAINER, network)

@@ -53,7 +53,7 @@ def test_a_batch_without_valid_depth_has_loss_zero_and_a_gradient(criterion):
 
 
 def test_predictions_of_another_size_are_an_error_or_brought_to_the_targets():
-    task = DepthTask(nn.Conv2d(3, 1, 2, stride=2), MSELoss())
+    task = DepthTask(nn.Conv2d(3, 1, 2, stride=2), MSELoss(), resize=None)
     with pytest.raises(ConfigError, match=r"\(1, 1, 4, 4\) and target \(1, 1, 8, 8\).*resize"):
         loss_of(task, batch(torch.ones(1, 1, 8, 8)))
     task = DepthTask(constant_network(0.0), MSELoss(), min_depth=-1.0, resize="target")

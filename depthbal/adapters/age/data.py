@@ -14,9 +14,9 @@ from torch import Tensor
 
 from depthbal.data.dataset import SeededDataset
 from depthbal.data.images import normalise, read_image, resize_square
-from depthbal.data.label_data import LabelData, Split
+from depthbal.data.label_data import LabelData, Split, announce, round_width
 from depthbal.data.loader import PADDING
-from depthbal.data.pairs import files_digest, missing_files
+from depthbal.data.pairs import files_digest, on_disk
 from depthbal.data.transforms import generators, shift_and_flip
 from depthbal.errors import DataError
 from depthbal.evaluation import Label, LabelBins
@@ -95,8 +95,9 @@ class LabelledData(LabelData):
         padding: width of the black border of training images before a random crop of image_size.
         flip: probability of a horizontal flip in training.
         label: name of the label.
-        unit: of the label.
+        unit: of the label; null: years of an age, else none.
         bin_width: width of the bins, in units of the label; bins are centred on its multiples.
+            Null: 1 year, else about 100 bins.
     """
 
     def __init__(
@@ -109,13 +110,13 @@ class LabelledData(LabelData):
         padding: int = 16,
         flip: float = 0.5,
         label: str = "age",
-        unit: str = "years",
-        bin_width: float = 1.0,
+        unit: str | None = None,
+        bin_width: float | None = None,
     ) -> None:
         super().__init__(batch_size, num_workers, seed)
-        self.label = Label(label, unit)
+        self.label = Label(label, ("years" if label == "age" else "") if unit is None else unit)
         self.image_size, self.padding, self.flip = image_size, padding, flip
-        self.bin_width = bin_width
+        self.bin_width = 1.0 if bin_width is None and label == "age" else bin_width
 
     def train_histogram(self) -> Histogram:
         """Return the training labels' counts in bins over their own range."""
@@ -130,12 +131,18 @@ class LabelledData(LabelData):
 
     def _count(self, *splits: Split) -> Histogram:
         """Return the training labels' counts in bins over the range of some splits."""
-        labels = torch.cat([part for split in splits for part in self.labels(split)])
-        units = np.floor(labels.double().numpy() / self.bin_width + 0.5)
-        if units.max() - units.min() > 10_000:
-            ends = f"{labels.min():g} to {labels.max():g}"
-            raise DataError(f"labels from {ends} need another --data.bin_width")
-        counted = Histogram((np.arange(units.min(), units.max() + 2) - 0.5) * self.bin_width)
+        every, chosen = (
+            torch.cat([part for split in which for part in self.labels(split)]).double().numpy()
+            for which in (SPLITS, splits)
+        )
+        width = self.bin_width or round_width(every)
+        units = np.floor(chosen / width + 0.5)
+        if np.ptp(units) > 10_000:
+            raise DataError(
+                f"labels from {every.min():g} to {every.max():g} are too many bins of {width:g}; "
+                f"give --data.bin_width {round_width(every):g}, or null"
+            )
+        counted = Histogram((np.arange(units.min(), units.max() + 2) - 0.5) * width)
         for part in self.labels("train"):
             counted.update(part)
         return counted
@@ -183,13 +190,13 @@ class AgeDataModule(LabelledData):
         """Return the images of a split, those of training augmented; None without rows."""
         if not (paths := [path for _, path, its in self.rows if its == split]):
             return None
-        self._require_images(paths)
-        content = files_digest(self.root, paths, json.dumps(self.labels(split)[0].tolist()))
-        return LabelledImages(self, split, [self.root / path for path in paths], paths, content)
+        files = self._images(paths)
+        content = files_digest(self.root, files, json.dumps(self.labels(split)[0].tolist()))
+        return LabelledImages(self, split, [self.root / file for file in files], paths, content)
 
     def check_root(self) -> None:
         """Check the whole csv file, and that the images are there, without reading any."""
-        self._require_images([row[1] for row in self.rows])
+        self._images([row[1] for row in self.rows])
 
     @cached_property
     def rows(self) -> list[list[str]]:
@@ -209,17 +216,25 @@ class AgeDataModule(LabelledData):
                 f"expected a finite number as {self.label.name} (another column: --data.label), a "
                 f"path, and train, val or test as split; the columns are {reader.fieldnames}"
             )
-        if lacking := {"train", "test"} - {row[2] for row in rows}:
-            raise DataError(f"{self.csv}: no row has {' or '.join(lacking)} in the column 'split'")
+        there = {row[2] for row in rows}
+        if "train" not in there:
+            raise DataError(f"{self.csv}: no row has train in the column 'split'")
+        if "test" not in there:
+            other = "val" if "val" in there else "train"
+            announce(f"{self.csv} has no test split: its errors are those of the {other} split")
+            rows += [[label, path, "test"] for label, path, its in rows if its == other]
         return rows
 
-    def _require_images(self, paths: list[str]) -> None:
-        if missing := missing_files(self.root, paths):
+    def _images(self, paths: list[str]) -> list[str]:
+        """Return the paths as the disk spells them; those that are not there are an error."""
+        found = on_disk(self.root, paths)
+        if missing := [path for path in paths if not found[path]]:
             raise DataError(
                 f"{len(missing)} of {len(paths)} images are not in {self.root.absolute()}: "
                 f"{first_few(missing)}; give --data.root the folder that the column 'path' of "
                 f"{self.csv} is relative to, complete it, or remove the rows"
             )
+        return [str(found[path]) for path in paths]
 
 
 def _usable(label: str, path: str, split: str) -> bool:

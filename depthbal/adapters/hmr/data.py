@@ -85,7 +85,8 @@ class HmrDataModule(LabelData):
 
     Args:
         root: SPIN's ``data`` folder; where files are missing, the error says where they come from.
-        datasets: Training data sets; null takes all that are there and have a body.
+        datasets: Training data sets, also of one's own, whose files are named as SPIN's are: NAME
+            for STEM and for NAME. Null takes all of SPIN's that are there and have a body.
         fits: "static" or "final" fits for pictures without a known body.
         mixing: Shares of data sets, over the sum of those that are there; others share the rest by
             their sizes. Null: SPIN's .3 h36m, .1 mpi_inf_3dhp.
@@ -115,9 +116,9 @@ class HmrDataModule(LabelData):
         val_fraction: float = 0.05,
     ) -> None:
         super().__init__(batch_size, num_workers, seed)
-        given = {*(datasets or ()), *(mixing or ())}
-        if datasets == [] or not given <= {*STEMS} - {TEST}:
-            raise ConfigError(f"expected data sets among {', '.join(STEMS)}, got {sorted(given)}")
+        own, shares = {*(datasets or ())}, {*(mixing or ())}
+        if datasets == [] or TEST in own | shares or shares - {*STEMS} - own:
+            raise ConfigError(f"expected training data sets and shares, got {datasets}, {mixing}")
         self.root, self.datasets, self.fits = Path(root), datasets, fits
         self.mixing, self.samples = SPIN if mixing is None else mixing, 0
         self.augment, self.ground_truth, self.val_fraction = augment, ground_truth, val_fraction
@@ -167,7 +168,9 @@ class HmrDataModule(LabelData):
 
     def _features(self, sizes: Mapping[str, int]) -> Array | None:
         """Return the features of data sets end to end where all of them have a file."""
-        paths = {self.root / "features" / f"{STEMS[name]}.npy": n for name, n in sizes.items()}
+        folder = self.root / "features"
+        stems = {name: files.rows_file(self.root, name).stem for name in sizes}
+        paths = {folder / f"{stems[name]}.npy": count for name, count in sizes.items()}
         if not all(path.is_file() for path in paths):
             return None
         found = [files.read(path, {"features": (n, "F")}) for path, n in paths.items()]

@@ -51,7 +51,7 @@ STATIC = {"mpi_inf_3dhp": "mpi-inf-3dhp", "lsp": "lsp-orig"}  # static fits of t
 
 def rows_file(root: Path, name: str) -> Path:
     """Return where the rows of a data set are."""
-    return root / "dataset_extras" / f"{STEMS[name]}.npz"
+    return root / "dataset_extras" / f"{STEMS.get(name, name)}.npz"
 
 
 def read_people(root: Path, name: str, kind: FitsKind = "static") -> People:

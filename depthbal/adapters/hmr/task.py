@@ -13,7 +13,7 @@ from depthbal.adapters.hmr.body import ERRORS, Meshes, rotmats_of
 from depthbal.adapters.hmr.files import TEST
 from depthbal.adapters.hmr.network import read_mean
 from depthbal.data.loader import PADDING
-from depthbal.data.pairs import missing_files
+from depthbal.data.pairs import on_disk
 from depthbal.errors import ConfigError, DataError
 from depthbal.evaluation import Scores, balanced_errors
 from depthbal.losses import MSELoss, RegressionLoss
@@ -95,7 +95,7 @@ class HmrTask(Task):
                     "computes them needs --model.model.weights, SPIN's model_checkpoint.pt"
                 )
             paths = images.people["file"].tolist()
-            if missing := missing_files(Path(), paths):
+            if missing := [path for path, there in on_disk(Path(), paths).items() if not there]:
                 found = f"{len(missing)} of {len(paths)} pictures are missing"
                 raise DataError(f"{found}: {first_few(missing)}")
 

@@ -163,7 +163,8 @@ class RoomsSource(PairSource):
     def __init__(self, split: Split, count: int, size: tuple[int, int], seed: int, cache: bool):
         described = json.dumps([RENDERER_VERSION, seed, split, count, list(size)])
         self.key = hashlib.sha256(described.encode()).hexdigest()[:32]
-        self.split = split
+        # no two pictures show the same scene
+        self.names = self.groups = [f"rooms/{split}/{index:05d}" for index in range(count)]
         file = cache_file("rooms", f"{self.key}.npz")
         draw = partial(_draw, split, count, size, seed)
         if cache:  # what an npz file holds carries a checksum
@@ -177,14 +178,6 @@ class RoomsSource(PairSource):
     def load(self, index: int) -> tuple[Image, Depth]:
         """Return image and depth of one picture."""
         return self.pairs["image"][index], self.pairs["depth"][index]
-
-    def name(self, index: int) -> str:
-        """Return, for example, `rooms/train/00012`."""
-        return f"rooms/{self.split}/{index:05d}"
-
-    def group(self, index: int) -> str:
-        """Return the scene's name: no two pictures show the same scene."""
-        return self.name(index)
 
     def fingerprint(self) -> str:
         """Return the digest of everything the pictures depend on."""

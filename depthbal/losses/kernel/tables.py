@@ -1,9 +1,6 @@
 """Cubic tables of functions of one variable, checked against the functions themselves.
 
-Half a million predictions need about a thousand exact values and an interpolation. ``build`` is for
-smooth functions: equal cells, cubics through four nodes at distance h, which err by 9 / 384 h^4
-times the fourth derivative. ``build_between`` is for functions that are smooth between known
-points: cells that end there, halved until a cubic fits.
+Half a million predictions need about a thousand exact values and an interpolation.
 """
 
 import math
@@ -14,7 +11,7 @@ import torch
 from torch import Tensor
 
 NODES_PER_SMOOTHNESS = 24
-MAX_NODES = 2**15
+MAX_NODES = 2**17
 # Every so many cells one is checked: what varies over 24 of them shows in each fourth.
 CHECKED = 4
 # Cells farther from zero have numbers that float32 cannot hold.
@@ -22,10 +19,12 @@ MAX_POSITION = 2**23
 # Arguments interpolated at once, on a CPU so that the temporaries stay in its cache.
 CACHE_ARGUMENTS, DEVICE_ARGUMENTS = 2**15, 2**23
 # Cubics between known points are fitted in the Chebyshev nodes of a cell and checked where they err
-# most, in units of half a cell from its middle.
+# most, in units of half a cell from its middle; at its ends as near as this share of the narrowest.
 CHEBYSHEV = tuple(math.cos(math.pi * (2 * i + 1) / 8) for i in range(4))
-CHECKS = (-0.75, 0.0, 0.75)
-MAX_HALVINGS = 30
+CHECKS = (-1.0, -0.75, 0.0, 0.75, 1.0)
+INSET = 1e-3
+MAX_HALVINGS = 64
+FLOAT32 = torch.finfo(torch.float32).eps
 # Buckets per edge of a lookup, and how many edges may fall into one before a search is faster.
 BUCKETS = 2
 MAX_PER_BUCKET = 4
@@ -103,10 +102,11 @@ class PiecewiseTable(NamedTuple):
 def build(
     exact: Function, low: float, high: float, smoothness: float, max_cells: int, tolerance: Tensor
 ) -> Table | None:
-    """Return a table over [low, high], or None where it would be large or inexact.
+    """Return a table of smooth curves over [low, high], or None where it would be large or inexact.
 
     ``exact`` maps float64 nodes (n,) to the curves there, (curves, n), which vary over the length
-    ``smoothness``; ``tolerance`` is the largest error in a cell that is checked, (curves, 1).
+    ``smoothness``; ``tolerance`` (curves, 1) is the largest error where cells are checked. Cubics
+    through four nodes at distance h err by 9 / 384 h^4 times the fourth derivative.
     """
     if not (0 < smoothness < math.inf and math.isfinite(high - low)):
         return None
@@ -116,18 +116,20 @@ def build(
     if count >= min(MAX_NODES, max_cells) or max(abs(first), abs(last)) > MAX_POSITION:
         return None
     steps = torch.arange(-1, count + 2, dtype=torch.float64, device=tolerance.device)
-    nodes = exact(width * (first + steps))
-    # The cubics through each four neighbours at -1, 0, 1 and 2, on the cell between 0 and 1.
-    before, left, right, after = (nodes[:, start : start + count] for start in range(4))
+    table = cubic(first, width, exact(width * (first + steps)))
+    middle = exact(width * (first + steps[1:-2:CHECKED] + 0.5))
+    halves = middle.new_tensor([1.0, 0.5, 0.25, 0.125])
+    error = torch.einsum("pcn,p->cn", table.coefficients[..., ::CHECKED], halves) - middle
+    return table if bool((error.abs() <= tolerance).all()) else None  # NaN is not
+
+
+def cubic(first: int, width: float, nodes: Tensor) -> Table:
+    """Return the table through equal nodes (curves, n), of which the first is that before it."""
+    before, left, right, after = (nodes[:, i : nodes.shape[1] - 3 + i] for i in range(4))
     linear = right - before / 3 - left / 2 - after / 6
     square = (before + right) / 2 - left
     cube = (after - before) / 6 + (left - right) / 2
-    coefficients = torch.stack([left, linear, square, cube])
-    middle = exact(width * (first + steps[1:-2:CHECKED] + 0.5))
-    halves = torch.tensor([1.0, 0.5, 0.25, 0.125], device=nodes.device).double()
-    error = torch.einsum("pcn,p->cn", coefficients[..., ::CHECKED], halves) - middle
-    # Written so that NaN refuses the table.
-    return Table(first, width, coefficients) if bool((error.abs() <= tolerance).all()) else None
+    return Table(first, width, torch.stack([left, linear, square, cube]))
 
 
 def build_between(
@@ -135,27 +137,34 @@ def build_between(
 ) -> PiecewiseTable | None:
     """Return a table over the cells between edges, halved until they keep to the tolerance.
 
-    None where it would have too many cells or cells that never fit. ``exact`` is as for ``build``,
-    smooth between neighbouring edges, and never asked for an edge.
+    None where that takes too many cells. Where a curve is so large that float32 holds it to no more
+    than the tolerance, that is enough. ``exact`` is never asked for an edge.
     """
-    points = edges.new_tensor(CHEBYSHEV + CHECKS)
-    powers = points[:, None] ** torch.arange(4, device=edges.device)
-    to_cubic = torch.linalg.inv(powers[:4])
+    fitted, checked = edges.new_tensor(CHEBYSHEV), edges.new_tensor(CHECKS)
+    to_cubic = torch.linalg.inv(fitted[:, None] ** torch.arange(4, device=edges.device)).T
     starts, stops = edges[:-1], edges[1:]
     wide = stops > starts
     starts, stops = starts[wide], stops[wide]
+    narrowest = (stops - starts).min() if len(starts) else 0
     finished: list[tuple[Tensor, Tensor]] = []
     count = 0
     for _ in range(MAX_HALVINGS):
         if not len(starts) or count + len(starts) > max_cells:
             break
         middle, half = (starts + stops) / 2, (stops - starts) / 2
-        nodes = middle[:, None] + half[:, None] * points
-        values = exact(nodes.flatten())
+        checks = checked * (1 - INSET * (narrowest / (2 * half)).clamp(max=1))[:, None]
+        nodes = torch.cat([fitted.expand(len(half), -1), checks], 1) * half[:, None]
+        values = exact((middle[:, None] + nodes).flatten())
         values = values.view(len(values), *nodes.shape)
-        cubics = values[..., :4] @ to_cubic.T
-        errors = (cubics @ powers[4:].T - values[..., 4:]).abs()
-        fits = (errors <= tolerance[..., None]).all(-1).all(0)  # NaN does not
+        cubics = values[..., :4] @ to_cubic
+        found = cubics[..., 3:]
+        for power in (2, 1, 0):
+            found = found * checks + cubics[..., power, None]
+        spread = values.amax(-1, keepdim=True) - values.amin(-1, keepdim=True)
+        errors = (found - values[..., 4:]).abs() + FLOAT32 / 8 * spread  # which float32 rounds
+        limits = torch.maximum(tolerance[..., None], FLOAT32 * values[..., 4:].abs())
+        narrow = 2 * half <= FLOAT32 * middle.abs()  # no float32 lies inside
+        fits = ((errors <= limits) | narrow[:, None] & errors.isfinite()).all(-1).all(0)
         finished.append((starts[fits], cubics[:, fits].permute(2, 0, 1)))
         count += len(finished[-1][0])
         starts, middle, stops = starts[~fits], middle[~fits], stops[~fits]

@@ -119,6 +119,29 @@ def test_any_column_any_unit_wider_bins_and_no_validation_as_excel_writes_them(f
     assert described["images"] == {"train": 3, "val": None, "test": 1}
 
 
+@pytest.mark.parametrize(
+    ("labels", "width"),
+    [([0.02, 0.51, 1.0], 0.01), ([25_000.0, 90_250.5, 425_000.0], 5000), ([1, 7, 30], 1), ([4], 1)],
+)
+def test_a_label_of_ones_own_has_about_100_bins_and_no_unit(folder, labels, width):
+    rows = [(str(value), path, "train") for value in labels for _, path, _ in ROWS[:2]]
+    write_csv(folder, [*rows, (str(labels[0]), "two/e.png", "test")], "price,path,split")
+    data = built(folder, label="price")
+    assert data.describe()["unit"] == ""
+    assert np.diff(data.bins().edges) == pytest.approx(width)
+    assert data.train_histogram().edges.tolist() == data.bins().edges.tolist()
+
+
+def test_paths_may_come_from_windows_or_a_mac_and_validation_be_the_test_split(folder, caplog):
+    (folder / "two/d.png").rename(folder / "two/Ku\u0308che.png")
+    rows = [*ROWS[:3], ("60", "two\\K\u00fcche.png", "val")]
+    write_csv(folder, rows)
+    with caplog.at_level("INFO"):
+        data = built(folder)
+    assert data.test_set[0]["label"] == data.val_set[0]["label"] == 60
+    assert "has no test split: its errors are those of the val split" in caplog.text
+
+
 def test_the_fingerprint_changes_with_labels_and_files(folder):
     prints = [built(folder).describe()["fingerprint"]]
     write_csv(folder, [("32", *ROWS[0][1:]), *ROWS[1:]])
@@ -152,8 +175,11 @@ def test_missing_images_are_counted_and_named_before_any_is_read(folder):
         ([*ROWS, ("nan", "x", "test")], r"1 of 7.*finite.* as age \(another column: --data\.label"),
         ([*ROWS, ("3", "x", "valid")], "row 8: 3,x,valid.*train, val or test"),
         ([*ROWS, ("3", "", "train")], "row 8: 3,,train"),
-        ([*ROWS, ("1e9", "x", "train")], r"28 to 1e\+09 need another --data\.bin_width"),
-        (ROWS[:4], "no row has test"),
+        (
+            [*ROWS, ("1e9", "x", "train")],
+            r"28 to 1e\+09 are too many bins of 1; give --data\.bin_width 1e\+07",
+        ),
+        (ROWS[3:], "no row has train"),
     ],
 )
 def test_what_is_wrong_in_the_csv_file_is_named(folder, rows, message):

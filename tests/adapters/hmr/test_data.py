@@ -68,8 +68,23 @@ def test_any_subset_of_the_data_sets_works(root):
     assert set(data_in(root).ratios) == {"lsp"}
     with pytest.raises(DataError, match=r"no body for any picture of coco: .*no static fits"):
         data_in(root, datasets=["coco"])
+    with pytest.raises(DataError, match=r"there is no file .*up3d\.npz"):
+        data_in(root, datasets=["up3d"])
     with pytest.raises(ConfigError, match="up3d"):
-        HmrDataModule(str(root), datasets=["up3d"])
+        HmrDataModule(str(root), mixing={"up3d": 0.5})
+
+
+def test_a_data_set_may_have_any_name(root):
+    named = data_in(root, datasets=["coco", "lsp"], mixing={"coco": 0.9})
+    for file in ("dataset_extras/coco_2014_train.npz", "static_fits/coco_fits.npy"):
+        (root / file).rename(
+            root / file.replace("coco_2014_train", "studio").replace("coco", "studio")
+        )
+    (root / "features/coco_2014_train.npy").rename(root / "features/studio.npy")
+    own = data_in(root, datasets=["studio", "lsp"], mixing={"studio": 0.9})
+    assert own.ratios == {"studio": named.ratios["coco"], "lsp": named.ratios["lsp"]}
+    assert own.fingerprint() == named.fingerprint()
+    np.testing.assert_array_equal(own.train_set.features, named.train_set.features)
 
 
 def test_held_out_rows_are_not_trained_on_and_features_follow_their_rows(root):

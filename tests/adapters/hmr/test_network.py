@@ -108,29 +108,6 @@ def test_a_new_regressor_leaves_that_of_the_checkpoint(checkpoint, published):
     assert SpinNetwork(**network.init_args).load_state_dict(network.state_dict())
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda s: s.pop("deccam.bias"), r'Missing .*"head\.deccam\.bias"'),
-        (lambda s: s.update(strange=torch.zeros(1)), r'Unexpected .*"backbone\.strange"'),
-        (
-            lambda s: s.update({"decpose.weight": torch.zeros(72, 1024)}),
-            r"mismatch for head\.decpose\.weight.*\[72, 1024\].*\[144, 1024\]",
-        ),
-        (lambda s: s.update({"module.fc1.bias": torch.zeros(1024)}), "under two names"),
-        (lambda s: s.update(note="text"), "no tensors under note"),
-    ],
-)
-def test_other_keys_and_shapes_are_named(tmp_path, spin_state, change, message):
-    state = dict(spin_state)
-    change(state)
-    path = tmp_path / "model_checkpoint.pt"
-    torch.save({"model": state}, path)
-    with pytest.raises(CheckpointError, match=message) as caught:
-        SpinNetwork(str(path), keep_head=True)
-    assert str(path) in str(caught.value)
-
-
 def test_a_file_without_a_regressor_and_settings_that_contradict_are_named(tmp_path, spin_state):
     path = tmp_path / "spin_official_nofc.pth"
     torch.save({k: v for k, v in spin_state.items() if k not in NAMES}, path)
@@ -139,5 +116,7 @@ def test_a_file_without_a_regressor_and_settings_that_contradict_are_named(tmp_p
         SpinNetwork(str(path), keep_head=True)
     with pytest.raises(ConfigError, match="features have no backbone"):
         SpinNetwork(str(path), features=64)
-    with pytest.raises(ConfigError, match=r"no weight file at .*absent\.pt"):
-        SpinNetwork(str(tmp_path / "absent.pt"))
+    twice = {"conv1.weight": torch.zeros(1), "module.conv1.weight": torch.zeros(1)}
+    torch.save({"model": twice}, path)
+    with pytest.raises(CheckpointError, match="under two names"):
+        SpinNetwork(str(path))

@@ -54,10 +54,19 @@ def test_curves_do_not_keep_each_other_alive():
     ("function", "high"),
     [
         (lambda x: (1000 * x).sin()[None], 1),  # too many cells
-        (lambda x: (x > 0.3).double()[None], 1),  # a jump
         (lambda x: x[None] * torch.nan, 1),
         (lambda x: x[None], 0),  # no width
     ],
 )
-def test_too_many_cells_a_jump_and_nan_refuse_a_table_between_edges(function, high):
+def test_too_many_cells_and_nan_refuse_a_table_between_edges(function, high):
     assert build_between(function, torch.tensor([0.0, high]).double(), 50, TOLERANCE) is None
+
+
+def test_a_jump_costs_a_few_cells_and_only_what_float32_cannot_tell_from_it_is_wrong():
+    table = build_between(
+        lambda x: (x > 0.3).double()[None], torch.tensor([0.0, 1.0, 1e6]).double(), 200, TOLERANCE
+    )
+    arguments = torch.cat([torch.rand(1000) * 1e6, 0.3 + torch.linspace(-1, 1, 1001)])
+    arguments = arguments[(arguments - 0.3).abs() > 1e-6]
+    (found,) = interpolate(table, arguments)
+    torch.testing.assert_close(found, (arguments > 0.3).float(), rtol=0, atol=2e-6)
