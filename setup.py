@@ -41,12 +41,18 @@ EXTRAS_REQUIRE = {
         "onnx>=1.18",  # exports are opened and run
         "onnxruntime>=1.20",
         "onnxscript>=0.5",
+        "transformers>=5.24",
+        "peft>=0.21",
         "OpenEXR>=3.3",
         "scikit-image>=0.22",  # its Middlebury pair is a real picture with real depth
     ],
     "exr": ["OpenEXR>=3.3"],  # depth in channels that OpenCV does not know; 3.3 has OpenEXR.File
     "tensorboard": ["tensorboard>=2.17"],  # --trainer.logger TensorBoardLogger; 2.17 takes NumPy 2
     "export": ["onnx>=1.18", "onnxruntime>=1.20", "onnxscript>=0.5"],  # --format onnx
+    "hf": [  # HFDepth and LoRA
+        "transformers>=5.24",  # the oldest that was tried; 4 has other names for attention's layers
+        "peft>=0.21",  # the oldest that was tried
+    ],
     "smpl": ["smplx>=0.1.28"],  # a test compares with it; its licence is non-commercial research
 }
 

@@ -127,6 +127,24 @@ def part_of_state(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]
     return {key.removeprefix(prefix): v for key, v in state.items() if key.startswith(prefix)}
 
 
+def network_state(content: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return the parameters of a checkpoint's network; what LoRA learned is added to the weights.
+
+    W + lora_alpha / r B A, with the matrices A and B beside every weight W.
+    """
+    state, lora = part_of_state(content["state_dict"], "model."), content["depthbal"].get("lora")
+    if lora is None:
+        return state
+    whole = {k.replace(".base_layer.", "."): v for k, v in state.items() if ".lora_" not in k}
+    for key, down in state.items():
+        part, is_down, _ = key.partition(".lora_A.")
+        if is_down:
+            up = state[key.replace(".lora_A.", ".lora_B.")]
+            weight = whole[f"{part}.weight"]
+            whole[f"{part}.weight"] = weight + lora["lora_alpha"] / lora["r"] * (up @ down)
+    return whole
+
+
 def identity(described: Mapping[str, Any]) -> str:
     """Return a module's class and arguments, without the weights that its training started from."""
     arguments = {k: v for k, v in (described.get("init_args") or {}).items() if k != "weights"}

@@ -1,6 +1,7 @@
 """Trained depth networks as files for other runtimes: ONNX and torch.export, read-out included."""
 
 import json
+import shutil
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -91,6 +92,46 @@ def export_predictor(
                 f"the exported {form} graph differs from PyTorch by up to {apart.max():.3g} m, "
                 f"more than {TOLERANCE_M:g} m; nothing was written"
             )
+    return float(apart.max()), float(apart.mean())
+
+
+def export_folder(predictor: Predictor, folder: Path, images: Images) -> tuple[float, float]:
+    """Write a network of transformers as a folder that transformers loads, compared on images.
+
+    The folder holds the network and its image processor: what it gives is the raw prediction.
+
+    Args:
+        predictor: the network.
+        folder: new, or replaced.
+        images: uint8 RGB (images, height, width, 3).
+
+    Returns:
+        The largest and the mean difference of what the folder predicts, in metres.
+
+    Raises:
+        ConfigError: another kind of network, or the folder differs by more than 1 cm.
+    """
+    from depthbal.models import HFDepth
+
+    network: Any = predictor.model.eval()
+    if not isinstance(network, HFDepth):
+        raise ConfigError(
+            f"a folder for transformers is for networks that come from it (HFDepth), not for "
+            f"{type(network).__name__}; use --format onnx or torch"
+        )
+    batch = torch.cat([predictor.normalise(image) for image in images])
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    try:
+        network.save_pretrained(temporary)
+        again = HFDepth(str(temporary), network.saved_output)
+        with torch.no_grad():
+            apart = (again.eval()(batch) - network(batch)).abs().double()
+        if not apart.max() <= TOLERANCE_M:
+            raise ConfigError(f"the folder differs from the run by up to {apart.max():.3g} m")
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
     return float(apart.max()), float(apart.mean())
 
 

@@ -13,7 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from depthbal.checkpoint import build_module, find_checkpoint, part_of_state, read_checkpoint
+from depthbal.checkpoint import (
+    build_module,
+    find_checkpoint,
+    network_state,
+    part_of_state,
+    read_checkpoint,
+)
 from depthbal.data.images import read_image, resize_short_side, resize_square
 from depthbal.errors import ConfigError, DataError
 from depthbal.evaluation import DEPTH, Label
@@ -426,7 +432,7 @@ def load_predictor(
     model = build_module(file, "model", entry["model"], classes)
     criterion = build_module(file, "criterion", entry["criterion"], classes)
     load_exactly(criterion, part_of_state(state, "criterion."), f"{file} into the criterion")
-    load_exactly(model, part_of_state(state, "model."), f"{file} into {type(model).__name__}")
+    load_exactly(model, network_state(content), f"{file} into {type(model).__name__}")
     label_range = entry["label_range"] and tuple(entry["label_range"])
     predictor = Predictor(model, criterion, entry["input"], entry["readout"], label_range)
     predictor.label = Label(*entry["label"][:2])

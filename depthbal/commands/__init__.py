@@ -182,4 +182,4 @@ def import_classes(networks: bool = True) -> None:
     from depthbal import models
     from depthbal.training import schedules
 
-    _ = models.ResNetMFF, models.SmpDepth, schedules.WarmupCosine
+    _ = models.HFDepth, models.ResNetMFF, models.SmpDepth, schedules.WarmupCosine

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from depthbal.commands import add_posthoc, add_world, make_parser
-from depthbal.errors import ConfigError, DepthbalError
+from depthbal.errors import ConfigError, DepthbalError, RunFolderError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,17 +25,17 @@ def main(arguments: Sequence[str]) -> None:
     parser = make_parser(
         "export",
         "Write a trained depth network with normalisation and read-out as one file, which is "
-        "compared with PyTorch before it is kept.",
+        "compared with PyTorch before it is kept; or its network as a folder for transformers.",
         "runs/rooms-gai --format onnx",
     )
     add = parser.add_argument
     add("run", type=Path, help="run folder")
-    add("--format", choices=("onnx", "torch"), default="onnx")
+    add("--format", choices=("onnx", "torch", "hf"), default="onnx")
     add(
         "--out",
         type=Path,
-        help="file; default: model.onnx or model.pt2 in the run, for other than its defaults "
-        "model_best.onnx, model_posthoc_SIGMA.onnx, model_raw.onnx and the like",
+        help="file; default: model.onnx, model.pt2 or (hf) model in the run, for other than "
+        "its defaults model_best.onnx, model_posthoc_SIGMA.onnx, model_raw.onnx and the like",
     )
     add("--size", type=int, nargs=2, metavar=("H", "W"), help="pixels; default: the test images'")
     add("--image", type=Path, nargs="+", help="to compare on; default: test images of the run")
@@ -53,13 +53,21 @@ def main(arguments: Sequence[str]) -> None:
         )
 
     from depthbal.commands.predict import open_predictor
-    from depthbal.export import ENDINGS, export_predictor
+    from depthbal.export import ENDINGS, export_folder, export_predictor
     from depthbal.io import require_free
     from depthbal.training.evaluate import world_names
     from depthbal.training.runs import RunFolder
 
     run = RunFolder(known.run)
     run.require_run()
+    if known.format == "hf":
+        if known.readout not in (None, "raw") or known.balance or known.posthoc:
+            raise ConfigError(
+                "--format hf holds the network alone, whose output is the raw prediction; leave "
+                "out --readout, --balance and --posthoc"
+            )
+        known.readout = "raw"
+        require_free = _require_new_folder
     if known.out is not None:
         require_free(known.out, known.overwrite)
     predictor = open_predictor(run.path, known.checkpoint, "cpu", known.posthoc, known.balance)
@@ -76,10 +84,18 @@ def main(arguments: Sequence[str]) -> None:
     names += world_names(known.tau, known.relative_to)
     other = [] if known.readout in (None, predictor.readout) else [known.readout]
     predictor.readout = known.readout or predictor.readout
-    path = known.out or run.path / f"{'_'.join(['model', *names, *other])}{ENDINGS[known.format]}"
+    ending = ENDINGS.get(known.format, "")
+    path = known.out or run.path / f"{'_'.join(['model', *names, *other])}{ending}"
     require_free(path, known.overwrite)
     protocol = _protocol(run.evaluation(*names), predictor.readout)
     images = _images(known, predictor, protocol)
+    if known.format == "hf":
+        largest, mean = export_folder(predictor, path, images)
+        print(
+            f"Written: {path} (AutoModelForDepthEstimation.from_pretrained)\n"
+            f"Largest difference from the run {largest:.2g} m, mean {mean:.2g} m"
+        )
+        return
     largest, mean = export_predictor(predictor, known.format, path, images, protocol)
     count, height, width, _ = images.shape
     what = "given" if known.image else "test"
@@ -89,6 +105,15 @@ def main(arguments: Sequence[str]) -> None:
         f"Largest difference from PyTorch {largest:.2g} m, mean {mean:.2g} m, on {count} {what} "
         "images"
     )
+
+
+def _require_new_folder(path: Path, overwrite: bool) -> None:
+    """Refuse an ``--out`` that would replace anything but an earlier export."""
+    if path.exists() and not (overwrite and (path / "config.json").is_file()):
+        raise RunFolderError(
+            f"{path} exists; choose another name with --out, or replace an earlier export with "
+            "--overwrite"
+        )
 
 
 def _protocol(folder: Path, readout: str) -> dict[str, Any]:

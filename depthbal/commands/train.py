@@ -31,7 +31,11 @@ Settings that people change (anything in a config can be given so):
   --model.criterion.init_noise_sigma X     and --model.criterion.noise fixed|learned|depth
   --model.model.weights NAME|FILE|null     what the network starts from
   --model.weights_from RUN                 start from the network of another run, with
-  --model.freeze '[backbone]'              parts that are not trained
+  --model.freeze encoder                   parts that are not trained
+  --model.encoder_lr X  --model.layer_decay X    factors of its learning rate, of its layers'
+  --model.lora RANK                        low-rank updates in place of the encoder's weights
+  --model.gradient_checkpointing true      less memory, more time
+  --model.ema 0.999                        an average of the weights
   --model.optimizer.lr X                   learning rate
   --trainer.max_epochs N  --trainer.accelerator cpu|gpu  --trainer.devices N
   --trainer.precision bf16-mixed|32-true   default: bfloat16 where it is native

@@ -5,12 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from depthbal.models.heads import Head as Head
+    from depthbal.models.hf import HFDepth as HFDepth
     from depthbal.models.resnet_mff import ResNetMFF as ResNetMFF
     from depthbal.models.resnet_mff import load_official_checkpoint as load_official_checkpoint
     from depthbal.models.smp import SmpDepth as SmpDepth
 
 _HOMES = {
     "Head": "heads",
+    "HFDepth": "hf",
     "ResNetMFF": "resnet_mff",
     "SmpDepth": "smp",
     "load_official_checkpoint": "resnet_mff",

@@ -170,6 +170,8 @@ class ResNetMFF(nn.Module):
         torch.Size([1, 1, 18, 26])
     """
 
+    encoder_name = "E"
+
     def __init__(
         self,
         weights: str | None = None,

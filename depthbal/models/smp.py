@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import re
 from typing import Any
 
 import segmentation_models_pytorch as smp
@@ -29,6 +30,10 @@ class SmpDepth(nn.Module):
     stages of a `"unet"` decoder that would only be shrunk again are not built: at
     `output_scale=0.5` its last one, the most expensive of all, is left out.
 
+    `"dpt"` takes any size with timm's plain vision transformers (ViT, DINOv2, DINOv3), also those
+    of a fixed size. Its decoder wants patches of a power of two: those of 14 pixels (DINOv2) become
+    16, and timm resamples the weights as it loads them.
+
     Args:
         arch: one of smp's architectures: `"unet"`, `"fpn"`, `"deeplabv3plus"`, ...
         encoder: one of smp's encoders, or `"tu-NAME"` for one of timm's.
@@ -55,6 +60,8 @@ class SmpDepth(nn.Module):
         ...     model(torch.zeros(1, 3, 35, 50)).shape
         torch.Size([1, 1, 18, 25])
     """
+
+    encoder_name = "network.encoder"
 
     def __init__(
         self,
@@ -126,6 +133,11 @@ def build_network(
         # for one of timm's encoders what the architecture does not know goes to timm, else nowhere
         if name not in known and not of_timm:
             raise unknown_name(f"argument of {arch}", name, sorted({*known} - {"kwargs"}))
+    if arch.lower() == "dpt" and of_timm:
+        arch_args = {**_any_size(encoder.removeprefix("tu-")), **arch_args}
+    if weights is not None and is_weight_file(weights) and "patch_size" in arch_args:
+        given = {**arch_args, "pretrained_cfg_overlay": {"file": weights}}
+        return _create(arch, encoder, True, given, channels)  # by timm, which resamples the patches
     if weights is None or is_weight_file(weights):
         network = _create(arch, encoder, None, arch_args, channels)
         if weights is not None:
@@ -135,6 +147,16 @@ def build_network(
         if of_timm:  # smp then expects a switch, the name says which weights
             return _create(arch, timm_name(encoder, weights), True, arch_args, channels)
         return _create(arch, encoder, weights, arch_args, channels)
+
+
+def _any_size(name: str) -> dict[str, Any]:
+    """Return the arguments with which one of timm's vision transformers suits smp's DPT."""
+    name, family = name.split(".")[0], ("vision_transformer", "deit", "eva")
+    if not timm.models.model_entrypoint(name).__module__.endswith(family):
+        return {}
+    patch = re.search(r"patch(\d+)", name)
+    odd = patch is not None and int(patch[1]).bit_count() > 1
+    return {"dynamic_img_size": True} | ({"patch_size": 16} if odd else {})
 
 
 def _create(

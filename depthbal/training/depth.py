@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from depthbal.errors import ConfigError
+from depthbal.errors import ConfigError, DepthbalError, first_line
 from depthbal.evaluation import DEPTH, GROUPS, TERMS, DepthBins, Scores
 from depthbal.evaluation.protocols import DepthProtocol
 from depthbal.examples import save_examples
@@ -88,10 +88,10 @@ class DepthTask(Task):
         self._rule: DepthProtocol | None = None
 
     def check_data(self, data: Any) -> None:
-        """Check that data, task and loss agree on which depths there are.
+        """Check that data, task and loss agree on which depths there are, and that images fit.
 
-        A loss's label range that ends at 10 m would silently cap the predictions for data that
-        reach to 80 m.
+        A loss's label range, or a network, that ends at 10 m would silently cap the predictions for
+        data that reach to 80 m.
         """
         low = float(getattr(data, "min_depth", self.min_depth))
         high = float(getattr(data, "max_depth", self.max_depth))
@@ -108,6 +108,26 @@ class DepthTask(Task):
                 f"the limits of the data, such as --model.min_depth {low:g} --model.max_depth "
                 f"{high:g} --model.criterion.label_range '[{low:g}, {high:g}]'"
             )
+        end = getattr(self.model, "max_depth", None)
+        if end is not None and end < high:
+            raise ConfigError(
+                f"the network's depths end at {end:g} m, those of the data at {high:g} m; give it "
+                f"--model.model.max_depth {high:g}"
+            )
+        image = data.train_set[0]["image"]
+        try:  # before a run folder is there
+            with torch.no_grad():
+                self.model.eval()(image[None])
+        except DepthbalError:
+            raise
+        except Exception as error:  # whatever a network raises
+            raise ConfigError(
+                f"{type(self.model).__name__} does not take images of {image.shape[-2]} x "
+                f"{image.shape[-1]} pixels: {first_line(error)}; --data.crop_size and "
+                "--data.short_side set their size"
+            ) from error
+        finally:
+            self.train(self.training)
 
     # ---- training ----
 

@@ -1,7 +1,7 @@
 """The optimizer, its parameter groups, what it learns of the noise, and how it suits a device."""
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -17,19 +17,33 @@ FORMS = {"fused": None, "foreach": None, "capturable": False, "differentiable": 
 
 
 def parameter_groups(
-    parameters: Iterable[nn.Parameter], noise: Iterable[nn.Parameter], noise_lr: float
+    named: Iterable[tuple[str, nn.Parameter]],
+    noise: Iterable[nn.Parameter],
+    noise_lr: float,
+    factors: Mapping[str, tuple[str, float]],
 ) -> list[dict[str, Any]]:
-    """Split trainable parameters into the weights and the noise scale.
+    """Split trainable parameters into the weights, those of another rate, and the noise scale.
 
     Sigma is one number that has far to travel whatever the network's learning rate is: it gets its
-    own rate, no weight decay and, by `hold_noise_lr`, no schedule.
+    own rate, no weight decay and, by `hold_noise_lr`, no schedule. ``factors`` has group and factor
+    of the parameters that `scale_rates` is to give another rate than the optimizer's.
     """
     noise = list(noise)
     own = {id(parameter) for parameter in noise}
-    weights = [p for p in parameters if p.requires_grad and id(p) not in own]
+    groups: dict[str, dict[str, Any]] = {}
+    for name, parameter in named:
+        if parameter.requires_grad and id(parameter) not in own:
+            group, factor = factors.get(name, ("weights", 1.0))
+            groups.setdefault(group, {"params": [], "name": group, "lr_factor": factor})
+            groups[group]["params"].append(parameter)
     sigma = {"params": noise, "name": NOISE_GROUP, "lr": noise_lr, "weight_decay": 0.0}
-    groups = ({"params": weights, "name": "weights"}, sigma)
-    return [group for group in groups if group["params"]]
+    return [*groups.values(), *([sigma] if noise else [])]
+
+
+def scale_rates(optimizer: Optimizer) -> None:
+    """Multiply every group's learning rate by its factor."""
+    for group in optimizer.param_groups:
+        group["lr"] *= group.pop("lr_factor", 1.0)
 
 
 def hold_noise_lr(optimizer: Optimizer, noise_lr: float) -> None:

@@ -157,10 +157,19 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 file.flush()
                 os.fsync(file.fileno())
         except (OSError, RuntimeError) as error:  # torch turns some system errors into its own
+            if _by_ctrl_c(error):
+                raise KeyboardInterrupt from error
             raise CheckpointError(
                 f"cannot write {target} ({first_line(error)}); the previous checkpoint is "
                 "untouched: free disk space and continue the run with --resume"
             ) from error
+
+
+def _by_ctrl_c(error: BaseException | None) -> bool:
+    """Whether an error came of an interruption: torch cannot close a file that is cut off."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None
 
 
 class RunLogger(CSVLogger):

@@ -17,13 +17,13 @@ import torch
 import yaml
 
 import depthbal
-from depthbal.checkpoint import find_checkpoint, part_of_state, read_checkpoint
+from depthbal.checkpoint import find_checkpoint, network_state, part_of_state, read_checkpoint
 from depthbal.data.label_data import LabelData
 from depthbal.errors import RunFolderError
 from depthbal.io import write_json
 from depthbal.models.weights import load_exactly
 from depthbal.priors import Histogram
-from depthbal.training.settings import build, make_parser, parse, plain
+from depthbal.training.settings import build, make_parser, parse, plain, with_checkpoint
 from depthbal.training.task import Task
 
 CheckpointName = Literal["last", "best"]
@@ -31,6 +31,7 @@ CheckpointName = Literal["last", "best"]
 PACKAGES = (
     *("torch", "torchvision", "pytorch-lightning", "torchmetrics", "segmentation-models-pytorch"),
     *("albumentations", "opencv-python-headless", "numpy", "scikit-learn", "jsonargparse"),
+    *("timm", "transformers", "peft"),
 )
 
 
@@ -95,11 +96,8 @@ class Run(RunFolder):
             content = yaml.safe_load(self.config.read_text(encoding="utf-8"))
             # devices, loggers and callbacks of the training are not those of this machine
             stored = {key: content[key] for key in ("seed_everything", "model", "data")}
-            network = stored["model"]["init_args"]["model"].get("init_args") or {}
         except (OSError, yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError) as error:
             raise RunFolderError(f"{self.config} is damaged ({error})") from error
-        if "weights" in network:
-            network["weights"] = None  # the checkpoint brings them
         self.settings = parse(self._parser, overrides, stored)
 
     @cached_property
@@ -113,14 +111,17 @@ class Run(RunFolder):
         """Return the task with the weights of a checkpoint."""
         file = find_checkpoint(self.path, checkpoint)
         content = read_checkpoint(file)
-        task: Task = build(self._parser, self.settings, "model")
+        settings = with_checkpoint(self.settings, content)
+        if settings.model.init_args.get("lora") is not None:
+            settings.model.init_args.lora = None  # the weights have it in them
+        task: Task = build(self._parser, settings, "model")
         task.settings = plain(self._parser, self.settings)["model"]["init_args"]
         task.on_load_checkpoint(content)
         task.input_spec = content["depthbal"]["input"]
         task.label = self.data.label
-        for part in ("criterion", "model"):
-            state = part_of_state(content["state_dict"], f"{part}.")
-            load_exactly(task.get_submodule(part), state, f"{file} into the {part}")
+        criterion = part_of_state(content["state_dict"], "criterion.")
+        load_exactly(task.criterion, criterion, f"{file} into the criterion")
+        load_exactly(task.model, network_state(content), f"{file} into the model")
         task.test_facts = {"checkpoint": checkpoint, "epochs": int(content["epoch"]) + 1}
         return task.eval()
 

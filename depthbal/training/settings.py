@@ -49,11 +49,27 @@ def parse(
 ) -> Namespace:
     """Return what a command line means: its configs and settings laid over ``below``, a config."""
     names, rest = split_configs(arguments)
+    rest = classes_first(rest)
     config = own_defaults(reduce(lay_over, map(read_config, names), dict(below or {})), rest)
     try:
         return parser.parse_args([*(["--config", yaml.safe_dump(config)] if config else []), *rest])
     except (ArgumentError, TypeError) as error:
         raise ConfigError(f"{explain(str(error))}\n--help all lists all settings") from error
+
+
+def classes_first(arguments: Sequence[str]) -> list[str]:
+    """Put the choice of a class before its settings: jsonargparse drops those it has seen."""
+    options: list[list[str]] = []
+    for argument in arguments:
+        if argument.startswith("--") or not options:
+            options.append([])
+        options[-1].append(argument)
+
+    def depth(option: list[str]) -> int:
+        name = option[0].partition("=")[0]
+        return name.count(".") if name.startswith(("--model", "--data")) else 0
+
+    return [argument for option in sorted(options, key=depth) for argument in option]
 
 
 def own_defaults(config: dict[str, Any], arguments: Sequence[str]) -> dict[str, Any]:
@@ -88,6 +104,23 @@ def build(parser: ArgumentParser, settings: Namespace, section: str) -> Any:
         if isinstance(error, DepthbalError):
             raise
         raise ConfigError(explain(str(error))) from error
+
+
+def with_checkpoint(settings: Namespace, content: Mapping[str, Any]) -> Namespace:
+    """Return settings whose network is made without the weights that a checkpoint brings.
+
+    What they leave open of the network is that of the checkpoint's: a configuration that came with
+    the weights, for one.
+    """
+    settings = settings.clone()
+    network = settings.model.init_args.model
+    given = network.get("init_args") or {}
+    for key, value in content["depthbal"]["model"]["init_args"].items():
+        if key in given and given[key] is None:
+            given[key] = value
+    if "weights" in given:
+        given["weights"] = None
+    return settings
 
 
 def task_class(settings: Namespace) -> type[Task]:
@@ -127,8 +160,12 @@ def plain(parser: ArgumentParser, settings: Namespace) -> dict[str, Any]:
     content: dict[str, Any] = json.loads(text)
     task, data = content["model"]["init_args"], content["data"].get("init_args") or {}
     network = (task.get("model") or {}).get("init_args") or {}
+
     # published weights have a name, which may be that of a folder here as well
-    there = ((data, "root", os.path.isdir), (network, "weights", os.path.isfile))
+    def of_weights(path: str) -> bool:
+        return os.path.isfile(path) or os.path.isfile(os.path.join(path, "config.json"))
+
+    there = ((data, "root", os.path.isdir), (network, "weights", of_weights))
     for part, name, is_there in (*there, (task, "weights_from", os.path.exists)):
         if isinstance(part.get(name), str) and is_there(part[name]):
             part[name] = os.path.abspath(part[name])

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal, Self, cast
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import WeightAveraging
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
 from torch import Tensor, nn
 from torch.optim import AdamW
@@ -18,6 +19,7 @@ from depthbal.checkpoint import (
     describe_module,
     find_checkpoint,
     identity,
+    network_state,
     part_of_state,
     read_checkpoint,
 )
@@ -39,9 +41,11 @@ from depthbal.training.optimisation import (
     noise_facts,
     noise_values,
     parameter_groups,
+    scale_rates,
     suit_device,
 )
 from depthbal.training.resuming import TrainingError, diverged_message
+from depthbal.training.tuning import add_lora, find_part, rate_factors, recompute_activations
 
 log = logging.getLogger(__name__)
 
@@ -71,9 +75,21 @@ class Task(pl.LightningModule):
         weights_checkpoint: Which checkpoint of a run folder: the last, or the best on validation.
         reset: Names of parts of the network that do not take its weights, such as [head].
         freeze: Names of parts that are not trained and stay in evaluation mode, normalisation
-            included, such as [backbone].
+            included, such as [backbone]; "encoder" is what the network names so.
         cache_features: Compute what a frozen ``model.backbone`` gives for the images as they are,
             without augmentation, once, and train ``model.head`` on it.
+        encoder_lr: Learning rate of the encoder over that of the rest.
+        layer_decay: Factor of the learning rate from each layer of the encoder to the one before
+            it, beginning with the last.
+        lora: Train LoRA in place of the encoder's weights (peft): its rank, or some of r,
+            lora_alpha (twice the rank unless given), lora_dropout and target_modules (the names
+            that linear layers end in; by default the attention's query and value). Whatever opens
+            the checkpoint adds it to the weights.
+        gradient_checkpointing: Compute activations again in the backward pass, which takes less
+            memory and more time.
+        ema: Decay of an exponential moving average of the weights, such as 0.999, less in the first
+            steps: min(ema, (1 + n) / (10 + n)) at step n. Validation, checkpoints and all that is
+            made of them have the average.
 
     Raises:
         ConfigError: Settings that contradict each other.
@@ -116,8 +132,13 @@ class Task(pl.LightningModule):
         weights_from: str | None = None,
         weights_checkpoint: Literal["last", "best"] = "last",
         reset: Sequence[str] = (),
-        freeze: Sequence[str] = (),
+        freeze: Sequence[str] | str = (),
         cache_features: bool = False,
+        encoder_lr: float = 1.0,
+        layer_decay: float = 1.0,
+        lora: int | dict[str, Any] | None = None,
+        gradient_checkpointing: bool = False,
+        ema: float | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -126,16 +147,20 @@ class Task(pl.LightningModule):
         self.noise_lr = noise_lr
         self.readout: Readout = readout
         self.weights_from, self.weights_checkpoint = weights_from, weights_checkpoint
-        self.reset, self.freeze_parts, self.cache_features = reset, freeze, cache_features
-        parts = dict(model.named_modules())
-        for name in (*reset, *freeze):
-            if name not in parts:
-                there = [name for name, _ in model.named_children()]
-                raise ConfigError(f"{type(model).__name__} has no part {name!r}; it has {there}")
-        for name in freeze:
+        self.encoder_lr, self.layer_decay, self.ema = encoder_lr, layer_decay, ema
+        self.reset, self.cache_features = [find_part(model, name) for name in reset], cache_features
+        names = [freeze] if isinstance(freeze, str) else freeze
+        self.freeze_parts = [find_part(model, name) for name in names]
+        for name in self.freeze_parts:
             model.get_submodule(name).requires_grad_(False).eval()
-        if cache_features and "backbone" not in freeze:
-            raise ConfigError("cache_features needs a frozen backbone: freeze: [backbone]")
+        if cache_features and ("backbone" not in self.freeze_parts or lora is not None):
+            raise ConfigError("cache_features needs a frozen backbone: freeze: [backbone], no lora")
+        if ema is not None and not 0 < ema < 1:
+            raise ConfigError(f"expected ema between 0 and 1, such as 0.999, got {ema}")
+        rate_factors(model, encoder_lr, layer_decay)  # an encoder that it cannot be said of
+        self.lora = None if lora is None else add_lora(model, lora)
+        if gradient_checkpointing:
+            recompute_activations(model)
         require_matching_head(model, criterion)
         self.settings: Mapping[str, Any] = {}  # that the network and the loss were made with
         self.starts_from_checkpoint = False  # set on resume: prior and weights come from there
@@ -264,6 +289,9 @@ class Task(pl.LightningModule):
                 self.fit_prior(data)
             if data.val_set is not None:
                 self.validation = self.make_scores(data, "val")
+            for callback in cast(Any, self.trainer).callbacks:
+                if isinstance(callback, WeightAveraging):  # which has copied a loss without prior
+                    callback.setup(self.trainer, self, stage)
         elif stage == "test":
             self.test_scores = self.make_scores(data, "test")
 
@@ -287,9 +315,10 @@ class Task(pl.LightningModule):
                 f"{file} holds {theirs}, this training has {mine}; give it the same network, or "
                 "another --model.weights_from"
             )
-        state, own = part_of_state(content["state_dict"], "model."), self.model.state_dict()
-        fresh = tuple(f"{part}." for part in self.reset)
-        state = {k: own[k] if k.startswith(fresh) else v for k, v in state.items()}
+        own, fresh = self.model.state_dict(), tuple(f"{part}." for part in self.reset)
+        moved = {name.replace(".base_layer.", "."): name for name in own}  # by LoRA
+        state = {moved.get(name, name): value for name, value in network_state(content).items()}
+        state |= {k: v for k, v in own.items() if k.startswith(fresh) or ".lora_" in k}
         load_exactly(self.model, state, str(file))
 
     def train(self, mode: bool = True) -> Self:
@@ -319,14 +348,18 @@ class Task(pl.LightningModule):
     # ---- optimisation ----
 
     def configure_optimizers(self) -> Any:
-        """Return the optimizer over two parameter groups, and the schedule of the first."""
+        """Return the optimizer over its parameter groups, and the schedule of all but the noise."""
         noise: list[nn.Parameter] = getattr(self.criterion, "noise_parameters", list)()
-        groups = parameter_groups(self.parameters(), noise, self.noise_lr)
+        factors = rate_factors(self.model, self.encoder_lr, self.layer_decay)
+        named = [(name.removeprefix("model."), p) for name, p in self.named_parameters()]
+        groups = parameter_groups(named, noise, self.noise_lr, factors)
         trainer = self._trainer  # None where the task is used without one
         # a fused optimizer undoes the scaling of float16 gradients itself, so none can be clipped
         scaled = trainer is not None and trainer.precision == "16-mixed"
         may_fuse = not (scaled and cast(pl.Trainer, trainer).gradient_clip_val)
-        optimizer = suit_device(self.make_optimizer(groups), may_fuse)
+        optimizer = self.make_optimizer(groups)
+        scale_rates(optimizer)
+        optimizer = suit_device(optimizer, may_fuse)
         if self.make_lr_scheduler is None:
             return optimizer
         scheduler = self.make_lr_scheduler(optimizer)
@@ -441,6 +474,7 @@ class Task(pl.LightningModule):
             "format": FORMAT,
             "version": depthbal.__version__,
             "model": describe_module(self.model, self.settings.get("model")),
+            "lora": self.lora,
             "criterion": describe_module(self.criterion, self.settings.get("criterion")),
             "input": self.input_spec,
             "readout": self.readout,
@@ -466,9 +500,10 @@ class Task(pl.LightningModule):
             )
         if found["histogram"] is not None:
             self.histogram = Histogram.from_dict(found["histogram"])
-        for name in self.freeze_parts:  # features are computed before the engine loads the weights
-            own_part = part_of_state(checkpoint["state_dict"], f"model.{name}.")
-            load_exactly(self.model.get_submodule(name), own_part, f"{name} of the checkpoint")
+        if self.cache_features:  # they are computed before the engine loads the weights
+            for name in self.freeze_parts:
+                own_part = part_of_state(checkpoint["state_dict"], f"model.{name}.")
+                load_exactly(self.model.get_submodule(name), own_part, f"{name} of the checkpoint")
 
 
 def masked_loss(criterion: nn.Module, preds: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:

@@ -23,7 +23,9 @@ from pytorch_lightning.callbacks import (
     ModelCheckpoint,
     ProgressBar,
     RichProgressBar,
+    WeightAveraging,
 )
+from torch import Tensor
 
 from depthbal.checkpoint import read_checkpoint
 from depthbal.data.label_data import LabelData
@@ -48,8 +50,16 @@ from depthbal.training.runs import (
     run_record,
     save_prior,
 )
-from depthbal.training.settings import build, make_parser, parse, plain, split_configs
+from depthbal.training.settings import (
+    build,
+    make_parser,
+    parse,
+    plain,
+    split_configs,
+    with_checkpoint,
+)
 from depthbal.training.task import Task
+from depthbal.training.tuning import trained_parameters
 
 RUN_VARIABLE = "DEPTHBAL_RUN"  # tells processes that Lightning starts which folder the first took
 
@@ -78,9 +88,11 @@ def train(
         run = RunFolder(resume)
         settings = parse(parser, arguments, _resumable(run, arguments))
     _settle(settings)
-    data, task = _build(parser, settings, resume is not None and run.checkpoint("last").is_file())
+    last = run.checkpoint("last")
+    content = read_checkpoint(last) if resume is not None and last.is_file() else None
+    data, task = _build(parser, settings, content)
     trainer = _trainer(parser, settings, run, task)
-    step = None if resume is None else _resumed_step(run, task, trainer)
+    step = None if content is None else _resumed_step(run, task, trainer, content)
     device = trainer.strategy.root_device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
     record = run_record(settings.seed_everything, name)
@@ -101,11 +113,11 @@ def train(
             temporary.write_text(text, encoding="utf-8")
         write_json(run.record, record)
         print(f"Run folder: {run.path}")
-    _fit(trainer, task, data, None if step is None else run.checkpoint("last"))
+        print(f"Trained parameters: {trained_parameters(task.model)}")
+    _fit(trainer, task, data, None if step is None else last)
     result = None
     if not settings.trainer.fast_dev_run:  # a development run leaves no checkpoint to evaluate
-        path = run.checkpoint("last")
-        done = int(read_checkpoint(path)["epoch"]) + 1 if path.is_file() else 0
+        done = int(read_checkpoint(last)["epoch"]) + 1 if last.is_file() else 0
         task.test_facts = {"checkpoint": "last", "epochs": done}
         trainer.test(task, datamodule=data, verbose=False)
         if trainer.is_global_zero:
@@ -157,16 +169,15 @@ def _settle(settings: Namespace) -> None:
         )
 
 
-def _build(parser: ArgumentParser, settings: Namespace, resumes: bool) -> tuple[LabelData, Task]:
+def _build(
+    parser: ArgumentParser, settings: Namespace, content: Mapping[str, Any] | None
+) -> tuple[LabelData, Task]:
     """Make data and task; the data first, before a network's weights are downloaded."""
     data: LabelData = build(parser, settings, "data")
     data.check_root()
-    network = (settings.model.init_args.get("model") or {}).get("init_args") or {}
-    if resumes and "weights" in network:
-        settings = settings.clone()  # the checkpoint brings them
-        settings.model.init_args.model.init_args.weights = None
-    task: Task = build(parser, settings, "model")
-    task.settings = plain(parser, settings)["model"]["init_args"]
+    made_of = settings if content is None else with_checkpoint(settings, content)
+    task: Task = build(parser, made_of, "model")
+    task.settings = plain(parser, made_of)["model"]["init_args"]
     return data, task
 
 
@@ -186,6 +197,7 @@ def _trainer(parser: ArgumentParser, settings: Namespace, run: RunFolder, task: 
             SaveCheckpoint(run, "best", task.selection_metric),
             SaveCheckpoint(run, "last"),  # after "best", whose score it carries
             RichProgressBar() if own_bar else EpochLines(),
+            *([] if task.ema is None else [MovingAverage(task.ema)]),
             *_as_list(given["callbacks"]),
         ],
         "default_root_dir": run.path,
@@ -232,18 +244,19 @@ def _note_session(run: RunFolder, record: dict[str, Any], step: int | None) -> N
     drop_rows_from(run.metrics_csv, step or 0)
 
 
-def _resumed_step(run: RunFolder, task: Task, trainer: Trainer) -> int | None:
-    """Return the step to continue from; None where the first epoch was never finished.
+def _resumed_step(run: RunFolder, task: Task, trainer: Trainer, content: dict[str, Any]) -> int:
+    """Return the step to continue from.
 
     Nothing in the run folder changes before this: what cannot be resumed stays as it is.
     """
-    path = run.checkpoint("last")
-    if not path.is_file():
-        return None
-    content = read_checkpoint(path)
     task.on_load_checkpoint(content)
     done, wanted = int(content["epoch"]) + 1, trainer.max_epochs
-    if wanted is not None and 0 < wanted <= done and run.metrics.is_file():
+    if wanted is not None and 0 < wanted < done:
+        raise ConfigError(
+            f"{run.path} has trained {done} epochs already, more than --trainer.max_epochs "
+            f"{wanted}; leave it out, or give a larger one"
+        )
+    if wanted == done and run.metrics.is_file():
         raise ConfigError(
             f"{run.path} is complete ({done} of {wanted} epochs, evaluated); to train on, give a "
             f"larger --trainer.max_epochs than {wanted}"
@@ -313,6 +326,24 @@ class SaveCheckpoint(ModelCheckpoint):
             "best_k_models": {path: scores[0]} if scores else {},
         }
         super().load_state_dict({**state_dict, **moved})
+
+
+class MovingAverage(WeightAveraging):
+    """Average the weights exponentially, faster in the first steps; see `Task`."""
+
+    def __init__(self, decay: float) -> None:
+        def average(averages: Sequence[Tensor], weights: Sequence[Tensor], step: Tensor) -> None:
+            share = 1 - min(decay, (1 + int(step)) / (10 + int(step)))
+            for one, now in zip(averages, weights, strict=True):
+                # constants stay exactly what they are
+                one.lerp_(now, share) if one.is_floating_point() else one.copy_(now)
+
+        super().__init__(multi_avg_fn=average)
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Make the average where the network will be trained."""
+        self._device = trainer.strategy.root_device
+        super().setup(trainer, pl_module, stage)
 
 
 class EpochLines(pl.Callback):

@@ -5,6 +5,7 @@ import segmentation_models_pytorch as smp
 import timm
 import torch
 import torchvision
+from safetensors.torch import save_file
 
 from depthbal.checkpoint import build_module, describe_module
 from depthbal.errors import ConfigError
@@ -23,19 +24,31 @@ def test_every_architecture_takes_odd_sizes(arch):
     assert depth.shape == (1, 1, -(-images.shape[2] // 2), 67)
 
 
-def test_dpt_takes_odd_patch_grids():
-    """Sides that are odd multiples of the patch fail in smp itself."""
-    model = SmpDepth(
-        "dpt",
-        "tu-vit_tiny_patch16_224",
-        arch_args={
-            "dynamic_img_size": True,
-            "decoder_fusion_channels": 8,
-            "decoder_intermediate_channels": [8, 8, 8, 8],
-        },
-    ).eval()
+VIT = "tu-vit_tiny_patch16_224"
+DINOV2 = "tu-vit_small_patch14_dinov2"
+SMALL_DPT = {"decoder_fusion_channels": 8, "decoder_intermediate_channels": [8, 8, 8, 8]}
+
+
+@pytest.mark.parametrize("encoder", [VIT, DINOV2, "tu-vit_small_patch16_dinov3"])
+def test_dpt_takes_any_size_with_any_vit(encoder):
+    """In smp itself fixed sizes, patches of 14 and odd patch grids fail."""
+    model = SmpDepth("dpt", encoder, arch_args=SMALL_DPT).eval()
     with torch.inference_mode():
         assert model(torch.randn(1, 3, 48, 65)).shape == (1, 1, 24, 33)
+
+
+def test_dinov2s_patches_of_14_are_resampled_from_a_file(tmp_path):
+    """The published weights are for 14 pixels; a constant patch has the same answer at 16."""
+    donor = timm.create_model(DINOV2.removeprefix("tu-"), img_size=28)
+    donor.patch_embed.proj.weight.data.fill_(0.01)
+    save_file(donor.state_dict(), tmp_path / "vit.safetensors")
+    model = SmpDepth("dpt", DINOV2, str(tmp_path / "vit.safetensors"), arch_args=SMALL_DPT)
+    encoder = model.network.encoder.model
+    assert torch.equal(encoder.blocks[3].attn.qkv.weight, donor.blocks[3].attn.qkv.weight)
+    images = torch.full((1, 3, 32, 32), 0.5)
+    expected = donor.patch_embed.proj(images[..., :14, :14]).flatten()
+    found = encoder.patch_embed.proj(images)[..., 0, 0].flatten()
+    torch.testing.assert_close(found, expected, rtol=0.05, atol=0.05)
 
 
 @pytest.mark.parametrize(

@@ -133,6 +133,18 @@ def test_what_a_resumed_training_cannot_change_is_refused(finished_run, setting,
     assert files_of(finished_run) == before
 
 
+@pytest.mark.parametrize("evaluated", [True, False])
+def test_fewer_epochs_than_are_done_are_refused_before_anything_changes(run, capsys, evaluated):
+    if not evaluated:  # as an interruption in the middle of the training leaves it
+        (run / "metrics.json").unlink()
+    before = files_of(run)
+    assert command("train", "--resume", run, "--trainer.max_epochs", 1) == 2
+    assert "trained 2 epochs already, more than --trainer.max_epochs 1" in capsys.readouterr().err
+    assert files_of(run) == before
+    resume(run, "--trainer.max_epochs", "3")
+    assert checkpoint_of(run)["epoch"] == 2
+
+
 def test_a_run_from_a_gpu_resumes_on_a_cpu_in_its_own_precision(run, monkeypatch):
     def stored():
         return yaml.safe_load((run / "config.yaml").read_text())["trainer"]["precision"]

@@ -1,5 +1,6 @@
 """Checkpoints that are complete or absent, states, curves, and no NaN."""
 
+import os
 import random
 import resource
 import signal
@@ -32,20 +33,29 @@ def full_disk():
     signal.signal(signal.SIGXFSZ, handler)
 
 
-@pytest.mark.parametrize("cut", [KeyboardInterrupt, None])
-def test_an_interruption_or_a_full_disk_leaves_the_previous_checkpoint(
-    tmp_path, full_disk, monkeypatch, cut
-):
-    def write_half(checkpoint, file):
-        file.write(b"half")
-        raise cut
+class CtrlC:
+    """Something in a checkpoint at which the user presses Ctrl-C."""
 
+    def __reduce__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        return int, ()
+
+
+@pytest.mark.parametrize(
+    ("content", "error", "message"),
+    [
+        ({"weights": torch.ones(100), "stop": CtrlC()}, KeyboardInterrupt, None),
+        ({"weights": torch.ones(100_000)}, CheckpointError, "free disk space"),
+    ],
+    ids=["Ctrl-C", "full disk"],
+)
+def test_an_interruption_or_a_full_disk_leaves_the_previous_checkpoint(
+    tmp_path, full_disk, content, error, message
+):
     path, io = tmp_path / "checkpoints" / "last.ckpt", AtomicCheckpointIO()
     io.save_checkpoint({"epoch": 1, "weights": torch.arange(5.0)}, path)
-    if cut:
-        monkeypatch.setattr(torch, "save", write_half)
-    with pytest.raises(cut or CheckpointError, match=None if cut else "checkpoint is untouched"):
-        io.save_checkpoint({"weights": torch.ones(100_000)}, path)
+    with pytest.raises(error, match=message):
+        io.save_checkpoint(content, path)
     content = io.load_checkpoint(path)
     assert (content["epoch"], content["weights"].tolist()) == (1, [0, 1, 2, 3, 4])
     assert [file.name for file in path.parent.iterdir()] == ["last.ckpt"]

@@ -37,6 +37,7 @@ LOSS_OF = {  # by the first word of a config's name
     "lds": "ReweightedLoss",
     "fds": "MSELoss",
     "focal": "FocalRLoss",
+    "dpt": "GAILoss",
 }
 SHIPPED = [
     path.relative_to(CONFIGS).with_suffix("").as_posix()
@@ -44,7 +45,8 @@ SHIPPED = [
     if path.stem not in ("base", "rrt_base") and not path.stem.startswith("study")
 ]
 STUDIES = sorted(CONFIGS.rglob("study*.yaml"))
-DEPTH = [name for name in SHIPPED if name.split("/")[0] not in ("age", "hmr")]
+OF_HF = [name for name in SHIPPED if name.startswith("finetune/depth_anything")]
+DEPTH = [name for name in SHIPPED if name.split("/")[0] not in ("age", "hmr") and name not in OF_HF]
 NYUD2 = [name for name in DEPTH if name.startswith("nyud2/")]
 
 
@@ -65,7 +67,7 @@ def parsed(*arguments: str):
 def built(*arguments: str):
     """Return task and trainer's callbacks of a command line."""
     name = str(arguments[0])
-    if name.startswith("nyud2/"):
+    if name.startswith(("nyud2/", "finetune/")):
         arguments += ("--model.model.weights=null",)  # tests have no network
     root = ["--data.root=."] if name.startswith("nyu") else []
     parser, settings = parsed(*arguments, *root)
@@ -121,7 +123,7 @@ def test_shipped_configs_are_part_of_the_package_and_found_by_name(tmp_path, mon
 
 
 @pytest.mark.parametrize("name", [name for name in SHIPPED if name not in DEPTH])
-def test_every_shipped_config_of_another_label_parses(name):
+def test_every_other_shipped_config_parses(name):
     root = [] if name.startswith("age/drawn/") else ["--data.root=."]
     if name.startswith("age/") and "drawn" not in name:
         root.append("--data.csv=list.csv")
@@ -141,6 +143,11 @@ def test_every_depth_config_builds_the_loss_of_its_name(name):
     task, settings = built(name)
     assert type(task.criterion).__name__ == LOSS_OF[name.split("/")[1].partition("_")[0]]
     assert task.criterion.label_range == (0.7, 10.0)
+    if name.startswith("finetune/"):
+        rates = {
+            one["name"]: one["lr"] for one in task.configure_optimizers()["optimizer"].param_groups
+        }
+        assert rates == pytest.approx({"encoder": 5e-6, "weights": 5e-5})
     if not name.startswith("nyud2/"):  # a small network from scratch
         assert isinstance(task.model, SmpDepth)
         assert task.model.init_args["weights"] is None
@@ -203,6 +210,30 @@ def test_short_forms_are_enough():
     assert settings.data.class_path == "depthbal.data.FolderDataModule"
     assert (settings.data.init_args.root, settings.data.init_args.scale) == ("mine", 0.001)
     assert settings.trainer.max_epochs == 3
+
+
+def test_the_command_line_means_the_same_in_any_order():
+    config = ["--config", "rooms/gai"]
+    options = [
+        ["--trainer.max_epochs", "1"],
+        ["--seed_everything=7"],
+        ["--data.root=mine"],
+        ["--data.scale", "0.001"],
+        ["--data", "FolderDataModule"],
+        ["--model.criterion.init_noise_sigma", "2.5"],
+        ["--model.criterion=BMCLoss"],
+        config,
+    ]
+    parser = make_parser()
+    orders = options, options[::-1], sorted(options)
+    found = [parse(parser, [one for option in order for one in option]) for order in orders]
+    assert len({str(one.as_dict()) for one in found}) == 1
+    assert (found[0].trainer.max_epochs, found[0].seed_everything) == (1, 7)
+    assert (found[0].data.init_args.root, found[0].data.init_args.scale) == ("mine", 0.001)
+    assert found[0].model.init_args.criterion.class_path == "depthbal.losses.BMCLoss"
+    assert found[0].model.init_args.criterion.init_args.init_noise_sigma == 2.5
+    twice = ["--trainer.max_epochs=1", *config, "--trainer.max_epochs=2"]  # the last one holds
+    assert parse(parser, twice).trainer.max_epochs == 2
 
 
 @pytest.mark.parametrize("name", ["rooms/gai", "optimizer.yaml"])

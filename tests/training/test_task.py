@@ -136,7 +136,7 @@ def test_a_prediction_of_a_label_that_is_not_finite_names_its_image(posthoc):
 
 def test_the_engine_knows_no_depth():
     folder = Path(task_file).parent
-    for name in ("task", "evaluate", "train", "runs", "resuming", "settings", "frozen"):
+    for name in ("task", "evaluate", "train", "runs", "resuming", "settings", "frozen", "tuning"):
         text = (folder / f"{name}.py").read_text(encoding="utf-8")
         assert not re.findall(r"(?i)\b\w*depth(?!bal)\w*|eigen|whole_images", text), name
 

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import cv2
 import pytest
 import torch
 import yaml
@@ -134,6 +135,40 @@ def test_a_foreign_network_and_loss_train_are_evaluated_and_predict(tmp_path):
     assert predictor.predict(image).shape == depth.shape
     assert command("evaluate", run, "--checkpoint", "best", "--device", "cpu") == 0
     assert (run / "eval" / "best" / "metrics.json").is_file()
+    cv2.imwrite(str(tmp_path / "room.png"), image)
+    assert command("predict", run, tmp_path / "room.png", "--out", tmp_path) == 0
+    assert command("export", run, "--format", "torch") == 0
+
+
+class Squares(DropoutNet):
+    """A network of squares of 32 pixels, up to 8 m."""
+
+    max_depth = None
+
+    def forward(self, images):
+        assert images.shape[-2:] == (32, 32), "Input height (24) does not match (32)"
+        return super().forward(images)
+
+
+@pytest.mark.parametrize(
+    ("end", "message"),
+    [
+        (None, r"Squares does not take images of 24 x 32 pixels: Input height \(24\).*crop_size"),
+        (
+            8.0,
+            r"depths end at 8 m, those of the data at 10 m; give it --model\.model\.max_depth 10",
+        ),
+    ],
+)
+def test_what_the_network_cannot_do_is_said_before_there_is_a_folder(
+    tmp_path, monkeypatch, end, message
+):
+    monkeypatch.setattr(Squares, "max_depth", end)
+    network = {"class_path": f"{__name__}.Squares"}
+    config = tiny_config(tmp_path / "tiny.yaml", model={"model": network})
+    with pytest.raises(ConfigError, match=message):
+        train_tiny(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_first_free_folder_is_taken(config, tmp_path, monkeypatch):
