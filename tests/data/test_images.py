@@ -136,18 +136,11 @@ def png_of(width, height):
     )
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "words"),
-    [
-        ("huge.png", png_of(40_000, 40_000), "OPENCV_IO_MAX_IMAGE_PIXELS"),
-        ("film.exr", b"v/1\x01\x02\0\0\0" + bytes(64), "OPENCV_IO_ENABLE_OPENEXR=1"),
-    ],
-)
 @pytest.mark.parametrize("read", [read_image, read_depth])
-def test_what_opencv_refuses_is_a_line_with_the_way_out(tmp_path, name, content, words, read):
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(DataError, match=rf"{name}: .*{words}"):
-        read(tmp_path / name)
+def test_what_opencv_refuses_is_a_line_with_the_way_out(tmp_path, read):
+    (tmp_path / "huge.png").write_bytes(png_of(40_000, 40_000))
+    with pytest.raises(DataError, match=r"huge\.png: .*OPENCV_IO_MAX_IMAGE_PIXELS"):
+        read(tmp_path / "huge.png")
 
 
 def test_normalise_agrees_with_torchvision():
