@@ -182,7 +182,7 @@ def test_prediction_writes_millimetres_and_a_colour_picture(capsys):
 
 
 def test_prediction_balances_a_plain_run_afterwards_and_says_with_which_sigma(capsys):
-    plain = shutil.copytree(run_of("mse"), Path("plain"))
+    plain = Path(shutil.copytree(run_of("mse"), "plain"))
     pretend_errors(plain, *[0.8] * 9)
     image = noise_image(50, 70)
     write_image(Path("plain.png"), image)
