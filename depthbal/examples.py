@@ -1,6 +1,6 @@
 """Example images of an evaluation of depth, for reports and for looking at."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -93,3 +93,15 @@ def save_picture(path: Path, picture: NDArray[np.uint8]) -> None:
     """Write an RGB picture as PNG, complete or not at all."""
     with replacing(path) as temporary:
         imsave(temporary, picture)
+
+
+def save_video(path: Path, pictures: Iterable[NDArray[np.uint8]], rate: float) -> None:
+    """Write RGB pictures of one size as MPEG-4, `rate` a second, complete or not at all."""
+    writer = cv2.VideoWriter()
+    with replacing(path) as temporary:
+        for picture in pictures:
+            if not writer.isOpened():
+                code, size = cv2.VideoWriter.fourcc(*"mp4v"), picture.shape[1::-1]
+                writer.open(str(temporary), code, rate or 25.0, size)
+            writer.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+        writer.release()

@@ -2,7 +2,9 @@
 
 import math
 import os
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -232,22 +234,15 @@ class Predictor(nn.Module):
         Raises:
             DataError: an unreadable file, or an array of another type or shape.
         """
-        pixels: Any = read_image(image) if isinstance(image, str | os.PathLike) else image
-        shape: Any = getattr(pixels, "shape", ())
-        dtype = getattr(pixels, "dtype", type(pixels).__name__)
-        if dtype != np.uint8 or len(shape) != 3 or shape[2] != 3 or 0 in shape:
-            raise DataError(
-                f"expected a path or a uint8 (H, W, 3) RGB array, got {dtype} {shape}; scale to 0 "
-                "to 255, repeat grey over three channels, drop alpha"
-            )
-        size = shape[0], shape[1]
+        pixels = _pixels(image)
+        size = pixels.shape[0], pixels.shape[1]
         if self.square is not None:
             pixels = resize_square(pixels, self.square)
         elif self.short_side is not None:
             pixels = resize_short_side(pixels, self.short_side, nearest=False)
         return self.normalise(pixels), size
 
-    def predict(self, image: AnyImage) -> Array:
+    def predict(self, image: AnyImage, flip: bool = False, tile: int | None = None) -> Array:
         """Return the depth of one image at its own size, or its one label.
 
         Puts the predictor into evaluation mode.
@@ -255,6 +250,15 @@ class Predictor(nn.Module):
         Args:
             image: uint8 (H, W, 3) RGB, or the path of an image file (grey is repeated over the
                 channels, alpha is dropped).
+            flip: average with the prediction of the mirrored image, mirrored back:
+                (p(x) + flip p(flip x)) / 2, of the network's own output, before it is balanced and
+                read out. There the two differ by noise that averages out; the read-out is curved,
+                so that a mean of two read-outs would keep the bend's bias, and have no interval.
+            tile: side of square tiles, pixels of the image, for images that are large beside what
+                the network was trained on. The image is not resized; tiles overlap by a quarter and
+                are blended by weights that fall to their borders, also before the read-out. A
+                warning reminds that a tile sees less than the whole image, and things larger than
+                in training where the whole would have been shrunk: they seem nearer.
 
         Returns:
             float32 (H, W), metres, of a network of maps; () in label units of one of scalars; read
@@ -262,21 +266,82 @@ class Predictor(nn.Module):
 
         Raises:
             DataError: an unreadable file, or an array of another type or shape.
+            ConfigError: tiles smaller than the network's size rule, or of a network that gives no
+                maps, or whose scale is open.
+
+        Example:
+            >>> spec = {"short_side": None, "mean": [0.0] * 3, "std": [1 / 255] * 3}
+            >>> image = np.arange(36, dtype=np.uint8).reshape(3, 4, 3)
+            >>> predictor = Predictor(nn.Conv2d(3, 1, kernel_size=1), None, spec)
+            >>> whole = predictor.predict(image)
+            >>> np.allclose(predictor.predict(image, flip=True), whole)  # one pixel sees no sides
+            True
         """
-        return self.predict_with_interval(image)[0]
+        return self.predict_with_interval(image, flip, tile)[0]
 
     @torch.no_grad()
-    def predict_with_interval(self, image: AnyImage) -> tuple[Array, tuple[Array, Array] | None]:
+    def predict_with_interval(
+        self, image: AnyImage, flip: bool = False, tile: int | None = None
+    ) -> tuple[Array, tuple[Array, Array] | None]:
         """Return what `predict` does, and the ends of its 68 % interval; None without a sigma."""
         self.eval()
-        images, size = self.prepare(image)
-        raw = self.decode(self.model(images))
-        if raw.ndim > 2:
-            raw = self.enlarge(raw, size)
+        raw = self._tiled(image, flip, tile) if tile else self._whole(image, flip)
         parts = [self.read_out(raw, (self.readout,))[self.readout], *(self.interval(raw) or ())]
         found, *ends = (part[0, 0] if raw.ndim > 2 else part[0] for part in parts)
         shown = [part.cpu().numpy() for part in (found, *ends)]
         return shown[0], (shown[1], shown[2]) if ends else None
+
+    def _whole(self, image: AnyImage, flip: bool) -> Tensor:
+        """Return raw labels (1,), or a raw map (1, 1, H, W) at the image's own size."""
+        images, size = self.prepare(image)
+        raw = self._seen(images, flip)
+        return self.enlarge(raw, size) if raw.ndim > 2 else raw
+
+    def _tiled(self, image: AnyImage, flip: bool, tile: int) -> Tensor:
+        """Return the raw map (1, 1, H, W) of an image, blended from overlapping tiles."""
+        pixels = _pixels(image)
+        height, width = pixels.shape[:2]
+        self._check_tiles(tile, min(height, width))
+        blended, weights = torch.zeros(()), torch.zeros(height, width, device=self.mean.device)
+        for top, left in product(_starts(height, tile), _starts(width, tile)):
+            part = np.s_[..., top : top + tile, left : left + tile]
+            rows, columns = weights[part].shape
+            seen = self._seen(self.normalise(pixels[part[1:]]), flip)
+            raw = self.enlarge(seen, (rows, columns))
+            if not blended.ndim:
+                blended = raw.new_zeros(*raw.shape[:2], height, width)
+            weight = torch.outer(_ramp(rows, tile), _ramp(columns, tile)).to(weights)
+            blended[part] += weight * raw
+            weights[part] += weight
+        return blended.div_(weights)
+
+    def _seen(self, images: Tensor, flip: bool) -> Tensor:
+        """Return the network's output, on request averaged with that of the mirrored images."""
+        raw: Tensor = self.decode(self.model(images))
+        if flip:
+            mirrored = self.decode(self.model(images.flip(-1)))
+            raw = torch.stack([raw, mirrored.flip(-1) if raw.ndim > 2 else mirrored]).mean(0)
+        return raw
+
+    def _check_tiles(self, tile: int, side: int) -> None:
+        """Refuse tiles that cannot be put together; remind of what they do to the metres."""
+        if getattr(self.criterion, "scale_invariance", 0) == 1:
+            raise ConfigError(
+                "tiles need a network of metric outputs; SILogLoss(scale_invariance=1) leaves the "
+                "scale of every tile open"
+            )
+        if tile < (least := getattr(self.model, "multiple", 1)):
+            raise ConfigError(
+                f"tiles of {tile} pixels are smaller than the {least} that "
+                f"{type(self.model).__name__} needs; give the size it was trained with, or more"
+            )
+        zoom = side / (self.short_side or side)
+        seen = f" and {zoom:.2g} times enlarged, as if it were nearer" if zoom > 1 else ""
+        warnings.warn(
+            f"tiles of {tile} pixels see less than the whole picture{seen}; compare with a "
+            "prediction without tiles",
+            stacklevel=4,
+        )
 
     @torch.no_grad()
     def outputs(self, image: AnyImage) -> dict[str, Array]:
@@ -284,6 +349,32 @@ class Predictor(nn.Module):
         self.eval()
         parts = self.model(self.prepare(image)[0])._asdict()
         return {name: part[0].float().cpu().numpy() for name, part in parts.items()}
+
+
+def _pixels(image: AnyImage) -> NDArray[np.uint8]:
+    """Return an image's pixels, read where it is a file; anything else is a DataError."""
+    pixels: Any = read_image(image) if isinstance(image, str | os.PathLike) else image
+    shape: Any = getattr(pixels, "shape", ())
+    dtype = getattr(pixels, "dtype", type(pixels).__name__)
+    if dtype != np.uint8 or len(shape) != 3 or shape[2] != 3 or 0 in shape:
+        raise DataError(
+            f"expected a path or a uint8 (H, W, 3) RGB array, got {dtype} {shape}; scale to 0 to "
+            "255, repeat grey over three channels, drop alpha"
+        )
+    found: NDArray[np.uint8] = pixels
+    return found
+
+
+def _starts(side: int, tile: int) -> list[int]:
+    """Return where the tiles of a side begin; they overlap by a quarter or more."""
+    count = max(1, math.ceil((side - tile) / (tile - tile // 4)) + 1)
+    return [round(start) for start in np.linspace(0, max(side - tile, 0), count)]
+
+
+def _ramp(side: int, tile: int) -> Tensor:
+    """Return weights that rise from a tile's borders over its overlap."""
+    places = torch.arange(side) + 0.5
+    return torch.minimum(places, side - places).clamp(max=max(tile // 4, 1))
 
 
 def load_predictor(

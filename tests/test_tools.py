@@ -182,7 +182,7 @@ def test_prediction_writes_millimetres_and_a_colour_picture(capsys):
 
 
 def test_prediction_balances_a_plain_run_afterwards_and_says_with_which_sigma(capsys):
-    plain = shutil.copytree(run_of("mse"), "plain")
+    plain = Path(shutil.copytree(run_of("mse"), "plain"))
     pretend_errors(plain, *[0.8] * 9)
     image = noise_image(50, 70)
     write_image(Path("plain.png"), image)
@@ -206,16 +206,16 @@ def test_the_pictures_of_a_folder_are_predicted_but_not_doubled_names_or_torn_on
         write_image(Path("many", name), noise_image(24, 32))
     Path("many", "a", "notes.txt").touch()
     assert command("predict", trained, "many/a", "--out", "all", "--device", "cpu") == 0
-    written = {path.name for path in Path("all").iterdir()}
-    assert written == {f"{n}_{k}.png" for n in ("room", "hall") for k in ("depth", "colour")}
+    written = {path.relative_to("all").as_posix() for path in Path("all").rglob("*.png")}
+    assert written == {f"{n}_{k}.png" for n in ("room", "inner/hall") for k in ("depth", "colour")}
     Path("torn.png").write_bytes(b"no picture")
     Path("empty").mkdir()
     for wrong, said in (
-        ("many", "several images are named room"),
-        ("torn.png", "torn.png"),
-        ("empty", "no picture in the folder empty"),
+        (["many/a/room.png", "many/b/room.png"], "several images are named room"),
+        (["torn.png"], "torn.png"),
+        (["empty"], "no picture in the folder empty"),
     ):
-        assert command("predict", trained, wrong, "--out", "none", "--device", "cpu") == 2
+        assert command("predict", trained, *wrong, "--out", "none", "--device", "cpu") == 2
         assert said in capsys.readouterr().err
     assert not Path("none").exists()
 

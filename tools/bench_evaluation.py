@@ -145,7 +145,7 @@ def main() -> None:
     preds, target = indoor_maps(args.images)
     mask = target >= 0.7
     drawn = balanced_mask(list(target), bins)
-    balanced = torch.from_numpy(np.stack(list(drawn.mask)))[:, None]
+    balanced = torch.from_numpy(np.stack([drawn.mask[i] for i in range(args.images)]))[:, None]
     maps = {"raw": preds, "clamped": preds.clamp(0.7, 10), "mean": preds * 0.99}
 
     def slow() -> object:

@@ -14,6 +14,8 @@ from matplotlib import pyplot
 from depthbal.commands import run
 
 METRIC = "all_pixels.per_bin_mean.{}.rmse"
+MARKS = {" balanced afterwards, sigma ": " balanced afterwards (sigma)", ", tau ": " (tau)"}
+MARKS["-init_noise_sigma-"] = " (sigma)"
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -25,15 +27,14 @@ def main(arguments: Sequence[str]) -> None:
     table = json.loads(options.table.read_text())
     lines: dict[str, list[str]] = {}
     for method in table:
-        for mark in (" balanced afterwards, sigma ", ", tau ", "-init_noise_sigma-"):
-            kind, found, value = method.partition(mark)
+        for mark, word in MARKS.items():
+            kind, found, _ = method.partition(mark)
             if found:
-                lines.setdefault(f"{kind}{mark.rstrip()}".replace("-init_noise_", " "), []).append(
-                    method
-                )
+                lines.setdefault(kind + word, []).append(method)
                 break
         else:
-            lines.setdefault(method, []).append(method)
+            if not any(other.startswith(f"{method}, tau ") for other in table):
+                lines[method] = [method]
     figure, axes = pyplot.subplots(figsize=(7, 5), layout="constrained")
     for colour, (kind, methods) in enumerate(lines.items()):
         rows = [[table[m][METRIC.format(group)] for group in ("many", "overall")] for m in methods]
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str]) -> None:
     axes.set_xlabel("many-shot RMSE over bins in m")
     axes.set_ylabel("RMSE over all bins in m")
     axes.grid(alpha=0.3)
-    axes.legend(title="lower left is better; numbers: sigma or tau", fontsize=8)
+    axes.legend(title="medians of the seeds, and every seed; lower left is better")
     figure.savefig(options.figure, dpi=150)
     print(f"Written: {options.figure}")
 

@@ -166,8 +166,7 @@ def add_posthoc(parser: ArgumentParser) -> None:
 
 def add_world(parser: ArgumentParser) -> None:
     """Add ``--tau`` and ``--relative-to`` to a command."""
-    help_ = "share of the balancing that a network of BinsLoss is read out with, 0 to 1"
-    parser.add_argument("--tau", type=float, help=f"{help_}; default: the training's setting")
+    parser.add_argument("--tau", type=float, help="balancing of a network of BinsLoss, 0 to 1")
     help_ = "its world at tau 1: uniform, log_uniform, exp_uniform, or a histogram's .json"
     parser.add_argument("--relative-to", metavar="WORLD", help=help_)
 

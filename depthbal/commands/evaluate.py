@@ -29,8 +29,7 @@ def main(arguments: Sequence[str]) -> None:
     add("--checkpoint", choices=("last", "best"), default="last")
     add(
         "--protocol",
-        help="for depth nyud2_dir (default: balanced mask, pooled over pixels), eigen or kitti "
-        "(usual crops and caps, mean over images) or whole (whole images, pooled over pixels)",
+        help="of depth: nyud2_dir (default), eigen, kitti or whole; see docs/evaluation.md",
     )
     add("--device", help="default: the first GPU, else cpu")
     add("--seed", type=int, default=0, help="of the balanced mask")
@@ -129,7 +128,7 @@ def add_predictions(parser: argparse.ArgumentParser) -> None:
     """Add what says whose predictions there are, and for which data."""
     add = parser.add_argument_group("predictions of any program").add_argument
     add("--predictions", type=Path, metavar="DIR", help="files named like the images")
-    add("--data", help="data module, or a run folder whose data it is; for a run, other data")
+    add("--data", help="data module or run folder; for a run, other data")
     add("--predictions.kind", dest="kind", choices=("depth", "inverse"), default="depth")
     add("--predictions.scale", dest="scale", help="metres per unit of the files: 0.001, 1/256")
     add("--predictions.pattern", dest="pattern", help="of the files' names: '{stem}_pred'")

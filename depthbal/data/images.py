@@ -1,8 +1,9 @@
 """Reading, writing and resizing of images and depth maps with OpenCV."""
 
+import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -17,17 +18,21 @@ import numpy as np
 import PIL.Image
 import torch
 from numpy.typing import NDArray
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor, nn
 
-from depthbal.errors import ConfigError, DataError
+from depthbal.errors import ConfigError, DataError, first_line
 from depthbal.io import replacing
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".avif", ".ppm")
+VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg")
 _ARRAYS = (".npy", ".npz", ".h5", ".hdf5")
 DEPTH_SUFFIXES = (".png", *_ARRAYS, ".tif", ".tiff", ".pfm", ".exr", ".pgm")
 MILLIMETRE = 0.001
+PNG_SCALE = "depthbal:scale"
+"""The text of our 16-bit PNGs that says the label units per step, such as "0.002 m"."""
 
 Image = NDArray[np.uint8]
 Depth = NDArray[np.float32]
@@ -168,6 +173,9 @@ def metres_per_unit(scale: Scale, dtype: np.dtype[Any], path: PathLike) -> float
     if isinstance(scale, float | int):
         return scale
     known = CONVENTIONS if scale is None else scale
+    if scale is None and dtype == np.uint16 and Path(path).suffix.lower() == ".png":
+        with PIL.Image.open(path) as file:  # one of ours that millimetres could not hold
+            return float(file.info.get(PNG_SCALE, f"{MILLIMETRE}").split()[0])
     if dtype.name not in known:
         raise DataError(
             f"{path}: depth is stored as {dtype}, which says nothing about its unit; set scale to "
@@ -202,13 +210,126 @@ def fitted(image: Image, size: tuple[int, ...]) -> Image:
     return cast(Image, cv2.resize(image, size[::-1], interpolation=method))
 
 
-def write_depth_png(path: PathLike, depth: NDArray[np.floating[Any]]) -> None:
-    """Write depth (H, W) in metres as a 16-bit PNG in millimetres; negative and NaN become 0."""
-    metres = np.nan_to_num(depth.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
-    millimetres = np.clip(np.rint(metres / MILLIMETRE), 0, 65535).astype(np.uint16)
-    encoded = cv2.imencode(".png", millimetres)[1]
+def write_depth(
+    path: PathLike, depth: NDArray[np.floating[Any]], top: float = 0.0, unit: str = "m"
+) -> float:
+    """Write depth as 16-bit PNG, or as float32 TIFF or npy, and return the units per step.
+
+    A PNG holds round(depth / scale) with 0 where depth is not positive or not finite. The scale is
+    the smallest whole number of thousandths of a unit with which 65,535 steps reach the largest
+    value and `top`: millimetres up to 65.535 m. It is in the file's text "depthbal:scale", by which
+    `read_depth` goes. TIFF and npy keep every value as it is; their scale is 1.
+
+    Args:
+        path: with the suffix .png, .tif, .tiff or .npy.
+        depth: (H, W), metres or another label's units.
+        top: a value that the scale must hold too, so that a set of maps has one scale.
+        unit: of the values, for the file's text.
+
+    Example:
+        >>> folder = getfixture("tmp_path")
+        >>> write_depth(folder / "far.png", np.array([[0.5, 80.0]]))
+        0.002
+        >>> read_depth(folder / "far.png").tolist()
+        [[0.5, 80.0]]
+    """
+    suffix, scale = Path(path).suffix.lower(), 1.0
     with replacing(path) as temporary:
-        temporary.write_bytes(encoded.tobytes())
+        if suffix == ".npy":
+            np.save(temporary, depth.astype(np.float32))
+        elif suffix in (".tif", ".tiff"):
+            PIL.Image.fromarray(depth.astype(np.float32)).save(temporary)
+        else:
+            values = np.nan_to_num(depth.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
+            steps = max(1, math.ceil(max(top, values.max()) / (65535 * MILLIMETRE)))
+            scale = steps / 1000
+            text = PngInfo()
+            text.add_text(PNG_SCALE, f"{scale:.10g} {unit}")
+            stored = np.rint(values.clip(min=0) / scale).astype(np.uint16)
+            PIL.Image.fromarray(stored).save(temporary, pnginfo=text)
+    return scale
+
+
+def write_ply(
+    path: PathLike,
+    depth: NDArray[np.floating[Any]],
+    image: Image,
+    intrinsics: tuple[float, float, float, float],
+) -> int:
+    """Write the pixels with depth as a coloured point cloud, and return how many they are.
+
+        x = (column - cx) z / fx,   y = (row - cy) z / fy,   z = depth along the optical axis
+
+    in metres, x to the right, y down, z forward, as OpenCV and Open3D have it; the centre of the
+    upper left pixel is at column 0 and row 0. The file is a PLY, binary little endian: float32 x,
+    y, z, uint8 red, green, blue. Depth that is not positive or not finite gives no point.
+
+    Args:
+        path: of the file.
+        depth: (H, W), metres.
+        image: uint8 (H, W, 3) RGB of the same size.
+        intrinsics: fx, fy, cx, cy in pixels of this image; see `intrinsics_of_fov`.
+
+    Raises:
+        DataError: the principal point lies outside the image: the intrinsics are another size's.
+
+    Example:
+        >>> depth, grey = np.full((2, 4), 3.0), np.full((2, 4, 3), 99, np.uint8)
+        >>> camera = intrinsics_of_fov(90.0, depth.shape)
+        >>> write_ply(getfixture("tmp_path") / "wall.ply", depth, grey, camera)
+        8
+    """
+    fx, fy, cx, cy = intrinsics
+    height, width = depth.shape
+    if not (0 <= cx < width and 0 <= cy < height):
+        raise DataError(
+            f"{path}: the principal point ({cx:g}, {cy:g}) lies outside the picture of {width} x "
+            f"{height} pixels; give the intrinsics of this size"
+        )
+    rows, columns = np.nonzero((depth > 0) & np.isfinite(depth))
+    z = depth[rows, columns]
+    points = np.empty(len(z), [(axis, "<f4") for axis in "xyz"] + [("rgb", "u1", 3)])
+    points["x"], points["y"], points["z"] = (columns - cx) * z / fx, (rows - cy) * z / fy, z
+    points["rgb"] = image[rows, columns]
+    header = f"ply\nformat binary_little_endian 1.0\nelement vertex {len(z)}\n"
+    header += "".join(f"property float {axis}\n" for axis in "xyz")
+    header += "".join(f"property uchar {name}\n" for name in ("red", "green", "blue"))
+    with replacing(path) as temporary:
+        temporary.write_bytes(f"{header}end_header\n".encode() + points.tobytes())
+    return len(z)
+
+
+def intrinsics_of_fov(degrees: float, size: tuple[int, ...]) -> tuple[float, float, float, float]:
+    """Return fx, fy, cx, cy of a horizontal field of view and square pixels; size: (H, W, ...).
+
+    Example:
+        >>> intrinsics_of_fov(90.0, (480, 640))[2:]
+        (319.5, 239.5)
+    """
+    focal = size[1] / 2 / math.tan(math.radians(degrees) / 2)
+    return focal, focal, (size[1] - 1) / 2, (size[0] - 1) / 2
+
+
+def is_video(path: PathLike) -> bool:
+    """Whether a file's name ends as those of videos do."""
+    return Path(path).suffix.lower() in VIDEO_SUFFIXES
+
+
+def video_facts(path: PathLike) -> tuple[float, int]:
+    """Return a video's frames per second, and how many frames its header promises."""
+    video = cv2.VideoCapture(str(path))
+    return video.get(cv2.CAP_PROP_FPS), int(video.get(cv2.CAP_PROP_FRAME_COUNT))
+
+
+def read_video(path: PathLike) -> Iterator[Image]:
+    """Read the frames of a video one by one, uint8 (H, W, 3) RGB, turned upright by its tag."""
+    video = cv2.VideoCapture(str(path))
+    found, frame = video.read()
+    if not found:
+        raise DataError(f"{path}: no frame can be read; is it whole, and a video? try an .mp4")
+    while found:
+        yield cast(Image, cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
+        found, frame = video.read()
 
 
 def normalise(
@@ -246,6 +367,17 @@ def resize_square(image: Image, size: int) -> Image:
     return resized[0].permute(1, 2, 0).numpy()
 
 
+def _way_out(error: Exception) -> str:
+    """Return why OpenCV refuses to decode, and what to do."""
+    if "MAX_IMAGE" in str(error):
+        return (
+            "OpenCV reads at most 2^30 pixels, 2^20 in a row; make the picture smaller, or set "
+            "OPENCV_IO_MAX_IMAGE_PIXELS in the environment"
+        )
+    reason = getattr(error, "err", "") or first_line(error) or "not enough memory"
+    return f"OpenCV cannot decode it ({reason}); shrink or convert it with another program"
+
+
 def _decode(path: PathLike, mode: int = cv2.IMREAD_UNCHANGED) -> NDArray[Any]:
     try:
         content = Path(path).read_bytes()
@@ -257,10 +389,7 @@ def _decode(path: PathLike, mode: int = cv2.IMREAD_UNCHANGED) -> NDArray[Any]:
     try:
         decoded = cv2.imdecode(np.frombuffer(content, np.uint8), mode) if content else None
     except (cv2.error, MemoryError) as error:
-        reason = getattr(error, "err", "") or "not enough memory"
-        raise DataError(
-            f"{path}: OpenCV cannot decode it ({reason}); shrink or convert it with another program"
-        ) from error
+        raise DataError(f"{path}: {_way_out(error)}") from error
     if decoded is None:
         raise DataError(f"{path}: not a readable image; replace the file, or leave it out")
     return cast(NDArray[Any], decoded)

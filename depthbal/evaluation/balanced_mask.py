@@ -29,9 +29,6 @@ class MaskMaps:
     def __init__(self, pixels: Sequence[IntArray], shapes: Sequence[tuple[int, int]]) -> None:
         self.pixels, self.shapes = list(pixels), list(shapes)
 
-    def __iter__(self) -> Iterator[BoolMap]:
-        return map(self.__getitem__, range(len(self.pixels)))
-
     def __getitem__(self, number: int) -> BoolMap:
         out = np.zeros(self.shapes[number], dtype=bool)
         out.reshape(-1)[self.pixels[number]] = True

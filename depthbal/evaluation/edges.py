@@ -55,7 +55,8 @@ class Edges:
 
     def _counts(self, levels: Tensor) -> Tensor:
         """Return how many neighbours reach just each level from 1 on, (cells, levels)."""
-        place = (self.cell * _LEVELS + levels).flatten()
+        far = levels > 0  # few
+        place = self.cell.expand_as(levels)[far] * _LEVELS + levels[far]
         found = torch.bincount(place, minlength=self.cells * _LEVELS)
         return found.view(self.cells, _LEVELS)[:, 1:]
 

@@ -117,7 +117,7 @@ class DepthProtocol:
         if self.cap and name not in fits:
             raise ConfigError(
                 f"--protocol {name} is of depths to {self.cap[1]:g} m, these data end at {far:g} "
-                f"m; give --protocol {' or '.join(fits)}, or the --cap that is meant"
+                f"m; give --protocol {' or '.join(fits)}"
             )
 
     def scores(self, readouts: Sequence[str], main: str, facts: Mapping[str, Any]) -> Scores:

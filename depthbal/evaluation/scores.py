@@ -165,21 +165,23 @@ class Scores(Metric):
             interval = interval and (interval[0][rows], interval[1][rows])
         with_edges = set(EDGE_TERMS) <= set(self.terms)
         plain = [term for term in self.terms if term not in EDGE_TERMS]
-        for part in chunks(target):
-            for subset in self.subsets:
-                inside = index[part].masked_fill(~chosen[subset][part], -1)
-                pixels = Pixels(target[part], inside, self.bins)
-                edges = Edges(target[part], mask[part], inside, self.bins) if with_edges else None
-                for readout in self.readouts:
-                    values = preds[readout][part]
-                    sums = pixels.sums(values, plain)
-                    if edges is not None:
-                        sums = torch.cat([sums, edges.sums(values)], dim=2)
-                    self._add_sums(subset, readout, sums)
-                    self._add(f"joint_{subset}_{readout}", pixels.joint(values))
-                if interval is not None:
-                    lower, upper = interval
-                    self._add(f"coverage_{subset}", pixels.coverage(lower[part], upper[part]))
+        parts = list(chunks(target))
+        for subset in self.subsets:
+            inside = index.masked_fill(~chosen[subset], -1)
+            edges = Edges(target, mask, inside, self.bins) if with_edges else None
+            pixels = [(part, Pixels(target[part], inside[part], self.bins)) for part in parts]
+            for readout in self.readouts:
+                values = preds[readout]
+                sums = torch.cat([some.sums(values[part], plain) for part, some in pixels])
+                if edges is not None:
+                    sums = torch.cat([sums, edges.sums(values)], dim=2)
+                self._add_sums(subset, readout, sums)
+                joint = torch.stack([some.joint(values[part]) for part, some in pixels])
+                self._add(f"joint_{subset}_{readout}", joint.sum(0))
+            if interval is not None:
+                for part, some in pixels:
+                    covered = some.coverage(interval[0][part], interval[1][part])
+                    self._add(f"coverage_{subset}", covered)
 
     def update_errors(
         self,

@@ -10,7 +10,7 @@ from depthbal.evaluation.bins import LabelBins
 from depthbal.evaluation.terms import term_values
 
 # Pixels worked on at once on a CPU: the float64 temporaries of the terms then stay in its cache.
-_CPU_PIXELS, _PART = 1 << 17, 1 << 14
+_CPU_PIXELS = 1 << 17
 
 
 def chunks(target: Tensor) -> Iterator[slice]:
@@ -37,18 +37,12 @@ class Pixels:
 
     def sums(self, preds: Tensor, terms: Sequence[str]) -> Tensor:
         """Return (images, bins, terms) of checked predictions in the target's shape."""
-        counted = self._counted(preds)
-        sums = self.target.new_zeros(len(terms), self.images * len(self.bins))
-        size = _PART if preds.device.type == "cpu" else max(len(counted), 1)
-        for start in range(0, len(counted), size):
-            part = slice(start, start + size)
-            values = term_values(terms, counted[part].double(), self.target[part])
-            for name, row, value in zip(terms, sums, values, strict=True):
-                if name != "count":
-                    row.scatter_add_(0, self.cell[part], value)
-        if "count" in terms:
-            sums[terms.index("count")] = self.count
-        return sums.T.reshape(self.images, len(self.bins), len(terms))
+        values = term_values(terms, self._counted(preds).double(), self.target)
+        sums = [
+            self.count if name == "count" else self._add_up(value)
+            for name, value in zip(terms, values, strict=True)
+        ]
+        return torch.stack(sums, dim=1).view(self.images, len(self.bins), len(terms))
 
     def joint(self, preds: Tensor) -> Tensor:
         """Return (bins, bins + 2) int64, the labels with the truth in b, the prediction in c.

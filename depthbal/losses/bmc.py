@@ -17,8 +17,9 @@ from depthbal.losses.family import MAX_GRID, without_spread
 from depthbal.priors import GaussianMixture
 
 MEMORY_BINS = 1024
-# Labels times masses above which a step without a table is slow.
-SLOW_PAIRS = 1e9
+# Labels times masses above which a step without a table is slow, and masses above which one sigma
+# can be too small for a table.
+SLOW_PAIRS, MANY_GROUPS = 1e9, 2**15
 
 
 class BMCLoss(BalancedMSELoss):
@@ -109,8 +110,9 @@ class BMCLoss(BalancedMSELoss):
                 "balanced; GAILoss does not depend on the batch"
             )
         cells = (extent.high - extent.low) / self.family.cell_width(extent.sigma, self.tolerance)
+        tiny = cells > MAX_GRID / 4 and len(groups.counts) > MANY_GROUPS
         laplace = isinstance(self.family, LaplaceFamily)
-        slow = not gaussian if sigma.ndim else not laplace and cells > MAX_GRID / 4
+        slow = not gaussian if sigma.ndim else tiny and not laplace
         if slow and extent.labels * len(groups.counts) > SLOW_PAIRS:
             self._warn_once(
                 f"BMCLoss with {extent.labels:,} labels that reach from {extent.low:g} to "

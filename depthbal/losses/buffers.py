@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from depthbal.priors import GaussianMixture
+from depthbal.priors import FitReport, GaussianMixture
 
 
 class Unrounded(nn.Module):
@@ -64,20 +64,25 @@ class PriorBuffers(DoubleBuffers):
 
     def __init__(self) -> None:
         super().__init__("weights", "means", "variances")
-        self._known: GaussianMixture | None = None  # it decomposes its covariances once
+        self._mixture: GaussianMixture | None = None  # kept: it decomposes its covariances once
+        self._fit_report: FitReport | None = None
 
     def set_mixture(self, mixture: GaussianMixture) -> None:
         """Replace the mixture."""
         self.set(mixture.weights, mixture.means, mixture.variances)
-        self._known = mixture
+        self._mixture, self._fit_report = None, mixture.fit_report
 
     @property
     def mixture(self) -> GaussianMixture:
         """The mixture, on the buffers' device; unset it is a ValueError."""
-        parts, known = [self.get(name) for name in self.names], self._known
-        if known is None or known.weights is not parts[0]:  # loaded, or moved
-            mixture = GaussianMixture.unchecked(*parts)
-            if known is not None and torch.equal(known.weights.to(parts[0]), parts[0]):
-                mixture.fit_report = known.fit_report
-            self._known = known = mixture
-        return known
+        parts = [self.get(name) for name in self.names]
+        if self._mixture is None or self._mixture.weights is not parts[0]:  # moved
+            self._mixture = GaussianMixture.unchecked(*parts)
+            self._mixture.fit_report = self._fit_report
+        return self._mixture
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        self._fit_report = None
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

@@ -10,19 +10,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from depthbal.losses.base import require_one_of, require_positive
+from depthbal.losses.base import require_one_of
 from depthbal.losses.family import SEEN_SIGMAS, NoiseFamily
 from depthbal.losses.kernel import tables
 from depthbal.losses.kernel.evidence import (
     Components,
     Evidence,
     Prepared,
-    SigmaOf,
     Wanted,
     gaussian,
 )
 from depthbal.losses.readout import truncated_normal_mean
-from depthbal.priors import GaussianMixture
 
 # So many sigma beyond the masses equal cells go whatever that costs: one far prediction must not
 # make a table large.
@@ -100,24 +98,10 @@ class LaplaceFamily(NoiseFamily):
         """Return the width within which a kink may move."""
         return 8 * tolerance * sigma
 
-    def prepare(
-        self,
-        preds: Tensor,
-        sigma: Tensor,
-        prior: GaussianMixture,
-        wanted: Wanted,
-        sigma_of: SigmaOf | None = None,
-        tolerance: float = 1e-5,
-        mask: Tensor | None = None,
-    ) -> Prepared:
-        """Return the function that gives the evidence, for one scale exact in O((N + K) log K)."""
+    def of_one_scale(self, masses: Components, scale: Tensor, wanted: Wanted) -> Prepared:
+        """Return the exact evidence of any predictions in O((N + K) log K)."""
         # Seen from p, the masses on one side all decay alike when p moves away, so that their sum
         # need be known only at the mass next to p.
-        if sigma.ndim:
-            return super().prepare(preds, sigma, prior, wanted, sigma_of, tolerance, mask)
-        require_positive(sigma)
-        masses = self.components(prior, preds.device)
-        scale = sigma.double()
         places, weights = masses.means, masses.log_weights.exp()
         if not bool((places.diff() > 0).all()):  # equal places are one mass
             places, owner = torch.unique_consecutive(places, return_inverse=True)

@@ -123,28 +123,23 @@ class NoiseFamily(ABC):
 
             log sum_k w_k N(p; mu_k, Sigma_k + sigma^2 I)     for Gaussian noise
 
-        float64 predictions always get the exact sum. In float32, where scalar predictions are
-        many, the sum is tabulated over their range and interpolated, if the table agrees with the
-        exact sum within ``tolerance`` where its cells are checked. A GPU, which must not wait for a
-        table's range, tabulates larger sums only. Half precision is computed in float32. Gradients
-        flow to ``preds`` and ``noise_sigma``, never to the prior.
+        float64 predictions get the exact sum. In float32, where scalar predictions are many, it is
+        tabulated over their range, if the table agrees with the exact sum within ``tolerance``
+        where its cells are checked; a GPU, which must not wait for a table's range, tabulates
+        larger sums only. Half precision is computed in float32. No gradient flows to the prior.
 
         Args:
-            preds: Predicted labels in label units, any shape for a scalar mixture, (..., D) for
-                one of dimension D.
+            preds: Predicted labels, any shape for a scalar mixture, (..., D) for dimension D.
             prior: p_train(y) as a mixture; point masses (variance 0) are allowed.
             noise_sigma: Noise scale sigma > 0 in label units: one number, or one per label.
-            sigma_of: Where sigma is a function of the prediction, that function; with it many
-                predictions can be tabulated although sigma differs between them.
+            sigma_of: Sigma as a function of the prediction, where it is one, for tables.
             tolerance: Largest error of log E, sigma dlogE/dp and sigma dlogE/dsigma in float32.
 
         Returns:
-            Log evidence per label in float32 or float64: the shape of ``preds``, without the last
-            axis for vectors.
+            Log evidence per label in float32 or float64: the shape of ``preds`` less an event axis.
 
         Raises:
-            ValueError: ``noise_sigma`` of another shape or not positive, or vectors of another
-                dimension than the prior's.
+            ValueError: ``noise_sigma`` of another shape or not positive, vectors of another length.
 
         Source: Ren et al., Balanced MSE for Imbalanced Visual Regression, CVPR 2022, Theorem 1.
 
@@ -199,6 +194,9 @@ class NoiseFamily(ABC):
         """Return the function that gives the evidence of preds, or for one sigma of any part."""
         require_positive(sigma)
         mixture = self.components(prior, preds.device)
+        quick = None if sigma.ndim else self.of_one_scale(mixture, sigma.double(), wanted)
+        if quick is not None:
+            return quick
         pairs = preds.shape[0] * len(mixture.means)
         many = pairs >= (TABULATE_PAIRS if preds.device.type == "cpu" else DEVICE_TABLE_PAIRS)
         one_curve = preds.ndim == 1 and (sigma.ndim == 0 or sigma_of is not None)
@@ -229,6 +227,10 @@ class NoiseFamily(ABC):
                 return tabulated
         rounded = mixture.to(sigma)
         return lambda part: exact_evidence(part, sigma, rounded, wanted, self.block)
+
+    def of_one_scale(self, masses: Components, scale: Tensor, wanted: Wanted) -> Prepared | None:
+        """Return the evidence for one scale where a family has a faster way than tables."""
+        return None
 
     def components(self, prior: GaussianMixture, device: torch.device) -> Components:
         """Return a prior as the family's sums want it: here as sorted masses, in float64."""

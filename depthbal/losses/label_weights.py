@@ -31,11 +31,9 @@ def label_weights(
 ) -> FloatArray:
     """Return one weight per bin: 1 / n or 1 / sqrt(n) of the (clipped, smoothed) counts n.
 
-    In this order, as published: counts are clipped, their square root is taken for
-    ``"sqrt_inverse"``, the result is smoothed over neighbouring bins (LDS, label distribution
-    smoothing), inverted, and scaled so that the mean weight over the training labels is 1. A bin
-    that ends without a count gets the weight of the rarest bin that has one: labels never seen are
-    at least as rare.
+    In this order, as published: counts are clipped, rooted, smoothed over neighbouring bins (LDS,
+    label distribution smoothing), inverted, and scaled so that the mean weight over the training
+    labels is 1. A bin that ends without a count gets the weight of the rarest bin that has one.
 
     Args:
         histogram: Counts of the training labels, in bins of equal width.

@@ -1,10 +1,9 @@
 """Keeping a noise scale that follows the prediction from running away with it.
 
-At the optimum of the balanced loss the location p(x) satisfies m(p(x)) = E_train[y | x], with the m
-of ``posthoc``. A constant sigma makes m increase from the smallest label to the largest. A sigma
-that grows with p flattens the training posterior faster than p moves it: beyond some p, m falls
-back towards the mean label, and labels above its maximum have no location at all. Their gradient
-pushes p up for ever.
+At the optimum of the balanced loss m(p(x)) = E_train[y | x], with the m of ``posthoc``. A constant
+sigma makes m increase from the smallest label to the largest. One that grows with p flattens the
+training posterior faster than p moves it: beyond some p, m falls back towards the mean label, and
+labels above its maximum have no location at all. Their gradient pushes p up for ever.
 """
 
 import math

@@ -56,10 +56,9 @@ def balance_predictions(
 
         p = m^-1(prediction),   m(p) = p + sigma^2 d log E(p) / dp
 
-    with dm/dp = Var_train[y | p] / sigma^2 > 0: one table inverts m for any number of predictions,
-    within 1e-7 standard deviations of the labels between its nodes. With ``label_range`` the
-    balanced world is uniform on the range only, and p is read out as ``truncated_normal_mean``. It
-    is the baseline that balanced training has to beat; for many batches make a ``BalanceMap``.
+    with dm/dp = Var_train[y | p] / sigma^2 > 0: one table inverts m. With ``label_range`` the
+    balanced world is uniform on the range only, and p is read out as ``truncated_normal_mean``. For
+    many batches make a ``BalanceMap``.
 
     Args:
         preds: Predictions of E_train[y | x], any shape, label units, finite.
@@ -70,8 +69,8 @@ def balance_predictions(
 
     Returns:
         Balanced predictions of the shape of ``preds``, float64 for float64, else float32; detached.
-        A histogram cannot explain predictions at or beyond its outermost centres: they get the
-        limit, an end of the label range, or the location of a prediction 1e-6 of the range inside.
+        Those at or beyond a histogram's outermost centres get the limit: an end of the label range,
+        or the location of a prediction 1e-6 of the range inside.
 
     Raises:
         ValueError: NaN or infinite predictions, a prior that is one single label or of vectors.
@@ -92,8 +91,7 @@ def sigma_from_rmse(rmse: float, prior: GaussianMixture | Histogram) -> float:
         sigma^2 - sigma^4 integral of E'(p)^2 / E(p) dp = RMSE^2
 
     Its outputs estimate E_train[y | x], whose squared error is the mean variance of the training
-    posterior, the left side (dm/dp = Var_train[y | p] / sigma^2). The noise sigma of the
-    likelihood, which balancing undoes, is larger: common labels need little evidence.
+    posterior, the left side. The noise sigma of the likelihood is larger: a prior narrows.
 
     Args:
         rmse: Root mean squared error on a validation split, label units.
@@ -199,10 +197,7 @@ class BalanceMap(Stored):
         return central_interval(self.locations(preds), self._sigma, self.label_range)
 
     def __call__(self, preds: Predictions) -> Predictions:
-        """Return the balanced predictions of a tensor or array, finite, in label units.
-
-        They are the locations, read out on the label range if there is one.
-        """
+        """Return the balanced predictions of a tensor or array, finite, in label units."""
         if isinstance(preds, Tensor):
             return self._balance(preds)
         return self._balance(torch.as_tensor(np.asarray(preds))).numpy()

@@ -110,6 +110,11 @@ class SmpDepth(nn.Module):
         rows, columns = (math.ceil(self.output_scale * side) for side in (height, width))
         return depth[..., :rows, :columns]
 
+    @property
+    def multiple(self) -> int:
+        """Pixels of which the network's own input sides are multiples."""
+        return _required_multiple(self.network)
+
 
 def build_network(
     arch: str, encoder: str, weights: str | None, arch_args: dict[str, Any], channels: int = 1

@@ -88,10 +88,9 @@ class GaussianMixture(Stored):
     ) -> Self:
         """Fit a mixture to a histogram or to samples by expectation maximisation.
 
-        A histogram's labels are taken as spread evenly within their bins; the fit weighs the bins,
-        is deterministic, and takes a fraction of a second for any number of labels. The largest
-        |log E_mixture - log E_histogram| between the extreme labels stands in ``fit_report``, and
-        one above 0.05 is logged as a warning: BNI is exact there.
+        A histogram's labels lie evenly in their bins; the fit weighs the bins and is deterministic.
+        The largest |log E_mixture - log E_histogram| between the extreme labels stands in
+        ``fit_report``, and one above 0.05 is logged as a warning: BNI is exact there.
 
         Args:
             data: A Histogram, scalar samples (N,) or vectors (N, D).

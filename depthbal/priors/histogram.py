@@ -154,20 +154,16 @@ class Histogram(Stored):
 
         Theorem 1 of the Balanced MSE paper holds for any p_target: with k in the place of p_train
         the regressor's output is the location of p_target(y | x). The tempered kernel is that of
-        the world p_train^(1 - tau) p_target^tau, halfway between the data (tau = 0: plain MSE on
-        the bins' range) and the target. Its integral over every bin is exact for labels spread
-        evenly within their bins. A named world covers the bins that hold training labels; a
-        histogram has to cover the same bins.
+        the world p_train^(1 - tau) p_target^tau; tau = 0 is plain MSE on the bins' range. Labels
+        lie evenly in their bins. A target histogram has to cover the bins that hold labels.
 
         Args:
-            target: ``"uniform"``; ``"log_uniform"``, p_target ~ 1 / y; ``"exp_uniform"``,
-                p_target ~ e^y, which balances depth for labels that are log depth; a Histogram, or
-                a file that ``save`` wrote.
+            target: ``"uniform"``; ``"log_uniform"``, p_target ~ 1 / y; ``"exp_uniform"``, ~ e^y,
+                for labels that are log depth; a Histogram, or a file that ``save`` wrote.
             tau: Share of balancing in [0, 1].
 
         Returns:
-            The kernel's mass per bin, on the same edges, scaled to the same total (a factor
-            changes no gradient).
+            The kernel's mass per bin, on the same edges, scaled to the same total.
 
         Raises:
             ValueError: An empty histogram, a ratio that is zero, negative or infinite (the message

@@ -120,6 +120,10 @@ def variances(weights: Weights, array: FloatArray, slopes: FloatArray) -> FloatA
     The squares are multiplied out, so that the units enter as the sums of their products. `array`
     is (units, parts, variables), `slopes` (1 + resamples, parts, variables).
     """
+    if array.shape[-1] > 8:  # so many products would fill the memory
+        every = ([part] for part in range(array.shape[1]))
+        found = [joint_variance(weights, array[:, part], slopes[:, part]) for part in every]
+        return np.stack(found, axis=1)
     one, two = np.triu_indices(array.shape[-1])
     moments = resampled(weights, array[..., one] * array[..., two])
     factors = slopes[..., one] * slopes[..., two] * np.where(one == two, 1.0, 2.0)

@@ -63,7 +63,7 @@ def evaluate_run(
         tau: Share of the balancing that a network of BinsLoss is read out with, and
         relative_to: its world, as in ``Predictor.set_world``.
         force: Score images that the balancing was calibrated on.
-        edges: Measure boundary F1 and the share of flying pixels of depth maps too.
+        edges: Measure boundary F1 and the share of flying pixels of maps too.
 
     Returns:
         The content of metrics.json, and its folder.
@@ -87,7 +87,7 @@ def evaluate_run(
         names.insert(0, task.protocol)
     if edges:
         if task.test_edges is None:
-            raise ConfigError(f"{run.path} predicts no depth maps, which alone have edges")
+            raise ConfigError(f"{run.path} predicts no maps, which alone have edges")
         task.test_edges = True
     if posthoc is not None:
         sigma, source = posthoc_sigma(run, checkpoint, posthoc)

@@ -342,6 +342,7 @@ class Task(pl.LightningModule):
         found: dict[str, Any] = {} if self.posthoc is not None else noise_facts(self.criterion)
         if isinstance(self.criterion, BinsLoss):
             found = {"tau": self.criterion.tau, "relative_to": self.criterion.relative_to}
+            found["interval"] = "central 68.27 % interval of the distribution over bins"
         return {**self.test_facts, **found, "data": data.describe_test()}
 
     # ---- optimisation ----

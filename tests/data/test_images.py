@@ -1,3 +1,6 @@
+import struct
+import zlib
+
 import cv2
 import numpy as np
 import PIL.Image
@@ -12,7 +15,7 @@ from depthbal.data.images import (
     read_depth,
     read_image,
     resize_short_side,
-    write_depth_png,
+    write_depth,
 )
 from depthbal.errors import DataError
 from tests.data.make_files import noise_image
@@ -113,11 +116,31 @@ def test_a_truncated_file_is_an_error_that_names_it(tmp_path, name, array, read,
         read(tmp_path / name)
 
 
-def test_depth_is_written_in_rounded_millimetres_and_holes_as_zero(tmp_path):
-    depth = np.array([[0.0, 1.2344, 1.2346], [-3.0, np.nan, np.inf], [65.535, 70.0, 0.0004]])
-    write_depth_png(tmp_path / "a.png", depth)
+def test_depth_is_written_in_rounded_steps_that_reach_all_and_holes_as_zero(tmp_path):
+    depth = np.array([[0.0, 1.2344, 1.2346], [-3.0, np.nan, np.inf], [65.535, 8.0, 0.0004]])
+    assert write_depth(tmp_path / "a.png", depth) == 0.001
     stored = np.asarray(PIL.Image.open(tmp_path / "a.png"))
-    assert stored.tolist() == [[0, 1234, 1235], [0, 0, 0], [65535, 65535, 0]]
+    assert stored.tolist() == [[0, 1234, 1235], [0, 0, 0], [65535, 8000, 0]]
+    assert write_depth(tmp_path / "a.png", depth[:2], top=65.536) == 0.002
+    assert read_depth(tmp_path / "a.png")[0].tolist() == [0, *np.float32([1.234, 1.234])]
+    assert read_depth(tmp_path / "a.png", 1.0)[0].tolist() == [0, 617, 617]  # as the user says
+
+
+def png_of(width, height):
+    """A PNG of 8-bit grey with next to nothing inside."""
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))]
+    chunks += [(b"IDAT", zlib.compress(bytes(64))), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        for name, body in chunks
+    )
+
+
+@pytest.mark.parametrize("read", [read_image, read_depth])
+def test_what_opencv_refuses_is_a_line_with_the_way_out(tmp_path, read):
+    (tmp_path / "huge.png").write_bytes(png_of(40_000, 40_000))
+    with pytest.raises(DataError, match=r"huge\.png: .*OPENCV_IO_MAX_IMAGE_PIXELS"):
+        read(tmp_path / "huge.png")
 
 
 def test_normalise_agrees_with_torchvision():

@@ -298,3 +298,14 @@ def test_an_empty_memory_and_an_empty_mask_leave_a_learned_sigma_alone(family, r
     value.backward()
     assert (value.item(), loss.noise.log_sigma.grad.item()) == (0, 0)
     assert (preds.grad == 0).all()
+
+
+def test_what_takes_long_is_said_once_and_one_far_label_does_not():
+    target = 1 + 9 * torch.rand(50_000)
+    far = torch.cat([target, torch.tensor([1e4])])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        BMCLoss(init_noise_sigma=0.3).prior_for(far, None, torch.tensor(0.3))
+    loss = BMCLoss()  # the sigma of metres for labels in micrometres
+    with pytest.warns(UserWarning, match="near the error of the network in label units"):
+        loss.prior_for(1e6 * target, None, torch.tensor(1.0))

@@ -67,10 +67,11 @@ def test_a_mean_over_seeds_follows_students_t(count):
     assert stats.kstest(t, stats.t(count - 1).cdf).statistic < 0.008  # 5 % point: 0.0061
 
 
-def test_variances_are_those_of_the_influence_of_every_unit_in_the_resample():
+@pytest.mark.parametrize("sums", [3, 10])
+def test_variances_are_those_of_the_influence_of_every_unit_in_the_resample(sums):
     rng = np.random.default_rng(1)
-    weights, array = draw(9, 60, 0), rng.normal(size=(9, 4, 3))
-    slopes = rng.normal(size=(61, 4, 3))
+    weights, array = draw(9, 60, 0), rng.normal(size=(9, 4, sums))
+    slopes = rng.normal(size=(61, 4, sums))
     found, joint = variances(weights, array, slopes), joint_variance(weights, array, slopes)
     for r, row in enumerate(weights):
         drawn = np.repeat(np.arange(9), row)

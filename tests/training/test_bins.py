@@ -171,3 +171,16 @@ def test_a_sum_of_losses_and_another_head_train_from_a_config_and_are_opened_aga
     assert ((lower < depth) & (depth < upper)).all()
     sigmas = [float(row["train/noise_sigma"]) for row in logged(out) if row["train/noise_sigma"]]
     assert sigmas[-1] != 1.0  # it is learned, at its own rate
+
+
+def test_mirrored_averaging_and_tiles_are_of_the_read_out_in_the_chosen_world(bins_run):
+    image, _ = rooms_of_the_test()[0]
+    predictor = load_predictor(bins_run, tau=0.5)
+    both = [predictor.predict(image), predictor.predict(image[:, ::-1].copy())[:, ::-1]]
+    found, (lower, upper) = predictor.predict_with_interval(image, flip=True)
+    np.testing.assert_allclose(found, np.mean(both, 0), atol=1e-4)
+    assert ((lower < found) & (found < upper)).all()
+    large = cv2.resize(image, None, fx=4, fy=4)
+    tiled = predictor.predict(large, tile=64)
+    assert tiled.shape == large.shape[:2]
+    assert ((tiled > 0.7) & (tiled < 10)).all()
