@@ -200,14 +200,17 @@ def test_prediction_balances_a_plain_run_afterwards_and_says_with_which_sigma(ca
     assert "give a sigma" in capsys.readouterr().err
 
 
+THREE = ("room.png", "room.tif", "inner/hall")
+
+
 def test_the_pictures_of_a_folder_are_predicted_but_not_doubled_names_or_torn_ones(capsys):
     trained = run_of("gai")
-    for name in ("a/room.png", "a/inner/hall.png", "b/room.png"):
+    for name in ("a/room.png", "a/room.tif", "a/inner/hall.png", "a/.bin/x.png", "b/room.png"):
         write_image(Path("many", name), noise_image(24, 32))
     Path("many", "a", "notes.txt").touch()
     assert command("predict", trained, "many/a", "--out", "all", "--device", "cpu") == 0
     written = {path.relative_to("all").as_posix() for path in Path("all").rglob("*.png")}
-    assert written == {f"{n}_{k}.png" for n in ("room", "inner/hall") for k in ("depth", "colour")}
+    assert written == {f"{n}_{k}.png" for n in THREE for k in ("depth", "colour")}
     Path("torn.png").write_bytes(b"no picture")
     Path("empty").mkdir()
     for wrong, said in (

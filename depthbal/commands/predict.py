@@ -2,6 +2,7 @@
 
 import csv
 from argparse import Namespace
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -125,6 +126,7 @@ def _found(given: Sequence[Path]) -> list[Input]:
     suffixes, found = IMAGE_SUFFIXES + VIDEO_SUFFIXES, []
     for path in given:
         inside = sorted(p for p in path.rglob("[!.]*") if p.suffix.lower() in suffixes)
+        inside = [p for p in inside if "/." not in f"/{p.relative_to(path).as_posix()}"]
         if path.is_dir() and not inside:
             raise ConfigError(f"there is no picture in the folder {path}: {', '.join(suffixes)}")
         found += [(p, p.relative_to(path).with_suffix("")) for p in inside]
@@ -154,12 +156,13 @@ def _each(inputs: list[Input], known: Namespace, endings: list[str], work: Work)
 
     from depthbal.data.images import is_video
 
-    stems = [stem for _, stem in inputs]
-    doubled = sorted({stem.name for stem in stems if endings and stems.count(stem) > 1})
-    if doubled:
+    counts = Counter(stem for _, stem in inputs)  # room.jpg beside room.png keep their endings
+    inputs = [(one, stem.with_name(one.name) if counts[stem] > 1 else stem) for one, stem in inputs]
+    counts = Counter(stem for _, stem in inputs)
+    if doubled := sorted(stem.name for stem in counts if endings and counts[stem] > 1):
         raise ConfigError(
-            f"several images are named {', '.join(doubled[:3])}; predict them into different "
-            "folders with --out"
+            f"several images are named {', '.join(doubled[:3])}; name the folder that holds them "
+            "all, or predict them into different folders with --out"
         )
     rows = []
     for source, stem in inputs:

@@ -158,7 +158,10 @@ class DepthDataModule(LabelData):
         for seed in range(self.seed, self.seed + _TRIES):
             split = hold_out(groups, fraction, seed)
             chosen = [split.held_out[place] for place in spread(len(split.held_out))]
-            if not chosen or any((source.load_depth(row) > 0).any() for row in chosen):
+            depths = map(source.load_depth, chosen)
+            if not chosen or any(
+                ((depth >= self.min_depth) & (depth <= self.max_depth)).any() for depth in depths
+            ):
                 break
         return split
 
@@ -167,7 +170,7 @@ class DepthDataModule(LabelData):
         try:
             return Histogram.regular(self.min_depth, self.max_depth, self.bin_width, self.quantum)
         except ValueError as error:
-            raise ConfigError(f"min_depth, max_depth, bin_width: {error}") from error
+            raise ConfigError(f"{error}; give another --data.bin_width, or null") from error
 
     def train_histogram(self) -> Histogram:
         """Return the counts of training depth without augmentation, made once and then cached."""

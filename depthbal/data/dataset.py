@@ -25,7 +25,7 @@ _RANGE = (
     "--model.criterion.label_range together"
 )
 _UNITS = {"1": 1, "1/256": 1 / 256, "0.01": 0.01, "0.001": 0.001, "1/4000": 1 / 4000}
-_UNITS |= {"1/5000": 1 / 5000, "0.0001": 1e-4, "1000": 1000}
+_UNITS |= {"1/5000": 1 / 5000, "0.0001": 1e-4, "1000": 1000, "0.3048": 0.3048, "0.0254": 0.0254}
 """Metres per unit that depth files are known to have, by how they are written."""
 
 Item = TypeVar("Item")
@@ -173,11 +173,15 @@ def check_split(data: DepthDataset, low: float, split: str) -> None:
     rest = depths[depths < last] if far.any() and last > depths.min() else depths
     outside = ((rest < low) | (rest > high)).mean() if rest.size else 0.0
     if outside > 0.5:
-        unit = data.source.levels[1] if data.source.levels else 1.0
+        told = f"they are mostly {_ends(rest)} m"
+        if data.source.levels:
+            unit = data.source.levels[1]
+            told = f"at scale {unit:g} {told}{_other_scales(rest / unit, low, high)}"
+        else:  # inverse
+            told += "; the scale of disparity in pixels is 1 / (focal length x baseline)"
         raise DataError(
-            f"{outside:.0%} of the {split} split's depths lie outside {low:g} to {high:.4g} m: at "
-            f"scale {unit:g} they are mostly {_ends(rest)} m"
-            f"{_other_scales(rest / unit, low, high)}; {_RANGE}"
+            f"{outside:.0%} of the {split} split's depths lie outside {low:g} to {high:.4g} m: "
+            f"{told}; {_RANGE}"
         )
     if not counted:
         raise DataError(

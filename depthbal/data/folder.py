@@ -51,9 +51,9 @@ class FolderDataModule(RootDataModule):
         mask: folder or pattern of files of `depth`'s size with 0 where depth does not count.
         pairs: list of pairs in the place of `rgb` and `depth`, inside `root`, with rows "image
             depth" relative to it; "{split}" in its name stands for train, val and test.
-        scale: metres per unit of the depth files, also as a fraction such as 1/256. null: 16-bit
-            files are in millimetres (0.001), floating-point ones in metres (1.0); others need a
-            value.
+        scale: metres per unit of the depth files, also as a fraction such as 1/256. null: whole
+            numbers of 16 bit and more are millimetres (0.001), floating-point ones metres (1.0);
+            8 bit needs a value.
         invalid: values in the depth files that mean "no depth"; 0, what is negative, NaN, infinity
             and 65535 in 16 bit always do.
         inverse: the files hold inverse depth, 1/metres after `scale`.
@@ -131,7 +131,7 @@ class FolderDataModule(RootDataModule):
         folders = (
             path for path in self.root.glob("*") if path.name.lower() in (split, _SPLITS[split])
         )
-        return next(filter(Path.is_dir, folders), self.root)
+        return next(filter(_holds_files, folders), self.root)
 
     def _list(self, split: str) -> Path:
         return self.root / str(self.reading["pairs"]).replace("{split}", split)
@@ -175,7 +175,7 @@ def keyed_files(root: Path, option: str, where: str) -> dict[str, str]:
     pattern = _regex(normal(where), suffixes)
     files: dict[str, str] = {}
     for folder, folders, names in os.walk(_start(root, option, where), followlinks=True):
-        folders.sort()
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
         inside = Path(folder) if os.path.isabs(where) else Path(folder).relative_to(root)
         for name in sorted(names):
             path = (inside / name).as_posix()
@@ -192,6 +192,12 @@ def keyed_files(root: Path, option: str, where: str) -> dict[str, str]:
             f"--data.{option} another folder or pattern"
         )
     return files
+
+
+def _holds_files(folder: Path) -> bool:
+    """Whether there is anything in a folder; splits are prepared empty and never filled."""
+    found = (name for _, _, names in os.walk(folder, followlinks=True) for name in names)
+    return any(not name.startswith(".") for name in found)
 
 
 def _start(root: Path, option: str, where: str) -> Path:

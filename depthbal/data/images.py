@@ -39,7 +39,9 @@ Depth = NDArray[np.float32]
 PathLike = str | os.PathLike[str]
 Scale = float | Mapping[str, float] | None
 """Metres per unit of a depth file, or that of each type of number; None for `CONVENTIONS`."""
-CONVENTIONS = {"uint16": MILLIMETRE, "float16": 1.0, "float32": 1.0, "float64": 1.0}
+CONVENTIONS = {"float16": 1.0, "float32": 1.0, "float64": 1.0} | dict.fromkeys(
+    ("int16", "uint16", "int32", "uint32", "int64", "uint64"), MILLIMETRE
+)
 
 Array = TypeVar("Array", bound=NDArray[Any])
 
@@ -93,8 +95,8 @@ def read_raw_depth(path: PathLike) -> NDArray[Any]:
     suffix = Path(path).suffix.lower()
     read = read_array if suffix in _ARRAYS else _read_exr if suffix == ".exr" else _decode
     raw = read(path)
-    if raw.ndim == 3 and 1 in (raw.shape[0], raw.shape[2]):
-        raw = raw[..., 0] if raw.shape[2] == 1 else raw[0]
+    while raw.ndim > 2 and 1 in (raw.shape[0], raw.shape[-1]):
+        raw = raw[..., 0] if raw.shape[-1] == 1 else raw[0]
     if raw.ndim == 3 and raw.shape[2] in (3, 4):  # the fourth is alpha
         first, *others = (raw[..., channel] for channel in range(3))
         if all(np.array_equal(first, other, equal_nan=True) for other in others):
@@ -120,7 +122,9 @@ def read_array(path: PathLike) -> NDArray[Any]:
         if array.dtype.kind not in "fiub":
             raise TypeError(f"{array.dtype} is no real number")
     except KeyError as error:
-        raise DataError(f'{path}: expected one array, or one called "depth"') from error
+        raise DataError(
+            f'{path}: expected one array, or one called "depth", not {", ".join(arrays)}'
+        ) from error
     except (OSError, ValueError, EOFError, BadZipFile, TypeError, AttributeError) as error:
         raise DataError(f"{path}: not a readable {suffix} file ({error})") from error
     return cast(NDArray[Any], array)

@@ -9,6 +9,7 @@ from typing import Any, Literal, cast
 
 import numpy as np
 import torch
+import yaml
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import RichProgressBar
 
@@ -140,10 +141,17 @@ def _other_data(run: RunFolder, overrides: Sequence[str], scores: Scores) -> str
     ]
     if not words:
         return ""
+    root = yaml.safe_load(run.config.read_text(encoding="utf-8"))["data"]["init_args"].get("root")
+    # the same truths with other pictures (fog, another camera) are no data that have moved
+    still_there = root is not None and Path(root).expanduser().exists()
     try:
         own = Scores.load(run.path)
-        moved = own.names == scores.names and np.array_equal(
-            *(one.joint("all").sum(1) for one in (own, scores))  # truths per bin
+        moved = (
+            not still_there
+            and own.names == scores.names
+            and np.array_equal(
+                *(one.joint("all").sum(1) for one in (own, scores))  # truths per bin
+            )
         )
     except RunFolderError:
         moved = False

@@ -173,9 +173,10 @@ def require_claimable(path: Path, overwrite: bool = False) -> None:
     if there != path or not any(path.iterdir()):
         return
     if not overwrite:
+        go_on = f", continue it with --resume {path}" * RunFolder(path).is_run()
         raise RunFolderError(
-            f"{path} exists and is not empty; choose another folder with --out, continue it "
-            f"with --resume {path}, or delete it with --overwrite"
+            f"{path} exists and is not empty; choose another folder with --out{go_on}, or delete "
+            "it with --overwrite"
         )
     if not RunFolder(path).is_run():
         raise RunFolderError(

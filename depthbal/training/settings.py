@@ -65,11 +65,11 @@ def classes_first(arguments: Sequence[str]) -> list[str]:
             options.append([])
         options[-1].append(argument)
 
-    def depth(option: list[str]) -> int:
+    def dots(option: list[str]) -> int:
         name = option[0].partition("=")[0]
         return name.count(".") if name.startswith(("--model", "--data")) else 0
 
-    return [argument for option in sorted(options, key=depth) for argument in option]
+    return [argument for option in sorted(options, key=dots) for argument in option]
 
 
 def own_defaults(config: dict[str, Any], arguments: Sequence[str]) -> dict[str, Any]:

@@ -23,6 +23,9 @@ def tree(root, files):
         (root / file).touch()
 
 
+HIDDEN = "rgb/.thumbs/1.jpg depth/.thumbs/1.png rgb/._1.jpg depth/._1.png color/.DS_Store"
+
+
 @pytest.mark.parametrize(
     ("rgb", "depth", "pairs", "single"),
     [
@@ -40,7 +43,7 @@ def tree(root, files):
 def test_files_are_paired_by_what_folder_or_wildcards_leave_open(
     tmp_path, rgb, depth, pairs, single
 ):
-    tree(tmp_path, f"{pairs} {single}")
+    tree(tmp_path, f"{pairs} {single} {HIDDEN}")
     files = pairs.split()
     for file in files[1::2]:
         path, depth_map = tmp_path / file, np.full((4, 4), 2000, np.uint16)

@@ -59,6 +59,8 @@ def write(path, content):
         (np.array([[0, 7, 95]], dtype=np.int32), ".npy", 0.1, [0.0, 0.7, 9.5]),
         (np.array([[[0], [1], [2]]], dtype=np.float32), ".npy", None, [0.0, 1.0, 2.0]),
         (np.array([[[0, 1, 2]]], dtype=np.float16), ".npy", None, [0.0, 1.0, 2.0]),
+        (np.array([[[[0, 700, 30000]]]], dtype=np.int16), ".npy", None, [0.0, 0.7, 30.0]),
+        (np.array([[0, 700, 80000]], dtype=np.int64), ".npy", None, [0.0, 0.7, 80.0]),
     ],
 )
 def test_depth_is_read_as_float32_metres(tmp_path, stored, suffix, scale, expected):

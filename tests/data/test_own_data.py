@@ -141,7 +141,7 @@ def huge_png():
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("a.png", huge_png(), "OpenCV cannot decode it .*PIXELS.*shrink"),
+        ("a.png", huge_png(), "OpenCV reads at most .* smaller, or set .*PIXELS"),
         ("a.exr", np.ones((4, 4, 3), np.float32), "a picture of float32 .*convert it to PNG"),
         ("a.tiff", np.ones((4, 4, 3), np.float32), "a picture of float32 .*convert it to PNG"),
         ("a.exr", b"\x76\x2f\x31\x01 cut off", "cannot decode|not a readable image"),
@@ -209,6 +209,9 @@ def spread_depth(low, high):
         (spread_depth(800, 9000), {}, ["0.001 gives 1.21 to 8.58 m"]),
         (spread_depth(1024, 20000), {"scale": 256, **STREET}, ["but 1/256 gives 7.7 to 74.3 m"]),
         (spread_depth(2, 9), {"scale": 0.001}, ["100% of the", "1 gives 2.35 to 8.65 m"]),
+        (spread_depth(15, 30), {}, ["0.3048 gives 4.8 to 8.9"]),  # feet
+        (spread_depth(60, 300), {}, ["0.0254 gives 1.83 to 7.3"]),  # inches
+        (spread_depth(20, 80), {"inverse": True}, ["1 / (focal length x baseline)"]),
         (spread_depth(100, 160), {}, ["mostly 103 to 157 m", "--data.min_depth or max_depth"]),
     ],
 )
@@ -284,6 +287,8 @@ NONE = "errors are those of the train split and say nothing of other pictures"
         ({"train": 4, "val": 2}, {}, (4, 2, 2), "errors are those of the val split"),
         ({"Training": 4, "validation": 2}, {}, (4, 2, 2), "errors are those of the val split"),
         ({"train": 8}, {}, (6, 1, 1), ""),
+        ({"train": 4, "val": 2, "test/rgb": None}, {}, (4, 2, 2), "errors are those of the val"),
+        ({"": 8, "val": None}, {}, (6, 1, 1), ""),
         ({"train": 1, "test": 2}, {}, (1, None, 2), ""),
     ],
 )
@@ -291,7 +296,10 @@ def test_small_and_incomplete_sets_are_trained_on_and_what_is_not_measured_is_sa
     tmp_path, recwarn, parts, settings, sizes, words
 ):
     for place, count in parts.items():
-        write_folder(tmp_path / place, count, metres)
+        if count is None:
+            (tmp_path / place).mkdir(parents=True)
+        else:
+            write_folder(tmp_path / place, count, metres)
     module = ready(tmp_path, **settings)
     found = [module.train_set, module.val_set, module.test_set]
     assert tuple(part and len(part) for part in found) == sizes
@@ -310,8 +318,10 @@ def test_validation_and_test_pictures_alone_can_be_evaluated_on(tmp_path):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_split_is_drawn_from_pictures_that_have_depth(tmp_path, seed):
-    depths = [ramp_depth(24, 32) * (index % 2) for index in range(6)]
+@pytest.mark.parametrize("value", [0, 1e4])
+def test_a_split_is_drawn_from_pictures_that_have_depth(tmp_path, seed, value):
+    some, none = ramp_depth(24, 32), np.full((24, 32), value, np.float32)
+    depths = [some if index % 2 else none for index in range(6)]
     module = ready(write_pairs(tmp_path, depths), seed=seed, val_fraction=0.2)
     for part in (module.val_set, module.test_set):
         assert part[0]["depth"].any()

@@ -190,10 +190,14 @@ def test_the_benchmark_is_scored_with_its_official_shots_and_mask(tmp_path):
     mask = np.zeros((3, 20, 28), dtype=np.uint8)
     mask[:, 5, 4:24] = 1
     np.save(moved / "test_balanced_mask.npy", mask)
-    metrics, _ = evaluate_run(run, overrides=["--data.root", str(moved.parent)])
+    metrics, folder = evaluate_run(run, overrides=["--data.root", str(moved.parent)])
+    # the same truths, but the run's own pictures are still there: those may be others
+    assert folder == run / "eval" / "other"
     assert metrics["overall"]["count"] == 3 * 20
     assert metrics["protocol"]["mask"]["source"] == "test_balanced_mask.npy"
     assert metrics["protocol"]["data"]["source"] == str(moved.parent)
+    (tmp_path / "root").rename(tmp_path / "moved")
+    assert evaluate_run(run, overrides=["--data.root", str(tmp_path / "moved")])[1] == run
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import copy
 import csv
 import json
+import re
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +26,10 @@ from depthbal.priors import Histogram
 
 MEAN = STD = (0.5, 0.5, 0.5)
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
+_SPLITS: dict[str, str] = {name: name for name in SPLITS}
+_SPLITS |= {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
+_NO_LABEL = ("", "nan", "na", "none", "null")
+_THOUSANDS = re.compile(r"-?\d{1,3}(,\d{3})+(\.\d+)?")
 
 
 class LabelledImages(SeededDataset[dict[str, Any]]):
@@ -201,21 +206,36 @@ class AgeDataModule(LabelledData):
     @cached_property
     def rows(self) -> list[list[str]]:
         """Label, image path and split of every row of the csv file."""
-        wanted = (self.label.name, "path", "split")
+        wanted = [name.lower() for name in (self.label.name, "path", "split")]
         try:
             with self.csv.open(encoding="utf-8-sig", newline="") as lines:
-                reader = csv.DictReader(lines, skipinitialspace=True)
-                reader.fieldnames = [name.strip() for name in reader.fieldnames or []]
+                header = lines.readline()
+                mark = next((mark for mark in ";\t" if mark in header), ",")
+                lines.seek(0)
+                reader = csv.DictReader(lines, delimiter=mark, skipinitialspace=True)
+                reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or []]
                 rows = [[(row.get(name) or "").strip() for name in wanted] for row in reader]
         except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise DataError(f"{self.csv} is no readable csv file (--data.csv): {error}") from error
+            raise DataError(
+                f"{self.csv} is no readable csv file in UTF-8 (--data.csv): {error}"
+            ) from error
+        if not {*wanted} <= {*reader.fieldnames}:
+            raise DataError(
+                f"{self.csv}: expected the columns {', '.join(wanted)} (that of the label: "
+                f"--data.label); they are {', '.join(reader.fieldnames)}"
+            )
+        for row in rows:
+            row[0], row[2] = _number(row[0], mark), _SPLITS.get(row[2].lower(), row[2])
         faulty = [f"row {n}: {','.join(row)}" for n, row in enumerate(rows, 2) if not _usable(*row)]
         if faulty:
             raise DataError(
                 f"{self.csv}: {len(faulty)} of {len(rows)} rows are unusable, {first_few(faulty)}: "
-                f"expected a finite number as {self.label.name} (another column: --data.label), a "
-                f"path, and train, val or test as split; the columns are {reader.fieldnames}"
+                f"expected a finite number as {self.label.name}, or nothing where there is none, a "
+                "path, and train, val or test as split"
             )
+        if unlabelled := sum(row[0] in _NO_LABEL for row in rows):
+            announce(f"{self.csv}: {unlabelled} of {len(rows)} rows have no label and are left out")
+            rows = [row for row in rows if row[0] not in _NO_LABEL]
         there = {row[2] for row in rows}
         if "train" not in there:
             raise DataError(f"{self.csv}: no row has train in the column 'split'")
@@ -237,8 +257,15 @@ class AgeDataModule(LabelledData):
         return [str(found[path]) for path in paths]
 
 
+def _number(text: str, mark: str) -> str:
+    """Return a number as Python writes it, of a country whose csv files have this mark."""
+    point = "." if mark != "," else "" if _THOUSANDS.fullmatch(text) else ","
+    return text.lower().replace(",", point)
+
+
 def _usable(label: str, path: str, split: str) -> bool:
     try:
-        return bool(np.isfinite(float(label)) and path and split in SPLITS)
+        number = label in _NO_LABEL or np.isfinite(float(label))
+        return bool(number and path and split in SPLITS)
     except ValueError:
         return False
