@@ -20,6 +20,8 @@ MEMORY_BINS = 1024
 # Labels times masses above which a step without a table is slow, and masses above which one sigma
 # can be too small for a table.
 SLOW_PAIRS, MANY_GROUPS = 1e9, 2**15
+# What a table of noise that follows the prediction costs per sigma of the range: so many labels.
+TABLE_ROWS = 500
 
 
 class BMCLoss(BalancedMSELoss):
@@ -50,7 +52,8 @@ class BMCLoss(BalancedMSELoss):
     A batch with fewer than two distinct targets says nothing about the label distribution: the
     gradient vanishes, and a warning, once, recommends ``GAILoss``. For half a million distinct
     labels a step takes minutes where sigma is far below a thousandth of their range, or where noise
-    of another family than the Gaussian follows the prediction: a warning, once, says so, too.
+    of another family than the Gaussian follows the prediction, and seconds where Gaussian noise
+    that does is below a hundredth of the range: a warning, once, says so, too.
 
     Source: Ren et al., CVPR 2022 (BMC: Monte-Carlo integration over the batch). Groups, ``memory``
     and ``gather`` go beyond the paper.
@@ -112,8 +115,11 @@ class BMCLoss(BalancedMSELoss):
         cells = (extent.high - extent.low) / self.family.cell_width(extent.sigma, self.tolerance)
         tiny = cells > MAX_GRID / 4 and len(groups.counts) > MANY_GROUPS
         laplace = isinstance(self.family, LaplaceFamily)
-        slow = not gaussian if sigma.ndim else tiny and not laplace
-        if slow and extent.labels * len(groups.counts) > SLOW_PAIRS:
+        slow = bool(sigma.ndim) or (tiny and not laplace)
+        rows = float(extent.labels)
+        if sigma.ndim and gaussian:  # which is a table
+            rows = min(rows, TABLE_ROWS * (extent.high - extent.low) / extent.sigma)
+        if slow and rows * len(groups.counts) > SLOW_PAIRS:
             self._warn_once(
                 f"BMCLoss with {extent.labels:,} labels that reach from {extent.low:g} to "
                 f"{extent.high:g}, a noise scale of {extent.sigma:.2g} and family "

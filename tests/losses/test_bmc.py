@@ -335,3 +335,9 @@ def test_what_takes_long_is_said_once_and_one_far_label_does_not():
     loss = BMCLoss()  # the sigma of metres for labels in micrometres
     with pytest.warns(UserWarning, match="near the error of the network in label units"):
         loss.prior_for(1e6 * target, None, torch.tensor(1.0))
+    # seconds: a table of a sigma that follows the prediction, below a hundredth of the range
+    with pytest.warns(UserWarning, match="use one sigma"):
+        BMCLoss(noise="depth").prior_for(target, None, torch.full_like(target, 0.03))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        BMCLoss(noise="depth").prior_for(target, None, torch.full_like(target, 0.3))
