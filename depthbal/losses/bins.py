@@ -30,6 +30,7 @@ PARTS = ("mean", "median", "low", "high", "raw")
 CHUNK_NUMBERS = 2**18  # logits whose temporaries stay in a CPU's cache
 DEVICE_NUMBERS = 2**26
 WORLD_BINS = 4096  # of a named world's density
+NEGLIGIBLE = 1e-12  # share of the training labels that rounding may move between bins
 NEVER = 1e-30  # share of labels that a world has not; its logarithm is finite
 
 
@@ -39,11 +40,18 @@ def two_hot_shares(histogram: Histogram, centers: FloatArray) -> FloatArray:
     A label between two centres is shared by them so that its mean is exact; one beyond the ends
     is the end's. The prior of two-hot training has to be this one, not counts of bins.
     """
-    histogram.require_mass()
-    below = np.clip(histogram.edges[:, None] - centers, 0, None) ** 2 / 2
-    upward = -np.diff(below, axis=1) / np.diff(centers)  # integrals of the share handed upwards
-    shares = histogram.densities @ np.diff(upward, axis=0)
-    return np.clip(-np.diff(np.concatenate([[1.0], shares, [0.0]])), 0, None)
+    densities, edges = histogram.densities, histogram.edges
+    # Piece by piece: a difference of cumulative sums would leave rounding where no label is.
+    start, stop = (
+        np.clip(ends[:, None], centers[:-1], centers[1:]) for ends in (edges[:-1], edges[1:])
+    )
+    upward = ((start + stop) / 2 - centers[:-1]) / np.diff(centers)
+    shares = np.zeros(len(centers))
+    shares[:-1] += densities @ ((stop - start) * (1 - upward))
+    shares[1:] += densities @ ((stop - start) * upward)
+    shares[0] += densities @ np.diff(edges.clip(max=centers[0]))
+    shares[-1] += densities @ np.diff(edges.clip(min=centers[-1]))
+    return shares
 
 
 def read_bins(
@@ -236,7 +244,7 @@ class BinsLoss(RegressionLoss):
             world.counts = 1 / y if self.relative_to == "log_uniform" else rising
         else:
             world = Histogram.load(self.relative_to)
-        seen = shares > 0
+        seen = shares > NEGLIGIBLE
         ratio = np.log(np.clip(two_hot_shares(world, centers), NEVER, None))
         ratio = np.where(seen, ratio - np.log(np.where(seen, shares, 1)), 0.0)
         device = self.centers.device

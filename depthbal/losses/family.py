@@ -217,10 +217,13 @@ class NoiseFamily(ABC):
             if sigma.ndim == 0 and len(mixture.means) > FEW_MASSES:
                 curves = self.convolved(exact, mixture, sigma.double(), wanted, errors)
             table = self.table(curves, (low, high), smallest, mixture, preds.numel(), errors)
-            if table is not None:
+            if table is not None or curves is not exact:
 
                 def tabulated(part: Tensor) -> Evidence:
-                    value, *rest = tables.interpolate(table, part)
+                    if table is None:  # few predictions for its cells: the grid itself serves
+                        value, *rest = curves(part.double()).to(part)
+                    else:
+                        value, *rest = tables.interpolate(table, part)
                     by_preds = rest.pop(0) if wanted.by_preds else None
                     return Evidence(value, by_preds, rest.pop(0) if wanted.by_sigma else None)
 

@@ -73,7 +73,9 @@ class Histogram(Stored):
         bins = round((high - low) / bin_width)
         if bins < 1 or abs(low + bins * bin_width - high) > 1e-6 * bin_width:
             raise ValueError(f"[{low}, {high}] is not a whole number of bins of width {bin_width}")
-        return cls(np.linspace(low, high, bins + 1), quantum=quantum)
+        edges = np.linspace(low, high, bins + 1)
+        edges[np.abs(edges) < 1e-6 * bin_width] = 0.0  # near which no label's rounding is relative
+        return cls(edges, quantum=quantum)
 
     def update(self, values: npt.ArrayLike | torch.Tensor) -> Self:
         """Add finite labels of any shape; those outside the edges are warned of once."""

@@ -144,10 +144,23 @@ def test_a_posterior_of_the_balanced_world_is_found_through_that_of_the_training
     assert found.item() == pytest.approx(6.0 - 0.8**2, abs=0.05)  # labels as rare as e^-y
 
 
-def test_bins_without_training_labels_are_never_predicted():
-    seen = Histogram([0.0, 1.0, 2.0, 3.0, 4.0], [5, 5, 0, 0])
-    loss = BinsLoss(seen, n_bins=5)
-    assert loss.readout(torch.tensor([[0.0, 0.0, 0.0, 0.0, 50.0]])).item() < 2.0
+@spacings
+@pytest.mark.parametrize("unit", [1.0, 1000.0])
+def test_bins_without_training_labels_are_never_predicted(spacing, unit):
+    edges = unit * np.linspace(0.7, 10.0, 94)
+    counts = 1e6 * np.exp(-edges[:-1] / unit)
+    counts[30:50] = counts[80:] = 0  # 3.7 to 5.7 and beyond 8.7
+    loss = BinsLoss(Histogram(edges, counts), n_bins=128, spacing=spacing)
+    (first, last), centers = edges[[30, 50]], loss.centers.numpy()
+    near = np.diff(centers).max()
+    empty = (centers > first + near) & (centers < last - near)
+    assert spacing == "quantile" or empty.any()
+    ratio, seen = loss.log_ratio()
+    assert not seen.numpy()[empty].any()
+    assert ratio.max() < 20
+    for quantile in torch.linspace(0.01, 0.99, 25).tolist():
+        (found,) = loss.quantiles(torch.zeros(1, 128), quantile)
+        assert not first + near < found.item() < last - near
 
 
 def test_a_world_may_be_a_file(tmp_path):

@@ -10,10 +10,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from depthbal.losses import BMCLoss, log_evidence
+from depthbal.losses import BMCLoss, family, log_evidence
 from depthbal.losses import batch as batch_module
 from depthbal.losses.batch import batch_prior
 from depthbal.losses.families import GaussianFamily
+from depthbal.losses.kernel import evidence
 from depthbal.priors import GaussianMixture
 from tests.reference import batch_monte_carlo, noise_log_evidence
 
@@ -214,6 +215,31 @@ def test_other_noise_over_bins_equals_the_sum_over_all_targets(count, kind, sigm
     # for Laplace noise by the share of the labels that lie in a bin, next to it.
     error = (leaf.grad[:100] - wide.grad).abs() * sigma
     assert error.max() < (1e-3 if kind == "laplace" else 2.2e-4)
+
+
+def test_few_labels_of_a_small_sigma_are_read_from_the_grid_not_from_all_pairs(monkeypatch):
+    target = 10 * torch.rand(3000, generator=torch.Generator().manual_seed(3))
+    preds = target + 0.05 * torch.randn(3000, generator=torch.Generator().manual_seed(4))
+    preds[:2] = torch.tensor([-30.0, 300.0])  # beyond the grid
+    pairs = []
+
+    def counted(points, sigma, masses, *others):
+        pairs.append(len(points) * len(masses.means))
+        return evidence.exact_evidence(points, sigma, masses, *others)
+
+    monkeypatch.setattr(family, "exact_evidence", counted)
+    loss = BMCLoss(init_noise_sigma=0.02, noise="learned", scale="none", reduction="sum")
+    leaf = preds.clone().requires_grad_()
+    loss(leaf, target).backward()
+    assert sum(pairs) < 3000**2 / 8
+    wide, labels = preds.double().requires_grad_(), target.double()
+    log_sigma = loss.noise.log_sigma.detach().double().requires_grad_()
+    energies = (wide[:, None] - labels).square() / (2 * log_sigma.exp().square())
+    (energies.diagonal() + torch.logsumexp(-energies, 1)).sum().backward()
+    torch.testing.assert_close(0.02 * leaf.grad.double(), 0.02 * wide.grad, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        loss.noise.log_sigma.grad.double(), log_sigma.grad, rtol=1e-4, atol=0
+    )
 
 
 # ---- bins ----

@@ -133,3 +133,8 @@ def test_labels_on_edges_count_in_the_bin_above_as_evaluation_has_it(dtype, digi
     assert set(counts) == {10 ** (digits - 1)}
     bins = LabelBins(EDGES)
     assert np.array_equal(counts, np.bincount(bins.index(labels), minlength=93))
+
+
+def test_a_label_of_0_on_an_edge_that_rounding_moves_counts_in_the_bin_above():
+    labels = np.arange(-33, 72) / 10
+    assert set(Histogram.regular(-3.3, 7.2, 0.1).update(labels).counts) == {1}

@@ -38,6 +38,7 @@ LOSS_OF = {  # by the first word of a config's name
     "fds": "MSELoss",
     "focal": "FocalRLoss",
     "dpt": "GAILoss",
+    "bins": "BinsLoss",
 }
 SHIPPED = [
     path.relative_to(CONFIGS).with_suffix("").as_posix()
@@ -144,9 +145,8 @@ def test_every_depth_config_builds_the_loss_of_its_name(name):
     assert type(task.criterion).__name__ == LOSS_OF[name.split("/")[1].partition("_")[0]]
     assert task.criterion.label_range == (0.7, 10.0)
     if name.startswith("finetune/"):
-        rates = {
-            one["name"]: one["lr"] for one in task.configure_optimizers()["optimizer"].param_groups
-        }
+        groups = task.configure_optimizers()["optimizer"].param_groups
+        rates = {group["name"]: group["initial_lr"] for group in groups}
         assert rates == pytest.approx({"encoder": 5e-6, "weights": 5e-5})
     if not name.startswith("nyud2/"):  # a small network from scratch
         assert isinstance(task.model, SmpDepth)
