@@ -100,7 +100,8 @@ def build_module(
     if cls is None:
         raise CheckpointError(
             f"the {role} of {file} is a {name}, which is not a class of depthbal and is not "
-            f"imported from a checkpoint: import it and pass classes=[{name.rpartition('.')[2]}]"
+            f"imported from a checkpoint: import it and pass classes=[{name.rpartition('.')[2]}], "
+            "or name the run folder, whose config.yaml says where it is"
         )
     if "weights" in inspect.signature(cls).parameters:
         arguments["weights"] = None  # the checkpoint brings them

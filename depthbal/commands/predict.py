@@ -251,7 +251,8 @@ def _write_labels(predictor: "Predictor", inputs: list[Input], known: Namespace)
 
     def work(source: Path, *_: Any) -> None:
         value, ends = predictor.predict_with_interval(source, known.tta == "flip")
-        rows.append([str(source), f"{value:.4g}", *(f"{end:.4g}" for end in ends or ("", ""))])
+        numbers = [f"{number:.6g}" for number in (value, *(ends or ()))]
+        rows.append([str(source), *numbers, *[""] * (3 - len(numbers))])
 
     failed = _each(inputs, known, [], work)
     with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:

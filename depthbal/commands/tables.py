@@ -39,7 +39,7 @@ def print_metrics(metrics: Mapping[str, Any]) -> None:
         title = f"Balanced mask (every {label['name']} bin alike)"
     elif "all_pixels" not in metrics:
         unit = f" in {label['unit']}" if label["unit"] else ""
-        title = f"{label['name'].capitalize()}{unit}"
+        title = f"{label['name'][:1].upper()}{label['name'][1:]}{unit}"
     console.print(_table(title + ending, metrics))
     if masked:
         console.print(_table(f"All pixels{ending}", metrics["all_pixels"]))

@@ -171,7 +171,7 @@ def keyed_files(root: Path, option: str, where: str) -> dict[str, str]:
     ``?``, ``**/``) what the wildcards stand for.
     """
     suffixes = IMAGE_SUFFIXES if option == "rgb" else DEPTH_SUFFIXES
-    where = os.path.expanduser(where).rstrip("/")
+    where = Path(os.path.normpath(os.path.expanduser(where))).as_posix()
     pattern = _regex(normal(where), suffixes)
     files: dict[str, str] = {}
     for folder, folders, names in os.walk(_start(root, option, where), followlinks=True):

@@ -104,7 +104,7 @@ def read_raw_depth(path: PathLike) -> NDArray[Any]:
     if raw.ndim != 2:
         raise DataError(
             f"{path}: expected depth with one channel, got shape {raw.shape}; "
-            "colour-coded depth cannot be read back as metres"
+            "colour-coded depth cannot be read back as metres: convert it to 16-bit PNG or npy"
         )
     return raw
 
@@ -117,13 +117,14 @@ def read_array(path: PathLike) -> NDArray[Any]:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
         else:
             with np.load(path) if suffix == ".npz" else h5py.File(path) as arrays:
-                name, *others = arrays
-                array = arrays["depth" if others else name][()]
+                names = {name.lower(): name for name in arrays}
+                (name,) = names.values() if len(names) == 1 else (names["depth"],)
+                array = arrays[name][()]
         if array.dtype.kind not in "fiub":
             raise TypeError(f"{array.dtype} is no real number")
     except KeyError as error:
         raise DataError(
-            f'{path}: expected one array, or one called "depth", not {", ".join(arrays)}'
+            f'{path}: expected one array, or one called "depth", not {", ".join(names)}'
         ) from error
     except (OSError, ValueError, EOFError, BadZipFile, TypeError, AttributeError) as error:
         raise DataError(f"{path}: not a readable {suffix} file ({error})") from error
@@ -191,7 +192,7 @@ def metres_per_unit(scale: Scale, dtype: np.dtype[Any], path: PathLike) -> float
 def as_scale(given: float | str | None) -> float | None:
     """Return a scale, which may be written as a fraction such as 1/256."""
     try:
-        return None if given is None else float(Fraction(str(given)))
+        return None if given is None else float(Fraction(str(given).replace(" ", "")))
     except (ValueError, ZeroDivisionError) as error:
         raise ConfigError(f"expected a scale such as 0.001 or 1/256, got {given!r}") from error
 

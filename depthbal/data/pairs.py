@@ -152,7 +152,9 @@ class FilePairs(PairSource):
             depth = np.divide(1, depth, where=depth > 0, out=np.zeros_like(depth))
         for mask in masks:
             if (valid := images.read_raw_depth(mask)).shape != depth.shape:
-                raise DataError(f"{mask} is {valid.shape}, its depth map {depth.shape}")
+                raise DataError(
+                    f"{mask} is {valid.shape}, its depth map {depth.shape}; give masks of its size"
+                )
             depth = np.where(valid, depth, np.float32(0))
         if (code := images.orientation(image)) == 1:
             return depth
@@ -216,9 +218,13 @@ def read_list(path: Path, root: Path, prefix: str = "") -> list[tuple[str, ...]]
             row = [entry.strip().replace("\\", "/") for entry in entries if entry.strip()]
             row = [posixpath.normpath(name) for name in row if not _NUMBER.fullmatch(name)]
             if any("." in name for name in row) and "None" not in row and row[0][0] != "#":
+                # published lists begin the paths inside their folder with a slash
+                row = [one[1:] if one[0] == "/" and not Path(one).exists() else one for one in row]
                 rows[reader.line_num] = [name.removeprefix(prefix) for name in row[:2]]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path.absolute()}: not a readable list of pairs ({error})") from error
+        raise DataError(
+            f"{path.absolute()}: not a readable list of pairs in UTF-8 ({error})"
+        ) from error
     if not rows:
         raise DataError(f"{path}: the list is empty; expected rows 'image path,depth path'")
     if wrong := [number for number, row in rows.items() if len(row) != 2]:

@@ -1,6 +1,7 @@
 """How depth is scored: which pixels, in which bins, averaged over what."""
 
 import math
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ CROPS: dict[str, tuple[tuple[int, int, int], tuple[int, int, int], int]] = {
     "kitti-eigen": ((33243240, 91351351, 10**8), (3594770, 96405229, 10**8), 0),
 }
 """First and last row and the height they belong to, the same of columns, 1 to round, 0 to cut."""
+_SIZES = {"nyu": (480, 640), "kitti": (375, 1242)}
 
 
 def eigen_crop(height: int, width: int, crop: Crop = "nyu-eigen") -> tuple[slice, slice]:
@@ -140,6 +142,13 @@ class DepthProtocol:
             return mask
         box, inside = self._box(mask), torch.zeros_like(mask)
         inside[box] = mask[box]
+        (height, width), usual = mask.shape[-2:], _SIZES[self.crop.split("-")[0]]
+        if not 0.8 < width / height * usual[0] / usual[1] < 1.25:
+            warnings.warn(
+                f"the {self.crop} crop is of pictures of {usual[0]} x {usual[1]}, these are "
+                f"{height} x {width}; --protocol whole counts all of each",
+                stacklevel=2,
+            )
         return inside
 
     def _box(self, maps: Tensor) -> Any:

@@ -34,6 +34,7 @@ HIDDEN = "rgb/.thumbs/1.jpg depth/.thumbs/1.png rgb/._1.jpg depth/._1.png color/
         ("rgb", "depth", "rgb/1.jpg depth/1.png", "rgb/2.jpg depth/3.png"),
         ("*_colors.png", "*_depth.png", "1_colors.png 1_depth.png 2_colors.png 2_depth.png", ""),
         ("**/*_rgb.png", "**/*_d.png", "1_rgb.png 1_d.png t/u/1_rgb.png t/u/1_d.png", ""),
+        ("./rgb/", "./depth", "rgb/1.jpg depth/1.png", ""),
         ("s/*/rgb/*.jpg", "s/*/d/*.png", "s/a/rgb/1.jpg s/a/d/1.png", "s/b/rgb/1.jpg"),
         ("color/*", "range/frame*", "color/7.jpg range/frame7.npy", ""),
         ("*_colors.png", "*_depth.png", "9_colors.png 9_depth.png 10_colors.png 10_depth.png", ""),

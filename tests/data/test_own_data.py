@@ -263,7 +263,7 @@ def test_a_saturated_16_bit_value_is_no_depth(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("given", "scale"), [("1/256", 1 / 256), ("0.001", 0.001), (2, 2.0), ("10/255", 10 / 255)]
+    ("given", "scale"), [("1/256", 1 / 256), ("0.001", 0.001), (2, 2.0), ("10 / 255", 10 / 255)]
 )
 def test_a_scale_may_be_a_fraction(given, scale):
     assert as_scale(given) == scale
@@ -346,6 +346,7 @@ def test_pictures_and_depth_may_lie_under_two_roots(tmp_path, pattern):
         "c/1.png d/7.png 518.8579\nc/3.png None 518.8579\nc/2.png d/8.png 518.8579\n",
         "# time file time file\n1305031.17 c/1.png 1305031.16 d/7.png\n2.5 c/2.png 2.4 d/8.png",
         "c\\1.png;d\\7.png;d\\7.png\nc\\2.png;d\\8.png;d\\8.png",
+        "/c/1.png /d/7.png 518.8579\n/c/2.png /d/8.png 518.8579",
     ],
 )
 def test_a_list_names_pairs_that_have_nothing_in_common(tmp_path, text):

@@ -89,3 +89,10 @@ def test_a_protocol_of_other_depths_is_refused_in_one_line_that_names_the_right_
     target = torch.full((1, 1, 375, 1242), 50.0)
     assert kitti.counts(target).sum() == (371 - 153) * (1197 - 44)
     assert kitti.scored(target * 2).max() == 80
+
+
+@pytest.mark.parametrize(("size", "said"), [((640, 480), 1), ((64, 256), 1), ((427, 561), 0)])
+def test_a_crop_on_pictures_of_another_shape_is_said(recwarn, size, said):
+    rooms = SimpleNamespace(bins=lambda: DepthBins.uniform(1.0, 10.0))
+    DepthProtocol("eigen", rooms).counts(torch.full((1, 1, *size), 5.0))
+    assert sum("--protocol whole counts all" in str(one.message) for one in recwarn) == said

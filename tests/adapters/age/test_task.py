@@ -5,10 +5,12 @@ import math
 from importlib.resources import files
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
-from depthbal import load_predictor
+from depthbal import Predictor, load_predictor
 from depthbal.commands import main
 from depthbal.training.runs import open_run
 from depthbal.training.settings import build, make_parser, parse
@@ -54,6 +56,17 @@ def test_a_run_says_what_was_scored_and_chooses_the_epoch_by_the_mean_over_ages(
     assert (protocol["main_metric"], protocol["readout"]) == ("mae", "mean")
     assert protocol["data"]["images"] == protocol["images"] == 39
     assert task.criterion.label_range == load_predictor(base).label_range == (19.5, 59.5)
+
+
+def test_a_plain_network_predicts_without_an_interval_and_prices_in_all_their_digits(
+    base, tmp_path, monkeypatch
+):
+    cv2.imwrite(str(tmp_path / "a.png"), np.full((40, 30, 3), 90, np.uint8))
+    monkeypatch.setattr(Predictor, "interval", lambda *_: None)  # as of a loss without sigma
+    monkeypatch.setattr(Predictor, "read_out", lambda *_: {"mean": torch.tensor([123456.0])})
+    paths = [str(base), str(tmp_path / "a.png"), "--out", str(tmp_path / "prices.csv")]
+    assert main("predict", [*paths, "--device", "cpu"]) == 0
+    assert (tmp_path / "prices.csv").read_text().splitlines()[1] == f"{paths[1]},123456,,"
 
 
 # ---- re-training ----
