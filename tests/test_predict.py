@@ -191,7 +191,7 @@ def read_ply(path):
 def test_the_points_of_a_cloud_project_onto_their_pixels(tmp_path, camera):
     network = network_of(tmp_path / "net.ckpt", low=-1.0)
     file = picture(tmp_path / "a.png")
-    assert predict(network, file, "--ply", *camera) == 0
+    assert predict(network, file, *camera) == 0  # a camera is for the points
     depth, image = load_predictor(network).predict(file), read_image(file)
     points, shown = read_ply(tmp_path / "a.ply"), depth > 0
     assert 0 < shown.sum() < depth.size

@@ -20,7 +20,7 @@ COMMANDS = {
     "predict": "depth maps, labels or meshes of your own pictures",
     "report": "compare runs and evaluations on one page",
     "study": "configs x seeds x varied settings: runs, medians, one report",
-    "export": "a network as one ONNX or torch file",
+    "export": "a network as one ONNX or torch file, or for transformers",
     "prepare": "pack a depth data set into one HDF5 file",
     "convert": "a published checkpoint as a run",
 }

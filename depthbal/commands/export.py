@@ -92,16 +92,19 @@ def main(arguments: Sequence[str]) -> None:
     if known.format == "hf":
         largest, mean = export_folder(predictor, path, images)
         print(
-            f"Written: {path} (AutoModelForDepthEstimation.from_pretrained)\n"
+            f"Written: {path} (AutoModelForDepthEstimation.from_pretrained), which gives the raw "
+            "prediction, without read-out and balancing\n"
             f"Largest difference from the run {largest:.2g} m, mean {mean:.2g} m"
         )
         return
     largest, mean = export_predictor(predictor, known.format, path, images, protocol)
     count, height, width, _ = images.shape
     what = "given" if known.image else "test"
+    tau = ", tau float32 ()" if hasattr(predictor.criterion, "n_bins") else ""
     print(
         f"Written: {path} ({path.stat().st_size / 2**20:.1f} MiB)\n"
-        f"image uint8 (batch, {height}, {width}, 3) RGB -> depth (batch, {height}, {width}) m\n"
+        f"image uint8 (batch, {height}, {width}, 3) RGB{tau} -> "
+        f"depth (batch, {height}, {width}) m\n"
         f"Largest difference from PyTorch {largest:.2g} m, mean {mean:.2g} m, on {count} {what} "
         "images"
     )

@@ -55,6 +55,7 @@ def main(arguments: Sequence[str]) -> None:
     camera.add_argument("--intrinsics", type=intrinsics, metavar="FX,FY,CX,CY", help="pixels")
     camera.add_argument("--fov", type=float, metavar="DEGREES", help="horizontal field of view")
     known = parser.parse_args(arguments)
+    known.ply |= known.intrinsics is not None or known.fov is not None
     if known.ply and not (known.intrinsics or 0 < (known.fov or 0) < 180):
         raise ConfigError(
             "--ply needs the camera: give --intrinsics FX,FY,CX,CY in pixels, or --fov in degrees "

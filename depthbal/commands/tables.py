@@ -1,7 +1,6 @@
 """Results on the terminal, and the report that goes with them."""
 
 import json
-import math
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -47,7 +46,8 @@ def print_metrics(metrics: Mapping[str, Any]) -> None:
         print(f"Errors in {unit}, pooled over pixels; bins without test pixels are left out.")
     shown = [key for key in EDGES if metrics["overall"].get(key) is not None]
     for group in GROUPS if shown else ():
-        values = ", ".join(f"{key} {metrics[group][key] or math.nan:.3f}" for key in shown)
+        found = ((key, metrics[group][key]) for key in shown)
+        values = ", ".join(f"{key} {'-' if x is None else format(x, '.3f')}" for key, x in found)
         print(f"Edges, {group}: {values}")
     for name, what in protocol.get("alignment", {}).items():
         if name != readout:

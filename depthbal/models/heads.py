@@ -79,7 +79,12 @@ def require_matching_head(model: nn.Module, criterion: nn.Module) -> None:
 
     Networks without a `Head` are their author's.
     """
-    head, wanted = getattr(model, "output_head", None), getattr(criterion, "n_bins", None)
+    head, wanted = getattr(model, "output_head", ...), getattr(criterion, "n_bins", None)
+    if head is None and wanted:
+        raise ConfigError(
+            f"{type(criterion).__name__} wants logits of {wanted} bins, and {type(model).__name__} "
+            "gives metres: take another loss, or SmpDepth with a head of bins"
+        )
     if not isinstance(head, Head) or (wanted or 1) == head.channels:
         return
     name = type(criterion).__name__

@@ -76,6 +76,8 @@ class HFDepth(nn.Module):
         (torch.Size([1, 1, 50, 70]), 10)
     """
 
+    output_head = None  # gives metres by itself
+
     def __init__(
         self,
         weights: str | None = None,

@@ -38,6 +38,7 @@ def find_part(model: nn.Module, name: str) -> str:
     if name == "encoder":
         return encoder_of(model)
     there = [part for part, _ in model.named_children()]
+    there += ["encoder"] * hasattr(model, "encoder_name")
     raise ConfigError(f"{type(model).__name__} has no part {name!r}; it has {there}")
 
 

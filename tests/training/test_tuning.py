@@ -16,7 +16,7 @@ from depthbal import load_predictor
 from depthbal.checkpoint import network_state
 from depthbal.errors import ConfigError
 from depthbal.export import open_graph
-from depthbal.losses import GAILoss, MSELoss
+from depthbal.losses import BinsLoss, GAILoss, MSELoss
 from depthbal.models import ResNetMFF, SmpDepth
 from depthbal.training import DepthTask, open_run
 from depthbal.training.tuning import trained_parameters
@@ -178,12 +178,17 @@ def test_recomputed_activations_give_the_same_gradients(name):
         ("HFDepth", {"lora": {"use_dora": True}}, "no use_dora; it has r, lora_alpha"),
         ("resnet", {"gradient_checkpointing": True}, "SmpDepth cannot recompute activations"),
         ("HFDepth", {"ema": 1.5}, "ema between 0 and 1"),
-        ("HFDepth", {"freeze": ["neckk"]}, "no part 'neckk'"),
+        ("HFDepth", {"freeze": ["neckk"]}, r"no part 'neckk'; it has \['network', 'encoder'\]"),
     ],
 )
 def test_what_a_network_cannot_do_is_one_line(name, settings, message):
     with pytest.raises(ConfigError, match=message):
         DepthTask(NETWORKS[name](), MSELoss(), **settings)
+
+
+def test_a_loss_of_bins_on_a_network_of_metres_is_one_line():
+    with pytest.raises(ConfigError, match="64 bins, and HFDepth gives metres: take another loss"):
+        DepthTask(NETWORKS["HFDepth"](), BinsLoss())
 
 
 def test_a_network_that_names_no_encoder_and_a_missing_peft_are_one_line(monkeypatch):
