@@ -400,7 +400,8 @@ def plain_joint_histogram(
     ends[-1] = np.nextafter(ends[-1], np.inf)  # its last bin holds its upper end
     rows, columns = np.append(ends[:-1], np.inf), [-np.inf, *ends, np.inf]
     counts, _, _ = np.histogram2d(target, preds, [rows, columns])
-    return (counts * np.array(scored)[:, None]).astype(int).tolist()
+    found: list[list[int]] = (counts * np.array(scored)[:, None]).astype(int).tolist()
+    return found
 
 
 def plain_label_scores(preds: np.ndarray, target: np.ndarray) -> dict[str, float | int | None]:
