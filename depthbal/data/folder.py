@@ -126,7 +126,7 @@ class FolderDataModule(RootDataModule):
         rows = [tuple(one[key] for one in files) for key in sorted(common, key=natural)]
         pairs = FilePairs(folder, rows, *reading)
         if folder != self.root:  # train/rgb/1.jpg and test/rgb/1.jpg are two pictures
-            pairs.names = [f"{folder.name}/{name}" for name in pairs.names]
+            pairs.names = [f"{folder.name}/{pairs.name(i)}" for i in range(len(pairs))]
         return pairs
 
     def _folder(self, split: str) -> Path:
