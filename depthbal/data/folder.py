@@ -124,7 +124,10 @@ class FolderDataModule(RootDataModule):
                 f"(the first: {first}); {len(common)} pairs remain"
             )
         rows = [tuple(one[key] for one in files) for key in sorted(common, key=natural)]
-        return FilePairs(folder, rows, *reading)
+        pairs = FilePairs(folder, rows, *reading)
+        if folder != self.root:  # train/rgb/1.jpg and test/rgb/1.jpg are two pictures
+            pairs.names = [f"{folder.name}/{pairs.name(i)}" for i in range(len(pairs))]
+        return pairs
 
     def _folder(self, split: str) -> Path:
         """Return the folder of a split, the root where there is none."""

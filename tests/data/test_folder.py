@@ -1,6 +1,7 @@
 import re
 import warnings
 
+import cv2
 import numpy as np
 import pytest
 
@@ -160,3 +161,14 @@ def test_what_can_be_no_depth_is_none_and_other_values_where_they_are_named(tmp_
 def test_depth_of_8_bit_needs_a_scale(tmp_path):
     with pytest.raises(DataError, match="set scale to the metres per unit"):
         set_up(FolderDataModule, write_folder(tmp_path, depth=levels))
+
+
+def test_pictures_of_equal_names_in_two_splits_are_two_pictures(tmp_path):
+    depth = np.full((24, 32), 2000, np.uint16)
+    for split in ("train", "val", "test"):
+        for part, array in (("rgb", np.zeros((24, 32, 3), np.uint8)), ("depth", depth)):
+            (tmp_path / split / part).mkdir(parents=True)
+            cv2.imwrite(str(tmp_path / split / part / "1.png"), array)
+    data = FolderDataModule(str(tmp_path))
+    names = [data.pairs(split).name(0) for split in ("val", "test")]
+    assert names == [f"{split}/rgb/1.png with depth/1.png" for split in ("val", "test")]
