@@ -111,11 +111,28 @@ def count_labels(values: Tensor, mask: Tensor | None) -> Tensor:
 
 def double_sum(values: Tensor) -> Tensor:
     """Return the sum in float64 without a copy of all values in float64."""
-    rows = CACHE_LABELS if values.device.type == "cpu" else DEVICE_LABELS
     if torch.compiler.is_compiling():
         return values.sum(dtype=torch.float64)
-    parts = torch.split(values.reshape(-1), rows)
-    return torch.stack([part.sum(dtype=torch.float64) for part in parts]).sum()
+    total: Tensor = _DoubleSum.apply(values)
+    return total
+
+
+class _DoubleSum(torch.autograd.Function):
+    """A function, for autograd would join the parts' gradients at the cost of a squared error."""
+
+    @staticmethod
+    def forward(values: Tensor) -> Tensor:  # type: ignore[override]
+        rows = CACHE_LABELS if values.device.type == "cpu" else DEVICE_LABELS
+        parts = torch.split(values.reshape(-1), rows)
+        return torch.stack([part.sum(dtype=torch.float64) for part in parts]).sum()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:  # type: ignore[override]
+        ctx.dtype, ctx.shape = inputs[0].dtype, inputs[0].shape
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # type: ignore[override]
+        return grad.to(ctx.dtype).expand(ctx.shape)
 
 
 def joint_mean(total: Tensor, count: Tensor) -> Tensor:
@@ -126,9 +143,7 @@ def joint_mean(total: Tensor, count: Tensor) -> Tensor:
 
 def mean_over_ranks(quantity: Tensor, mask: Tensor | None, values: Tensor) -> Tensor:
     """Return the mean of a quantity over the labels that count; detached if ranks share it."""
-    counted = torch.ones_like(quantity) if mask is None else mask.to(quantity)
-    products = torch.stack([quantity * counted, counted])
-    sums = products.reshape(2, -1).sum(1, dtype=torch.float64)
+    sums = torch.stack([double_sum(hide(quantity, mask)), count_labels(quantity, mask)])
     joint = sums.detach().clone()
     if sum_over_ranks(joint, values) > 1:
         sums = joint
