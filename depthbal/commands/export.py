@@ -55,7 +55,7 @@ def main(arguments: Sequence[str]) -> None:
     from depthbal.commands.predict import open_predictor
     from depthbal.export import ENDINGS, export_folder, export_predictor
     from depthbal.io import require_free
-    from depthbal.training.evaluate import world_names
+    from depthbal.training.evaluate import balance_names
     from depthbal.training.runs import RunFolder
 
     run = RunFolder(known.run)
@@ -77,11 +77,7 @@ def main(arguments: Sequence[str]) -> None:
             f"{run.path} predicts {predictor.label.name}; only networks of depth are exported"
         )
     names = [] if known.checkpoint == "last" else [known.checkpoint]
-    if known.balance is not None:
-        names.append("_".join(dict.fromkeys(("balance", known.balance.stem))))
-    elif predictor.posthoc is not None:
-        names.append(f"posthoc_{predictor.posthoc.noise_sigma:.12g}")
-    names += world_names(known.tau, known.relative_to)
+    names += balance_names(predictor.posthoc, known.balance, known.tau, known.relative_to)
     other = [] if known.readout in (None, predictor.readout) else [known.readout]
     predictor.readout = known.readout or predictor.readout
     ending = ENDINGS.get(known.format, "")

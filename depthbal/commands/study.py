@@ -181,10 +181,10 @@ class Study:
 
     def _read_out(self, method: str, run: Any) -> None:
         """Evaluate a run of BinsLoss at every tau, unless that was done before."""
-        from depthbal.training.evaluate import evaluate_run, world_names
+        from depthbal.training.evaluate import balance_names, evaluate_run
 
         for tau in self.taus:
-            result = run.evaluation(*world_names(tau, None))
+            result = run.evaluation(*balance_names(None, None, tau, None))
             if not (result / "metrics.json").is_file():
                 evaluate_run(run.path, tau=tau)
             self.rows.setdefault(f"{method}, tau {tau:g}", []).append(result)

@@ -21,6 +21,7 @@ from depthbal.evaluation.balancing import require_unseen
 from depthbal.evaluation.scores import RESULT_FILE
 from depthbal.io import show_progress
 from depthbal.losses import sigma_from_rmse
+from depthbal.losses.posthoc import BalanceMap
 from depthbal.predictor import balance_map, load_balance, require_plain
 from depthbal.training.resuming import read_rows
 from depthbal.training.runs import CheckpointName, Run, RunFolder, open_run
@@ -91,15 +92,10 @@ def evaluate_run(
             raise ConfigError(f"{run.path} predicts no maps, which alone have edges")
         task.test_edges = True
     if posthoc is not None:
-        sigma, source = posthoc_sigma(run, checkpoint, posthoc)
-        balance_afterwards(run, task, sigma, source)
-        names.append(f"posthoc_{sigma:.12g}")
-    seen: list[str] = []
-    if balance is not None:
-        seen = use_balance(run, task, balance)
-        names.append("_".join(dict.fromkeys(("balance", Path(balance).stem))))
+        balance_afterwards(run, task, *posthoc_sigma(run, checkpoint, posthoc))
+    seen = [] if balance is None else use_balance(run, task, balance)
     task.predictor().set_world(tau, relative_to)
-    names += world_names(tau, relative_to)
+    names += balance_names(task.posthoc, balance, tau, relative_to)
     if seed:
         names.append(f"seed_{seed}")
     device, bar, data = torch.device(device), show_progress(), run.data
@@ -186,10 +182,20 @@ def balance_afterwards(run: RunFolder, task: Task, sigma: float, source: str = "
     task.test_facts |= {"posthoc": facts, "noise_sigma": sigma}
 
 
-def world_names(tau: float | None, relative_to: str | Path | None) -> list[str]:
-    """Return what the folder of an evaluation for another world is called."""
-    names = [] if tau is None else [f"tau_{tau:g}"]
-    return names if relative_to is None else [*names, f"to_{Path(relative_to).stem}"]
+def balance_names(
+    posthoc: BalanceMap | None,
+    balance: str | Path | None,
+    tau: float | None,
+    relative_to: str | Path | None,
+) -> list[str]:
+    """Return what an evaluation, or an export, is called after what balanced it."""
+    names = []
+    if balance is not None:
+        names.append("_".join(dict.fromkeys(("balance", Path(balance).stem))))
+    elif posthoc is not None:
+        names.append(f"posthoc_{posthoc.noise_sigma:.12g}")
+    names += [] if tau is None else [f"tau_{tau:g}"]
+    return names + ([] if relative_to is None else [f"to_{Path(relative_to).stem}"])
 
 
 def use_balance(run: RunFolder, task: Task, path: str | Path) -> list[str]:
