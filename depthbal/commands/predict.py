@@ -202,8 +202,8 @@ def _write_maps(predictor: "Predictor", inputs: list[Input], known: Namespace) -
     endings = [*(f"_{name}{part}.{known.format}" for part in parts), "_colour.png"]
     endings += [".ply"] * known.ply
 
-    def write(image: images.Image, files: list[Path]) -> tuple[float, float, float]:
-        """Write all but the colours; return lowest and highest label, and the units per step."""
+    def write(image: images.Image, files: list[Path]) -> tuple[images.Depth, float]:
+        """Write all but the colours; return the map, and the units per step."""
         found, ends = predictor.predict_with_interval(image, known.tta == "flip", known.tiles)
         if known.interval and ends is None:
             raise ConfigError(
@@ -217,13 +217,14 @@ def _write_maps(predictor: "Predictor", inputs: list[Input], known: Namespace) -
         if known.ply:
             camera = known.intrinsics or images.intrinsics_of_fov(known.fov, found.shape)
             images.write_ply(files[-1], found, image, camera)
-        return float(found.min()), float(found.max()), step
+        return found, step
 
     def work(source: Path, files: list[Path], bar: "Progress") -> None:
         coloured, said = files[len(parts)], ""
         if not images.is_video(source):
-            facts = [write(images.read_image(source), files)]
-            save_picture(coloured, colour_depth(images.read_depth(files[0])))
+            found, step = write(images.read_image(source), files)
+            facts = [(float(found.min()), float(found.max()), step)]
+            save_picture(coloured, colour_depth(found))
         else:
             rate, count = images.video_facts(source)
             kinds = [ending.rpartition(".")[2] for ending in endings]
@@ -231,9 +232,10 @@ def _write_maps(predictor: "Predictor", inputs: list[Input], known: Namespace) -
             frames = bar.track(images.read_video(source), count, description=source.name)
             for number, image in enumerate(frames):
                 rows.append([f / f"{number:06d}.{k}" for f, k in zip(files, kinds, strict=True)])
-                facts.append(write(image, rows[-1]))
+                found, step = write(image, rows[-1])
+                facts.append((float(found.min()), float(found.max()), step))
             span = min(fact[0] for fact in facts), max(fact[1] for fact in facts)
-            maps = (images.read_depth(row[0]) for row in rows)
+            maps = (images.read_depth(row[0]) for row in rows)  # all of them need not fit in memory
             save_video(coloured, (colour_depth(depth, span) for depth in maps), rate)
             said = f"{len(facts)} frames, "
         lows, highs, steps = zip(*facts, strict=True)

@@ -20,9 +20,7 @@ from depthbal.training.task import Batch, Task
 
 log = logging.getLogger(__name__)
 
-SELECTION_BINS = (
-    20  # over the range, from 0; narrower ones are too empty in a small split to choose by
-)
+SELECTION_BINS = 20  # from 0 to the last depth; narrower ones are too empty to choose by
 
 
 class DepthTask(Task):
