@@ -148,7 +148,8 @@ class RenderedDataModule(DepthDataModule):
     def source_name(self) -> str:
         """Return what these pictures are, for people."""
         height, width = self.size
-        return f"embedded {self.world.name}, {width} x {height} pixels, picture seed {self.picture_seed}"
+        name, seed = self.world.name, self.picture_seed
+        return f"embedded {name}, {width} x {height} pixels, picture seed {seed}"
 
     def describe(self) -> dict[str, Any]:
         """Return, JSON-able, what the data are, with what the renderer was asked for."""
@@ -158,7 +159,7 @@ class RenderedDataModule(DepthDataModule):
             "renderer": self.world.version,
         }
 
-    def _source(self, split: Split) -> PairSource:
+    def _source(self, split: Split) -> "RenderedSource":
         count = self.counts[split]
         return RenderedSource(self.world, split, count, self.size, self.picture_seed, self.cache)
 

@@ -9,7 +9,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from depthbal.data.rooms.scene import BOX, CYLINDER, SPHERE, Air, Camera, Floats, Scene, Solid, Vector
+from depthbal.data.rooms.scene import (
+    BOX,
+    CYLINDER,
+    SPHERE,
+    Air,
+    Camera,
+    Floats,
+    Scene,
+    Solid,
+    Vector,
+)
 
 Ints = NDArray[np.intp]
 _READ_NOISE = 0.3  # share of the noise that does not grow with the light
