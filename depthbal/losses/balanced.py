@@ -195,7 +195,7 @@ class BalancedMSELoss(RegressionLoss):
     def _beyond(self, preds: Tensor, sigma: Tensor, beyond: Tensor | None) -> Tensor:
         """Return what makes the likelihood of labels beyond c of their one-sided loss.
 
-            a [-log Phi(z) - min(z, 0)^2 / 2] - b [log s sqrt(2 pi) + log r],  z = (p - c) / s
+        a [-log Phi(z) - min(z, 0)^2 / 2] - b [log s sqrt(2 pi) + log r],  z = (p - c) / s
         """
         tail = cast(Tail, self.tail)
         z = hide(preds.to(sigma.dtype) - tail.end, beyond) / sigma
@@ -310,9 +310,7 @@ class BalancedMSELoss(RegressionLoss):
         per_axis = sigma[..., None] if self.event_dim and sigma.ndim else sigma
         data = self.per_label(self.family.energy(preds - target, per_axis))
         sigma_of = self.noise if self.noise.depends_on_preds and not self.event_dim else None
-        balance = self.family.evidence(
-            preds, prior, sigma, sigma_of, self.tolerance, self.tail
-        )
+        balance = self.family.evidence(preds, prior, sigma, sigma_of, self.tolerance, self.tail)
         values = self.mse_weight * data + self.balance_weight * balance
         return values * self._unit(sigma, mask, values)
 

@@ -94,7 +94,9 @@ class Histogram(Stored):
         if not finite.all():
             beyond = np.count_nonzero(flat == np.inf)
             if bad := np.count_nonzero(~finite) - beyond:
-                raise ValueError(f"expected finite labels, or inf for beyond, got {bad} NaN or -inf")
+                raise ValueError(
+                    f"expected finite labels, or inf for beyond, got {bad} NaN or -inf"
+                )
             self.beyond += beyond
             flat = flat[finite]
         if flat.size == 0:
