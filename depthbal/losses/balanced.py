@@ -135,8 +135,7 @@ class BalancedMSELoss(RegressionLoss):
         self.init_args |= {"init_noise_sigma": init_noise_sigma, "noise": describe_noise(noise)}
         self.init_args |= {"family": family, "huber_delta": huber_delta, "student_df": student_df}
         kept = ("detach_noise", "scale", "tolerance", "mse_weight", "balance_weight")
-        kept += ("beyond_length",)
-        self.init_args |= {name: getattr(self, name) for name in kept}
+        self.init_args |= {name: getattr(self, name) for name in (*kept, "beyond_length")}
 
     @abstractmethod
     def prior_for(self, target: Tensor, mask: Tensor | None, sigma: Tensor) -> GaussianMixture:
