@@ -314,4 +314,5 @@ class StreetsDataModule(RenderedDataModule):
             between = np.arange(self.size[0]) % self.sparse != self.sparse // 2
             source.pairs["depth"][:, between] = 0
             source.key += f"-{self.sparse}"
+        source.beyond = True
         return source
