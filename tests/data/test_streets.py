@@ -1,5 +1,7 @@
 """The embedded streets: geometry by closed form and by loops, sky, haze, sparse rays, splits."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from depthbal.data.rooms.scene import BOX, Air, Camera, Material, Pattern, Scene
 from depthbal.data.streets import STREETS, Street, street
 from depthbal.errors import ConfigError
 from tests.reference import trace_by_loops
+from tests.training.helpers import command
 
 PINNED_DEPTH = [19.621, 22.543, 23.726]
 PINNED_IMAGE = [122.44, 132.04, 132.65]
@@ -83,7 +86,7 @@ def streets(**arguments):
 
 
 def test_training_and_validation_have_every_fourth_row_and_the_test_has_all():
-    sparse, dense = streets(), streets(sparse=1)
+    sparse, dense = streets(rotation=0.0), streets(rotation=0.0, sparse=1)
     for split in ("train", "val", "test"):
         ours, whole = (getattr(data, f"{split}_set").source.load(1)[1] for data in (sparse, dense))
         rows = slice(2, None, 4) if split != "test" else slice(None)
@@ -92,8 +95,24 @@ def test_training_and_validation_have_every_fourth_row_and_the_test_has_all():
         np.testing.assert_array_equal(ours, kept)
     assert sparse.fingerprint() != dense.fingerprint()
     assert sparse.describe()["sparse"] == 4
-    # every scan line survives the way into a batch
-    depth = next(iter(sparse.train_dataloader()))["depth"]
-    assert (depth > 0).any(dim=-1).sum(dim=-1).max() > 5
+    # every scan line survives the way into a batch, the sky on it too
+    batch = next(iter(sparse.train_dataloader()))
+    lines = ((batch["depth"] > 0) | batch["beyond"]).any(dim=-1)
+    assert lines.sum(dim=-1).tolist() == [[8], [8]]
+    assert not (batch["depth"][batch["beyond"]] > 0).any()
     with pytest.raises(ConfigError, match="expected sparse"):
         streets(sparse=0)
+
+
+@pytest.mark.parametrize("name", ["gai", "gai_censored", "bins"])
+def test_a_training_outdoors_says_where_the_sky_is_predicted(name, tmp_path):
+    tiny = ["--trainer.max_epochs=1", "--trainer.accelerator=cpu", "--data.size=[32,64]"]
+    tiny += ["--data.n_train=8", "--data.n_val=2", "--data.n_test=2", "--data.batch_size=4"]
+    config = ["--config", f"outdoor/{name}", "--model.model.encoder=mobilenet_v2"]
+    assert command("train", *config, *tiny, "--out", str(tmp_path / "run")) == 0
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    source = RenderedSource(STREETS, "test", 2, (32, 64), 0, cache=False)
+    assert metrics["beyond"]["count"] == np.isinf(source.pairs["depth"]).sum() > 0
+    assert 0 <= metrics["beyond"]["nearer_than_half"] <= 1
+    prior = json.loads((tmp_path / "run" / "prior.json").read_text())
+    assert (prior["histogram"].get("beyond", 0) > 0) == (name != "gai")
