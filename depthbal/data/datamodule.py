@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from rich.progress import track
 from torch import Tensor
@@ -44,7 +44,8 @@ class DepthDataModule(LabelData):
         num_workers: loader processes; -1 chooses one per CPU up to 8, and none on a single CPU.
         seed: of shuffling, augmentation and the validation split.
         short_side: pixels of the shorter image side after resizing; null keeps the size.
-        crop_size: (height, width) of the centre crop; null keeps everything.
+        crop_size: (height, width) of the crop; null keeps everything.
+        crop_at: where it lies, in the centre, or at the bottom of the middle columns.
         depth_size: (height, width) of the training depth, or its share of the image's sides; null
             keeps the image's.
         rotation: largest rotation in degrees, either way.
@@ -85,6 +86,7 @@ class DepthDataModule(LabelData):
         max_depth: float = 10.0,
         bin_width: float | None = None,
         val_fraction: float = 0.05,
+        crop_at: Literal["centre", "bottom"] = "centre",
     ) -> None:
         super().__init__(batch_size, num_workers, seed)
         if not 0 < min_depth < max_depth:
@@ -95,10 +97,10 @@ class DepthDataModule(LabelData):
         self.bin_width = bin_width or float(f"{span / bins:.12g}")
         self.val_fraction = val_fraction
         self.train_transform = TrainTransform(
-            short_side, crop_size, depth_size, rotation, flip, lighting, jitter
+            short_side, crop_size, depth_size, rotation, flip, lighting, jitter, crop_at
         )
-        self.eval_transform = EvalTransform(short_side, crop_size)
-        self.count_transform = EvalTransform(short_side, crop_size, depth_size)
+        self.eval_transform = EvalTransform(short_side, crop_size, crop_at=crop_at)
+        self.count_transform = EvalTransform(short_side, crop_size, depth_size, crop_at)
         self.label = DEPTH._replace(range=(min_depth, max_depth))
         self.empty_histogram()  # a range that is no whole number of bins fails here already
 
@@ -225,7 +227,7 @@ class DepthDataModule(LabelData):
         settings = {
             "format": 2,
             "content": self.built("train").source.fingerprint(),
-            "sizes": [sizes.short_side, sizes.crop_size, sizes.depth_size],
+            "sizes": list(vars(sizes).values())[: 3 if sizes.crop_at == "centre" else 4],
             "bins": [self.min_depth, self.max_depth, self.bin_width, self.quantum],
         }
         return hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:32]
