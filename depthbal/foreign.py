@@ -38,13 +38,17 @@ KITTI_CROP = (352, 1216)  # of the depth benchmark: the lowest rows, the columns
 
 
 class Pair(NamedTuple):
-    """One test image's prediction and truth as they are scored, (h, w) metres, truth 0 = none."""
+    """One test image's prediction and truth as they are scored, (h, w) metres, truth 0 = none.
+
+    `beyond` is where the truth is only known to lie beyond the range; None where nobody says so.
+    """
 
     place: int
     name: str
     group: str
     preds: FloatMap
     target: FloatMap
+    beyond: NDArray[np.bool_] | None
 
 
 class ForeignPredictions:
@@ -108,7 +112,9 @@ class ForeignPredictions:
         if self.kind == "inverse":
             with np.errstate(divide="ignore"):
                 preds = np.where(preds >= 0, 1 / preds, np.nan).astype(np.float32)
-        return Pair(index, name, self.source.group(index), preds, target)
+        beyond = np.isinf(target) if self.samples.beyond else None
+        target = target if beyond is None else np.where(beyond, np.float32(0), target)
+        return Pair(index, name, self.source.group(index), preds, target, beyond)
 
     def _in_place(self, preds: FloatMap, shape: tuple[int, ...]) -> FloatMap:
         """Return a prediction of KITTI's crop in the whole image; warn of one that is stretched."""
@@ -300,7 +306,8 @@ def evaluate(
         counted["images"] += [pair.name] if invalid else []
         place = torch.tensor([pair.place])
         ends = None if balance is None else balance.interval(maps[readouts[0]])
-        rule.update(scores, maps, target, mask, [pair.name], [pair.group], place, ends)
+        beyond = None if pair.beyond is None else torch.from_numpy(pair.beyond)[None, None]
+        rule.update(scores, maps, target, mask, [pair.name], [pair.group], place, ends, beyond)
     found: dict[str, Any] = {"kind": kind, "invalid": counted, "invalid_rule": INVALID}
     if isinstance(predict, PredictionFolder):
         found |= {"source": str(predict.root.absolute()), "missing": predict.missing}

@@ -168,7 +168,8 @@ class DepthTask(Task):
                     "--model.resize target, or give --data.depth_size the size of the predictions"
                 )
             if isinstance(self.criterion, BinsLoss):
-                return self.criterion(raw, *self.target(batch), enlarge=True)  # type: ignore[no-any-return]
+                target, mask = self.target(batch)
+                return self.criterion(raw, target, mask, self.beyond(batch), enlarge=True)  # type: ignore[no-any-return]
             size = target.shape[-2:]
             raw = F.interpolate(raw, size=size, mode="bilinear", align_corners=True)
         return super().training_loss(raw, batch)
@@ -195,7 +196,8 @@ class DepthTask(Task):
             return
         rule = cast(DepthProtocol, self._rule)
         places = (batch["name"], batch["group"], batch["index"])
-        rule.update(scores, maps, target, rule.counts(target), *places, predictor.interval(raw))
+        ends, beyond = predictor.interval(raw), batch.get("beyond")
+        rule.update(scores, maps, target, rule.counts(target), *places, ends, beyond)
 
     def test_loader(self, data: Any) -> Any:
         """Return the test images as training sees them, or whole."""
