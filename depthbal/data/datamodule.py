@@ -3,28 +3,30 @@
 import hashlib
 import json
 from collections.abc import Iterable
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from depthbal.data.cache import cache_file, cached
-from depthbal.data.dataset import DepthDataset, check_split, padded, spread
+from depthbal.data.dataset import DepthDataset, check_split, logger, padded, spread
 from depthbal.data.images import IMAGENET_MEAN, IMAGENET_STD
 from depthbal.data.label_data import LabelData, Split, announce
 from depthbal.data.loader import LateLoader, ShardSampler, single_threaded
 from depthbal.data.pairs import PairSource, PairSubset
 from depthbal.data.splits import Division, hold_out
 from depthbal.data.transforms import EvalTransform, TrainTransform
-from depthbal.errors import ConfigError
+from depthbal.errors import ConfigError, DataError
 from depthbal.evaluation import DEPTH, DepthBins
 from depthbal.io import show_progress
 from depthbal.priors import Histogram
 
 _COARSE = 0.05  # of a bin; finer levels change no count that matters
+_CUT_OFF = 0.2  # of the pixels with depth: more is seldom meant
 _TRIES = 10  # divisions that are drawn until one holds out depth
 _BIN_WIDTH = 0.1  # metres, of NYUD2-DIR
 
@@ -183,18 +185,33 @@ class DepthDataModule(LabelData):
 
         def count() -> Histogram:
             maps = self._plain(self.built("train").source, "train")
-            loader: LateLoader[Tensor] = LateLoader(
+            low, high = self.min_depth, self.max_depth
+            loader: LateLoader[Any] = LateLoader(
                 range(len(maps)),  # type: ignore[arg-type]
                 batch_size=None,
-                collate_fn=maps.depth,  # type: ignore[arg-type]
+                collate_fn=partial(maps.counted, low),  # type: ignore[arg-type]
                 num_workers=self.num_workers,
                 worker_init_fn=single_threaded,
             )
-            histogram = self.empty_histogram()
-            for depth in track(
+            histogram, counts = self.empty_histogram(), np.zeros(3, np.int64)
+            for depth, found in track(
                 loader, "Counting training depth", transient=True, disable=not show_progress()
             ):
-                histogram.update(depth[depth >= self.min_depth])
+                histogram.update(depth[depth >= low])
+                counts += np.asarray(found)
+            measured, near, far = counts.tolist()
+            told = (
+                f"{near:,} nearer than {low:g} m and {far:,} beyond {high:g} m of {measured:,} "
+                "training pixels with depth"
+            )
+            if not histogram.counts.any():
+                raise DataError(
+                    f"no training pixel has depth between {low:g} and {high:g} m: {told}; check "
+                    "--data.scale and --data.depth_range"
+                )
+            if near + far > _CUT_OFF * measured:
+                share = (near + far) / measured
+                logger.warning(f"--data.depth_range cuts off {share:.0%}: {told}")
             return histogram
 
         if self.histogram is None:
