@@ -20,7 +20,7 @@ from depthbal.data.loader import LateLoader, ShardSampler, single_threaded
 from depthbal.data.pairs import PairSource, PairSubset
 from depthbal.data.splits import Division, hold_out
 from depthbal.data.transforms import EvalTransform, TrainTransform
-from depthbal.errors import ConfigError, DataError
+from depthbal.errors import ConfigError
 from depthbal.evaluation import DEPTH, DepthBins
 from depthbal.io import show_progress
 from depthbal.priors import Histogram
@@ -200,18 +200,12 @@ class DepthDataModule(LabelData):
                 histogram.update(depth[depth >= low])
                 counts += np.asarray(found)
             measured, near, far = counts.tolist()
-            told = (
-                f"{near:,} nearer than {low:g} m and {far:,} beyond {high:g} m of {measured:,} "
-                "training pixels with depth"
-            )
-            if not histogram.counts.any():
-                raise DataError(
-                    f"no training pixel has depth between {low:g} and {high:g} m: {told}; check "
-                    "--data.scale and --data.depth_range"
-                )
             if near + far > _CUT_OFF * measured:
-                share = (near + far) / measured
-                logger.warning(f"--data.depth_range cuts off {share:.0%}: {told}")
+                logger.warning(
+                    f"--data.depth_range cuts off {(near + far) / measured:.0%}: {near:,} nearer "
+                    f"than {low:g} m and {far:,} beyond {high:g} m of {measured:,} training pixels "
+                    "with depth"
+                )
             return histogram
 
         if self.histogram is None:
