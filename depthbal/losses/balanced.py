@@ -199,8 +199,9 @@ class BalancedMSELoss(RegressionLoss):
         tail = cast(Tail, self.tail)
         z = hide(preds.to(sigma.dtype) - tail.end, beyond) / sigma
         # of -log Phi(z) the square is the larger part, and one-sided losses have it already
-        near = (0.5 * torch.special.erfcx(z.clamp(max=0) * -math.sqrt(0.5))).log()
-        far = torch.log1p(-0.5 * torch.special.erfc(z.clamp(min=0) * math.sqrt(0.5)))
+        zero, root = z.new_zeros(()), math.sqrt(0.5)
+        near = (0.5 * torch.special.erfcx(-root * torch.where(z < 0, z, zero))).log()
+        far = torch.log1p(-0.5 * torch.special.erfc(root * torch.where(z < 0, zero, z)))
         data = -torch.where(z < 0, near, far)
         constant = self.family.log_normaliser(sigma) + tail.log_density.to(z)
         return hide(self.mse_weight * data - self.balance_weight * constant, beyond)
