@@ -118,11 +118,11 @@ class DepthDataset(SeededDataset[dict[str, Any]]):
         except DataError as error:  # a transform knows the sizes but not the file
             raise DataError(f"{name}: {error}") from error
         group = self.source.group(index)
-        maps = {"depth": metres}
+        maps = {"image": pixels, "depth": metres}
         if self.beyond:
             beyond = metres.isinf()
-            maps = {"depth": metres.masked_fill(beyond, 0), "beyond": beyond}
-        return {"image": pixels, **maps, "index": index, "name": name, "group": group}
+            maps |= {"depth": metres.masked_fill(beyond, 0), "beyond": beyond}
+        return {**maps, "index": index, "name": name, "group": group}
 
     def pair(self, index: int) -> tuple[Image, Depth]:
         """Return the image and the depth map of a pair as they are stored."""
@@ -150,8 +150,8 @@ class DepthDataset(SeededDataset[dict[str, Any]]):
     def padding(self) -> dict[str, Any]:
         """Return the first image with a map without depth."""
         first = self[0]
-        maps = {key: torch.zeros_like(first[key]) for key in ("depth", "beyond") if key in first}
-        return {**first, **maps, "index": PADDING}
+        nothing = {k: torch.zeros_like(first[k]) for k in ("depth", "beyond") if k in first}
+        return first | nothing | {"index": PADDING}
 
 
 def padded(samples: Sequence[dict[str, Any]]) -> Any:
@@ -227,12 +227,12 @@ def check_split(data: DepthDataset, low: float, split: str) -> None:
             f"{len(data)} training pictures of {size}{' and more' * (len(shapes) > 2)} pixels, "
             f"{data.share:.0%} of each counts{lost}; depth mostly {_ends(depths[~near & ~far])} m"
         )
-    lost = near if data.beyond_from == high else near | far
-    if split != "val" and lost.mean() > _SHOWN:
+    if data.beyond_from == high:
+        far = np.zeros_like(far)
+    if split != "val" and (near | far).mean() > _SHOWN:
         logger.warning(
             f"{near.mean():.1%} of the {split} pixels with depth are nearer than {low:g} m and "
-            f"{(lost & far).mean():.1%} lie beyond {high:.4g} m: they count as having none; "
-            f"{_RANGE}"
+            f"{far.mean():.1%} lie beyond {high:.4g} m: they count as having none; {_RANGE}"
         )
 
 
