@@ -615,3 +615,31 @@ def gradient_matching(
                     jumps.append((error[b, i, j] - error[other]).abs())
         scales.append(torch.stack(jumps).mean() if jumps else torch.zeros((), dtype=error.dtype))
     return torch.stack(scales).mean()
+
+
+def censored(
+    preds: Tensor,
+    beyond: Tensor,
+    target: Tensor,
+    near: tuple[Tensor, Tensor],
+    end: float,
+    rate: float,
+    sigma: float,
+) -> Tensor:
+    """-log P(y | p) / p_train(y), and beyond an end -log P(y > end | p), (n,), by summing it up.
+
+        P = N(y; p, s^2) p_train(y) / integral of it over all labels
+
+    ``near`` are labels and their masses; beyond the end more of them have the density ``rate``.
+    """
+
+    def log_mass(labels: Tensor, masses: Tensor) -> Tensor:
+        noise = torch.distributions.Normal(preds[:, None], sigma).log_prob(labels)
+        return torch.logsumexp(noise + masses.log(), 1)
+
+    far = end + 300 * torch.linspace(0, 1, 60_001, dtype=torch.float64) ** 2  # denser at the end
+    steps = functional.pad(far.diff(), (1, 1))
+    tail = log_mass(far, rate * (steps[1:] + steps[:-1]) / 2)  # the trapezoidal rule
+    whole = torch.logaddexp(log_mass(*near), tail)
+    noise = torch.distributions.Normal(preds, sigma).log_prob(target)
+    return whole - torch.where(beyond, tail, noise)

@@ -114,8 +114,8 @@ class Scores(Metric):
             self.add_state(f"coverage_{subset}", default=covered, dist_reduce_fx="sum")
             for readout in self.readouts:
                 if subset == "all":
-                    columns = torch.zeros(len(bins) + 3, dtype=torch.int64)
-                    self.add_state(f"beyond_{readout}", default=columns, dist_reduce_fx="sum")
+                    counts = torch.zeros(len(bins) + 3, dtype=torch.int64)
+                    self.add_state(f"beyond_{readout}", default=counts, dist_reduce_fx="sum")
                 joint = torch.zeros(len(bins), len(bins) + 2, dtype=torch.int64)
                 self.add_state(f"joint_{subset}_{readout}", default=joint, dist_reduce_fx="sum")
                 self.add_state(f"sums_{subset}_{readout}", default=[], dist_reduce_fx="cat")

@@ -135,8 +135,7 @@ class BalancedMSELoss(RegressionLoss):
         self.init_args |= {"init_noise_sigma": init_noise_sigma, "noise": describe_noise(noise)}
         self.init_args |= {"family": family, "huber_delta": huber_delta, "student_df": student_df}
         kept = ("detach_noise", "scale", "tolerance", "mse_weight", "balance_weight")
-        kept += ("beyond_length",)
-        self.init_args |= {name: getattr(self, name) for name in kept}
+        self.init_args |= {name: getattr(self, name) for name in (*kept, "beyond_length")}
 
     @abstractmethod
     def prior_for(self, target: Tensor, mask: Tensor | None, sigma: Tensor) -> GaussianMixture:
@@ -200,8 +199,9 @@ class BalancedMSELoss(RegressionLoss):
         tail = cast(Tail, self.tail)
         z = hide(preds.to(sigma.dtype) - tail.end, beyond) / sigma
         # of -log Phi(z) the square is the larger part, and one-sided losses have it already
-        near = (0.5 * torch.special.erfcx(z.clamp(max=0) * -math.sqrt(0.5))).log()
-        far = torch.log1p(-0.5 * torch.special.erfc(z.clamp(min=0) * math.sqrt(0.5)))
+        zero, root = z.new_zeros(()), math.sqrt(0.5)
+        near = (0.5 * torch.special.erfcx(-root * torch.where(z < 0, z, zero))).log()
+        far = torch.log1p(-0.5 * torch.special.erfc(root * torch.where(z < 0, zero, z)))
         data = -torch.where(z < 0, near, far)
         constant = self.family.log_normaliser(sigma) + tail.log_density.to(z)
         return hide(self.mse_weight * data - self.balance_weight * constant, beyond)
