@@ -179,11 +179,12 @@ class Demo:
         if picture is None:
             return None, None, None, None, ""
         plain, balanced, *ends = self.maps(picture, value)
-        both, change, width = np.stack([plain, balanced]), balanced - plain, ends[1] - ends[0]
-        most = max(float(np.abs(change).max()), 1e-6)
+        both = np.stack([plain, balanced]).clip(*self.label_range)
         span = float(both.min()), float(both.max())
+        change, width = balanced - plain, ends[1] - ends[0]
+        most = max(float(np.abs(change).max()), 1e-6)
         scales = ("coolwarm", (change + most) / (2 * most)), ("viridis", width / width.max())
-        pictures = [colour_depth(depth, span) for depth in (plain, balanced)]
+        pictures = [colour_depth(depth, span) for depth in both]
         pictures += [matplotlib.colormaps[n](x, bytes=True)[..., :3] for n, x in scales]
         colours = [f"blue {span[0]:.2f} to red {span[1]:.2f}"] * 2
         colours.append(f"grey unchanged, red more, blue less, up to {most:.2f}")
@@ -219,6 +220,7 @@ def open_page(demo: Demo, folder: str, port: int | None = None) -> "gradio.Block
             raise gr.Error(str(error), print_exception=False) from error
 
     dial = demo.dial
+    step = 0.05 if dial.name == "tau" else float(f"{dial.highest / 60:.1g}")
     with gr.Blocks(analytics_enabled=False, title=f"depthbal demo: {demo.path}") as page:
         gr.Markdown(f"## {demo.path}\n{demo.about}")
         with gr.Row():
@@ -230,10 +232,10 @@ def open_page(demo: Demo, folder: str, port: int | None = None) -> "gradio.Block
                 buttons=["fullscreen"],  # no button that shares it
             )
             turned = gr.Slider(
-                0.0 if dial.name == "tau" else dial.highest / 60,
+                0.0 if dial.name == "tau" else step,
                 dial.highest,
                 dial.start,
-                step=0.05 if dial.name == "tau" else dial.highest / 60,
+                step=step,
                 label=dial.name,
                 info=dial.about,
             )
