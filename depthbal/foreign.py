@@ -16,9 +16,17 @@ from depthbal.data import DepthDataModule, PairSource, PredictionFolder
 from depthbal.data.label_data import Split
 from depthbal.data.predictions import Kind
 from depthbal.errors import ConfigError, DataError
-from depthbal.evaluation.alignment import ALIGNMENTS, Alignment, align
+from depthbal.evaluation.alignment import Alignment, align
 from depthbal.evaluation.balancing import require_unseen, scenes_of
-from depthbal.evaluation.protocols import Crop, DepthProtocol
+from depthbal.evaluation.protocols import (
+    KITTI_CROP,
+    Cap,
+    Crop,
+    DepthProtocol,
+    depth_protocols,
+    evaluation_name,
+)
+from depthbal.evaluation.summary import SAME_PASS
 from depthbal.examples import save_examples
 from depthbal.io import show_progress
 from depthbal.losses import BalanceMap
@@ -34,7 +42,6 @@ _LOOKED_AT = 12  # images whose predictions are judged before the evaluation sta
 _UNITS = {1000.0: "millimetres", 100.0: "centimetres", 256.0: "1/256 m", 0.001: "kilometres"}
 _TOO_FAR = 5.0  # a median ratio of prediction and truth beyond this is another unit
 _STRETCH = 0.05  # of height over width, in logarithms; networks round sizes to multiples of 32
-KITTI_CROP = (352, 1216)  # of the depth benchmark: the lowest rows, the columns in the middle
 
 
 class Pair(NamedTuple):
@@ -197,9 +204,9 @@ def evaluate(
     data: DepthDataModule,
     out: str | Path | None = None,
     *,
-    protocol: str = "nyud2_dir",
-    crop: Crop | None = None,
-    cap: tuple[float, float] | None = None,
+    protocol: str | Sequence[str] = "nyud2_dir",
+    crop: Crop | Sequence[Crop] | None = None,
+    cap: Cap | Sequence[Cap] | None = None,
     kind: Kind = "depth",
     alignments: Sequence[Alignment] = ("none",),
     balance: BalanceMap | None = None,
@@ -220,9 +227,11 @@ def evaluate(
         data: the data module; it is set up if it is not.
         out: folder of the result (scores.npz, metrics.json, examples.npz); None writes nothing.
         protocol: "nyud2_dir" (balanced mask, pooled over pixels), "eigen" or "kitti" (the usual
-            crops and caps, mean over images) or "whole" (whole images, pooled over pixels).
-        crop: of whole images, "none", "nyu-eigen", "kitti-garg" or "kitti-eigen". Default: the
-            protocol's.
+            crops and caps, mean over images) or "whole" (whole images, pooled over pixels). Of
+            several, each with every crop and cap, the first one is the result; the others go into
+            folders ``eval/NAME`` and, as rows, into its "protocols".
+        crop: of whole images, "none", "nyu-eigen", "kitti-garg", "kitti-eigen", or in the depth
+            benchmark's 352 x 1216 "kb", "kb-garg", "kb-eigen". Default: the protocol's.
         cap: metres between which whole images are scored. Default: the protocol's.
         kind: "depth" in metres or "inverse" in 1/metres.
         alignments: read-outs "raw" for "none" and "median_aligned", "depth_aligned",
@@ -255,63 +264,67 @@ def evaluate(
     """
     if balance is not None and balance.label not in (None, data.label[:2]):
         raise ConfigError(f"the balancing is of {' in '.join(balance.label)}, not of depth in m")
-    if unknown := set(alignments) - set(ALIGNMENTS):
-        raise ConfigError(f"unknown alignments {sorted(unknown)}; known: {list(ALIGNMENTS)}")
     image_names(data)
-    rule = DepthProtocol(protocol, data, seed, crop, cap, edges)
-    predictions = ForeignPredictions(predict, data, kind, rule.whole)
+    options = {"edges": edges, "alignments": tuple(alignments)}
+    rules = depth_protocols(protocol, data, seed, crop, cap, **options)
+    predictions = ForeignPredictions(predict, data, kind, rules[0].whole)
     if balance is not None and not force:
         names = [predictions.source.name(index) for index in predictions.indices]
         require_unseen((balance.facts or {}).get("names", []), names)
     require_plausible(predictions, "none" in alignments)
-    keys = {how: "raw" if how == "none" else f"{how}_aligned" for how in alignments}
-    readouts = [*keys.values(), *(["balanced"] if balance is not None else [])]
-    low, high = rule.bins.ends
-    counted: dict[str, Any] = {"pixels": 0, "images": []}
-    about = {
-        "alignment": {key: ALIGNMENTS[how] for how, key in keys.items()},
-        "data": data.describe_test(),
-        **(facts or {}),
-    }
+    about: dict[str, Any] = {"data": data.describe_test(), **(facts or {})}
     if balance is not None:
         about["posthoc"] = balance.describe()
         about["interval"] = "68.27 % interval of the label given the prediction"
-    main = "balanced" if balance is not None else readouts[0]
-    scores = rule.scores(readouts, main, about)
+    own = [] if balance is None else ["balanced"]
+    scored = [(rule, rule.scores(own, "raw", about, *own)) for rule in rules]
+    for _, scores in scored:
+        counted = {"pixels": 0, "images": []}
+        found: dict[str, Any] = {"kind": kind, "invalid": counted, "invalid_rule": INVALID}
+        if isinstance(predict, PredictionFolder):
+            found |= {"source": str(predict.root.absolute()), "missing": predict.missing}
+        scores.given["predictions"] = found
 
-    def read_out(pair: Pair) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
+    def read_out(
+        rule: DepthProtocol, pair: Pair
+    ) -> tuple[torch.Tensor, torch.Tensor, dict[str, FloatMap]]:
         """Return truth, what counts and every read-out of an image, (1, 1, h, w) each."""
-        target = torch.from_numpy(np.ascontiguousarray(pair.target))[None, None]
-        mask = rule.counts(target)
-        inside = mask[0, 0].numpy()
-        aligned = {key: align(pair.preds, pair.target, inside, how) for how, key in keys.items()}
-        maps = {key: valid(preds, low, high) for key, preds in aligned.items()}
+        target, preds = (
+            torch.from_numpy(np.ascontiguousarray(one))[None, None]
+            for one in (pair.target, pair.preds)
+        )
+        mask, (low, high) = rule.counts(target), rule.bins.ends
+        every = rule.with_aligned({"raw": preds}, target, mask)
+        maps = {key: valid(every[key].numpy(), low, high) for key in rule.aligned}
         if balance is not None:
-            balanced = balance(maps[readouts[0]]).astype(np.float32)
+            balanced = balance(next(iter(maps.values()))).astype(np.float32)
             maps["balanced"] = valid(balanced, low, high)
-        return target, mask, {k: torch.from_numpy(v)[None, None] for k, v in maps.items()}
+        return target, mask, maps
 
     hidden = not (progress and show_progress())
     for pair in track(predictions, "Evaluating", transient=True, disable=hidden):
-        target, mask, maps = read_out(pair)
-        inside = mask[0, 0].numpy()
-        invalid = int((~(np.isfinite(pair.preds) & (pair.preds > 0)) & inside).sum())
-        counted["pixels"] += invalid
-        counted["images"] += [pair.name] if invalid else []
-        place = torch.tensor([pair.place])
-        ends = None if balance is None else balance.interval(maps[readouts[0]])
-        rule.update(scores, maps, target, mask, [pair.name], [pair.group], place, ends)
-    found: dict[str, Any] = {"kind": kind, "invalid": counted, "invalid_rule": INVALID}
-    if isinstance(predict, PredictionFolder):
-        found |= {"source": str(predict.root.absolute()), "missing": predict.missing}
-    scores.given["predictions"] = found
+        for rule, scores in scored:
+            target, mask, maps = read_out(rule, pair)
+            inside, counted = mask[0, 0].numpy(), scores.given["predictions"]["invalid"]
+            invalid = int((~(np.isfinite(pair.preds) & (pair.preds > 0)) & inside).sum())
+            counted["pixels"] += invalid
+            counted["images"] += [pair.name] if invalid else []
+            place, first = torch.tensor([pair.place]), next(iter(maps.values()))
+            ends = None if balance is None else balance.interval(torch.from_numpy(first))
+            tensors = {key: torch.from_numpy(one) for key, one in maps.items()}
+            rule.update(scores, tensors, target, mask, [pair.name], [pair.group], place, ends)
+    (rule, scores), *others = scored
+    if rows := [row for _, other in others for row in other.result()["protocols"]]:
+        scores.given[SAME_PASS] = rows
     if out is None:
         return scores.result()
+    for _, other in others:
+        other.save(Path(out) / "eval" / evaluation_name(other))
 
     def show(index: int) -> tuple[Any, Any, Any]:
         pair = predictions.pair(predictions.indices[index])
-        shown = rule.scored(read_out(pair)[2][main])[0, 0].numpy()
-        return predictions.picture(pair.place), pair.target, shown
+        shown = torch.from_numpy(read_out(rule, pair)[2][scores.main])
+        return predictions.picture(pair.place), pair.target, rule.scored(shown)[0, 0].numpy()
 
     result = scores.save(out)
     save_examples(scores, show, Path(out))
