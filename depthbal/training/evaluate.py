@@ -67,7 +67,7 @@ def evaluate_run(
         tau: Share of the balancing that a network of BinsLoss is read out with, and
         relative_to: its world, as in ``Predictor.set_world``.
         force: Score images that the balancing was calibrated on.
-        **options: How maps of depth are scored, as for `depthbal.evaluate`: crop, cap, alignments,
+        **options: How maps are scored, as for `depthbal.evaluate`: crop, cap, alignments,
             edges.
 
     Returns:
