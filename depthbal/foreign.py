@@ -45,13 +45,17 @@ _STRETCH = 0.05  # of height over width, in logarithms; networks round sizes to 
 
 
 class Pair(NamedTuple):
-    """One test image's prediction and truth as they are scored, (h, w) metres, truth 0 = none."""
+    """One test image's prediction and truth as they are scored, (h, w) metres, truth 0 = none.
+
+    `beyond` is where the truth is only known to lie beyond the range; None where nobody says so.
+    """
 
     place: int
     name: str
     group: str
     preds: FloatMap
     target: FloatMap
+    beyond: NDArray[np.bool_] | None
 
 
 class ForeignPredictions:
@@ -115,7 +119,9 @@ class ForeignPredictions:
         if self.kind == "inverse":
             with np.errstate(divide="ignore"):
                 preds = np.where(preds >= 0, 1 / preds, np.nan).astype(np.float32)
-        return Pair(index, name, self.source.group(index), preds, target)
+        beyond = np.isinf(target) if self.samples.beyond else None
+        target = target if beyond is None else np.where(beyond, np.float32(0), target)
+        return Pair(index, name, self.source.group(index), preds, target, beyond)
 
     def _in_place(self, preds: FloatMap, shape: tuple[int, ...]) -> FloatMap:
         """Return a prediction of KITTI's crop in the whole image; warn of one that is stretched."""
@@ -311,8 +317,10 @@ def evaluate(
             counted["images"] += [pair.name] if invalid else []
             place, first = torch.tensor([pair.place]), next(iter(maps.values()))
             ends = None if balance is None else balance.interval(torch.from_numpy(first))
+            far = None if pair.beyond is None else torch.from_numpy(pair.beyond)[None, None]
             tensors = {key: torch.from_numpy(one) for key, one in maps.items()}
-            rule.update(scores, tensors, target, mask, [pair.name], [pair.group], place, ends)
+            names = [pair.name], [pair.group]
+            rule.update(scores, tensors, target, mask, *names, place, ends, far)
     (rule, scores), *others = scored
     if rows := [row for _, other in others for row in other.result()["protocols"]]:
         scores.given[SAME_PASS] = rows

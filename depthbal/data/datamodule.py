@@ -37,7 +37,9 @@ class DepthDataModule(LabelData):
     by whole groups where there are at least ten, else by contiguous blocks).
 
     Batches are dictionaries: ``image`` float32 (B, 3, H, W), normalised; ``depth`` float32
-    (B, 1, h, w) in metres with 0 = no depth; ``index`` (B,), -1 for padding without depth.
+    (B, 1, h, w) in metres with 0 = no depth; ``index`` (B,), -1 for padding without depth; and
+    where the data have such pixels ``beyond``, of depth's shape, True for those that are only known
+    to lie beyond the range, such as sky.
 
     Args:
         batch_size: samples per batch and process.
@@ -56,6 +58,7 @@ class DepthDataModule(LabelData):
         bin_width: width of the training histogram's bins in metres; null: 0.1, or a hundredth of a
             range of less than 2 m.
         val_fraction: share of the training pairs held out for validation; 0 for none.
+        measured_beyond: whether depth measured beyond the range is known to lie there, and no hole.
 
     Raises:
         ConfigError: values outside their range.
@@ -85,6 +88,7 @@ class DepthDataModule(LabelData):
         max_depth: float = 10.0,
         bin_width: float | None = None,
         val_fraction: float = 0.05,
+        measured_beyond: bool = False,
     ) -> None:
         super().__init__(batch_size, num_workers, seed)
         if not 0 < min_depth < max_depth:
@@ -93,7 +97,7 @@ class DepthDataModule(LabelData):
         span = max_depth - min_depth
         bins = round(span / _BIN_WIDTH) if span >= 20 * _BIN_WIDTH else 100
         self.bin_width = bin_width or float(f"{span / bins:.12g}")
-        self.val_fraction = val_fraction
+        self.val_fraction, self.measured_beyond = val_fraction, measured_beyond
         self.train_transform = TrainTransform(
             short_side, crop_size, depth_size, rotation, flip, lighting, jitter
         )
@@ -139,7 +143,7 @@ class DepthDataModule(LabelData):
     def _plain(self, source: PairSource, split: Split) -> DepthDataset:
         """Return the samples of a split without augmentation."""
         transform = self.count_transform if split == "train" else self.eval_transform
-        return DepthDataset(source, transform, self.seed, self.max_depth)
+        return DepthDataset(source, transform, self.seed, self.max_depth, self.measured_beyond)
 
     @cached_property
     def _training(self) -> dict[str, PairSource | None]:
@@ -197,7 +201,10 @@ class DepthDataModule(LabelData):
         return self.histogram
 
     def labels(self, split: Split) -> Iterable[Tensor]:
-        """Yield the depth maps of a split, (1, h, w) metres with 0 = no depth, not augmented."""
+        """Yield the depth maps of a split, (1, h, w) metres, not augmented.
+
+        0 is no depth, and inf what is only known to lie beyond the range.
+        """
         maps = self._plain(self.built(split).source, split)
         return (maps.depth(index) for index in range(len(maps)))
 
@@ -214,9 +221,8 @@ class DepthDataModule(LabelData):
 
     def whole_images(self) -> DataLoader[Any]:
         """Return a loader of the test images one by one, the truth at its file's own size."""
-        test = DepthDataset(
-            self.built("test").source, self.eval_transform.whole, limit=self.max_depth
-        )
+        test = self._plain(self.built("test").source, "test")
+        test.transform = self.eval_transform.whole
         return LateLoader(test, sampler=ShardSampler(test), worker_init_fn=single_threaded)
 
     def fingerprint(self) -> str:
@@ -228,6 +234,8 @@ class DepthDataModule(LabelData):
             "sizes": [sizes.short_side, sizes.crop_size, sizes.depth_size],
             "bins": [self.min_depth, self.max_depth, self.bin_width, self.quantum],
         }
+        if self.built("train").beyond:
+            settings["beyond"] = self.built("train").beyond_from
         return hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:32]
 
     def describe(self) -> dict[str, Any]:

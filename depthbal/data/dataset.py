@@ -70,13 +70,17 @@ class DepthDataset(SeededDataset[dict[str, Any]]):
     """Load, check and pre-process the pairs of a source.
 
     Samples are dictionaries: image (3, H, W), depth (1, h, w) in metres with 0 = no depth, index,
-    name, group. Padding is a map without depth.
+    name, group. Padding is a map without depth. Where there can be pixels that are only known to
+    lie beyond the limit, `beyond`, a sample has them too: a map "beyond" of booleans. Their depth
+    in it is 0, and inf in the maps of `truth` and `depth`.
 
     Args:
         source: where the pairs come from.
         transform: from image, depth and a seed to the two tensors.
         seed: of the augmentation.
         limit: metres beyond which there is no depth; NaN, infinity and what is negative are none.
+        measured_beyond: whether depths beyond the limit are known to be there; else only those of
+            inf, if the source has such.
 
     Raises:
         DataError: on access, when a file is unreadable or its content plainly wrong.
@@ -85,11 +89,23 @@ class DepthDataset(SeededDataset[dict[str, Any]]):
     share = 1.0  # of every picture that counts, at least; known when the split has been judged
 
     def __init__(
-        self, source: PairSource, transform: Transform, seed: int = 0, limit: float = 3e38
+        self,
+        source: PairSource,
+        transform: Transform,
+        seed: int = 0,
+        limit: float = 3e38,
+        measured_beyond: bool = False,
     ) -> None:
         super().__init__(seed)
         # files say 80 m in units that are no whole number of float32
         self.source, self.transform, self.limit = source, cast(Any, transform), limit * (1 + 1e-6)
+        known = np.inf if source.beyond else None
+        self.beyond_from = self.limit if measured_beyond else known
+
+    @property
+    def beyond(self) -> bool:
+        """Whether samples have pixels that are only known to lie beyond the limit."""
+        return self.beyond_from is not None
 
     def __len__(self) -> int:
         return len(self.source)
@@ -102,17 +118,21 @@ class DepthDataset(SeededDataset[dict[str, Any]]):
         except DataError as error:  # a transform knows the sizes but not the file
             raise DataError(f"{name}: {error}") from error
         group = self.source.group(index)
-        return {"image": pixels, "depth": metres, "index": index, "name": name, "group": group}
+        maps = {"image": pixels, "depth": metres}
+        if self.beyond:
+            beyond = metres.isinf()
+            maps |= {"depth": metres.masked_fill(beyond, 0), "beyond": beyond}
+        return {**maps, "index": index, "name": name, "group": group}
 
     def pair(self, index: int) -> tuple[Image, Depth]:
         """Return the image and the depth map of a pair as they are stored."""
         image, depth = self.source.load(index)
         check_pair(image, depth, self.source.name(index))
-        return image, only_depth(depth, self.limit)
+        return image, only_depth(depth, self.limit, self.beyond_from)
 
     def truth(self, index: int) -> Depth:
         """Return the depth map of a pair as it is stored; no image is decoded."""
-        return only_depth(self.source.load_depth(index), self.limit)
+        return only_depth(self.source.load_depth(index), self.limit, self.beyond_from)
 
     def depth(self, index: int) -> Tensor:
         """Return the depth alone, (1, h, w) without augmentation; no image is decoded."""
@@ -121,12 +141,15 @@ class DepthDataset(SeededDataset[dict[str, Any]]):
     def padding(self) -> dict[str, Any]:
         """Return the first image with a map without depth."""
         first = self[0]
-        return {**first, "depth": torch.zeros_like(first["depth"]), "index": PADDING}
+        nothing = {k: torch.zeros_like(first[k]) for k in ("depth", "beyond") if k in first}
+        return first | nothing | {"index": PADDING}
 
 
 def padded(samples: Sequence[dict[str, Any]]) -> Any:
     """Join samples to a batch; images and maps smaller than others get zeros below and right."""
-    for key in ("image", "depth"):
+    for key in ("image", "depth", "beyond"):
+        if key not in samples[0]:
+            continue
         shapes = [sample[key].shape for sample in samples]
         height, width = (max(shape[side] for shape in shapes) for side in (1, 2))
         for sample, (_, rows, columns) in zip(samples, shapes, strict=True):
@@ -195,6 +218,8 @@ def check_split(data: DepthDataset, low: float, split: str) -> None:
             f"{len(data)} training pictures of {size}{' and more' * (len(shapes) > 2)} pixels, "
             f"{data.share:.0%} of each counts{lost}; depth mostly {_ends(depths[~near & ~far])} m"
         )
+    if data.beyond_from == high:
+        far = np.zeros_like(far)
     if split != "val" and (near | far).mean() > _SHOWN:
         logger.warning(
             f"{near.mean():.1%} of the {split} pixels with depth are nearer than {low:g} m and "

@@ -197,11 +197,19 @@ def as_scale(given: float | str | None) -> float | None:
         raise ConfigError(f"expected a scale such as 0.001 or 1/256, got {given!r}") from error
 
 
-def only_depth(depth: Depth, limit: float = float(np.finfo(np.float32).max)) -> Depth:
-    """Return a map without what is no depth: NaN, infinity, negative, beyond a limit."""
+def only_depth(
+    depth: Depth, limit: float = float(np.finfo(np.float32).max), beyond: float | None = None
+) -> Depth:
+    """Return a map without what is no depth: NaN, infinity, negative, beyond a limit.
+
+    What is beyond the limit and at least ``beyond`` becomes inf: known to be there.
+    """
     if depth.min() >= 0 and depth.max() <= limit:  # NaN is neither
         return depth
-    return np.where((depth > 0) & (depth <= limit), depth, np.float32(0))
+    found = np.where((depth > 0) & (depth <= limit), depth, np.float32(0))
+    if beyond is not None:
+        found[(depth > limit) & (depth >= beyond)] = np.inf
+    return found
 
 
 def fitted(image: Image, size: tuple[int, ...]) -> Image:

@@ -3,7 +3,8 @@
     /             format, version, short_side (0: sizes kept), origin (JSON: kind, path, settings)
     /SPLIT        scale (metres per level), content (digest of all that follows)
       image       uint8 (N, H, W, 3), a chunk per sample, no filter
-      depth       uint8 or uint16 (N, H, W), levels, 0 = no depth, likewise
+      depth       uint8 or uint16 (N, H, W), levels, 0 = no depth, likewise; in a split that has
+                  the attribute beyond, its number is that of pixels known to lie beyond the range
       size        (N, 2), the height and width that a sample fills of H x W
       name, group text
       balanced_mask  optional, uint8 (N, h, w): the official test pixels
@@ -49,6 +50,8 @@ class PackedPairs(PairSource):
             group = file[split]
             self.scale = float(group.attrs["scale"])
             self.levels = group["depth"].dtype, self.scale
+            self.code = group.attrs.get("beyond")
+            self.beyond = self.code is not None
             self._content = bytes(group.attrs["content"]).decode()
             self._sizes: list[list[int]] = group["size"][()].tolist()
             self.names, self.groups = (group[key].asstr()[()] for key in ("name", "group"))
@@ -67,7 +70,11 @@ class PackedPairs(PairSource):
 
     def load_depth(self, index: int) -> Depth:
         """Return the depth map, float32 (h, w) in metres."""
-        return to_metres(self._read("depth", index), self.scale)
+        levels = self._read("depth", index)
+        depth = to_metres(levels, self.scale)
+        if self.beyond:
+            depth[levels == self.code] = np.inf
+        return depth
 
     def fingerprint(self) -> str:
         """Return the digest of all samples, names and groups; a moved file keeps it."""

@@ -80,12 +80,17 @@ def _write(group: Any, pairs: PairSource, step: float, sizes: EvalTransform) -> 
     dtype, scale, exact = np.dtype(np.uint16), step, False
     if pairs.levels is not None and pairs.levels[0] in (np.uint8, np.uint16):
         (dtype, scale), exact = pairs.levels, True
-    most = np.iinfo(dtype).max
+    dtype = np.dtype(np.uint16) if pairs.beyond else dtype
+    most = code = int(np.iinfo(dtype).max)
+    if pairs.beyond:
+        group.attrs["beyond"], most = code, code - 1
 
     def prepare(index: int) -> tuple[Image, NDArray[Any]]:
         image, metres = pairs.load(index)
         name = pairs.name(index)
         check_pair(image, metres, name)
+        beyond = (metres == np.inf) & pairs.beyond
+        metres = np.where(beyond, np.float32(0), metres)
         levels = np.rint(metres.astype(np.float64) / scale)
         same = not exact or np.array_equal((levels * scale).astype(np.float32), metres)
         if not 0 <= levels.max() <= most or not same:
@@ -94,6 +99,7 @@ def _write(group: Any, pairs: PairSource, step: float, sizes: EvalTransform) -> 
                 f"{scale:g} m, as the split's first pair does; store all alike, give --step, or "
                 "name what is no depth with --invalid"
             )
+        levels[beyond] = code
         return sizes.resize(image, nearest=False), sizes.resize(levels.astype(dtype), nearest=True)
 
     count = len(pairs)
@@ -119,7 +125,8 @@ def _write(group: Any, pairs: PairSource, step: float, sizes: EvalTransform) -> 
                 digest.update(array.tobytes())
     keys = ("name", "group", "image_path")
     texts = {key: [getattr(pairs, key)(index) for index in range(count)] for key in keys}
-    digest.update(repr((scale, dtype, extents, texts["name"], texts["group"])).encode())
+    about = (scale, dtype, extents, texts["name"], texts["group"])
+    digest.update(repr(about + (code,) * pairs.beyond).encode())
     group.attrs["scale"], group.attrs["content"] = scale, np.bytes_(digest.hexdigest())
     group["size"] = np.array(extents, np.int32)
     for key, lines in texts.items():

@@ -49,12 +49,16 @@ class PairSource:
     image_paths: Sequence[str] | None = None  # of the images' files, where names say more
     groups: Sequence[str] | None = None
     levels: Levels | None = None
+    beyond: bool = False  # whether depth may be inf: only known to lie beyond the range
 
     def __len__(self) -> int:
         raise NotImplementedError
 
     def load(self, index: int) -> tuple[Image, Depth]:
-        """Return image uint8 (H, W, 3) RGB and depth float32 (H, W) in metres, 0 = no depth."""
+        """Return image uint8 (H, W, 3) RGB and depth float32 (H, W) in metres.
+
+        0 is no depth, and inf what is only known to lie beyond the range, if `beyond` says so.
+        """
         raise NotImplementedError
 
     def load_depth(self, index: int) -> Depth:
@@ -82,7 +86,7 @@ class PairSubset(PairSource):
     """Some pairs of another source, in the order of their positions in it."""
 
     def __init__(self, source: PairSource, indices: Sequence[int]) -> None:
-        self.source, self.levels = source, source.levels
+        self.source, self.levels, self.beyond = source, source.levels, source.beyond
         self.indices = [range(len(source))[index] for index in indices]
         self.names = [source.name(index) for index in self.indices]
         self.image_paths = [source.image_path(index) for index in self.indices]

@@ -253,6 +253,7 @@ class DepthProtocol:
         groups: Sequence[str],
         indices: Tensor,
         interval: tuple[Tensor, Tensor] | None = None,
+        beyond: Tensor | None = None,
     ) -> None:
         """Add a batch, (images, 1, h, w) metres, `mask` from `counts`; as for `Scores.update`."""
         subsets = {}
@@ -261,6 +262,7 @@ class DepthProtocol:
             maps = {name: preds[box] for name, preds in maps.items()}
             target, mask = target[box], mask[box]
             interval = interval and (interval[0][box], interval[1][box])
+            beyond = None if beyond is None else beyond[box]
         if not self.whole:  # padding has no pixels, whichever mask it gets
             chosen = torch.zeros(target.shape, dtype=torch.bool)
             for row, index in zip(chosen[:, 0], indices.tolist(), strict=True):
@@ -276,6 +278,7 @@ class DepthProtocol:
             interval,
             subsets,
             indices,
+            beyond,
         )
 
 

@@ -137,6 +137,8 @@ def result_of(scores: "Scores") -> dict[str, Any]:
     result["calibration"] = _calibration(scores)
     if "alignment" in scores.given:
         result["protocols"] = [*_rows(scores, block), *scores.given.get(SAME_PASS, [])]
+    if (counts := scores.beyond()) is not None:
+        result["beyond"] = _beyond(scores, counts)
     return result
 
 
@@ -159,6 +161,24 @@ def _rows(scores: "Scores", block: Mapping[tuple[str, str], Any]) -> list[dict[s
         how["alignment"] = readout if readout in ways_of else next(iter(ways_of))
         rows.append({**about, **how, **(found[way] if way else found)["overall"]})
     return rows
+
+
+def _beyond(scores: "Scores", counts: npt.NDArray[np.int64]) -> dict[str, Any]:
+    """Return where labels are predicted that are only known to lie beyond the last bin."""
+    *columns, before_half = counts.tolist()
+    edges, suffix, total = scores.bins.edges, scores.bins.unit_suffix, sum(columns)
+    starts, ends = [None, *edges.tolist()], [*edges.tolist(), None]
+    return {
+        f"from{suffix}": float(edges[-1]),
+        "count": total,
+        "nearer": (total - columns[-1]) / total,
+        "nearer_than_half": before_half / total,
+        "bins": [
+            {f"from{suffix}": start, f"to{suffix}": end, "count": count}
+            for start, end, count in zip(starts, ends, columns, strict=True)
+            if count
+        ],
+    }
 
 
 def _block(scores: "Scores", subset: str, readout: str) -> dict[str, Any]:

@@ -31,7 +31,8 @@ class BMCLoss(BalancedMSELoss):
 
     over the N valid targets y_j of the batch, merged into groups so that a dense map costs a
     thousand or two of them instead of an N x N matrix. The published cross entropy is this value
-    plus 2 s^2 log N.
+    plus 2 s^2 log N. Labels beyond the range have their share of the training labels in it, not
+    that of the batch: ``set_beyond(histogram)`` must tell it.
 
     Args:
         method: How targets become groups. ``"exact"``: each its own. ``"grouped"``: equal ones
@@ -84,17 +85,24 @@ class BMCLoss(BalancedMSELoss):
         self.init_args |= {"method": method, "memory": memory, "gather": gather}
         self._warned: set[str] = set()
         self._recording = False
+        self._beyond_range: Tensor | None = None
 
-    def reduced(self, preds: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
+    def reduced(
+        self, preds: Tensor, target: Tensor, mask: Tensor | None, beyond: Tensor | None = None
+    ) -> Tensor:
         """Return the reduced loss; see ``BalancedMSELoss``."""
+        self._beyond_range = beyond
         # The rule of ``sum_over_ranks``: what is summed over ranks there is gathered here.
         differentiable = preds.requires_grad or bool(self.noise_parameters())
         self._recording = torch.is_grad_enabled() and differentiable
-        return super().reduced(preds, target, mask)
+        return super().reduced(preds, target, mask, beyond)
 
     def prior_for(self, target: Tensor, mask: Tensor | None, sigma: Tensor) -> GaussianMixture:
         """Return the targets of this batch, of all ranks and of the memory as a mixture."""
         joint = self.gather and self._recording and dist.is_available() and dist.is_initialized()
+        if self._beyond_range is not None:  # whose targets are none
+            near = ~self._beyond_range.view_as(target)
+            mask = near if mask is None else mask & near
         groups, extent = batch_prior(
             target,
             mask,

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from depthbal.evaluation import GROUPS, metrics_of
 from depthbal.reports.resampling import FEW_UNITS, LEVEL, MAX_LOST, MIN_UNITS, Units
 from depthbal.reports.results import FloatArray, Method, Result
-from depthbal.reports.vocabulary import ALIGNED, SUBSETS, MetricInfo, fixed, metric_infos
+from depthbal.reports.vocabulary import ALIGNED, SUBSETS, MetricInfo, fixed, metric_infos, short
 
 STRIP_WIDTH = 100
 """Of the drawn intervals' coordinates; they stretch with their cell."""
@@ -286,12 +286,26 @@ class Comparison:
             text += f" {' and '.join(single)} {seeds}: nothing is claimed about the method."
         return text
 
+    def _beyond(self) -> list[str]:
+        """Say which share of the labels that are known to lie far is predicted near."""
+        known = {r.name: found for r in self.results if (found := r.metrics.get("beyond"))}
+        if not known:
+            return []
+        end, unit = float(self.first.bins.edges[-1]), self.first.scores.label.unit
+        shares = [f"{100 * f['nearer_than_half']:.2g} % by {name}" for name, f in known.items()]
+        count = next(iter(known.values()))["count"]
+        return [
+            f"Of {count:,} test {self.items} that are known to lie beyond {short(end)} {unit}, "
+            f"nearer than {short(end / 2)} {unit} are predicted {', '.join(shares)}."
+        ]
+
     @property
     def notes(self) -> list[str]:
-        """What a reader must know about protocols and resampling."""
+        """What lies beyond the range, and what to know of protocols and resampling."""
+        notes = self._beyond()
         if len(self.results) == 1:
-            return []
-        units, resamples, notes = self.units, self.resamples, list(self.remarks)
+            return notes
+        units, resamples, notes = self.units, self.resamples, [*notes, *self.remarks]
         if units.count < MIN_UNITS:
             few = f"{units.text} are too few to draw from, {MIN_UNITS} are needed"
             return [*notes, f"No intervals: {few}."]

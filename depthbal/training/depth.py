@@ -168,7 +168,8 @@ class DepthTask(Task):
                     "--model.resize target, or give --data.depth_size the size of the predictions"
                 )
             if isinstance(self.criterion, BinsLoss):
-                return self.criterion(raw, *self.target(batch), enlarge=True)  # type: ignore[no-any-return]
+                target, mask = self.target(batch)
+                return self.criterion(raw, target, mask, self.beyond(batch), enlarge=True)  # type: ignore[no-any-return]
             size = target.shape[-2:]
             raw = F.interpolate(raw, size=size, mode="bilinear", align_corners=True)
         return super().training_loss(raw, batch)
@@ -199,11 +200,12 @@ class DepthTask(Task):
             scores.update(maps, *self.target(batch), batch["name"], indices=batch["index"])
             return
         maps = self.read_out(raw, target, batch, readouts_of(self.criterion))
-        places, interval = (batch["name"], batch["group"], batch["index"]), predictor.interval(raw)
+        places = (batch["name"], batch["group"], batch["index"])
+        ends, beyond = predictor.interval(raw), batch.get("beyond")
         for rule, one in zip(self._rules, (scores, *self.test_beside), strict=True):
             mask = rule.counts(target)
             every = rule.with_aligned(maps, target, mask)
-            rule.update(one, every, target, mask, *places, interval)
+            rule.update(one, every, target, mask, *places, ends, beyond)
 
     def test_loader(self, data: Any) -> Any:
         """Return the test images as training sees them, or whole."""

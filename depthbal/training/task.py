@@ -88,6 +88,8 @@ class Task(pl.LightningModule):
             the checkpoint adds it to the weights.
         gradient_checkpointing: Compute activations again in the backward pass, which takes less
             memory and more time.
+        censor: Whether labels that are only known to lie beyond the range, where the data have
+            them, are trained on as such; else they are left out, of the prior too.
         ema: Decay of an exponential moving average of the weights, such as 0.999, less in the first
             steps: min(ema, (1 + n) / (10 + n)) at step n. Validation, checkpoints and all that is
             made of them have the average.
@@ -140,6 +142,7 @@ class Task(pl.LightningModule):
         lora: int | dict[str, Any] | None = None,
         gradient_checkpointing: bool = False,
         ema: float | None = None,
+        censor: bool = True,
     ) -> None:
         super().__init__()
         self.model = model
@@ -149,6 +152,7 @@ class Task(pl.LightningModule):
         self.readout: Readout = readout
         self.weights_from, self.weights_checkpoint = weights_from, weights_checkpoint
         self.encoder_lr, self.layer_decay, self.ema = encoder_lr, layer_decay, ema
+        self.censor = censor
         self.reset, self.cache_features = [find_part(model, name) for name in reset], cache_features
         names = [freeze] if isinstance(freeze, str) else freeze
         self.freeze_parts = [find_part(model, name) for name in names]
@@ -189,6 +193,10 @@ class Task(pl.LightningModule):
         """Return the labels of a batch, and which of them count; None where all do."""
         return batch["label"], batch["label"].isfinite()
 
+    def beyond(self, batch: Batch) -> Tensor | None:
+        """Return which labels of a batch are trained on as beyond the range; None for none."""
+        return batch.get("beyond") if self.censor else None
+
     def check_data(self, data: LabelData) -> None:
         """Raise a ConfigError where data, task and loss contradict, before anything is counted."""
 
@@ -197,8 +205,12 @@ class Task(pl.LightningModule):
         # one process counts, the others would stream the same files
         mine = data.train_histogram().to_dict() if self.trainer.is_global_zero else {}
         self.histogram = Histogram.from_dict(self.trainer.strategy.broadcast(mine))
-        if isinstance(self.criterion, RegressionLoss) and self.criterion.needs_prior:
-            self.criterion.set_prior(self.histogram)
+        if not self.censor:
+            self.histogram.beyond = 0.0
+        if isinstance(self.criterion, RegressionLoss):
+            if self.criterion.needs_prior:
+                self.criterion.set_prior(self.histogram)
+            self.criterion.set_beyond(self.histogram)
         if hasattr(self.model, "initialise_bias") and (self.weights_from is None or self.reset):
             bins = isinstance(self.criterion, BinsLoss)
             start = cast(Any, self.criterion).initial_logits if bins else self.histogram.mean
@@ -207,7 +219,7 @@ class Task(pl.LightningModule):
     def training_loss(self, raw: Tensor, batch: Batch) -> Tensor:
         """Return the loss of a batch, one scalar."""
         target, mask = self.target(batch)
-        return masked_loss(self.criterion, raw, target, mask)
+        return masked_loss(self.criterion, raw, target, mask, self.beyond(batch))
 
     def make_scores(self, data: LabelData, split: Literal["val", "test"]) -> Scores:
         """Return the empty scores of a split: every read-out for the test, one for validation."""
@@ -511,15 +523,22 @@ class Task(pl.LightningModule):
                 load_exactly(self.model.get_submodule(name), own_part, f"{name} of the checkpoint")
 
 
-def masked_loss(criterion: nn.Module, preds: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
+def masked_loss(
+    criterion: nn.Module,
+    preds: Tensor,
+    target: Tensor,
+    mask: Tensor | None,
+    beyond: Tensor | None = None,
+) -> Tensor:
     """Return the loss over the labels that count; of none 0, with a gradient path.
 
-    Our losses, and any module whose ``forward`` has an argument ``mask``, get it. Other modules,
-    such as ``torch.nn.L1Loss``, get what counts as two vectors.
+    Our losses, and any module whose ``forward`` has an argument ``mask``, get it, and so it is with
+    ``beyond``. Other modules, such as ``torch.nn.L1Loss``, get what counts as two vectors.
     """
-    takes_mask = "mask" in inspect.signature(criterion.forward).parameters
-    if isinstance(criterion, RegressionLoss) or takes_mask:
-        return criterion(preds, target, mask)  # type: ignore[no-any-return]
+    known = inspect.signature(criterion.forward).parameters
+    more = {} if beyond is None or "beyond" not in known else {"beyond": beyond}
+    if isinstance(criterion, RegressionLoss) or "mask" in known:
+        return criterion(preds, target, mask, **more)  # type: ignore[no-any-return]
     if mask is None:
         return criterion(preds.float(), target)  # type: ignore[no-any-return]
     counted = preds[mask]
