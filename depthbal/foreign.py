@@ -319,8 +319,8 @@ def evaluate(
             ends = None if balance is None else balance.interval(torch.from_numpy(first))
             far = None if pair.beyond is None else torch.from_numpy(pair.beyond)[None, None]
             tensors = {key: torch.from_numpy(one) for key, one in maps.items()}
-            names = [pair.name], [pair.group]
-            rule.update(scores, tensors, target, mask, *names, place, ends, far)
+            one = [pair.name], [pair.group], place
+            rule.update(scores, tensors, target, mask, *one, ends, far)
     (rule, scores), *others = scored
     if rows := [row for _, other in others for row in other.result()["protocols"]]:
         scores.given[SAME_PASS] = rows

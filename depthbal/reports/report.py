@@ -205,7 +205,7 @@ class Comparison:
         infos = [info for info in self.metrics if info.key in keys]
         given = [r.scores.given.get("alignment", {}) for r in self.results]
         notes = {ALIGNED.get(k, "none"): what for one in given for k, what in one.items()}
-        rows = []
+        rows: list[dict[str, Any]] = []
         for name, row in found:
             cap, unit = row["cap"], self.first.scores.label.unit
             after = ", balanced afterwards" if row["readout"] == "balanced" else ""
