@@ -3,28 +3,30 @@
 import hashlib
 import json
 from collections.abc import Iterable
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
+import numpy as np
 from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from depthbal.data.cache import cache_file, cached
-from depthbal.data.dataset import DepthDataset, check_split, padded, spread
+from depthbal.data.dataset import DepthDataset, check_split, logger, padded, spread
 from depthbal.data.images import IMAGENET_MEAN, IMAGENET_STD
 from depthbal.data.label_data import LabelData, Split, announce
 from depthbal.data.loader import LateLoader, ShardSampler, single_threaded
 from depthbal.data.pairs import PairSource, PairSubset
 from depthbal.data.splits import Division, hold_out
 from depthbal.data.transforms import EvalTransform, TrainTransform
-from depthbal.errors import ConfigError
+from depthbal.errors import ConfigError, DataError
 from depthbal.evaluation import DEPTH, DepthBins
 from depthbal.io import show_progress
 from depthbal.priors import Histogram
 
 _COARSE = 0.05  # of a bin; finer levels change no count that matters
+_CUT_OFF = 0.2  # of the pixels with depth: more is seldom meant
 _TRIES = 10  # divisions that are drawn until one holds out depth
 _BIN_WIDTH = 0.1  # metres, of NYUD2-DIR
 
@@ -46,7 +48,8 @@ class DepthDataModule(LabelData):
         num_workers: loader processes; -1 chooses one per CPU up to 8, and none on a single CPU.
         seed: of shuffling, augmentation and the validation split.
         short_side: pixels of the shorter image side after resizing; null keeps the size.
-        crop_size: (height, width) of the centre crop; null keeps everything.
+        crop_size: (height, width) of the crop; null keeps everything.
+        crop_at: where it lies, in the centre, or at the bottom of the middle columns.
         depth_size: (height, width) of the training depth, or its share of the image's sides; null
             keeps the image's.
         rotation: largest rotation in degrees, either way.
@@ -88,6 +91,7 @@ class DepthDataModule(LabelData):
         max_depth: float = 10.0,
         bin_width: float | None = None,
         val_fraction: float = 0.05,
+        crop_at: Literal["centre", "bottom"] = "centre",
         measured_beyond: bool = False,
     ) -> None:
         super().__init__(batch_size, num_workers, seed)
@@ -99,10 +103,10 @@ class DepthDataModule(LabelData):
         self.bin_width = bin_width or float(f"{span / bins:.12g}")
         self.val_fraction, self.measured_beyond = val_fraction, measured_beyond
         self.train_transform = TrainTransform(
-            short_side, crop_size, depth_size, rotation, flip, lighting, jitter
+            short_side, crop_size, depth_size, rotation, flip, lighting, jitter, crop_at
         )
-        self.eval_transform = EvalTransform(short_side, crop_size)
-        self.count_transform = EvalTransform(short_side, crop_size, depth_size)
+        self.eval_transform = EvalTransform(short_side, crop_size, crop_at=crop_at)
+        self.count_transform = EvalTransform(short_side, crop_size, depth_size, crop_at)
         self.label = DEPTH._replace(range=(min_depth, max_depth))
         self.empty_histogram()  # a range that is no whole number of bins fails here already
 
@@ -181,18 +185,33 @@ class DepthDataModule(LabelData):
 
         def count() -> Histogram:
             maps = self._plain(self.built("train").source, "train")
-            loader: LateLoader[Tensor] = LateLoader(
+            low, high = self.min_depth, self.max_depth
+            loader: LateLoader[Any] = LateLoader(
                 range(len(maps)),  # type: ignore[arg-type]
                 batch_size=None,
-                collate_fn=maps.depth,  # type: ignore[arg-type]
+                collate_fn=partial(maps.counted, low),  # type: ignore[arg-type]
                 num_workers=self.num_workers,
                 worker_init_fn=single_threaded,
             )
-            histogram = self.empty_histogram()
-            for depth in track(
+            histogram, counts = self.empty_histogram(), np.zeros(3, np.int64)
+            for depth, found in track(
                 loader, "Counting training depth", transient=True, disable=not show_progress()
             ):
-                histogram.update(depth[depth >= self.min_depth])
+                histogram.update(depth[depth >= low])
+                counts += np.asarray(found)
+            measured, near, far = counts.tolist()
+            told = (
+                f"{near:,} nearer than {low:g} m and {far:,} beyond {high:g} m of {measured:,} "
+                "training pixels with depth"
+            )
+            if not histogram.counts.any():
+                raise DataError(
+                    f"no training pixel has depth between {low:g} and {high:g} m: {told}; check "
+                    "--data.scale and --data.depth_range"
+                )
+            if near + far > _CUT_OFF * measured:
+                share = (near + far) / measured
+                logger.warning(f"--data.depth_range cuts off {share:.0%}: {told}")
             return histogram
 
         if self.histogram is None:
@@ -234,6 +253,8 @@ class DepthDataModule(LabelData):
             "sizes": [sizes.short_side, sizes.crop_size, sizes.depth_size],
             "bins": [self.min_depth, self.max_depth, self.bin_width, self.quantum],
         }
+        if sizes.crop_at != "centre":
+            settings["crop_at"] = sizes.crop_at
         if self.built("train").beyond:
             settings["beyond"] = self.built("train").beyond_from
         return hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:32]

@@ -43,8 +43,8 @@ def pack(
     require_free(out, overwrite)
     step = given.pop("step", MILLIMETRE)
     given |= {"scale": as_scale(given["scale"])} if "scale" in given else {}
-    kind, splits = _found(source, given)
-    origin = {"kind": kind, "path": str(source), "settings": given}
+    kind, settings, splits = _found(source, given)
+    origin = {"kind": kind, "path": str(source), "settings": settings}
     try:
         with replacing(out) as temporary, h5py.File(temporary, "w") as file:
             file.attrs["format"], file.attrs["version"] = FORMAT, VERSION
@@ -59,20 +59,21 @@ def pack(
         raise DataError(f"{source} cannot be packed into {out}, set by --out: {error}") from error
 
 
-def _found(source: Path, given: dict[str, Any]) -> tuple[str, Splits]:
-    """Return what lies at a path, and its splits read with the given settings."""
+def _found(source: Path, given: dict[str, Any]) -> tuple[str, dict[str, Any], Splits]:
+    """Return what lies at a path, all settings of reading it, and its splits read with them."""
     if not source.exists():
         raise DataError(f"{source} does not exist; give a folder or nyu_depth_v2_labeled.mat")
     try:
         if source.is_file():
-            return "labelled_mat", _labelled_mat(source, **given)
+            return "labelled_mat", given, _labelled_mat(source, **given)
         lists = {name: given[name] for name in ("train_csv", "test_csv") if name in given}
         module: RootDataModule = NYUD2DataModule(source, **lists)
         kind = NYUD2DataModule if module.file_splits() else FolderDataModule
         module = kind(source, **given)
     except TypeError as error:
         raise ConfigError(f"{source} is not read with these settings: {error}") from error
-    return module.kind, ((split, module.files(split)) for split in module.file_splits())
+    files = ((split, module.files(split)) for split in module.file_splits())
+    return module.kind, module.reading, files
 
 
 def _write(group: Any, pairs: PairSource, step: float, sizes: EvalTransform) -> None:
@@ -89,6 +90,7 @@ def _write(group: Any, pairs: PairSource, step: float, sizes: EvalTransform) -> 
         image, metres = pairs.load(index)
         name = pairs.name(index)
         check_pair(image, metres, name)
+        metres = sizes.resize(metres, nearest=True)
         beyond = (metres == np.inf) & pairs.beyond
         metres = np.where(beyond, np.float32(0), metres)
         levels = np.rint(metres.astype(np.float64) / scale)
@@ -100,7 +102,7 @@ def _write(group: Any, pairs: PairSource, step: float, sizes: EvalTransform) -> 
                 "name what is no depth with --invalid"
             )
         levels[beyond] = code
-        return sizes.resize(image, nearest=False), sizes.resize(levels.astype(dtype), nearest=True)
+        return sizes.resize(image, nearest=False), levels.astype(dtype)
 
     count = len(pairs)
     indices = track(range(count), f"Packing {group.name}", disable=not show_progress())
