@@ -13,6 +13,7 @@ from rich.progress import track
 from scipy.stats import spearmanr
 
 from depthbal.data import DepthDataModule, PairSource, PredictionFolder
+from depthbal.data.images import measured
 from depthbal.data.label_data import Split
 from depthbal.data.predictions import Kind
 from depthbal.errors import ConfigError, DataError
@@ -34,6 +35,7 @@ from depthbal.losses import BalanceMap
 Predict = Callable[[NDArray[np.uint8]], ArrayLike]
 FloatMap = NDArray[np.float32]
 
+INVALID_LABEL = "NaN is scored as the lowest scored label, inf as the highest"
 INVALID = (
     "0, negative and NaN are scored as the nearest scored depth, inf as the farthest; with inverse "
     "depth 0 is inf"
@@ -80,6 +82,7 @@ class ForeignPredictions:
         self.source: PairSource = self.samples.source
         self.transform = data.eval_transform
         files = predict.files if isinstance(predict, PredictionFolder) else None
+        self.none = self.source.none
         self.indices = [i for i in range(len(self.source)) if files is None or files[i]]
 
     def __len__(self) -> int:
@@ -120,7 +123,7 @@ class ForeignPredictions:
             with np.errstate(divide="ignore"):
                 preds = np.where(preds >= 0, 1 / preds, np.nan).astype(np.float32)
         beyond = np.isinf(target) if self.samples.beyond else None
-        target = target if beyond is None else np.where(beyond, np.float32(0), target)
+        target = target if beyond is None else np.where(beyond, np.float32(self.none), target)
         return Pair(index, name, self.source.group(index), preds, target, beyond)
 
     def _in_place(self, preds: FloatMap, shape: tuple[int, ...]) -> FloatMap:
@@ -169,14 +172,15 @@ def require_plausible(predictions: ForeignPredictions, metric: bool = True) -> N
     ratios, ranks, spreads = [], [], []
     for pick in picks:
         pair = predictions.pair(predictions.indices[pick])
-        usable = (pair.target > 0) & np.isfinite(pair.preds) & (pair.preds > 0)
+        none = predictions.none
+        usable = measured(pair.target, none) & measured(pair.preds, none)
         if usable.sum() < 2:
             continue
         p, y = pair.preds[usable], pair.target[usable]
         step = max(1, len(p) // 5000)
-        ratios.append(float(np.median(p) / np.median(y)))
+        ratios.append(float(np.median(p) / np.median(y)) if none == 0 else 1.0)
         spreads.append(float(np.ptp(p)))
-        if np.ptp(p) > 0 and np.ptp(y) > 0:
+        if np.ptp(p) > 0 and np.ptp(y) > 0 and none == 0:
             ranks.append(float(spearmanr(p[::step], y[::step]).statistic))
     if not ratios:
         raise DataError(f"none of {len(picks)} predictions holds a positive number")
@@ -269,7 +273,8 @@ def evaluate(
         ('raw', True)
     """
     if balance is not None and balance.label not in (None, data.label[:2]):
-        raise ConfigError(f"the balancing is of {' in '.join(balance.label)}, not of depth in m")
+        balanced, own = (" in ".join(label) for label in (balance.label, data.label[:2]))
+        raise ConfigError(f"the balancing is of {balanced}, not of {own}")
     image_names(data)
     options = {"edges": edges, "alignments": tuple(alignments)}
     rules = depth_protocols(protocol, data, seed, crop, cap, **options)
@@ -284,9 +289,10 @@ def evaluate(
         about["interval"] = "68.27 % interval of the label given the prediction"
     own = [] if balance is None else ["balanced"]
     scored = [(rule, rule.scores(own, "raw", about, *own)) for rule in rules]
+    words = INVALID if predictions.none == 0 else INVALID_LABEL
     for _, scores in scored:
         counted = {"pixels": 0, "images": []}
-        found: dict[str, Any] = {"kind": kind, "invalid": counted, "invalid_rule": INVALID}
+        found: dict[str, Any] = {"kind": kind, "invalid": counted, "invalid_rule": words}
         if isinstance(predict, PredictionFolder):
             found |= {"source": str(predict.root.absolute()), "missing": predict.missing}
         scores.given["predictions"] = found
@@ -299,12 +305,12 @@ def evaluate(
             torch.from_numpy(np.ascontiguousarray(one))[None, None]
             for one in (pair.target, pair.preds)
         )
-        mask, (low, high) = rule.counts(target), rule.bins.ends
+        mask, (low, high), none = rule.counts(target), rule.bins.ends, predictions.none
         every = rule.with_aligned({"raw": preds}, target, mask)
-        maps = {key: valid(every[key].numpy(), low, high) for key in rule.aligned}
+        maps = {key: valid(every[key].numpy(), low, high, none) for key in rule.aligned}
         if balance is not None:
             balanced = balance(next(iter(maps.values()))).astype(np.float32)
-            maps["balanced"] = valid(balanced, low, high)
+            maps["balanced"] = valid(balanced, low, high, none)
         return target, mask, maps
 
     hidden = not (progress and show_progress())
@@ -312,7 +318,7 @@ def evaluate(
         for rule, scores in scored:
             target, mask, maps = read_out(rule, pair)
             inside, counted = mask[0, 0].numpy(), scores.given["predictions"]["invalid"]
-            invalid = int((~(np.isfinite(pair.preds) & (pair.preds > 0)) & inside).sum())
+            invalid = int((~measured(pair.preds, predictions.none) & inside).sum())
             counted["pixels"] += invalid
             counted["images"] += [pair.name] if invalid else []
             place, first = torch.tensor([pair.place]), next(iter(maps.values()))
@@ -335,7 +341,7 @@ def evaluate(
         return predictions.picture(pair.place), pair.target, rule.scored(shown)[0, 0].numpy()
 
     result = scores.save(out)
-    save_examples(scores, show, Path(out))
+    save_examples(scores, show, Path(out), predictions.none)
     return result
 
 
@@ -347,14 +353,15 @@ def calibration_samples(
     low, high = data.bins().ends
     scenes = scenes_of(predictions.source.group(index) for index in predictions.indices)
     for pair, scene in zip(predictions, scenes, strict=True):
-        inside = pair.target > 0
-        preds = valid(align(pair.preds, pair.target, inside, alignment), low, high)
+        inside = measured(pair.target, predictions.none)
+        aligned = align(pair.preds, pair.target, inside, alignment)
+        preds = valid(aligned, low, high, predictions.none)
         yield preds, pair.target, inside, pair.name, scene
 
 
-def valid(preds: FloatMap, low: float, high: float) -> FloatMap:
+def valid(preds: FloatMap, low: float, high: float, none: float = 0.0) -> FloatMap:
     """Return predictions with what is no depth replaced: inf by `high`, the rest by `low`."""
-    good = np.isfinite(preds) & (preds > 0)
+    good = measured(preds, none)
     if good.all():
         return preds
     return np.where(good, preds, np.where(np.isposinf(preds), high, low)).astype(np.float32)

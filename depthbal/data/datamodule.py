@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable
 from functools import cached_property, partial
 from pathlib import Path
@@ -21,7 +22,7 @@ from depthbal.data.pairs import PairSource, PairSubset
 from depthbal.data.splits import Division, hold_out
 from depthbal.data.transforms import EvalTransform, TrainTransform
 from depthbal.errors import ConfigError, DataError
-from depthbal.evaluation import DEPTH, DepthBins
+from depthbal.evaluation import DepthBins, LabelBins
 from depthbal.io import show_progress
 from depthbal.priors import Histogram
 
@@ -68,11 +69,11 @@ class DepthDataModule(LabelData):
         DataError: in `setup`, when files are missing or plainly wrong; names them.
     """
 
+    zero_is_label: bool = False  # NaN and not 0 is what stands where there is no label
     benchmark: ClassVar[str | None] = None  # named where the shots are a published fact
     quantum: float | None = None  # metres per level of coarsely quantised training depth
     tested_on: Split = "test"  # the split whose pictures are those of the test split
     balanced_mask_file: Path | None = None  # the official mask of balanced test pixels
-    collate = staticmethod(padded)
 
     def __init__(
         self,
@@ -95,7 +96,9 @@ class DepthDataModule(LabelData):
         measured_beyond: bool = False,
     ) -> None:
         super().__init__(batch_size, num_workers, seed)
-        if not 0 < min_depth < max_depth:
+        none = math.nan if self.zero_is_label else 0.0
+        self.collate = partial(padded, none=none)
+        if not min_depth < max_depth or (min_depth <= 0 and not self.zero_is_label):
             raise ConfigError(f"expected 0 < min_depth < max_depth, got {min_depth}, {max_depth}")
         self.min_depth, self.max_depth = min_depth, max_depth
         span = max_depth - min_depth
@@ -103,11 +106,11 @@ class DepthDataModule(LabelData):
         self.bin_width = bin_width or float(f"{span / bins:.12g}")
         self.val_fraction, self.measured_beyond = val_fraction, measured_beyond
         self.train_transform = TrainTransform(
-            short_side, crop_size, depth_size, rotation, flip, lighting, jitter, crop_at
+            short_side, crop_size, depth_size, rotation, flip, lighting, jitter, crop_at, none
         )
-        self.eval_transform = EvalTransform(short_side, crop_size, crop_at=crop_at)
-        self.count_transform = EvalTransform(short_side, crop_size, depth_size, crop_at)
-        self.label = DEPTH._replace(range=(min_depth, max_depth))
+        self.eval_transform = EvalTransform(short_side, crop_size, None, crop_at, none)
+        self.count_transform = EvalTransform(short_side, crop_size, depth_size, crop_at, none)
+        self.label = self.label._replace(range=(min_depth, max_depth))
         self.empty_histogram()  # a range that is no whole number of bins fails here already
 
     def train_source(self) -> PairSource:
@@ -227,16 +230,17 @@ class DepthDataModule(LabelData):
         maps = self._plain(self.built(split).source, split)
         return (maps.depth(index) for index in range(len(maps)))
 
-    def bins(self) -> DepthBins:
+    def bins(self) -> LabelBins:
         """Return the benchmark's bins and shots, those of the training histogram, or no shots."""
+        kind = LabelBins if self.zero_is_label else DepthBins
         if self.benchmark == "nyud2_dir":
             return DepthBins.nyud2()
         if self.histogram is None and not self.trains():
             empty = self.empty_histogram()
             empty.counts += 1
-            bins = DepthBins.from_histogram(empty)
-            return DepthBins(bins.edges, scored=bins.scored)
-        return DepthBins.from_histogram(self.train_histogram())
+            bins = kind.from_histogram(empty)
+            return kind(bins.edges, scored=bins.scored)
+        return kind.from_histogram(self.train_histogram())
 
     def whole_images(self) -> DataLoader[Any]:
         """Return a loader of the test images one by one, the truth at its file's own size."""
@@ -265,6 +269,9 @@ class DepthDataModule(LabelData):
         settings = {name: getattr(self, name) for name in named} | vars(self.count_transform)
         if self.test_set is not None:
             settings["picture_share"] = round(self.test_set.share, 4)  # that counts
+        if math.isnan(settings.pop("none")):
+            settings["zero_is_label"] = True
+        settings = {k.replace("depth", self.label.name): value for k, value in settings.items()}
         plain: dict[str, Any] = json.loads(json.dumps(settings))  # lists, as a file has them
         return super().describe() | {"source": self.source_name()} | plain
 

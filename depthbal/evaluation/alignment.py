@@ -9,7 +9,7 @@ Alignment = Literal["none", "median", "depth", "inverse"]
 FloatMap = NDArray[np.floating]
 
 ALIGNMENTS: dict[str, str] = {
-    "none": "as predicted, in metres",
+    "none": "as predicted",
     "median": "times median(truth) / median(prediction) per image: not metric",
     "depth": "a * prediction + b, least squares in depth per image: not metric",
     "inverse": "1 / (a / prediction + b), at most the largest truth, least squares in inverse "

@@ -14,8 +14,9 @@ from torch import Tensor
 from depthbal.errors import ConfigError, DataError
 from depthbal.evaluation.alignment import ALIGNMENTS, Alignment, align
 from depthbal.evaluation.balanced_mask import balanced_mask, load_balanced_mask
+from depthbal.evaluation.bins import DEPTH, Label
 from depthbal.evaluation.scores import Scores
-from depthbal.evaluation.terms import EDGE_TERMS, EDGE_WORDS, TERMS
+from depthbal.evaluation.terms import EDGE_TERMS, EDGE_WORDS, LABEL_TERMS, TERMS
 
 Crop = Literal["none", "nyu-eigen", "kitti-garg", "kitti-eigen", "kb", "kb-garg", "kb-eigen"]
 Cap = tuple[float, float]
@@ -135,6 +136,9 @@ class DepthProtocol:
             raise ConfigError(f"expected a cap of two depths, the smaller one first, got {cap}")
         own_crop, own_cap = self.WHOLE.get(name, ("none", None))
         self.bins = data.bins() if own_cap is None else data.bins().all_scored()
+        self.label: Label = getattr(data, "label", DEPTH)
+        zero = getattr(data, "zero_is_label", False)  # which no ratio or logarithm takes
+        self.none_below = -math.inf if zero else 0.0
         self.averaging: Literal["pixels", "images"] = "images" if own_cap else "pixels"
         self.crop, self.cap = crop or own_crop, cap or own_cap
         self.alignments, self.base = alignments, ""  # of which read-out, `scores` is told
@@ -142,8 +146,14 @@ class DepthProtocol:
             self._require_suitable(name)
         changed = [f"{self.crop} crop"] * bool(crop)
         changed += [f"cap {cap[0]:g} to {cap[1]:g} m"] if cap else []
-        self.facts: dict[str, Any] = {"name": ", ".join([name, *changed])}
-        self.terms = TERMS
+        named = name if self.whole or self.label.name == "depth" else "balanced mask"
+        self.facts: dict[str, Any] = {"name": ", ".join([named, *changed])}
+        self.terms = LABEL_TERMS if zero else TERMS
+        if zero and (edges or own_cap or set(alignments) != {"none"}):
+            raise ConfigError(
+                f"0 is a {self.label.name}: --protocol eigen and kitti, --align and --edges are of "
+                "depth, whose ratios mean something; give --protocol whole"
+            )
         if edges:
             self.terms, self.facts["edges"] = (*TERMS, *EDGE_TERMS), EDGE_WORDS
         if self.whole:
@@ -191,6 +201,7 @@ class DepthProtocol:
             list(dict.fromkeys([*readouts, *self.aligned])),
             main or next(iter(self.aligned)),
             terms=self.terms,
+            label=self.label,
             subsets=() if self.whole else ("mask",),
             averaging=self.averaging,
             protocol={
@@ -202,7 +213,7 @@ class DepthProtocol:
 
     def counts(self, target: Tensor) -> Tensor:
         """Return which pixels of (images, 1, h, w) metres count."""
-        low, high = self.cap or (0.0, math.inf)
+        low, high = self.cap or (self.none_below, math.inf)
         mask = (target > low) & (target < high)
         if self.crop != "none":
             box, inside = self._box(mask), torch.zeros_like(mask)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from depthbal.errors import ConfigError, DepthbalError, first_line
-from depthbal.evaluation import DEPTH, GROUPS, TERMS, DepthBins, Scores
+from depthbal.evaluation import DEPTH, GROUPS, LABEL_TERMS, TERMS, DepthBins, LabelBins, Scores
 from depthbal.evaluation.protocols import DepthProtocol, depth_protocols
 from depthbal.examples import save_examples
 from depthbal.losses import BinsLoss, RegressionLoss
@@ -181,8 +181,11 @@ class DepthTask(Task):
         if split == "val":
             span = self.max_depth - self.min_depth
             count = SELECTION_BINS * (self.max_depth // span)
-            bins = DepthBins.uniform(self.max_depth / count, self.max_depth)
-            return Scores(bins, (self.readout,), self.readout, terms=TERMS)
+            bins: LabelBins = DepthBins.uniform(self.max_depth / count, self.max_depth)
+            if zero := data.zero_is_label:
+                bins = LabelBins(np.linspace(self.min_depth, self.max_depth, SELECTION_BINS + 1))
+            terms = LABEL_TERMS if zero else TERMS
+            return Scores(bins, (self.readout,), self.readout, terms=terms, label=data.label)
         self._rules = depth_protocols(
             self.protocol, data, self.test_seed, **(self.test_options or {})
         )
@@ -228,4 +231,4 @@ class DepthTask(Task):
             picture = (pixels.clamp(0, 1) * 255).permute(1, 2, 0).round().byte().numpy()
             return picture, target[0].numpy(), found[0, 0].float().cpu().numpy()
 
-        save_examples(scores, show, folder)
+        save_examples(scores, show, folder, split.none)

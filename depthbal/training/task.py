@@ -270,7 +270,8 @@ class Task(pl.LightningModule):
 
     def validation_metrics(self, result: dict[str, Any]) -> dict[str, float | None]:
         """Return what is logged of the validation split, of what `Scores.compute` returns."""
-        names = {f"val/{name}": result["overall"][name] for name in self.logged_metrics}
+        overall = result["overall"]
+        names = {f"val/{k}": overall[k] for k in self.logged_metrics if k in overall}
         return {self.selection_metric: result["per_bin_mean"]["overall"][self.main_metric], **names}
 
     def result(self, scores: Scores) -> dict[str, Any]:
