@@ -273,8 +273,8 @@ def evaluate(
         ('raw', True)
     """
     if balance is not None and balance.label not in (None, data.label[:2]):
-        balanced, own = (" in ".join(label) for label in (balance.label, data.label[:2]))
-        raise ConfigError(f"the balancing is of {balanced}, not of {own}")
+        given, own = (" in ".join(label) for label in (balance.label, data.label[:2]))
+        raise ConfigError(f"the balancing is of {given}, not of {own}")
     image_names(data)
     options = {"edges": edges, "alignments": tuple(alignments)}
     rules = depth_protocols(protocol, data, seed, crop, cap, **options)
@@ -287,8 +287,8 @@ def evaluate(
     if balance is not None:
         about["posthoc"] = balance.describe()
         about["interval"] = "68.27 % interval of the label given the prediction"
-    own = [] if balance is None else ["balanced"]
-    scored = [(rule, rule.scores(own, "raw", about, *own)) for rule in rules]
+    more = [] if balance is None else ["balanced"]
+    scored = [(rule, rule.scores(more, "raw", about, *more)) for rule in rules]
     words = INVALID if predictions.none == 0 else INVALID_LABEL
     for _, scores in scored:
         counted = {"pixels": 0, "images": []}

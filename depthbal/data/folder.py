@@ -138,8 +138,7 @@ class FolderDataModule(RootDataModule):
         self.layout, own = layout or "custom", LAYOUTS[layout or "custom"]
         super().__init__(
             root,
-            min_depth=(depth_range or own.get("depth_range", (0.7, 10.0)))[0],
-            max_depth=(depth_range or own.get("depth_range", (0.7, 10.0)))[1],
+            depth_range=depth_range or own.get("depth_range", (0.7, 10.0)),
             short_side=own.get("short_side", 240) if short_side == "layout" else short_side,
             crop_size=own.get("crop_size") if crop_size == "layout" else crop_size,
             crop_at=crop_at or own.get("crop_at", "centre"),
@@ -165,7 +164,6 @@ class FolderDataModule(RootDataModule):
                 "the length of a ray becomes depth by the camera's intrinsics: expected "
                 "--data.intrinsics FX FY CX CY in pixels of the depth maps, got none"
             )
-        self.depth_range = self.min_depth, self.max_depth
         self.beyond = bool(self.reading["sky"] or self.reading["sky_mask"])
         self.test_fraction = test_fraction
 

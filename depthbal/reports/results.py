@@ -236,10 +236,9 @@ def _examples(path: Path) -> tuple[Example, ...]:
     with np.load(path, allow_pickle=False) as arrays:
         facts = (arrays[key].tolist() for key in ("name", "reason", "rmse", "index"))
         none = float(arrays.get("none", 0.0))
+        parts = ("image", "truth", "pred")
         return tuple(
-            Example(
-                *one, *(arrays[f"{part}_{i:02d}"] for part in ("image", "truth", "pred")), none=none
-            )
+            Example(*[*one, *(arrays[f"{part}_{i:02d}"] for part in parts), none])
             for i, one in enumerate(zip(*facts, strict=True))
         )
 
