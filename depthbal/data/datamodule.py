@@ -22,7 +22,7 @@ from depthbal.data.pairs import PairSource, PairSubset
 from depthbal.data.splits import Division, hold_out
 from depthbal.data.transforms import EvalTransform, TrainTransform
 from depthbal.errors import ConfigError
-from depthbal.evaluation import DEPTH, DepthBins
+from depthbal.evaluation import DepthBins, LabelBins
 from depthbal.io import show_progress
 from depthbal.priors import Histogram
 
@@ -69,11 +69,11 @@ class DepthDataModule(LabelData):
         DataError: in `setup`, when files are missing or plainly wrong; names them.
     """
 
+    zero_is_label: bool = False  # NaN and not 0 is what stands where there is no label
     benchmark: ClassVar[str | None] = None  # named where the shots are a published fact
     quantum: float | None = None  # metres per level of coarsely quantised training depth
     tested_on: Split = "test"  # the split whose pictures are those of the test split
     balanced_mask_file: Path | None = None  # the official mask of balanced test pixels
-    collate = staticmethod(padded)
 
     def __init__(
         self,
@@ -95,19 +95,22 @@ class DepthDataModule(LabelData):
         measured_beyond: bool = False,
     ) -> None:
         super().__init__(batch_size, num_workers, seed)
+        none = math.nan if self.zero_is_label else 0.0
+        self.collate = partial(padded, none=none)
         low, high = self.depth_range = (float(depth_range[0]), float(depth_range[1]))
-        if not 0 < low < high < math.inf:
+        least = -math.inf if self.zero_is_label else 0
+        if not least < low < high < math.inf:
             raise ConfigError(f"expected depth_range LO HI with 0 < LO < HI, got {low:g} {high:g}")
         span = high - low
         bins = round(span / _BIN_WIDTH) if span >= 20 * _BIN_WIDTH else 100
         self.bin_width = bin_width or float(f"{span / bins:.12g}")
         self.val_fraction, self.measured_beyond = val_fraction, measured_beyond
         self.train_transform = TrainTransform(
-            short_side, crop_size, depth_size, rotation, flip, lighting, jitter, crop_at
+            short_side, crop_size, depth_size, rotation, flip, lighting, jitter, crop_at, none
         )
-        self.eval_transform = EvalTransform(short_side, crop_size, crop_at=crop_at)
-        self.count_transform = EvalTransform(short_side, crop_size, depth_size, crop_at)
-        self.label = DEPTH._replace(range=self.depth_range)
+        self.eval_transform = EvalTransform(short_side, crop_size, None, crop_at, none)
+        self.count_transform = EvalTransform(short_side, crop_size, depth_size, crop_at, none)
+        self.label = self.label._replace(range=self.depth_range)
         self.empty_histogram()  # a range that is no whole number of bins fails here already
 
     def train_source(self) -> PairSource:
@@ -147,7 +150,8 @@ class DepthDataModule(LabelData):
     def _plain(self, source: PairSource, split: Split) -> DepthDataset:
         """Return the samples of a split without augmentation."""
         transform = self.count_transform if split == "train" else self.eval_transform
-        return DepthDataset(source, transform, self.seed, self.depth_range[1], self.measured_beyond)
+        end = self.depth_range[1]
+        return DepthDataset(source, transform, self.seed, end, self.measured_beyond)
 
     @cached_property
     def _training(self) -> dict[str, PairSource | None]:
@@ -220,16 +224,17 @@ class DepthDataModule(LabelData):
         maps = self._plain(self.built(split).source, split)
         return (maps.depth(index) for index in range(len(maps)))
 
-    def bins(self) -> DepthBins:
+    def bins(self) -> LabelBins:
         """Return the benchmark's bins and shots, those of the training histogram, or no shots."""
+        kind = LabelBins if self.zero_is_label else DepthBins
         if self.benchmark == "nyud2_dir":
             return DepthBins.nyud2()
         if self.histogram is None and not self.trains():
             empty = self.empty_histogram()
             empty.counts += 1
-            bins = DepthBins.from_histogram(empty)
-            return DepthBins(bins.edges, scored=bins.scored)
-        return DepthBins.from_histogram(self.train_histogram())
+            bins = kind.from_histogram(empty)
+            return kind(bins.edges, scored=bins.scored)
+        return kind.from_histogram(self.train_histogram())
 
     def whole_images(self) -> DataLoader[Any]:
         """Return a loader of the test images one by one, the truth at its file's own size."""
@@ -258,6 +263,9 @@ class DepthDataModule(LabelData):
         settings = {name: getattr(self, name) for name in named} | vars(self.count_transform)
         if self.test_set is not None:
             settings["picture_share"] = round(self.test_set.share, 4)  # that counts
+        if math.isnan(settings.pop("none")):
+            settings["zero_is_label"] = True
+        settings = {k.replace("depth", self.label.name): value for k, value in settings.items()}
         plain: dict[str, Any] = json.loads(json.dumps(settings))  # lists, as a file has them
         return super().describe() | {"source": self.source_name()} | plain
 
