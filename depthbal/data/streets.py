@@ -287,16 +287,14 @@ class StreetsDataModule(RenderedDataModule):
         size: tuple[int, int] = (96, 192),
         sparse: int = 4,
         depth_size: tuple[int, int] | None = None,
-        min_depth: float = DEPTH_RANGE[0],
-        max_depth: float = DEPTH_RANGE[1],
+        depth_range: tuple[float, float] = DEPTH_RANGE,
         bin_width: float | None = 1.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(
             size=size,
             depth_size=depth_size or size,
-            min_depth=min_depth,
-            max_depth=max_depth,
+            depth_range=depth_range,
             bin_width=bin_width,
             **kwargs,
         )
