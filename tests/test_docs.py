@@ -178,7 +178,11 @@ def tables() -> Iterator[Names]:
     rows = rng.normal(size=(3000, 8))
     prices = np.exp(rows[:, 0] + 0.5 * rows[:, 1] + rng.normal(0, 0.3, 3000)).clip(0.1, 20)
     names: Names = {"torch": torch, "nn": nn, "BMCLoss": BMCLoss}
-    for name, part in (("train", slice(2000)), ("val", slice(2000, 2500)), ("test", slice(2500, None))):
+    for name, part in (
+        ("train", slice(2000)),
+        ("val", slice(2000, 2500)),
+        ("test", slice(2500, None)),
+    ):
         names |= {f"rows_{name}": rows[part], f"prices_{name}": prices[part]}
     names |= {"rows": torch.rand(16, 8), "price": torch.rand(16) * 100}
     yield names
@@ -306,7 +310,9 @@ def test_what_a_reader_writes_trains_and_predicts(page, settings, tmp_path, monk
     write_files(page, tmp_path, monkeypatch)
     cv2.imwrite("roofs.png", np.full((24, 32, 3), 128, np.uint8))
     for line in command_lines(page):
-        more = ["--trainer.accelerator=cpu", *settings] if line[0] == "train" else ["--device", "cpu"]
+        more = (
+            ["--trainer.accelerator=cpu", *settings] if line[0] == "train" else ["--device", "cpu"]
+        )
         assert command(*line, *more) == 0, capsys.readouterr().err
     (result,) = tmp_path.glob("runs/*/metrics.json")
     assert json.loads(result.read_text())["overall"]["count"] > 0
@@ -331,7 +337,9 @@ def test_the_site_has_every_page_table_and_docstring(site):
     import depthbal.losses
 
     text = (site / "reference" / "depthbal.losses.html").read_text(encoding="utf-8")
-    assert all(f"depthbal.losses.{name}" in text for name in depthbal.losses.__all__ if name != "LOSSES")
+    assert all(
+        f"depthbal.losses.{name}" in text for name in depthbal.losses.__all__ if name != "LOSSES"
+    )
     text = (site / "commands.html").read_text(encoding="utf-8")
     assert all(f'id="{name}"' in text for name in COMMANDS)
     text = (site / "benchmarks.html").read_text(encoding="utf-8")

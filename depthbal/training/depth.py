@@ -19,7 +19,7 @@ from depthbal.training.task import Batch, Task
 
 log = logging.getLogger(__name__)
 
-SELECTION_BINS = 20  # from 0 to the last depth; narrower ones are too empty to choose by
+SELECTION_BINS = 20  # up to the last depth; narrower ones are too empty to choose by
 
 
 class DepthTask(Task):
@@ -156,6 +156,8 @@ class DepthTask(Task):
             low, high = self.label_range()
             count = SELECTION_BINS * (high // (high - low))
             bins = DepthBins.uniform(high / count, high)
+            if getattr(data, "bin_spacing", "uniform") != "uniform":
+                bins = DepthBins(data.bin_edges(data.train_histogram(), SELECTION_BINS))
             return Scores(bins, (self.readout,), self.readout, terms=TERMS)
         self._rule = DepthProtocol(self.protocol, data, self.test_seed, edges=self.test_edges)
         return self._rule.scores(readouts_of(self.criterion), self.readout, self.facts(data))
