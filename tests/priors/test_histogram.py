@@ -138,3 +138,20 @@ def test_labels_on_edges_count_in_the_bin_above_as_evaluation_has_it(dtype, digi
 def test_a_label_of_0_on_an_edge_that_rounding_moves_counts_in_the_bin_above():
     labels = np.arange(-33, 72) / 10
     assert set(Histogram.regular(-3.3, 7.2, 0.1).update(labels).counts) == {1}
+
+
+def test_labels_that_are_only_known_to_lie_beyond_are_counted_apart(tmp_path):
+    histogram = Histogram([0.0, 1.0, 3.0])
+    histogram.update([0.5, np.inf, 2.0]).update(torch.full((4,), torch.inf))
+    plain = Histogram([0.0, 1.0, 3.0]).update([0.5, 2.0])
+    assert histogram.beyond == 5
+    assert histogram.densities.tolist() == plain.densities.tolist() == [0.5, 0.25]
+    assert histogram.density_below(3.0, 2.0) == 0.25
+    assert histogram.density_below(3.0, 2.5) == pytest.approx(0.75 / 2.5)
+    histogram.save(tmp_path / "prior.json")
+    assert Histogram.load(tmp_path / "prior.json").beyond == 5
+    before = plain.to_dict()
+    del before["beyond"]  # of a file of an earlier version
+    assert Histogram.from_dict(before).beyond == 0
+    with pytest.raises(ValueError, match="negative"):
+        Histogram([0.0, 1.0], beyond=-1)
