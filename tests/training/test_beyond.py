@@ -61,10 +61,6 @@ def test_sky_that_is_trained_on_goes_far_and_sky_that_is_left_out_stays_near(tmp
         json.loads((run / "prior.json").read_text())["histogram"]["beyond"] for run in runs.values()
     ]
     assert counted == [sum(np.isinf(sky_pair(i)[1]).sum() for i in range(12)), 0]
-    errors = [
-        json.loads((r / "metrics.json").read_text())["overall"]["rmse"] for r in runs.values()
-    ]
-    assert errors[0] < 1.2 * errors[1]  # what was measured is not paid with
     write_report([*runs.values()], tmp_path / "report.html")
     text = (tmp_path / "report.md").read_text()
     count = Scores.load(runs[True]).beyond()[:-1].sum()
