@@ -299,7 +299,7 @@ class Street(PairSource):
 
 class StreetData(TruthData):
     def __init__(self) -> None:
-        super().__init__(min_depth=1.0, max_depth=80.0, bin_width=1.0)
+        super().__init__(depth_range=(1.0, 80.0), bin_width=1.0)
 
     train_source = test_source = lambda self: Street()
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
@@ -53,8 +54,8 @@ class DepthDataModule(LabelData):
         flip: probability of a horizontal flip.
         lighting: standard deviation of the colour shift along ImageNet's principal axes.
         jitter: largest relative change of brightness, contrast and saturation.
-        min_depth: metres below which depth counts nowhere.
-        max_depth: metres beyond which there is no depth; the end of the training histogram.
+        depth_range: metres between which depth counts: of the training histogram, the bins, the
+            loss's label range and the network's head, none of which is told again.
         bin_width: width of the training histogram's bins in metres; null: 0.1, or a hundredth of a
             range of less than 2 m.
         val_fraction: share of the training pairs held out for validation; 0 for none.
@@ -84,17 +85,16 @@ class DepthDataModule(LabelData):
         flip: float = 0.5,
         lighting: float = 0.1,
         jitter: float = 0.4,
-        min_depth: float = 0.7,
-        max_depth: float = 10.0,
+        depth_range: tuple[float, float] = (0.7, 10.0),
         bin_width: float | None = None,
         val_fraction: float = 0.05,
         measured_beyond: bool = False,
     ) -> None:
         super().__init__(batch_size, num_workers, seed)
-        if not 0 < min_depth < max_depth:
-            raise ConfigError(f"expected 0 < min_depth < max_depth, got {min_depth}, {max_depth}")
-        self.min_depth, self.max_depth = min_depth, max_depth
-        span = max_depth - min_depth
+        low, high = self.depth_range = (float(depth_range[0]), float(depth_range[1]))
+        if not 0 < low < high < math.inf:
+            raise ConfigError(f"expected depth_range LO HI with 0 < LO < HI, got {low:g} {high:g}")
+        span = high - low
         bins = round(span / _BIN_WIDTH) if span >= 20 * _BIN_WIDTH else 100
         self.bin_width = bin_width or float(f"{span / bins:.12g}")
         self.val_fraction, self.measured_beyond = val_fraction, measured_beyond
@@ -103,7 +103,7 @@ class DepthDataModule(LabelData):
         )
         self.eval_transform = EvalTransform(short_side, crop_size)
         self.count_transform = EvalTransform(short_side, crop_size, depth_size)
-        self.label = DEPTH._replace(range=(min_depth, max_depth))
+        self.label = DEPTH._replace(range=self.depth_range)
         self.empty_histogram()  # a range that is no whole number of bins fails here already
 
     def train_source(self) -> PairSource:
@@ -132,7 +132,7 @@ class DepthDataModule(LabelData):
                 f"no pairs are left for the {split} split: val_fraction and test_fraction below 1"
             )
         data = self._plain(source, split)
-        check_split(data, self.min_depth, split)
+        check_split(data, self.depth_range[0], split)
         if split == "train":
             dtype, step = source.levels or (None, 0.0)
             if dtype is not None and dtype.kind in "iu" and step > _COARSE * self.bin_width:
@@ -143,7 +143,7 @@ class DepthDataModule(LabelData):
     def _plain(self, source: PairSource, split: Split) -> DepthDataset:
         """Return the samples of a split without augmentation."""
         transform = self.count_transform if split == "train" else self.eval_transform
-        return DepthDataset(source, transform, self.seed, self.max_depth, self.measured_beyond)
+        return DepthDataset(source, transform, self.seed, self.depth_range[1], self.measured_beyond)
 
     @cached_property
     def _training(self) -> dict[str, PairSource | None]:
@@ -159,20 +159,19 @@ class DepthDataModule(LabelData):
     def divided(self, source: PairSource, fraction: float) -> Division:
         """Divide pairs; where chance holds out none with depth, it has another try."""
         groups = [source.group(index) for index in range(len(source))]
+        low, high = self.depth_range
         for seed in range(self.seed, self.seed + _TRIES):
             split = hold_out(groups, fraction, seed)
             chosen = [split.held_out[place] for place in spread(len(split.held_out))]
             depths = map(source.load_depth, chosen)
-            if not chosen or any(
-                ((depth >= self.min_depth) & (depth <= self.max_depth)).any() for depth in depths
-            ):
+            if not chosen or any(((depth >= low) & (depth <= high)).any() for depth in depths):
                 break
         return split
 
     def empty_histogram(self) -> Histogram:
-        """Return an empty histogram over [min_depth, max_depth] in steps of bin_width."""
+        """Return an empty histogram over depth_range in steps of bin_width."""
         try:
-            return Histogram.regular(self.min_depth, self.max_depth, self.bin_width, self.quantum)
+            return Histogram.regular(*self.depth_range, self.bin_width, self.quantum)
         except ValueError as error:
             raise ConfigError(f"{error}; give another --data.bin_width, or null") from error
 
@@ -192,7 +191,7 @@ class DepthDataModule(LabelData):
             for depth in track(
                 loader, "Counting training depth", transient=True, disable=not show_progress()
             ):
-                histogram.update(depth[depth >= self.min_depth])
+                histogram.update(depth[depth >= self.depth_range[0]])
             return histogram
 
         if self.histogram is None:
@@ -232,7 +231,7 @@ class DepthDataModule(LabelData):
             "format": 2,
             "content": self.built("train").source.fingerprint(),
             "sizes": [sizes.short_side, sizes.crop_size, sizes.depth_size],
-            "bins": [self.min_depth, self.max_depth, self.bin_width, self.quantum],
+            "bins": [*self.depth_range, self.bin_width, self.quantum],
         }
         if self.built("train").beyond:
             settings["beyond"] = self.built("train").beyond_from
@@ -240,7 +239,7 @@ class DepthDataModule(LabelData):
 
     def describe(self) -> dict[str, Any]:
         """Return, JSON-able, what the data are: class, source, sizes, counts, fingerprint."""
-        named = ("benchmark", "tested_on", "min_depth", "max_depth", "bin_width", "quantum")
+        named = ("benchmark", "tested_on", "depth_range", "bin_width", "quantum")
         settings = {name: getattr(self, name) for name in named} | vars(self.count_transform)
         if self.test_set is not None:
             settings["picture_share"] = round(self.test_set.share, 4)  # that counts

@@ -20,10 +20,7 @@ logger = logging.getLogger("depthbal")
 
 _SAMPLED = 24  # pairs that a split is judged by before training
 _SHOWN = 0.01  # of the pixels: what is less is not worth a word
-_RANGE = (
-    "if they are right, change --data.min_depth or max_depth, those of --model, and "
-    "--model.criterion.label_range together"
-)
+_RANGE = "if they are right, change --data.depth_range"
 _UNITS = {"1": 1, "1/256": 1 / 256, "0.01": 0.01, "0.001": 0.001, "1/4000": 1 / 4000}
 _UNITS |= {"1/5000": 1 / 5000, "0.0001": 1e-4, "1000": 1000, "0.3048": 0.3048, "0.0254": 0.0254}
 """Metres per unit that depth files are known to have, by how they are written."""
@@ -209,7 +206,7 @@ def check_split(data: DepthDataset, low: float, split: str) -> None:
     if not counted:
         raise DataError(
             f"the {split} split has no pixel with depth of at least {low:g} m in "
-            f"{len(chosen)} pairs; check scale and invalid, or lower min_depth"
+            f"{len(chosen)} pairs; check scale and invalid, or --data.depth_range"
         )
     if split == "train" and (data.source.levels or data.share < 1):  # of files, not of rooms
         size = " and ".join(f"{height} x {width}" for height, width in list(shapes)[:2])

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -26,7 +25,7 @@ SELECTION_BINS = 20  # from 0 to the last depth; narrower ones are too empty to 
 class DepthTask(Task):
     """Train a depth network with a masked regression loss.
 
-    The mask is depth >= min_depth, for every loss alike. Before the optimizer exists the training
+    Depths below the data's range count for no loss. Before the optimizer exists the training
     split's histogram gives the loss its prior and the network its initial bias, unless a
     checkpoint is going to bring both. The best epoch has the lowest mean over 20 bins of RMSE (of
     0.5 m up to 10 m): every bin weighs as much as any other, so an epoch cannot win by near pixels
@@ -38,9 +37,6 @@ class DepthTask(Task):
             device multiplies bfloat16, else 32-true.
         criterion: One of our losses by name (GAILoss, BMCLoss, BNILoss, MSELoss), or any module
             from predictions and targets to a scalar by its full class path.
-        min_depth: Metres below which depth does not count.
-        max_depth: Metres at which the depths end, the validation bins with them. Both limits must
-            be the data's and, where the criterion has one, those of its label_range.
         resize: "target" interpolates predictions of another size than the targets; null makes them
             an error.
         compile: Train with torch.compile of the network, which takes minutes at the first steps:
@@ -71,8 +67,6 @@ class DepthTask(Task):
         model: nn.Module,
         criterion: RegressionLoss | nn.Module,
         *,
-        min_depth: float = 0.7,
-        max_depth: float = 10.0,
         resize: Literal["target"] | None = "target",
         compile: bool = False,
         **kwargs: Any,
@@ -80,37 +74,17 @@ class DepthTask(Task):
         # convolutions run up to six times as fast in this layout on a CPU, and faster on a GPU
         super().__init__(model.to(memory_format=torch.channels_last), criterion, **kwargs)
         self.label = DEPTH
-        self.min_depth, self.max_depth = min_depth, max_depth
         self.resize, self.compile_network = resize, compile
         self._compiled: Callable[[Tensor], Tensor] | None = None
         self._rule: DepthProtocol | None = None
 
     def check_data(self, data: Any) -> None:
-        """Check that data, task and loss agree on which depths there are, and that images fit.
-
-        A loss's label range, or a network, that ends at 10 m would silently cap the predictions for
-        data that reach to 80 m.
-        """
-        low = float(getattr(data, "min_depth", self.min_depth))
-        high = float(getattr(data, "max_depth", self.max_depth))
-        own = self.min_depth, self.max_depth
-        label_range = getattr(self.criterion, "label_range", None) or (low, high)
-        given = {
-            f"--data.min_depth {low:g}, --data.max_depth {high:g}": (low, high),
-            f"--model.min_depth {self.min_depth:g}, --model.max_depth {self.max_depth:g}": own,
-            f"--model.criterion.label_range [{label_range[0]:g}, {label_range[1]:g}]": label_range,
-        }
-        if any(not np.allclose(ends, (low, high)) for ends in given.values()):
-            raise ConfigError(
-                f"these depth limits contradict each other: {'; '.join(given)}; give all of them "
-                f"the limits of the data, such as --model.min_depth {low:g} --model.max_depth "
-                f"{high:g} --model.criterion.label_range '[{low:g}, {high:g}]'"
-            )
-        end = getattr(self.model, "max_depth", None)
-        if end is not None and end < high:
+        """Check that the network takes the images, and depths as far as the data's."""
+        end, high = getattr(self.model, "max_depth", None), data.label.range[1]
+        if end is not None and end < high:  # of somebody's own network
             raise ConfigError(
                 f"the network's depths end at {end:g} m, those of the data at {high:g} m; give it "
-                f"--model.model.max_depth {high:g}"
+                "another end, or a method set_label_range((lo, hi))"
             )
         image = data.train_set[0]["image"]
         try:  # before a run folder is there
@@ -155,7 +129,7 @@ class DepthTask(Task):
     def target(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return depth (B, 1, h, w) in metres and the mask of the pixels that count."""
         depth = batch["depth"]
-        return depth, depth >= self.min_depth
+        return depth, depth > 0 if self.label.range is None else depth >= self.label.range[0]
 
     def training_loss(self, raw: Tensor, batch: Batch) -> Tensor:
         """Return the loss at the size of the depth, to which predictions may be resized."""
@@ -179,9 +153,9 @@ class DepthTask(Task):
     def make_scores(self, data: Any, split: Literal["val", "test"]) -> Scores:
         """Return the empty scores of validation, or of the test by the protocol that is set."""
         if split == "val":
-            span = self.max_depth - self.min_depth
-            count = SELECTION_BINS * (self.max_depth // span)
-            bins = DepthBins.uniform(self.max_depth / count, self.max_depth)
+            low, high = self.label_range()
+            count = SELECTION_BINS * (high // (high - low))
+            bins = DepthBins.uniform(high / count, high)
             return Scores(bins, (self.readout,), self.readout, terms=TERMS)
         self._rule = DepthProtocol(self.protocol, data, self.test_seed, edges=self.test_edges)
         return self._rule.scores(readouts_of(self.criterion), self.readout, self.facts(data))

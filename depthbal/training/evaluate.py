@@ -25,6 +25,7 @@ from depthbal.losses.posthoc import BalanceMap
 from depthbal.predictor import balance_map, load_balance, require_plain
 from depthbal.training.resuming import read_rows
 from depthbal.training.runs import CheckpointName, Run, RunFolder, open_run
+from depthbal.training.settings import options_of
 from depthbal.training.task import Task
 
 RESIDUAL = "val/rmse"  # of metrics.csv: from which --posthoc auto takes sigma
@@ -127,7 +128,8 @@ def evaluate_run(
 
 def _other_data(run: RunFolder, overrides: Sequence[str], scores: Scores) -> str:
     """Return what scores of other images than the run's own are called after, "" for its own."""
-    parts = [part for flag in overrides for part in flag.split("=", 1)]
+    options = [one for option in options_of(overrides) for one in option]
+    parts = [part.strip("[]") for one in options for part in one.split("=", 1)]
     pairs = zip(parts[::2], parts[1::2], strict=True)
     given = [(key.removeprefix("--data").lstrip("."), value) for key, value in pairs]
     words = [

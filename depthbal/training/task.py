@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, cast
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import WeightAveraging
@@ -30,7 +31,7 @@ from depthbal.evaluation.sums import check_preds
 from depthbal.losses import BinsLoss, NonFiniteError, RegressionLoss
 from depthbal.losses.noise_guard import guard_noise
 from depthbal.losses.posthoc import BalanceMap
-from depthbal.models.heads import require_matching_head
+from depthbal.models.heads import require_matching_head, take_range
 from depthbal.models.weights import load_exactly
 from depthbal.predictor import Predictor, Readout, readouts_of
 from depthbal.priors import Histogram
@@ -196,13 +197,16 @@ class Task(pl.LightningModule):
         return batch.get("beyond") if self.censor else None
 
     def check_data(self, data: LabelData) -> None:
-        """Raise a ConfigError where data, task and loss contradict, before anything is counted."""
+        """Raise a ConfigError for data that the network cannot take, before anything is counted."""
 
     def fit_prior(self, data: LabelData) -> None:
         """Give the loss its prior and the network its initial bias from the training labels."""
         # one process counts, the others would stream the same files
         mine = data.train_histogram().to_dict() if self.trainer.is_global_zero else {}
         self.histogram = Histogram.from_dict(self.trainer.strategy.broadcast(mine))
+        # that of the training labels; vectors have none
+        if self.label.range is None and not getattr(self.criterion, "event_dim", 0):
+            self.take_range((float(self.histogram.edges[0]), float(self.histogram.edges[-1])))
         if not self.censor:
             self.histogram.beyond = 0.0
         if isinstance(self.criterion, RegressionLoss):
@@ -286,12 +290,22 @@ class Task(pl.LightningModule):
 
     def label_range(self) -> tuple[float, float]:
         """Return the ends between which labels lie: the loss's, else the data's."""
-        ends: tuple[float, float] | None = getattr(self.criterion, "label_range", None)
-        if ends is None and self.histogram is not None:
-            ends = float(self.histogram.edges[0]), float(self.histogram.edges[-1])
+        ends = getattr(self.criterion, "label_range", None) or self.label.range
         if ends is None:
             raise ConfigError("expected a loss with a label_range where there are no data")
-        return ends
+        return ends  # type: ignore[no-any-return]
+
+    def take_range(self, label_range: tuple[float, float]) -> None:
+        """Give loss and network the ends between which labels lie; nobody is told them twice."""
+        given = getattr(self.criterion, "label_range", None) or label_range
+        if not np.allclose(given, label_range):
+            raise ConfigError(
+                f"expected one label range, that of the data, got {label_range[0]:g} to "
+                f"{label_range[1]:g} and for the loss {given[0]:g} to {given[1]:g}: leave out the "
+                "label_range of the loss, and keep the data's when resuming"
+            )
+        self.label = self.label._replace(range=label_range)
+        take_range(label_range, self.model, self.criterion)
 
     # ---- before training and test ----
 
@@ -301,6 +315,8 @@ class Task(pl.LightningModule):
         if not isinstance(data, LabelData):
             return
         self.label = data.label
+        if stage == "fit" and data.label.range is not None:
+            self.take_range(data.label.range)
         if self.histogram is not None:
             data.histogram = self.histogram  # shots are those of the training
         if stage == "fit":
@@ -490,7 +506,7 @@ class Task(pl.LightningModule):
 
     def describe(self) -> dict[str, Any]:
         """Return the entry ``checkpoint["depthbal"]``, of plain types only."""
-        ends = getattr(self.criterion, "label_range", None)
+        ends = getattr(self.criterion, "label_range", None) or self.label.range
         return {
             "format": FORMAT,
             "version": depthbal.__version__,
@@ -510,7 +526,10 @@ class Task(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Check that the checkpoint is this network's and this loss's; take its histogram."""
-        found, own = checkpoint["depthbal"], self.describe()
+        found = checkpoint["depthbal"]
+        if found["label_range"] is not None:
+            self.take_range(tuple(found["label_range"]))
+        own = self.describe()
         theirs, mine = (
             f"{identity(one['model'])} with {one['criterion']['class_path'].rpartition('.')[2]}"
             for one in (found, own)
