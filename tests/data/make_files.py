@@ -173,7 +173,7 @@ class SkyDataModule(DepthDataModule):
     """Twelve training and four test pictures of ground and sky, 2 to 40 m."""
 
     def __init__(self, **kwargs):
-        own = {"min_depth": 2.0, "max_depth": 40.0, "short_side": None, "depth_size": None}
+        own = {"depth_range": (2.0, 40.0), "short_side": None, "depth_size": None}
         own |= {"num_workers": 0, "batch_size": 4, "val_fraction": 0.0, "bin_width": 1.0}
         super().__init__(**own | kwargs)
 

@@ -19,7 +19,6 @@ from tests.data.make_files import SkyDataModule, sky_pair
 from tests.training.helpers import fit_prior, tiny_config, train_tiny
 
 RANGE = (2.0, 40.0)
-LIMITS = {"min_depth": 2.0, "max_depth": 40.0}
 DATA = {"class_path": "tests.data.make_files.SkyDataModule", "init_args": {}}
 COLOURS = {"class_path": "tests.training.test_beyond.Colours"}
 ADAM = {"class_path": "torch.optim.Adam", "init_args": {"lr": 2.0}}
@@ -36,10 +35,10 @@ class Colours(nn.Conv2d):
 
 
 def config(path, loss, epochs=10, **model):
-    criterion = {"class_path": f"depthbal.losses.{loss}", "init_args": {"label_range": [*RANGE]}}
+    criterion = {"class_path": f"depthbal.losses.{loss}", "init_args": {}}
     if loss != "MSELoss":
         criterion["init_args"]["init_noise_sigma"] = 2.0
-    model = {"model": COLOURS, "criterion": criterion, "optimizer": ADAM, **LIMITS, **model}
+    model = {"model": COLOURS, "criterion": criterion, "optimizer": ADAM, **model}
     return tiny_config(path, model=model, data=DATA, trainer={"max_epochs": epochs})
 
 
@@ -94,7 +93,7 @@ def test_predictions_of_any_program_are_counted_in_the_same_way(tmp_path):
 def test_the_task_gives_the_prior_and_every_batch_their_share(criterion):
     data = SkyDataModule()
     data.setup()
-    task = DepthTask(Colours(), criterion, **LIMITS)
+    task = DepthTask(Colours(), criterion)
     fit_prior(task, data.train_histogram())
     batch = next(iter(data.train_dataloader()))
     preds = task.predict(batch)
@@ -109,7 +108,7 @@ def test_the_task_gives_the_prior_and_every_batch_their_share(criterion):
 
 
 def test_a_loss_that_cannot_is_refused_before_the_first_step_with_the_way_out():
-    task = DepthTask(Colours(), BNILoss(label_range=RANGE, family="laplace"), **LIMITS)
+    task = DepthTask(Colours(), BNILoss(label_range=RANGE, family="laplace"))
     histogram = Histogram.regular(*RANGE, 1.0).update([3.0, 5.0, 30.0, np.inf])
     with pytest.raises(ConfigError, match=r"gaussian.*--model.censor false"):
         fit_prior(task, histogram)
@@ -119,9 +118,9 @@ def test_a_module_that_knows_nothing_of_it_is_trained_on_the_rest():
     data = SkyDataModule()
     data.setup()
     batch = next(iter(data.train_dataloader()))
-    task, preds = DepthTask(Colours(), nn.L1Loss(), **LIMITS), torch.zeros(batch["depth"].shape)
+    task, preds = DepthTask(Colours(), nn.L1Loss()), torch.zeros(batch["depth"].shape)
     counted = batch["depth"] >= 2
     assert task.training_loss(preds, batch) == batch["depth"][counted].mean()
-    plain = DepthTask(Colours(), MSELoss(label_range=RANGE), censor=False, **LIMITS)
+    plain = DepthTask(Colours(), MSELoss(label_range=RANGE), censor=False)
     expected = (batch["depth"][counted] ** 2).mean()
     assert plain.training_loss(preds, batch) == pytest.approx(float(expected))
