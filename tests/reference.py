@@ -85,7 +85,7 @@ def resnet_mff(state: dict[str, Tensor], images: Tensor, training: bool) -> Tens
 def plain_depth_scores(preds: np.ndarray, target: np.ndarray) -> dict[str, float | int | None]:
     """All depth metrics of two flat lists of metres, straight from their definitions."""
     p, t = preds.astype(np.float64), target.astype(np.float64)
-    names = ["rmse", "mse", "mae", "abs_rel", "log10", "silog"]
+    names = ["rmse", "mse", "mae", "abs_rel", "sq_rel", "rmse_log", "log10", "silog"]
     names += ["delta1", "delta2", "delta3", "bias"]
     if not len(t):
         return {**dict.fromkeys(names), "count": 0}
@@ -98,12 +98,27 @@ def plain_depth_scores(preds: np.ndarray, target: np.ndarray) -> dict[str, float
         mse,
         np.mean(np.abs(p - t)),
         np.mean(np.abs(p - t) / t),
+        np.mean((p - t) ** 2 / t),
+        np.sqrt(np.mean(d**2)),
         np.mean(np.abs(np.log10(q) - np.log10(t))),
         100 * np.sqrt(max(np.mean(d**2) - np.mean(d) ** 2, 0)),
         *(np.mean(ratio < 1.25**k) for k in (1, 2, 3)),
         np.mean(p - t),
     ]
     return {**dict(zip(names, map(float, values), strict=True)), "count": len(t)}
+
+
+def plain_align(preds: np.ndarray, target: np.ndarray, mask: np.ndarray, how: str) -> np.ndarray:
+    """A prediction (h, w) as it fits its truth best, by the normal equations of NumPy."""
+    used = [(p, y) for p, y, m in zip(preds.flat, target.flat, mask.flat, strict=True) if m]
+    p, y = np.array([(p, y) for p, y in used if np.isfinite(p) and p > 0 and y > 0], float).T
+    if how == "median":
+        return preds * np.median(y) / np.median(p)
+    if how == "depth":
+        (a, b), *_ = np.linalg.lstsq(np.stack([p, np.ones_like(p)], 1), y, rcond=None)
+        return a * preds + b
+    (a, b), *_ = np.linalg.lstsq(np.stack([1 / p, np.ones_like(p)], 1), 1 / y, rcond=None)
+    return 1 / np.maximum(a / preds + b, 1 / y.max())
 
 
 def plain_depth_bin(depth: float) -> int:

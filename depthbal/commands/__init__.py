@@ -18,6 +18,7 @@ COMMANDS = {
     "evaluate": "errors per bin of a run, as it is or balanced, or of anybody's predictions",
     "balance": "correct a trained model's leaning towards common labels, without training",
     "predict": "depth maps, labels or meshes of your own pictures",
+    "demo": "a page on this machine: your picture's depth, and what balancing changes",
     "report": "compare runs and evaluations on one page",
     "study": "configs x seeds x varied settings: runs, medians, one report",
     "export": "a network as one ONNX or torch file, or for transformers",
@@ -175,7 +176,7 @@ def import_classes(networks: bool = True) -> None:
     """Import the classes that settings may name without a path: those that are there already."""
     from depthbal import data
 
-    _ = data.FolderDataModule, data.NYUD2DataModule, data.RoomsDataModule
+    _ = data.FolderDataModule, data.NYUD2DataModule, data.RoomsDataModule, data.StreetsDataModule
     if not networks:  # they take a second
         return
     from depthbal import models

@@ -1,4 +1,4 @@
-"""Losses for imbalanced regression; importable with torch, NumPy and scikit-learn alone."""
+"""Losses for imbalanced regression; importable with torch, NumPy, SciPy and scikit-learn alone."""
 
 from depthbal.losses.balanced import BalancedMSELoss
 from depthbal.losses.balanced_mse import BNILoss, GAILoss

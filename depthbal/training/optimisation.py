@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -148,6 +149,23 @@ def default_precision(accelerator: str = "auto") -> str:
         capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
         native = any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
     return "bf16-mixed" if native else "32-true"
+
+
+def faster(device: torch.device, precision: str) -> list[str]:
+    """Return what this machine could do faster than a training on a device in a precision."""
+    found = []
+    if device.type == "cpu" and torch.cuda.is_available():
+        name = torch.cuda.get_device_name()
+        found.append(f"there is a GPU, {name}: --trainer.accelerator gpu trains on it")
+    elif device.type == "cpu" and Path("/dev/nvidia0").exists():
+        built = f"is for CUDA {torch.version.cuda}" if torch.version.cuda else "has no CUDA"
+        found.append(
+            f"there is an NVIDIA GPU that this PyTorch cannot use: torch {torch.__version__} "
+            f"{built}; install the build that suits the driver (nvidia-smi names its CUDA)"
+        )
+    if precision in ("32-true", "32") and default_precision(device.type) == "bf16-mixed":
+        found.append("bfloat16 is native here: --trainer.precision bf16-mixed trains faster")
+    return found
 
 
 def default_device() -> str:

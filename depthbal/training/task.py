@@ -27,6 +27,7 @@ from depthbal.checkpoint import (
 from depthbal.data.label_data import LabelData
 from depthbal.errors import CheckpointError, ConfigError
 from depthbal.evaluation import GROUPS, LABEL_TERMS, Label, Scores
+from depthbal.evaluation.summary import SAME_PASS
 from depthbal.evaluation.sums import check_preds
 from depthbal.losses import BinsLoss, NonFiniteError, RegressionLoss
 from depthbal.losses.noise_guard import guard_noise
@@ -121,8 +122,8 @@ class Task(pl.LightningModule):
     """What a study's table shows, as paths in metrics.json."""
     protocols: ClassVar[tuple[str, ...]] = ("default",)
     """Ways in which a test split can be scored; the first one unless it is said otherwise."""
-    test_edges: bool | None = None
-    """Whether a test measures edges of maps; None where there are no maps."""
+    test_options: dict[str, Any] | None = None
+    """How a test scores maps: crop, cap, alignments, edges; None where there are no maps."""
 
     def __init__(
         self,
@@ -174,8 +175,9 @@ class Task(pl.LightningModule):
         self.input_spec: dict[str, Any] = {"short_side": None, "mean": [0.0] * 3, "std": [1.0] * 3}
         self.validation: Scores | None = None
         self.test_scores: Scores | None = None
+        self.test_beside: Sequence[Scores] = ()  # of further protocols, in the same pass
         self.posthoc: BalanceMap | None = None
-        self.protocol = self.protocols[0]
+        self.protocol: Sequence[str] = self.protocols[:1]
         self.test_seed = 0  # of what a protocol draws
         self.test_facts: dict[str, Any] = {}  # what only the caller knows, for the protocol
         self._noise_warning: str | None = None
@@ -204,11 +206,11 @@ class Task(pl.LightningModule):
         # one process counts, the others would stream the same files
         mine = data.train_histogram().to_dict() if self.trainer.is_global_zero else {}
         self.histogram = Histogram.from_dict(self.trainer.strategy.broadcast(mine))
+        if not self.censor:
+            self.histogram.beyond = 0.0
         # that of the training labels; vectors have none
         if self.label.range is None and not getattr(self.criterion, "event_dim", 0):
             self.take_range((float(self.histogram.edges[0]), float(self.histogram.edges[-1])))
-        if not self.censor:
-            self.histogram.beyond = 0.0
         if isinstance(self.criterion, RegressionLoss):
             if self.criterion.needs_prior:
                 self.criterion.set_prior(self.histogram)
@@ -255,7 +257,7 @@ class Task(pl.LightningModule):
         raw = self.predictor().decode(self.predict(batch))
         target, mask = self.target(batch)
         scores.update(
-            self.read_out(raw, target, batch, scores),
+            self.read_out(raw, target, batch, scores.readouts),
             target,
             mask,
             batch.get("name"),
@@ -265,12 +267,12 @@ class Task(pl.LightningModule):
         )
 
     def read_out(
-        self, raw: Tensor, target: Tensor, batch: Batch, scores: Scores
+        self, raw: Tensor, target: Tensor, batch: Batch, readouts: Sequence[str]
     ) -> dict[str, Tensor]:
-        """Return predictions in every read-out of scores."""
+        """Return predictions in every read-out."""
         if self.posthoc is not None:  # which needs all of them, not only those that count
             check_preds(raw, target, torch.ones_like(target, dtype=torch.bool), batch.get("name"))
-        return self.predictor().read_out(raw, cast(Any, scores.readouts))
+        return self.predictor().read_out(raw, cast(Any, readouts))
 
     def test_loader(self, data: LabelData) -> Any:
         """Return the batches that `protocol` scores."""
@@ -281,7 +283,8 @@ class Task(pl.LightningModule):
 
     def validation_metrics(self, result: dict[str, Any]) -> dict[str, float | None]:
         """Return what is logged of the validation split, of what `Scores.compute` returns."""
-        names = {f"val/{name}": result["overall"][name] for name in self.logged_metrics}
+        overall = result["overall"]
+        names = {f"val/{k}": overall[k] for k in self.logged_metrics if k in overall}
         return {self.selection_metric: result["per_bin_mean"]["overall"][self.main_metric], **names}
 
     def result(self, scores: Scores) -> dict[str, Any]:
@@ -500,7 +503,10 @@ class Task(pl.LightningModule):
 
     def on_test_epoch_end(self) -> None:
         """Join the scores of all processes."""
-        cast(Scores, self.test_scores).compute()
+        scores = cast(Scores, self.test_scores)
+        if rows := [row for other in self.test_beside for row in other.compute()["protocols"]]:
+            scores.given[SAME_PASS] = rows
+        scores.compute()
 
     # ---- checkpoints ----
 
