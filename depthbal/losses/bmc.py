@@ -32,7 +32,7 @@ class BMCLoss(BalancedMSELoss):
     over the N valid targets y_j of the batch, merged into groups so that a dense map costs a
     thousand or two of them instead of an N x N matrix. The published cross entropy is this value
     plus 2 s^2 log N. Labels beyond the range have their share of the training labels in it, not
-    that of the batch: ``set_beyond(histogram)`` must tell it.
+    that of the batch: ``set_prior(histogram)`` must tell it.
 
     Args:
         method: How targets become groups. ``"exact"``: each its own. ``"grouped"``: equal ones

@@ -90,6 +90,10 @@ class CombinedLoss(RegressionLoss):
         for part in self.parts:
             part.set_beyond(prior)  # type: ignore[operator]
 
+    def end_of_range(self, beyond: Tensor, target: Tensor) -> float:
+        """Return the label beyond which labels are known to lie."""
+        return self.main.end_of_range(beyond, target)
+
     def set_label_range(self, label_range: tuple[float, float]) -> None:
         """Give the label range to every part."""
         for part in self.parts:

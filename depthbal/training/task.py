@@ -224,6 +224,15 @@ class Task(pl.LightningModule):
             if self.criterion.needs_prior:
                 self.criterion.set_prior(self.histogram)
             self.criterion.set_beyond(self.histogram)
+            if self.histogram.beyond:
+                label = torch.zeros(1)
+                try:
+                    self.criterion.end_of_range(label == 0, label)
+                except ValueError as error:
+                    raise ConfigError(
+                        f"{self.histogram.beyond:,.0f} training labels are only known to lie "
+                        f"beyond the range: {error}; or leave them out: --model.censor false"
+                    ) from error
         if hasattr(self.model, "initialise_bias") and (self.weights_from is None or self.reset):
             bins = isinstance(self.criterion, BinsLoss)
             start = cast(Any, self.criterion).initial_logits if bins else self.histogram.mean

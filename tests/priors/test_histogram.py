@@ -165,3 +165,20 @@ def test_other_bins_and_logarithms_hold_the_same_labels():
     middle = (logs.edges[1:] > np.log(2.0) + 1e-9) & (logs.edges[1:] <= np.log(4.0) + 1e-9)
     mean = logs.counts[middle] @ logs.centers[middle] / 2
     assert mean == pytest.approx(np.log(drawn).mean(), abs=3e-3)
+
+
+def test_labels_that_are_only_known_to_lie_beyond_are_counted_apart(tmp_path):
+    histogram = Histogram([0.0, 1.0, 3.0])
+    histogram.update([0.5, np.inf, 2.0]).update(torch.full((4,), torch.inf))
+    plain = Histogram([0.0, 1.0, 3.0]).update([0.5, 2.0])
+    assert histogram.beyond == 5
+    assert histogram.densities.tolist() == plain.densities.tolist() == [0.5, 0.25]
+    assert histogram.density_below(3.0, 2.0) == 0.25
+    assert histogram.density_below(3.0, 2.5) == pytest.approx(0.75 / 2.5)
+    histogram.save(tmp_path / "prior.json")
+    assert Histogram.load(tmp_path / "prior.json").beyond == 5
+    before = plain.to_dict()
+    del before["beyond"]  # of a file of an earlier version
+    assert Histogram.from_dict(before).beyond == 0
+    with pytest.raises(ValueError, match="negative"):
+        Histogram([0.0, 1.0], beyond=-1)
