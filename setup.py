@@ -45,8 +45,8 @@ EXTRAS_REQUIRE = {
         "peft>=0.21",
         "OpenEXR>=3.3",
         "scikit-image>=0.22",  # its Middlebury pair is a real picture with real depth
-        "nbclient>=0.10",  # runs the notebooks
-        "ipykernel>=6.29",
+        "nbclient>=0.11",  # runs the notebooks; older ones were not tried
+        "ipykernel>=7",  # likewise
     ],
     "exr": ["OpenEXR>=3.3"],  # depth in channels that OpenCV does not know; 3.3 has OpenEXR.File
     "tensorboard": ["tensorboard>=2.17"],  # --trainer.logger TensorBoardLogger; 2.17 takes NumPy 2
