@@ -114,9 +114,7 @@ def test_a_balanced_network_is_read_out_in_the_world_of_the_dials_tau(tmp_path, 
 
 def test_what_cannot_be_shown_is_one_line(tmp_path, monkeypatch, capsys):
     unknown = with_loss(tmp_path / "unknown.ckpt", MSELoss(), histogram=None)
-    with pytest.raises(
-        ConfigError, match=r"unknown\.ckpt holds no histogram of its"
-    ):
+    with pytest.raises(ConfigError, match=r"unknown\.ckpt holds no histogram of its"):
         Demo(unknown)
     (tmp_path / "result").mkdir()
     (tmp_path / "result" / "metrics.json").touch()
