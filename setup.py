@@ -33,8 +33,16 @@ INSTALL_REQUIRES = [
     "jinja2>=3.1",  # the reports' templates
     "roma>=1.5",  # rotations; 1.5 is the oldest that was tried
 ]
+DOCS = [
+    "mkdocs>=1.6,<2",  # File.generated; 2 knows no plugins
+    "mkdocs-material>=9.6",
+    "mkdocstrings[python]>=1.0",
+    "mkdocs-jupyter>=0.25",
+]
 EXTRAS_REQUIRE = {
+    "docs": DOCS,
     "test": [
+        *DOCS,  # the site is built, and its pages are opened
         "pytest>=8.2",
         "pytest-timeout>=2.3",
         "pytest-xdist>=3.6",  # a test process per CPU

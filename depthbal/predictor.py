@@ -26,6 +26,7 @@ from depthbal.evaluation import DEPTH, Label
 from depthbal.losses import BinsLoss
 from depthbal.losses.bins import PARTS, part_of
 from depthbal.losses.posthoc import BalanceMap
+from depthbal.models.heads import take_range
 from depthbal.models.weights import load_exactly
 from depthbal.priors import Histogram
 
@@ -431,9 +432,11 @@ def load_predictor(
     entry, state = content["depthbal"], content["state_dict"]
     model = build_module(file, "model", entry["model"], classes)
     criterion = build_module(file, "criterion", entry["criterion"], classes)
+    label_range = entry["label_range"] and tuple(entry["label_range"])
+    if label_range:
+        take_range(label_range, model, criterion)
     load_exactly(criterion, part_of_state(state, "criterion."), f"{file} into the criterion")
     load_exactly(model, network_state(content), f"{file} into {type(model).__name__}")
-    label_range = entry["label_range"] and tuple(entry["label_range"])
     predictor = Predictor(model, criterion, entry["input"], entry["readout"], label_range)
     predictor.label = Label(*entry["label"][:2])
     if posthoc_sigma is not None:

@@ -76,13 +76,15 @@ def test_a_varied_setting_is_in_the_names_and_fixed_configs_are_not_varied(tmp_p
 
 def test_what_cannot_be_done_is_said_at_the_end_and_the_rest_is_done(tmp_path, capsys):
     bad = tmp_path / "bad.yaml"
-    bad.write_text("{base: rooms/mse, model: {init_args: {max_depth: 80.0}}}")
+    bad.write_text(
+        "{base: rooms/mse, model: {init_args: {criterion: {init_args: {label_range: [1, 9]}}}}}"
+    )
     configs = ["--configs", str(bad), "rooms/mse", "--posthoc", "auto"]
     out = tmp_path / "study"
     settings = ["--settings", *TINY, "data.n_val=0"]  # no error on a validation split
     assert main("study", [*configs, *settings, "--out", str(out)]) == 2
     said = capsys.readouterr().err
-    assert "contradict" in said
+    assert "expected one label range" in said
     for text in (said, (out / "table.md").read_text()):
         assert "not balanced afterwards: " in text
         assert "no val/rmse of epoch 0" in text

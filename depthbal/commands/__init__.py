@@ -176,7 +176,7 @@ def import_classes(networks: bool = True) -> None:
     """Import the classes that settings may name without a path: those that are there already."""
     from depthbal import data
 
-    _ = data.FolderDataModule, data.NYUD2DataModule, data.RoomsDataModule
+    _ = data.FolderDataModule, data.NYUD2DataModule, data.RoomsDataModule, data.StreetsDataModule
     if not networks:  # they take a second
         return
     from depthbal import models

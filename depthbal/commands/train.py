@@ -29,7 +29,7 @@ Settings that people change (anything in a config can be given so):
   --model.criterion NAME                   GAILoss BNILoss BMCLoss MSELoss L1Loss HuberLoss
                                            SILogLoss FocalRLoss ReweightedLoss CombinedLoss
                                            BinsLoss (with a head), or a class path
-  --model.model.head "{kind: bins}"        also linear, log, bounded (and its label_range)
+  --model.model.head "{kind: bins}"        also linear, log, bounded
   --model.criterion.init_noise_sigma X     and --model.criterion.noise fixed|learned|depth
   --model.model.weights NAME|FILE|null     what the network starts from
   --model.weights_from RUN                 start from the network of another run, with

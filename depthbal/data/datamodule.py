@@ -2,17 +2,19 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
+import numpy as np
 from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from depthbal.data.cache import cache_file, cached
-from depthbal.data.dataset import DepthDataset, check_split, padded, spread
+from depthbal.data.dataset import DepthDataset, check_split, logger, padded, spread
 from depthbal.data.images import IMAGENET_MEAN, IMAGENET_STD
 from depthbal.data.label_data import LabelData, Split, announce
 from depthbal.data.loader import LateLoader, ShardSampler, single_threaded
@@ -20,11 +22,12 @@ from depthbal.data.pairs import PairSource, PairSubset
 from depthbal.data.splits import Division, hold_out
 from depthbal.data.transforms import EvalTransform, TrainTransform
 from depthbal.errors import ConfigError
-from depthbal.evaluation import DEPTH, DepthBins
+from depthbal.evaluation import DepthBins, LabelBins
 from depthbal.io import show_progress
 from depthbal.priors import Histogram
 
 _COARSE = 0.05  # of a bin; finer levels change no count that matters
+_CUT_OFF = 0.2  # of the pixels with depth: more is seldom meant
 _TRIES = 10  # divisions that are drawn until one holds out depth
 _BIN_WIDTH = 0.1  # metres, of NYUD2-DIR
 
@@ -37,36 +40,40 @@ class DepthDataModule(LabelData):
     by whole groups where there are at least ten, else by contiguous blocks).
 
     Batches are dictionaries: ``image`` float32 (B, 3, H, W), normalised; ``depth`` float32
-    (B, 1, h, w) in metres with 0 = no depth; ``index`` (B,), -1 for padding without depth.
+    (B, 1, h, w) in metres with 0 = no depth; ``index`` (B,), -1 for padding without depth; and
+    where the data have such pixels ``beyond``, of depth's shape, True for those that are only known
+    to lie beyond the range, such as sky.
 
     Args:
         batch_size: samples per batch and process.
         num_workers: loader processes; -1 chooses one per CPU up to 8, and none on a single CPU.
         seed: of shuffling, augmentation and the validation split.
         short_side: pixels of the shorter image side after resizing; null keeps the size.
-        crop_size: (height, width) of the centre crop; null keeps everything.
+        crop_size: (height, width) of the crop; null keeps everything.
+        crop_at: where it lies, in the centre, or at the bottom of the middle columns.
         depth_size: (height, width) of the training depth, or its share of the image's sides; null
             keeps the image's.
         rotation: largest rotation in degrees, either way.
         flip: probability of a horizontal flip.
         lighting: standard deviation of the colour shift along ImageNet's principal axes.
         jitter: largest relative change of brightness, contrast and saturation.
-        min_depth: metres below which depth counts nowhere.
-        max_depth: metres beyond which there is no depth; the end of the training histogram.
+        depth_range: metres between which depth counts: of the training histogram, the bins, the
+            loss's label range and the network's head, none of which is told again.
         bin_width: width of the training histogram's bins in metres; null: 0.1, or a hundredth of a
             range of less than 2 m.
         val_fraction: share of the training pairs held out for validation; 0 for none.
+        measured_beyond: whether depth measured beyond the range is known to lie there, and no hole.
 
     Raises:
         ConfigError: values outside their range.
         DataError: in `setup`, when files are missing or plainly wrong; names them.
     """
 
+    zero_is_label: bool = False  # NaN and not 0 is what stands where there is no label
     benchmark: ClassVar[str | None] = None  # named where the shots are a published fact
     quantum: float | None = None  # metres per level of coarsely quantised training depth
     tested_on: Split = "test"  # the split whose pictures are those of the test split
     balanced_mask_file: Path | None = None  # the official mask of balanced test pixels
-    collate = staticmethod(padded)
 
     def __init__(
         self,
@@ -81,25 +88,29 @@ class DepthDataModule(LabelData):
         flip: float = 0.5,
         lighting: float = 0.1,
         jitter: float = 0.4,
-        min_depth: float = 0.7,
-        max_depth: float = 10.0,
+        depth_range: tuple[float, float] = (0.7, 10.0),
         bin_width: float | None = None,
         val_fraction: float = 0.05,
+        crop_at: Literal["centre", "bottom"] = "centre",
+        measured_beyond: bool = False,
     ) -> None:
         super().__init__(batch_size, num_workers, seed)
-        if not 0 < min_depth < max_depth:
-            raise ConfigError(f"expected 0 < min_depth < max_depth, got {min_depth}, {max_depth}")
-        self.min_depth, self.max_depth = min_depth, max_depth
-        span = max_depth - min_depth
+        none = math.nan if self.zero_is_label else 0.0
+        self.collate = partial(padded, none=none)
+        low, high = self.depth_range = (float(depth_range[0]), float(depth_range[1]))
+        least = -math.inf if self.zero_is_label else 0
+        if not least < low < high < math.inf:
+            raise ConfigError(f"expected depth_range LO HI with 0 < LO < HI, got {low:g} {high:g}")
+        span = high - low
         bins = round(span / _BIN_WIDTH) if span >= 20 * _BIN_WIDTH else 100
         self.bin_width = bin_width or float(f"{span / bins:.12g}")
-        self.val_fraction = val_fraction
+        self.val_fraction, self.measured_beyond = val_fraction, measured_beyond
         self.train_transform = TrainTransform(
-            short_side, crop_size, depth_size, rotation, flip, lighting, jitter
+            short_side, crop_size, depth_size, rotation, flip, lighting, jitter, crop_at, none
         )
-        self.eval_transform = EvalTransform(short_side, crop_size)
-        self.count_transform = EvalTransform(short_side, crop_size, depth_size)
-        self.label = DEPTH._replace(range=(min_depth, max_depth))
+        self.eval_transform = EvalTransform(short_side, crop_size, None, crop_at, none)
+        self.count_transform = EvalTransform(short_side, crop_size, depth_size, crop_at, none)
+        self.label = self.label._replace(range=self.depth_range)
         self.empty_histogram()  # a range that is no whole number of bins fails here already
 
     def train_source(self) -> PairSource:
@@ -128,7 +139,7 @@ class DepthDataModule(LabelData):
                 f"no pairs are left for the {split} split: val_fraction and test_fraction below 1"
             )
         data = self._plain(source, split)
-        check_split(data, self.min_depth, split)
+        check_split(data, self.depth_range[0], split)
         if split == "train":
             dtype, step = source.levels or (None, 0.0)
             if dtype is not None and dtype.kind in "iu" and step > _COARSE * self.bin_width:
@@ -139,7 +150,8 @@ class DepthDataModule(LabelData):
     def _plain(self, source: PairSource, split: Split) -> DepthDataset:
         """Return the samples of a split without augmentation."""
         transform = self.count_transform if split == "train" else self.eval_transform
-        return DepthDataset(source, transform, self.seed, self.max_depth)
+        end = self.depth_range[1]
+        return DepthDataset(source, transform, self.seed, end, self.measured_beyond)
 
     @cached_property
     def _training(self) -> dict[str, PairSource | None]:
@@ -155,20 +167,19 @@ class DepthDataModule(LabelData):
     def divided(self, source: PairSource, fraction: float) -> Division:
         """Divide pairs; where chance holds out none with depth, it has another try."""
         groups = [source.group(index) for index in range(len(source))]
+        low, high = self.depth_range
         for seed in range(self.seed, self.seed + _TRIES):
             split = hold_out(groups, fraction, seed)
             chosen = [split.held_out[place] for place in spread(len(split.held_out))]
             depths = map(source.load_depth, chosen)
-            if not chosen or any(
-                ((depth >= self.min_depth) & (depth <= self.max_depth)).any() for depth in depths
-            ):
+            if not chosen or any(((depth >= low) & (depth <= high)).any() for depth in depths):
                 break
         return split
 
     def empty_histogram(self) -> Histogram:
-        """Return an empty histogram over [min_depth, max_depth] in steps of bin_width."""
+        """Return an empty histogram over depth_range in steps of bin_width."""
         try:
-            return Histogram.regular(self.min_depth, self.max_depth, self.bin_width, self.quantum)
+            return Histogram.regular(*self.depth_range, self.bin_width, self.quantum)
         except ValueError as error:
             raise ConfigError(f"{error}; give another --data.bin_width, or null") from error
 
@@ -177,18 +188,27 @@ class DepthDataModule(LabelData):
 
         def count() -> Histogram:
             maps = self._plain(self.built("train").source, "train")
-            loader: LateLoader[Tensor] = LateLoader(
+            low, high = self.depth_range
+            loader: LateLoader[Any] = LateLoader(
                 range(len(maps)),  # type: ignore[arg-type]
                 batch_size=None,
-                collate_fn=maps.depth,  # type: ignore[arg-type]
+                collate_fn=partial(maps.counted, low),  # type: ignore[arg-type]
                 num_workers=self.num_workers,
                 worker_init_fn=single_threaded,
             )
-            histogram = self.empty_histogram()
-            for depth in track(
+            histogram, counts = self.empty_histogram(), np.zeros(3, np.int64)
+            for depth, found in track(
                 loader, "Counting training depth", transient=True, disable=not show_progress()
             ):
-                histogram.update(depth[depth >= self.min_depth])
+                histogram.update(depth[depth >= low])
+                counts += np.asarray(found)
+            measured, near, far = counts.tolist()
+            if near + far > _CUT_OFF * measured:
+                logger.warning(
+                    f"--data.depth_range cuts off {(near + far) / measured:.0%}: {near:,} nearer "
+                    f"than {low:g} m and {far:,} beyond {high:g} m of {measured:,} training pixels "
+                    "with depth"
+                )
             return histogram
 
         if self.histogram is None:
@@ -197,26 +217,29 @@ class DepthDataModule(LabelData):
         return self.histogram
 
     def labels(self, split: Split) -> Iterable[Tensor]:
-        """Yield the depth maps of a split, (1, h, w) metres with 0 = no depth, not augmented."""
+        """Yield the depth maps of a split, (1, h, w) metres, not augmented.
+
+        0 is no depth, and inf what is only known to lie beyond the range.
+        """
         maps = self._plain(self.built(split).source, split)
         return (maps.depth(index) for index in range(len(maps)))
 
-    def bins(self) -> DepthBins:
+    def bins(self) -> LabelBins:
         """Return the benchmark's bins and shots, those of the training histogram, or no shots."""
+        kind = LabelBins if self.zero_is_label else DepthBins
         if self.benchmark == "nyud2_dir":
             return DepthBins.nyud2()
         if self.histogram is None and not self.trains():
             empty = self.empty_histogram()
             empty.counts += 1
-            bins = DepthBins.from_histogram(empty)
-            return DepthBins(bins.edges, scored=bins.scored)
-        return DepthBins.from_histogram(self.train_histogram())
+            bins = kind.from_histogram(empty)
+            return kind(bins.edges, scored=bins.scored)
+        return kind.from_histogram(self.train_histogram())
 
     def whole_images(self) -> DataLoader[Any]:
         """Return a loader of the test images one by one, the truth at its file's own size."""
-        test = DepthDataset(
-            self.built("test").source, self.eval_transform.whole, limit=self.max_depth
-        )
+        test = self._plain(self.built("test").source, "test")
+        test.transform = self.eval_transform.whole
         return LateLoader(test, sampler=ShardSampler(test), worker_init_fn=single_threaded)
 
     def fingerprint(self) -> str:
@@ -226,16 +249,23 @@ class DepthDataModule(LabelData):
             "format": 2,
             "content": self.built("train").source.fingerprint(),
             "sizes": [sizes.short_side, sizes.crop_size, sizes.depth_size],
-            "bins": [self.min_depth, self.max_depth, self.bin_width, self.quantum],
+            "bins": [*self.depth_range, self.bin_width, self.quantum],
         }
+        if sizes.crop_at != "centre":
+            settings["crop_at"] = sizes.crop_at
+        if self.built("train").beyond:
+            settings["beyond"] = self.built("train").beyond_from
         return hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:32]
 
     def describe(self) -> dict[str, Any]:
         """Return, JSON-able, what the data are: class, source, sizes, counts, fingerprint."""
-        named = ("benchmark", "tested_on", "min_depth", "max_depth", "bin_width", "quantum")
+        named = ("benchmark", "tested_on", "depth_range", "bin_width", "quantum")
         settings = {name: getattr(self, name) for name in named} | vars(self.count_transform)
         if self.test_set is not None:
             settings["picture_share"] = round(self.test_set.share, 4)  # that counts
+        if math.isnan(settings.pop("none")):
+            settings["zero_is_label"] = True
+        settings = {k.replace("depth", self.label.name): value for k, value in settings.items()}
         plain: dict[str, Any] = json.loads(json.dumps(settings))  # lists, as a file has them
         return super().describe() | {"source": self.source_name()} | plain
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torch.utils.data import Dataset, default_collate
 
-from depthbal.data.images import Depth, Image, only_depth
+from depthbal.data.images import Depth, Image, measured, only_depth
 from depthbal.data.loader import PADDING
 from depthbal.data.pairs import PairSource
 from depthbal.errors import DataError
@@ -20,10 +20,7 @@ logger = logging.getLogger("depthbal")
 
 _SAMPLED = 24  # pairs that a split is judged by before training
 _SHOWN = 0.01  # of the pixels: what is less is not worth a word
-_RANGE = (
-    "if they are right, change --data.min_depth or max_depth, those of --model, and "
-    "--model.criterion.label_range together"
-)
+_RANGE = "if they are right, change --data.depth_range"
 _UNITS = {"1": 1, "1/256": 1 / 256, "0.01": 0.01, "0.001": 0.001, "1/4000": 1 / 4000}
 _UNITS |= {"1/5000": 1 / 5000, "0.0001": 1e-4, "1000": 1000, "0.3048": 0.3048, "0.0254": 0.0254}
 """Metres per unit that depth files are known to have, by how they are written."""
@@ -70,13 +67,18 @@ class DepthDataset(SeededDataset[dict[str, Any]]):
     """Load, check and pre-process the pairs of a source.
 
     Samples are dictionaries: image (3, H, W), depth (1, h, w) in metres with 0 = no depth, index,
-    name, group. Padding is a map without depth.
+    name, group. Padding is a map without depth. Where there can be pixels that are only known to
+    lie beyond the limit, `beyond`, a sample has them too: a map "beyond" of booleans. Their depth
+    in it is that of pixels without depth, and inf in the maps of `truth` and `depth`. `none`, 0 or
+    the source's, stands where there is no depth.
 
     Args:
         source: where the pairs come from.
         transform: from image, depth and a seed to the two tensors.
         seed: of the augmentation.
         limit: metres beyond which there is no depth; NaN, infinity and what is negative are none.
+        measured_beyond: whether depths beyond the limit are known to be there; else only those of
+            inf, if the source has such.
 
     Raises:
         DataError: on access, when a file is unreadable or its content plainly wrong.
@@ -85,11 +87,24 @@ class DepthDataset(SeededDataset[dict[str, Any]]):
     share = 1.0  # of every picture that counts, at least; known when the split has been judged
 
     def __init__(
-        self, source: PairSource, transform: Transform, seed: int = 0, limit: float = 3e38
+        self,
+        source: PairSource,
+        transform: Transform,
+        seed: int = 0,
+        limit: float = 3e38,
+        measured_beyond: bool = False,
     ) -> None:
         super().__init__(seed)
         # files say 80 m in units that are no whole number of float32
         self.source, self.transform, self.limit = source, cast(Any, transform), limit * (1 + 1e-6)
+        self.none = source.none
+        known = np.inf if source.beyond else None
+        self.beyond_from = self.limit if measured_beyond else known
+
+    @property
+    def beyond(self) -> bool:
+        """Whether samples have pixels that are only known to lie beyond the limit."""
+        return self.beyond_from is not None
 
     def __len__(self) -> int:
         return len(self.source)
@@ -102,36 +117,56 @@ class DepthDataset(SeededDataset[dict[str, Any]]):
         except DataError as error:  # a transform knows the sizes but not the file
             raise DataError(f"{name}: {error}") from error
         group = self.source.group(index)
-        return {"image": pixels, "depth": metres, "index": index, "name": name, "group": group}
+        maps = {"image": pixels, "depth": metres}
+        if self.beyond:
+            beyond = metres.isinf()
+            maps |= {"depth": metres.masked_fill(beyond, self.none), "beyond": beyond}
+        return {**maps, "index": index, "name": name, "group": group}
 
     def pair(self, index: int) -> tuple[Image, Depth]:
         """Return the image and the depth map of a pair as they are stored."""
         image, depth = self.source.load(index)
         check_pair(image, depth, self.source.name(index))
-        return image, only_depth(depth, self.limit)
+        return image, only_depth(depth, self.limit, self.beyond_from, self.none)
 
     def truth(self, index: int) -> Depth:
         """Return the depth map of a pair as it is stored; no image is decoded."""
-        return only_depth(self.source.load_depth(index), self.limit)
+        depth = self.source.load_depth(index)
+        return only_depth(depth, self.limit, self.beyond_from, self.none)
 
     def depth(self, index: int) -> Tensor:
         """Return the depth alone, (1, h, w) without augmentation; no image is decoded."""
         return cast(Tensor, self.transform.depth(self.truth(index)))
 
+    def counted(self, low: float, index: int) -> tuple[Tensor, NDArray[np.int64]]:
+        """Return the depth alone, and how many pixels are measured, nearer than `low`, cut off."""
+        stored = self.source.load_depth(index)
+        known = measured(stored, self.none)
+        far = known & (stored > self.limit) if self.beyond_from != self.limit else known[:0]
+        counts = [np.count_nonzero(part) for part in (known, known & (stored < low), far)]
+        kept = only_depth(stored, self.limit, self.beyond_from, self.none)
+        return self.transform.depth(kept), np.array(counts, np.int64)
+
     def padding(self) -> dict[str, Any]:
         """Return the first image with a map without depth."""
         first = self[0]
-        return {**first, "depth": torch.zeros_like(first["depth"]), "index": PADDING}
+        nothing = {"depth": torch.full_like(first["depth"], self.none), "index": PADDING}
+        if self.beyond:
+            nothing["beyond"] = torch.zeros_like(first["beyond"])
+        return first | nothing
 
 
-def padded(samples: Sequence[dict[str, Any]]) -> Any:
-    """Join samples to a batch; images and maps smaller than others get zeros below and right."""
-    for key in ("image", "depth"):
+def padded(samples: Sequence[dict[str, Any]], none: float = 0.0) -> Any:
+    """Join samples to a batch; what is smaller than others gets zeros below and right, or none."""
+    for key in ("image", "depth", "beyond"):
+        if key not in samples[0]:
+            continue
         shapes = [sample[key].shape for sample in samples]
         height, width = (max(shape[side] for shape in shapes) for side in (1, 2))
         for sample, (_, rows, columns) in zip(samples, shapes, strict=True):
             if (rows, columns) != (height, width):
-                sample[key] = pad(sample[key], (0, width - columns, 0, height - rows))
+                space = (0, width - columns, 0, height - rows)
+                sample[key] = pad(sample[key], space, value=none if key == "depth" else 0)
     return default_collate(list(samples))
 
 
@@ -159,7 +194,7 @@ def check_split(data: DepthDataset, low: float, split: str) -> None:
         shapes[tuple(sample["image"].shape[1:])] = sample["name"]
         data.share = min(data.share, data.transform.share(depth.shape))
         counted = counted or bool((sample["depth"] >= low).any())
-        valid = depth[(depth > 0) & np.isfinite(depth)]
+        valid = depth[measured(depth, data.none)]
         found.append(valid[:: 1 + valid.size // 100_000])
     if len(shapes) > 1 and isinstance(data.transform.depth_size, tuple):
         listed = ", ".join(f"{name}: {h} x {w}" for (h, w), name in shapes.items())
@@ -186,7 +221,7 @@ def check_split(data: DepthDataset, low: float, split: str) -> None:
     if not counted:
         raise DataError(
             f"the {split} split has no pixel with depth of at least {low:g} m in "
-            f"{len(chosen)} pairs; check scale and invalid, or lower min_depth"
+            f"{len(chosen)} pairs; check scale and invalid, or --data.depth_range"
         )
     if split == "train" and (data.source.levels or data.share < 1):  # of files, not of rooms
         size = " and ".join(f"{height} x {width}" for height, width in list(shapes)[:2])
@@ -195,6 +230,8 @@ def check_split(data: DepthDataset, low: float, split: str) -> None:
             f"{len(data)} training pictures of {size}{' and more' * (len(shapes) > 2)} pixels, "
             f"{data.share:.0%} of each counts{lost}; depth mostly {_ends(depths[~near & ~far])} m"
         )
+    if data.beyond_from == high:
+        far = np.zeros_like(far)
     if split != "val" and (near | far).mean() > _SHOWN:
         logger.warning(
             f"{near.mean():.1%} of the {split} pixels with depth are nearer than {low:g} m and "

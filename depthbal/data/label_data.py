@@ -39,7 +39,7 @@ class LabelData(LightningDataModule):
     """
 
     label: Label = DEPTH
-    """What is predicted; its range, where there is one, is that of the default histogram."""
+    """What is predicted; its range, where there is one, is that of histogram, loss and network."""
     histogram: Histogram | None = None
     """Of the training labels; that of a run, where the data are those of one."""
 

@@ -113,6 +113,9 @@ class Scores(Metric):
             covered = torch.zeros(len(bins), 2, dtype=torch.float64)
             self.add_state(f"coverage_{subset}", default=covered, dist_reduce_fx="sum")
             for readout in self.readouts:
+                if subset == "all":
+                    counts = torch.zeros(len(bins) + 3, dtype=torch.int64)
+                    self.add_state(f"beyond_{readout}", default=counts, dist_reduce_fx="sum")
                 joint = torch.zeros(len(bins), len(bins) + 2, dtype=torch.int64)
                 self.add_state(f"joint_{subset}_{readout}", default=joint, dist_reduce_fx="sum")
                 self.add_state(f"sums_{subset}_{readout}", default=[], dist_reduce_fx="cat")
@@ -129,6 +132,7 @@ class Scores(Metric):
         interval: tuple[Tensor, Tensor] | None = None,
         subsets: Mapping[str, Tensor] | None = None,
         indices: Tensor | None = None,
+        beyond: Tensor | None = None,
     ) -> None:
         """Add a batch of images or samples.
 
@@ -143,6 +147,8 @@ class Scores(Metric):
             subsets: for every subset the same shape, True where it holds the pixel.
             indices: (images,) their places in the data set, by which results are ordered over
                 processes; -1 is padding, which counts nowhere. Default: the order of the calls.
+            beyond: the same shape as the target, True for labels that are only known to lie beyond
+                the last bin. No error is theirs: they are counted by the prediction's bin.
 
         Raises:
             DataError: a read-out or subset is missing; shapes differ; values under the mask are not
@@ -157,6 +163,8 @@ class Scores(Metric):
         for values in (*preds.values(), *(interval or ())):
             check_preds(values, target, mask, names)
         chosen = {k: checked_mask(target, v.to(target.device), names) for k, v in chosen.items()}
+        if beyond is not None:
+            self._add_beyond(preds, checked_mask(torch.zeros_like(target), beyond))
         index = self.bins.index(target).masked_fill_(~mask, -1)
         rows = self._add_samples(target, names, groups, indices)
         if len(rows) < len(target):  # padding counts nowhere
@@ -255,6 +263,14 @@ class Scores(Metric):
             self._append(f"cells_{subset}", filled.nonzero()[:, 1])
         self._append(f"sums_{subset}_{readout}", sums[filled])
 
+    def _add_beyond(self, preds: Mapping[str, Tensor], beyond: Tensor) -> None:
+        """Count labels beyond the last bin by the prediction's column, and those before half."""
+        half = float(self.bins.edges[-1]) / 2
+        for readout, values in preds.items():
+            found = values[beyond]
+            columns = torch.bincount(self.bins.column(found), minlength=len(self.bins) + 2)
+            self._add(f"beyond_{readout}", torch.cat([columns, (found < half).sum()[None]]))
+
     def _append(self, state: str, values: Tensor) -> None:
         getattr(self, state).append(values.detach().to(self.device))
 
@@ -277,6 +293,8 @@ class Scores(Metric):
         - "joint_SUBSET_READOUT": (bins, bins + 2) int64, rows by the truth's bin, columns by the
           prediction's: below the first edge, each bin, beyond the last edge
         - "coverage_SUBSET": (bins, 2) truths inside their interval, and all that have one
+        - "beyond_READOUT": (bins + 3,) int64, labels known to lie beyond the last bin by the
+          columns of "joint", and how many predictions of them are nearer than half its end
         """
         if self._table is None:
             if not self._batches:
@@ -298,6 +316,8 @@ class Scores(Metric):
         }
         for name in self.columns:
             out[f"column_{name}"] = joined(f"column_{name}")[order]
+        for readout in self.readouts:
+            out[f"beyond_{readout}"] = getattr(self, f"beyond_{readout}").cpu().numpy()
         for subset in self.subsets:
             lengths = joined(f"lengths_{subset}")
             cells = np.argsort(np.repeat(np.argsort(order), lengths), kind="stable")
@@ -351,6 +371,11 @@ class Scores(Metric):
         counts = self.table()[f"coverage_{self.headline if subset is None else subset}"]
         return counts if counts.any() else None
 
+    def beyond(self, readout: str | None = None) -> npt.NDArray[np.int64] | None:
+        """Return counts of labels beyond the last bin, see `table`; None where there are none."""
+        counts = self.table().get(f"beyond_{self.main if readout is None else readout}")
+        return counts if counts is not None and counts.any() else None
+
     def examples(self) -> list[Example]:
         """Return which images show what the main read-out does; see `choose_examples`."""
         return choose_examples(self.sums("all"), self.bins, self.terms)
@@ -363,7 +388,9 @@ class Scores(Metric):
         Top level: "overall", "many", "medium", "few" and "bins" of the main read-out, on the
         balanced mask where there is one, else on all pixels; see `summarise`. Beside a mask
         "all_pixels" has the same without it. With several read-outs "readout" has overall and the
-        shots of each. "calibration" is None unless intervals were given.
+        shots of each. "calibration" is None unless intervals were given. "beyond" is there where
+        labels are only known to lie beyond the last bin: how many, the share of them "nearer" than
+        its end, the share "nearer_than_half", and "bins", their number by the prediction's bin.
 
         Raises:
             DataError: no image, or no pixel that counts.

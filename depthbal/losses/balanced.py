@@ -3,16 +3,24 @@
 L(p, y) = -log f(y - p; sigma) + log E(p),   E(p) = integral of f(y - p; sigma) p_train(y) dy
 """
 
+import math
 from abc import abstractmethod
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from depthbal.losses.base import RegressionLoss, require_one_of, scale_of
+from depthbal.losses.buffers import DoubleBuffers
 from depthbal.losses.families import FamilyKind, GaussianFamily, build_family
 from depthbal.losses.family import NoiseFamily
-from depthbal.losses.kernel.evidence import Evidence, Precomputed, Wanted, wanted_derivatives
+from depthbal.losses.kernel.evidence import (
+    Evidence,
+    Precomputed,
+    Tail,
+    Wanted,
+    wanted_derivatives,
+)
 from depthbal.losses.noise import NoiseKind, NoiseModule, build_noise, describe_noise
 from depthbal.losses.readout import central_interval
 from depthbal.losses.reduction import (
@@ -21,11 +29,15 @@ from depthbal.losses.reduction import (
     chunks,
     compute_dtype,
     count_labels,
+    double_sum,
     hide,
     joint_mean,
     mean_over_ranks,
 )
-from depthbal.priors import GaussianMixture
+from depthbal.priors import GaussianMixture, Histogram
+
+# Labels beyond a range at whose end none is stand for at most so many times its length.
+MAX_LENGTHS = 10.0
 
 Scale = Literal["mean", "pixel", "none"]
 
@@ -37,6 +49,17 @@ class BalancedMSELoss(RegressionLoss):
 
     for labels of dimension D and noise scale s = s(p), which is held fixed inside the integral.
     Subclasses estimate the prior. The arguments are the options that all balanced losses share.
+
+    Of labels that are only known to lie beyond the end c of ``label_range`` (``beyond``), training
+    labels of a density r per label unit, relative to the others, Theorem 1 makes
+
+        L_beyond = -mse_weight log Phi((p - c) / s) + balance_weight [log E(p) - log r],
+        E(p) = E_near(p) + r Phi((p - c) / s)
+
+    and this E is that of all labels, those up to c included: their probabilities and that of a
+    label beyond c sum to 1. r is taken from the histogram of the training labels where that counts
+    labels ``beyond``; where it does not, E is E_near and nothing may be ``beyond``. Without it in E
+    predictions beyond c would run away.
 
     Args:
         init_noise_sigma: (Initial) noise scale s in label units.
@@ -58,12 +81,18 @@ class BalancedMSELoss(RegressionLoss):
         mse_weight: Factor of the data term |p - y|^2 / (2 s^2).
         balance_weight: Factor of the rest. Below ``mse_weight`` it anchors vector labels in
             directions in which they hardly vary, where the two terms otherwise cancel.
+        beyond_length: Length of label that those beyond the range stand for, over which their share
+            pi of the training labels is spread evenly: r = pi / (1 - pi) / length. By default the
+            density of the training labels goes on beyond c as it is below: r is that over the last
+            s before c. The longer, the stronger the pull outwards.
         options: ``reduction``, ``label_range`` and ``event_dim`` of ``RegressionLoss``.
     """
 
     balances = True
     # Whether ``prior_for`` does without the batch's targets.
     prior_is_stored: ClassVar[bool] = False
+    # The world to balance for, and the share of the balancing.
+    relative_to, tau = "uniform", 1.0
 
     def __init__(
         self,
@@ -78,6 +107,7 @@ class BalancedMSELoss(RegressionLoss):
         tolerance: float = 1e-5,
         mse_weight: float = 1.0,
         balance_weight: float = 1.0,
+        beyond_length: float | None = None,
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -94,20 +124,98 @@ class BalancedMSELoss(RegressionLoss):
             )
         if not tolerance > 0:
             raise ValueError(f"expected a positive tolerance, got {tolerance}")
+        if beyond_length is not None and not beyond_length > 0:
+            raise ValueError(f"expected a positive beyond_length or None, got {beyond_length}")
         self.noise = build_noise(noise, init_noise_sigma)
         self.family: NoiseFamily = build_family(family, huber_delta, student_df)
         self.detach_noise, self.scale, self.tolerance = detach_noise, scale, tolerance
         self.mse_weight, self.balance_weight = mse_weight, balance_weight
+        self.beyond_length = beyond_length
+        self._tail = DoubleBuffers("log_density")  # unset: no training label lies beyond
         self.init_args |= {"init_noise_sigma": init_noise_sigma, "noise": describe_noise(noise)}
         self.init_args |= {"family": family, "huber_delta": huber_delta, "student_df": student_df}
         kept = ("detach_noise", "scale", "tolerance", "mse_weight", "balance_weight")
-        self.init_args |= {name: getattr(self, name) for name in kept}
+        self.init_args |= {name: getattr(self, name) for name in (*kept, "beyond_length")}
 
     @abstractmethod
     def prior_for(self, target: Tensor, mask: Tensor | None, sigma: Tensor) -> GaussianMixture:
         """Return p_train as known for this batch; targets are 0 where the mask is False."""
 
-    def reduced(self, preds: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
+    def set_beyond(self, prior: Histogram) -> None:
+        """Take r from the histogram of the training labels; of one without ``beyond`` nothing.
+
+        Only Gaussian noise and scalar labels have it.
+        """
+        gaussian = isinstance(self.family, GaussianFamily)
+        if not prior.beyond or self.label_range is None or self.event_dim or not gaussian:
+            return
+        low, high = self.label_range
+        width = min(self.noise(torch.tensor(high, dtype=torch.float64)).item(), high - low)
+        # a range that ends where no label is anywhere near
+        least = 1 / (MAX_LENGTHS * (high - low))
+        kernel = prior.relative_to(self.relative_to, self.tau)
+        density = max(kernel.density_below(high, width), least)
+        if self.beyond_length is not None:
+            odds = prior.beyond / prior.total
+            own = max(prior.density_below(high, width), least)
+            density *= (odds / self.beyond_length / own) ** self.tau
+        self._tail.set(torch.tensor(density, dtype=torch.float64).log())
+        for tensor in (*self.noise.parameters(), *self.noise.buffers()):
+            self._tail.to(tensor.device)  # the prior may come after the loss has moved
+
+    @property
+    def tail(self) -> Tail | None:
+        """The mass of the prior beyond the label range, relative to the labels in it."""
+        if self._tail.is_unset or self.label_range is None:
+            return None
+        return Tail(self.label_range[1], self._tail.get("log_density"))
+
+    def end_of_range(self, beyond: Tensor, target: Tensor) -> float:
+        """Return the label beyond which labels are known to lie; see ``RegressionLoss``."""
+        end = super().end_of_range(beyond, target)
+        if not isinstance(self.family, GaussianFamily):
+            raise ValueError('labels beyond the range need family "gaussian"')
+        if self._tail.is_unset:
+            raise ValueError(
+                "no training label lies beyond the range, as far as this loss knows: give "
+                "set_prior (BMCLoss: set_beyond) a histogram that counts them, which "
+                "Histogram.update does for labels of inf"
+            )
+        return end
+
+    def censored(
+        self, values: Tensor, preds: Tensor, mask: Tensor | None, beyond: Tensor
+    ) -> Tensor:
+        """Return the loss of labels beyond the range in the place of one-sided ones."""
+        sigma = self._sigma(preds.detach() if self.detach_noise else preds, mask)
+        more = self._beyond(preds, sigma, beyond)
+        return values + more * self._unit(sigma, mask, values)
+
+    def _beyond(self, preds: Tensor, sigma: Tensor, beyond: Tensor | None) -> Tensor:
+        """Return what makes the likelihood of labels beyond c of their one-sided loss.
+
+        a [-log Phi(z) - min(z, 0)^2 / 2] - b [log s sqrt(2 pi) + log r],  z = (p - c) / s
+        """
+        tail = cast(Tail, self.tail)
+        z = hide(preds.to(sigma.dtype) - tail.end, beyond) / sigma
+        # of -log Phi(z) the square is the larger part, and one-sided losses have it already
+        zero, root = z.new_zeros(()), math.sqrt(0.5)
+        near = (0.5 * torch.special.erfcx(-root * torch.where(z < 0, z, zero))).log()
+        far = torch.log1p(-0.5 * torch.special.erfc(root * torch.where(z < 0, zero, z)))
+        data = -torch.where(z < 0, near, far)
+        constant = self.family.log_normaliser(sigma) + tail.log_density.to(z)
+        return hide(self.mse_weight * data - self.balance_weight * constant, beyond)
+
+    def _unit(self, sigma: Tensor, mask: Tensor | None, values: Tensor) -> Tensor | float:
+        """Return the factor of the log-likelihood: () or one per label."""
+        if self.scale == "none":
+            return 1.0
+        unit = self.family.unit(sigma.detach())
+        return mean_over_ranks(unit, mask, values) if self.scale == "mean" and unit.ndim else unit
+
+    def reduced(
+        self, preds: Tensor, target: Tensor, mask: Tensor | None, beyond: Tensor | None = None
+    ) -> Tensor:
         """Return the reduced loss; most losses go through ``_sum``."""
         sigma = None
         if (
@@ -117,7 +225,7 @@ class BalancedMSELoss(RegressionLoss):
         ):
             sigma = self.noise(preds.detach()).to(preds.device, compute_dtype(preds))
         if sigma is None or sigma.numel() != 1:
-            return super().reduced(preds, target, mask)
+            return super().reduced(preds, target, mask, beyond)
         on_cpu = preds.device.type == "cpu"
         if on_cpu:  # on a device it would be another reading of all labels
             self.require_finite(preds, target, mask)
@@ -133,6 +241,10 @@ class BalancedMSELoss(RegressionLoss):
         total: Tensor = Precomputed.apply(
             flat, sigma, lambda p, s: self._sum(p, s, labels, counts, prior, wanted, not on_cpu)
         )
+        if beyond is not None:
+            # on a CPU few are faster, elsewhere choosing them would wait for the device
+            far = (preds[beyond], sigma, None) if on_cpu else (preds, sigma, beyond)
+            total = total + double_sum(self._beyond(*far))
         if self.reduction == "mean":
             total = joint_mean(total, count_labels(preds, mask))
         unit = 1 if self.scale == "none" else self.family.unit(sigma.detach())
@@ -156,7 +268,9 @@ class BalancedMSELoss(RegressionLoss):
         holds as much memory as plain MSE. What the mask hides may be NaN.
         """
         family, (a, b) = self.family, (self.mse_weight, self.balance_weight)
-        evidence_of = family.prepare(preds, sigma, prior, wanted, None, self.tolerance, mask)
+        evidence_of = family.prepare(
+            preds, sigma, prior, wanted, None, self.tolerance, mask, self.tail
+        )
         dtype, device = sigma.dtype, preds.device
         gradient = torch.empty_like(preds, dtype=dtype) if wanted.by_preds else None
         sums = torch.zeros(5, dtype=torch.float64, device=device)
@@ -196,14 +310,9 @@ class BalancedMSELoss(RegressionLoss):
         per_axis = sigma[..., None] if self.event_dim and sigma.ndim else sigma
         data = self.per_label(self.family.energy(preds - target, per_axis))
         sigma_of = self.noise if self.noise.depends_on_preds and not self.event_dim else None
-        balance = self.family.evidence(preds, prior, sigma, sigma_of, self.tolerance)
+        balance = self.family.evidence(preds, prior, sigma, sigma_of, self.tolerance, self.tail)
         values = self.mse_weight * data + self.balance_weight * balance
-        if self.scale == "none":
-            return values
-        unit = self.family.unit(sigma.detach())
-        if self.scale == "mean" and unit.ndim:
-            unit = mean_over_ranks(unit, mask, values)
-        return values * unit
+        return values * self._unit(sigma, mask, values)
 
     def readout(self, preds: Tensor) -> Tensor:
         """Return the balanced prediction: the mean of the noise truncated to ``label_range``.

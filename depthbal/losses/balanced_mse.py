@@ -71,6 +71,7 @@ class _StoredPriorLoss(BalancedMSELoss):
                         "histogram and mask",
                         stacklevel=2,
                     )
+            self.set_beyond(prior)
             prior = self._estimate(prior.relative_to(self.relative_to, self.tau))
         elif (self.relative_to, self.tau) != ("uniform", 1.0):
             prior = prior.relative_to(self.relative_to, self.tau)  # type: ignore[arg-type]

@@ -20,10 +20,16 @@ class NonFiniteError(ValueError):
 
 
 class RegressionLoss(nn.Module, ABC):
-    """Base of the losses: ``loss(preds, target, mask=None)`` gives a scalar.
+    """Base of the losses: ``loss(preds, target, mask=None, beyond=None)`` gives a scalar.
 
     Predictions and targets have one shape, are floating point, and are compared in float32 or wider
     whatever autocast says. Entries where ``mask`` is False may hold anything, NaN included.
+
+    ``beyond`` is True for labels that are only known to lie beyond the end hi of ``label_range``,
+    such as the depth of sky (censored labels). They count as well, whatever target and mask say.
+    Losses that do not balance are one-sided there: the label is hi where the prediction is nearer,
+    and no error where it is not.
+
     ``init_args`` holds the JSON-able arguments that make the same loss again; a prior is part of
     the state dict instead.
 
@@ -63,11 +69,17 @@ class RegressionLoss(nn.Module, ABC):
     def elementwise(self, preds: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
         """Return the loss of every label; inputs are checked, finite and of one wide dtype."""
 
-    def forward(self, preds: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        preds: Tensor,
+        target: Tensor,
+        mask: Tensor | None = None,
+        beyond: Tensor | None = None,
+    ) -> Tensor:
         """Return the reduced loss of predictions and targets of one shape, label units.
 
         The mask is boolean, of that shape, for vectors without the last axis; True counts, and None
-        counts everything.
+        counts everything. So is ``beyond``, for scalar labels.
 
         Raises:
             ValueError: Shapes that differ, integer labels, values that count and are NaN, infinite
@@ -75,8 +87,13 @@ class RegressionLoss(nn.Module, ABC):
                 calls, so that no step stalls).
         """
         require_matching(preds, target, mask, self.event_dim)
+        if beyond is not None:
+            end = self.end_of_range(beyond, target)
+            nearest = preds.detach().to(compute_dtype(preds)).clamp(min=end)
+            target = torch.where(beyond, nearest, target)
+            mask = None if mask is None else mask | beyond
         with torch.autocast(preds.device.type, enabled=False):
-            value = self.reduced(preds, target.detach(), mask)
+            value = self.reduced(preds, target.detach(), mask, beyond)
         on_cpu = value.device.type == "cpu" and not torch.compiler.is_compiling()
         if on_cpu and not bool(value.isfinite().all()):
             raise NonFiniteError(
@@ -85,14 +102,42 @@ class RegressionLoss(nn.Module, ABC):
             )
         return value
 
-    def reduced(self, preds: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
-        """Return the reduced loss of tensors that match, of any floating type, not yet finite."""
+    def end_of_range(self, beyond: Tensor, target: Tensor) -> float:
+        """Return the label beyond which labels are known to lie; a ValueError where none is."""
+        if beyond.shape != target.shape or beyond.dtype != torch.bool:
+            raise ValueError(
+                f"expected a boolean beyond {tuple(target.shape)}, True for scalar labels beyond "
+                f"the label range, got {beyond.dtype} {tuple(beyond.shape)}"
+            )
+        if self.label_range is None or self.event_dim:
+            raise ValueError(
+                "labels beyond the end of the range need a loss of scalar labels with a "
+                "label_range: set label_range=(lo, hi)"
+            )
+        return self.label_range[1]
+
+    def reduced(
+        self, preds: Tensor, target: Tensor, mask: Tensor | None, beyond: Tensor | None = None
+    ) -> Tensor:
+        """Return the reduced loss of tensors that match, of any floating type, not yet finite.
+
+        Where a label is ``beyond`` the mask counts it and its target is one-sided.
+        """
         preds = preds.to(compute_dtype(preds))
         target = target.to(preds.dtype)
         entries = mask[..., None] if mask is not None and self.event_dim else mask
         self.require_finite(preds, target, entries)
         preds, target = hide(preds, entries), hide(target, entries)
-        return reduce(self.elementwise(preds, target, mask), mask, self.reduction)
+        values = self.elementwise(preds, target, mask)
+        if beyond is not None:
+            values = self.censored(values, preds, mask, beyond)
+        return reduce(values, mask, self.reduction)
+
+    def censored(
+        self, values: Tensor, preds: Tensor, mask: Tensor | None, beyond: Tensor
+    ) -> Tensor:
+        """Return what labels beyond the range make of one-sided losses: here nothing else."""
+        return values
 
     def per_label(self, entries: Tensor) -> Tensor:
         """Sum over the coordinates of vector labels; scalars stay as they are."""
@@ -104,6 +149,9 @@ class RegressionLoss(nn.Module, ABC):
 
     def set_prior(self, prior: Histogram | GaussianMixture) -> None:
         """Take the training labels' distribution; losses without a prior ignore it."""
+
+    def set_beyond(self, prior: Histogram) -> None:
+        """Take how common labels beyond the label range are; losses without a prior ignore it."""
 
     def set_label_range(self, label_range: tuple[float, float]) -> None:
         """Take the ends (lo, hi) of the label range, which no argument gave, from the data."""

@@ -84,6 +84,7 @@ class BinsLoss(RegressionLoss):
     pi are the mean two-hot targets of the training labels and W those of the world to predict for:
     at ``tau=0`` that of the training, at 1 ``relative_to``, between them p_train^(1 - tau) W^tau.
     Both can be set afterwards (``set_world``). Bins without training labels are never predicted.
+    The last bin's is also the probability of labels ``beyond`` the range, which pi counts there.
 
     Args:
         prior: Histogram of the training labels, a file that ``Histogram.save`` wrote, or None: then
@@ -160,7 +161,8 @@ class BinsLoss(RegressionLoss):
             )
         if not (np.diff(centers) > 0).all():
             raise ValueError(f"{self.n_bins} quantile bins are too many for these labels")
-        shares = two_hot_shares(prior, centers)
+        shares = two_hot_shares(prior, centers) * (prior.total / (prior.total + prior.beyond))
+        shares[-1] += prior.beyond / (prior.total + prior.beyond)
         self._prior.set(torch.from_numpy(centers), torch.from_numpy(shares))
 
     @property
@@ -176,7 +178,13 @@ class BinsLoss(RegressionLoss):
     # ---- training ----
 
     def forward(
-        self, preds: Tensor, target: Tensor, mask: Tensor | None = None, *, enlarge: bool = False
+        self,
+        preds: Tensor,
+        target: Tensor,
+        mask: Tensor | None = None,
+        beyond: Tensor | None = None,
+        *,
+        enlarge: bool = False,
     ) -> Tensor:
         """Return the reduced loss of logits; see ``RegressionLoss.forward``.
 
@@ -192,10 +200,15 @@ class BinsLoss(RegressionLoss):
         if enlarge:
             first = functional.interpolate(first, target.shape[-2:])
         require_matching(first, target, mask, 0)
+        if beyond is not None:  # however far, they are the last bin's
+            target = target.masked_fill(beyond, self.end_of_range(beyond, target))
+            mask = None if mask is None else mask | beyond
         with torch.autocast(preds.device.type, enabled=False):
             return self.reduced(preds, target.detach(), mask)
 
-    def reduced(self, preds: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
+    def reduced(
+        self, preds: Tensor, target: Tensor, mask: Tensor | None, beyond: Tensor | None = None
+    ) -> Tensor:
         """Return the reduced loss of tensors that match, of any floating type, not yet finite."""
         values = self.elementwise(preds, target, mask)
         self.require_finite(values, target, mask)

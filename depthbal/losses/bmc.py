@@ -31,7 +31,8 @@ class BMCLoss(BalancedMSELoss):
 
     over the N valid targets y_j of the batch, merged into groups so that a dense map costs a
     thousand or two of them instead of an N x N matrix. The published cross entropy is this value
-    plus 2 s^2 log N.
+    plus 2 s^2 log N. Labels beyond the range have their share of the training labels in it, not
+    that of the batch: ``set_beyond(histogram)`` must tell it.
 
     Args:
         method: How targets become groups. ``"exact"``: each its own. ``"grouped"``: equal ones
@@ -80,21 +81,41 @@ class BMCLoss(BalancedMSELoss):
                 "bins are those of scalars"
             )
         self.method, self.gather = method, gather
-        self.memory = None if memory is None else LabelMemory(self.label_range, memory)
+        if memory is not None and not 0 < memory < math.inf:
+            raise ValueError(f"expected memory as a positive number of batches, got {memory}")
+        self._batches = memory
+        self.memory: LabelMemory | None = None
+        if self.label_range is not None:
+            self.set_label_range(self.label_range)
         self.init_args |= {"method": method, "memory": memory, "gather": gather}
         self._warned: set[str] = set()
         self._recording = False
+        self._beyond_range: Tensor | None = None
 
-    def reduced(self, preds: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
+    def set_label_range(self, label_range: tuple[float, float]) -> None:
+        """Take the ends (lo, hi) of the label range, and of an empty memory's histogram."""
+        super().set_label_range(label_range)
+        if self._batches is not None:
+            self.memory = LabelMemory(label_range, self._batches)
+
+    def reduced(
+        self, preds: Tensor, target: Tensor, mask: Tensor | None, beyond: Tensor | None = None
+    ) -> Tensor:
         """Return the reduced loss; see ``BalancedMSELoss``."""
+        self._beyond_range = beyond
         # The rule of ``sum_over_ranks``: what is summed over ranks there is gathered here.
         differentiable = preds.requires_grad or bool(self.noise_parameters())
         self._recording = torch.is_grad_enabled() and differentiable
-        return super().reduced(preds, target, mask)
+        return super().reduced(preds, target, mask, beyond)
 
     def prior_for(self, target: Tensor, mask: Tensor | None, sigma: Tensor) -> GaussianMixture:
         """Return the targets of this batch, of all ranks and of the memory as a mixture."""
+        if self._batches is not None and self.memory is None:
+            raise ValueError("expected memory with label_range=(lo, hi), the ends of its histogram")
         joint = self.gather and self._recording and dist.is_available() and dist.is_initialized()
+        if self._beyond_range is not None:  # whose targets are none
+            near = ~self._beyond_range.view_as(target)
+            mask = near if mask is None else mask & near
         groups, extent = batch_prior(
             target,
             mask,
@@ -155,13 +176,8 @@ class LabelMemory(nn.Module):
     past weighs as much as ``batches``.
     """
 
-    def __init__(self, label_range: tuple[float, float] | None, batches: float) -> None:
+    def __init__(self, label_range: tuple[float, float], batches: float) -> None:
         super().__init__()
-        if label_range is None or not 0 < batches < math.inf:
-            raise ValueError(
-                "expected memory as a positive number of batches, with label_range=(lo, hi) as the "
-                f"ends of its histogram, or None; got memory={batches}, label_range={label_range}"
-            )
         low, high = label_range
         self.grid = Grid(low, (high - low) / MEMORY_BINS, MEMORY_BINS)
         self.decay = batches / (batches + 1)

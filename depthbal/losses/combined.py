@@ -54,10 +54,17 @@ class CombinedLoss(RegressionLoss):
         ]
         self.init_args = {"losses": described, "factors": factors}
 
-    def forward(self, preds: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        preds: Tensor,
+        target: Tensor,
+        mask: Tensor | None = None,
+        beyond: Tensor | None = None,
+    ) -> Tensor:
         """Return the weighted sum; see ``RegressionLoss.forward``."""
         terms = zip(self.factors, self.parts, strict=True)
-        return torch.stack([factor * part(preds, target, mask) for factor, part in terms]).sum(0)
+        values = [factor * part(preds, target, mask, beyond) for factor, part in terms]
+        return torch.stack(values).sum(0)
 
     elementwise = forward
 
@@ -77,6 +84,11 @@ class CombinedLoss(RegressionLoss):
         """Give the prior to every part."""
         for part in self.parts:
             part.set_prior(prior)  # type: ignore[operator]
+
+    def set_beyond(self, prior: Histogram) -> None:
+        """Give every part how common labels beyond the range are."""
+        for part in self.parts:
+            part.set_beyond(prior)  # type: ignore[operator]
 
     def set_label_range(self, label_range: tuple[float, float]) -> None:
         """Give the label range to every part."""

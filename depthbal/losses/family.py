@@ -8,6 +8,7 @@ integrals and tables for all of them.
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -22,10 +23,12 @@ from depthbal.losses.kernel.evidence import (
     Prepared,
     Shares,
     SigmaOf,
+    Tail,
     Wanted,
     exact_evidence,
     extent,
     wanted_derivatives,
+    with_tail,
 )
 from depthbal.losses.readout import TOLERANCE, mean_by_quadrature, on_range
 from depthbal.losses.reduction import compute_dtype
@@ -160,6 +163,7 @@ class NoiseFamily(ABC):
         noise_sigma: Tensor | float,
         sigma_of: SigmaOf | None = None,
         tolerance: float = 1e-5,
+        tail: Tail | None = None,
     ) -> Tensor:
         """Return ``log_evidence`` plus the log normaliser of the noise: what a loss adds."""
         preds = preds.to(compute_dtype(preds))
@@ -177,7 +181,9 @@ class NoiseFamily(ABC):
             return (flat.sum() * 0 + sigma.sum() * 0).expand(labels)
         wanted = wanted_derivatives(flat, sigma)
         value: Tensor = Precomputed.apply(
-            flat, sigma, lambda p, s: self.prepare(p, s, prior, wanted, sigma_of, tolerance)(p)
+            flat,
+            sigma,
+            lambda p, s: self.prepare(p, s, prior, wanted, sigma_of, tolerance, tail=tail)(p),
         )
         return value.view(labels)
 
@@ -190,8 +196,12 @@ class NoiseFamily(ABC):
         sigma_of: SigmaOf | None = None,
         tolerance: float = 1e-5,
         mask: Tensor | None = None,
+        tail: Tail | None = None,
     ) -> Prepared:
-        """Return the function that gives the evidence of preds, or for one sigma of any part."""
+        """Return the function that gives the evidence of preds, or for one sigma of any part.
+
+        A tail, which only Gaussian noise can have, adds to the prior.
+        """
         require_positive(sigma)
         mixture = self.components(prior, preds.device)
         quick = None if sigma.ndim else self.of_one_scale(mixture, sigma.double(), wanted)
@@ -204,8 +214,7 @@ class NoiseFamily(ABC):
 
             def exact(nodes: Tensor) -> Tensor:
                 noise = sigma.double() if sigma_of is None else sigma_of(nodes).double()
-                curves = exact_evidence(nodes, noise, mixture, wanted, self.block)
-                return torch.stack([curve for curve in curves if curve is not None])
+                return _stacked(exact_evidence(nodes, noise, mixture, wanted, self.block))
 
             inside = mixture.log_weights.exp() @ mixture.means
             low, high = extent(preds, mask, sigma, inside).tolist()
@@ -213,23 +222,34 @@ class NoiseFamily(ABC):
             # Times the largest sigma, the derivatives are pure numbers like the logarithm itself.
             sizes = [1.0] + [largest] * sum(wanted)
             errors = tolerance / mixture.means.new_tensor(sizes)[:, None]
-            curves: tables.Function = exact
+            near: tables.Function = exact
             if sigma.ndim == 0 and len(mixture.means) > FEW_MASSES:
-                curves = self.convolved(exact, mixture, sigma.double(), wanted, errors)
-            table = self.table(curves, (low, high), smallest, mixture, preds.numel(), errors)
-            if table is not None or curves is not exact:
+                near = self.convolved(exact, mixture, sigma.double(), wanted, errors)
+
+            def curves(nodes: Tensor) -> Tensor:
+                if tail is None:
+                    return near(nodes)
+                noise = sigma.double() if sigma_of is None else sigma_of(nodes).double()
+                return _stacked(with_tail(_evidence(near(nodes), wanted), nodes, noise, tail))
+
+            # a tail is as sharp as the noise
+            grid = mixture if tail is None else mixture.with_mass(tail.end)
+            table = self.table(curves, (low, high), smallest, grid, preds.numel(), errors)
+            if table is not None or near is not exact:
 
                 def tabulated(part: Tensor) -> Evidence:
                     if table is None:  # few predictions for its cells: the grid itself serves
-                        value, *rest = curves(part.double()).to(part)
-                    else:
-                        value, *rest = tables.interpolate(table, part)
-                    by_preds = rest.pop(0) if wanted.by_preds else None
-                    return Evidence(value, by_preds, rest.pop(0) if wanted.by_sigma else None)
+                        return _evidence(curves(part.double()).to(part), wanted)
+                    return _evidence(tables.interpolate(table, part), wanted)
 
                 return tabulated
         rounded = mixture.to(sigma)
-        return lambda part: exact_evidence(part, sigma, rounded, wanted, self.block)
+
+        def summed(part: Tensor) -> Evidence:
+            found = exact_evidence(part, sigma, rounded, wanted, self.block)
+            return found if tail is None else with_tail(found, part, sigma, tail)
+
+        return summed
 
     def of_one_scale(self, masses: Components, scale: Tensor, wanted: Wanted) -> Prepared | None:
         """Return the evidence for one scale where a family has a faster way than tables."""
@@ -351,6 +371,18 @@ class NoiseFamily(ABC):
         # Where the tail of the density is linear, a location says no more than one where it begins.
         preds = preds.clamp(low - self.linear_beyond, high + self.linear_beyond)
         return on_range(mean, preds, noise_sigma, label_range, TOLERANCE, self.kinks)[0]
+
+
+def _stacked(evidence: Evidence) -> Tensor:
+    """Return the curves that are wanted, (curves, n)."""
+    return torch.stack([curve for curve in evidence if curve is not None])
+
+
+def _evidence(curves: Iterable[Tensor], wanted: Wanted) -> Evidence:
+    """Return the evidence of such curves."""
+    value, *rest = curves
+    by_preds = rest.pop(0) if wanted.by_preds else None
+    return Evidence(value, by_preds, rest.pop(0) if wanted.by_sigma else None)
 
 
 def without_spread(prior: GaussianMixture) -> GaussianMixture:

@@ -60,6 +60,18 @@ class GradientLoss(RegressionLoss):
         self.strides, self.space, self.floor = tuple(strides), space, floor
         self.init_args |= {"strides": list(strides), "space": space, "floor": floor}
 
+    def forward(
+        self,
+        preds: Tensor,
+        target: Tensor,
+        mask: Tensor | None = None,
+        beyond: Tensor | None = None,
+    ) -> Tensor:
+        """Return the loss; labels ``beyond`` the range, whose differences nobody knows, are out."""
+        if beyond is not None:
+            mask = ~beyond if mask is None else mask & ~beyond
+        return super().forward(preds, target, mask)
+
     def elementwise(self, preds: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
         """Return numbers per pixel whose mean over those that count is the loss."""
         if preds.ndim < 2:

@@ -24,11 +24,12 @@ class Head(nn.Module):
 
     Args:
         kind: One of the four.
-        label_range: Ends (lo, hi) of ``"bounded"`` in label units; neither is ever reached.
+        label_range: Ends (lo, hi) of ``"bounded"`` in label units; neither is ever reached. None:
+            those of the data, which a task gives (``set_label_range``).
         bins: K, of ``"bins"``.
 
     Raises:
-        ConfigError: An unknown kind, or no proper ends or bins.
+        ConfigError: An unknown kind, no proper ends or bins, or, on a call, no ends.
 
     Example:
         >>> Head("bounded", label_range=(0.0, 10.0))(torch.tensor([0.0, 2.0]))
@@ -45,8 +46,8 @@ class Head(nn.Module):
         super().__init__()
         if kind not in get_args(HeadKind):
             raise ConfigError(f"expected a head of kind {get_args(HeadKind)}, got {kind!r}")
-        if kind == "bounded" and not (label_range and label_range[0] < label_range[1]):
-            raise ConfigError(f"a bounded head needs label_range [lo, hi], got {label_range}")
+        if label_range is not None and not label_range[0] < label_range[1]:
+            raise ConfigError(f"expected label_range [lo, hi] of a head, got {label_range}")
         if kind == "bins" and bins < 2:
             raise ConfigError(f"a head of bins needs at least 2 of them, got {bins}")
         self.kind, self.label_range = kind, label_range
@@ -57,21 +58,40 @@ class Head(nn.Module):
         if self.kind in ("linear", "bins"):
             return outputs
         x = outputs.to(torch.promote_types(outputs.dtype, torch.float32))
-        if self.label_range is not None and self.kind == "bounded":
-            low, high = self.label_range
+        if self.kind == "bounded":
+            low, high = self._ends()
             return low + (high - low) * x.sigmoid()
         return x.clamp(max=LINEAR_FROM).exp() * (1 + (x - LINEAR_FROM).clamp(min=0))
+
+    def set_label_range(self, label_range: tuple[float, float]) -> None:
+        """Take the ends of the labels; those of a bounded head are these, or farther apart."""
+        (low, high), own = label_range, self.label_range or label_range
+        self.label_range = min(low, own[0]), max(high, own[1])
+
+    def _ends(self) -> tuple[float, float]:
+        if self.label_range is None:
+            raise ConfigError("a bounded head needs label_range [lo, hi], or a task with data")
+        return self.label_range
 
     def initialise(self, bias: Any, start: float | Tensor) -> None:
         """Let an untrained network predict about ``start``, of a head of bins logits (K,)."""
         wanted = torch.as_tensor(start)
         if self.kind == "log":
             wanted = wanted.clamp(min=1e-3).log()
-        if self.label_range is not None and self.kind == "bounded":
-            low, high = self.label_range
+        if self.kind == "bounded":
+            low, high = self._ends()
             wanted = torch.logit((wanted - low) / (high - low), eps=1e-3)
         with torch.no_grad():
             bias.copy_(wanted)
+
+
+def take_range(label_range: tuple[float, float], *modules: Any) -> None:
+    """Tell networks, their heads and losses that want to know it between which ends labels lie."""
+    for module in modules:
+        for part in (module, getattr(module, "output_head", None)):
+            take = getattr(part, "set_label_range", None)
+            if take is not None:
+                take(label_range)
 
 
 def require_matching_head(model: nn.Module, criterion: nn.Module) -> None:

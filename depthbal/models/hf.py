@@ -53,7 +53,8 @@ class HFDepth(nn.Module):
             although the configuration does not say so (DPT trained on metres); "new": a network of
             inverse or relative depth gets a metric head, whose last convolution starts anew.
         max_depth: metres at which its head shall end (whole ones for Depth Anything and GLPN);
-            None: those of the configuration. The head's parameters stay.
+            None: those of the configuration, of a new head those of the data. A task whose data
+            reach farther moves it there (``set_label_range``). The head's parameters stay.
         size: (height, width) in place of the image processor's: smaller is faster.
         config: configuration of transformers as plain data, in place of that of `weights`.
         processor: the same of the image processor.
@@ -63,7 +64,7 @@ class HFDepth(nn.Module):
 
     Raises:
         ConfigError: transformers is not installed, nothing of that name, no metric output, or, on a
-            call, images that are too small.
+            call, images that are too small, or a new head without its end.
         CheckpointError: parameters are missing.
 
     Example:
@@ -104,13 +105,14 @@ class HFDepth(nn.Module):
         self.kind, self.output, self.processor = str(settings.model_type), output, rule
         if size is not None:
             rule |= {"size": {"height": size[0], "width": size[1]}, "do_resize": True}
-        _require_metres(settings, output, weights or self.kind, max_depth is not None)
+        _require_metres(settings, output, weights or self.kind)
         if output == "new" and self.kind == "depth_anything":
             settings.depth_estimation_type = "metric"
         if max_depth is not None:
             _set_max_depth(settings, max_depth)
         self.network: Any = _load(settings, weights)
         self.max_depth: float | None = getattr(settings, "max_depth", None)
+        self._open = output == "new" and self.kind == "depth_anything" and max_depth is None
         self.encoder_name = f"network.{next(iter(self.network.named_children()))[0]}"
         if output == "new":
             nn.init.normal_(self._last_convolution().weight, std=0.02)
@@ -123,6 +125,20 @@ class HFDepth(nn.Module):
         # from ImageNet's normalisation to its own
         self._scale = [a / b for a, b in zip(IMAGENET_STD, std, strict=True)]
         self._shift = [(a - b) / c for a, b, c in zip(IMAGENET_MEAN, mean, std, strict=True)]
+
+    def set_label_range(self, label_range: tuple[float, float]) -> None:
+        """Let the head end where the labels do (metres), unless it reaches farther already."""
+        if self.max_depth is None or not (self._open or self.max_depth < label_range[1]):
+            return
+        whole = isinstance(self.max_depth, int)
+        self.max_depth = math.ceil(label_range[1]) if whole else label_range[1]
+        self._open, self.network.config.max_depth = False, self.max_depth
+        for part in self.network.modules():
+            if hasattr(part, "max_depth"):
+                part.max_depth = self.max_depth
+            if hasattr(part, "bin_centers"):
+                centers = torch.linspace(part.min_depth, self.max_depth, len(part.bin_centers))
+                part.bin_centers.copy_(centers)
 
     def network_size(self, height: int, width: int) -> tuple[int, int]:
         """Return the (height, width) at which the network sees an image, by its processor's rule.
@@ -148,6 +164,8 @@ class HFDepth(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return metres (B, 1, H, W) of images (B, 3, H, W) normalised as those of ImageNet."""
+        if self._open:
+            raise ConfigError("a new head needs max_depth, its end in metres, or a task with data")
         given = images.shape[-2:]
         size = self.network_size(*given)
         if size != tuple(given):
@@ -241,7 +259,7 @@ def _load(settings: Any, weights: str | None) -> Any:
     return network.train()
 
 
-def _require_metres(settings: Any, output: Output, what: str, bounded: bool) -> None:
+def _require_metres(settings: Any, output: Output, what: str) -> None:
     """Refuse an output that is not metric, and a head that would replace a metric one."""
     kind, metric = settings.model_type, settings.model_type in METRIC
     says = f"depth of a unit that the configuration of a {kind} does not say"
@@ -261,8 +279,6 @@ def _require_metres(settings: Any, output: Output, what: str, bounded: bool) -> 
         )
     if output == "new" and metric:
         raise ConfigError(f"{what} gives metres already; leave out output: new")
-    if output == "new" and kind == "depth_anything" and not bounded:
-        raise ConfigError("output: new needs max_depth, the metres at which the new head ends")
 
 
 def _set_max_depth(settings: Any, metres: float) -> None:

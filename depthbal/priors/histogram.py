@@ -26,10 +26,14 @@ class Histogram(Stored):
     over [v - q/2, v + q/2]: 8-bit depth (q = 10/255 m) puts 2 or 3 levels into a 0.1 m bin and
     would make neighbouring counts of a smooth distribution differ by up to 1.5 times.
 
+    A label of +inf is one that is only known to lie beyond the last edge, such as the depth of sky:
+    it counts in ``beyond`` and in no bin, and densities are those of the others.
+
     Args:
         edges: Increasing, finite bin edges, shape (B + 1,), in label units.
         counts: Mass per bin, shape (B,), not negative; zeros when omitted.
         quantum: Width of one quantisation level in label units, or None for continuous labels.
+        beyond: Mass that is only known to lie beyond the last edge.
 
     Raises:
         ValueError: Arguments that are not as described.
@@ -47,6 +51,7 @@ class Histogram(Stored):
         edges: npt.ArrayLike | torch.Tensor,
         counts: npt.ArrayLike | torch.Tensor | None = None,
         quantum: float | None = None,
+        beyond: float = 0.0,
     ) -> None:
         self.edges = as_float64(edges).copy()
         single = self.edges.astype(np.float32)  # in which labels are compared with them
@@ -58,7 +63,9 @@ class Histogram(Stored):
         self.counts = np.zeros(bins) if counts is None else as_float64(counts).copy()
         if self.counts.shape != (bins,):
             raise ValueError(f"expected {bins} counts, one per bin, got {self.counts.shape}")
-        if not (np.all(self.counts >= 0) and np.isfinite([*self.edges, *self.counts]).all()):
+        self.beyond = float(beyond)
+        masses = [*self.counts, self.beyond]
+        if not (min(masses) >= 0 and np.isfinite([*self.edges, *masses]).all()):
             raise ValueError("expected edges and counts that are finite, and no negative counts")
         if quantum is not None and not quantum > 0:
             raise ValueError(f"expected a positive quantum or None, got {quantum}")
@@ -78,13 +85,20 @@ class Histogram(Stored):
         return cls(edges, quantum=quantum)
 
     def update(self, values: npt.ArrayLike | torch.Tensor) -> Self:
-        """Add finite labels of any shape; those outside the edges are warned of once."""
+        """Add labels of any shape, +inf for ``beyond``; those outside the edges are warned of once.
+
+        NaN and -inf are a ValueError.
+        """
         flat = as_float64(values).ravel()
         finite = np.isfinite(flat)
         if not finite.all():
-            raise ValueError(
-                f"expected finite labels, got {np.count_nonzero(~finite)} NaN or infinite"
-            )
+            beyond = np.count_nonzero(flat == np.inf)
+            if bad := np.count_nonzero(~finite) - beyond:
+                raise ValueError(
+                    f"expected finite labels, or inf for beyond, got {bad} NaN or -inf"
+                )
+            self.beyond += beyond
+            flat = flat[finite]
         if flat.size == 0:
             return self
         if not self._warned:
@@ -133,6 +147,13 @@ class Histogram(Stored):
     def total(self) -> float:
         """Sum of all counts."""
         return float(self.counts.sum())
+
+    def density_below(self, end: float, width: float) -> float:
+        """Return the share of the mass per label unit over the last ``width`` below a label."""
+        self.require_mass()
+        below = np.concatenate([[0.0], np.cumsum(self.counts / self.total)])
+        low, high = np.interp([end - width, end], self.edges, below)
+        return float(high - low) / width
 
     @property
     def mean(self) -> float:
@@ -244,12 +265,14 @@ class Histogram(Stored):
             "edges": self.edges.tolist(),
             "counts": self.counts.tolist(),
             "quantum": self.quantum,
+            "beyond": self.beyond,
         }
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> Self:
         """Return the histogram that ``to_dict`` described."""
-        return cls(content["edges"], content["counts"], content.get("quantum"))
+        quantum, beyond = content.get("quantum"), content.get("beyond", 0.0)
+        return cls(content["edges"], content["counts"], quantum, beyond)
 
 
 def bin_per_label(labels: torch.Tensor, edges: torch.Tensor) -> torch.Tensor:

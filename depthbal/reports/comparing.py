@@ -309,8 +309,7 @@ def _protocol(result: Result) -> dict[str, Any]:
         "main metric": scores.main_metric,
         "averaging": scores.averaging,
         "smallest prediction in ratios (m)": protocol.get("min_prediction_m"),
-        "min_depth of the test data": data.get("min_depth"),
-        "max_depth of the test data": data.get("max_depth"),
+        "depth_range of the test data": data.get("depth_range"),
     }
 
 

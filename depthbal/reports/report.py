@@ -11,7 +11,7 @@ import numpy.typing as npt
 from depthbal.evaluation import GROUPS, metrics_of
 from depthbal.reports.resampling import FEW_UNITS, LEVEL, MAX_LOST, MIN_UNITS, Units
 from depthbal.reports.results import FloatArray, Method, Result
-from depthbal.reports.vocabulary import SUBSETS, MetricInfo, fixed, metric_infos
+from depthbal.reports.vocabulary import ALIGNED, SUBSETS, MetricInfo, fixed, metric_infos, short
 
 STRIP_WIDTH = 100
 """Of the drawn intervals' coordinates; they stretch with their cell."""
@@ -197,6 +197,34 @@ class Comparison:
             ],
         }
 
+    @cached_property
+    def protocols(self) -> dict[str, Any]:
+        """Overall numbers by protocol, averaging and alignment: "metrics", "rows", "notes"."""
+        found = [(r.name, row) for r in self.results for row in r.metrics.get("protocols", [])]
+        keys = {key for _, row in found for key in row} - {"mse"}
+        infos = [info for info in self.metrics if info.key in keys]
+        given = [r.scores.given.get("alignment", {}) for r in self.results]
+        notes = {ALIGNED.get(k, "none"): what for one in given for k, what in one.items()}
+        rows: list[dict[str, Any]] = []
+        for name, row in found:
+            cap, unit = row["cap"], self.first.scores.label.unit
+            after = ", balanced afterwards" if row["readout"] == "balanced" else ""
+            where = f", {self.subset_name(row['subset'])}" if row["subset"] != "all" else ""
+            about = {
+                "run": name,
+                "protocol": (row["protocol"] or "").partition(",")[0],
+                "crop": row["crop"] or "–",
+                "cap": f"{cap[0]:g}–{cap[1]:g} {unit}" if cap else "–",
+                "averaged over": row["averaging"].rpartition(" ")[2] + where,
+                "alignment": ALIGNED.get(row["alignment"], "none") + after,
+            }
+            values = [(info.fixed(row.get(info.key)), row.get(info.key)) for info in infos]
+            rows.append({"about": about, "values": values})
+        if len(self.results) == 1:
+            for one in rows:
+                del one["about"]["run"]
+        return {"metrics": infos, "rows": rows, "notes": notes}
+
     # ---- words ----
 
     @property
@@ -258,12 +286,26 @@ class Comparison:
             text += f" {' and '.join(single)} {seeds}: nothing is claimed about the method."
         return text
 
+    def _beyond(self) -> list[str]:
+        """Say which share of the labels that are known to lie far is predicted near."""
+        known = {r.name: found for r in self.results if (found := r.metrics.get("beyond"))}
+        if not known:
+            return []
+        end, unit = float(self.first.bins.edges[-1]), self.first.scores.label.unit
+        shares = [f"{100 * f['nearer_than_half']:.2g} % by {name}" for name, f in known.items()]
+        count = next(iter(known.values()))["count"]
+        return [
+            f"Of {count:,} test {self.items} that are known to lie beyond {short(end)} {unit}, "
+            f"nearer than {short(end / 2)} {unit} are predicted {', '.join(shares)}."
+        ]
+
     @property
     def notes(self) -> list[str]:
-        """What a reader must know about protocols and resampling."""
+        """What lies beyond the range, and what to know of protocols and resampling."""
+        notes = self._beyond()
         if len(self.results) == 1:
-            return []
-        units, resamples, notes = self.units, self.resamples, list(self.remarks)
+            return notes
+        units, resamples, notes = self.units, self.resamples, [*notes, *self.remarks]
         if units.count < MIN_UNITS:
             few = f"{units.text} are too few to draw from, {MIN_UNITS} are needed"
             return [*notes, f"No intervals: {few}."]

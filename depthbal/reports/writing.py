@@ -2,6 +2,7 @@
 
 import base64
 import gzip
+import itertools
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import numpy as np
 
 from depthbal.errors import ConfigError, RunFolderError
 from depthbal.io import replacing
@@ -32,6 +34,9 @@ MAX_BYTES = 5_000_000
 
 ATTEMPTS = ((78, ""), (55, ""), (30, ""), (30, "joint histograms"), (30, "learning curves"))
 """Quality of the examples, and what goes besides: the next is tried where the page is too large."""
+
+BEYOND_ROWS = 8
+"""Parts of the range that predictions of labels beyond it are counted in."""
 
 SESSIONS = "earlier_sessions"
 """In run.json of a run that was resumed: what each session before the last was made with."""
@@ -180,6 +185,11 @@ def markdown(report: Comparison) -> str:
         for method in report.methods
         if len(method.runs) > 1
     ]
+    if lines := report.protocols["rows"]:
+        head = [*lines[0]["about"], *(info.title for info in report.protocols["metrics"])]
+        rows = [[*one["about"].values(), *(text for text, _ in one["values"])] for one in lines]
+        ways = [f"{way}: {what}" for way, what in report.protocols["notes"].items()]
+        parts += ["## By protocol", _table([head, *rows]), f"Alignment. {'; '.join(ways)}."]
     sections = {"Comparison": [*seeds, *report.sentences, *report.notes]}
     for table in facts(report.results):
         rows = table["rows"]
@@ -251,6 +261,7 @@ def _facts(result: Result) -> dict[str, Mapping[str, Any]]:
     return {
         "Evaluation protocol": {k: v for k, v in protocol.items() if k != "bins"}
         | (named if result.scores.main else {}),
+        "Predictions of what lies beyond": _beyond(result),
         "Bins and shots": {
             **{key: bins[key] for key in ("rule", "shot_rule", "edges") if bins[key]},
             "scored bins": len(bins["scored"]),
@@ -262,6 +273,21 @@ def _facts(result: Result) -> dict[str, Mapping[str, Any]]:
         "Versions": {k: v for k, v in record.items() if k not in (*TRAINING, SESSIONS, "data")},
         "Prior": _prior(result),
     }
+
+
+def _beyond(result: Result) -> dict[str, str]:
+    """Return where labels are predicted that are only known to lie beyond the range, if any."""
+    counts, edges = result.scores.beyond(), result.bins.edges
+    if counts is None:
+        return {}
+    total, unit = counts[:-1].sum(), result.scores.label.unit
+    rows = {f"beyond {short(edges[-1])} {unit}": f"{total:,} {result.items}"}
+    ends = np.unique(np.linspace(0, len(edges) - 1, BEYOND_ROWS + 1).round().astype(int)).tolist()
+    for low, high in itertools.pairwise(ends):
+        share = counts[low + 1 : high + 1].sum() / total
+        rows[f"at {short(edges[low])} to {short(edges[high])} {unit}"] = f"{100 * share:.2f} %"
+    rows[f"farther than {short(edges[-1])} {unit}"] = f"{100 * counts[-2] / total:.2f} %"
+    return rows
 
 
 def _sessions(record: Mapping[str, Any]) -> dict[str, str]:

@@ -5,14 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from depthbal.errors import ConfigError, DepthbalError, first_line
-from depthbal.evaluation import DEPTH, GROUPS, TERMS, DepthBins, Scores
-from depthbal.evaluation.protocols import DepthProtocol
+from depthbal.evaluation import DEPTH, GROUPS, LABEL_TERMS, TERMS, DepthBins, LabelBins, Scores
+from depthbal.evaluation.protocols import DepthProtocol, depth_protocols
 from depthbal.examples import save_examples
 from depthbal.losses import BinsLoss, RegressionLoss
 from depthbal.predictor import readouts_of
@@ -26,7 +25,7 @@ SELECTION_BINS = 20  # from 0 to the last depth; narrower ones are too empty to 
 class DepthTask(Task):
     """Train a depth network with a masked regression loss.
 
-    The mask is depth >= min_depth, for every loss alike. Before the optimizer exists the training
+    Depths below the data's range count for no loss. Before the optimizer exists the training
     split's histogram gives the loss its prior and the network its initial bias, unless a
     checkpoint is going to bring both. The best epoch has the lowest mean over 20 bins of RMSE (of
     0.5 m up to 10 m): every bin weighs as much as any other, so an epoch cannot win by near pixels
@@ -38,9 +37,6 @@ class DepthTask(Task):
             device multiplies bfloat16, else 32-true.
         criterion: One of our losses by name (GAILoss, BMCLoss, BNILoss, MSELoss), or any module
             from predictions and targets to a scalar by its full class path.
-        min_depth: Metres below which depth does not count.
-        max_depth: Metres at which the depths end, the validation bins with them. Both limits must
-            be the data's and, where the criterion has one, those of its label_range.
         resize: "target" interpolates predictions of another size than the targets; null makes them
             an error.
         compile: Train with torch.compile of the network, which takes minutes at the first steps:
@@ -64,15 +60,12 @@ class DepthTask(Task):
     logged_metrics = ("rmse", "abs_rel", "delta1")
     study_metrics = tuple(f"all_pixels.per_bin_mean.{group}.rmse" for group in GROUPS)
     protocols = DepthProtocol.NAMES
-    test_edges = False
 
     def __init__(
         self,
         model: nn.Module,
         criterion: RegressionLoss | nn.Module,
         *,
-        min_depth: float = 0.7,
-        max_depth: float = 10.0,
         resize: Literal["target"] | None = "target",
         compile: bool = False,
         **kwargs: Any,
@@ -80,37 +73,18 @@ class DepthTask(Task):
         # convolutions run up to six times as fast in this layout on a CPU, and faster on a GPU
         super().__init__(model.to(memory_format=torch.channels_last), criterion, **kwargs)
         self.label = DEPTH
-        self.min_depth, self.max_depth = min_depth, max_depth
         self.resize, self.compile_network = resize, compile
         self._compiled: Callable[[Tensor], Tensor] | None = None
-        self._rule: DepthProtocol | None = None
+        self.test_options: dict[str, Any] | None = {}
+        self._rules: list[DepthProtocol] = []
 
     def check_data(self, data: Any) -> None:
-        """Check that data, task and loss agree on which depths there are, and that images fit.
-
-        A loss's label range, or a network, that ends at 10 m would silently cap the predictions for
-        data that reach to 80 m.
-        """
-        low = float(getattr(data, "min_depth", self.min_depth))
-        high = float(getattr(data, "max_depth", self.max_depth))
-        own = self.min_depth, self.max_depth
-        label_range = getattr(self.criterion, "label_range", None) or (low, high)
-        given = {
-            f"--data.min_depth {low:g}, --data.max_depth {high:g}": (low, high),
-            f"--model.min_depth {self.min_depth:g}, --model.max_depth {self.max_depth:g}": own,
-            f"--model.criterion.label_range [{label_range[0]:g}, {label_range[1]:g}]": label_range,
-        }
-        if any(not np.allclose(ends, (low, high)) for ends in given.values()):
-            raise ConfigError(
-                f"these depth limits contradict each other: {'; '.join(given)}; give all of them "
-                f"the limits of the data, such as --model.min_depth {low:g} --model.max_depth "
-                f"{high:g} --model.criterion.label_range '[{low:g}, {high:g}]'"
-            )
-        end = getattr(self.model, "max_depth", None)
-        if end is not None and end < high:
+        """Check that the network takes the images, and depths as far as the data's."""
+        end, high = getattr(self.model, "max_depth", None), data.label.range[1]
+        if end is not None and end < high:  # of somebody's own network
             raise ConfigError(
                 f"the network's depths end at {end:g} m, those of the data at {high:g} m; give it "
-                f"--model.model.max_depth {high:g}"
+                "another end, or a method set_label_range((lo, hi))"
             )
         image = data.train_set[0]["image"]
         try:  # before a run folder is there
@@ -155,7 +129,7 @@ class DepthTask(Task):
     def target(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return depth (B, 1, h, w) in metres and the mask of the pixels that count."""
         depth = batch["depth"]
-        return depth, depth >= self.min_depth
+        return depth, depth > 0 if self.label.range is None else depth >= self.label.range[0]
 
     def training_loss(self, raw: Tensor, batch: Batch) -> Tensor:
         """Return the loss at the size of the depth, to which predictions may be resized."""
@@ -168,7 +142,8 @@ class DepthTask(Task):
                     "--model.resize target, or give --data.depth_size the size of the predictions"
                 )
             if isinstance(self.criterion, BinsLoss):
-                return self.criterion(raw, *self.target(batch), enlarge=True)  # type: ignore[no-any-return]
+                target, mask = self.target(batch)
+                return self.criterion(raw, target, mask, self.beyond(batch), enlarge=True)  # type: ignore[no-any-return]
             size = target.shape[-2:]
             raw = F.interpolate(raw, size=size, mode="bilinear", align_corners=True)
         return super().training_loss(raw, batch)
@@ -176,44 +151,58 @@ class DepthTask(Task):
     # ---- scores ----
 
     def make_scores(self, data: Any, split: Literal["val", "test"]) -> Scores:
-        """Return the empty scores of validation, or of the test by the protocol that is set."""
+        """Return the empty scores of validation, or of the test by the first protocol."""
         if split == "val":
-            span = self.max_depth - self.min_depth
-            count = SELECTION_BINS * (self.max_depth // span)
-            bins = DepthBins.uniform(self.max_depth / count, self.max_depth)
-            return Scores(bins, (self.readout,), self.readout, terms=TERMS)
-        self._rule = DepthProtocol(self.protocol, data, self.test_seed, edges=self.test_edges)
-        return self._rule.scores(readouts_of(self.criterion), self.readout, self.facts(data))
+            low, high = self.label_range()
+            count = SELECTION_BINS * (high // (high - low))
+            bins: LabelBins = DepthBins.uniform(high / count, high)
+            if zero := data.zero_is_label:
+                bins = LabelBins(torch.linspace(low, high, SELECTION_BINS + 1))
+            terms = LABEL_TERMS if zero else TERMS
+            return Scores(bins, (self.readout,), self.readout, terms=terms, label=data.label)
+        self._rules = depth_protocols(
+            self.protocol, data, self.test_seed, **(self.test_options or {})
+        )
+        given = readouts_of(self.criterion), self.readout, self.facts(data)
+        scores, *others = (rule.scores(*given) for rule in self._rules)
+        self.test_beside = cast(Any, nn.ModuleList(others))
+        return scores
 
     def score(self, batch: Batch, scores: Scores) -> None:
         """Read the network out at the depth's own size and add it to scores."""
         target, predictor = batch["depth"], self.predictor()
         raw = predictor.predict_raw(batch["image"], (target.shape[-2], target.shape[-1]))
-        maps = self.read_out(raw, target, batch, scores)
         if scores is self.validation:
+            maps = self.read_out(raw, target, batch, scores.readouts)
             scores.update(maps, *self.target(batch), batch["name"], indices=batch["index"])
             return
-        rule = cast(DepthProtocol, self._rule)
+        maps = self.read_out(raw, target, batch, readouts_of(self.criterion))
         places = (batch["name"], batch["group"], batch["index"])
-        rule.update(scores, maps, target, rule.counts(target), *places, predictor.interval(raw))
+        ends, beyond = predictor.interval(raw), batch.get("beyond")
+        for rule, one in zip(self._rules, (scores, *self.test_beside), strict=True):
+            mask = rule.counts(target)
+            every = rule.with_aligned(maps, target, mask)
+            rule.update(one, every, target, mask, *places, ends, beyond)
 
     def test_loader(self, data: Any) -> Any:
         """Return the test images as training sees them, or whole."""
-        return data.test_dataloader() if self.protocol == "nyud2_dir" else data.whole_images()
+        return data.test_dataloader() if "nyud2_dir" in self.protocol else data.whole_images()
 
     @torch.no_grad()
     def save_examples(self, data: Any, folder: Path) -> None:
         """Write examples.npz and predictions/ of the images that the scores chose."""
-        split, rule = self.test_loader(data).dataset, cast(DepthProtocol, self._rule)
+        split, rule = self.test_loader(data).dataset, self._rules[0]
         predictor = self.predictor().eval()  # Lightning has put the training mode back
+        scores = cast(Scores, self.test_scores)
 
         def show(index: int) -> tuple[Any, Any, Any]:
             sample = split[index]
-            target = sample["depth"][0].numpy()
-            raw = predictor.predict_raw(sample["image"][None].to(self.device), target.shape)
-            found = rule.scored(predictor.read_out(raw, (self.readout,))[self.readout])
+            target = sample["depth"]
+            raw = predictor.predict_raw(sample["image"][None].to(self.device), target.shape[1:])
+            maps, truth = predictor.read_out(raw, (self.readout,)), target[None]
+            found = rule.scored(rule.with_aligned(maps, truth, rule.counts(truth))[scores.main])
             pixels = sample["image"] * predictor.std.cpu() + predictor.mean.cpu()
             picture = (pixels.clamp(0, 1) * 255).permute(1, 2, 0).round().byte().numpy()
-            return picture, target, found[0, 0].float().cpu().numpy()
+            return picture, target[0].numpy(), found[0, 0].float().cpu().numpy()
 
-        save_examples(cast(Scores, self.test_scores), show, folder)
+        save_examples(scores, show, folder, split.none)

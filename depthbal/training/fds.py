@@ -378,7 +378,7 @@ def subset_loader(data: Any, name: str) -> Iterable[Any]:
         raise DataError(f"{found} are in the training split, such as {train.name(0)!r}")
     log.info("Feature smoothing: %s are in the training split", found)
     pairs = PairSubset(train, chosen)
-    dataset = DepthDataset(pairs, data.count_transform, data.seed, data.max_depth)
+    dataset = DepthDataset(pairs, data.count_transform, data.seed, data.depth_range[1])
     return LateLoader(
         dataset,
         batch_size=data.batch_size,

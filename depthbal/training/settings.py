@@ -57,19 +57,27 @@ def parse(
         raise ConfigError(f"{explain(str(error))}\n--help all lists all settings") from error
 
 
-def classes_first(arguments: Sequence[str]) -> list[str]:
-    """Put the choice of a class before its settings: jsonargparse drops those it has seen."""
+def options_of(arguments: Sequence[str]) -> list[list[str]]:
+    """Return options with their values; several ones, as in ``--data.size 72 96``, a list."""
     options: list[list[str]] = []
     for argument in arguments:
         if argument.startswith("--") or not options:
             options.append([])
         options[-1].append(argument)
+    return [
+        [name, f"[{','.join(values)}]"] if len(values) > 1 and "." in name else [name, *values]
+        for name, *values in options
+    ]
+
+
+def classes_first(arguments: Sequence[str]) -> list[str]:
+    """Put the choice of a class before its settings: jsonargparse drops those it has seen."""
 
     def dots(option: list[str]) -> int:
         name = option[0].partition("=")[0]
         return name.count(".") if name.startswith(("--model", "--data")) else 0
 
-    return [argument for option in sorted(options, key=dots) for argument in option]
+    return [argument for option in sorted(options_of(arguments), key=dots) for argument in option]
 
 
 def own_defaults(config: dict[str, Any], arguments: Sequence[str]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, cast
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import WeightAveraging
@@ -26,11 +27,12 @@ from depthbal.checkpoint import (
 from depthbal.data.label_data import LabelData
 from depthbal.errors import CheckpointError, ConfigError
 from depthbal.evaluation import GROUPS, LABEL_TERMS, Label, Scores
+from depthbal.evaluation.summary import SAME_PASS
 from depthbal.evaluation.sums import check_preds
 from depthbal.losses import BinsLoss, NonFiniteError, RegressionLoss
 from depthbal.losses.noise_guard import guard_noise
 from depthbal.losses.posthoc import BalanceMap
-from depthbal.models.heads import require_matching_head
+from depthbal.models.heads import require_matching_head, take_range
 from depthbal.models.weights import load_exactly
 from depthbal.predictor import Predictor, Readout, readouts_of
 from depthbal.priors import Histogram
@@ -87,6 +89,8 @@ class Task(pl.LightningModule):
             the checkpoint adds it to the weights.
         gradient_checkpointing: Compute activations again in the backward pass, which takes less
             memory and more time.
+        censor: Whether labels that are only known to lie beyond the range, where the data have
+            them, are trained on as such; else they are left out, of the prior too.
         ema: Decay of an exponential moving average of the weights, such as 0.999, less in the first
             steps: min(ema, (1 + n) / (10 + n)) at step n. Validation, checkpoints and all that is
             made of them have the average.
@@ -118,8 +122,8 @@ class Task(pl.LightningModule):
     """What a study's table shows, as paths in metrics.json."""
     protocols: ClassVar[tuple[str, ...]] = ("default",)
     """Ways in which a test split can be scored; the first one unless it is said otherwise."""
-    test_edges: bool | None = None
-    """Whether a test measures edges of maps; None where there are no maps."""
+    test_options: dict[str, Any] | None = None
+    """How a test scores maps: crop, cap, alignments, edges; None where there are no maps."""
 
     def __init__(
         self,
@@ -139,6 +143,7 @@ class Task(pl.LightningModule):
         lora: int | dict[str, Any] | None = None,
         gradient_checkpointing: bool = False,
         ema: float | None = None,
+        censor: bool = True,
     ) -> None:
         super().__init__()
         self.model = model
@@ -148,6 +153,7 @@ class Task(pl.LightningModule):
         self.readout: Readout = readout
         self.weights_from, self.weights_checkpoint = weights_from, weights_checkpoint
         self.encoder_lr, self.layer_decay, self.ema = encoder_lr, layer_decay, ema
+        self.censor = censor
         self.reset, self.cache_features = [find_part(model, name) for name in reset], cache_features
         names = [freeze] if isinstance(freeze, str) else freeze
         self.freeze_parts = [find_part(model, name) for name in names]
@@ -169,8 +175,9 @@ class Task(pl.LightningModule):
         self.input_spec: dict[str, Any] = {"short_side": None, "mean": [0.0] * 3, "std": [1.0] * 3}
         self.validation: Scores | None = None
         self.test_scores: Scores | None = None
+        self.test_beside: Sequence[Scores] = ()  # of further protocols, in the same pass
         self.posthoc: BalanceMap | None = None
-        self.protocol = self.protocols[0]
+        self.protocol: Sequence[str] = self.protocols[:1]
         self.test_seed = 0  # of what a protocol draws
         self.test_facts: dict[str, Any] = {}  # what only the caller knows, for the protocol
         self._noise_warning: str | None = None
@@ -187,16 +194,27 @@ class Task(pl.LightningModule):
         """Return the labels of a batch, and which of them count; None where all do."""
         return batch["label"], batch["label"].isfinite()
 
+    def beyond(self, batch: Batch) -> Tensor | None:
+        """Return which labels of a batch are trained on as beyond the range; None for none."""
+        return batch.get("beyond") if self.censor else None
+
     def check_data(self, data: LabelData) -> None:
-        """Raise a ConfigError where data, task and loss contradict, before anything is counted."""
+        """Raise a ConfigError for data that the network cannot take, before anything is counted."""
 
     def fit_prior(self, data: LabelData) -> None:
         """Give the loss its prior and the network its initial bias from the training labels."""
         # one process counts, the others would stream the same files
         mine = data.train_histogram().to_dict() if self.trainer.is_global_zero else {}
         self.histogram = Histogram.from_dict(self.trainer.strategy.broadcast(mine))
-        if isinstance(self.criterion, RegressionLoss) and self.criterion.needs_prior:
-            self.criterion.set_prior(self.histogram)
+        if not self.censor:
+            self.histogram.beyond = 0.0
+        # that of the training labels; vectors have none
+        if self.label.range is None and not getattr(self.criterion, "event_dim", 0):
+            self.take_range((float(self.histogram.edges[0]), float(self.histogram.edges[-1])))
+        if isinstance(self.criterion, RegressionLoss):
+            if self.criterion.needs_prior:
+                self.criterion.set_prior(self.histogram)
+            self.criterion.set_beyond(self.histogram)
         if hasattr(self.model, "initialise_bias") and (self.weights_from is None or self.reset):
             bins = isinstance(self.criterion, BinsLoss)
             start = cast(Any, self.criterion).initial_logits if bins else self.histogram.mean
@@ -205,7 +223,7 @@ class Task(pl.LightningModule):
     def training_loss(self, raw: Tensor, batch: Batch) -> Tensor:
         """Return the loss of a batch, one scalar."""
         target, mask = self.target(batch)
-        return masked_loss(self.criterion, raw, target, mask)
+        return masked_loss(self.criterion, raw, target, mask, self.beyond(batch))
 
     def make_scores(self, data: LabelData, split: Literal["val", "test"]) -> Scores:
         """Return the empty scores of a split: every read-out for the test, one for validation."""
@@ -230,7 +248,7 @@ class Task(pl.LightningModule):
         raw = self.predictor().decode(self.predict(batch))
         target, mask = self.target(batch)
         scores.update(
-            self.read_out(raw, target, batch, scores),
+            self.read_out(raw, target, batch, scores.readouts),
             target,
             mask,
             batch.get("name"),
@@ -240,12 +258,12 @@ class Task(pl.LightningModule):
         )
 
     def read_out(
-        self, raw: Tensor, target: Tensor, batch: Batch, scores: Scores
+        self, raw: Tensor, target: Tensor, batch: Batch, readouts: Sequence[str]
     ) -> dict[str, Tensor]:
-        """Return predictions in every read-out of scores."""
+        """Return predictions in every read-out."""
         if self.posthoc is not None:  # which needs all of them, not only those that count
             check_preds(raw, target, torch.ones_like(target, dtype=torch.bool), batch.get("name"))
-        return self.predictor().read_out(raw, cast(Any, scores.readouts))
+        return self.predictor().read_out(raw, cast(Any, readouts))
 
     def test_loader(self, data: LabelData) -> Any:
         """Return the batches that `protocol` scores."""
@@ -256,7 +274,8 @@ class Task(pl.LightningModule):
 
     def validation_metrics(self, result: dict[str, Any]) -> dict[str, float | None]:
         """Return what is logged of the validation split, of what `Scores.compute` returns."""
-        names = {f"val/{name}": result["overall"][name] for name in self.logged_metrics}
+        overall = result["overall"]
+        names = {f"val/{k}": overall[k] for k in self.logged_metrics if k in overall}
         return {self.selection_metric: result["per_bin_mean"]["overall"][self.main_metric], **names}
 
     def result(self, scores: Scores) -> dict[str, Any]:
@@ -265,12 +284,22 @@ class Task(pl.LightningModule):
 
     def label_range(self) -> tuple[float, float]:
         """Return the ends between which labels lie: the loss's, else the data's."""
-        ends: tuple[float, float] | None = getattr(self.criterion, "label_range", None)
-        if ends is None and self.histogram is not None:
-            ends = float(self.histogram.edges[0]), float(self.histogram.edges[-1])
+        ends = getattr(self.criterion, "label_range", None) or self.label.range
         if ends is None:
             raise ConfigError("expected a loss with a label_range where there are no data")
-        return ends
+        return ends  # type: ignore[no-any-return]
+
+    def take_range(self, label_range: tuple[float, float]) -> None:
+        """Give loss and network the ends between which labels lie; nobody is told them twice."""
+        given = getattr(self.criterion, "label_range", None) or label_range
+        if not np.allclose(given, label_range):
+            raise ConfigError(
+                f"expected one label range, that of the data, got {label_range[0]:g} to "
+                f"{label_range[1]:g} and for the loss {given[0]:g} to {given[1]:g}: leave out the "
+                "label_range of the loss, and keep the data's when resuming"
+            )
+        self.label = self.label._replace(range=label_range)
+        take_range(label_range, self.model, self.criterion)
 
     # ---- before training and test ----
 
@@ -280,6 +309,8 @@ class Task(pl.LightningModule):
         if not isinstance(data, LabelData):
             return
         self.label = data.label
+        if stage == "fit" and data.label.range is not None:
+            self.take_range(data.label.range)
         if self.histogram is not None:
             data.histogram = self.histogram  # shots are those of the training
         if stage == "fit":
@@ -463,13 +494,16 @@ class Task(pl.LightningModule):
 
     def on_test_epoch_end(self) -> None:
         """Join the scores of all processes."""
-        cast(Scores, self.test_scores).compute()
+        scores = cast(Scores, self.test_scores)
+        if rows := [row for other in self.test_beside for row in other.compute()["protocols"]]:
+            scores.given[SAME_PASS] = rows
+        scores.compute()
 
     # ---- checkpoints ----
 
     def describe(self) -> dict[str, Any]:
         """Return the entry ``checkpoint["depthbal"]``, of plain types only."""
-        ends = getattr(self.criterion, "label_range", None)
+        ends = getattr(self.criterion, "label_range", None) or self.label.range
         return {
             "format": FORMAT,
             "version": depthbal.__version__,
@@ -489,7 +523,10 @@ class Task(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Check that the checkpoint is this network's and this loss's; take its histogram."""
-        found, own = checkpoint["depthbal"], self.describe()
+        found = checkpoint["depthbal"]
+        if found["label_range"] is not None:
+            self.take_range(tuple(found["label_range"]))
+        own = self.describe()
         theirs, mine = (
             f"{identity(one['model'])} with {one['criterion']['class_path'].rpartition('.')[2]}"
             for one in (found, own)
@@ -506,15 +543,22 @@ class Task(pl.LightningModule):
                 load_exactly(self.model.get_submodule(name), own_part, f"{name} of the checkpoint")
 
 
-def masked_loss(criterion: nn.Module, preds: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
+def masked_loss(
+    criterion: nn.Module,
+    preds: Tensor,
+    target: Tensor,
+    mask: Tensor | None,
+    beyond: Tensor | None = None,
+) -> Tensor:
     """Return the loss over the labels that count; of none 0, with a gradient path.
 
-    Our losses, and any module whose ``forward`` has an argument ``mask``, get it. Other modules,
-    such as ``torch.nn.L1Loss``, get what counts as two vectors.
+    Our losses, and any module whose ``forward`` has an argument ``mask``, get it, and so it is with
+    ``beyond``. Other modules, such as ``torch.nn.L1Loss``, get what counts as two vectors.
     """
-    takes_mask = "mask" in inspect.signature(criterion.forward).parameters
-    if isinstance(criterion, RegressionLoss) or takes_mask:
-        return criterion(preds, target, mask)  # type: ignore[no-any-return]
+    known = inspect.signature(criterion.forward).parameters
+    more = {} if beyond is None or "beyond" not in known else {"beyond": beyond}
+    if isinstance(criterion, RegressionLoss) or "mask" in known:
+        return criterion(preds, target, mask, **more)  # type: ignore[no-any-return]
     if mask is None:
         return criterion(preds.float(), target)  # type: ignore[no-any-return]
     counted = preds[mask]

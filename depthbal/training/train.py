@@ -99,6 +99,8 @@ def train(
     if trainer.is_global_zero:
         data.prepare_data()
         data.setup("fit")  # bad data must not leave a run folder behind
+        if data.label.range is not None:
+            task.take_range(data.label.range)
         task.check_data(data)
         if step is None:
             # counted before there are other processes: an error here must not leave them waiting

@@ -111,7 +111,7 @@ def test_a_cache_that_cannot_be_written_costs_time_only(own_cache, tmp_path, mon
     ("change", "same"),
     [
         ({"crop_size": (18, 28)}, False),
-        ({"max_depth": 9.0}, False),
+        ({"depth_range": (0.7, 9.0)}, False),
         ({"val_fraction": 0.3, "seed": 1}, False),
         ({"jitter": 0.0, "batch_size": 2}, True),
     ],
@@ -149,5 +149,4 @@ def test_what_lies_outside_the_range_counts_nowhere_and_more_than_1_percent_is_s
     assert len(messages) == 2 * warned  # the training and the test split
     for message in messages:
         assert "1.2% " in message
-        for name in ("--data.min_depth or max_depth", "those of --model", "label_range"):
-            assert name in message
+        assert "--data.depth_range" in message

@@ -127,7 +127,9 @@ def test_the_fingerprint_follows_the_files_but_not_the_place(data):
     assert set_up(NYUD2DataModule, moved).fingerprint() != first
 
 
-@pytest.mark.parametrize("wrong", [{"crop_size": (0, 5)}, {"bin_width": 0.35}, {"max_depth": 0.5}])
+@pytest.mark.parametrize(
+    "wrong", [{"crop_size": (0, 5)}, {"bin_width": 0.35}, {"depth_range": (0.7, 0.5)}]
+)
 def test_a_value_outside_its_range_is_refused_at_once(tmp_path, wrong):
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         NYUD2DataModule(tmp_path, **wrong)

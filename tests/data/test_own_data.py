@@ -194,7 +194,7 @@ def test_a_depth_map_is_turned_with_its_picture(tmp_path, suffix, code, upright)
 
 # ---- units and ranges ----
 
-STREET = {"max_depth": 80.0}
+STREET = {"depth_range": (0.7, 80.0)}
 
 
 def spread_depth(low, high):
@@ -212,7 +212,7 @@ def spread_depth(low, high):
         (spread_depth(15, 30), {}, ["0.3048 gives 4.8 to 8.9"]),  # feet
         (spread_depth(60, 300), {}, ["0.0254 gives 1.83 to 7.3"]),  # inches
         (spread_depth(20, 80), {"inverse": True}, ["1 / (focal length x baseline)"]),
-        (spread_depth(100, 160), {}, ["mostly 103 to 157 m", "--data.min_depth or max_depth"]),
+        (spread_depth(100, 160), {}, ["mostly 103 to 157 m", "--data.depth_range"]),
     ],
 )
 def test_depth_of_which_most_lies_outside_the_range_is_refused_with_what_would_mend_it(
@@ -232,7 +232,7 @@ def test_any_range_that_was_given_is_a_range(tmp_path, low, high, width):
     rng = np.random.default_rng(0)
     depths = [rng.uniform(low, high, (24, 32)).astype(np.float32) for _ in range(6)]
     write_pairs(tmp_path, depths)
-    module = ready(tmp_path, min_depth=low, max_depth=high, bin_width=width)
+    module = ready(tmp_path, depth_range=(low, high), bin_width=width)
     assert (module.train_histogram().counts > 0).mean() > 0.95
     assert 60 <= len(module.train_histogram().counts) <= 100
 

@@ -201,7 +201,6 @@ MIXTURE = GaussianMixture([0.5, 0.5], [2.0, 6.0], [1.0, 1.0])
         ("BMCLoss", {"method": "pairs"}, "auto, exact, grouped or binned, got 'pairs'"),
         ("BMCLoss", {"method": "binned", "event_dim": 1}, "for vectors"),
         ("BMCLoss", {"memory": 5, "event_dim": 1}, "memory=None for vectors"),
-        ("BMCLoss", {"memory": 5}, "with label_range"),
         ("BMCLoss", {"memory": 0, "label_range": (0.0, 1.0)}, "positive number of batches"),
         ("BMCLoss", {"family": "cauchy"}, "expected family"),
         ("HuberLoss", {"delta": 0.0}, "positive delta"),

@@ -178,6 +178,8 @@ def test_a_memory_is_saved_restored_pickled_and_kept_in_double_precision(remembe
     assert loss(*few).item() != BMCLoss()(*few).item()
     with pytest.raises(RuntimeError, match="saved with label_range"):
         BMCLoss(memory=5, label_range=(0.0, 100.0)).load_state_dict(loss.state_dict())
+    with pytest.raises(ValueError, match="expected memory with label_range"):
+        BMCLoss(memory=5)(torch.zeros(2), torch.ones(2))
 
 
 @pytest.mark.parametrize("count", [600, 6_000, 30_000])

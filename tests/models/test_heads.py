@@ -62,7 +62,7 @@ def test_a_head_of_bins_starts_at_the_training_labels_distribution():
     ("call", "message"),
     [
         (lambda: Head("sigmoid"), "expected a head of kind"),
-        (lambda: Head("bounded"), "needs label_range"),
+        (lambda: Head("bounded")(torch.zeros(1)), "needs label_range"),
         (lambda: Head("bins", bins=1), "at least 2"),
         (lambda: SmpDepth(**SMALL, head={"range": 1}), "head takes kind"),
         (lambda: task({"kind": "bins", "bins": 8}, MSELoss()), "use --model.criterion BinsLoss"),

@@ -240,6 +240,30 @@ def test_the_range_of_a_head_can_be_set_and_its_parameters_stay(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("kind", "far", "end"),
+    [
+        ("depth_anything", 79.5, 80),  # whole metres
+        ("depth_anything", 10.0, 20),  # what was trained to 20 m stays
+        ("new head", 9.0, 9),
+        ("glpn", 12.0, 12),
+        ("zoedepth", 80.0, None),
+        ("dpt", 80.0, None),
+    ],
+)
+def test_a_head_reaches_as_far_as_the_data(kind, far, end):
+    model, told, images = make(kind, max_depth=None), make(kind), torch.randn(1, 3, 32, 32)
+    if kind == "new head":
+        with pytest.raises(ConfigError, match="a new head needs max_depth"):
+            model(images)
+    if kind != "dpt":
+        told = make(kind, max_depth=end)
+    model.set_label_range((1.0, far))
+    assert model.max_depth == told.max_depth == end
+    with torch.no_grad():
+        torch.testing.assert_close(model.eval()(images), told.eval()(images))
+
+
+@pytest.mark.parametrize(
     ("changes", "message"),
     [
         (
@@ -248,7 +272,6 @@ def test_the_range_of_a_head_can_be_set_and_its_parameters_stay(tmp_path):
         ),
         ({"config": dpt().to_dict()}, "does not say, not metres; .*output: metric"),
         ({"output": "new", "max_depth": 20}, "metres already"),
-        ({"config": depth_anything("relative").to_dict(), "output": "new"}, "needs max_depth"),
         ({"max_depth": 9.5}, "takes whole metres"),
         ({"config": dpt().to_dict(), "output": "metric", "max_depth": 9}, "end nowhere"),
         ({"config": {**depth_anything().to_dict(), "max_depth": 20.5}}, "max_depth.*int"),

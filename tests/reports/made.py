@@ -265,7 +265,7 @@ def evaluate(
         warnings.simplefilter("ignore")  # of bins with few pixels
         mask = balanced_mask(list(target), bins, mask_seed)
     facts |= {"name": "nyud2_dir", "checkpoint": "last", "epochs": 2, "mask": mask.describe()}
-    facts["data"] = {"source": "made up", "min_depth": 0.7, "max_depth": 10.0}
+    facts["data"] = {"source": "made up", "depth_range": [0.7, 10.0]}
     options = {"label": given.get("label", DEPTH), "main_metric": given.get("main", "rmse")}
     options |= {"subsets": ("mask",), "protocol": facts | dict(protocol)}
     scores = Scores(bins, ("raw", "clamped"), "clamped", **options)

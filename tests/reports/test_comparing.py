@@ -238,7 +238,10 @@ def changed_pixel():
         ({"target": depths(39)}, "39 test images instead of 40"),
         ({"prefix": "val"}, r"other test images \(40 of 40, the first 'val/0' instead of 'test/0'"),
         ({"target": changed_pixel()}, r"other truths in 1 of 40 test images \(the first: test/7\)"),
-        ({"protocol": {"data": {"min_depth": 0.5}}}, "min_depth of the test data 0.5 instead of"),
+        (
+            {"protocol": {"data": {"depth_range": [1, 9]}}},
+            "depth_range of the test data .* instead of",
+        ),
         ({"protocol": {"name": "mine"}}, "protocol mine instead of nyud2_dir"),
         ({"main": "mae"}, "main metric mae instead of rmse"),
         ({"label": Label("depth", "mm")}, "label depth in mm instead of depth in m"),

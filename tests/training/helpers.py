@@ -25,9 +25,9 @@ SIZES = {"n_train": 12, "n_val": 4, "n_test": 4, "size": [24, 32], "num_workers"
 ROOMS = {"class_path": "depthbal.data.RoomsDataModule", "init_args": {**SIZES, "batch_size": 4}}
 GAI = {
     "class_path": "depthbal.losses.GAILoss",
-    "init_args": {"n_components": 4, "noise": "learned", "label_range": [0.7, 10.0]},
+    "init_args": {"n_components": 4, "noise": "learned"},
 }
-MSE = {"class_path": "depthbal.losses.MSELoss", "init_args": {"label_range": [0.7, 10.0]}}
+MSE = {"class_path": "depthbal.losses.MSELoss", "init_args": {}}
 SMALL_UNET = {
     "class_path": "depthbal.models.SmpDepth",
     "init_args": {"encoder": "mobilenet_v2", "arch_args": {"decoder_channels": [16, 8, 8, 4, 4]}},

@@ -300,7 +300,9 @@ def depth_task(**options) -> DepthTask:
     torch.manual_seed(0)
     first, last = nn.Conv2d(3, 4, 3, stride=2, padding=1), nn.Conv2d(4, 1, 3, padding=1)
     network = nn.Sequential(first, nn.BatchNorm2d(4), nn.ReLU(), last)
-    return DepthTask(network, MSELoss(), optimizer=sgd, **options)
+    task = DepthTask(network, MSELoss(), optimizer=sgd, **options)
+    task.take_range((0.7, 10.0))
+    return task
 
 
 def metre_bins(depth):

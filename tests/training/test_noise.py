@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from depthbal.evaluation import DEPTH
 from depthbal.losses import BMCLoss, BNILoss
 from depthbal.losses.noise import DepthNoise, NoiseModule
 from depthbal.losses.noise_guard import check_noise
@@ -85,7 +86,8 @@ def test_a_noise_that_fails_the_same_way_is_reported_once(caplog):
 
 
 def test_the_loss_without_label_range_is_guarded_over_the_tasks_depths():
-    task = DepthTask(DropoutNet(), BMCLoss(noise=steep()), min_depth=0.7, max_depth=10.0)
+    task = DepthTask(DropoutNet(), BMCLoss(noise=steep()))
+    task.label = DEPTH._replace(range=RANGE)
     fit_prior(task, LONG_TAIL)
     assert task.label_range() == RANGE
     task.guard_noise()

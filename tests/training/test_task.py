@@ -36,7 +36,8 @@ def constant_network(value: float) -> nn.Module:
 
 @pytest.mark.parametrize("criterion", [MSELoss, nn.L1Loss, GAILoss, BMCLoss, BNILoss])
 def test_depth_below_the_limit_counts_for_no_loss(criterion):
-    task = DepthTask(constant_network(2.0), criterion(), min_depth=0.7)
+    task = DepthTask(constant_network(2.0), criterion())
+    task.take_range((0.7, 10.0))
     fit_prior(task, HISTOGRAM)
     valid = torch.tensor([[[[1.0, 2.0, 3.5]]]])
     beside = torch.tensor([[[[1.0, 2.0, 3.5, 0.0, 0.69, 0.1]]]])
@@ -56,7 +57,8 @@ def test_predictions_of_another_size_are_an_error_or_brought_to_the_targets():
     task = DepthTask(nn.Conv2d(3, 1, 2, stride=2), MSELoss(), resize=None)
     with pytest.raises(ConfigError, match=r"\(1, 1, 4, 4\) and target \(1, 1, 8, 8\).*resize"):
         loss_of(task, batch(torch.ones(1, 1, 8, 8)))
-    task = DepthTask(constant_network(0.0), MSELoss(), min_depth=-1.0, resize="target")
+    task = DepthTask(constant_network(0.0), MSELoss(), resize="target")
+    task.take_range((-1.0, 10.0))
     raw = torch.tensor([[[[0.0, 1.0, 2.0]]]])
     truth = torch.tensor([[[[0.0, 0.5, 1.0, 1.5, 2.0]]]])  # linear: corners stay corners
     assert task.training_loss(raw, batch(truth)).item() == pytest.approx(0.0, abs=1e-12)
@@ -78,6 +80,7 @@ def test_the_selection_metric_is_the_mean_over_half_metre_bins_of_rmse():
     target = 10 * torch.rand(3, 1, 6, 7, generator=generator)
     preds = target + torch.randn(3, 1, 6, 7, generator=generator)
     task = DepthTask(DropoutNet(), MSELoss())
+    task.take_range((0.7, 10.0))
     scores = task.make_scores(None, "val")
     scores.update({task.readout: preds}, target, target >= 0.7)
     errors: dict[int, list[float]] = {}

@@ -18,6 +18,7 @@ from depthbal.training import open_run
 from depthbal.training.train import _fit
 from tests.training.helpers import (
     DROPOUT_NET,
+    GAI,
     SIZES,
     STEP_LR,
     DropoutNet,
@@ -156,7 +157,7 @@ class Squares(DropoutNet):
         (None, r"Squares does not take images of 24 x 32 pixels: Input height \(24\).*crop_size"),
         (
             8.0,
-            r"depths end at 8 m, those of the data at 10 m; give it --model\.model\.max_depth 10",
+            r"depths end at 8 m, those of the data at 10 m; give it another end",
         ),
     ],
 )
@@ -209,26 +210,59 @@ def test_a_wrong_root_is_named_before_a_network_is_built(tmp_path, monkeypatch, 
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        ["--data.min_depth", "1.0"],
-        ["--data.max_depth", "80", "--model.max_depth", "80"],
-        ["--model.criterion.label_range", "[0.7, 80]"],
-    ],
-)
-def test_different_depth_limits_of_data_task_and_loss_are_refused(config, tmp_path, settings):
-    named = "data.max_depth.*model.max_depth.*criterion.label_range.*give all"
-    with pytest.raises(ConfigError, match=named):
-        train_tiny(config, tmp_path / "run", *settings)
+def test_a_range_of_the_loss_that_is_not_the_datas_is_refused(config, tmp_path):
+    with pytest.raises(ConfigError, match="one label range, that of the data"):
+        train_tiny(config, tmp_path / "run", "--model.criterion.label_range", "[0.7, 80]")
     assert not (tmp_path / "run").exists()
 
 
-def test_depths_to_80_metres_are_trained_where_all_settings_say_so(config, tmp_path):
-    limits = ["--data.max_depth=80.7", "--model.max_depth=80.7"]
-    limits += ["--model.criterion.label_range=[0.7, 80.7]", "--trainer.max_epochs=1"]
-    run = train_tiny(config, tmp_path / "run", *limits)
-    assert checkpoint_of(run)["depthbal"]["label_range"] == [0.7, 80.7]
+COMBINED = [GAI, {"class_path": "L1Loss"}]
+
+
+@pytest.mark.parametrize(
+    ("criterion", "head"),
+    [
+        ({"class_path": "GAILoss"}, "bounded"),
+        ({"class_path": "BMCLoss", "init_args": {"memory": 5}}, "log"),
+        ({"class_path": "CombinedLoss", "init_args": {"losses": COMBINED}}, "linear"),
+        ({"class_path": "BinsLoss", "init_args": {"n_bins": 64}}, "bins"),
+        ({"class_path": "torch.nn.L1Loss"}, "bounded"),
+    ],
+)
+def test_a_range_that_is_given_once_reaches_everything(tmp_path, criterion, head):
+    small = {"encoder": "mobilenet_v2", "arch_args": {"decoder_channels": [16, 8, 8, 8, 8]}}
+    network = {"class_path": "depthbal.models.SmpDepth"}
+    network["init_args"] = {**small, "head": {"kind": head}}
+    config = tiny_config(tmp_path / "tiny.yaml", model={"model": network, "criterion": criterion})
+    options = ["--data.depth_range", "1", "8.5", "--trainer.max_epochs", "1"]
+    run = train_tiny(config, tmp_path / "run", *options)
+    assert run.joinpath("config.yaml").read_text().count("8.5") == 1
+    entry = checkpoint_of(run)["depthbal"]
+    assert entry["label_range"] == [1.0, 8.5]
+    histogram, bins = Histogram.from_dict(entry["histogram"]), Scores.load(run).bins
+    assert (histogram.edges[0], histogram.edges[-1], bins.ends) == (1.0, 8.5, (1.0, 8.5))
+    task, predictor = open_run(run).task(), load_predictor(run)
+    image = RoomsDataModule(**SIZES).test_source().load(0)[0]
+    for opened in (task, predictor):
+        assert getattr(opened.criterion, "label_range", (1.0, 8.5)) == (1.0, 8.5)
+        assert head != "bounded" or opened.model.output_head.label_range == (1.0, 8.5)
+    assert (predictor.label_range, task.label.range) == ((1.0, 8.5), (1.0, 8.5))
+    depth = predictor.predict(image)
+    assert predictor.readout == "mean"
+    assert isinstance(task.criterion, torch.nn.L1Loss) or (depth.min() >= 1 and depth.max() <= 8.5)
+
+
+def test_a_run_keeps_its_range_whatever_data_it_meets(config, tmp_path, capsys):
+    run = train_tiny(config, tmp_path / "run", "--data.depth_range", "1", "8.5")
+    assert command("evaluate", run, "--device", "cpu", "--data.depth_range", "1", "9") == 0
+    scores = Scores.load(run / "eval" / "depth_range_1,9")
+    assert scores.given["data"]["depth_range"] == [1.0, 9.0]
+    assert scores.bins.ends == (1.0, 8.5)  # and shots of the training
+    more = ["train", "--resume", run, "--trainer.max_epochs", "3"]
+    assert command(*more, "--data.depth_range", "1", "9") == 2
+    assert "expected one label range" in capsys.readouterr().err
+    assert command(*more) == 0
+    assert checkpoint_of(run)["depthbal"]["label_range"] == [1.0, 8.5]
 
 
 def test_a_diverged_training_stops_and_keeps_the_checkpoint(tmp_path, capsys):

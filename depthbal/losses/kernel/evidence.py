@@ -7,6 +7,7 @@ lost. The derivatives are soft-max moments, so the forward pass computes them an
 is a multiplication: memory is O(predictions), whatever the size of the prior.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, Self
 
@@ -50,9 +51,26 @@ class Components(NamedTuple):
         parts = (prior.weights.log(), prior.means, *prior.spectrum)
         return cls(*parts).to(torch.empty(0, dtype=torch.float64, device=device))
 
+    def with_mass(self, place: float) -> Self:
+        """Return a scalar mixture with a point of no weight, where cells of tables end."""
+        added = (-math.inf, place, 0.0)
+        parts = (self.log_weights, self.means, self.variances)
+        joined = (
+            torch.cat([part, part.new_tensor([value])])
+            for part, value in zip(parts, added, strict=True)
+        )
+        return type(self)(*joined)
+
     def to(self, preds: Tensor) -> Self:
         """Return the mixture in the type and on the device of ``preds``."""
         return type(self)(*(part if part is None else part.to(preds) for part in self))  # type: ignore[arg-type]
+
+
+class Tail(NamedTuple):
+    """Labels that are only known to lie beyond an end: an even density from there on."""
+
+    end: float
+    log_density: Tensor  # per label unit, relative to the mass of the mixture; ()
 
 
 Block = Callable[[Tensor, Tensor, Components, Wanted], Evidence]
@@ -155,6 +173,22 @@ class Shares:
         if values.ndim == 2:
             return (self.terms * values).sum(1) / self.total
         return (self.terms[..., None] * values).sum(1) / self.total[:, None]
+
+
+def with_tail(found: Evidence, preds: Tensor, sigma: Tensor, tail: Tail) -> Evidence:
+    """Return log Z (E + r Phi(z)), z = (p - end) / sigma, under normal noise, from log Z E."""
+    z = (preds - tail.end) / sigma
+    log_scale = sigma.log() + 0.5 * math.log(2 * math.pi) + tail.log_density.to(sigma)
+    log_tail = torch.special.log_ndtr(z) + log_scale
+    value = torch.logaddexp(found.value, log_tail)
+    share = (log_tail - value).exp()
+    hazard = math.sqrt(2 / math.pi) / torch.special.erfcx(z * -math.sqrt(0.5))  # phi / Phi
+    by_preds, by_sigma = found.by_preds, found.by_sigma
+    if by_preds is not None:
+        by_preds = torch.lerp(by_preds, hazard / sigma, share)
+    if by_sigma is not None:
+        by_sigma = torch.lerp(by_sigma, (1 - z * hazard) / sigma, share)
+    return Evidence(value, by_preds, by_sigma)
 
 
 def wanted_derivatives(preds: Tensor, sigma: Tensor) -> Wanted:
