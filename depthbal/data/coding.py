@@ -23,6 +23,7 @@ class Coding(NamedTuple):
     inverse: bool = False
     rotate_bits: int = 0  # to the right, before anything else
     offset: float = 0.0  # added to disparities
+    none: float = 0.0  # what is written where there is none; NaN where 0 is a label
 
 
 def decoded(raw: NDArray[Any], scale: float, coding: Coding) -> Depth:
@@ -51,7 +52,7 @@ def _meaning(raw: NDArray[Any], scale: float, coding: Coding) -> Depth:
     if raw.dtype == np.uint16 and invalid:
         invalid = (*invalid, 65535)  # where sensors and renderers see nothing or no end
     shifted = raw + np.float32(coding.offset) if coding.offset else raw
-    depth = only_depth(to_metres(shifted, scale, invalid))
+    depth = only_depth(to_metres(shifted, scale, invalid, coding.none), none=coding.none)
     if coding.inverse:
         depth = np.divide(1, depth, where=depth > 0, out=np.zeros_like(depth))
     for value in coding.sky:

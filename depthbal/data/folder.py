@@ -19,6 +19,7 @@ from depthbal.data.packed import RootDataModule
 from depthbal.data.pairs import FilePairs, PairSource, PairSubset, natural, normal, read_list
 from depthbal.data.splits import Division
 from depthbal.errors import ConfigError, DataError
+from depthbal.evaluation import Label
 
 _SPLITS = {"train": "training", "val": "validation", "test": "testing"}
 _WILDCARDS = {"**/": "(?:(.*)/)?", "*": "([^/]*)", "?": "([^/])"}
@@ -84,6 +85,10 @@ class FolderDataModule(RootDataModule):
         short_side: pixels of the shorter image side after resizing; null keeps the size.
         crop_size: (height, width) of the crop; null keeps everything.
         crop_at: where the crop lies, in the centre or at the bottom of the image's centre.
+        label: what the files hold, in a word, such as height.
+        unit: of it, for which all words "metres" stand here.
+        zero_is_label: whether 0, and what is negative, are labels, as of heights; then NaN, what a
+            GeoTIFF's tag GDAL_NODATA says, and `invalid` (none, unless given) are no label.
         **kwargs: as for `DepthDataModule`.
     """
 
@@ -91,7 +96,7 @@ class FolderDataModule(RootDataModule):
     defaults: ClassVar[dict[str, Any]] = {
         **{"rgb": "rgb", "depth": "depth", "mask": None, "sky_mask": None, "pairs": None},
         **{"scale": None, "invalid": [0.0], "inverse": False, "sky": [], "sky_labels": []},
-        **{"distance": "planar", "intrinsics": None, "test_scenes": []},
+        **{"distance": "planar", "intrinsics": None, "test_scenes": [], "zero_is_label": False},
     }
 
     def __init__(
@@ -117,8 +122,17 @@ class FolderDataModule(RootDataModule):
         short_side: int | Literal["layout"] | None = "layout",
         crop_size: tuple[int, int] | Literal["layout"] | None = "layout",
         crop_at: Literal["centre", "bottom"] | None = None,
+        label: str = "depth",
+        unit: str = "m",
+        zero_is_label: bool = False,
         **kwargs: Any,
     ) -> None:
+        self.label, self.zero_is_label = Label(label, unit), zero_is_label
+        if zero_is_label and (inverse or 0 in (invalid or [])):
+            raise ConfigError(
+                f"0 is a {label} (--data.zero_is_label true), and by --data.invalid or inverse it "
+                "is none; give one of them"
+            )
         if layout not in (None, *LAYOUTS):
             raise ConfigError(f"expected a layout of {', '.join(LAYOUTS)}, got {layout!r}")
         self.layout, own = layout or "custom", LAYOUTS[layout or "custom"]
@@ -134,8 +148,10 @@ class FolderDataModule(RootDataModule):
             **{"rgb": rgb, "depth": depth, "mask": mask, "sky_mask": sky_mask, "pairs": pairs},
             **{"scale": as_scale(scale), "invalid": invalid, "inverse": inverse, "sky": sky},
             **{"sky_labels": sky_labels, "distance": distance, "intrinsics": intrinsics},
-            "test_scenes": test_scenes,
+            **{"test_scenes": test_scenes, "zero_is_label": zero_is_label},
         }
+        if zero_is_label and invalid is None:
+            given |= {"invalid": []}
         chosen = {name: value for name, value in given.items() if value is not None}
         self.reading = {
             name: chosen.get(name, own.get(name, default))
@@ -186,6 +202,7 @@ class FolderDataModule(RootDataModule):
                 tuple(reading["sky"]),
                 reading["inverse"],
                 own.get("rotate_bits", 0),
+                none=math.nan if self.zero_is_label else 0.0,
             ),
             sky_labels=reading["sky_labels"],
             camera=tuple(reading["intrinsics"]) if reading["distance"] == "ray" else None,

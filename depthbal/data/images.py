@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from depthbal.errors import ConfigError, DataError, first_line
 from depthbal.io import replacing
 
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # it warns of every GeoTIFF's tags
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".avif", ".ppm")
@@ -183,8 +184,22 @@ def read_depth(path: PathLike, scale: Scale = None, invalid: Sequence[float] = (
     return to_metres(raw, metres_per_unit(scale, raw.dtype, path), invalid)
 
 
-def to_metres(raw: NDArray[Any], scale: float, invalid: Sequence[float] = (0,)) -> Depth:
-    """Convert stored depth to float32 metres; 0 and the values of `invalid` become 0 = no depth."""
+def nodata_of(path: PathLike) -> tuple[float, ...]:
+    """Return the value that a GeoTIFF's tag GDAL_NODATA says is none; nothing where it has none."""
+    if Path(path).suffix.lower() not in (".tif", ".tiff"):
+        return ()
+    with PIL.Image.open(path) as file:
+        text = str(file.getexif().get(42113, "")).strip("\0 ")  # the tag's number
+    try:
+        return (float(text),) if text else ()
+    except ValueError as error:
+        raise DataError(f"{path}: its tag GDAL_NODATA is {text!r}, expected a number") from error
+
+
+def to_metres(
+    raw: NDArray[Any], scale: float, invalid: Sequence[float] = (0,), none: float = 0.0
+) -> Depth:
+    """Convert stored depth to float32 metres; the values of `invalid` become `none` = no depth."""
     # in double precision, so that 700 mm is the float32 next to 0.7 and not the one after it
     depth: Depth
     if raw.dtype == np.uint8:
@@ -194,8 +209,8 @@ def to_metres(raw: NDArray[Any], scale: float, invalid: Sequence[float] = (0,)) 
     else:
         depth = np.multiply(raw, scale, dtype=np.float64).astype(np.float32)
     for value in invalid:
-        if value != 0:  # 0 stays 0 under any scale
-            depth[np.isnan(raw) if np.isnan(value) else raw == value] = 0.0
+        if value != none:  # 0 stays 0 under any scale
+            depth[np.isnan(raw) if np.isnan(value) else raw == value] = none
     return depth
 
 
@@ -224,18 +239,28 @@ def as_scale(given: float | str | None) -> float | None:
 
 
 def only_depth(
-    depth: Depth, limit: float = float(np.finfo(np.float32).max), beyond: float | None = None
+    depth: Depth,
+    limit: float = float(np.finfo(np.float32).max),
+    beyond: float | None = None,
+    none: float = 0.0,
 ) -> Depth:
     """Return a map without what is no depth: NaN, infinity, negative, beyond a limit.
 
-    What is beyond the limit and at least ``beyond`` becomes inf: known to be there.
+    What is beyond the limit and at least ``beyond`` becomes inf: known to be there. With `none`
+    NaN, 0 and what is negative are labels, and NaN is what is none.
     """
-    if depth.min() >= 0 and depth.max() <= limit:  # NaN is neither
+    least = 0.0 if none == 0 else -float(np.finfo(np.float32).max)
+    if depth.min() >= least and depth.max() <= limit:  # NaN is neither
         return depth
-    found = np.where((depth > 0) & (depth <= limit), depth, np.float32(0))
+    found = np.where((depth >= least) & (depth <= limit), depth, np.float32(none))
     if beyond is not None:
         found[(depth > limit) & (depth >= beyond)] = np.inf
     return found
+
+
+def measured(depth: NDArray[Any], none: float = 0.0) -> NDArray[np.bool_]:
+    """Return where a map has a label: neither `none`, 0 or NaN, nor beyond the range, inf."""
+    return np.isfinite(depth) if none != 0 else (depth > 0) & (depth < np.inf)
 
 
 def fitted(image: Image, size: tuple[int, ...]) -> Image:
@@ -382,7 +407,9 @@ def normalise(
     return torch.from_numpy(pixels)
 
 
-def resize_short_side(array: Array, short_side: int | None, nearest: bool) -> Array:
+def resize_short_side(
+    array: Array, short_side: int | None, nearest: bool, none: float = 0.0
+) -> Array:
     """Resize an image or, with ``nearest=True``, a depth map to a shorter side; None keeps it."""
     height, width = array.shape[:2]
     short = min(height, width)
@@ -390,13 +417,13 @@ def resize_short_side(array: Array, short_side: int | None, nearest: bool) -> Ar
         return array
     new_height, new_width = (round(extent * short_side / short) for extent in (height, width))
     if nearest:
-        return resize_depth(array, (new_height, new_width))
+        return resize_depth(array, (new_height, new_width), none)
     # two samples per pixel would alias where an image shrinks to less than half
     method = cv2.INTER_AREA if short > 2 * short_side else cv2.INTER_LINEAR
     return cast(Array, cv2.resize(array, (new_width, new_height), interpolation=method))
 
 
-def resize_depth(depth: Array, size: tuple[int, ...]) -> Array:
+def resize_depth(depth: Array, size: tuple[int, ...], none: float = 0.0) -> Array:
     """Resize a depth map to (height, width) by its nearest pixels.
 
     Any mixture of two depths lies in empty space between two surfaces. Where few pixels have depth,
@@ -407,16 +434,17 @@ def resize_depth(depth: Array, size: tuple[int, ...]) -> Array:
         return depth
     # the "exact" variant samples at pixel centres; plain INTER_NEAREST shifts the map
     resized: Any = cv2.resize(depth, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
-    measured = (depth > 0) & (depth < np.inf)
-    if math.prod(size) >= depth.size or np.count_nonzero(measured) >= _SPARSE * depth.size:
+    known = measured(depth, none)
+    if math.prod(size) >= depth.size or np.count_nonzero(known) >= _SPARSE * depth.size:
         return cast(Array, resized)
-    places = np.flatnonzero(measured)
+    places = np.flatnonzero(known)
     rows, columns = np.divmod(places, depth.shape[1])
     rows, columns = rows * size[0] // depth.shape[0], columns * size[1] // depth.shape[1]
     nearest = np.full(size, np.inf, np.float32)
     np.minimum.at(nearest.ravel(), rows * size[1] + columns, depth.ravel()[places])
     holes = nearest == np.inf
-    nearest[holes] = np.where(resized[holes] < np.inf, 0, np.inf)  # what lies beyond is no hole
+    # what lies beyond is no hole
+    nearest[holes] = np.where(resized[holes] == np.inf, np.inf, np.float32(none))
     return cast(Array, nearest.astype(depth.dtype, copy=False))
 
 

@@ -52,6 +52,7 @@ class PairSource:
     groups: Sequence[str] | None = None
     levels: Levels | None = None
     beyond: bool = False  # whether depth may be inf: only known to lie beyond the range
+    none: float = 0.0  # what stands where there is no depth; NaN where 0 is a label
 
     def __len__(self) -> int:
         raise NotImplementedError
@@ -88,7 +89,8 @@ class PairSubset(PairSource):
     """Some pairs of another source, in the order of their positions in it."""
 
     def __init__(self, source: PairSource, indices: Sequence[int]) -> None:
-        self.source, self.levels, self.beyond = source, source.levels, source.beyond
+        self.source, self.levels = source, source.levels
+        self.beyond, self.none = source.beyond, source.none
         self.indices = [range(len(source))[index] for index in indices]
         self.names = [source.name(index) for index in self.indices]
         self.image_paths = [source.image_path(index) for index in self.indices]
@@ -146,6 +148,7 @@ class FilePairs(PairSource):
     ) -> None:
         self.root, self.pairs = root, list(pairs)
         self.scale, self.coding, self.sky_labels = scale, coding, tuple(sky_labels)
+        self.none = coding.none
         self.camera, self.calibration = camera, calibration
         self.beyond = bool(coding.sky) or any(len(row) > 3 for row in self.pairs)
         self.names = [f"{image} with {depth}" for image, depth, *_ in self.pairs]
@@ -176,7 +179,7 @@ class FilePairs(PairSource):
         image, path, mask, sky = (*self.pairs[index], "", "")[:4]
         depth = self._metres(self.root / path)
         if mask:
-            depth = np.where(self._mask(mask, depth), depth, np.float32(0))
+            depth = np.where(self._mask(mask, depth), depth, np.float32(self.none))
         if sky:
             labels = self._mask(sky, depth)
             found = np.isin(labels, self.sky_labels) if self.sky_labels else labels != 0
@@ -192,6 +195,8 @@ class FilePairs(PairSource):
                 "cannot hold for both; convert them, or leave them out by a pattern or a list"
             )
         coding = self.coding
+        if nodata := images.nodata_of(path):
+            coding = coding._replace(invalid=(*coding.invalid, *nodata))
         if self.calibration:
             scale, offset = read_calibration(path.parent / self.calibration)
             coding = coding._replace(inverse=True, offset=offset)

@@ -57,6 +57,7 @@ class EvalTransform:
             the crop of KITTI's benchmark.
         depth_size: (height, width) the depth map is then resampled to, or the share of its sides
             that is kept, rounded up; None keeps it.
+        none: what stands in maps where there is no depth.
 
     Raises:
         ConfigError: sizes that are not positive.
@@ -75,12 +76,13 @@ class EvalTransform:
         crop_size: Size | None = (228, 304),
         depth_size: Size | float | None = None,
         crop_at: Literal["centre", "bottom"] = "centre",
+        none: float = 0.0,
     ) -> None:
         sizes = {"short_side": short_side, "crop_size": crop_size, "depth_size": depth_size}
         for name, value in sizes.items():
             if value is not None and not np.all(np.asarray(value) > 0):
                 raise ConfigError(f"expected {name} to be positive, got {value}")
-        self.short_side, self.crop_at = short_side, crop_at
+        self.short_side, self.crop_at, self.none = short_side, crop_at, none
         self.crop_size = None if crop_size is None else tuple(crop_size)
         self.depth_size = tuple(depth_size) if isinstance(depth_size, Sequence) else depth_size
 
@@ -98,7 +100,7 @@ class EvalTransform:
 
     def resize(self, array: NDArray[Any], nearest: bool) -> NDArray[Any]:
         """Resize to the short side; depth must be resized with ``nearest=True``."""
-        return resize_short_side(array, self.short_side, nearest)
+        return resize_short_side(array, self.short_side, nearest, self.none)
 
     def crop(self, array: NDArray[Any]) -> NDArray[Any]:
         """Cut the crop out of an image or depth map."""
@@ -125,7 +127,7 @@ class EvalTransform:
         size: Any = depth.shape if self.depth_size is None else self.depth_size
         if isinstance(size, float):
             size = tuple(math.ceil(size * side) for side in depth.shape)
-        return from_numpy(np.ascontiguousarray(resize_depth(depth, size)))[None]
+        return from_numpy(np.ascontiguousarray(resize_depth(depth, size, self.none)))[None]
 
 
 class TrainTransform:
@@ -148,10 +150,11 @@ class TrainTransform:
         lighting: float = 0.1,
         jitter: float = 0.4,
         crop_at: Literal["centre", "bottom"] = "centre",
+        none: float = 0.0,
     ) -> None:
-        self.sizes = EvalTransform(short_side, crop_size, depth_size, crop_at)
-        # its defaults: bilinear, depth by nearest neighbour, corners left empty become 0
-        rotate = A.Rotate(limit=(-rotation, rotation), p=1.0)
+        self.sizes = EvalTransform(short_side, crop_size, depth_size, crop_at, none)
+        # its defaults: bilinear, depth by nearest neighbour, corners of images left empty become 0
+        rotate = A.Rotate(limit=(-rotation, rotation), fill_mask=none, p=1.0)
         brightness = A.ColorJitter(jitter, jitter, jitter, hue=0.0, p=1.0)
         self.geometry = _compose((flip, A.HorizontalFlip(p=flip)), (rotation, rotate))
         self.colour = _compose((lighting, Lighting(lighting)), (jitter, brightness))
