@@ -114,8 +114,12 @@ def test_a_balanced_network_is_read_out_in_the_world_of_the_dials_tau(tmp_path, 
 
 def test_what_cannot_be_shown_is_one_line(tmp_path, monkeypatch, capsys):
     unknown = with_loss(tmp_path / "unknown.ckpt", MSELoss(), histogram=None)
-    with pytest.raises(ConfigError, match=r"unknown\.ckpt does not know its training labels"):
+    with pytest.raises(ConfigError, match=r"unknown\.ckpt holds no histogram of its"):
         Demo(unknown)
+    (tmp_path / "result").mkdir()
+    (tmp_path / "result" / "metrics.json").touch()
+    assert command("demo", tmp_path / "result", "--device", "cpu") == 2
+    assert "a result of anybody's predictions has none" in capsys.readouterr().err
     labels = {"class_path": "torch.nn.Flatten", "init_args": {}}
     torch.save(
         checkpoint_of(NO_MAPS, MSELoss(), model=labels, input=UNCHANGED), tmp_path / "ages.ckpt"

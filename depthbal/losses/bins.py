@@ -7,7 +7,7 @@ is Theorem 1 of Balanced MSE with the network's own density in the place of the 
 
 import itertools
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -25,10 +25,8 @@ from depthbal.losses.base import (
 from depthbal.losses.buffers import DoubleBuffers
 from depthbal.losses.readout import LEVEL
 from depthbal.losses.reduction import compute_dtype, first_order, hide, reduce
-from depthbal.priors import GaussianMixture, Histogram, World
+from depthbal.priors import GaussianMixture, Histogram, Spacing, World
 from depthbal.priors.histogram import FloatArray
-
-Spacing = Literal["uniform", "log", "quantile"]
 
 PARTS = ("mean", "median", "low", "high", "raw")
 """What ``BinsLoss.decode`` gives: in the chosen world, the last one in that of the training."""
@@ -152,21 +150,7 @@ class BinsLoss(RegressionLoss):
         """Place the bins and take the training labels' histogram; a mixture is a ValueError."""
         if not isinstance(prior, Histogram):
             raise ValueError(f"expected a Histogram to count bins, got a {type(prior).__name__}")
-        low, high = self.label_range or (float(prior.edges[0]), float(prior.edges[-1]))
-        if self.spacing == "log" and not low > 0:
-            raise ValueError(f"log bins need a label_range above 0, got {low:g} to {high:g}")
-        places = np.linspace(0, 1, self.n_bins)
-        if self.spacing == "quantile":
-            prior.require_mass()
-            below = np.concatenate([[0.0], np.cumsum(prior.counts / prior.total)])
-            centers = np.interp(places, below, prior.edges).clip(low, high)
-            centers[[0, -1]] = low, high
-        else:
-            centers = (np.geomspace if self.spacing == "log" else np.linspace)(
-                low, high, self.n_bins
-            )
-        if not (np.diff(centers) > 0).all():
-            raise ValueError(f"{self.n_bins} quantile bins are too many for these labels")
+        centers = prior.places(self.n_bins, self.spacing, self.label_range)
         shares = two_hot_shares(prior, centers)
         if prior.beyond:  # one more, for the last bin
             known = prior.total / (prior.total + prior.beyond)

@@ -40,7 +40,7 @@ class CombinedLoss(RegressionLoss):
         super().__init__()
         factors = [1.0] * len(losses) if factors is None else list(factors)
         # a checkpoint describes them
-        parts = [_made(loss) if isinstance(loss, Mapping) else loss for loss in losses]
+        parts = [made(loss) if isinstance(loss, Mapping) else loss for loss in losses]
         if not parts or len(factors) != len(parts):
             raise ValueError(f"expected a factor per loss, got {len(factors)} for {len(parts)}")
         if any(isinstance(part, BinsLoss) for part in parts):
@@ -124,7 +124,7 @@ class CombinedLoss(RegressionLoss):
         return getattr(self.main, "noise", None)
 
 
-def _made(described: Mapping[str, Any]) -> RegressionLoss:
+def made(described: Mapping[str, Any]) -> RegressionLoss:
     """Return a loss of this package from its description."""
     import depthbal.losses  # which imports this file
 
