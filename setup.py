@@ -59,6 +59,8 @@ EXTRAS_REQUIRE = {
         "OpenEXR>=3.3",
         "scikit-image>=0.22",  # its Middlebury pair is a real picture with real depth
         "gradio>=6.31",  # the demo is asked over HTTP
+        "nbclient>=0.11",  # runs the notebooks; older ones were not tried
+        "ipykernel>=7",  # likewise
     ],
     "demo": ["gradio>=6.31"],  # depthbal demo; the oldest that was tried
     "exr": ["OpenEXR>=3.3"],  # depth in channels that OpenCV does not know; 3.3 has OpenEXR.File

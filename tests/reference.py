@@ -658,3 +658,33 @@ def censored(
     whole = torch.logaddexp(log_mass(*near), tail)
     noise = torch.distributions.Normal(preds, sigma).log_prob(target)
     return whole - torch.where(beyond, tail, noise)
+
+
+# ---- losses of logarithms ----
+
+
+def log_label_terms(p, y, sigma, histogram, world, ends, points=400_001):
+    """Return loss and read-out of one prediction by sums over labels, in metres throughout.
+
+    k(y) = p_train(y) / p_world(y), of which N(log y; log p, sigma) dy / y is integrated.
+    """
+    t = np.linspace(histogram.edges[0], histogram.edges[-1], points)
+    t = (t[1:] + t[:-1]) / 2
+    density = histogram.densities[np.searchsorted(histogram.edges, t) - 1]
+    kernel = density * (t if world == "log_uniform" else 1.0) / t
+    noise = np.exp(-((np.log(t) - math.log(p)) ** 2) / (2 * sigma**2))
+    evidence = (kernel * noise).sum() / kernel.sum()
+    loss = (math.log(p) - math.log(y)) ** 2 / (2 * sigma**2) + math.log(evidence)
+    mean_log = (kernel * noise * np.log(t)).sum() / (kernel * noise).sum()
+    z = np.linspace(*ends, points)
+    z = (z[1:] + z[:-1]) / 2
+    posterior = np.exp(-((np.log(z) - math.log(p)) ** 2) / (2 * sigma**2)) / z
+    below = np.cumsum(posterior) / posterior.sum()
+    level = math.erf(math.sqrt(0.5))
+    low, high = np.interp([(1 - level) / 2, (1 + level) / 2], below, z)
+    return {
+        "loss": loss,
+        "mean": (posterior * z).sum() / posterior.sum(),
+        "interval": (low, high),
+        "expected": math.exp(mean_log),  # what a plain loss of logarithms learns
+    }

@@ -108,7 +108,7 @@ class Plan(NamedTuple):
     height: Run  # of the houses
     length: Run  # of a house along the road
     gap: Run  # between two houses
-    ends: float  # share of roads that a house or wood ends
+    ends: float  # share of roads that end at a house
     beside: Run  # pieces tried along each side of the road
     around: Run  # pieces tried farther away from it
     hills: float  # share of scenes with hills behind
@@ -193,17 +193,13 @@ class Street(Builder):
 
     def _house(self, low: Run, high: Run, taller: float) -> None:
         """Build a house with a roof over its walls between two corners (x, z)."""
-        (a, c), (b, d) = sorted((low[0], high[0])), sorted((low[1], high[1]))
-        (left, right), (near, far) = (a, c), (b, d)
+        (left, right), near, far = sorted((low[0], high[0])), low[1], high[1]
         height = taller * self._between(*self.plan.height)
         walls = self._material(self._pick("facade facade facade wall"))
         self._box((left, -1.0, near), (right, height, far), walls, shadows=True)
-        over = self._between(0.05, 0.5)
-        low_corner, high_corner = (
-            (left - over, height, near - over),
-            (right + over, height + 0.4, far + over),
-        )
-        self._box(low_corner, high_corner, self._material("roof"), shadows=True)
+        out = self._between(0.05, 0.5)  # over the walls
+        eaves, top = (left - out, height, near - out), (right + out, height + 0.4, far + out)
+        self._box(eaves, top, self._material("roof"), shadows=True)
 
     def _traffic(self, edges: Run) -> None:
         """Park cars along the road and let some drive."""
@@ -274,8 +270,8 @@ class StreetsDataModule(RenderedDataModule):
     Example:
         >>> data = StreetsDataModule(n_train=8, n_val=0, n_test=4, size=(24, 48), cache=False)
         >>> data.setup()
-        >>> depths = [data.train_set[0]["depth"], data.test_set[0]["depth"]]
-        >>> [int((depth > 0).any(dim=-1).sum()) for depth in depths]  # rows with depth
+        >>> depths = [part.source.load(0)[1] for part in (data.train_set, data.test_set)]
+        >>> [int((depth > 0).any(axis=1).sum()) for depth in depths]  # rows with depth or sky
         [6, 24]
     """
 
@@ -298,8 +294,12 @@ class StreetsDataModule(RenderedDataModule):
             bin_width=bin_width,
             **kwargs,
         )
-        if not 1 <= sparse <= size[0]:
-            raise ConfigError(f"expected sparse of 1 to the height, {size[0]}, got {sparse}")
+        if not 1 <= sparse <= size[0] or depth_range[1] > DEPTH_RANGE[1]:
+            raise ConfigError(
+                f"expected sparse of 1 to the height, {size[0]}, got {sparse}, and a depth_range "
+                f"that ends at {DEPTH_RANGE[1]:g} m, beyond which all is sky, or before, got "
+                f"{depth_range}"
+            )
         self.sparse = sparse
 
     def describe(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from depthbal.losses.combined import CombinedLoss
 from depthbal.losses.families import log_evidence
 from depthbal.losses.gradient import GradientLoss
 from depthbal.losses.label_weights import ReweightedLoss, label_weights
+from depthbal.losses.log_labels import LogLabelLoss
 from depthbal.losses.noise import DepthNoise, FixedNoise, LearnedNoise, NoiseModule
 from depthbal.losses.posthoc import BalanceMap, balance_predictions, sigma_from_rmse
 from depthbal.losses.readout import truncated_normal_mean
@@ -46,6 +47,7 @@ __all__ = [
     "HuberLoss",
     "L1Loss",
     "LearnedNoise",
+    "LogLabelLoss",
     "MSELoss",
     "NoiseModule",
     "NonFiniteError",

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Adam, AdamW, Optimizer
 
 from depthbal.errors import ConfigError
+from depthbal.losses import LogLabelLoss
 from depthbal.losses.noise import DepthNoise, NoiseModule
 
 NOISE_GROUP = "noise"
@@ -103,11 +104,14 @@ def following_noise(criterion: nn.Module) -> NoiseModule | None:
     return noise if follows and not getattr(criterion, "event_dim", 0) else None
 
 
-def noise_facts(criterion: nn.Module | None) -> dict[str, float]:
+def noise_facts(criterion: nn.Module | None) -> dict[str, Any]:
     """Return a loss's one noise scale in label units, as an entry of a result's protocol."""
     sigma = getattr(criterion, "noise_sigma", None)
     one = isinstance(sigma, int | float) or (isinstance(sigma, Tensor) and sigma.numel() == 1)
-    return {"noise_sigma": float(sigma)} if sigma is not None and one else {}
+    if sigma is None or not one:
+        return {}
+    unit = {"noise_unit": "of logarithms"} if isinstance(criterion, LogLabelLoss) else {}
+    return {"noise_sigma": float(sigma), **unit}
 
 
 def noise_values(noise: NoiseModule, label_range: tuple[float, float]) -> dict[str, float]:

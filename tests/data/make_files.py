@@ -142,15 +142,18 @@ def array_source(count: int, height: int = 24, width: int = 32) -> ArraySource:
 
 
 def sky_pair(index: int, height: int = 48, width: int = 64) -> tuple[np.ndarray, np.ndarray]:
-    """Ground in depth up to 60 m and holes in it, above it sky (inf), which its image shows."""
+    """Ground in depth up to 60 m with holes, the bluer the farther; above it sky (inf), green."""
     random = np.random.default_rng(index)
     below = np.arange(height)[:, None] - random.integers(height // 5, height // 2)
     depth = np.where(below > 0, 4.0 * height / np.maximum(below, 1), np.inf)
     depth = np.broadcast_to(np.where(depth > 60, np.inf, depth), (height, width)).copy()
-    blue = np.where(np.isinf(depth), 250, np.minimum(depth * 3, 200))
+    sky = np.isinf(depth)
+    blue = np.where(sky, 0, np.minimum(depth * 3, 200))
     depth[random.random(depth.shape) < 0.2] = 0
     red = random.integers(0, 40, depth.shape)
-    return np.stack([red, red, blue], -1).astype(np.uint8), depth.astype(np.float32)
+    return np.stack([red, np.where(sky, 250, red), blue], -1).astype(np.uint8), depth.astype(
+        np.float32
+    )
 
 
 class SkySource(ArraySource):
@@ -170,7 +173,7 @@ class SkyDataModule(DepthDataModule):
     """Twelve training and four test pictures of ground and sky, 2 to 40 m."""
 
     def __init__(self, **kwargs):
-        own = {"min_depth": 2.0, "max_depth": 40.0, "short_side": None, "depth_size": None}
+        own = {"depth_range": (2.0, 40.0), "short_side": None, "depth_size": None}
         own |= {"num_workers": 0, "batch_size": 4, "val_fraction": 0.0, "bin_width": 1.0}
         super().__init__(**own | kwargs)
 

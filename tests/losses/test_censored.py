@@ -212,7 +212,7 @@ def test_half_precision_is_computed_in_float32():
 
 def test_bmc_counts_the_share_of_the_training_labels_whatever_the_batch_holds():
     loss = BMCLoss(label_range=RANGE, beyond_length=LENGTH)
-    loss.set_beyond(histogram())
+    loss.set_prior(histogram())
     preds, none = torch.tensor([2.0, 12.0]), torch.zeros(2, dtype=torch.bool)
     value = loss(preds, preds, none, ~none)  # no label up to c: whatever p, the label lies beyond
     observed = loss(preds, torch.tensor([2.0, 3.0]), ~none, none)
@@ -248,12 +248,24 @@ def test_bins_give_labels_beyond_to_the_last_one_and_the_prior_counts_them_there
     assert value == plain(logits, target.masked_fill(beyond, END), None)
     shares, without = (one.initial_logits.exp() for one in (loss, plain))
     torch.testing.assert_close(shares[-1], without[-1] * (1 - SHARE) + SHARE, atol=1e-5, rtol=0)
-    # logits of the training labels' distribution say nothing: the world is read out
-    assert loss.readout(loss.initial_logits[None]).item() == pytest.approx(3.0)
-    trained = (1 - SHARE) * 3 + SHARE * END
-    assert loss.set_world(tau=0.0).readout(loss.initial_logits[None]).item() == pytest.approx(
-        trained, abs=1e-3
-    )
+
+
+def test_bins_read_out_what_lies_beyond_as_the_end_of_a_range_that_goes_on():
+    even = Histogram(np.linspace(*RANGE, 15), np.ones(14), beyond=6)  # 0.3 of all, as 6 of label
+    loss = BinsLoss(even, n_bins=57, label_range=RANGE)
+    nothing = loss.initial_logits[None]  # says of a picture what holds for all
+    middle, beyond = (RANGE[0] + END) / 2, END
+    assert loss.readout(nothing).item() == pytest.approx((14 * middle + 6 * beyond) / 20, abs=0.01)
+    loss.set_world(tau=0.0)
+    assert loss.readout(nothing).item() == pytest.approx(0.7 * middle + 0.3 * beyond, abs=0.01)
+    # three in four training labels lie below 3: one beyond stands for 4 times the length
+    steps = Histogram([-4.0, 3.0, 10.0], [3, 1], beyond=1)
+    loss = BinsLoss(steps, n_bins=57, label_range=RANGE)
+    found = loss.readout(loss.initial_logits[None]).item()
+    assert found == pytest.approx((14 * middle + 7 * beyond) / 21, abs=0.05)
+    again = BinsLoss(n_bins=57, label_range=RANGE)
+    again.load_state_dict(loss.state_dict())
+    assert again.readout(loss.initial_logits[None]).item() == found
 
 
 def test_sums_of_losses_pass_them_on_and_differences_leave_them_out():
