@@ -73,7 +73,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_content(content: str, page: Page, **_: Any) -> str:
-    """Give formulas of notebooks as MathML, which needs no script, and lead their links to pages."""
+    """Give formulas of notebooks as MathML, which needs no script, and lead links to pages."""
 
     def formula(found: re.Match[str]) -> str:
         return (
