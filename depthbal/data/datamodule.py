@@ -139,7 +139,7 @@ class DepthDataModule(LabelData):
                 f"no pairs are left for the {split} split: val_fraction and test_fraction below 1"
             )
         data = self._plain(source, split)
-        check_split(data, self.depth_range[0], split)
+        check_split(data, self.depth_range[0], split, self.label)
         if split == "train":
             dtype, step = source.levels or (None, 0.0)
             if dtype is not None and dtype.kind in "iu" and step > _COARSE * self.bin_width:
@@ -202,15 +202,15 @@ class DepthDataModule(LabelData):
             ):
                 histogram.update(depth[depth >= low])
                 counts += np.asarray(found)
-            measured, near, far = counts.tolist()
+            (measured, near, far), (name, unit, _) = counts.tolist(), self.label
             told = (
-                f"{near:,} nearer than {low:g} m and {far:,} beyond {high:g} m of {measured:,} "
-                "training pixels with depth"
+                f"{near:,} nearer than {low:g} {unit} and {far:,} beyond {high:g} {unit} of "
+                f"{measured:,} training pixels with {name}"
             )
             if not histogram.counts.any():
                 raise DataError(
-                    f"no training pixel has depth between {low:g} and {high:g} m: {told}; check "
-                    "--data.scale and --data.depth_range"
+                    f"no training pixel has {name} between {low:g} and {high:g} {unit}: {told}; "
+                    "check --data.scale and --data.depth_range"
                 )
             if near + far > _CUT_OFF * measured:
                 share = (near + far) / measured
