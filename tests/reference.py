@@ -630,3 +630,61 @@ def gradient_matching(
                     jumps.append((error[b, i, j] - error[other]).abs())
         scales.append(torch.stack(jumps).mean() if jumps else torch.zeros((), dtype=error.dtype))
     return torch.stack(scales).mean()
+
+
+def censored(
+    preds: Tensor,
+    beyond: Tensor,
+    target: Tensor,
+    near: tuple[Tensor, Tensor],
+    end: float,
+    rate: float,
+    sigma: float,
+) -> Tensor:
+    """-log P(y | p) / p_train(y), and beyond an end -log P(y > end | p), (n,), by summing it up.
+
+        P = N(y; p, s^2) p_train(y) / integral of it over all labels
+
+    ``near`` are labels and their masses; beyond the end more of them have the density ``rate``.
+    """
+
+    def log_mass(labels: Tensor, masses: Tensor) -> Tensor:
+        noise = torch.distributions.Normal(preds[:, None], sigma).log_prob(labels)
+        return torch.logsumexp(noise + masses.log(), 1)
+
+    far = end + 300 * torch.linspace(0, 1, 60_001, dtype=torch.float64) ** 2  # denser at the end
+    steps = functional.pad(far.diff(), (1, 1))
+    tail = log_mass(far, rate * (steps[1:] + steps[:-1]) / 2)  # the trapezoidal rule
+    whole = torch.logaddexp(log_mass(*near), tail)
+    noise = torch.distributions.Normal(preds, sigma).log_prob(target)
+    return whole - torch.where(beyond, tail, noise)
+
+
+# ---- losses of logarithms ----
+
+
+def log_label_terms(p, y, sigma, histogram, world, ends, points=400_001):
+    """Return loss and read-out of one prediction by sums over labels, in metres throughout.
+
+    k(y) = p_train(y) / p_world(y), of which N(log y; log p, sigma) dy / y is integrated.
+    """
+    t = np.linspace(histogram.edges[0], histogram.edges[-1], points)
+    t = (t[1:] + t[:-1]) / 2
+    density = histogram.densities[np.searchsorted(histogram.edges, t) - 1]
+    kernel = density * (t if world == "log_uniform" else 1.0) / t
+    noise = np.exp(-((np.log(t) - math.log(p)) ** 2) / (2 * sigma**2))
+    evidence = (kernel * noise).sum() / kernel.sum()
+    loss = (math.log(p) - math.log(y)) ** 2 / (2 * sigma**2) + math.log(evidence)
+    mean_log = (kernel * noise * np.log(t)).sum() / (kernel * noise).sum()
+    z = np.linspace(*ends, points)
+    z = (z[1:] + z[:-1]) / 2
+    posterior = np.exp(-((np.log(z) - math.log(p)) ** 2) / (2 * sigma**2)) / z
+    below = np.cumsum(posterior) / posterior.sum()
+    level = math.erf(math.sqrt(0.5))
+    low, high = np.interp([(1 - level) / 2, (1 + level) / 2], below, z)
+    return {
+        "loss": loss,
+        "mean": (posterior * z).sum() / posterior.sum(),
+        "interval": (low, high),
+        "expected": math.exp(mean_log),  # what a plain loss of logarithms learns
+    }

@@ -111,10 +111,11 @@ def write_streets(root: Path, count: int) -> None:
         noisy = image[..., ::-1] + rng.normal(0, 2, image.shape)  # as large as a camera's files
         names = f"raw/{drive}/image_02/data", f"train/{drive}/proj_depth/groundtruth/image_02"
         rays = rng.random(depth.shape) < RAYS
-        stored = noisy.clip(0, 255).astype(np.uint8), np.rint(depth * rays * 256).astype(np.uint16)
-        for name, array in zip(names, stored, strict=True):
+        for name in names:
             (root / name).mkdir(parents=True, exist_ok=True)
-            write(root / name / f"{index:010d}.png", array)
+        write(root / names[0] / f"{index:010d}.png", noisy.clip(0, 255).astype(np.uint8))
+        stored = np.rint(depth * rays * 256).astype(np.uint16)
+        write(root / names[1] / f"{index:010d}.png", stored)
 
 
 def measure_street(root: Path, rounds: int) -> None:

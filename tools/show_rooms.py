@@ -1,6 +1,7 @@
-"""Draw a sheet of embedded rooms, each above its depth.
+"""Draw a sheet of embedded rooms or streets, each above its depth.
 
 python tools/show_rooms.py --out rooms.png --rows 3 --columns 6
+python tools/show_rooms.py --world streets --out outdoor.png --rows 2 --columns 4 --size 64 128
 """
 
 import argparse
@@ -9,13 +10,16 @@ import cv2
 import matplotlib.pyplot as plt
 import numpy as np
 
-from depthbal.data.rooms import room
-from depthbal.data.rooms.datamodule import SPLITS
+from depthbal.data.rooms.datamodule import ROOMS, SPLITS
+from depthbal.data.streets import DEPTH_RANGE, STREETS
+
+WORLDS = {"rooms": (ROOMS, 0.7, 10.0), "streets": (STREETS, *DEPTH_RANGE)}
 
 
 def main() -> None:
     """Write the picture."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--world", choices=WORLDS, default="rooms")
     parser.add_argument("--out", default="rooms.png", help="picture to write")
     parser.add_argument("--rows", type=int, default=3)
     parser.add_argument("--columns", type=int, default=6)
@@ -25,18 +29,24 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0, help="number of the first picture")
     options = parser.parse_args()
     size, per_row = tuple(options.size), options.columns
+    world, low, high = WORLDS[options.world]
     sheet = []
     for first in range(options.first, options.first + options.rows * per_row, per_row):
         numbers = range(first, first + per_row)
-        pairs = [room(options.picture_seed, options.split, number, size) for number in numbers]
+        pairs = [world.picture(options.picture_seed, options.split, n, size) for n in numbers]
         sheet.append(np.concatenate([image for image, _ in pairs], axis=1))
         depth = np.concatenate([depth for _, depth in pairs], axis=1)
-        share = np.log(np.maximum(depth, 0.7) / 0.7) / np.log(10.0 / 0.7)
-        sheet.append(plt.get_cmap("turbo")(share, bytes=True)[..., :3] * (depth > 0)[..., None])
+        share = np.log(np.maximum(depth, low) / low) / np.log(high / low)
+        colours = plt.get_cmap("turbo")(share, bytes=True)[..., :3] * (depth > 0)[..., None]
+        colours[np.isinf(depth)] = 255
+        sheet.append(colours)
     picture = np.ascontiguousarray(np.concatenate(sheet)[..., ::-1])
     if not cv2.imwrite(options.out, picture, [cv2.IMWRITE_PNG_COMPRESSION, 9]):
         raise SystemExit(f"cannot write {options.out}; is its folder there?")
-    print(f"{options.out}: blue is 0.7 m, red is 10 m (logarithmic), black has no depth")
+    print(
+        f"{options.out}: blue is {low:g} m, red is {high:g} m (logarithmic), black has no depth, "
+        "white lies beyond the range"
+    )
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def _options(arguments: Sequence[str]) -> dict[str, Any]:
         "--configs rooms/mse rooms/gai --seeds 0 1 2 --posthoc auto --out runs/study",
     )
     add = parser.add_argument
-    shipped = "rooms/study, age/drawn/study, hmr/synthetic/study"
+    shipped = "rooms/study, outdoor/study, age/drawn/study, hmr/synthetic/study"
     base = "one that starts from another's run names it as @NAME: that config's, of the same seed"
     add("study", nargs="?", help=f"file with the keys below, or a shipped one: {shipped}")
     add("--configs", nargs="+", metavar="NAME", help=f"shipped configs or files; {base}")

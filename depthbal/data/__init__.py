@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from depthbal.data.pairs import PairSubset as PairSubset
     from depthbal.data.predictions import PredictionFolder as PredictionFolder
     from depthbal.data.rooms import RoomsDataModule as RoomsDataModule
+    from depthbal.data.streets import StreetsDataModule as StreetsDataModule
     from depthbal.data.transforms import EvalTransform as EvalTransform
     from depthbal.data.transforms import TrainTransform as TrainTransform
 
@@ -29,6 +30,7 @@ _HOMES = {
     "pairs": ["PairSource", "PairSubset"],
     "predictions": ["PredictionFolder"],
     "rooms": ["RoomsDataModule"],
+    "streets": ["StreetsDataModule"],
     "transforms": ["EvalTransform", "TrainTransform"],
 }
 __all__ = [name for names in _HOMES.values() for name in names]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -21,15 +22,16 @@ from depthbal.data.loader import LateLoader, ShardSampler, single_threaded
 from depthbal.data.pairs import PairSource, PairSubset
 from depthbal.data.splits import Division, hold_out
 from depthbal.data.transforms import EvalTransform, TrainTransform
-from depthbal.errors import ConfigError, DataError
+from depthbal.errors import ConfigError
 from depthbal.evaluation import DepthBins, LabelBins
 from depthbal.io import show_progress
-from depthbal.priors import Histogram
+from depthbal.priors import Histogram, Spacing
 
 _COARSE = 0.05  # of a bin; finer levels change no count that matters
 _CUT_OFF = 0.2  # of the pixels with depth: more is seldom meant
 _TRIES = 10  # divisions that are drawn until one holds out depth
 _BIN_WIDTH = 0.1  # metres, of NYUD2-DIR
+_LOG_STEP, _QUANTILES = 1.07, 50  # from one edge of log bins to the next; bins
 
 
 class DepthDataModule(LabelData):
@@ -61,6 +63,10 @@ class DepthDataModule(LabelData):
             loss's label range and the network's head, none of which is told again.
         bin_width: width of the training histogram's bins in metres; null: 0.1, or a hundredth of a
             range of less than 2 m.
+        bin_spacing: what the bins of evaluation, validation and report are: "uniform", those of the
+            histogram; "log", each the same share of its depth wide, for long ranges; "quantile", as
+            many training pixels in each. Shots follow the density per metre as always.
+        bin_count: how many; null: the histogram's, log bins of about 7 %, 50 quantiles.
         val_fraction: share of the training pairs held out for validation; 0 for none.
         measured_beyond: whether depth measured beyond the range is known to lie there, and no hole.
 
@@ -90,6 +96,8 @@ class DepthDataModule(LabelData):
         jitter: float = 0.4,
         depth_range: tuple[float, float] = (0.7, 10.0),
         bin_width: float | None = None,
+        bin_spacing: Spacing = "uniform",
+        bin_count: int | None = None,
         val_fraction: float = 0.05,
         crop_at: Literal["centre", "bottom"] = "centre",
         measured_beyond: bool = False,
@@ -111,6 +119,11 @@ class DepthDataModule(LabelData):
         self.eval_transform = EvalTransform(short_side, crop_size, None, crop_at, none)
         self.count_transform = EvalTransform(short_side, crop_size, depth_size, crop_at, none)
         self.label = self.label._replace(range=self.depth_range)
+        if bin_spacing == "log":
+            bin_count = bin_count or round(math.log(high / low) / math.log(_LOG_STEP))
+        elif bin_spacing == "quantile":
+            bin_count = bin_count or _QUANTILES
+        self.bin_spacing, self.bin_count = bin_spacing, bin_count
         self.empty_histogram()  # a range that is no whole number of bins fails here already
 
     def train_source(self) -> PairSource:
@@ -202,19 +215,13 @@ class DepthDataModule(LabelData):
             ):
                 histogram.update(depth[depth >= low])
                 counts += np.asarray(found)
-            (measured, near, far), (name, unit, _) = counts.tolist(), self.label
-            told = (
-                f"{near:,} nearer than {low:g} {unit} and {far:,} beyond {high:g} {unit} of "
-                f"{measured:,} training pixels with {name}"
-            )
-            if not histogram.counts.any():
-                raise DataError(
-                    f"no training pixel has {name} between {low:g} and {high:g} {unit}: {told}; "
-                    "check --data.scale and --data.depth_range"
+            (known, near, far), (name, unit, _) = counts.tolist(), self.label
+            if near + far > _CUT_OFF * known:
+                logger.warning(
+                    f"--data.depth_range cuts off {(near + far) / known:.0%}: {near:,} nearer than "
+                    f"{low:g} {unit} and {far:,} beyond {high:g} {unit} of {known:,} training "
+                    f"pixels with {name}"
                 )
-            if near + far > _CUT_OFF * measured:
-                share = (near + far) / measured
-                logger.warning(f"--data.depth_range cuts off {share:.0%}: {told}")
             return histogram
 
         if self.histogram is None:
@@ -232,15 +239,24 @@ class DepthDataModule(LabelData):
 
     def bins(self) -> LabelBins:
         """Return the benchmark's bins and shots, those of the training histogram, or no shots."""
-        kind = LabelBins if self.zero_is_label else DepthBins
-        if self.benchmark == "nyud2_dir":
+        if self.benchmark == "nyud2_dir" and self.bin_count is None:
             return DepthBins.nyud2()
-        if self.histogram is None and not self.trains():
-            empty = self.empty_histogram()
-            empty.counts += 1
-            bins = kind.from_histogram(empty)
-            return kind(bins.edges, scored=bins.scored)
-        return kind.from_histogram(self.train_histogram())
+        untrained = self.histogram is None and not self.trains()
+        histogram = self.empty_histogram() if untrained else self.train_histogram()
+        if untrained:
+            histogram.counts += 1
+        if self.bin_count is not None:
+            histogram = histogram.rebinned(self.bin_edges(histogram, self.bin_count))
+        kind = LabelBins if self.zero_is_label else DepthBins
+        bins = kind.from_histogram(histogram)
+        return kind(bins.edges, scored=bins.scored) if untrained else bins
+
+    def bin_edges(self, histogram: Histogram, count: int) -> NDArray[np.float64]:
+        """Return the edges of so many bins of the spacing that was asked for."""
+        try:
+            return histogram.places(count + 1, self.bin_spacing)
+        except ValueError as error:
+            raise ConfigError(f"{error}; give a smaller --data.bin_count") from error
 
     def whole_images(self) -> DataLoader[Any]:
         """Return a loader of the test images one by one, the truth at its file's own size."""
@@ -265,7 +281,8 @@ class DepthDataModule(LabelData):
 
     def describe(self) -> dict[str, Any]:
         """Return, JSON-able, what the data are: class, source, sizes, counts, fingerprint."""
-        named = ("benchmark", "tested_on", "depth_range", "bin_width", "quantum")
+        named = ["benchmark", "tested_on", "depth_range", "bin_width", "quantum"]
+        named += ["bin_spacing", "bin_count"] * (self.bin_count is not None)
         settings = {name: getattr(self, name) for name in named} | vars(self.count_transform)
         if self.test_set is not None:
             settings["picture_share"] = round(self.test_set.share, 4)  # that counts

@@ -19,7 +19,7 @@ from depthbal.training.task import Batch, Task
 
 log = logging.getLogger(__name__)
 
-SELECTION_BINS = 20  # from 0 to the last depth; narrower ones are too empty to choose by
+SELECTION_BINS = 20  # up to the last depth; narrower ones are too empty to choose by
 
 
 class DepthTask(Task):
@@ -158,6 +158,9 @@ class DepthTask(Task):
             bins: LabelBins = DepthBins.uniform(high / count, high)
             if zero := data.zero_is_label:
                 bins = LabelBins(torch.linspace(low, high, SELECTION_BINS + 1))
+            if data.bin_spacing != "uniform":
+                edges = data.bin_edges(data.train_histogram(), SELECTION_BINS)
+                bins = LabelBins(edges) if zero else DepthBins(edges)
             terms = LABEL_TERMS if zero else TERMS
             return Scores(bins, (self.readout,), self.readout, terms=terms, label=data.label)
         self._rules = depth_protocols(

@@ -21,7 +21,7 @@ from depthbal.evaluation.balancing import require_unseen
 from depthbal.evaluation.protocols import evaluation_name
 from depthbal.evaluation.scores import RESULT_FILE
 from depthbal.io import show_progress
-from depthbal.losses import sigma_from_rmse
+from depthbal.losses import LogLabelLoss, sigma_from_rmse
 from depthbal.losses.posthoc import BalanceMap
 from depthbal.predictor import balance_map, load_balance, require_plain
 from depthbal.training.resuming import read_rows
@@ -98,7 +98,9 @@ def evaluate_run(
     if posthoc is not None:
         balance_afterwards(run, task, *posthoc_sigma(run, checkpoint, posthoc))
     seen = [] if balance is None else use_balance(run, task, balance)
-    task.predictor().set_world(tau, relative_to)
+    task.posthoc = task.predictor().set_world(tau, relative_to).posthoc
+    if task.posthoc is not None and relative_to is not None:
+        task.test_facts["posthoc"] |= {"relative_to": str(relative_to)}
     names += balance_names(task.posthoc, balance, tau, relative_to)
     if seed:
         names.append(f"seed_{seed}")
@@ -189,6 +191,8 @@ def balance_afterwards(run: RunFolder, task: Task, sigma: float, source: str = "
     task.posthoc = balance_map(task.criterion, run.histogram(), sigma, ends, str(run.path))
     prior = "training histogram of the run, point masses at the centres of its bins"
     facts = {"noise_sigma": sigma, "sigma_from": source, "prior": prior}
+    if isinstance(task.criterion, LogLabelLoss):
+        facts["noise_unit"] = "of logarithms"
     task.test_facts |= {"posthoc": facts, "noise_sigma": sigma}
 
 
@@ -233,6 +237,11 @@ def posthoc_sigma(
         raise ConfigError(
             f"{run.metrics_csv} has no {RESIDUAL} of epoch {epoch}, from which --posthoc auto "
             "takes sigma; give --posthoc SIGMA in label units"
+        )
+    if run.settings.model.init_args.get("label_transform") is not None:
+        raise ConfigError(
+            "--posthoc auto takes sigma from an RMSE of the labels, not of their logarithms, of "
+            "which this loss is; give --posthoc SIGMA, such as 0.1"
         )
     rmse, histogram = values[-1], run.histogram()
     source = f"{RESIDUAL} {rmse:.3g} of epoch {epoch} and the histogram of the training labels"

@@ -29,7 +29,7 @@ from depthbal.errors import CheckpointError, ConfigError
 from depthbal.evaluation import GROUPS, LABEL_TERMS, Label, Scores
 from depthbal.evaluation.summary import SAME_PASS
 from depthbal.evaluation.sums import check_preds
-from depthbal.losses import BinsLoss, NonFiniteError, RegressionLoss
+from depthbal.losses import BinsLoss, LogLabelLoss, NonFiniteError, RegressionLoss
 from depthbal.losses.noise_guard import guard_noise
 from depthbal.losses.posthoc import BalanceMap
 from depthbal.models.heads import require_matching_head, take_range
@@ -69,6 +69,9 @@ class Task(pl.LightningModule):
             scalar by its full class path.
         optimizer: Optimizer with its arguments, without parameters.
         lr_scheduler: Schedule with its arguments, or null for a constant learning rate.
+        label_transform: "log" takes the logarithms of predictions and labels for the loss, whose
+            sigma and other numbers are then those of logarithms (`LogLabelLoss`); predictions stay
+            in label units, best by a network with ``head: {kind: log}``.
         noise_lr: Learning rate of a learned noise scale (of its logarithm), kept constant and
             without weight decay.
         readout: How validation, evaluation and prediction read the network: "mean" (posterior mean
@@ -131,6 +134,7 @@ class Task(pl.LightningModule):
         criterion: RegressionLoss | nn.Module,
         optimizer: OptimizerCallable = AdamW,
         lr_scheduler: LRSchedulerCallable | None = None,
+        label_transform: Literal["log"] | None = None,
         noise_lr: float = 1e-2,
         readout: Readout = "mean",
         weights_from: str | None = None,
@@ -147,6 +151,11 @@ class Task(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.model = model
+        if label_transform == "log":
+            try:
+                criterion = LogLabelLoss(cast(RegressionLoss, criterion))
+            except ValueError as error:
+                raise ConfigError(f"--model.label_transform log: {error}") from error
         self.criterion = criterion
         self.make_optimizer, self.make_lr_scheduler = optimizer, lr_scheduler
         self.noise_lr = noise_lr
@@ -215,6 +224,15 @@ class Task(pl.LightningModule):
             if self.criterion.needs_prior:
                 self.criterion.set_prior(self.histogram)
             self.criterion.set_beyond(self.histogram)
+            if self.histogram.beyond:
+                label = torch.zeros(1)
+                try:
+                    self.criterion.end_of_range(label == 0, label)
+                except ValueError as error:
+                    raise ConfigError(
+                        f"{self.histogram.beyond:,.0f} training labels are only known to lie "
+                        f"beyond the range: {error}; or leave them out: --model.censor false"
+                    ) from error
         if hasattr(self.model, "initialise_bias") and (self.weights_from is None or self.reset):
             bins = isinstance(self.criterion, BinsLoss)
             start = cast(Any, self.criterion).initial_logits if bins else self.histogram.mean

@@ -13,6 +13,7 @@ from scipy.io import savemat
 
 from depthbal.data import FolderDataModule
 from depthbal.data.layouts import LAYOUTS, LayoutName
+from depthbal.data.packing import pack
 from depthbal.errors import ConfigError, DataError
 from tests.data.make_files import noise_image, write_image
 
@@ -378,6 +379,29 @@ def test_a_list_without_its_files_says_how_many_and_which(tmp_path):
         FolderDataModule(tmp_path, layout="kitti").files("test")
 
 
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"depth_range": (1, 80)}, ""),
+        ({"depth_range": (1, 6)}, "25%: 0 nearer than 1 m and 768 beyond 6 m of 3,072 training"),
+        ({"depth_range": (3, 7)}, "25%: 768 nearer than 3 m and 0 beyond 7 m of 3,072 training"),
+        ({"depth_range": (1, 6), "measured_beyond": True}, ""),
+    ],
+)
+def test_a_range_that_cuts_off_a_fifth_says_how_many_pixels(tmp_path, caplog, settings, words):
+    metres = np.full(SIZE, 4.0)
+    metres[:6] = 2.0 if settings["depth_range"][0] == 3 else 7.0
+    rows = [(f"rgb/{n}.png", f"depth/{n}.png") for n in range(5)]
+    draw(tmp_path, rows, unsigned(1000, metres))
+    module = FolderDataModule(
+        tmp_path, **settings, short_side=None, test_fraction=0.2, val_fraction=0, num_workers=0
+    )
+    module.setup("fit")
+    module.train_histogram()
+    assert ("cuts off" in caplog.text) == bool(words)
+    assert words in caplog.text
+
+
 def row_of(name, own):
     """A layout's row in the documentation, as far as the table of layouts says it."""
     images, depths = (own.get(key, f"`{key}.txt`") for key in ("rgb", "depth"))
@@ -395,3 +419,20 @@ def row_of(name, own):
 def test_the_documentations_table_is_that_of_the_layouts(name):
     page = (Path(__file__).parents[2] / "docs" / "layouts.md").read_text()
     assert row_of(name, LAYOUTS[name]) in page
+
+
+@pytest.mark.parametrize("settings", [{}, {"layout": "vkitti2"}])
+def test_a_packed_layout_is_read_with_or_without_its_name(tmp_path, settings):
+    vkitti2(tmp_path / "tree")
+    pack(tmp_path / "tree", tmp_path / "a.h5", None, layout="vkitti2")
+    packed = FolderDataModule(tmp_path / "a.h5", **settings, short_side=None)
+    files = FolderDataModule(tmp_path / "tree", layout="vkitti2")
+    assert packed.splits() == files.splits() == ["train", "test"]
+    for split in packed.splits():
+        for index in range(len(files.files(split))):
+            pairs = packed.pairs(split), files.pairs(split)
+            for found, expected in zip(*(one.load(index) for one in pairs), strict=True):
+                assert np.array_equal(found, expected)
+            assert pairs[0].group(index) == pairs[1].group(index)
+    with pytest.raises(ConfigError, match="was packed with rgb"):
+        FolderDataModule(tmp_path / "a.h5", layout="kitti", short_side=None).pairs("test")

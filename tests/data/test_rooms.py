@@ -6,7 +6,7 @@ import pytest
 from depthbal.data import RoomsDataModule
 from depthbal.data.rooms import datamodule as rooms_datamodule
 from depthbal.data.rooms import room
-from depthbal.data.rooms.datamodule import RENDERER_VERSION, SPLITS, RoomsSource
+from depthbal.data.rooms.datamodule import ROOMS, SPLITS, RenderedSource
 from depthbal.errors import ConfigError
 
 PINNED_DEPTH = [2.6348, 4.7604, 3.5919]
@@ -15,7 +15,7 @@ NYU_PER_METRE = [3.0, 27.6, 32.9, 19.2, 9.6, 4.1, 2.0, 0.9, 0.4, 0.3]  # %, NYUD
 
 
 def source_of(split, count, size=(24, 32), seed=0, cache=False):
-    return RoomsSource(split, count, size, seed, cache)
+    return RenderedSource(ROOMS, split, count, size, seed, cache)
 
 
 def bytes_of(source):
@@ -54,7 +54,7 @@ def test_every_seed_split_and_number_is_another_scene_at_any_count_and_resolutio
 
 
 def test_the_renderers_pictures_have_not_changed_without_a_new_version():
-    # Pinned at RENDERER_VERSION = 3: when this fails on purpose, raise the version (stale caches
+    # Pinned at ROOMS.version 3: when this fails on purpose, raise the version (stale caches
     # would be read otherwise) and pin anew.
     pairs = [room(0, split, 0, (60, 80)) for split in SPLITS]
     assert [float(d.mean()) for _, d in pairs] == pytest.approx(PINNED_DEPTH, abs=2e-3)
@@ -115,7 +115,7 @@ def test_preparing_fills_the_cache_that_setup_reads(cache_folder, monkeypatch):
     fresh.setup()
     data.prepare_data()
     assert [file.suffix for file in cache_folder.iterdir()] == [".npz"] * 3  # no drafts left
-    monkeypatch.setattr(rooms_datamodule, "room", pytest.fail)  # rendering again would fail
+    monkeypatch.setattr(rooms_datamodule, "render", pytest.fail)  # rendering again would fail
     data.setup()
     assert pictures(data) == pictures(fresh)
 
@@ -130,7 +130,7 @@ def test_splits_and_batches_are_as_asked_and_another_seed_is_another_order_of_th
     assert batch["image"].shape == (4, 3, 48, 64)
     assert batch["depth"].shape == (4, 1, 24, 32)
     assert next(iter(one.test_dataloader()))["depth"].shape == (4, 1, 48, 64)
-    expected = {"size": [48, 64], "seed": 0, "picture_seed": 6, "renderer": RENDERER_VERSION}
+    expected = {"size": [48, 64], "seed": 0, "picture_seed": 6, "renderer": ROOMS.version}
     assert new.describe().items() >= expected.items()
     assert one.fingerprint() == other.fingerprint() != new.fingerprint()
     assert pictures(one) == pictures(other)

@@ -1,10 +1,11 @@
-"""The embedded data set as a data module: rooms rendered on the spot, no download."""
+"""Embedded data sets as data modules: pictures rendered on the spot, no download."""
 
 import hashlib
 import json
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import cv2
 import numpy as np
@@ -16,25 +17,56 @@ from depthbal.data.cache import cache_file, cached
 from depthbal.data.datamodule import DepthDataModule
 from depthbal.data.label_data import Split, automatic_workers
 from depthbal.data.pairs import Depth, Image, PairSource
+from depthbal.data.rooms.builder import Builder
 from depthbal.data.rooms.generate import Stage
 from depthbal.data.rooms.render import render
 from depthbal.errors import ConfigError
 
 Pairs: TypeAlias = NDArray[np.void]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
-# raised whenever the same seed gives other pictures; part of every fingerprint and cache key
-RENDERER_VERSION = 3
 _CHUNK = 64  # pictures a process draws at a time: handing over one costs more than drawing it
 
 
-class RoomsDataModule(DepthDataModule):
-    """Rendered views into furnished rooms, corridors and halls with exact metric depth.
+class World(NamedTuple):
+    """A kind of pictures: what to call it, its version, and who builds a scene of it."""
 
-    Depth is measured along the optical axis (as Kinect and NYU Depth V2 do), 0.7 to 10 m, with a
-    long tail like NYU's. The pictures depend on `picture_seed` only, so that runs with another
-    `seed` are repetitions on the same data; `train`, `val` and `test` share no scene. They are
-    rendered once (about a second for a hundred of 160 x 120) and kept in `depthbal/rooms` in the
-    user's cache directory, which may be deleted at any time.
+    name: str
+    # another one, in all worlds, whenever the same seed gives other pictures; part of every
+    # fingerprint and cache key
+    version: int | str
+    stage: Callable[[np.random.Generator, tuple[int, int]], Builder]
+
+    def picture(
+        self, seed: int, split: Split, index: int, size: tuple[int, int]
+    ) -> tuple[Image, Depth]:
+        """Return one picture: image uint8 (H, W, 3) RGB and z-depth float32 (H, W) in metres.
+
+        It depends on the arguments only. (Another CPU or release of NumPy or OpenCV may round a
+        pixel's last bit differently.)
+
+        Args:
+            seed: of the whole data set, at least 0.
+            split: "train", "val" or "test"; no two splits share a picture.
+            index: number of the picture in its split, at least 0.
+            size: (height, width) in pixels.
+
+        Example:
+            >>> image, depth = ROOMS.picture(seed=0, split="train", index=0, size=(24, 32))
+            >>> image.shape, image.dtype, depth.shape, depth.dtype
+            ((24, 32, 3), dtype('uint8'), (24, 32), dtype('float32'))
+        """
+        key = (SPLITS.index(split), index)
+        rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
+        return render(self.stage(rng, size).scene(), rng)
+
+
+class RenderedDataModule(DepthDataModule):
+    """Pictures of a drawn world with exact depth, rendered when they are first asked for.
+
+    They depend on `picture_seed` only, so that runs with another `seed` are repetitions on the
+    same data; `train`, `val` and `test` share no scene. They are rendered once (about a second for
+    a hundred of 160 x 120) and kept in `depthbal/NAME` in the user's cache directory, which may be
+    deleted at any time.
 
     Args:
         n_train: training pictures.
@@ -53,13 +85,9 @@ class RoomsDataModule(DepthDataModule):
 
     Raises:
         ConfigError: values outside their range.
-
-    Example:
-        >>> data = RoomsDataModule(n_train=8, n_val=0, n_test=4, size=(24, 32), cache=False)
-        >>> data.setup()
-        >>> len(data.train_set), data.val_set, len(data.test_set)
-        (8, None, 4)
     """
+
+    world: ClassVar[World]
 
     def __init__(
         self,
@@ -120,53 +148,61 @@ class RoomsDataModule(DepthDataModule):
     def source_name(self) -> str:
         """Return what these pictures are, for people."""
         height, width = self.size
-        return f"embedded rooms, {width} x {height} pixels, picture seed {self.picture_seed}"
+        name, seed = self.world.name, self.picture_seed
+        return f"embedded {name}, {width} x {height} pixels, picture seed {seed}"
 
     def describe(self) -> dict[str, Any]:
         """Return, JSON-able, what the data are, with what the renderer was asked for."""
         return super().describe() | {
             "size": list(self.size),
             "picture_seed": self.picture_seed,
-            "renderer": RENDERER_VERSION,
+            "renderer": self.world.version,
         }
 
-    def _source(self, split: Split) -> PairSource:
+    def _source(self, split: Split) -> "RenderedSource":
         count = self.counts[split]
-        return RoomsSource(split, count, self.size, self.picture_seed, self.cache)
+        return RenderedSource(self.world, split, count, self.size, self.picture_seed, self.cache)
 
 
-def room(seed: int, split: Split, index: int, size: tuple[int, int]) -> tuple[Image, Depth]:
-    """Return one picture: image uint8 (H, W, 3) RGB and z-depth float32 (H, W) in metres.
+ROOMS = World("rooms", 3, Stage)
+room = ROOMS.picture
 
-    It depends on the arguments only. (Another CPU or release of NumPy or OpenCV may round a pixel's
-    last bit differently.)
 
-    Args:
-        seed: of the whole data set, at least 0.
-        split: "train", "val" or "test"; no two splits share a picture.
-        index: number of the picture in its split, at least 0.
-        size: (height, width) in pixels.
+class RoomsDataModule(RenderedDataModule):
+    """Rendered views into furnished rooms, corridors and halls with exact metric depth.
+
+    Depth is measured along the optical axis (as Kinect and NYU Depth V2 do), 0.7 to 10 m, with a
+    long tail like NYU's. Arguments and errors are those of `RenderedDataModule`.
 
     Example:
-        >>> image, depth = room(seed=0, split="train", index=0, size=(24, 32))
-        >>> image.shape, image.dtype, depth.shape, depth.dtype
-        ((24, 32, 3), dtype('uint8'), (24, 32), dtype('float32'))
+        >>> data = RoomsDataModule(n_train=8, n_val=0, n_test=4, size=(24, 32), cache=False)
+        >>> data.setup()
+        >>> len(data.train_set), data.val_set, len(data.test_set)
+        (8, None, 4)
     """
-    key = (SPLITS.index(split), index)
-    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
-    return render(Stage(rng, size).scene(), rng)
+
+    world = ROOMS
 
 
-class RoomsSource(PairSource):
+class RenderedSource(PairSource):
     """The first `count` pictures of a split, in memory, from the cache or freshly rendered."""
 
-    def __init__(self, split: Split, count: int, size: tuple[int, int], seed: int, cache: bool):
-        described = json.dumps([RENDERER_VERSION, seed, split, count, list(size)])
+    def __init__(
+        self,
+        world: World,
+        split: Split,
+        count: int,
+        size: tuple[int, int],
+        seed: int,
+        cache: bool,
+    ) -> None:
+        described = json.dumps([world.version, seed, split, count, list(size)])
         self.key = hashlib.sha256(described.encode()).hexdigest()[:32]
         # no two pictures show the same scene
-        self.names = self.groups = [f"rooms/{split}/{index:05d}" for index in range(count)]
-        file = cache_file("rooms", f"{self.key}.npz")
-        draw = partial(_draw, split, count, size, seed)
+        names = [f"{world.name}/{split}/{index:05d}" for index in range(count)]
+        self.names = self.groups = names
+        file = cache_file(world.name, f"{self.key}.npz")
+        draw = partial(_draw, world, split, count, size, seed)
         if cache:  # what an npz file holds carries a checksum
             self.pairs = cached(file, lambda kept: np.load(kept)["arr_0"], draw, np.savez)
         else:
@@ -184,12 +220,12 @@ class RoomsSource(PairSource):
         return self.key
 
 
-def _draw(split: Split, count: int, size: tuple[int, int], seed: int) -> Pairs:
+def _draw(world: World, split: Split, count: int, size: tuple[int, int], seed: int) -> Pairs:
     layout = [("image", np.uint8, (*size, 3)), ("depth", np.float32, size)]
     workers = automatic_workers() if count > _CHUNK else 0
     with ProcessPoolExecutor(workers or 1, initializer=cv2.setNumThreads, initargs=(0,)) as pool:
         many: Any = partial(pool.map, chunksize=_CHUNK) if workers else map
-        rooms = many(partial(room, seed, split, size=size), range(count))
-        title, hidden = f"Rendering rooms ({split})", not Console().is_terminal
-        shown = track(rooms, title, count, transient=True, disable=hidden)
+        pictures = many(partial(world.picture, seed, split, size=size), range(count))
+        title, hidden = f"Rendering {world.name} ({split})", not Console().is_terminal
+        shown = track(pictures, title, count, transient=True, disable=hidden)
         return np.fromiter(shown, np.dtype(layout, align=True), count)

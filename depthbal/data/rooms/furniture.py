@@ -4,26 +4,8 @@ Sizes are what shops sell: they are, with the patterns, what tells a network how
 are. Lengths are metres.
 """
 
-from functools import cache
-from itertools import product
-from typing import NamedTuple, TypeAlias
-
-from depthbal.data.rooms.scene import BOX, CYLINDER, SPHERE, Pattern, Vector
-
-Run: TypeAlias = tuple[float, float]
-Part: TypeAlias = tuple[str, int, Vector, Vector]  # look, kind, centre, half
-
-
-class Look(NamedTuple):
-    """How the material of a kind of thing is drawn."""
-
-    patterns: str  # names, each as likely
-    brightness: Run
-    colourful: float = 0.25  # largest change of one of red, green and blue, either way
-    tint: Vector = (1.0, 1.0, 1.0)
-    accent: float = 0.0  # the accent colour's brightness, of the colour's; 0 draws another colour
-    glow: Run = (0.0, 0.0)
-
+from depthbal.data.rooms.builder import Look
+from depthbal.data.rooms.scene import Pattern
 
 PATTERNS = {
     "plain": Pattern(),
@@ -57,10 +39,7 @@ LOOKS = {
     "glass": Look("plain", (0.9, 1.0), 0.05, (0.8, 0.9, 1.0), glow=(0.8, 3.5)),
     "lamp": Look("plain", (0.9, 1.0), 0.05, (1.0, 0.9, 0.7), glow=(0.5, 4.0)),
 }
-# a piece: ranges of width, height and depth; its back is at +z. Its parts: a look, ranges along x,
-# y and z as shares of half the width, the height, half the depth; "x" and "xz" stand for mirrored
-# boxes too, the radius of a pole or ball is that along x
-_FURNITURE = """\
+FURNITURE = """\
 table 0.9 1.8  0.70 0.78  0.6 0.9
     wood  -1 1  0.95 1  -1 1
     wood  0.92 1  0 0.95  0.85 1  xz
@@ -125,23 +104,3 @@ door 0.85 0.85  2.0 2.0  0.04 0.04
     frame  -1 1  0 1  -0.3 1
     wood  -0.9 0.9  0 0.96  -1 1
 """
-
-
-@cache
-def furniture() -> dict[str, tuple[list[Run], list[Part]]]:
-    """Return the sizes and the parts of all furniture by name."""
-    pieces: dict[str, tuple[list[Run], list[Part]]] = {}
-    for line in _FURNITURE.splitlines():
-        name, *row = line.split()
-        form = row.pop() if row[-1].isalpha() else ""
-        numbers = [float(number) for number in row]
-        ranges = list(zip(numbers[::2], numbers[1::2], strict=True))
-        if not line.startswith(" "):
-            _, parts = pieces[name] = ranges, []
-            continue
-        x, y, z = ((low + high) / 2 for low, high in ranges)
-        a, b, c = ((high - low) / 2 for low, high in ranges)
-        kind = {"pole": CYLINDER, "ball": SPHERE}.get(form, BOX)
-        mirrored = product((x, -x) if "x" in form else (x,), (z, -z) if "z" in form else (z,))
-        parts.extend((name, kind, (x, y, z), (a, b, c)) for x, z in mirrored)
-    return pieces

@@ -1,13 +1,14 @@
 """A random view into a furnished room, a corridor or a hall; all rooms share one floor level."""
 
 from itertools import product
-from math import atan, cos, exp, hypot, pi, radians, sin
+from math import atan, cos, exp, pi, radians, sin
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from depthbal.data.rooms.furniture import LOOKS, PATTERNS, Look, Run, furniture
-from depthbal.data.rooms.scene import BOX, Camera, Material, Scene, Solid, Vector
+from depthbal.data.rooms.builder import Builder, Run
+from depthbal.data.rooms.furniture import FURNITURE, LOOKS, PATTERNS
+from depthbal.data.rooms.scene import Camera, Material, Scene, Vector
 
 Opening: TypeAlias = tuple[float, float, float]  # a doorway's start and end along a wall, its top
 _WALL = 0.12  # thickness of a wall, metres
@@ -15,7 +16,6 @@ _WALL = 0.12  # thickness of a wall, metres
 # beyond 10 m has no depth
 _REACH = (9.0, 11.0)
 _NEAREST = 0.74  # no wall or furniture is placed nearer than this, metres of depth
-_CLEAR = 1.1  # nothing stands nearer to the camera
 _DOOR = 0.45  # what has doors is a whole number of these wide
 # what stands by walls, stands about, hangs on walls and carries the ceiling, each as likely
 _BY_WALL = "table shelf shelf cupboard cupboard kitchen sofa bed crates lamp plant chair"
@@ -62,20 +62,19 @@ class Room(NamedTuple):
         return self.right - off if wall == "right" else self.left + off, along
 
 
-class Stage:
-    """A scene under construction: nothing overlaps, chance decides everything.
+class Stage(Builder):
+    """A room under construction.
 
     The kinds of scenes together give depths distributed about as in NYU Depth V2.
     """
 
+    patterns, looks, table, clear = PATTERNS, LOOKS, FURNITURE, 1.1
+
     def __init__(self, rng: np.random.Generator, size: tuple[int, int]) -> None:
-        self.rng = rng
+        super().__init__(rng)
         kind = float(rng.random())
         self.plan = _ROOM if kind < 0.76 else _CORRIDOR if kind < 0.85 else _HALL
-        self.solids: list[Solid] = []
         self.lights: list[tuple[Vector, Vector]] = []
-        # circles (x, z, radius) on the floor where nothing else may stand (False) or hang (True)
-        self.taken: dict[bool, list[Vector]] = {False: [], True: []}
         self.camera = Camera(
             *size,
             focal=size[1] * self._between(0.81, 0.89),  # fields of view of 59 to 63 degrees
@@ -177,12 +176,6 @@ class Stage:
         (x, z), (other_x, other_z) = (room.place(wall, run[end], off[end]) for end in (0, 1))
         self._box((x, rise[0], z), (other_x, rise[1], other_z), look)
 
-    def _box(self, low: Vector, high: Vector, look: Material) -> None:
-        """Add a part of the building between two corners; it casts no shadow."""
-        x, y, z = ((one + other) / 2 for one, other in zip(low, high, strict=True))
-        a, b, c = (abs(one - other) / 2 for one, other in zip(low, high, strict=True))
-        self.solids.append(Solid(BOX, (x, y, z), (a, b, c), look, shadows=False))
-
     def _light_up(self, room: Room, lamps: int, strength: float = 1.0) -> None:
         """Hang lamps under a room's ceiling; each is seen as a bright panel."""
         width, length = room.right - room.left, room.front - room.back
@@ -198,7 +191,7 @@ class Stage:
     def _furnish(self, room: Room, names: str, wall: str = "") -> None:
         """Put one of some pieces with its back to a wall, or about the room, if there is space."""
         name = self._pick(names)
-        width, height, depth = (self._between(*size) for size in furniture()[name][0])
+        width, height, depth = self._size(name)
         if name in ("cupboard", "kitchen"):
             width = _DOOR * round(width / _DOOR)
         size, radius = (width, height, depth), max(width, depth) / 2
@@ -213,44 +206,9 @@ class Stage:
             if room.right - room.left > 2 * radius and z + radius < room.front:
                 self._put(name, size, x, z, self._between(-pi, pi))
 
-    def _put(self, name: str, size: Vector, x: float, z: float, yaw: float) -> None:
-        """Put a piece of furniture in its place if nothing is in its way."""
-        width, height, depth = size
-        hangs = depth < 0.1
-        radius = width / 2 if hangs else 0.5 * (width * depth) ** 0.5  # of a square of equal area
-        if hypot(x, z) < _CLEAR + 0.5 * hypot(width, depth) or any(
-            hypot(x - a, z - b) < radius + other for a, b, other in self.taken[hangs]
-        ):
-            return
-        self.taken[hangs].append((x, z, radius))
-        if name == "lamp":
-            self.lights.append(((x, height + 0.1, z), (0.8, 0.7, 0.5)))
-        parts, c, s = furniture()[name][1], cos(yaw), sin(yaw)
-        looks = {look: self._material(look) for look in dict.fromkeys(part[0] for part in parts)}
-        for look, kind, (right, up, back), (a, b, d) in parts:
-            right, back = right * width / 2, back * depth / 2
-            centre = x + c * right + s * back, up * height, z + c * back - s * right
-            a, b, d = a * width / 2, b * height, d * depth / 2
-            half = ((a, b, d), (a, b, a), (a, a, a))[kind]
-            self.solids.append(Solid(kind, centre, half, looks[look], yaw, not hangs))
-
-    def _between(self, low: float, high: float) -> float:
-        return low + (high - low) * float(self.rng.random())
-
-    def _pick(self, names: str) -> str:
-        """Return one of the names in a text, each as likely."""
-        among = names.split()
-        return among[int(self.rng.random() * len(among))]
-
-    def _material(self, name: str) -> Material:
-        """Return a material that looks as the table says."""
-        look = LOOKS[name]
-        pattern, colour, other = self._pick(look.patterns), self._colour(look), self._colour(look)
-        r, g, b = (look.accent * channel for channel in colour)
-        accent = (r, g, b) if look.accent else other
-        return Material(PATTERNS[pattern], colour, accent, self._between(*look.glow))
-
-    def _colour(self, look: Look) -> Vector:
-        level, most = self._between(*look.brightness), look.colourful
-        r, g, b = (level * tint * (1 + self._between(-most, most)) for tint in look.tint)
-        return r, g, b
+    def _put(self, name: str, size: Vector, x: float, z: float, yaw: float) -> bool:
+        """Put a piece of furniture in its place if nothing is in its way; lamps shine."""
+        there = super()._put(name, size, x, z, yaw)
+        if there and name == "lamp":
+            self.lights.append(((x, size[1] + 0.1, z), (0.8, 0.7, 0.5)))
+        return there

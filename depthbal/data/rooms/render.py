@@ -9,25 +9,37 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from depthbal.data.rooms.scene import BOX, CYLINDER, SPHERE, Camera, Floats, Scene, Solid, Vector
+from depthbal.data.rooms.scene import (
+    BOX,
+    CYLINDER,
+    SPHERE,
+    Air,
+    Camera,
+    Floats,
+    Scene,
+    Solid,
+    Vector,
+)
 
 Ints = NDArray[np.intp]
-MIN_DEPTH, MAX_DEPTH = 0.7, 10.0  # metres that the simulated sensor measures
 _READ_NOISE = 0.3  # share of the noise that does not grow with the light
 # smooths an image (H, W) by (1, 2, 1) / 4 along both axes
 _blur = partial(cv2.GaussianBlur, ksize=(3, 3), sigmaX=0, borderType=cv2.BORDER_REPLICATE)
+_SUN_WAY = 40.0  # metres towards the sun within which things cast shadows
 _TINY = np.float32(1e-20)  # keeps 1 / 0 and 0 * inf away where a ray is parallel to a plane
 
 
 def render(scene: Scene, rng: np.random.Generator) -> tuple[NDArray[np.uint8], Floats]:
     """Return the photograph (H, W, 3) uint8 RGB and the z-depth (H, W) float32 in metres.
 
-    Depth is 0 where it lies outside 0.7 to 10 m. The image is a little blurred, like a lens's, and
-    has noise drawn with `rng`; the depth has neither.
+    Depth is 0 where it lies outside the scene's range, but infinite beyond it outdoors. The image
+    is a little blurred, like a lens's, and has noise drawn with `rng`; the depth has neither.
     """
     depth, index = trace(scene.camera, scene.solids)
     image = _develop(_radiance(scene, depth, index), scene, rng)
-    return image, np.where((depth >= MIN_DEPTH) & (depth <= MAX_DEPTH), depth, np.float32(0))
+    low, high = scene.depth_range
+    depth[depth > high] = np.inf if scene.air else 0
+    return image, np.where(depth >= low, depth, np.float32(0))
 
 
 def trace(camera: Camera, solids: Sequence[Solid]) -> tuple[Floats, Ints]:
@@ -181,6 +193,12 @@ def _radiance(scene: Scene, depth: Floats, index: Ints) -> Floats:
         if number == 0:
             given *= _soft_shadow(solids, points.reshape(3, *depth.shape), lamp).ravel()
         light += given * np.array(power, np.float32)[:, None]
+    if scene.air:
+        sun = np.array(scene.air.sun, np.float32)[:, None]
+        given = np.maximum((sun * normals).sum(axis=0), 0)
+        lamps = (points + np.float32(_SUN_WAY) * sun).reshape(3, *depth.shape)
+        given *= _soft_shadow(solids, points.reshape(3, *depth.shape), lamps).ravel()
+        light += given * np.array(scene.air.power, np.float32)[:, None]
     slant = np.abs((rays * normals).sum(axis=0)) / np.sqrt((rays * rays).sum(axis=0))
     # the footprint of a pixel is 1 / slant times longer than wide: its geometric mean
     footprint = seen / np.float32(camera.focal) / np.sqrt(np.maximum(slant, 0.02))
@@ -189,7 +207,30 @@ def _radiance(scene: Scene, depth: Floats, index: Ints) -> Floats:
     share, tone = texture(u, v, footprint, look[7:])
     channels = zip(look[:3], look[3:6], light + look[6], strict=True)
     radiance = [(one + (other - one) * share) * tone * given for one, other, given in channels]
+    if scene.air:
+        radiance = through_air(scene.air, radiance, rays, depth.ravel())
     return np.stack([_blur(channel.reshape(depth.shape)) for channel in radiance])
+
+
+def through_air(air: Air, radiance: Any, rays: Floats, depth: Floats) -> list[Floats]:
+    """Return light (3, N) as it comes through the air: I exp(-haze d) + horizon (1 - exp(..)).
+
+    Where there is nothing (infinite depth) it is the sky's, from the horizon's colour to that of
+    the zenith, under clouds that look smaller towards the horizon. (Koschmieder's law, d along the
+    optical axis.)
+    """
+    height = np.maximum(rays[1], 0) / np.sqrt((rays * rays).sum(axis=0))
+    x, z = rays[::2] / (rays[1] + np.float32(0.1))
+    cover, one, other = air.clouds
+    waves = np.sin(3 * x + one + np.sin(2 * z)) + np.sin(4 * z + other + np.sin(3 * x + 2 * one))
+    cloud = np.clip(waves / 2 + 2 * cover - 1, 0, 1) * np.clip(8 * height, 0, 1)
+    rise, through = np.sqrt(height), np.exp(-np.float32(air.haze) * depth)
+    seen = []
+    for light, horizon, zenith in zip(radiance, air.horizon, air.zenith, strict=True):
+        sky = horizon + (zenith - horizon) * rise
+        behind = np.where(np.isfinite(depth), horizon, sky + (1.2 * horizon - sky) * cloud)
+        seen.append((light * through + behind * (1 - through)).astype(np.float32))
+    return seen
 
 
 def illumination(points: Floats, normals: Floats, lamp: Vector) -> Floats:
@@ -202,8 +243,11 @@ def illumination(points: Floats, normals: Floats, lamp: Vector) -> Floats:
     return given
 
 
-def lit(solids: Sequence[Solid], points: Floats, lamp: Vector) -> NDArray[np.bool_]:
-    """Return whether the way from points (3, ...) to a lamp is free of solids that cast shadows."""
+def lit(solids: Sequence[Solid], points: Floats, lamp: Vector | Floats) -> NDArray[np.bool_]:
+    """Return whether the way from points (3, ...) to a lamp is free of solids that cast shadows.
+
+    The lamp is one place, or one per point (3, ...).
+    """
     way = [np.float32(p) - points[i] for i, p in enumerate(lamp)]
     free = np.ones(points.shape[1:], np.bool_)
     for solid in solids:
@@ -214,9 +258,10 @@ def lit(solids: Sequence[Solid], points: Floats, lamp: Vector) -> NDArray[np.boo
     return free
 
 
-def _soft_shadow(solids: Sequence[Solid], points: Floats, lamp: Vector) -> Floats:
+def _soft_shadow(solids: Sequence[Solid], points: Floats, lamp: Vector | Floats) -> Floats:
     """Return the light that reaches an image of points (3, H, W): 1 lit, 0.15 umbra."""
     # every other row and column is tested and the result smoothed: a real lamp has a size
+    lamp = lamp[:, ::2, ::2] if isinstance(lamp, np.ndarray) else lamp
     free = lit(solids, points[:, ::2, ::2], lamp).astype(np.float32)
     full = cv2.resize(free, points.shape[:0:-1], interpolation=cv2.INTER_NEAREST)
     light: Floats = np.float32(0.15) + np.float32(0.85) * _blur(_blur(full))

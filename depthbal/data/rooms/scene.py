@@ -90,6 +90,17 @@ class Camera:
         return np.stack((c * level + s * fall, c * fall - s * level, (sy * cp, -sp, cy * cp)))
 
 
+class Air(NamedTuple):
+    """What is outdoors: the sun, and haze whose colour is the sky's at the horizon."""
+
+    sun: Vector  # unit vector towards it
+    power: Vector  # light it gives to a surface that faces it
+    haze: float  # extinction per metre; a surface's light falls to exp(-haze depth)
+    horizon: Vector
+    zenith: Vector
+    clouds: Vector  # share of the sky that is covered, and two phases of their pattern
+
+
 @dataclass(frozen=True)
 class Scene:
     """A complete description of one picture; the camera must be outside all solids."""
@@ -100,3 +111,5 @@ class Scene:
     ambient: float = 0.3  # light from everywhere
     brightness: float = 0.45  # typical grey value that the exposure aims at, 0 to 1
     noise: float = 0.01  # standard deviation of the sensor's at mid-grey, 0 to 1
+    depth_range: tuple[float, float] = (0.7, 10.0)  # metres that the simulated sensor measures
+    air: Air | None = None  # outdoors; what lies beyond the range is then infinitely deep
