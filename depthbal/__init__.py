@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from depthbal.foreign import evaluate
     from depthbal.predictor import Predictor, load_predictor
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["Predictor", "__version__", "evaluate", "load_predictor"]
 
 

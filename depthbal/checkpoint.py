@@ -30,11 +30,14 @@ def find_checkpoint(path: str | os.PathLike[str], checkpoint: str = "last") -> P
     file = path / "checkpoints" / f"{checkpoint}.ckpt"
     if not file.is_file():
         there = sorted(found.name for found in file.parent.glob("*.ckpt"))
-        reason = (
-            "no epoch was compared on a validation split; use --checkpoint last, or train with one"
-            if checkpoint == "best" and there
-            else f"its first epoch was never finished; continue the training with --resume {path}"
-        )
+        reason = f"its first epoch was never finished; continue the training with --resume {path}"
+        if checkpoint == "best" and there:
+            reason = (
+                "no epoch was compared on a validation split; use --checkpoint last, or train with "
+                "one"
+            )
+        elif (path / "metrics.json").is_file() and not (path / "config.yaml").is_file():
+            reason = "only a run holds a network; a result of anybody's predictions has none"
         raise RunFolderError(
             f"the run folder {path} has no checkpoints/{file.name}; there: "
             f"{', '.join(there) or 'nothing'}; {reason}"

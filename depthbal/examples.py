@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.image import imsave
 from numpy.typing import NDArray
 
+from depthbal.data.images import measured
 from depthbal.evaluation import Scores
 from depthbal.io import replacing
 
@@ -20,18 +21,19 @@ Arrays = dict[str, NDArray[Any]]
 Show = Callable[[int], tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]]
 
 
-def save_examples(scores: Scores, show: Show, folder: Path) -> None:
+def save_examples(scores: Scores, show: Show, folder: Path, none: float = 0.0) -> None:
     """Write examples.npz and predictions/ of the images that the scores chose.
 
     examples.npz holds per example, in the order best, median, worst, rare: "image_00" (H, W, 3)
-    uint8 RGB, "truth_00" and "pred_00" (H, W) float32 metres (truth 0 = no depth; the main read-out
-    as it was scored), longest side at most 320. For all: "index", "name", "reason" and "rmse"
-    (metres, over all scored pixels of the image at full size).
+    uint8 RGB, "truth_00" and "pred_00" (H, W) float32 metres (truth 0 = no depth, or what "none"
+    says; the main read-out as it was scored), longest side at most 320. For all: "index", "name",
+    "reason" and "rmse" (metres, over all scored pixels of the image at full size).
 
     Args:
         scores: of the images.
         show: from an image's place in the data set to its picture, truth and prediction.
         folder: of the result.
+        none: what stands in the truth where there is none; NaN where 0 is a label.
     """
     chosen, names = scores.examples(), scores.names
     arrays: Arrays = {
@@ -50,6 +52,8 @@ def save_examples(scores: Scores, show: Show, folder: Path) -> None:
             kept = cv2.resize(depth, size, interpolation=cv2.INTER_NEAREST)
             # digits below a sensor's own make the file half as large again
             arrays[f"{name}_{number:02d}"] = kept.astype(np.float32).round(3)
+    if none != 0:
+        arrays["none"] = np.array(none)
     with replacing(folder / "examples.npz") as temporary:
         np.savez_compressed(temporary, allow_pickle=False, **arrays)
     save_pictures(folder / "predictions", arrays)
@@ -63,22 +67,25 @@ def save_pictures(folder: Path, examples: Arrays) -> None:
     wanted = {folder / f"test_{index:05d}.png": i for i, index in enumerate(examples["index"])}
     for path, number in wanted.items():
         image, truth, preds = (examples[f"{p}_{number:02d}"] for p in ("image", "truth", "pred"))
-        values = truth[truth > 0]
+        none = float(examples.get("none", 0.0))
+        values = truth[measured(truth, none)]
         scale = (float(values.min()), float(values.max())) if values.size else None
-        parts = [image, colour_depth(truth, scale), colour_depth(preds, scale)]
+        parts = [image, *(colour_depth(one, scale, none) for one in (truth, preds))]
         save_picture(path, np.concatenate(parts, axis=1))
     for old in set(folder.glob("test_*.png")) - set(wanted):
         old.unlink()
 
 
 def colour_depth(
-    depth: NDArray[np.float32], depth_range: tuple[float, float] | None = None
+    depth: NDArray[np.float32],
+    depth_range: tuple[float, float] | None = None,
+    none: float = 0.0,
 ) -> NDArray[np.uint8]:
     """Return depth (H, W) in metres as RGB (H, W, 3); near is blue, far red, no depth black.
 
     The colours span ``depth_range`` in metres, by default the map's own.
     """
-    known = depth > 0
+    known = measured(depth, none)
     if depth_range is None:
         values = depth[known]
         depth_range = (float(values.min()), float(values.max())) if values.size else (0.0, 1.0)

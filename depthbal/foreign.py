@@ -13,12 +13,21 @@ from rich.progress import track
 from scipy.stats import spearmanr
 
 from depthbal.data import DepthDataModule, PairSource, PredictionFolder
+from depthbal.data.images import measured
 from depthbal.data.label_data import Split
 from depthbal.data.predictions import Kind
 from depthbal.errors import ConfigError, DataError
-from depthbal.evaluation.alignment import ALIGNMENTS, Alignment, align
+from depthbal.evaluation.alignment import Alignment, align
 from depthbal.evaluation.balancing import require_unseen, scenes_of
-from depthbal.evaluation.protocols import Crop, DepthProtocol
+from depthbal.evaluation.protocols import (
+    KITTI_CROP,
+    Cap,
+    Crop,
+    DepthProtocol,
+    depth_protocols,
+    evaluation_name,
+)
+from depthbal.evaluation.summary import SAME_PASS
 from depthbal.examples import save_examples
 from depthbal.io import show_progress
 from depthbal.losses import BalanceMap
@@ -26,6 +35,7 @@ from depthbal.losses import BalanceMap
 Predict = Callable[[NDArray[np.uint8]], ArrayLike]
 FloatMap = NDArray[np.float32]
 
+INVALID_LABEL = "NaN is scored as the lowest scored label, inf as the highest"
 INVALID = (
     "0, negative and NaN are scored as the nearest scored depth, inf as the farthest; with inverse "
     "depth 0 is inf"
@@ -34,7 +44,6 @@ _LOOKED_AT = 12  # images whose predictions are judged before the evaluation sta
 _UNITS = {1000.0: "millimetres", 100.0: "centimetres", 256.0: "1/256 m", 0.001: "kilometres"}
 _TOO_FAR = 5.0  # a median ratio of prediction and truth beyond this is another unit
 _STRETCH = 0.05  # of height over width, in logarithms; networks round sizes to multiples of 32
-KITTI_CROP = (352, 1216)  # of the depth benchmark: the lowest rows, the columns in the middle
 
 
 class Pair(NamedTuple):
@@ -73,6 +82,7 @@ class ForeignPredictions:
         self.source: PairSource = self.samples.source
         self.transform = data.eval_transform
         files = predict.files if isinstance(predict, PredictionFolder) else None
+        self.none = self.source.none
         self.indices = [i for i in range(len(self.source)) if files is None or files[i]]
 
     def __len__(self) -> int:
@@ -113,7 +123,7 @@ class ForeignPredictions:
             with np.errstate(divide="ignore"):
                 preds = np.where(preds >= 0, 1 / preds, np.nan).astype(np.float32)
         beyond = np.isinf(target) if self.samples.beyond else None
-        target = target if beyond is None else np.where(beyond, np.float32(0), target)
+        target = target if beyond is None else np.where(beyond, np.float32(self.none), target)
         return Pair(index, name, self.source.group(index), preds, target, beyond)
 
     def _in_place(self, preds: FloatMap, shape: tuple[int, ...]) -> FloatMap:
@@ -162,14 +172,15 @@ def require_plausible(predictions: ForeignPredictions, metric: bool = True) -> N
     ratios, ranks, spreads = [], [], []
     for pick in picks:
         pair = predictions.pair(predictions.indices[pick])
-        usable = (pair.target > 0) & np.isfinite(pair.preds) & (pair.preds > 0)
+        none = predictions.none
+        usable = measured(pair.target, none) & measured(pair.preds, none)
         if usable.sum() < 2:
             continue
         p, y = pair.preds[usable], pair.target[usable]
         step = max(1, len(p) // 5000)
-        ratios.append(float(np.median(p) / np.median(y)))
+        ratios.append(float(np.median(p) / np.median(y)) if none == 0 else 1.0)
         spreads.append(float(np.ptp(p)))
-        if np.ptp(p) > 0 and np.ptp(y) > 0:
+        if np.ptp(p) > 0 and np.ptp(y) > 0 and none == 0:
             ranks.append(float(spearmanr(p[::step], y[::step]).statistic))
     if not ratios:
         raise DataError(f"none of {len(picks)} predictions holds a positive number")
@@ -203,9 +214,9 @@ def evaluate(
     data: DepthDataModule,
     out: str | Path | None = None,
     *,
-    protocol: str = "nyud2_dir",
-    crop: Crop | None = None,
-    cap: tuple[float, float] | None = None,
+    protocol: str | Sequence[str] = "nyud2_dir",
+    crop: Crop | Sequence[Crop] | None = None,
+    cap: Cap | Sequence[Cap] | None = None,
     kind: Kind = "depth",
     alignments: Sequence[Alignment] = ("none",),
     balance: BalanceMap | None = None,
@@ -226,9 +237,11 @@ def evaluate(
         data: the data module; it is set up if it is not.
         out: folder of the result (scores.npz, metrics.json, examples.npz); None writes nothing.
         protocol: "nyud2_dir" (balanced mask, pooled over pixels), "eigen" or "kitti" (the usual
-            crops and caps, mean over images) or "whole" (whole images, pooled over pixels).
-        crop: of whole images, "none", "nyu-eigen", "kitti-garg" or "kitti-eigen". Default: the
-            protocol's.
+            crops and caps, mean over images) or "whole" (whole images, pooled over pixels). Of
+            several, each with every crop and cap, the first one is the result; the others go into
+            folders ``eval/NAME`` and, as rows, into its "protocols".
+        crop: of whole images, "none", "nyu-eigen", "kitti-garg", "kitti-eigen", or in the depth
+            benchmark's 352 x 1216 "kb", "kb-garg", "kb-eigen". Default: the protocol's.
         cap: metres between which whole images are scored. Default: the protocol's.
         kind: "depth" in metres or "inverse" in 1/metres.
         alignments: read-outs "raw" for "none" and "median_aligned", "depth_aligned",
@@ -260,68 +273,75 @@ def evaluate(
         ('raw', True)
     """
     if balance is not None and balance.label not in (None, data.label[:2]):
-        raise ConfigError(f"the balancing is of {' in '.join(balance.label)}, not of depth in m")
-    if unknown := set(alignments) - set(ALIGNMENTS):
-        raise ConfigError(f"unknown alignments {sorted(unknown)}; known: {list(ALIGNMENTS)}")
+        given, own = (" in ".join(label) for label in (balance.label, data.label[:2]))
+        raise ConfigError(f"the balancing is of {given}, not of {own}")
     image_names(data)
-    rule = DepthProtocol(protocol, data, seed, crop, cap, edges)
-    predictions = ForeignPredictions(predict, data, kind, rule.whole)
+    options = {"edges": edges, "alignments": tuple(alignments)}
+    rules = depth_protocols(protocol, data, seed, crop, cap, **options)
+    predictions = ForeignPredictions(predict, data, kind, rules[0].whole)
     if balance is not None and not force:
         names = [predictions.source.name(index) for index in predictions.indices]
         require_unseen((balance.facts or {}).get("names", []), names)
     require_plausible(predictions, "none" in alignments)
-    keys = {how: "raw" if how == "none" else f"{how}_aligned" for how in alignments}
-    readouts = [*keys.values(), *(["balanced"] if balance is not None else [])]
-    low, high = rule.bins.ends
-    counted: dict[str, Any] = {"pixels": 0, "images": []}
-    about = {
-        "alignment": {key: ALIGNMENTS[how] for how, key in keys.items()},
-        "data": data.describe_test(),
-        **(facts or {}),
-    }
+    about: dict[str, Any] = {"data": data.describe_test(), **(facts or {})}
     if balance is not None:
         about["posthoc"] = balance.describe()
         about["interval"] = "68.27 % interval of the label given the prediction"
-    main = "balanced" if balance is not None else readouts[0]
-    scores = rule.scores(readouts, main, about)
+    more = [] if balance is None else ["balanced"]
+    scored = [(rule, rule.scores(more, "raw", about, *more)) for rule in rules]
+    words = INVALID if predictions.none == 0 else INVALID_LABEL
+    for _, scores in scored:
+        counted = {"pixels": 0, "images": []}
+        found: dict[str, Any] = {"kind": kind, "invalid": counted, "invalid_rule": words}
+        if isinstance(predict, PredictionFolder):
+            found |= {"source": str(predict.root.absolute()), "missing": predict.missing}
+        scores.given["predictions"] = found
 
-    def read_out(pair: Pair) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
+    def read_out(
+        rule: DepthProtocol, pair: Pair
+    ) -> tuple[torch.Tensor, torch.Tensor, dict[str, FloatMap]]:
         """Return truth, what counts and every read-out of an image, (1, 1, h, w) each."""
-        target = torch.from_numpy(np.ascontiguousarray(pair.target))[None, None]
-        mask = rule.counts(target)
-        inside = mask[0, 0].numpy()
-        aligned = {key: align(pair.preds, pair.target, inside, how) for how, key in keys.items()}
-        maps = {key: valid(preds, low, high) for key, preds in aligned.items()}
+        target, preds = (
+            torch.from_numpy(np.ascontiguousarray(one))[None, None]
+            for one in (pair.target, pair.preds)
+        )
+        mask, (low, high), none = rule.counts(target), rule.bins.ends, predictions.none
+        every = rule.with_aligned({"raw": preds}, target, mask)
+        maps = {key: valid(every[key].numpy(), low, high, none) for key in rule.aligned}
         if balance is not None:
-            balanced = balance(maps[readouts[0]]).astype(np.float32)
-            maps["balanced"] = valid(balanced, low, high)
-        return target, mask, {k: torch.from_numpy(v)[None, None] for k, v in maps.items()}
+            balanced = balance(next(iter(maps.values()))).astype(np.float32)
+            maps["balanced"] = valid(balanced, low, high, none)
+        return target, mask, maps
 
     hidden = not (progress and show_progress())
     for pair in track(predictions, "Evaluating", transient=True, disable=hidden):
-        target, mask, maps = read_out(pair)
-        inside = mask[0, 0].numpy()
-        invalid = int((~(np.isfinite(pair.preds) & (pair.preds > 0)) & inside).sum())
-        counted["pixels"] += invalid
-        counted["images"] += [pair.name] if invalid else []
-        place = torch.tensor([pair.place])
-        ends = None if balance is None else balance.interval(maps[readouts[0]])
-        beyond = None if pair.beyond is None else torch.from_numpy(pair.beyond)[None, None]
-        rule.update(scores, maps, target, mask, [pair.name], [pair.group], place, ends, beyond)
-    found: dict[str, Any] = {"kind": kind, "invalid": counted, "invalid_rule": INVALID}
-    if isinstance(predict, PredictionFolder):
-        found |= {"source": str(predict.root.absolute()), "missing": predict.missing}
-    scores.given["predictions"] = found
+        for rule, scores in scored:
+            target, mask, maps = read_out(rule, pair)
+            inside, counted = mask[0, 0].numpy(), scores.given["predictions"]["invalid"]
+            invalid = int((~measured(pair.preds, predictions.none) & inside).sum())
+            counted["pixels"] += invalid
+            counted["images"] += [pair.name] if invalid else []
+            place, first = torch.tensor([pair.place]), next(iter(maps.values()))
+            ends = None if balance is None else balance.interval(torch.from_numpy(first))
+            far = None if pair.beyond is None else torch.from_numpy(pair.beyond)[None, None]
+            tensors = {key: torch.from_numpy(one) for key, one in maps.items()}
+            one = [pair.name], [pair.group], place
+            rule.update(scores, tensors, target, mask, *one, ends, far)
+    (rule, scores), *others = scored
+    if rows := [row for _, other in others for row in other.result()["protocols"]]:
+        scores.given[SAME_PASS] = rows
     if out is None:
         return scores.result()
+    for _, other in others:
+        other.save(Path(out) / "eval" / evaluation_name(other))
 
     def show(index: int) -> tuple[Any, Any, Any]:
         pair = predictions.pair(predictions.indices[index])
-        shown = rule.scored(read_out(pair)[2][main])[0, 0].numpy()
-        return predictions.picture(pair.place), pair.target, shown
+        shown = torch.from_numpy(read_out(rule, pair)[2][scores.main])
+        return predictions.picture(pair.place), pair.target, rule.scored(shown)[0, 0].numpy()
 
     result = scores.save(out)
-    save_examples(scores, show, Path(out))
+    save_examples(scores, show, Path(out), predictions.none)
     return result
 
 
@@ -333,14 +353,15 @@ def calibration_samples(
     low, high = data.bins().ends
     scenes = scenes_of(predictions.source.group(index) for index in predictions.indices)
     for pair, scene in zip(predictions, scenes, strict=True):
-        inside = pair.target > 0
-        preds = valid(align(pair.preds, pair.target, inside, alignment), low, high)
+        inside = measured(pair.target, predictions.none)
+        aligned = align(pair.preds, pair.target, inside, alignment)
+        preds = valid(aligned, low, high, predictions.none)
         yield preds, pair.target, inside, pair.name, scene
 
 
-def valid(preds: FloatMap, low: float, high: float) -> FloatMap:
+def valid(preds: FloatMap, low: float, high: float, none: float = 0.0) -> FloatMap:
     """Return predictions with what is no depth replaced: inf by `high`, the rest by `low`."""
-    good = np.isfinite(preds) & (preds > 0)
+    good = measured(preds, none)
     if good.all():
         return preds
     return np.where(good, preds, np.where(np.isposinf(preds), high, low)).astype(np.float32)

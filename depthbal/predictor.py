@@ -5,7 +5,7 @@ import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import torch
@@ -23,8 +23,9 @@ from depthbal.checkpoint import (
 from depthbal.data.images import read_image, resize_short_side, resize_square
 from depthbal.errors import ConfigError, DataError
 from depthbal.evaluation import DEPTH, Label
-from depthbal.losses import BinsLoss
+from depthbal.losses import BinsLoss, LogLabelLoss
 from depthbal.losses.bins import PARTS, part_of
+from depthbal.losses.log_labels import LogBalanceMap
 from depthbal.losses.posthoc import BalanceMap
 from depthbal.models.heads import take_range
 from depthbal.models.weights import load_exactly
@@ -104,7 +105,7 @@ class Predictor(nn.Module):
     def set_world(
         self, tau: float | None = None, relative_to: str | os.PathLike[str] | None = None
     ) -> "Predictor":
-        """Choose the world that a network of `BinsLoss` is read out for; return the predictor.
+        """Choose the world of a network of `BinsLoss`, or of balancing afterwards; return itself.
 
         Args:
             tau: share of the balancing in [0, 1], 0 being the world of the training labels.
@@ -116,14 +117,19 @@ class Predictor(nn.Module):
         """
         if tau is None and relative_to is None:
             return self
-        if not isinstance(self.criterion, BinsLoss):
+        afterwards = self.posthoc is not None and tau is None
+        if not (afterwards or isinstance(self.criterion, BinsLoss)):
             raise ConfigError(
-                "tau and relative_to can be chosen when predicting only for a network of BinsLoss; "
-                f"this one was trained with {type(self.criterion).__name__}"
+                "tau and relative_to can be chosen when predicting only for a network of BinsLoss, "
+                "relative_to also for one that is balanced afterwards; this one was trained with "
+                f"{type(self.criterion).__name__}"
             )
         try:
             world = None if relative_to is None else str(relative_to)
-            self.criterion.set_world(tau, world).log_ratio()
+            if self.posthoc is not None:
+                self.posthoc = self.posthoc.relative_to(str(world))
+                return self
+            cast(BinsLoss, self.criterion).set_world(tau, world).log_ratio()
         except ValueError as error:
             raise ConfigError(str(error)) from error
         return self
@@ -484,6 +490,8 @@ def balance_map(
             f"{what} cannot be balanced afterwards: it holds no histogram of scalar training labels"
         )
     ends = (float(histogram.edges[0]), float(histogram.edges[-1]))
+    if isinstance(criterion, LogLabelLoss):
+        return LogBalanceMap(histogram, noise_sigma, label_range or ends)
     return BalanceMap(histogram, noise_sigma, label_range or ends)
 
 

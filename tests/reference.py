@@ -85,7 +85,7 @@ def resnet_mff(state: dict[str, Tensor], images: Tensor, training: bool) -> Tens
 def plain_depth_scores(preds: np.ndarray, target: np.ndarray) -> dict[str, float | int | None]:
     """All depth metrics of two flat lists of metres, straight from their definitions."""
     p, t = preds.astype(np.float64), target.astype(np.float64)
-    names = ["rmse", "mse", "mae", "abs_rel", "log10", "silog"]
+    names = ["rmse", "mse", "mae", "abs_rel", "sq_rel", "rmse_log", "log10", "silog"]
     names += ["delta1", "delta2", "delta3", "bias"]
     if not len(t):
         return {**dict.fromkeys(names), "count": 0}
@@ -98,12 +98,27 @@ def plain_depth_scores(preds: np.ndarray, target: np.ndarray) -> dict[str, float
         mse,
         np.mean(np.abs(p - t)),
         np.mean(np.abs(p - t) / t),
+        np.mean((p - t) ** 2 / t),
+        np.sqrt(np.mean(d**2)),
         np.mean(np.abs(np.log10(q) - np.log10(t))),
         100 * np.sqrt(max(np.mean(d**2) - np.mean(d) ** 2, 0)),
         *(np.mean(ratio < 1.25**k) for k in (1, 2, 3)),
         np.mean(p - t),
     ]
     return {**dict(zip(names, map(float, values), strict=True)), "count": len(t)}
+
+
+def plain_align(preds: np.ndarray, target: np.ndarray, mask: np.ndarray, how: str) -> np.ndarray:
+    """A prediction (h, w) as it fits its truth best, by the normal equations of NumPy."""
+    used = [(p, y) for p, y, m in zip(preds.flat, target.flat, mask.flat, strict=True) if m]
+    p, y = np.array([(p, y) for p, y in used if np.isfinite(p) and p > 0 and y > 0], float).T
+    if how == "median":
+        return preds * np.median(y) / np.median(p)
+    if how == "depth":
+        (a, b), *_ = np.linalg.lstsq(np.stack([p, np.ones_like(p)], 1), y, rcond=None)
+        return a * preds + b
+    (a, b), *_ = np.linalg.lstsq(np.stack([1 / p, np.ones_like(p)], 1), 1 / y, rcond=None)
+    return 1 / np.maximum(a / preds + b, 1 / y.max())
 
 
 def plain_depth_bin(depth: float) -> int:
@@ -615,3 +630,61 @@ def gradient_matching(
                     jumps.append((error[b, i, j] - error[other]).abs())
         scales.append(torch.stack(jumps).mean() if jumps else torch.zeros((), dtype=error.dtype))
     return torch.stack(scales).mean()
+
+
+def censored(
+    preds: Tensor,
+    beyond: Tensor,
+    target: Tensor,
+    near: tuple[Tensor, Tensor],
+    end: float,
+    rate: float,
+    sigma: float,
+) -> Tensor:
+    """-log P(y | p) / p_train(y), and beyond an end -log P(y > end | p), (n,), by summing it up.
+
+        P = N(y; p, s^2) p_train(y) / integral of it over all labels
+
+    ``near`` are labels and their masses; beyond the end more of them have the density ``rate``.
+    """
+
+    def log_mass(labels: Tensor, masses: Tensor) -> Tensor:
+        noise = torch.distributions.Normal(preds[:, None], sigma).log_prob(labels)
+        return torch.logsumexp(noise + masses.log(), 1)
+
+    far = end + 300 * torch.linspace(0, 1, 60_001, dtype=torch.float64) ** 2  # denser at the end
+    steps = functional.pad(far.diff(), (1, 1))
+    tail = log_mass(far, rate * (steps[1:] + steps[:-1]) / 2)  # the trapezoidal rule
+    whole = torch.logaddexp(log_mass(*near), tail)
+    noise = torch.distributions.Normal(preds, sigma).log_prob(target)
+    return whole - torch.where(beyond, tail, noise)
+
+
+# ---- losses of logarithms ----
+
+
+def log_label_terms(p, y, sigma, histogram, world, ends, points=400_001):
+    """Return loss and read-out of one prediction by sums over labels, in metres throughout.
+
+    k(y) = p_train(y) / p_world(y), of which N(log y; log p, sigma) dy / y is integrated.
+    """
+    t = np.linspace(histogram.edges[0], histogram.edges[-1], points)
+    t = (t[1:] + t[:-1]) / 2
+    density = histogram.densities[np.searchsorted(histogram.edges, t) - 1]
+    kernel = density * (t if world == "log_uniform" else 1.0) / t
+    noise = np.exp(-((np.log(t) - math.log(p)) ** 2) / (2 * sigma**2))
+    evidence = (kernel * noise).sum() / kernel.sum()
+    loss = (math.log(p) - math.log(y)) ** 2 / (2 * sigma**2) + math.log(evidence)
+    mean_log = (kernel * noise * np.log(t)).sum() / (kernel * noise).sum()
+    z = np.linspace(*ends, points)
+    z = (z[1:] + z[:-1]) / 2
+    posterior = np.exp(-((np.log(z) - math.log(p)) ** 2) / (2 * sigma**2)) / z
+    below = np.cumsum(posterior) / posterior.sum()
+    level = math.erf(math.sqrt(0.5))
+    low, high = np.interp([(1 - level) / 2, (1 + level) / 2], below, z)
+    return {
+        "loss": loss,
+        "mean": (posterior * z).sum() / posterior.sum(),
+        "interval": (low, high),
+        "expected": math.exp(mean_log),  # what a plain loss of logarithms learns
+    }

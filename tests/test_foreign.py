@@ -1,5 +1,6 @@
 """Depth of any program is scored like a run's, and told apart from what is no metric depth."""
 
+import itertools
 import json
 
 import cv2
@@ -21,6 +22,7 @@ from depthbal.evaluation import Scores
 from depthbal.foreign import image_names as names_of
 from depthbal.losses import BalanceMap
 from depthbal.reports import write_report
+from tests.reference import plain_align, plain_depth_scores
 
 
 class Truths(PairSource):
@@ -102,6 +104,61 @@ def test_alignments_stand_side_by_side_and_say_that_they_are_not_metric(data):
     for key in ("median_aligned", "depth_aligned", "inverse_aligned"):
         assert result["readout"][key]["overall"]["rmse"] < 1e-3
         assert "not metric" in result["protocol"]["alignment"][key]
+
+
+ALL = ("none", "median", "depth", "inverse")
+
+
+@pytest.mark.filterwarnings("ignore:balanced mask")
+def test_one_pass_gives_every_protocol_as_it_is_alone(data, tmp_path):
+    seen, noise = [], np.random.default_rng(2).normal(1.0, 0.5, (8, 10)).astype(np.float32)
+
+    def predict(image):
+        seen.append(image)
+        return 0.7 * truth_of(image) + noise
+
+    given = {"protocol": ["eigen", "whole"], "crop": ["nyu-eigen", "none"], "cap": [(1, 5), (2, 9)]}
+    result = depthbal.evaluate(predict, data, tmp_path / "all", alignments=ALL, **given)
+    looked_at = 6 + 6  # before the pass, and for the examples
+    assert len(seen) == 6 + looked_at
+    rows = result["protocols"]
+    assert len(rows) == 8 * 4 * 3  # protocols, alignments, averagings
+    folders = [tmp_path / "all", *sorted((tmp_path / "all" / "eval").iterdir())]
+    found = {(s := Scores.load(folder)).given["name"]: s.result() for folder in folders}
+    assert len(found) == 8
+    for protocol, crop, cap in itertools.product(*given.values()):
+        one = {"protocol": protocol, "crop": crop, "cap": cap}
+        alone = depthbal.evaluate(predict, data, alignments=ALL, **one)
+        name = alone["protocol"]["name"]
+        assert name == f"{protocol}, {crop} crop, cap {cap[0]} to {cap[1]} m"
+        # every row by plain NumPy, whose fits are over the pixels that count
+        truths = Truths().depths
+        box = np.s_[1:8, 1:9] if crop == "nyu-eigen" else np.s_[:, :]
+        inside = np.zeros(truths.shape, bool)
+        inside[(slice(None), *box)] = True
+        inside &= (truths > cap[0]) & (truths < cap[1])
+        for key, readout in zip(ALL, result["protocol"]["alignment"], strict=True):
+            mine = [r for r in alone["protocols"] if r["readout"] == readout]
+            assert mine == [r for r in rows if (r["protocol"], r["readout"]) == (name, readout)]
+            pairs = []
+            for truth, mask in zip(truths, inside, strict=True):
+                p = 0.7 * truth + noise
+                p = p if key == "none" else plain_align(p, truth, mask, key)
+                pairs.append((p[mask].clip(*cap), truth[mask]))
+            pooled = plain_depth_scores(*map(np.concatenate, zip(*pairs, strict=True)))
+            images = [plain_depth_scores(*pair) for pair in pairs]
+            by = {r["averaging"]: r for r in mine}
+            for metric in ("rmse", "abs_rel", "sq_rel", "rmse_log", "silog", "delta1"):
+                expected = pytest.approx(pooled[metric], rel=1e-4, abs=1e-4)
+                assert by["pooled over pixels"][metric] == expected
+                expected = pytest.approx(np.mean([i[metric] for i in images]), rel=1e-4, abs=1e-4)
+                assert by["mean over images"][metric] == expected
+        if name != result["protocol"]["name"]:  # which has the rows of all
+            assert found[name]["protocols"] == alone["protocols"]
+        else:
+            assert {**result, "protocols": 0} == {**alone, "protocols": 0}
+    with pytest.raises(ConfigError, match="nyud2_dir sizes images as for the network"):
+        depthbal.evaluate(predict, data, protocol=["nyud2_dir", "eigen"])
 
 
 def test_inverse_depth_and_other_sizes_are_brought_to_the_truth(data):

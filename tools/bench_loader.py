@@ -2,6 +2,7 @@
 
 python tools/bench_loader.py --images 64 --rounds 5
 python tools/bench_loader.py --root /data/nyud2 --images 200
+python tools/bench_loader.py --kitti     # a street's size against OpenCV's decoding alone
 """
 
 import argparse
@@ -19,11 +20,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from depthbal.data import NYUD2DataModule
+from depthbal.data import FolderDataModule, NYUD2DataModule
 from depthbal.data.packing import pack
 from depthbal.data.rooms import room
 
 SIZE = (480, 640)  # of the benchmark's files
+STREET = (375, 1242)  # of KITTI's files
+RAYS = 0.05  # of a street's pixels that a lidar hits
 TARGET = 550 / 16  # samples per second and core that keep up with the training step on one GPU
 
 
@@ -100,6 +103,47 @@ def measure(name: str, root: Path, arguments: argparse.Namespace) -> float:
     return measured["sample"][1]
 
 
+def write_streets(root: Path, count: int) -> None:
+    """Write rooms as wide as streets in KITTI's layout: noisy pictures, and depth of few rays."""
+    drive, rng = "2011_09_26_drive_0001_sync", np.random.default_rng(0)
+    for index in range(count):
+        image, depth = room(0, "train", index, STREET)
+        noisy = image[..., ::-1] + rng.normal(0, 2, image.shape)  # as large as a camera's files
+        names = f"raw/{drive}/image_02/data", f"train/{drive}/proj_depth/groundtruth/image_02"
+        rays = rng.random(depth.shape) < RAYS
+        for name in names:
+            (root / name).mkdir(parents=True, exist_ok=True)
+        write(root / names[0] / f"{index:010d}.png", noisy.clip(0, 255).astype(np.uint8))
+        stored = np.rint(depth * rays * 256).astype(np.uint16)
+        write(root / names[1] / f"{index:010d}.png", stored)
+
+
+def measure_street(root: Path, rounds: int) -> None:
+    """Print milliseconds per pair, the best of all rounds, and ratios to OpenCV's decoding."""
+    module = FolderDataModule(root, layout="kitti", num_workers=0, val_fraction=0.0)
+    module.setup("fit")
+    source = module.files("train")
+
+    def decode(index: int) -> None:
+        for name in source.pairs[index]:
+            cv2.imread(str(source.root / name), cv2.IMREAD_UNCHANGED)
+
+    parts: dict[str, Callable[[int], object]] = {
+        "OpenCV decodes both files": decode,
+        "sample of evaluation": module._plain(source, "test").__getitem__,
+        "sample of training, augmented": lambda index: module.train_set[1, index],
+    }
+    best = dict.fromkeys(parts, float("inf"))
+    for _ in range(rounds):  # by turns, so that they share what else the machine does
+        for index in range(len(source)):
+            for part, run in parts.items():
+                start = perf_counter()
+                run(index)
+                best[part] = min(best[part], 1000 * (perf_counter() - start))
+    for part, wall in best.items():
+        print(f"{part:34}{wall:>8.1f} ms{wall / best['OpenCV decodes both files']:>8.2f} times")
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0] if __doc__ else None)
@@ -108,6 +152,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--workers", type=int, default=0, help="processes of the loader row")
     parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--kitti", action="store_true", help="1242 x 375 pixels, and nothing else")
     arguments = parser.parse_args()
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
@@ -116,6 +161,11 @@ def main() -> None:
         f"{np.__version__}, OpenCV {cv2.__version__}, albumentations {albumentations.__version__}"
     )
     print(f"load average at the start: {os.getloadavg()[0]:.1f}")
+    if arguments.kitti:
+        with tempfile.TemporaryDirectory() as folder:
+            write_streets(Path(folder), min(arguments.images, 8))
+            measure_street(Path(folder), 4 * arguments.rounds)
+        return
     print(f"{'source':8}{'304 x 228, images per second of':34}{'wall time':>12}{'one CPU':>16}")
     with tempfile.TemporaryDirectory() as folder:
         root = arguments.root or Path(folder) / "files"

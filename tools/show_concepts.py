@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Draw the pictures of docs/concepts.md: one labelled quantity, seen with noise, trained on mostly near."""
+"""Draw the pictures of docs/concepts.md: depth seen with noise, most of it near."""
 
 import argparse
 from collections.abc import Sequence
@@ -110,10 +110,13 @@ def readout(axes: Sequence[pyplot.Axes]) -> None:
 
 def worlds(axes: Sequence[pyplot.Axes]) -> None:
     """Draw three worlds, and the bias of the predictions made for each."""
-    each = {"of the training": density(DEPTHS), "log_uniform": 1 / DEPTHS, "uniform": DEPTHS * 0 + 1}
-    predictions = (PLAIN, balanced(world="log_uniform"), balanced())
+    each = (
+        ("of the training", density(DEPTHS), PLAIN, "C3"),
+        ("log_uniform", 1 / DEPTHS, balanced(world="log_uniform"), "C2"),
+        ("uniform", DEPTHS**0, balanced(), "C0"),
+    )
     axes[1].axhline(0, color=GREY, linewidth=1)
-    for (name, share), preds, colour in zip(each.items(), predictions, ("C3", "C2", "C0"), strict=True):
+    for name, share, preds, colour in each:
         axes[0].plot(DEPTHS, share / share.mean(), color=colour, label=name)
         axes[1].plot(DEPTHS, moments(preds)[0], color=colour)
     axes[0].set(xlabel="depth in m", ylabel="density, x uniform", ylim=0)
@@ -126,15 +129,15 @@ def _family(axes: Sequence[pyplot.Axes], name: str, each: dict[float, np.ndarray
     points = []
     for (value, preds), colour in zip(each.items(), COLOURS, strict=False):
         _, rmse = moments(preds)
-        axes[0].plot(DEPTHS, rmse, color=colour, label=f"{name} {value:g}")
+        axes[0].plot(DEPTHS, rmse, color=colour)
         points.append((rmse[DEPTHS < 3.5].mean(), rmse[DEPTHS > 7].mean()))
         axes[1].plot(*points[-1], "o", color=colour)
-        axes[1].annotate(f"{value:g}", points[-1], xytext=(6, 4), textcoords="offset points")
+        text = f"{name} {value:g}"
+        axes[1].annotate(text, points[-1], xytext=(6, 4), textcoords="offset points")
     axes[1].plot(*zip(*points, strict=True), color=GREY, linewidth=1, zorder=0)
     axes[0].set(xlabel="true depth in m", ylabel="RMSE in m", ylim=0)
-    axes[0].legend(fontsize=10, ncols=2, loc="lower center")
     axes[1].set(xlabel="RMSE nearer than 3.5 m", ylabel="RMSE beyond 7 m")
-    axes[1].margins(0.15)
+    axes[1].margins(x=0.3, y=0.15)
 
 
 def tau(axes: Sequence[pyplot.Axes]) -> None:

@@ -1,6 +1,7 @@
 """The pages of the documentation that are made from the code: a hook of mkdocs, see mkdocs.yml."""
 
 import contextlib
+import html
 import inspect
 import io
 import json
@@ -16,8 +17,10 @@ from unittest import mock
 
 import griffe
 from jsonargparse import ArgumentParser
+from latex2mathml.converter import convert
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 from depthbal.commands import COMMANDS
 from depthbal.commands import main as run_command
@@ -25,7 +28,7 @@ from depthbal.commands import main as run_command
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("", "losses", "priors", "evaluation", "data", "models", "training")
 CONFIGURABLE = {  # sections of the settings: what their objects may be
-    "The task (--model)": ["training.DepthTask", "training.Task"],
+    "The task (--model)": ["training.DepthTask"],
     "The loss (--model.criterion)": [
         *("losses.GAILoss", "losses.BNILoss", "losses.BMCLoss", "losses.BinsLoss"),
         *("losses.MSELoss", "losses.L1Loss", "losses.HuberLoss", "losses.SILogLoss"),
@@ -37,12 +40,13 @@ CONFIGURABLE = {  # sections of the settings: what their objects may be
         "data.FolderDataModule",
         "data.NYUD2DataModule",
         "data.RoomsDataModule",
+        "data.StreetsDataModule",
     ],
     "The rest": ["training.WarmupCosine", "training.FeatureSmoothing"],
 }
 
 
-class Examples(griffe.Extension):
+class Examples(griffe.Extension):  # type: ignore[misc]
     """Tells griffe that ``Example:`` begins what it calls ``Examples:``."""
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
@@ -69,6 +73,20 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
+def on_page_content(content: str, page: Page, **_: Any) -> str:
+    """Give formulas of notebooks as MathML, which needs no script, and lead links to pages."""
+
+    def formula(found: re.Match[str]) -> str:
+        return (
+            f'<div class="formula">{convert(html.unescape(found.group(1)), display="block")}</div>'
+        )
+
+    if not page.file.src_uri.endswith(".ipynb"):
+        return content
+    content = re.sub(r"\$\$(.+?)\$\$", formula, content, flags=re.DOTALL)
+    return re.sub(r'href="([^":]+)\.(?:ipynb|md)(#[^"]*)?"', r'href="\1.html\2"', content)
+
+
 @cache
 def pages() -> dict[str, str]:
     """Return the generated pages by path."""
@@ -89,7 +107,7 @@ def reference(module: str) -> str:
 
 def commands() -> str:
     """Return the help of every command."""
-    parts = ["# Commands", "What `depthbal NAME --help` prints. `python -m depthbal NAME` is the same."]
+    parts = ["# Commands", "What `depthbal NAME --help` prints."]
     for name, what in COMMANDS.items():
         text = io.StringIO()
         with mock.patch.dict(os.environ, COLUMNS="80"), contextlib.redirect_stdout(text):
@@ -104,8 +122,9 @@ def settings() -> str:
         "# Settings",
         "What a config can set: the arguments of the objects that it names, as "
         "`--model.criterion.noise learned` on the command line or nested keys in a YAML file. "
-        "`--trainer` takes [Lightning's](https://lightning.ai/docs/pytorch/stable/common/trainer.html)"
-        " own settings. `depthbal train --config NAME --print_config` prints all that a config sets.",
+        "`--trainer` takes Lightning's [own settings]"
+        "(https://lightning.ai/docs/pytorch/stable/common/trainer.html). "
+        "`depthbal train --config NAME --print_config` prints all that a config sets.",
     ]
     for section, names in CONFIGURABLE.items():
         parts.append(f"## {section}")
@@ -123,14 +142,14 @@ def settings() -> str:
 def _table(cls: type) -> str:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(cls, fail_untyped=False)
-    lines = ["| setting | default | |", "|---|---|---|"]
+    lines = ["| setting, default | |", "|---|---|"]
     for action in parser._actions:
         if action.dest in ("help", "config", "print_config") or action.dest.endswith(".help"):
             continue
         default = action.default
         shown = json.dumps(default, default=str) if not isinstance(default, str) else default
         help_ = " ".join((action.help or "").split()).replace("|", "\\|").replace("``", "`")
-        lines.append(f"| `{action.dest}` | `{shown}` | {help_} |")
+        lines.append(f"| `{action.dest}`<br>`{shown}` | {help_} |")
     return "\n".join(lines)
 
 

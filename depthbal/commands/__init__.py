@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import re
 import sys
 import warnings
 from argparse import ArgumentParser, Namespace
@@ -18,6 +19,7 @@ COMMANDS = {
     "evaluate": "errors per bin of a run, as it is or balanced, or of anybody's predictions",
     "balance": "correct a trained model's leaning towards common labels, without training",
     "predict": "depth maps, labels or meshes of your own pictures",
+    "demo": "a page on this machine: your picture's depth, and what balancing changes",
     "report": "compare runs and evaluations on one page",
     "study": "configs x seeds x varied settings: runs, medians, one report",
     "export": "a network as one ONNX or torch file, or for transformers",
@@ -143,6 +145,8 @@ def parse(parser: ArgumentParser, arguments: Sequence[str]) -> tuple[Namespace, 
         settings.append(argument)
         if "=" not in argument and given:
             settings.append(given.pop(0))
+            while given and re.fullmatch(r"-?[\d.]+", given[0]):  # of --data.depth_range 1 80
+                settings.append(given.pop(0))
     known, rest = parser.parse_known_args(own)
     return known, [*settings, *rest]
 
@@ -167,7 +171,7 @@ def add_posthoc(parser: ArgumentParser) -> None:
 def add_world(parser: ArgumentParser) -> None:
     """Add ``--tau`` and ``--relative-to`` to a command."""
     parser.add_argument("--tau", type=float, help="balancing of a network of BinsLoss, 0 to 1")
-    help_ = "its world at tau 1: uniform, log_uniform, exp_uniform, or a histogram's .json"
+    help_ = "its world at tau 1, or that of --posthoc: uniform, log_uniform, or a histogram's .json"
     parser.add_argument("--relative-to", metavar="WORLD", help=help_)
 
 

@@ -57,6 +57,7 @@ def main(arguments: Sequence[str]) -> None:
     add("--sigma", type=float, help="balance by the theorem with this noise scale, label units")
     add("--checkpoint", choices=("last", "best"), default="last")
     add("--device", help="default: the first GPU, else cpu")
+    add("--relative-to", metavar="WORLD", default="uniform", help="log_uniform for long ranges")
     add("--force", action="store_true", help="write an uncertain gain; calibrate on test images")
     add("--overwrite", action="store_true", help="replace an existing file")
     add_predictions(parser)
@@ -84,6 +85,7 @@ def _balance_predictions(known: argparse.Namespace, overrides: list[str]) -> Non
 
 def _balance_run(known: argparse.Namespace, overrides: list[str]) -> None:
     from depthbal.evaluation.scores import RESULT_FILE, Scores
+    from depthbal.losses import LogLabelLoss
     from depthbal.predictor import require_plain
     from depthbal.training.runs import open_run
 
@@ -96,7 +98,9 @@ def _balance_run(known: argparse.Namespace, overrides: list[str]) -> None:
     tested = Scores.load(run.path).names if (run.path / RESULT_FILE).is_file() else []
     facts = {"of": str(run.path), "split": split, "checkpoint": known.checkpoint}
     samples = run_samples(task, data, split, known.device)
-    balance_samples(samples, data, known, facts, run.histogram(), tested)
+    # the theorem of choose_balance is that of mean labels
+    prior = None if isinstance(task.criterion, LogLabelLoss) else run.histogram()
+    balance_samples(samples, data, known, facts, prior, tested)
 
 
 def balance_samples(
@@ -128,7 +132,13 @@ def balance_samples(
         ways["sigmas"] = [] if known.sigma is None else [known.sigma]
     try:
         balance = choose_balance(
-            joint, data.label, known.objective, known.many_at_most, prior=prior, **ways
+            joint,
+            data.label,
+            known.objective,
+            known.many_at_most,
+            prior=prior,
+            world=known.relative_to,
+            **ways,
         )
     except ValueError as error:
         raise ConfigError(str(error)) from error

@@ -11,6 +11,8 @@ from depthbal.errors import ConfigError
 if TYPE_CHECKING:
     from depthbal.data import DepthDataModule, PredictionFolder
 
+_CROPS = ("none", "nyu-eigen", "kitti-garg", "kitti-eigen", "kb", "kb-garg", "kb-eigen")
+
 
 def main(arguments: Sequence[str]) -> None:
     """Evaluate a run or predictions, write the result and print it."""
@@ -29,7 +31,9 @@ def main(arguments: Sequence[str]) -> None:
     add("--checkpoint", choices=("last", "best"), default="last")
     add(
         "--protocol",
-        help="of depth: nyud2_dir (default), eigen, kitti or whole; see docs/evaluation.md",
+        nargs="+",
+        help="of depth: nyud2_dir (default), or some of eigen, kitti and whole in one pass, the "
+        "first one the main one; see docs/evaluation.md",
     )
     add("--device", help="default: the first GPU, else cpu")
     add("--seed", type=int, default=0, help="of the balanced mask")
@@ -41,15 +45,21 @@ def main(arguments: Sequence[str]) -> None:
     add = parser.add_argument
     add("--out", type=Path, help="folder of the result of predictions")
     add("--overwrite", action="store_true", help="replace an earlier result there")
-    crops = ("none", "nyu-eigen", "kitti-garg", "kitti-eigen")
-    add("--crop", choices=crops, help="of whole images (default: the protocol's)")
-    add("--cap", type=float, nargs=2, metavar=("LOW", "HIGH"), help="metres, of whole images")
+    add("--crop", nargs="+", choices=_CROPS, help="of whole images (default: the protocol's)")
+    add(
+        "--cap",
+        type=float,
+        nargs=2,
+        action="append",
+        metavar=("LOW", "HIGH"),
+        help="metres, of whole images; may be given several times",
+    )
     known, overrides = parse(parser, arguments)
     overrides = sources(known, overrides)
     if known.predictions and (known.tau is not None or known.relative_to):
         raise ConfigError("--tau and --relative-to go with a run of BinsLoss")
-    if known.run and (known.out or known.overwrite or known.crop or known.cap):
-        raise ConfigError("--out, --overwrite, --crop and --cap go with --predictions")
+    if known.run and (known.out or known.overwrite):
+        raise ConfigError("--out and --overwrite go with --predictions")
 
     from depthbal.commands.tables import print_metrics, try_report
 
@@ -77,6 +87,9 @@ def _evaluate_run(known: argparse.Namespace, overrides: list[str]) -> tuple[Path
         relative_to=known.relative_to,
         force=known.force,
         edges=known.edges,
+        crop=known.crop,
+        cap=known.cap,
+        alignments=known.align if known.align != ["none"] else None,
     )
     return folder, result
 
@@ -108,7 +121,7 @@ def _evaluate_predictions(
         known.out,
         protocol=known.protocol or "nyud2_dir",
         crop=known.crop,
-        cap=known.cap and tuple(known.cap),
+        cap=known.cap,
         kind=known.kind,
         alignments=known.align,
         balance=balance,

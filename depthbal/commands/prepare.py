@@ -25,6 +25,7 @@ def main(arguments: Sequence[str]) -> None:
     short_side = "pixels of the shorter side (240; 0: as stored)"
     add("--short-side", type=int, default=240, help=short_side)
     add("--overwrite", action="store_true", default=False, help="replace the file at --out")
+    add("--lowest", type=float, help="with --zero-is-label: the lowest label that is kept (0)")
     add("--step", type=float, help="metres per level for floating-point depth (0.001)")
     add = parser.add_argument_group("NYUD2-DIR").add_argument
     add("--train-csv", help="default: nyu2_train.csv")
@@ -33,12 +34,16 @@ def main(arguments: Sequence[str]) -> None:
     add("--splits", help="the official splits.mat")
     add("--test-fraction", type=float, help="without --splits: share of whole scenes (654 of 1449)")
     add = parser.add_argument_group("folders of your own, as for FolderDataModule").add_argument
+    add("--layout", help="whose data they are: kitti, vkitti2 ...; see docs/layouts.md")
     add("--rgb", help="folder or pattern of the images (rgb)")
     add("--depth", help="folder or pattern of the depth files (depth)")
     add("--mask", help="folder or pattern of masks with 0 where depth does not count")
     add("--pairs", help="list of pairs in the place of --rgb and --depth")
     add("--scale", help="metres per unit of the depth files: 0.001, 1/256")
     add("--invalid", type=float, nargs="*", help="values that mean no depth")
+    add("--sky", type=float, nargs="*", help="values that are known to lie beyond the range")
+    add("--sky-mask", help="folder or pattern of masks with another value than 0 in the sky")
+    add("--zero-is-label", action="store_true", help="0 is a label, as of heights")
     add("--inverse", action="store_true", help="the files hold inverse depth")
     given = vars(parser.parse_args(arguments))
     if given["short_side"] < 0:

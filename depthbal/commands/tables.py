@@ -49,11 +49,11 @@ def print_metrics(metrics: Mapping[str, Any]) -> None:
         found = ((key, metrics[group][key]) for key in shown)
         values = ", ".join(f"{key} {'-' if x is None else format(x, '.3f')}" for key, x in found)
         print(f"Edges, {group}: {values}")
-    for name, what in protocol.get("alignment", {}).items():
-        if name != readout:
-            row = metrics["readout"][name]["overall"]
-            values = ", ".join(f"{key} {row[key]:.3f}" for key in SHOWN if key in row)
-            print(f"{name} ({what}): overall {values}")
+    rows = {(row["protocol"], row["readout"]): row for row in metrics.get("protocols", [])[::-1]}
+    for (name, key), row in [*rows.items()][-2::-1]:  # each one's top level, but the first's
+        values = ", ".join(f"{k} {row[k]:.3f}" for k in SHOWN if row.get(k) is not None)
+        what = protocol["alignment"].get(key, key)
+        print(f"{name}, {row['averaging']}, {key} ({what}): overall {values}")
 
 
 def _table(title: str, metrics: Mapping[str, Any]) -> Table:

@@ -4,16 +4,18 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from depthbal.data.cache import cache_file, cached
-from depthbal.data.dataset import DepthDataset, check_split, padded, spread
+from depthbal.data.dataset import DepthDataset, check_split, logger, padded, spread
 from depthbal.data.images import IMAGENET_MEAN, IMAGENET_STD
 from depthbal.data.label_data import LabelData, Split, announce
 from depthbal.data.loader import LateLoader, ShardSampler, single_threaded
@@ -21,13 +23,15 @@ from depthbal.data.pairs import PairSource, PairSubset
 from depthbal.data.splits import Division, hold_out
 from depthbal.data.transforms import EvalTransform, TrainTransform
 from depthbal.errors import ConfigError
-from depthbal.evaluation import DEPTH, DepthBins
+from depthbal.evaluation import DepthBins, LabelBins
 from depthbal.io import show_progress
-from depthbal.priors import Histogram
+from depthbal.priors import Histogram, Spacing
 
 _COARSE = 0.05  # of a bin; finer levels change no count that matters
+_CUT_OFF = 0.2  # of the pixels with depth: more is seldom meant
 _TRIES = 10  # divisions that are drawn until one holds out depth
 _BIN_WIDTH = 0.1  # metres, of NYUD2-DIR
+_LOG_STEP, _QUANTILES = 1.07, 50  # from one edge of log bins to the next; bins
 
 
 class DepthDataModule(LabelData):
@@ -47,7 +51,8 @@ class DepthDataModule(LabelData):
         num_workers: loader processes; -1 chooses one per CPU up to 8, and none on a single CPU.
         seed: of shuffling, augmentation and the validation split.
         short_side: pixels of the shorter image side after resizing; null keeps the size.
-        crop_size: (height, width) of the centre crop; null keeps everything.
+        crop_size: (height, width) of the crop; null keeps everything.
+        crop_at: where it lies, in the centre, or at the bottom of the middle columns.
         depth_size: (height, width) of the training depth, or its share of the image's sides; null
             keeps the image's.
         rotation: largest rotation in degrees, either way.
@@ -58,6 +63,10 @@ class DepthDataModule(LabelData):
             loss's label range and the network's head, none of which is told again.
         bin_width: width of the training histogram's bins in metres; null: 0.1, or a hundredth of a
             range of less than 2 m.
+        bin_spacing: what the bins of evaluation, validation and report are: "uniform", those of the
+            histogram; "log", each the same share of its depth wide, for long ranges; "quantile", as
+            many training pixels in each. Shots follow the density per metre as always.
+        bin_count: how many; null: the histogram's, log bins of about 7 %, 50 quantiles.
         val_fraction: share of the training pairs held out for validation; 0 for none.
         measured_beyond: whether depth measured beyond the range is known to lie there, and no hole.
 
@@ -66,11 +75,11 @@ class DepthDataModule(LabelData):
         DataError: in `setup`, when files are missing or plainly wrong; names them.
     """
 
+    zero_is_label: bool = False  # NaN and not 0 is what stands where there is no label
     benchmark: ClassVar[str | None] = None  # named where the shots are a published fact
     quantum: float | None = None  # metres per level of coarsely quantised training depth
     tested_on: Split = "test"  # the split whose pictures are those of the test split
     balanced_mask_file: Path | None = None  # the official mask of balanced test pixels
-    collate = staticmethod(padded)
 
     def __init__(
         self,
@@ -87,23 +96,34 @@ class DepthDataModule(LabelData):
         jitter: float = 0.4,
         depth_range: tuple[float, float] = (0.7, 10.0),
         bin_width: float | None = None,
+        bin_spacing: Spacing = "uniform",
+        bin_count: int | None = None,
         val_fraction: float = 0.05,
+        crop_at: Literal["centre", "bottom"] = "centre",
         measured_beyond: bool = False,
     ) -> None:
         super().__init__(batch_size, num_workers, seed)
+        none = math.nan if self.zero_is_label else 0.0
+        self.collate = partial(padded, none=none)
         low, high = self.depth_range = (float(depth_range[0]), float(depth_range[1]))
-        if not 0 < low < high < math.inf:
+        least = -math.inf if self.zero_is_label else 0
+        if not least < low < high < math.inf:
             raise ConfigError(f"expected depth_range LO HI with 0 < LO < HI, got {low:g} {high:g}")
         span = high - low
         bins = round(span / _BIN_WIDTH) if span >= 20 * _BIN_WIDTH else 100
         self.bin_width = bin_width or float(f"{span / bins:.12g}")
         self.val_fraction, self.measured_beyond = val_fraction, measured_beyond
         self.train_transform = TrainTransform(
-            short_side, crop_size, depth_size, rotation, flip, lighting, jitter
+            short_side, crop_size, depth_size, rotation, flip, lighting, jitter, crop_at, none
         )
-        self.eval_transform = EvalTransform(short_side, crop_size)
-        self.count_transform = EvalTransform(short_side, crop_size, depth_size)
-        self.label = DEPTH._replace(range=self.depth_range)
+        self.eval_transform = EvalTransform(short_side, crop_size, None, crop_at, none)
+        self.count_transform = EvalTransform(short_side, crop_size, depth_size, crop_at, none)
+        self.label = self.label._replace(range=self.depth_range)
+        if bin_spacing == "log":
+            bin_count = bin_count or round(math.log(high / low) / math.log(_LOG_STEP))
+        elif bin_spacing == "quantile":
+            bin_count = bin_count or _QUANTILES
+        self.bin_spacing, self.bin_count = bin_spacing, bin_count
         self.empty_histogram()  # a range that is no whole number of bins fails here already
 
     def train_source(self) -> PairSource:
@@ -132,7 +152,7 @@ class DepthDataModule(LabelData):
                 f"no pairs are left for the {split} split: val_fraction and test_fraction below 1"
             )
         data = self._plain(source, split)
-        check_split(data, self.depth_range[0], split)
+        check_split(data, self.depth_range[0], split, self.label)
         if split == "train":
             dtype, step = source.levels or (None, 0.0)
             if dtype is not None and dtype.kind in "iu" and step > _COARSE * self.bin_width:
@@ -143,7 +163,8 @@ class DepthDataModule(LabelData):
     def _plain(self, source: PairSource, split: Split) -> DepthDataset:
         """Return the samples of a split without augmentation."""
         transform = self.count_transform if split == "train" else self.eval_transform
-        return DepthDataset(source, transform, self.seed, self.depth_range[1], self.measured_beyond)
+        end = self.depth_range[1]
+        return DepthDataset(source, transform, self.seed, end, self.measured_beyond)
 
     @cached_property
     def _training(self) -> dict[str, PairSource | None]:
@@ -180,18 +201,27 @@ class DepthDataModule(LabelData):
 
         def count() -> Histogram:
             maps = self._plain(self.built("train").source, "train")
-            loader: LateLoader[Tensor] = LateLoader(
+            low, high = self.depth_range
+            loader: LateLoader[Any] = LateLoader(
                 range(len(maps)),  # type: ignore[arg-type]
                 batch_size=None,
-                collate_fn=maps.depth,  # type: ignore[arg-type]
+                collate_fn=partial(maps.counted, low),  # type: ignore[arg-type]
                 num_workers=self.num_workers,
                 worker_init_fn=single_threaded,
             )
-            histogram = self.empty_histogram()
-            for depth in track(
+            histogram, counts = self.empty_histogram(), np.zeros(3, np.int64)
+            for depth, found in track(
                 loader, "Counting training depth", transient=True, disable=not show_progress()
             ):
-                histogram.update(depth[depth >= self.depth_range[0]])
+                histogram.update(depth[depth >= low])
+                counts += np.asarray(found)
+            (known, near, far), (name, unit, _) = counts.tolist(), self.label
+            if near + far > _CUT_OFF * known:
+                logger.warning(
+                    f"--data.depth_range cuts off {(near + far) / known:.0%}: {near:,} nearer than "
+                    f"{low:g} {unit} and {far:,} beyond {high:g} {unit} of {known:,} training "
+                    f"pixels with {name}"
+                )
             return histogram
 
         if self.histogram is None:
@@ -207,16 +237,26 @@ class DepthDataModule(LabelData):
         maps = self._plain(self.built(split).source, split)
         return (maps.depth(index) for index in range(len(maps)))
 
-    def bins(self) -> DepthBins:
+    def bins(self) -> LabelBins:
         """Return the benchmark's bins and shots, those of the training histogram, or no shots."""
-        if self.benchmark == "nyud2_dir":
+        if self.benchmark == "nyud2_dir" and self.bin_count is None:
             return DepthBins.nyud2()
-        if self.histogram is None and not self.trains():
-            empty = self.empty_histogram()
-            empty.counts += 1
-            bins = DepthBins.from_histogram(empty)
-            return DepthBins(bins.edges, scored=bins.scored)
-        return DepthBins.from_histogram(self.train_histogram())
+        untrained = self.histogram is None and not self.trains()
+        histogram = self.empty_histogram() if untrained else self.train_histogram()
+        if untrained:
+            histogram.counts += 1
+        if self.bin_count is not None:
+            histogram = histogram.rebinned(self.bin_edges(histogram, self.bin_count))
+        kind = LabelBins if self.zero_is_label else DepthBins
+        bins = kind.from_histogram(histogram)
+        return kind(bins.edges, scored=bins.scored) if untrained else bins
+
+    def bin_edges(self, histogram: Histogram, count: int) -> NDArray[np.float64]:
+        """Return the edges of so many bins of the spacing that was asked for."""
+        try:
+            return histogram.places(count + 1, self.bin_spacing)
+        except ValueError as error:
+            raise ConfigError(f"{error}; give a smaller --data.bin_count") from error
 
     def whole_images(self) -> DataLoader[Any]:
         """Return a loader of the test images one by one, the truth at its file's own size."""
@@ -233,16 +273,22 @@ class DepthDataModule(LabelData):
             "sizes": [sizes.short_side, sizes.crop_size, sizes.depth_size],
             "bins": [*self.depth_range, self.bin_width, self.quantum],
         }
+        if sizes.crop_at != "centre":
+            settings["crop_at"] = sizes.crop_at
         if self.built("train").beyond:
             settings["beyond"] = self.built("train").beyond_from
         return hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:32]
 
     def describe(self) -> dict[str, Any]:
         """Return, JSON-able, what the data are: class, source, sizes, counts, fingerprint."""
-        named = ("benchmark", "tested_on", "depth_range", "bin_width", "quantum")
+        named = ["benchmark", "tested_on", "depth_range", "bin_width", "quantum"]
+        named += ["bin_spacing", "bin_count"] * (self.bin_count is not None)
         settings = {name: getattr(self, name) for name in named} | vars(self.count_transform)
         if self.test_set is not None:
             settings["picture_share"] = round(self.test_set.share, 4)  # that counts
+        if math.isnan(settings.pop("none")):
+            settings["zero_is_label"] = True
+        settings = {k.replace("depth", self.label.name): value for k, value in settings.items()}
         plain: dict[str, Any] = json.loads(json.dumps(settings))  # lists, as a file has them
         return super().describe() | {"source": self.source_name()} | plain
 

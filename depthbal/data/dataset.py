@@ -11,10 +11,11 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torch.utils.data import Dataset, default_collate
 
-from depthbal.data.images import Depth, Image, only_depth
+from depthbal.data.images import Depth, Image, measured, only_depth
 from depthbal.data.loader import PADDING
 from depthbal.data.pairs import PairSource
 from depthbal.errors import DataError
+from depthbal.evaluation import DEPTH, Label
 
 logger = logging.getLogger("depthbal")
 
@@ -69,7 +70,8 @@ class DepthDataset(SeededDataset[dict[str, Any]]):
     Samples are dictionaries: image (3, H, W), depth (1, h, w) in metres with 0 = no depth, index,
     name, group. Padding is a map without depth. Where there can be pixels that are only known to
     lie beyond the limit, `beyond`, a sample has them too: a map "beyond" of booleans. Their depth
-    in it is 0, and inf in the maps of `truth` and `depth`.
+    in it is that of pixels without depth, and inf in the maps of `truth` and `depth`. `none`, 0 or
+    the source's, stands where there is no depth.
 
     Args:
         source: where the pairs come from.
@@ -96,6 +98,7 @@ class DepthDataset(SeededDataset[dict[str, Any]]):
         super().__init__(seed)
         # files say 80 m in units that are no whole number of float32
         self.source, self.transform, self.limit = source, cast(Any, transform), limit * (1 + 1e-6)
+        self.none = source.none
         known = np.inf if source.beyond else None
         self.beyond_from = self.limit if measured_beyond else known
 
@@ -118,32 +121,44 @@ class DepthDataset(SeededDataset[dict[str, Any]]):
         maps = {"image": pixels, "depth": metres}
         if self.beyond:
             beyond = metres.isinf()
-            maps |= {"depth": metres.masked_fill(beyond, 0), "beyond": beyond}
+            maps |= {"depth": metres.masked_fill(beyond, self.none), "beyond": beyond}
         return {**maps, "index": index, "name": name, "group": group}
 
     def pair(self, index: int) -> tuple[Image, Depth]:
         """Return the image and the depth map of a pair as they are stored."""
         image, depth = self.source.load(index)
         check_pair(image, depth, self.source.name(index))
-        return image, only_depth(depth, self.limit, self.beyond_from)
+        return image, only_depth(depth, self.limit, self.beyond_from, self.none)
 
     def truth(self, index: int) -> Depth:
         """Return the depth map of a pair as it is stored; no image is decoded."""
-        return only_depth(self.source.load_depth(index), self.limit, self.beyond_from)
+        depth = self.source.load_depth(index)
+        return only_depth(depth, self.limit, self.beyond_from, self.none)
 
     def depth(self, index: int) -> Tensor:
         """Return the depth alone, (1, h, w) without augmentation; no image is decoded."""
         return cast(Tensor, self.transform.depth(self.truth(index)))
 
+    def counted(self, low: float, index: int) -> tuple[Tensor, NDArray[np.int64]]:
+        """Return the depth alone, and how many pixels are measured, nearer than `low`, cut off."""
+        stored = self.source.load_depth(index)
+        known = measured(stored, self.none)
+        far = known & (stored > self.limit) if self.beyond_from != self.limit else known[:0]
+        counts = [np.count_nonzero(part) for part in (known, known & (stored < low), far)]
+        kept = only_depth(stored, self.limit, self.beyond_from, self.none)
+        return self.transform.depth(kept), np.array(counts, np.int64)
+
     def padding(self) -> dict[str, Any]:
         """Return the first image with a map without depth."""
         first = self[0]
-        nothing = {k: torch.zeros_like(first[k]) for k in ("depth", "beyond") if k in first}
-        return first | nothing | {"index": PADDING}
+        nothing = {"depth": torch.full_like(first["depth"], self.none), "index": PADDING}
+        if self.beyond:
+            nothing["beyond"] = torch.zeros_like(first["beyond"])
+        return first | nothing
 
 
-def padded(samples: Sequence[dict[str, Any]]) -> Any:
-    """Join samples to a batch; images and maps smaller than others get zeros below and right."""
+def padded(samples: Sequence[dict[str, Any]], none: float = 0.0) -> Any:
+    """Join samples to a batch; what is smaller than others gets zeros below and right, or none."""
     for key in ("image", "depth", "beyond"):
         if key not in samples[0]:
             continue
@@ -151,7 +166,8 @@ def padded(samples: Sequence[dict[str, Any]]) -> Any:
         height, width = (max(shape[side] for shape in shapes) for side in (1, 2))
         for sample, (_, rows, columns) in zip(samples, shapes, strict=True):
             if (rows, columns) != (height, width):
-                sample[key] = pad(sample[key], (0, width - columns, 0, height - rows))
+                space = (0, width - columns, 0, height - rows)
+                sample[key] = pad(sample[key], space, value=none if key == "depth" else 0)
     return default_collate(list(samples))
 
 
@@ -171,18 +187,19 @@ def spread(count: int) -> list[int]:
     return sorted({round(place) for place in np.linspace(0, count - 1, _SAMPLED) if count})
 
 
-def check_split(data: DepthDataset, low: float, split: str) -> None:
+def check_split(data: DepthDataset, low: float, split: str, label: Label = DEPTH) -> None:
     """Judge a split before training, by pairs spread over it, and say what it is."""
+    name, unit, _ = label
     shapes, found, counted, chosen = {}, [], False, spread(len(data))
     for index in chosen:
         sample, depth = data[index], data.source.load_depth(index)
         shapes[tuple(sample["image"].shape[1:])] = sample["name"]
         data.share = min(data.share, data.transform.share(depth.shape))
         counted = counted or bool((sample["depth"] >= low).any())
-        valid = depth[(depth > 0) & np.isfinite(depth)]
+        valid = depth[measured(depth, data.none)]
         found.append(valid[:: 1 + valid.size // 100_000])
     if len(shapes) > 1 and isinstance(data.transform.depth_size, tuple):
-        listed = ", ".join(f"{name}: {h} x {w}" for (h, w), name in shapes.items())
+        listed = ", ".join(f"{image}: {h} x {w}" for (h, w), image in shapes.items())
         raise DataError(
             f"images of the {split} split differ in size ({listed}) and cannot have depth of one; "
             "set short_side and crop_size, or depth_size to a share such as 0.5"
@@ -193,19 +210,20 @@ def check_split(data: DepthDataset, low: float, split: str) -> None:
     rest = depths[depths < last] if far.any() and last > depths.min() else depths
     outside = ((rest < low) | (rest > high)).mean() if rest.size else 0.0
     if outside > 0.5:
-        told = f"they are mostly {_ends(rest)} m"
+        told = f"they are mostly {_ends(rest)} {unit}"
         if data.source.levels:
-            unit = data.source.levels[1]
-            told = f"at scale {unit:g} {told}{_other_scales(rest / unit, low, high)}"
+            scale = data.source.levels[1]
+            told = f"at scale {scale:g} {told}{_other_scales(rest / scale, low, high)}"
         else:  # inverse
             told += "; the scale of disparity in pixels is 1 / (focal length x baseline)"
         raise DataError(
-            f"{outside:.0%} of the {split} split's depths lie outside {low:g} to {high:.4g} m: "
+            f"{outside:.0%} of the {split} split's {name}s lie outside {low:g} to {high:.4g} "
+            f"{unit}: "
             f"{told}; {_RANGE}"
         )
     if not counted:
         raise DataError(
-            f"the {split} split has no pixel with depth of at least {low:g} m in "
+            f"the {split} split has no pixel with {name} of at least {low:g} {unit} in "
             f"{len(chosen)} pairs; check scale and invalid, or --data.depth_range"
         )
     if split == "train" and (data.source.levels or data.share < 1):  # of files, not of rooms
@@ -213,14 +231,16 @@ def check_split(data: DepthDataset, low: float, split: str) -> None:
         lost = "" if data.share == 1 else " (all of it with --data.crop_size null)"
         logger.info(
             f"{len(data)} training pictures of {size}{' and more' * (len(shapes) > 2)} pixels, "
-            f"{data.share:.0%} of each counts{lost}; depth mostly {_ends(depths[~near & ~far])} m"
+            f"{data.share:.0%} of each counts{lost}; {name} mostly "
+            f"{_ends(depths[~near & ~far])} {unit}"
         )
     if data.beyond_from == high:
         far = np.zeros_like(far)
     if split != "val" and (near | far).mean() > _SHOWN:
         logger.warning(
-            f"{near.mean():.1%} of the {split} pixels with depth are nearer than {low:g} m and "
-            f"{far.mean():.1%} lie beyond {high:.4g} m: they count as having none; {_RANGE}"
+            f"{near.mean():.1%} of the {split} pixels with {name} are nearer than {low:g} {unit} "
+            f"and {far.mean():.1%} lie beyond {high:.4g} {unit}: they count as having none; "
+            f"{_RANGE}"
         )
 
 

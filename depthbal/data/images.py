@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from depthbal.errors import ConfigError, DataError, first_line
 from depthbal.io import replacing
 
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # it warns of every GeoTIFF's tags
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".avif", ".ppm")
@@ -50,6 +51,7 @@ Array = TypeVar("Array", bound=NDArray[Any])
 _END_MARKS, _TAIL = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND"}, 65536
 _EXIF = re.compile(rb"(?:Exif\0\0|eXIf|EXIF.{4})(?=II\*\0|MM\0\*)", re.DOTALL)
 _HEAD = 8192  # bytes in which it begins
+_SPARSE = 0.25  # of a map's pixels, below which those with depth seldom have neighbours
 _SAME_ASPECT = 0.005  # of two sensors that see the same; a benchmark's crop differs by more
 
 
@@ -93,8 +95,8 @@ def read_raw_depth(path: PathLike) -> NDArray[Any]:
     Of several equal channels one is taken, of several arrays the one called "depth".
     """
     suffix = Path(path).suffix.lower()
-    read = read_array if suffix in _ARRAYS else _read_exr if suffix == ".exr" else _decode
-    raw = read(path)
+    readers = {".exr": _read_exr, ".pfm": _read_pfm} | dict.fromkeys(_ARRAYS, read_array)
+    raw = readers.get(suffix, _decode)(path)
     while raw.ndim > 2 and 1 in (raw.shape[0], raw.shape[-1]):
         raw = raw[..., 0] if raw.shape[-1] == 1 else raw[0]
     if raw.ndim == 3 and raw.shape[2] in (3, 4):  # the fourth is alpha
@@ -117,18 +119,43 @@ def read_array(path: PathLike) -> NDArray[Any]:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
         else:
             with np.load(path) if suffix == ".npz" else h5py.File(path) as arrays:
-                names = {name.lower(): name for name in arrays}
-                (name,) = names.values() if len(names) == 1 else (names["depth"],)
-                array = arrays[name][()]
+                names = list(arrays) if suffix == ".npz" else _arrays_in(arrays)
+                named = [name for name in names if name.rpartition("/")[2].lower() == "depth"]
+                if 1 not in (len(names), len(named)):
+                    shown = ", ".join(names)
+                    raise DataError(f'{path}: expected one array, or one called "depth": {shown}')
+                array = arrays[(names if len(names) == 1 else named)[0]][()]
         if array.dtype.kind not in "fiub":
             raise TypeError(f"{array.dtype} is no real number")
-    except KeyError as error:
-        raise DataError(
-            f'{path}: expected one array, or one called "depth", not {", ".join(names)}'
-        ) from error
     except (OSError, ValueError, EOFError, BadZipFile, TypeError, AttributeError) as error:
         raise DataError(f"{path}: not a readable {suffix} file ({error})") from error
     return cast(NDArray[Any], array)
+
+
+def _arrays_in(file: h5py.File) -> list[str]:
+    """Return the paths of all arrays of an HDF5 file, those inside groups too."""
+    names: list[str] = []
+    file.visititems(lambda name, one: names.append(name) if hasattr(one, "dtype") else None)
+    return names
+
+
+def _read_pfm(path: PathLike) -> NDArray[Any]:
+    """Return a PFM file's numbers as they are stored, lowest row first.
+
+    The header's scale says the byte order by its sign, and nothing more; OpenCV divides by it.
+    """
+    try:
+        content = Path(path).read_bytes()
+        found = re.match(rb"(P[fF])\s+(\d+)\s+(\d+)\s+([-+.\deE]+)\s", content)
+        if found is None:
+            raise ValueError("it does not begin with Pf, its size and its scale")
+        kind, width, height, scale = found.groups()
+        dtype = np.dtype("<f4" if float(scale) < 0 else ">f4")
+        shape = int(height), int(width), 3 if kind == b"PF" else 1
+        numbers = np.frombuffer(content, dtype, math.prod(shape), found.end())
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: not a readable .pfm file ({error})") from error
+    return numbers.reshape(shape)[::-1].astype(np.float32)
 
 
 def _read_exr(path: PathLike) -> NDArray[Any]:
@@ -157,8 +184,22 @@ def read_depth(path: PathLike, scale: Scale = None, invalid: Sequence[float] = (
     return to_metres(raw, metres_per_unit(scale, raw.dtype, path), invalid)
 
 
-def to_metres(raw: NDArray[Any], scale: float, invalid: Sequence[float] = (0,)) -> Depth:
-    """Convert stored depth to float32 metres; 0 and the values of `invalid` become 0 = no depth."""
+def nodata_of(path: PathLike) -> tuple[float, ...]:
+    """Return the value that a GeoTIFF's tag GDAL_NODATA says is none; nothing where it has none."""
+    if Path(path).suffix.lower() not in (".tif", ".tiff"):
+        return ()
+    with PIL.Image.open(path) as file:
+        text = str(file.getexif().get(42113, "")).strip("\0 ")  # the tag's number
+    try:
+        return (float(text),) if text else ()
+    except ValueError as error:
+        raise DataError(f"{path}: its tag GDAL_NODATA is {text!r}, expected a number") from error
+
+
+def to_metres(
+    raw: NDArray[Any], scale: float, invalid: Sequence[float] = (0,), none: float = 0.0
+) -> Depth:
+    """Convert stored depth to float32 metres; the values of `invalid` become `none` = no depth."""
     # in double precision, so that 700 mm is the float32 next to 0.7 and not the one after it
     depth: Depth
     if raw.dtype == np.uint8:
@@ -168,8 +209,8 @@ def to_metres(raw: NDArray[Any], scale: float, invalid: Sequence[float] = (0,)) 
     else:
         depth = np.multiply(raw, scale, dtype=np.float64).astype(np.float32)
     for value in invalid:
-        if value != 0:  # 0 stays 0 under any scale
-            depth[np.isnan(raw) if np.isnan(value) else raw == value] = 0.0
+        if value != none:  # 0 stays 0 under any scale
+            depth[np.isnan(raw) if np.isnan(value) else raw == value] = none
     return depth
 
 
@@ -198,18 +239,28 @@ def as_scale(given: float | str | None) -> float | None:
 
 
 def only_depth(
-    depth: Depth, limit: float = float(np.finfo(np.float32).max), beyond: float | None = None
+    depth: Depth,
+    limit: float = float(np.finfo(np.float32).max),
+    beyond: float | None = None,
+    none: float = 0.0,
 ) -> Depth:
     """Return a map without what is no depth: NaN, infinity, negative, beyond a limit.
 
-    What is beyond the limit and at least ``beyond`` becomes inf: known to be there.
+    What is beyond the limit and at least ``beyond`` becomes inf: known to be there. With `none`
+    NaN, 0 and what is negative are labels, and NaN is what is none.
     """
-    if depth.min() >= 0 and depth.max() <= limit:  # NaN is neither
+    least = 0.0 if none == 0 else -float(np.finfo(np.float32).max)
+    if depth.min() >= least and depth.max() <= limit:  # NaN is neither
         return depth
-    found = np.where((depth > 0) & (depth <= limit), depth, np.float32(0))
+    found = np.where((depth >= least) & (depth <= limit), depth, np.float32(none))
     if beyond is not None:
         found[(depth > limit) & (depth >= beyond)] = np.inf
     return found
+
+
+def measured(depth: NDArray[Any], none: float = 0.0) -> NDArray[np.bool_]:
+    """Return where a map has a label: neither `none`, 0 or NaN, nor beyond the range, inf."""
+    return np.isfinite(depth) if none != 0 else (depth > 0) & (depth < np.inf)
 
 
 def fitted(image: Image, size: tuple[int, ...]) -> Image:
@@ -356,19 +407,45 @@ def normalise(
     return torch.from_numpy(pixels)
 
 
-def resize_short_side(array: Array, short_side: int | None, nearest: bool) -> Array:
+def resize_short_side(
+    array: Array, short_side: int | None, nearest: bool, none: float = 0.0
+) -> Array:
     """Resize an image or, with ``nearest=True``, a depth map to a shorter side; None keeps it."""
     height, width = array.shape[:2]
     short = min(height, width)
     if short_side is None or short == short_side:
         return array
     new_height, new_width = (round(extent * short_side / short) for extent in (height, width))
-    if nearest:  # any mixture of two depths lies in empty space between two surfaces
-        # the "exact" variant samples at pixel centres; plain INTER_NEAREST shifts the map
-        method = cv2.INTER_NEAREST_EXACT
-    else:  # two samples per pixel would alias where an image shrinks to less than half
-        method = cv2.INTER_AREA if short > 2 * short_side else cv2.INTER_LINEAR
+    if nearest:
+        return resize_depth(array, (new_height, new_width), none)
+    # two samples per pixel would alias where an image shrinks to less than half
+    method = cv2.INTER_AREA if short > 2 * short_side else cv2.INTER_LINEAR
     return cast(Array, cv2.resize(array, (new_width, new_height), interpolation=method))
+
+
+def resize_depth(depth: Array, size: tuple[int, ...], none: float = 0.0) -> Array:
+    """Resize a depth map to (height, width) by its nearest pixels.
+
+    Any mixture of two depths lies in empty space between two surfaces. Where few pixels have depth,
+    as those that a lidar hit, a smaller map gets all of them, each where it falls, and of several
+    the nearest: one pixel in four of half the size would lose three of four.
+    """
+    if depth.shape == size:
+        return depth
+    # the "exact" variant samples at pixel centres; plain INTER_NEAREST shifts the map
+    resized: Any = cv2.resize(depth, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+    known = measured(depth, none)
+    if math.prod(size) >= depth.size or np.count_nonzero(known) >= _SPARSE * depth.size:
+        return cast(Array, resized)
+    places = np.flatnonzero(known)
+    rows, columns = np.divmod(places, depth.shape[1])
+    rows, columns = rows * size[0] // depth.shape[0], columns * size[1] // depth.shape[1]
+    nearest = np.full(size, np.inf, np.float32)
+    np.minimum.at(nearest.ravel(), rows * size[1] + columns, depth.ravel()[places])
+    holes = nearest == np.inf
+    # what lies beyond is no hole
+    nearest[holes] = np.where(resized[holes] == np.inf, np.inf, np.float32(none))
+    return cast(Array, nearest.astype(depth.dtype, copy=False))
 
 
 def resize_square(image: Image, size: int) -> Image:

@@ -4,7 +4,8 @@
     /SPLIT        scale (metres per level), content (digest of all that follows)
       image       uint8 (N, H, W, 3), a chunk per sample, no filter
       depth       uint8 or uint16 (N, H, W), levels, 0 = no depth, likewise; in a split that has
-                  the attribute beyond, its number is that of pixels known to lie beyond the range
+                  the attribute beyond, its number is that of pixels known to lie beyond the range;
+                  where 0 is a label the attribute zero is its level, and level 0 still none
       size        (N, 2), the height and width that a sample fills of H x W
       name, group text
       balanced_mask  optional, uint8 (N, h, w): the official test pixels
@@ -15,6 +16,7 @@ more than this, of which nothing is needed.
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,6 +54,8 @@ class PackedPairs(PairSource):
             self.levels = group["depth"].dtype, self.scale
             self.code = group.attrs.get("beyond")
             self.beyond = self.code is not None
+            self.zero = int(group.attrs.get("zero", 0))
+            self.none = math.nan if self.zero else 0.0
             self._content = bytes(group.attrs["content"]).decode()
             self._sizes: list[list[int]] = group["size"][()].tolist()
             self.names, self.groups = (group[key].asstr()[()] for key in ("name", "group"))
@@ -71,7 +75,9 @@ class PackedPairs(PairSource):
     def load_depth(self, index: int) -> Depth:
         """Return the depth map, float32 (h, w) in metres."""
         levels = self._read("depth", index)
-        depth = to_metres(levels, self.scale)
+        depth = to_metres(levels - np.float64(self.zero) if self.zero else levels, self.scale)
+        if self.zero:
+            depth[levels == 0] = self.none
         if self.beyond:
             depth[levels == self.code] = np.inf
         return depth
@@ -160,7 +166,9 @@ class RootDataModule(DepthDataModule):
         for name, value in {**self.reading, "short_side": short_side}.items():
             stored = settings.get(name, known[name])
             # as text, in which NaN equals NaN
-            if json.dumps(value) not in (json.dumps(known[name]), json.dumps(stored)):
+            fixed = name == "zero_is_label"  # what stands in the file goes by it
+            given = (stored if fixed else known[name], stored)
+            if json.dumps(value) not in map(json.dumps, given):
                 raise ConfigError(
                     f"{self.root} was packed with {name}: {stored}, and {name} is {value}; set it "
                     "to that, or pack again"

@@ -15,7 +15,7 @@ from scipy.io import loadmat
 
 from depthbal.data.dataset import check_pair
 from depthbal.data.folder import FolderDataModule
-from depthbal.data.images import MILLIMETRE, Depth, Image, as_scale, read_array
+from depthbal.data.images import MILLIMETRE, Depth, Image, as_scale, measured, read_array
 from depthbal.data.nyud2 import BALANCED_MASK, NYUD2DataModule
 from depthbal.data.packed import FORMAT, VERSION, RootDataModule
 from depthbal.data.pairs import FilePairs, PairSource
@@ -41,17 +41,17 @@ def pack(
     if out.resolve() == source:
         raise DataError(f"{out} is the source itself; name another file with --out")
     require_free(out, overwrite)
-    step = given.pop("step", MILLIMETRE)
+    step, lowest = given.pop("step", MILLIMETRE), given.pop("lowest", 0.0)
     given |= {"scale": as_scale(given["scale"])} if "scale" in given else {}
-    kind, splits = _found(source, given)
-    origin = {"kind": kind, "path": str(source), "settings": given}
+    kind, settings, splits = _found(source, given)
+    origin = {"kind": kind, "path": str(source), "settings": settings}
     try:
         with replacing(out) as temporary, h5py.File(temporary, "w") as file:
             file.attrs["format"], file.attrs["version"] = FORMAT, VERSION
             file.attrs["short_side"], file.attrs["origin"] = short_side or 0, json.dumps(origin)
             for split, pairs in splits:
                 group = file.create_group(split)
-                _write(group, pairs, step, EvalTransform(short_side, None))
+                _write(group, pairs, step, lowest, EvalTransform(short_side, None, none=pairs.none))
                 mask = pairs.root / BALANCED_MASK if isinstance(pairs, FilePairs) else source
                 if kind == "nyud2" and split == "test" and mask.is_file():
                     group["balanced_mask"] = (read_array(mask) != 0).astype(np.uint8)
@@ -59,40 +59,50 @@ def pack(
         raise DataError(f"{source} cannot be packed into {out}, set by --out: {error}") from error
 
 
-def _found(source: Path, given: dict[str, Any]) -> tuple[str, Splits]:
-    """Return what lies at a path, and its splits read with the given settings."""
+def _found(source: Path, given: dict[str, Any]) -> tuple[str, dict[str, Any], Splits]:
+    """Return what lies at a path, all settings of reading it, and its splits read with them."""
     if not source.exists():
         raise DataError(f"{source} does not exist; give a folder or nyu_depth_v2_labeled.mat")
     try:
         if source.is_file():
-            return "labelled_mat", _labelled_mat(source, **given)
+            return "labelled_mat", given, _labelled_mat(source, **given)
         lists = {name: given[name] for name in ("train_csv", "test_csv") if name in given}
         module: RootDataModule = NYUD2DataModule(source, **lists)
         kind = NYUD2DataModule if module.file_splits() else FolderDataModule
         module = kind(source, **given)
     except TypeError as error:
         raise ConfigError(f"{source} is not read with these settings: {error}") from error
-    return module.kind, ((split, module.files(split)) for split in module.file_splits())
+    files = ((split, module.files(split)) for split in module.file_splits())
+    return module.kind, module.reading, files
 
 
-def _write(group: Any, pairs: PairSource, step: float, sizes: EvalTransform) -> None:
-    """Write all pairs of a split in one pass, their depth exactly or rounded to steps."""
+def _write(group: Any, pairs: PairSource, step: float, lowest: float, sizes: EvalTransform) -> None:
+    """Write all pairs of a split in one pass, their depth exactly or rounded to steps.
+
+    Where 0 is a label, its level is above those of labels down to the lowest, and of none.
+    """
     dtype, scale, exact = np.dtype(np.uint16), step, False
     if pairs.levels is not None and pairs.levels[0] in (np.uint8, np.uint16):
         (dtype, scale), exact = pairs.levels, True
-    dtype = np.dtype(np.uint16) if pairs.beyond else dtype
+    zero = round(max(-lowest, 0) / scale) + 1 if np.isnan(pairs.none) else 0
+    dtype = np.dtype(np.uint16) if pairs.beyond or zero else dtype
     most = code = int(np.iinfo(dtype).max)
     if pairs.beyond:
         group.attrs["beyond"], most = code, code - 1
+    if zero:
+        group.attrs["zero"] = zero
 
     def prepare(index: int) -> tuple[Image, NDArray[Any]]:
         image, metres = pairs.load(index)
         name = pairs.name(index)
         check_pair(image, metres, name)
+        metres = sizes.resize(metres, nearest=True)
         beyond = (metres == np.inf) & pairs.beyond
-        metres = np.where(beyond, np.float32(0), metres)
+        known = measured(metres, pairs.none) & (metres >= lowest)
+        metres = np.where(known, metres, np.float32(0))
         levels = np.rint(metres.astype(np.float64) / scale)
         same = not exact or np.array_equal((levels * scale).astype(np.float32), metres)
+        levels = np.where(known, levels + zero, 0)
         if not 0 <= levels.max() <= most or not same:
             raise DataError(
                 f"{name}: depth of up to {metres.max():g} m does not go into {most} whole steps of "
@@ -100,7 +110,7 @@ def _write(group: Any, pairs: PairSource, step: float, sizes: EvalTransform) -> 
                 "name what is no depth with --invalid"
             )
         levels[beyond] = code
-        return sizes.resize(image, nearest=False), sizes.resize(levels.astype(dtype), nearest=True)
+        return sizes.resize(image, nearest=False), levels.astype(dtype)
 
     count = len(pairs)
     indices = track(range(count), f"Packing {group.name}", disable=not show_progress())
@@ -125,7 +135,7 @@ def _write(group: Any, pairs: PairSource, step: float, sizes: EvalTransform) -> 
                 digest.update(array.tobytes())
     keys = ("name", "group", "image_path")
     texts = {key: [getattr(pairs, key)(index) for index in range(count)] for key in keys}
-    about = (scale, dtype, extents, texts["name"], texts["group"])
+    about = (scale, dtype, extents, texts["name"], texts["group"], *[zero] * (zero > 0))
     digest.update(repr(about + (code,) * pairs.beyond).encode())
     group.attrs["scale"], group.attrs["content"] = scale, np.bytes_(digest.hexdigest())
     group["size"] = np.array(extents, np.int32)

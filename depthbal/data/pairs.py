@@ -6,7 +6,7 @@ import os
 import posixpath
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from itertools import chain
@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pytorch_lightning.utilities import rank_zero_warn
 
 from depthbal.data import images
+from depthbal.data.coding import Coding, Intrinsics, decoded, ray_to_z, read_calibration
 from depthbal.data.images import Depth as Depth
 from depthbal.data.images import Image as Image
 from depthbal.data.images import Scale
@@ -50,6 +52,7 @@ class PairSource:
     groups: Sequence[str] | None = None
     levels: Levels | None = None
     beyond: bool = False  # whether depth may be inf: only known to lie beyond the range
+    none: float = 0.0  # what stands where there is no depth; NaN where 0 is a label
 
     def __len__(self) -> int:
         raise NotImplementedError
@@ -86,7 +89,8 @@ class PairSubset(PairSource):
     """Some pairs of another source, in the order of their positions in it."""
 
     def __init__(self, source: PairSource, indices: Sequence[int]) -> None:
-        self.source, self.levels, self.beyond = source, source.levels, source.beyond
+        self.source, self.levels = source, source.levels
+        self.beyond, self.none = source.beyond, source.none
         self.indices = [range(len(source))[index] for index in indices]
         self.names = [source.name(index) for index in self.indices]
         self.image_paths = [source.image_path(index) for index in self.indices]
@@ -110,12 +114,23 @@ class PairSubset(PairSource):
 
 
 class FilePairs(PairSource):
-    """Image and depth files, and masks of what counts where there are any, read when asked for.
+    """Image and depth files, and masks where there are any, read when asked for.
 
-    Paths have forward slashes and are relative to `root`, or absolute; `scale` and `invalid`
-    (values that mean "no depth", as 0 always does) say how depth is read, `inverse` that it is
-    1/metres. An image is resized to its depth map where both have one aspect, and a depth map is
-    turned with its image: it has no EXIF orientation of its own.
+    Rows are paths of image, depth, mask of what counts and mask of the sky ("" or nothing for
+    none) with forward slashes, relative to `root` or absolute. `scale` and `coding` say how
+    numbers become depth; the image's file is resized to its depth map where both have one aspect,
+    and a depth map is turned with its image: it has no EXIF orientation of its own.
+
+    Args:
+        root: of the relative paths.
+        pairs: the rows.
+        scale: metres per unit.
+        coding: what the numbers mean beside it.
+        sky_labels: values in the masks of the sky that mean sky; none: all but 0.
+        camera: fx, fy, cx, cy of depth maps that hold distances along rays.
+        calibration: the file beside a map of disparities that has their scale and offset.
+        scene: pattern of the scene in an image's path; "" for its folder.
+        turns: EXIF orientation by the name of a folder above the image.
     """
 
     def __init__(
@@ -123,18 +138,28 @@ class FilePairs(PairSource):
         root: Path,
         pairs: Sequence[tuple[str, ...]],
         scale: Scale = None,
-        invalid: Sequence[float] = (0.0,),
-        inverse: bool = False,
+        coding: Coding = Coding(),  # noqa: B008 - a tuple
+        *,
+        sky_labels: Sequence[float] = (),
+        camera: Intrinsics | None = None,
+        calibration: str | None = None,
+        scene: str = "",
+        turns: Mapping[str, int] | None = None,
     ) -> None:
         self.root, self.pairs = root, list(pairs)
-        self.scale, self.invalid, self.inverse = scale, tuple(invalid), inverse
+        self.scale, self.coding, self.sky_labels = scale, coding, tuple(sky_labels)
+        self.none = coding.none
+        self.camera, self.calibration = camera, calibration
+        self.beyond = bool(coding.sky) or any(len(row) > 3 for row in self.pairs)
         self.names = [f"{image} with {depth}" for image, depth, *_ in self.pairs]
         self.image_paths = [image for image, *_ in self.pairs]
-        self.groups = [posixpath.dirname(image) or "." for image, *_ in self.pairs]
+        self.groups = [_scene(image, scene) for image in self.image_paths]
+        self.codes = [_turn(image, turns or {}) for image in self.image_paths]
         first = root / self.pairs[0][1]
-        dtype = images.read_raw_depth(first).dtype
-        levels = dtype, images.metres_per_unit(scale, dtype, first)
-        self.levels = None if inverse else levels
+        self.dtype = images.read_raw_depth(first).dtype
+        exact = not (coding.inverse or calibration or camera)
+        self.unit = 1.0 if calibration else images.metres_per_unit(scale, self.dtype, first)
+        self.levels = (self.dtype, self.unit) if exact else None
         self._digest = ""
 
     def __len__(self) -> int:
@@ -143,6 +168,7 @@ class FilePairs(PairSource):
     def load(self, index: int) -> tuple[Image, Depth]:
         """Return image uint8 (H, W, 3) RGB and depth float32 (H, W) in metres."""
         image, depth = images.read_image(self.root / self.pairs[index][0]), self.load_depth(index)
+        image = images.turned(image, self.codes[index])
         found = images.fitted(image, depth.shape)
         if found.shape != image.shape:  # a warning is shown once
             rank_zero_warn(f"{self.root}: pictures are resized to depth maps of another size")
@@ -150,16 +176,46 @@ class FilePairs(PairSource):
 
     def load_depth(self, index: int) -> Depth:
         """Return the depth map, float32 (H, W) in metres."""
-        image, path, *masks = (self.root / path for path in self.pairs[index])
-        depth = images.only_depth(images.read_depth(path, self.scale, self.invalid))
-        if self.inverse:
-            depth = np.divide(1, depth, where=depth > 0, out=np.zeros_like(depth))
-        for mask in masks:
-            if (valid := images.read_raw_depth(mask)).shape != depth.shape:
-                raise DataError(
-                    f"{mask} is {valid.shape}, its depth map {depth.shape}; give masks of its size"
-                )
-            depth = np.where(valid, depth, np.float32(0))
+        image, path, mask, sky = (*self.pairs[index], "", "")[:4]
+        depth = self._metres(self.root / path)
+        if mask:
+            depth = np.where(self._mask(mask, depth), depth, np.float32(self.none))
+        if sky:
+            labels = self._mask(sky, depth)
+            found = np.isin(labels, self.sky_labels) if self.sky_labels else labels != 0
+            depth = np.where(found, np.float32(np.inf), depth)
+        return images.turned(self._upright(depth, self.root / image), self.codes[index])
+
+    def _metres(self, path: Path) -> Depth:
+        """Return a file's depth in metres as it is stored."""
+        raw = images.read_raw_depth(path)
+        if raw.dtype != self.dtype and isinstance(self.scale, float):
+            raise DataError(
+                f"{path} is stored as {raw.dtype}, {self.pairs[0][1]} as {self.dtype}: one scale "
+                "cannot hold for both; convert them, or leave them out by a pattern or a list"
+            )
+        coding = self.coding
+        if nodata := images.nodata_of(path):
+            coding = coding._replace(invalid=(*coding.invalid, *nodata))
+        if self.calibration:
+            scale, offset = read_calibration(path.parent / self.calibration)
+            coding = coding._replace(inverse=True, offset=offset)
+        else:
+            scale = images.metres_per_unit(self.scale, raw.dtype, path)
+        depth = decoded(raw, scale, coding)
+        return depth * ray_to_z(depth.shape, self.camera) if self.camera else depth
+
+    def _mask(self, path: str, depth: Depth) -> NDArray[Any]:
+        found = images.read_raw_depth(self.root / path)
+        if found.shape != depth.shape:
+            raise DataError(
+                f"{self.root / path} is {found.shape}, its depth map {depth.shape}; give masks of "
+                "its size"
+            )
+        return found
+
+    def _upright(self, depth: Depth, image: Path) -> Depth:
+        """Turn a depth map as its image's EXIF tag says."""
         if (code := images.orientation(image)) == 1:
             return depth
         if code > 4:  # of a picture that lies on its side, the depth map may have been set upright
@@ -172,10 +228,23 @@ class FilePairs(PairSource):
     def fingerprint(self) -> str:
         """Return a digest of all names, sizes and modification times, and of the reading."""
         if not self._digest:
-            paths, reading = chain(*self.pairs), f"scale={self.scale} invalid={self.invalid}"
-            reading += " inverse" * self.inverse
+            paths = filter(None, chain(*self.pairs))
+            reading = repr(
+                (self.scale, self.coding, self.sky_labels, self.camera, self.calibration)
+            )
             self._digest = files_digest(self.root, paths, reading)
         return self._digest
+
+
+def _scene(image: str, scene: str) -> str:
+    """Return the scene that an image's path names, else its folder."""
+    found = re.search(scene, image) if scene else None
+    return found[0] if found else posixpath.dirname(image) or "."
+
+
+def _turn(image: str, turns: Mapping[str, int]) -> int:
+    """Return the orientation of the images in a folder."""
+    return next((turns[part] for part in image.split("/") if part in turns), 1)
 
 
 def normal(name: str) -> str:
@@ -207,9 +276,12 @@ def on_disk(root: Path, paths: Iterable[str]) -> dict[str, str | None]:
     return {path: names(folder).get(normal(name)) for path, (folder, name) in places.items()}
 
 
-def read_list(path: Path, root: Path, prefix: str = "") -> list[tuple[str, ...]]:
+def read_list(
+    path: Path, root: Path, prefix: str = "", places: Sequence[str] = ()
+) -> list[tuple[str, ...]]:
     """Return the rows of a list, image path and depth path, relative to a folder or absolute.
 
+    What is not in the folder itself is looked for in `places` inside it.
     Columns are separated by commas, semicolons, tabs or blanks. Numbers (focal lengths, times),
     further columns, comments, a header and rows with "None" for depth are passed over, as is a
     `prefix` of paths. Errors count rows as an editor does.
@@ -234,6 +306,9 @@ def read_list(path: Path, root: Path, prefix: str = "") -> list[tuple[str, ...]]
     if wrong := [number for number, row in rows.items() if len(row) != 2]:
         raise DataError(f"{path}, row {wrong[0]}: expected 2 columns (image path,depth path)")
     found = on_disk(root, chain(*rows.values()))
+    for place in places:
+        inside = {f"{place}/{entry}": entry for entry, there in found.items() if there is None}
+        found |= {inside[at]: there for at, there in on_disk(root, inside).items()}
     if missing := [entry for entry, there in found.items() if there is None]:
         numbers = {entry: number for number, row in rows.items() for entry in row}
         first = ", ".join(f"row {numbers[entry]}: {entry}" for entry in missing[:3])

@@ -4,13 +4,13 @@ import math
 import os
 import random
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, from_numpy
 
-from depthbal.data.images import Depth, Image, normalise, resize_short_side
+from depthbal.data.images import Depth, Image, normalise, resize_depth, resize_short_side
 from depthbal.errors import ConfigError, DataError
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else the import asks the network
@@ -48,13 +48,16 @@ class Lighting(A.ImageOnlyTransform):  # type: ignore[misc]
 
 
 class EvalTransform:
-    """Deterministic pre-processing: resize to a short side, crop the centre, normalise.
+    """Deterministic pre-processing: resize to a short side, crop, normalise.
 
     Args:
         short_side: pixels of the shorter side after resizing; None keeps the size.
-        crop_size: (height, width) of the centre crop; None keeps everything.
+        crop_size: (height, width) of the crop; None keeps everything.
+        crop_at: where it lies: in the centre, or at the bottom of the middle columns, which is
+            the crop of KITTI's benchmark.
         depth_size: (height, width) the depth map is then resampled to, or the share of its sides
             that is kept, rounded up; None keeps it.
+        none: what stands in maps where there is no depth.
 
     Raises:
         ConfigError: sizes that are not positive.
@@ -72,12 +75,14 @@ class EvalTransform:
         short_side: int | None = 240,
         crop_size: Size | None = (228, 304),
         depth_size: Size | float | None = None,
+        crop_at: Literal["centre", "bottom"] = "centre",
+        none: float = 0.0,
     ) -> None:
         sizes = {"short_side": short_side, "crop_size": crop_size, "depth_size": depth_size}
         for name, value in sizes.items():
             if value is not None and not np.all(np.asarray(value) > 0):
                 raise ConfigError(f"expected {name} to be positive, got {value}")
-        self.short_side = short_side
+        self.short_side, self.crop_at, self.none = short_side, crop_at, none
         self.crop_size = None if crop_size is None else tuple(crop_size)
         self.depth_size = tuple(depth_size) if isinstance(depth_size, Sequence) else depth_size
 
@@ -95,10 +100,10 @@ class EvalTransform:
 
     def resize(self, array: NDArray[Any], nearest: bool) -> NDArray[Any]:
         """Resize to the short side; depth must be resized with ``nearest=True``."""
-        return resize_short_side(array, self.short_side, nearest)
+        return resize_short_side(array, self.short_side, nearest, self.none)
 
     def crop(self, array: NDArray[Any]) -> NDArray[Any]:
-        """Cut the centre of an image or depth map."""
+        """Cut the crop out of an image or depth map."""
         if self.crop_size is None:
             return array
         (height, width), (new_height, new_width) = array.shape[:2], self.crop_size
@@ -107,7 +112,8 @@ class EvalTransform:
                 f"the crop of {new_height} x {new_width} is larger than the image, {height} x "
                 f"{width} after resizing to short side {self.short_side}; set another crop_size"
             )
-        top, left = (height - new_height) // 2, (width - new_width) // 2
+        left, top = (width - new_width) // 2, height - new_height
+        top //= 1 if self.crop_at == "bottom" else 2
         return array[top : top + new_height, left : left + new_width]
 
     def share(self, shape: tuple[int, ...]) -> float:
@@ -117,19 +123,17 @@ class EvalTransform:
         return min(1.0, math.prod(self.crop_size or sides) / math.prod(sides))
 
     def shrink(self, depth: Depth) -> Tensor:
-        """Resample cropped depth to `depth_size` by nearest neighbour; returns (1, h, w)."""
+        """Resample cropped depth to `depth_size` by its nearest pixels; returns (1, h, w)."""
         size: Any = depth.shape if self.depth_size is None else self.depth_size
         if isinstance(size, float):
             size = tuple(math.ceil(size * side) for side in depth.shape)
-        if size != depth.shape:
-            depth = cv2.resize(depth, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
-        return from_numpy(np.ascontiguousarray(depth))[None]
+        return from_numpy(np.ascontiguousarray(resize_depth(depth, size, self.none)))[None]
 
 
 class TrainTransform:
     """The published training pre-processing, seeded per call.
 
-    In this order: short side, horizontal flip, rotation by U(-rotation, rotation) degrees, centre
+    In this order: short side, horizontal flip, rotation by U(-rotation, rotation) degrees,
     crop, depth to its own size, lighting noise, colour jitter (brightness, contrast, saturation in
     random order; in 8 bit, ending at black and white), normalisation. Depth is always resampled by
     nearest neighbour; corners that the rotation leaves empty become black and have no depth.
@@ -145,10 +149,12 @@ class TrainTransform:
         flip: float = 0.5,
         lighting: float = 0.1,
         jitter: float = 0.4,
+        crop_at: Literal["centre", "bottom"] = "centre",
+        none: float = 0.0,
     ) -> None:
-        self.sizes = EvalTransform(short_side, crop_size, depth_size)
-        # its defaults: bilinear, depth by nearest neighbour, corners left empty become 0
-        rotate = A.Rotate(limit=(-rotation, rotation), p=1.0)
+        self.sizes = EvalTransform(short_side, crop_size, depth_size, crop_at, none)
+        # its defaults: bilinear, depth by nearest neighbour, corners of images left empty become 0
+        rotate = A.Rotate(limit=(-rotation, rotation), fill_mask=none, p=1.0)
         brightness = A.ColorJitter(jitter, jitter, jitter, hue=0.0, p=1.0)
         self.geometry = _compose((flip, A.HorizontalFlip(p=flip)), (rotation, rotate))
         self.colour = _compose((lighting, Lighting(lighting)), (jitter, brightness))

@@ -9,10 +9,11 @@ Alignment = Literal["none", "median", "depth", "inverse"]
 FloatMap = NDArray[np.floating]
 
 ALIGNMENTS: dict[str, str] = {
-    "none": "as predicted, in metres",
+    "none": "as predicted",
     "median": "times median(truth) / median(prediction) per image: not metric",
     "depth": "a * prediction + b, least squares in depth per image: not metric",
-    "inverse": "1 / (a / prediction + b), least squares in inverse depth per image: not metric",
+    "inverse": "1 / (a / prediction + b), at most the largest truth, least squares in inverse "
+    "depth per image: not metric",
 }
 
 
@@ -21,8 +22,8 @@ def align(preds: FloatMap, target: FloatMap, mask: NDArray[np.bool_], how: Align
 
     Of the pixels that count (`mask`) and are positive and finite: "median" p med(y) / med(p) (Zhou
     et al., CVPR 2017); "depth" a p + b of the least squares; "inverse" 1 / (a / p + b) of those in
-    inverse depth (Ranftl et al., TPAMI 2020), inf where that is beyond infinity. Fewer than two
-    such pixels, or a constant prediction, change nothing but the scale.
+    inverse depth (Ranftl et al., TPAMI 2020), which is at least 1 / max(y) when it is inverted.
+    Fewer than two such pixels, or a constant prediction, change nothing but the scale.
     """
     usable = mask & np.isfinite(preds) & (preds > 0) & (target > 0)
     if how == "none" or not usable.any():
@@ -35,8 +36,8 @@ def align(preds: FloatMap, target: FloatMap, mask: NDArray[np.bool_], how: Align
         return (a * preds + b).astype(preds.dtype)
     a, b = _line(1 / p, 1 / y)
     with np.errstate(divide="ignore", invalid="ignore"):
-        inverse = a / preds + b
-        return np.where(inverse > 0, 1 / inverse, np.inf).astype(preds.dtype)
+        fitted: FloatMap = 1 / np.maximum(a / preds + b, 1 / y.max())
+    return fitted.astype(preds.dtype)
 
 
 def _line(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple[float, float]:

@@ -128,7 +128,7 @@ def choose_balance(
         taus: Shares of balancing that are tried.
         sigmas: Noise scales of the theorem, label units. Default: 0.5 to 3 times the model's RMSE.
         prior: Histogram of the training labels; None leaves the theorem out.
-        world: The target world of calibrations.
+        world: The target world.
 
     Returns:
         The map, fitted on all images. Its ``facts``: "tau" or "noise_sigma", "fall" and
@@ -155,7 +155,8 @@ def choose_balance(
             rmse = math.sqrt(sum(map(np.sum, search.plain.values())) / search.counts.sum())
             sigmas = [float(f"{share * rmse:.3g}") for share in SIGMAS]
         for sigma in sigmas:
-            search.theorem[sigma] = search.valued(BalanceMap(prior, sigma, joint.label_range))
+            kernel = prior.relative_to(world)
+            search.theorem[sigma] = search.valued(BalanceMap(kernel, sigma, joint.label_range))
             ways.append(("noise_sigma", sigma))
     balance = search.run(ways)
     balance.label = label.name, label.unit

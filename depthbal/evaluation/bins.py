@@ -66,6 +66,7 @@ class LabelBins:
     """
 
     unit_suffix = ""
+    from_zero = False  # whether the bins of a histogram begin at 0
 
     def __init__(
         self,
@@ -121,6 +122,47 @@ class LabelBins:
         shots = np.where(options.get("scored", np.True_), shots, "")
         rule = f"many: more than {many_above:g} training labels per bin, few: below {few_below:g}"
         return cls(edges, shots.tolist(), **{"shot_rule": rule, **options})
+
+    @classmethod
+    def from_histogram(
+        cls, histogram: Any, many_above: float = 0.688, few_below: float = 0.265
+    ) -> Self:
+        """Give every bin of a training histogram its shot by its density, whatever its width.
+
+            density = (pixels of the bin / width) / (pixels of all bins / their range)
+
+        1 is where all labels are equally common. The thresholds are those of NYUD2-DIR, 2.6e7 and
+        1.0e7 pixels in 0.1 m of 3.51e9 in 9.3 m, and give its own counts its own shots.
+
+        Of depth, the range from 0 m to the histogram's first edge is filled with unscored bins of
+        the first bin's width: with 0.1 m bins, bin 7 starts at 0.7 m for every data set.
+
+        Args:
+            histogram: has `edges` (bins + 1,) in label units and `counts` (bins,).
+            many_above: a bin of a higher density is many-shot.
+            few_below: a bin of a lower density is few-shot.
+
+        Raises:
+            DataError: an empty histogram.
+        """
+        counts = np.asarray(histogram.counts, dtype=np.float64)
+        if not counts.sum() > 0:
+            raise DataError("the histogram holds no pixels; fill it from the training split first")
+        edges, below = np.asarray(histogram.edges, dtype=np.float64), 0
+        density = counts / np.diff(edges) * (np.ptp(edges) / counts.sum())
+        if edges[0] > 0 and cls.from_zero:
+            below = max(1, round(edges[0] / (edges[1] - edges[0])))
+            edges = np.concatenate([np.linspace(0, edges[0], below + 1)[:-1], edges])
+        labels = "depths" if cls.from_zero else "labels"
+        rule = f"many above {many_above:g} times the density of equally common {labels}, few below "
+        return cls.from_counts(
+            edges,
+            np.concatenate([np.zeros(below), density]),
+            many_above,
+            few_below,
+            scored=np.arange(len(edges) - 1) >= below,
+            shot_rule=f"{rule}{few_below:g}",
+        )
 
     def index(self, values: Tensor) -> Tensor:
         """Return the bin of every label as a long tensor of the same shape, -1 for no scored bin.
@@ -193,7 +235,7 @@ class DepthBins(LabelBins):
         ('medium', 'many', 'few')
     """
 
-    unit_suffix = "_m"
+    unit_suffix, from_zero = "_m", True
 
     @classmethod
     def nyud2(cls) -> Self:
@@ -210,46 +252,6 @@ class DepthBins(LabelBins):
             scored=bins[:-1] >= nyud2.FIRST_SCORED_BIN,
             per_unit=nyud2.BINS_PER_METRE,
             shot_rule="NYUD2-DIR: many above 2.6e7 official training pixels, few below 1.0e7",
-        )
-
-    @classmethod
-    def from_histogram(
-        cls, histogram: Any, many_above: float = 0.688, few_below: float = 0.265
-    ) -> Self:
-        """Give every bin of a training histogram its shot by its density, whatever its width.
-
-            density = (pixels of the bin / width) / (pixels of all bins / their range)
-
-        1 is where all depths are equally common. The thresholds are those of NYUD2-DIR, 2.6e7 and
-        1.0e7 pixels in 0.1 m of 3.51e9 in 9.3 m, and give its own counts its own shots.
-
-        The range from 0 m to the histogram's first edge is filled with unscored bins of the first
-        bin's width: with 0.1 m bins, bin 7 starts at 0.7 m for every data set.
-
-        Args:
-            histogram: has `edges` (bins + 1,) in metres and `counts` (bins,).
-            many_above: a bin of a higher density is many-shot.
-            few_below: a bin of a lower density is few-shot.
-
-        Raises:
-            DataError: an empty histogram.
-        """
-        counts = np.asarray(histogram.counts, dtype=np.float64)
-        if not counts.sum() > 0:
-            raise DataError("the histogram holds no pixels; fill it from the training split first")
-        edges, below = np.asarray(histogram.edges, dtype=np.float64), 0
-        density = counts / np.diff(edges) * (np.ptp(edges) / counts.sum())
-        if edges[0] > 0:
-            below = max(1, round(edges[0] / (edges[1] - edges[0])))
-            edges = np.concatenate([np.linspace(0, edges[0], below + 1)[:-1], edges])
-        rule = f"many above {many_above:g} times the density of equally common depths, few below "
-        return cls.from_counts(
-            edges,
-            np.concatenate([np.zeros(below), density]),
-            many_above,
-            few_below,
-            scored=np.arange(len(edges) - 1) >= below,
-            shot_rule=f"{rule}{few_below:g}",
         )
 
     @classmethod

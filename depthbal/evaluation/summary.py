@@ -1,5 +1,6 @@
 """From sums per bin to the reported numbers: pooled, mean over images, mean over bins."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,14 @@ GROUPS: tuple[str, ...] = ("overall", *SHOTS)
 
 LEVEL = 0.6827
 """Nominal coverage of an interval: that of one standard deviation to either side of the mean."""
+
+AVERAGINGS = {
+    "": "pooled over pixels",
+    "per_image_mean": "mean over images",
+    "per_bin_mean": "mean over bins",
+}
+SAME_PASS = "same_pass"
+"""In what a caller gives `Scores`: rows of other protocols that were scored in the same pass."""
 
 INTERVAL = (
     "central 68.27 % interval of the normal N(p, sigma^2) truncated to the label range where there "
@@ -126,9 +135,32 @@ def result_of(scores: "Scores") -> dict[str, Any]:
     if len(scores.readouts) > 1:
         result["readout"] = {name: _of_readout(scores, block, name) for name in scores.readouts}
     result["calibration"] = _calibration(scores)
+    if "alignment" in scores.given:
+        result["protocols"] = [*_rows(scores, block), *scores.given.get(SAME_PASS, [])]
     if (counts := scores.beyond()) is not None:
         result["beyond"] = _beyond(scores, counts)
     return result
+
+
+def _rows(scores: "Scores", block: Mapping[tuple[str, str], Any]) -> list[dict[str, Any]]:
+    """Return overall numbers by every averaging and alignment, the top-level ones first."""
+    given, ways = scores.given, [*AVERAGINGS]
+    about = {"protocol": given.get("name"), "crop": given.get("crop")}
+    about["cap"] = given.get("truth_range_m")
+    if scores.averaging == "images":
+        ways.sort(key="per_image_mean".__ne__)
+    tables = [("all", way) for way in ways]
+    if scores.headline != "all":
+        tables.insert(0, (scores.headline, ""))
+    readouts = dict.fromkeys([scores.main, *(ways_of := given["alignment"])])
+    rows = []
+    for readout, (subset, way) in itertools.product(readouts, tables):
+        found = block[subset, readout]
+        how = {"subset": subset, "averaging": AVERAGINGS[way], "readout": readout}
+        # what is balanced afterwards is the first alignment
+        how["alignment"] = readout if readout in ways_of else next(iter(ways_of))
+        rows.append({**about, **how, **(found[way] if way else found)["overall"]})
+    return rows
 
 
 def _beyond(scores: "Scores", counts: npt.NDArray[np.int64]) -> dict[str, Any]:
@@ -219,4 +251,5 @@ def _protocol(scores: "Scores", top: Any, everywhere: Any) -> dict[str, Any]:
     sizes = {"pixels": top["overall"]["count"], "pixels_all": everywhere["overall"]["count"]}
     if not masked and scores.averaging == "pixels":
         sizes = {"samples": everywhere["overall"]["count"]}
-    return {**found, "images": images, **sizes, "bins": scores.bins.describe(), **scores.given}
+    given = {key: value for key, value in scores.given.items() if key != SAME_PASS}
+    return {**found, "images": images, **sizes, "bins": scores.bins.describe(), **given}

@@ -61,6 +61,7 @@ _FUNCTIONS: dict[str, Callable[[_Errors], Tensor]] = {
     "absolute": lambda x: x.absolute,
     "squared": lambda x: x.error.square(),
     "relative": lambda x: x.absolute / x.target,
+    "squared_relative": lambda x: x.error.square() / x.target,
     "log10": lambda x: x.log_error.abs().mul_(1 / math.log(10)),
     "log_error": lambda x: x.log_error,
     "log_squared": lambda x: x.log_error.square(),
@@ -125,14 +126,17 @@ def _from_above(m: Sequence[Any]) -> list[Any]:
 
 _Formula = tuple[tuple[str, ...], Callable[[Sequence[Any]], Any], Callable[[Sequence[Any]], Any]]
 _LINEAR: Any = (lambda m: m[0], lambda m: [np.ones_like(m[0])])
+_ROOT: Any = (lambda m: np.sqrt(m[0]), lambda m: [0.5 / np.sqrt(m[0])])
 _RATIO: Any = (lambda m: m[0] / m[1], lambda m: [1 / m[1], -m[0] / m[1] ** 2])
 # needed terms, the metric from their means, its derivatives by them
 _FORMULAS: dict[str, _Formula] = {
-    "rmse": (("squared",), lambda m: np.sqrt(m[0]), lambda m: [0.5 / np.sqrt(m[0])]),
+    "rmse": (("squared",), *_ROOT),
     "mse": (("squared",), *_LINEAR),
     "mae": (("absolute",), *_LINEAR),
     "gm": (("log_absolute",), lambda m: np.exp(m[0]), lambda m: [np.exp(m[0])]),
     "abs_rel": (("relative",), *_LINEAR),
+    "sq_rel": (("squared_relative",), *_LINEAR),
+    "rmse_log": (("log_squared",), *_ROOT),
     "log10": (("log10",), *_LINEAR),
     "silog": (
         ("log_squared", "log_error"),
@@ -193,6 +197,8 @@ def metric_values(sums: Array, terms: Sequence[str]) -> Array:
     | rmse, mse, mae, bias | sqrt <squared>, <squared>, <absolute>, <error> (prediction - truth) |
     | gm | exp <log_absolute>, the geometric mean of the absolute errors |
     | abs_rel, log10, delta1..3 | <relative>, <log10>, <delta1..3> |
+    | sq_rel | <squared_relative>, of squared error over truth, label units |
+    | rmse_log | sqrt <d^2>, d as below |
     | silog | 100 sqrt(<d^2> - <d>^2), d = ln prediction - ln truth, as KITTI defines it |
     | boundary_f1 | mean, weighted by thresholds, of 2 hits / ends of each one; see `Edges` |
     | flying | <flying_pixels> / <edge_pixels>; see `Edges` |

@@ -1,4 +1,4 @@
-"""Losses for imbalanced regression; importable with torch, NumPy and scikit-learn alone."""
+"""Losses for imbalanced regression; importable with torch, NumPy, SciPy and scikit-learn alone."""
 
 from depthbal.losses.balanced import BalancedMSELoss
 from depthbal.losses.balanced_mse import BNILoss, GAILoss
@@ -10,6 +10,7 @@ from depthbal.losses.combined import CombinedLoss
 from depthbal.losses.families import log_evidence
 from depthbal.losses.gradient import GradientLoss
 from depthbal.losses.label_weights import ReweightedLoss, label_weights
+from depthbal.losses.log_labels import LogLabelLoss
 from depthbal.losses.noise import DepthNoise, FixedNoise, LearnedNoise, NoiseModule
 from depthbal.losses.posthoc import BalanceMap, balance_predictions, sigma_from_rmse
 from depthbal.losses.readout import truncated_normal_mean
@@ -46,6 +47,7 @@ __all__ = [
     "HuberLoss",
     "L1Loss",
     "LearnedNoise",
+    "LogLabelLoss",
     "MSELoss",
     "NoiseModule",
     "NonFiniteError",

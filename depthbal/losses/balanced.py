@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, cast
 import torch
 from torch import Tensor, nn
 
-from depthbal.losses.base import RegressionLoss, require_one_of, scale_of
+from depthbal.losses.base import MAX_LENGTHS, RegressionLoss, require_one_of, scale_of
 from depthbal.losses.buffers import DoubleBuffers
 from depthbal.losses.families import FamilyKind, GaussianFamily, build_family
 from depthbal.losses.family import NoiseFamily
@@ -35,9 +35,6 @@ from depthbal.losses.reduction import (
     mean_over_ranks,
 )
 from depthbal.priors import GaussianMixture, Histogram
-
-# Labels beyond a range at whose end none is stand for at most so many times its length.
-MAX_LENGTHS = 10.0
 
 Scale = Literal["mean", "pixel", "none"]
 
@@ -141,6 +138,11 @@ class BalancedMSELoss(RegressionLoss):
     def prior_for(self, target: Tensor, mask: Tensor | None, sigma: Tensor) -> GaussianMixture:
         """Return p_train as known for this batch; targets are 0 where the mask is False."""
 
+    def set_prior(self, prior: Histogram | GaussianMixture) -> None:
+        """Take r from a histogram; see ``set_beyond``."""
+        if isinstance(prior, Histogram):
+            self.set_beyond(prior)
+
     def set_beyond(self, prior: Histogram) -> None:
         """Take r from the histogram of the training labels; of one without ``beyond`` nothing.
 
@@ -178,8 +180,7 @@ class BalancedMSELoss(RegressionLoss):
         if self._tail.is_unset:
             raise ValueError(
                 "no training label lies beyond the range, as far as this loss knows: give "
-                "set_prior (BMCLoss: set_beyond) a histogram that counts them, which "
-                "Histogram.update does for labels of inf"
+                "set_prior a histogram that counts them, which Histogram.update does for inf"
             )
         return end
 
@@ -199,8 +200,9 @@ class BalancedMSELoss(RegressionLoss):
         tail = cast(Tail, self.tail)
         z = hide(preds.to(sigma.dtype) - tail.end, beyond) / sigma
         # of -log Phi(z) the square is the larger part, and one-sided losses have it already
-        near = (0.5 * torch.special.erfcx(z.clamp(max=0) * -math.sqrt(0.5))).log()
-        far = torch.log1p(-0.5 * torch.special.erfc(z.clamp(min=0) * math.sqrt(0.5)))
+        zero, root = z.new_zeros(()), math.sqrt(0.5)
+        near = (0.5 * torch.special.erfcx(-root * torch.where(z < 0, z, zero))).log()
+        far = torch.log1p(-0.5 * torch.special.erfc(root * torch.where(z < 0, zero, z)))
         data = -torch.where(z < 0, near, far)
         constant = self.family.log_normaliser(sigma) + tail.log_density.to(z)
         return hide(self.mse_weight * data - self.balance_weight * constant, beyond)

@@ -59,6 +59,7 @@ class _StoredPriorLoss(BalancedMSELoss):
         of another dimension and a mixture without a closed form for ``relative_to`` and ``tau`` are
         a ValueError.
         """
+        super().set_prior(prior)
         if isinstance(prior, Histogram):
             if self.label_range is not None:
                 low, high = self.label_range
@@ -71,7 +72,6 @@ class _StoredPriorLoss(BalancedMSELoss):
                         "histogram and mask",
                         stacklevel=2,
                     )
-            self.set_beyond(prior)
             prior = self._estimate(prior.relative_to(self.relative_to, self.tau))
         elif (self.relative_to, self.tau) != ("uniform", 1.0):
             prior = prior.relative_to(self.relative_to, self.tau)  # type: ignore[arg-type]

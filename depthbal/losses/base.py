@@ -13,6 +13,8 @@ from depthbal.priors.histogram import require_tau
 
 # A device's counter of bad values is read this often, because reading it stalls the device.
 DEVICE_CHECK_INTERVAL = 50
+# Labels beyond a range at whose end there are hardly any stand for at most so many of its lengths.
+MAX_LENGTHS = 10.0
 
 
 class NonFiniteError(ValueError):

@@ -173,5 +173,10 @@ def log_difference(preds: Tensor, target: Tensor, mask: Tensor | None, floor: fl
             f"{int((target <= 0).sum())} targets that count are not positive and have no "
             "logarithm: mask them out"
         )
+    return log_above(preds, floor) - target.log()
+
+
+def log_above(preds: Tensor, floor: float) -> Tensor:
+    """Return log p, below the floor its tangent."""
     tangent = math.log(floor) + preds / floor - 1
-    return torch.where(preds >= floor, preds.clamp(min=floor).log(), tangent) - target.log()
+    return torch.where(preds >= floor, preds.clamp(min=floor).log(), tangent)

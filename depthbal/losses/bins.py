@@ -7,7 +7,7 @@ is Theorem 1 of Balanced MSE with the network's own density in the place of the 
 
 import itertools
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -15,14 +15,18 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from depthbal.losses.base import RegressionLoss, require_matching, require_one_of, require_world
+from depthbal.losses.base import (
+    MAX_LENGTHS,
+    RegressionLoss,
+    require_matching,
+    require_one_of,
+    require_world,
+)
 from depthbal.losses.buffers import DoubleBuffers
 from depthbal.losses.readout import LEVEL
 from depthbal.losses.reduction import compute_dtype, first_order, hide, reduce
-from depthbal.priors import GaussianMixture, Histogram, World
+from depthbal.priors import GaussianMixture, Histogram, Spacing, World
 from depthbal.priors.histogram import FloatArray
-
-Spacing = Literal["uniform", "log", "quantile"]
 
 PARTS = ("mean", "median", "low", "high", "raw")
 """What ``BinsLoss.decode`` gives: in the chosen world, the last one in that of the training."""
@@ -84,7 +88,7 @@ class BinsLoss(RegressionLoss):
     pi are the mean two-hot targets of the training labels and W those of the world to predict for:
     at ``tau=0`` that of the training, at 1 ``relative_to``, between them p_train^(1 - tau) W^tau.
     Both can be set afterwards (``set_world``). Bins without training labels are never predicted.
-    The last bin's is also the probability of labels ``beyond`` the range, which pi counts there.
+    The last bin's is also the probability of labels ``beyond`` the range (see ``log_ratio``).
 
     Args:
         prior: Histogram of the training labels, a file that ``Histogram.save`` wrote, or None: then
@@ -146,23 +150,11 @@ class BinsLoss(RegressionLoss):
         """Place the bins and take the training labels' histogram; a mixture is a ValueError."""
         if not isinstance(prior, Histogram):
             raise ValueError(f"expected a Histogram to count bins, got a {type(prior).__name__}")
-        low, high = self.label_range or (float(prior.edges[0]), float(prior.edges[-1]))
-        if self.spacing == "log" and not low > 0:
-            raise ValueError(f"log bins need a label_range above 0, got {low:g} to {high:g}")
-        places = np.linspace(0, 1, self.n_bins)
-        if self.spacing == "quantile":
-            prior.require_mass()
-            below = np.concatenate([[0.0], np.cumsum(prior.counts / prior.total)])
-            centers = np.interp(places, below, prior.edges).clip(low, high)
-            centers[[0, -1]] = low, high
-        else:
-            centers = (np.geomspace if self.spacing == "log" else np.linspace)(
-                low, high, self.n_bins
-            )
-        if not (np.diff(centers) > 0).all():
-            raise ValueError(f"{self.n_bins} quantile bins are too many for these labels")
-        shares = two_hot_shares(prior, centers) * (prior.total / (prior.total + prior.beyond))
-        shares[-1] += prior.beyond / (prior.total + prior.beyond)
+        centers = prior.places(self.n_bins, self.spacing, self.label_range)
+        shares = two_hot_shares(prior, centers)
+        if prior.beyond:  # one more, for the last bin
+            known = prior.total / (prior.total + prior.beyond)
+            shares = np.append(known * shares, 1 - known)
         self._prior.set(torch.from_numpy(centers), torch.from_numpy(shares))
 
     @property
@@ -173,7 +165,10 @@ class BinsLoss(RegressionLoss):
     @property
     def initial_logits(self) -> Tensor:
         """Logits (K,) of the training labels' distribution, to start a network's bias from."""
-        return self._prior.get("shares").clamp(min=1e-6).log()
+        shares = self._prior.get("shares")
+        shares, beyond = shares[: self.n_bins].clone(), shares[self.n_bins :]
+        shares[-1] += beyond.sum()
+        return shares.clamp(min=1e-6).log()
 
     # ---- training ----
 
@@ -244,6 +239,9 @@ class BinsLoss(RegressionLoss):
     def log_ratio(self) -> tuple[Tensor, Tensor]:
         """Return log W / pi of every bin (K,), 0 where pi is, and whether it has training labels.
 
+        Where there are labels beyond the range, the last bin has the ratio of the last tenth of
+        bins: the density of training labels goes on beyond as it is there, in either world.
+
         Raises:
             ValueError: A world that does not exist on the label range, or no such file.
         """
@@ -257,9 +255,14 @@ class BinsLoss(RegressionLoss):
             world.counts = 1 / y if self.relative_to == "log_uniform" else rising
         else:
             world = Histogram.load(self.relative_to)
+        masses = np.clip(two_hot_shares(world, centers), NEVER, None)
+        shares, beyond = np.split(shares, [self.n_bins])
+        if len(beyond):
+            last = slice(-max(1, self.n_bins // 10), None)
+            rarest = masses[last].sum() / MAX_LENGTHS
+            shares[-1] = masses[-1] * max(shares[last].sum(), rarest) / masses[last].sum()
         seen = shares > NEGLIGIBLE
-        ratio = np.log(np.clip(two_hot_shares(world, centers), NEVER, None))
-        ratio = np.where(seen, ratio - np.log(np.where(seen, shares, 1)), 0.0)
+        ratio = np.where(seen, np.log(masses) - np.log(np.where(seen, shares, 1)), 0.0)
         device = self.centers.device
         return torch.from_numpy(ratio).to(device), torch.from_numpy(seen).to(device)
 

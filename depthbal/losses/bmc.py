@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from typing import Any
+from typing import Any, get_args
 
 import torch
 import torch.distributed as dist
@@ -14,7 +14,7 @@ from depthbal.losses.batch import Grid, Method, TargetGroups, batch_prior
 from depthbal.losses.buffers import DoubleBuffers
 from depthbal.losses.families import GaussianFamily, LaplaceFamily
 from depthbal.losses.family import MAX_GRID, without_spread
-from depthbal.priors import GaussianMixture
+from depthbal.priors import GaussianMixture, World
 
 MEMORY_BINS = 1024
 # Labels times masses above which a step without a table is slow, and masses above which one sigma
@@ -32,7 +32,7 @@ class BMCLoss(BalancedMSELoss):
     over the N valid targets y_j of the batch, merged into groups so that a dense map costs a
     thousand or two of them instead of an N x N matrix. The published cross entropy is this value
     plus 2 s^2 log N. Labels beyond the range have their share of the training labels in it, not
-    that of the batch: ``set_beyond(histogram)`` must tell it.
+    that of the batch: ``set_prior(histogram)`` must tell it.
 
     Args:
         method: How targets become groups. ``"exact"``: each its own. ``"grouped"``: equal ones
@@ -44,6 +44,8 @@ class BMCLoss(BalancedMSELoss):
             small batch holds no far targets; with ``memory=20`` the prior is that of the last 20 or
             so as well, as a running histogram over ``label_range`` in 1,024 bins. It learns while
             the loss is in training mode and gradients are recorded, and is saved with the loss.
+        relative_to: The world to balance for: ``"uniform"`` in the label, ``"log_uniform"`` for
+            positive labels, ``"exp_uniform"``; see ``Histogram.relative_to``.
         gather: Whether the prior is that of the targets on all ranks of a process group, while
             gradients are recorded. All ranks must then call the loss equally often.
         options: Those of ``BalancedMSELoss``, as keywords. Its ``tolerance`` is the largest error
@@ -70,6 +72,7 @@ class BMCLoss(BalancedMSELoss):
         *,
         method: Method = "auto",
         memory: float | None = None,
+        relative_to: World = "uniform",
         gather: bool = True,
         **options: Any,
     ) -> None:
@@ -80,14 +83,22 @@ class BMCLoss(BalancedMSELoss):
                 "expected method auto, exact or grouped and memory=None for vectors (event_dim=1): "
                 "bins are those of scalars"
             )
-        self.method, self.gather = method, gather
+        require_one_of("relative_to", relative_to, get_args(World))
+        if self.event_dim and relative_to != "uniform":
+            raise ValueError('expected relative_to "uniform" for vectors (event_dim=1)')
+        self.method, self.gather, self.relative_to = method, gather, relative_to
         if memory is not None and not 0 < memory < math.inf:
             raise ValueError(f"expected memory as a positive number of batches, got {memory}")
         self._batches = memory
         self.memory: LabelMemory | None = None
         if self.label_range is not None:
             self.set_label_range(self.label_range)
-        self.init_args |= {"method": method, "memory": memory, "gather": gather}
+        self.init_args |= {
+            "method": method,
+            "memory": memory,
+            "relative_to": relative_to,
+            "gather": gather,
+        }
         self._warned: set[str] = set()
         self._recording = False
         self._beyond_range: Tensor | None = None
@@ -156,7 +167,8 @@ class BMCLoss(BalancedMSELoss):
             # No label counts. Any prior serves, and the loss still takes part in the ranks' sums.
             nothing = [part.new_zeros(1, *part.shape[1:]) for part in groups[1:]]
             groups = TargetGroups(nothing[0].new_ones(1), *nothing)
-        weights, means, variances = groups.counts / groups.counts.sum(), *groups[1:]
+        counts, means, variances = _relative_to(self.relative_to, groups)
+        weights = counts / counts.sum()
         if laplace:  # whose bins are too narrow to have a variance
             variances = torch.zeros_like(means)
         mixture = GaussianMixture.unchecked(weights, means, variances)
@@ -167,6 +179,21 @@ class BMCLoss(BalancedMSELoss):
         if message not in self._warned:
             self._warned.add(message)
             warnings.warn(message, stacklevel=3)
+
+
+def _relative_to(world: str, groups: TargetGroups) -> TargetGroups:
+    """Return what groups weigh against a world: y per label where it is 1 / y, e^-y where e^y."""
+    counts, means, variances = groups
+    if world == "log_uniform":
+        if counts.device.type == "cpu" and bool((means[counts > 0] <= 0).any()):
+            raise ValueError("log_uniform needs positive targets: mask the others out")
+        means = torch.where(counts > 0, means, 1)
+        return TargetGroups(counts * means, means + variances / means, variances)
+    if world == "exp_uniform":
+        lowest = torch.where(counts > 0, means, math.inf).min()
+        factors = torch.exp((lowest - means + variances / 2).clamp(max=0) * (counts > 0))
+        return TargetGroups(counts * factors, means - variances, variances)
+    return groups
 
 
 class LabelMemory(nn.Module):

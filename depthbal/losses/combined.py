@@ -40,7 +40,7 @@ class CombinedLoss(RegressionLoss):
         super().__init__()
         factors = [1.0] * len(losses) if factors is None else list(factors)
         # a checkpoint describes them
-        parts = [_made(loss) if isinstance(loss, Mapping) else loss for loss in losses]
+        parts = [made(loss) if isinstance(loss, Mapping) else loss for loss in losses]
         if not parts or len(factors) != len(parts):
             raise ValueError(f"expected a factor per loss, got {len(factors)} for {len(parts)}")
         if any(isinstance(part, BinsLoss) for part in parts):
@@ -90,6 +90,10 @@ class CombinedLoss(RegressionLoss):
         for part in self.parts:
             part.set_beyond(prior)  # type: ignore[operator]
 
+    def end_of_range(self, beyond: Tensor, target: Tensor) -> float:
+        """Return the label beyond which labels are known to lie."""
+        return self.main.end_of_range(beyond, target)
+
     def set_label_range(self, label_range: tuple[float, float]) -> None:
         """Give the label range to every part."""
         for part in self.parts:
@@ -120,7 +124,7 @@ class CombinedLoss(RegressionLoss):
         return getattr(self.main, "noise", None)
 
 
-def _made(described: Mapping[str, Any]) -> RegressionLoss:
+def made(described: Mapping[str, Any]) -> RegressionLoss:
     """Return a loss of this package from its description."""
     import depthbal.losses  # which imports this file
 

@@ -60,13 +60,17 @@ class GradientLoss(RegressionLoss):
         self.strides, self.space, self.floor = tuple(strides), space, floor
         self.init_args |= {"strides": list(strides), "space": space, "floor": floor}
 
-    def reduced(
-        self, preds: Tensor, target: Tensor, mask: Tensor | None, beyond: Tensor | None = None
+    def forward(
+        self,
+        preds: Tensor,
+        target: Tensor,
+        mask: Tensor | None = None,
+        beyond: Tensor | None = None,
     ) -> Tensor:
-        """Return the reduced loss; labels beyond the range have no differences and do not count."""
+        """Return the loss; labels ``beyond`` the range, whose differences nobody knows, are out."""
         if beyond is not None:
             mask = ~beyond if mask is None else mask & ~beyond
-        return super().reduced(preds, target, mask)
+        return super().forward(preds, target, mask)
 
     def elementwise(self, preds: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
         """Return numbers per pixel whose mean over those that count is the loss."""

@@ -21,7 +21,7 @@ from depthbal.losses.base import checked_range, require_positive, scale_of
 from depthbal.losses.kernel.evidence import Components, SigmaOf, Wanted, exact_evidence
 from depthbal.losses.readout import central_interval, truncated_normal_mean
 from depthbal.losses.reduction import compute_dtype
-from depthbal.priors import GaussianMixture, Histogram
+from depthbal.priors import GaussianMixture, Histogram, World
 from depthbal.priors.files import Stored
 
 Predictions = TypeVar("Predictions", Tensor, npt.NDArray[Any])
@@ -188,6 +188,12 @@ class BalanceMap(Stored):
         self._reachable = bottom, top  # the open interval of values that m takes
         self._table = MeanTable(mixture, self._sigma, ends)
 
+    def relative_to(self, world: World | str) -> "BalanceMap":
+        """Return the map that balances for another world; see ``Histogram.relative_to``."""
+        if not isinstance(self._prior, Histogram) or self.way != "theorem":
+            raise ValueError("only a map of the theorem with a histogram has another world")
+        return BalanceMap(self._prior.relative_to(world), self._sigma, self.label_range)
+
     def locations(self, preds: Tensor) -> Tensor:
         """Return the locations p of predictions of E_train[y | x], before any read-out."""
         return self._locate(preds).to(compute_dtype(preds))
@@ -253,8 +259,9 @@ class BalanceMap(Stored):
     def from_dict(cls, content: dict[str, Any]) -> "BalanceMap":  # type: ignore[override]
         """Return the map that ``to_dict`` described, of either way."""
         from depthbal.losses.calibration import CalibratedMap
+        from depthbal.losses.log_labels import LogBalanceMap
 
-        ways = {way.way: way for way in (BalanceMap, CalibratedMap)}
+        ways = {way.way: way for way in (BalanceMap, CalibratedMap, LogBalanceMap)}
         balance = ways[content["way"]].from_parameters(content)
         balance.label = content["label"] and tuple(content["label"])
         balance.facts = content["facts"]

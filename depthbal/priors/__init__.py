@@ -5,9 +5,9 @@ import os
 from depthbal.priors.files import read_stored
 from depthbal.priors.fitting import FitReport
 from depthbal.priors.gaussian_mixture import GaussianMixture
-from depthbal.priors.histogram import Histogram, World
+from depthbal.priors.histogram import Histogram, Spacing, World
 
-__all__ = ["FitReport", "GaussianMixture", "Histogram", "World", "load_prior"]
+__all__ = ["FitReport", "GaussianMixture", "Histogram", "Spacing", "World", "load_prior"]
 
 
 def load_prior(path: str | os.PathLike[str]) -> Histogram | GaussianMixture:

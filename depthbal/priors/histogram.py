@@ -12,8 +12,10 @@ from depthbal.priors.files import Stored
 
 FloatArray = npt.NDArray[np.float64]
 World = Literal["uniform", "log_uniform", "exp_uniform"]
+Spacing = Literal["uniform", "log", "quantile"]
 
 _NEAR = 0.01  # of a bin's width: bfloat16 moves 0.7 by less than this share of 0.1
+_LOG_BINS = 1024  # of logarithms
 _NEGLIGIBLE = 1e-12  # share of mass that rounding may move between bins
 
 
@@ -167,6 +169,55 @@ class Histogram(Stored):
             raise ValueError(
                 "expected a histogram with counts, got an empty one: update it with training labels"
             )
+
+    def places(
+        self, count: int, spacing: Spacing = "uniform", ends: tuple[float, float] | None = None
+    ) -> FloatArray:
+        """Return so many labels from end to end, by default of the edges.
+
+        They are evenly spaced, or each the same ratio above the one before ("log"), or such that
+        as many labels lie between any two ("quantile").
+
+        Example:
+            >>> Histogram([1.0, 2.0, 16.0], [1, 1]).places(3, "log").tolist()
+            [1.0, 4.0, 16.0]
+        """
+        low, high = ends or (float(self.edges[0]), float(self.edges[-1]))
+        if spacing == "log" and not low > 0:
+            raise ValueError(f"log bins need a label_range above 0, got {low:g} to {high:g}")
+        if spacing != "quantile":
+            return np.asarray((np.geomspace if spacing == "log" else np.linspace)(low, high, count))
+        shares = np.linspace(0, 1, count)
+        found = np.interp(shares, self._below / self.total, self.edges).clip(low, high)
+        found[[0, -1]] = low, high
+        if not (np.diff(found) > 0).all():
+            raise ValueError(f"{count} places are too many quantiles for these labels")
+        return np.asarray(found)
+
+    def rebinned(self, edges: npt.ArrayLike) -> Self:
+        """Return the same labels, even within their bins, in other bins of the same range."""
+        counts = np.diff(np.interp(as_float64(edges), self.edges, self._below))
+        return type(self)(edges, counts, beyond=self.beyond)
+
+    def logarithms(self) -> Self:
+        """Return the histogram of the labels' logarithms, 1,024 bins of one width.
+
+        Raises:
+            ValueError: Edges that do not begin above 0.
+        """
+        if not self.edges[0] > 0:
+            raise ValueError(
+                f"expected labels above 0, of which there are logarithms, got {self.edges[0]:g}"
+            )
+        low, high = np.log(self.edges[[0, -1]])
+        edges = np.linspace(low, high, _LOG_BINS + 1)
+        return type(self)(edges, self.rebinned(np.exp(edges)).counts, beyond=self.beyond)
+
+    @property
+    def _below(self) -> FloatArray:
+        """Mass below every edge, shape (B + 1,)."""
+        self.require_mass()
+        return np.concatenate([[0.0], np.cumsum(self.counts)])
 
     def relative_to(
         self, target: "World | Histogram | str | os.PathLike[str]" = "uniform", tau: float = 1.0

@@ -325,8 +325,9 @@ def binnings(result: Result) -> tuple[Binning, ...]:
     """
     edges, unit = result.bins.edges, result.scores.label.unit
     scored, (low, high) = np.flatnonzero(result.bins.scored), result.ends
-    width = float(np.median(np.diff(edges)[scored]))
-    fine = _width_name(width, unit)
+    widths = np.diff(edges)[scored]
+    width, even = float(np.median(widths)), widths.max() < 1.5 * widths.min()
+    fine = _width_name(width, unit) if even else f"{len(scored)} uneven bins"
     cuts: dict[str, FloatArray] = {fine: edges[scored[1:]]}
     relative = "relative" in result.scores.terms and low > 0
     for wanted in (20,) if relative else (20, 10):

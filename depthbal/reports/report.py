@@ -11,7 +11,7 @@ import numpy.typing as npt
 from depthbal.evaluation import GROUPS, metrics_of
 from depthbal.reports.resampling import FEW_UNITS, LEVEL, MAX_LOST, MIN_UNITS, Units
 from depthbal.reports.results import FloatArray, Method, Result
-from depthbal.reports.vocabulary import SUBSETS, MetricInfo, fixed, metric_infos, short
+from depthbal.reports.vocabulary import ALIGNED, SUBSETS, MetricInfo, fixed, metric_infos, short
 
 STRIP_WIDTH = 100
 """Of the drawn intervals' coordinates; they stretch with their cell."""
@@ -196,6 +196,34 @@ class Comparison:
                 for method, row, change in zip(self.methods, rows, changes, strict=True)
             ],
         }
+
+    @cached_property
+    def protocols(self) -> dict[str, Any]:
+        """Overall numbers by protocol, averaging and alignment: "metrics", "rows", "notes"."""
+        found = [(r.name, row) for r in self.results for row in r.metrics.get("protocols", [])]
+        keys = {key for _, row in found for key in row} - {"mse"}
+        infos = [info for info in self.metrics if info.key in keys]
+        given = [r.scores.given.get("alignment", {}) for r in self.results]
+        notes = {ALIGNED.get(k, "none"): what for one in given for k, what in one.items()}
+        rows: list[dict[str, Any]] = []
+        for name, row in found:
+            cap, unit = row["cap"], self.first.scores.label.unit
+            after = ", balanced afterwards" if row["readout"] == "balanced" else ""
+            where = f", {self.subset_name(row['subset'])}" if row["subset"] != "all" else ""
+            about = {
+                "run": name,
+                "protocol": (row["protocol"] or "").partition(",")[0],
+                "crop": row["crop"] or "–",
+                "cap": f"{cap[0]:g}–{cap[1]:g} {unit}" if cap else "–",
+                "averaged over": row["averaging"].rpartition(" ")[2] + where,
+                "alignment": ALIGNED.get(row["alignment"], "none") + after,
+            }
+            values = [(info.fixed(row.get(info.key)), row.get(info.key)) for info in infos]
+            rows.append({"about": about, "values": values})
+        if len(self.results) == 1:
+            for one in rows:
+                del one["about"]["run"]
+        return {"metrics": infos, "rows": rows, "notes": notes}
 
     # ---- words ----
 

@@ -26,7 +26,7 @@ FloatArray = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Example:
-    """One test image with its truth (0 = none) and prediction, as examples.npz holds them."""
+    """One test image with its truth and prediction, as examples.npz holds them."""
 
     name: str
     reason: str
@@ -35,6 +35,12 @@ class Example:
     image: npt.NDArray[np.uint8]
     truth: npt.NDArray[np.float32]
     pred: npt.NDArray[np.float32]
+    none: float = 0.0  # what stands in the truth where there is none
+
+    @property
+    def known(self) -> npt.NDArray[np.bool_]:
+        """Where there is a truth."""
+        return self.truth > 0 if self.none == 0 else np.isfinite(self.truth)
 
 
 @dataclass(frozen=True)
@@ -229,8 +235,10 @@ def _curves(path: Path) -> dict[str, tuple[FloatArray, FloatArray]]:
 def _examples(path: Path) -> tuple[Example, ...]:
     with np.load(path, allow_pickle=False) as arrays:
         facts = (arrays[key].tolist() for key in ("name", "reason", "rmse", "index"))
+        none = float(arrays.get("none", 0.0))
+        parts = ("image", "truth", "pred")
         return tuple(
-            Example(*one, *(arrays[f"{part}_{i:02d}"] for part in ("image", "truth", "pred")))
+            Example(*[*one, *(arrays[f"{part}_{i:02d}"] for part in parts), none])
             for i, one in enumerate(zip(*facts, strict=True))
         )
 

@@ -21,6 +21,11 @@ READOUTS = {
     "depth_aligned": "fitted to the truth in depth per image: not metric",
     "inverse_aligned": "fitted to the truth in inverse depth per image: not metric",
 }
+ALIGNED = {
+    "median_aligned": "median",
+    "depth_aligned": "least squares",
+    "inverse_aligned": "least squares, inverse",
+}
 SIGNIFICANT = 7  # digits in the page's data: enough to compare with metrics.json, half its size
 
 _Words = tuple[str, str, Better, str]  # name, kind of unit, what is better, meaning
@@ -30,11 +35,18 @@ _KNOWN: dict[str, _Words] = {
     "gm": ("GM", "label", "lower", "geometric mean of the absolute errors"),
     "bias": ("Bias", "label", "zero", "mean of prediction minus truth"),
     "abs_rel": ("AbsRel", "", "lower", "mean of absolute error over truth"),
+    "sq_rel": ("SqRel", "label", "lower", "mean of squared error over truth"),
     "delta1": ("δ < 1.25", "", "higher", "share within a factor of 1.25"),
     "delta2": ("δ < 1.25²", "", "higher", "share within a factor of 1.25²"),
     "delta3": ("δ < 1.25³", "", "higher", "share within a factor of 1.25³"),
     "log10": ("log10", "", "lower", "mean absolute difference of the decimal logarithms"),
-    "silog": ("SILog", "", "lower", "100 × standard deviation of the log error"),
+    "rmse_log": ("RMSElog", "", "lower", "root of the mean squared natural log error"),
+    "silog": (
+        "SILog × 100",
+        "",
+        "lower",
+        "100 × standard deviation of the log error (λ = 1)",
+    ),
     "boundary_f1": ("Boundary F1", "", "higher", "F1 of the places where depth jumps by 5 to 25 %"),
     "flying": ("Flying pixels", "", "lower", "share predicted between the two surfaces of an edge"),
     "mse": ("MSE", "squared", "lower", "mean squared error"),

@@ -185,6 +185,11 @@ def markdown(report: Comparison) -> str:
         for method in report.methods
         if len(method.runs) > 1
     ]
+    if lines := report.protocols["rows"]:
+        head = [*lines[0]["about"], *(info.title for info in report.protocols["metrics"])]
+        rows = [[*one["about"].values(), *(text for text, _ in one["values"])] for one in lines]
+        ways = [f"{way}: {what}" for way, what in report.protocols["notes"].items()]
+        parts += ["## By protocol", _table([head, *rows]), f"Alignment. {'; '.join(ways)}."]
     sections = {"Comparison": [*seeds, *report.sentences, *report.notes]}
     for table in facts(report.results):
         rows = table["rows"]

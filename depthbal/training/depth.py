@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from depthbal.errors import ConfigError, DepthbalError, first_line
-from depthbal.evaluation import DEPTH, GROUPS, TERMS, DepthBins, Scores
-from depthbal.evaluation.protocols import DepthProtocol
+from depthbal.evaluation import DEPTH, GROUPS, LABEL_TERMS, TERMS, DepthBins, LabelBins, Scores
+from depthbal.evaluation.protocols import DepthProtocol, depth_protocols
 from depthbal.examples import save_examples
 from depthbal.losses import BinsLoss, RegressionLoss
 from depthbal.predictor import readouts_of
@@ -19,7 +19,7 @@ from depthbal.training.task import Batch, Task
 
 log = logging.getLogger(__name__)
 
-SELECTION_BINS = 20  # from 0 to the last depth; narrower ones are too empty to choose by
+SELECTION_BINS = 20  # up to the last depth; narrower ones are too empty to choose by
 
 
 class DepthTask(Task):
@@ -60,7 +60,6 @@ class DepthTask(Task):
     logged_metrics = ("rmse", "abs_rel", "delta1")
     study_metrics = tuple(f"all_pixels.per_bin_mean.{group}.rmse" for group in GROUPS)
     protocols = DepthProtocol.NAMES
-    test_edges = False
 
     def __init__(
         self,
@@ -76,7 +75,8 @@ class DepthTask(Task):
         self.label = DEPTH
         self.resize, self.compile_network = resize, compile
         self._compiled: Callable[[Tensor], Tensor] | None = None
-        self._rule: DepthProtocol | None = None
+        self.test_options: dict[str, Any] | None = {}
+        self._rules: list[DepthProtocol] = []
 
     def check_data(self, data: Any) -> None:
         """Check that the network takes the images, and depths as far as the data's."""
@@ -151,45 +151,61 @@ class DepthTask(Task):
     # ---- scores ----
 
     def make_scores(self, data: Any, split: Literal["val", "test"]) -> Scores:
-        """Return the empty scores of validation, or of the test by the protocol that is set."""
+        """Return the empty scores of validation, or of the test by the first protocol."""
         if split == "val":
             low, high = self.label_range()
             count = SELECTION_BINS * (high // (high - low))
-            bins = DepthBins.uniform(high / count, high)
-            return Scores(bins, (self.readout,), self.readout, terms=TERMS)
-        self._rule = DepthProtocol(self.protocol, data, self.test_seed, edges=self.test_edges)
-        return self._rule.scores(readouts_of(self.criterion), self.readout, self.facts(data))
+            bins: LabelBins = DepthBins.uniform(high / count, high)
+            if zero := data.zero_is_label:
+                bins = LabelBins(torch.linspace(low, high, SELECTION_BINS + 1))
+            if data.bin_spacing != "uniform":
+                edges = data.bin_edges(data.train_histogram(), SELECTION_BINS)
+                bins = LabelBins(edges) if zero else DepthBins(edges)
+            terms = LABEL_TERMS if zero else TERMS
+            return Scores(bins, (self.readout,), self.readout, terms=terms, label=data.label)
+        self._rules = depth_protocols(
+            self.protocol, data, self.test_seed, **(self.test_options or {})
+        )
+        given = readouts_of(self.criterion), self.readout, self.facts(data)
+        scores, *others = (rule.scores(*given) for rule in self._rules)
+        self.test_beside = cast(Any, nn.ModuleList(others))
+        return scores
 
     def score(self, batch: Batch, scores: Scores) -> None:
         """Read the network out at the depth's own size and add it to scores."""
         target, predictor = batch["depth"], self.predictor()
         raw = predictor.predict_raw(batch["image"], (target.shape[-2], target.shape[-1]))
-        maps = self.read_out(raw, target, batch, scores)
         if scores is self.validation:
+            maps = self.read_out(raw, target, batch, scores.readouts)
             scores.update(maps, *self.target(batch), batch["name"], indices=batch["index"])
             return
-        rule = cast(DepthProtocol, self._rule)
+        maps = self.read_out(raw, target, batch, readouts_of(self.criterion))
         places = (batch["name"], batch["group"], batch["index"])
         ends, beyond = predictor.interval(raw), batch.get("beyond")
-        rule.update(scores, maps, target, rule.counts(target), *places, ends, beyond)
+        for rule, one in zip(self._rules, (scores, *self.test_beside), strict=True):
+            mask = rule.counts(target)
+            every = rule.with_aligned(maps, target, mask)
+            rule.update(one, every, target, mask, *places, ends, beyond)
 
     def test_loader(self, data: Any) -> Any:
         """Return the test images as training sees them, or whole."""
-        return data.test_dataloader() if self.protocol == "nyud2_dir" else data.whole_images()
+        return data.test_dataloader() if "nyud2_dir" in self.protocol else data.whole_images()
 
     @torch.no_grad()
     def save_examples(self, data: Any, folder: Path) -> None:
         """Write examples.npz and predictions/ of the images that the scores chose."""
-        split, rule = self.test_loader(data).dataset, cast(DepthProtocol, self._rule)
+        split, rule = self.test_loader(data).dataset, self._rules[0]
         predictor = self.predictor().eval()  # Lightning has put the training mode back
+        scores = cast(Scores, self.test_scores)
 
         def show(index: int) -> tuple[Any, Any, Any]:
             sample = split[index]
-            target = sample["depth"][0].numpy()
-            raw = predictor.predict_raw(sample["image"][None].to(self.device), target.shape)
-            found = rule.scored(predictor.read_out(raw, (self.readout,))[self.readout])
+            target = sample["depth"]
+            raw = predictor.predict_raw(sample["image"][None].to(self.device), target.shape[1:])
+            maps, truth = predictor.read_out(raw, (self.readout,)), target[None]
+            found = rule.scored(rule.with_aligned(maps, truth, rule.counts(truth))[scores.main])
             pixels = sample["image"] * predictor.std.cpu() + predictor.mean.cpu()
             picture = (pixels.clamp(0, 1) * 255).permute(1, 2, 0).round().byte().numpy()
-            return picture, target, found[0, 0].float().cpu().numpy()
+            return picture, target[0].numpy(), found[0, 0].float().cpu().numpy()
 
-        save_examples(cast(Scores, self.test_scores), show, folder)
+        save_examples(scores, show, folder, split.none)

@@ -18,9 +18,10 @@ from depthbal.data.label_data import LabelData
 from depthbal.errors import ConfigError, RunFolderError
 from depthbal.evaluation import Scores
 from depthbal.evaluation.balancing import require_unseen
+from depthbal.evaluation.protocols import evaluation_name
 from depthbal.evaluation.scores import RESULT_FILE
 from depthbal.io import show_progress
-from depthbal.losses import sigma_from_rmse
+from depthbal.losses import LogLabelLoss, sigma_from_rmse
 from depthbal.losses.posthoc import BalanceMap
 from depthbal.predictor import balance_map, load_balance, require_plain
 from depthbal.training.resuming import read_rows
@@ -34,7 +35,7 @@ RESIDUAL = "val/rmse"  # of metrics.csv: from which --posthoc auto takes sigma
 def evaluate_run(
     path: str | Path,
     checkpoint: CheckpointName = "last",
-    protocol: str | None = None,
+    protocol: str | Sequence[str] | None = None,
     *,
     overrides: Sequence[str] = (),
     device: str | torch.device = "cpu",
@@ -44,7 +45,7 @@ def evaluate_run(
     tau: float | None = None,
     relative_to: str | Path | None = None,
     force: bool = False,
-    edges: bool = False,
+    **options: Any,
 ) -> tuple[dict[str, Any], Path]:
     """Score a run of any application and write the result into ``RUN/eval/NAME``.
 
@@ -55,7 +56,8 @@ def evaluate_run(
     Args:
         path: The run folder.
         checkpoint: The last epoch, or the best on the validation split.
-        protocol: One of the task's ``protocols``. Default: the first.
+        protocol: Of the task's ``protocols``, several to be scored in one pass: each into its own
+            folder, the first one's has the table of all. Default: the task's first.
         overrides: Settings of the data that win, such as ``["--data.root", "/elsewhere"]``.
         device: Where to compute.
         seed: Of what the protocol draws, such as a balanced mask.
@@ -66,7 +68,8 @@ def evaluate_run(
         tau: Share of the balancing that a network of BinsLoss is read out with, and
         relative_to: its world, as in ``Predictor.set_world``.
         force: Score images that the balancing was calibrated on.
-        edges: Measure boundary F1 and the share of flying pixels of maps too.
+        **options: How maps are scored, as for `depthbal.evaluate`: crop, cap, alignments,
+            edges.
 
     Returns:
         The content of metrics.json, and its folder.
@@ -81,21 +84,23 @@ def evaluate_run(
             raise ConfigError(f"unknown option {flag}; of a run only --data.KEY can be changed")
     run = open_run(path, overrides)
     task, names = run.task(checkpoint), [] if checkpoint == "last" else [str(checkpoint)]
-    if protocol not in (None, *task.protocols):
+    chosen = [protocol] if isinstance(protocol, str) else list(protocol or task.protocols[:1])
+    if unknown := [name for name in chosen if name not in task.protocols]:
         raise ConfigError(
-            f"{run.path} is scored by {' or '.join(task.protocols)}, not by {protocol!r}"
+            f"{run.path} is scored by {' or '.join(task.protocols)}, not by {unknown[0]!r}"
         )
-    task.protocol, task.test_seed = protocol or task.protocols[0], seed
-    if task.protocol != task.protocols[0]:
-        names.insert(0, task.protocol)
-    if edges:
-        if task.test_edges is None:
-            raise ConfigError(f"{run.path} predicts no maps, which alone have edges")
-        task.test_edges = True
+    task.protocol, task.test_seed = chosen, seed
+    given = {key: value for key, value in options.items() if value}
+    if given and task.test_options is None:
+        raise ConfigError(f"{run.path} predicts no maps, of which alone there are {list(given)}")
+    task.test_options = given
+    names += ["_".join([*a, "aligned"]) for a in [given.get("alignments", ())] if {*a} - {"none"}]
     if posthoc is not None:
         balance_afterwards(run, task, *posthoc_sigma(run, checkpoint, posthoc))
     seen = [] if balance is None else use_balance(run, task, balance)
-    task.predictor().set_world(tau, relative_to)
+    task.posthoc = task.predictor().set_world(tau, relative_to).posthoc
+    if task.posthoc is not None and relative_to is not None:
+        task.test_facts["posthoc"] |= {"relative_to": str(relative_to)}
     names += balance_names(task.posthoc, balance, tau, relative_to)
     if seed:
         names.append(f"seed_{seed}")
@@ -119,11 +124,16 @@ def evaluate_run(
     if not force:
         require_unseen(seen, scores.names)
     other = _other_data(run, overrides, scores)
-    names[:0] = [other] * bool(other)
-    folder = run.evaluation(*names)
-    while other and _holds_other_data(folder, scores):
-        folder = folder.with_name(f"{folder.name}_2")
-    return save_evaluation(task, data, folder), folder
+    folders = []
+    for one in (scores, *task.test_beside):
+        own = [] if chosen[0] == task.protocols[0] else [evaluation_name(one)]
+        folder = run.evaluation(*[other] * bool(other), *own, *names)
+        while other and _holds_other_data(folder, one):
+            folder = folder.with_name(f"{folder.name}_2")
+        folders.append(folder)
+    for one, folder in zip(task.test_beside, folders[1:], strict=True):
+        one.save(folder)
+    return save_evaluation(task, data, folders[0]), folders[0]
 
 
 def _other_data(run: RunFolder, overrides: Sequence[str], scores: Scores) -> str:
@@ -181,6 +191,8 @@ def balance_afterwards(run: RunFolder, task: Task, sigma: float, source: str = "
     task.posthoc = balance_map(task.criterion, run.histogram(), sigma, ends, str(run.path))
     prior = "training histogram of the run, point masses at the centres of its bins"
     facts = {"noise_sigma": sigma, "sigma_from": source, "prior": prior}
+    if isinstance(task.criterion, LogLabelLoss):
+        facts["noise_unit"] = "of logarithms"
     task.test_facts |= {"posthoc": facts, "noise_sigma": sigma}
 
 
@@ -225,6 +237,11 @@ def posthoc_sigma(
         raise ConfigError(
             f"{run.metrics_csv} has no {RESIDUAL} of epoch {epoch}, from which --posthoc auto "
             "takes sigma; give --posthoc SIGMA in label units"
+        )
+    if run.settings.model.init_args.get("label_transform") is not None:
+        raise ConfigError(
+            "--posthoc auto takes sigma from an RMSE of the labels, not of their logarithms, of "
+            "which this loss is; give --posthoc SIGMA, such as 0.1"
         )
     rmse, histogram = values[-1], run.histogram()
     source = f"{RESIDUAL} {rmse:.3g} of epoch {epoch} and the histogram of the training labels"

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Adam, AdamW, Optimizer
 
 from depthbal.errors import ConfigError
+from depthbal.losses import LogLabelLoss
 from depthbal.losses.noise import DepthNoise, NoiseModule
 
 NOISE_GROUP = "noise"
@@ -102,11 +104,14 @@ def following_noise(criterion: nn.Module) -> NoiseModule | None:
     return noise if follows and not getattr(criterion, "event_dim", 0) else None
 
 
-def noise_facts(criterion: nn.Module | None) -> dict[str, float]:
+def noise_facts(criterion: nn.Module | None) -> dict[str, Any]:
     """Return a loss's one noise scale in label units, as an entry of a result's protocol."""
     sigma = getattr(criterion, "noise_sigma", None)
     one = isinstance(sigma, int | float) or (isinstance(sigma, Tensor) and sigma.numel() == 1)
-    return {"noise_sigma": float(sigma)} if sigma is not None and one else {}
+    if sigma is None or not one:
+        return {}
+    unit = {"noise_unit": "of logarithms"} if isinstance(criterion, LogLabelLoss) else {}
+    return {"noise_sigma": float(sigma), **unit}
 
 
 def noise_values(noise: NoiseModule, label_range: tuple[float, float]) -> dict[str, float]:
@@ -148,6 +153,23 @@ def default_precision(accelerator: str = "auto") -> str:
         capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
         native = any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
     return "bf16-mixed" if native else "32-true"
+
+
+def faster(device: torch.device, precision: str) -> list[str]:
+    """Return what this machine could do faster than a training on a device in a precision."""
+    found = []
+    if device.type == "cpu" and torch.cuda.is_available():
+        name = torch.cuda.get_device_name()
+        found.append(f"there is a GPU, {name}: --trainer.accelerator gpu trains on it")
+    elif device.type == "cpu" and Path("/dev/nvidia0").exists():
+        built = f"is for CUDA {torch.version.cuda}" if torch.version.cuda else "has no CUDA"
+        found.append(
+            f"there is an NVIDIA GPU that this PyTorch cannot use: torch {torch.__version__} "
+            f"{built}; install the build that suits the driver (nvidia-smi names its CUDA)"
+        )
+    if precision in ("32-true", "32") and default_precision(device.type) == "bf16-mixed":
+        found.append("bfloat16 is native here: --trainer.precision bf16-mixed trains faster")
+    return found
 
 
 def default_device() -> str:

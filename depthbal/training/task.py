@@ -27,8 +27,9 @@ from depthbal.checkpoint import (
 from depthbal.data.label_data import LabelData
 from depthbal.errors import CheckpointError, ConfigError
 from depthbal.evaluation import GROUPS, LABEL_TERMS, Label, Scores
+from depthbal.evaluation.summary import SAME_PASS
 from depthbal.evaluation.sums import check_preds
-from depthbal.losses import BinsLoss, NonFiniteError, RegressionLoss
+from depthbal.losses import BinsLoss, LogLabelLoss, NonFiniteError, RegressionLoss
 from depthbal.losses.noise_guard import guard_noise
 from depthbal.losses.posthoc import BalanceMap
 from depthbal.models.heads import require_matching_head, take_range
@@ -68,6 +69,9 @@ class Task(pl.LightningModule):
             scalar by its full class path.
         optimizer: Optimizer with its arguments, without parameters.
         lr_scheduler: Schedule with its arguments, or null for a constant learning rate.
+        label_transform: "log" takes the logarithms of predictions and labels for the loss, whose
+            sigma and other numbers are then those of logarithms (`LogLabelLoss`); predictions stay
+            in label units, best by a network with ``head: {kind: log}``.
         noise_lr: Learning rate of a learned noise scale (of its logarithm), kept constant and
             without weight decay.
         readout: How validation, evaluation and prediction read the network: "mean" (posterior mean
@@ -121,8 +125,8 @@ class Task(pl.LightningModule):
     """What a study's table shows, as paths in metrics.json."""
     protocols: ClassVar[tuple[str, ...]] = ("default",)
     """Ways in which a test split can be scored; the first one unless it is said otherwise."""
-    test_edges: bool | None = None
-    """Whether a test measures edges of maps; None where there are no maps."""
+    test_options: dict[str, Any] | None = None
+    """How a test scores maps: crop, cap, alignments, edges; None where there are no maps."""
 
     def __init__(
         self,
@@ -130,6 +134,7 @@ class Task(pl.LightningModule):
         criterion: RegressionLoss | nn.Module,
         optimizer: OptimizerCallable = AdamW,
         lr_scheduler: LRSchedulerCallable | None = None,
+        label_transform: Literal["log"] | None = None,
         noise_lr: float = 1e-2,
         readout: Readout = "mean",
         weights_from: str | None = None,
@@ -146,6 +151,11 @@ class Task(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.model = model
+        if label_transform == "log":
+            try:
+                criterion = LogLabelLoss(cast(RegressionLoss, criterion))
+            except ValueError as error:
+                raise ConfigError(f"--model.label_transform log: {error}") from error
         self.criterion = criterion
         self.make_optimizer, self.make_lr_scheduler = optimizer, lr_scheduler
         self.noise_lr = noise_lr
@@ -174,8 +184,9 @@ class Task(pl.LightningModule):
         self.input_spec: dict[str, Any] = {"short_side": None, "mean": [0.0] * 3, "std": [1.0] * 3}
         self.validation: Scores | None = None
         self.test_scores: Scores | None = None
+        self.test_beside: Sequence[Scores] = ()  # of further protocols, in the same pass
         self.posthoc: BalanceMap | None = None
-        self.protocol = self.protocols[0]
+        self.protocol: Sequence[str] = self.protocols[:1]
         self.test_seed = 0  # of what a protocol draws
         self.test_facts: dict[str, Any] = {}  # what only the caller knows, for the protocol
         self._noise_warning: str | None = None
@@ -204,15 +215,24 @@ class Task(pl.LightningModule):
         # one process counts, the others would stream the same files
         mine = data.train_histogram().to_dict() if self.trainer.is_global_zero else {}
         self.histogram = Histogram.from_dict(self.trainer.strategy.broadcast(mine))
+        if not self.censor:
+            self.histogram.beyond = 0.0
         # that of the training labels; vectors have none
         if self.label.range is None and not getattr(self.criterion, "event_dim", 0):
             self.take_range((float(self.histogram.edges[0]), float(self.histogram.edges[-1])))
-        if not self.censor:
-            self.histogram.beyond = 0.0
         if isinstance(self.criterion, RegressionLoss):
             if self.criterion.needs_prior:
                 self.criterion.set_prior(self.histogram)
             self.criterion.set_beyond(self.histogram)
+            if self.histogram.beyond:
+                label = torch.zeros(1)
+                try:
+                    self.criterion.end_of_range(label == 0, label)
+                except ValueError as error:
+                    raise ConfigError(
+                        f"{self.histogram.beyond:,.0f} training labels are only known to lie "
+                        f"beyond the range: {error}; or leave them out: --model.censor false"
+                    ) from error
         if hasattr(self.model, "initialise_bias") and (self.weights_from is None or self.reset):
             bins = isinstance(self.criterion, BinsLoss)
             start = cast(Any, self.criterion).initial_logits if bins else self.histogram.mean
@@ -246,7 +266,7 @@ class Task(pl.LightningModule):
         raw = self.predictor().decode(self.predict(batch))
         target, mask = self.target(batch)
         scores.update(
-            self.read_out(raw, target, batch, scores),
+            self.read_out(raw, target, batch, scores.readouts),
             target,
             mask,
             batch.get("name"),
@@ -256,12 +276,12 @@ class Task(pl.LightningModule):
         )
 
     def read_out(
-        self, raw: Tensor, target: Tensor, batch: Batch, scores: Scores
+        self, raw: Tensor, target: Tensor, batch: Batch, readouts: Sequence[str]
     ) -> dict[str, Tensor]:
-        """Return predictions in every read-out of scores."""
+        """Return predictions in every read-out."""
         if self.posthoc is not None:  # which needs all of them, not only those that count
             check_preds(raw, target, torch.ones_like(target, dtype=torch.bool), batch.get("name"))
-        return self.predictor().read_out(raw, cast(Any, scores.readouts))
+        return self.predictor().read_out(raw, cast(Any, readouts))
 
     def test_loader(self, data: LabelData) -> Any:
         """Return the batches that `protocol` scores."""
@@ -272,7 +292,8 @@ class Task(pl.LightningModule):
 
     def validation_metrics(self, result: dict[str, Any]) -> dict[str, float | None]:
         """Return what is logged of the validation split, of what `Scores.compute` returns."""
-        names = {f"val/{name}": result["overall"][name] for name in self.logged_metrics}
+        overall = result["overall"]
+        names = {f"val/{k}": overall[k] for k in self.logged_metrics if k in overall}
         return {self.selection_metric: result["per_bin_mean"]["overall"][self.main_metric], **names}
 
     def result(self, scores: Scores) -> dict[str, Any]:
@@ -491,7 +512,10 @@ class Task(pl.LightningModule):
 
     def on_test_epoch_end(self) -> None:
         """Join the scores of all processes."""
-        cast(Scores, self.test_scores).compute()
+        scores = cast(Scores, self.test_scores)
+        if rows := [row for other in self.test_beside for row in other.compute()["protocols"]]:
+            scores.given[SAME_PASS] = rows
+        scores.compute()
 
     # ---- checkpoints ----
 

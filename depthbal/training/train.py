@@ -22,7 +22,6 @@ from pytorch_lightning.callbacks import (
     LearningRateMonitor,
     ModelCheckpoint,
     ProgressBar,
-    RichProgressBar,
     WeightAveraging,
 )
 from torch import Tensor
@@ -32,7 +31,8 @@ from depthbal.data.label_data import LabelData
 from depthbal.errors import ConfigError
 from depthbal.io import replacing, show_progress, write_json
 from depthbal.training.evaluate import save_evaluation
-from depthbal.training.optimisation import default_precision, usable_accelerator
+from depthbal.training.optimisation import default_precision, faster, usable_accelerator
+from depthbal.training.progress import EpochLines
 from depthbal.training.resuming import (
     AtomicCheckpointIO,
     FiniteLoss,
@@ -115,6 +115,9 @@ def train(
             temporary.write_text(text, encoding="utf-8")
         write_json(run.record, record)
         print(f"Run folder: {run.path}")
+        print(f"Trains on {name} in {settings.trainer.precision}")
+        for hint in faster(device, str(settings.trainer.precision)):
+            print(f"hint: {hint}")
         print(f"Trained parameters: {trained_parameters(task.model)}")
     _fit(trainer, task, data, None if step is None else last)
     result = None
@@ -198,12 +201,12 @@ def _trainer(parser: ArgumentParser, settings: Namespace, run: RunFolder, task: 
             LearningRateMonitor(),
             SaveCheckpoint(run, "best", task.selection_metric),
             SaveCheckpoint(run, "last"),  # after "best", whose score it carries
-            RichProgressBar() if own_bar else EpochLines(),
+            EpochLines(bar=own_bar),
             *([] if task.ema is None else [MovingAverage(task.ema)]),
             *_as_list(given["callbacks"]),
         ],
         "default_root_dir": run.path,
-        "enable_progress_bar": bool(bars) or own_bar,
+        "enable_progress_bar": bool(bars),
         "enable_model_summary": bool(given["enable_model_summary"]),
     }
     try:
@@ -346,23 +349,3 @@ class MovingAverage(WeightAveraging):
         """Make the average where the network will be trained."""
         self._device = trainer.strategy.root_device
         super().setup(trainer, pl_module, stage)
-
-
-class EpochLines(pl.Callback):
-    """Print one line per epoch, for logs and pipes where a progress bar would be noise."""
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the clock."""
-        self._started = time.monotonic()
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Print loss, validation and time."""
-        assert isinstance(pl_module, Task)
-        values = trainer.callback_metrics  # in every process: it is their mean
-        if not trainer.is_global_zero:
-            return
-        shown = {"train/loss_epoch": "loss", pl_module.selection_metric: pl_module.selection_title}
-        parts = [f"{name} {values[key].item():.3f}" for key, name in shown.items() if key in values]
-        seconds = time.monotonic() - self._started
-        epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
-        print(", ".join([epoch, *parts, f"{seconds:.0f} s"]), flush=True)

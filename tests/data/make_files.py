@@ -6,7 +6,7 @@ import cv2
 import h5py
 import numpy as np
 
-from depthbal.data import PairSource
+from depthbal.data import DepthDataModule, PairSource
 
 
 def ramp_depth(height: int, width: int, index: int = 0) -> np.ndarray:
@@ -139,3 +139,49 @@ def array_source(count: int, height: int = 24, width: int = 32) -> ArraySource:
     return ArraySource(
         [(noise_image(height, width, i), ramp_depth(height, width, i)) for i in range(count)]
     )
+
+
+def sky_pair(index: int, height: int = 48, width: int = 64) -> tuple[np.ndarray, np.ndarray]:
+    """Ground in depth up to 60 m with holes, the bluer the farther; above it sky (inf), green."""
+    random = np.random.default_rng(index)
+    below = np.arange(height)[:, None] - random.integers(height // 5, height // 2)
+    depth = np.where(below > 0, 4.0 * height / np.maximum(below, 1), np.inf)
+    depth = np.broadcast_to(np.where(depth > 60, np.inf, depth), (height, width)).copy()
+    sky = np.isinf(depth)
+    blue = np.where(sky, 0, np.minimum(depth * 3, 200))
+    depth[random.random(depth.shape) < 0.2] = 0
+    red = random.integers(0, 40, depth.shape)
+    return np.stack([red, np.where(sky, 250, red), blue], -1).astype(np.uint8), depth.astype(
+        np.float32
+    )
+
+
+class SkySource(ArraySource):
+    """Pictures whose sky is known to lie beyond the range."""
+
+    beyond = True
+
+    def __init__(self, count: int, first: int = 0):
+        super().__init__([sky_pair(first + index) for index in range(count)])
+        self.digest = f"sky {first} {count}"
+
+    def fingerprint(self):
+        return self.digest
+
+
+class SkyDataModule(DepthDataModule):
+    """Twelve training and four test pictures of ground and sky, 2 to 40 m."""
+
+    def __init__(self, **kwargs):
+        own = {"depth_range": (2.0, 40.0), "short_side": None, "depth_size": None}
+        own |= {"num_workers": 0, "batch_size": 4, "val_fraction": 0.0, "bin_width": 1.0}
+        super().__init__(**own | kwargs)
+
+    def train_source(self):
+        return SkySource(12)
+
+    def val_source(self):
+        return SkySource(2, 50)
+
+    def test_source(self):
+        return SkySource(4, 100)

@@ -150,3 +150,33 @@ def test_what_lies_outside_the_range_counts_nowhere_and_more_than_1_percent_is_s
     for message in messages:
         assert "1.2% " in message
         assert "--data.depth_range" in message
+
+
+@pytest.mark.parametrize(
+    ("settings", "count"),
+    [
+        ({"bin_spacing": "log"}, 65),  # ln 80 / ln 1.07
+        ({"bin_spacing": "log", "bin_count": 12}, 12),
+        ({"bin_spacing": "quantile", "bin_count": 10}, 10),
+        ({"bin_count": 79}, 79),
+    ],
+)
+def test_bins_of_a_long_range_are_those_that_were_asked_for(settings, count):
+    rng = np.random.default_rng(0)
+    depth = np.minimum(1 + rng.exponential(12, (60, 80)), 79.9).astype(np.float32)
+    module = module_of(constant_source(depth, 4), depth_range=(1.0, 80.0), **UNCUT, **settings)
+    bins, labels = module.bins(), depth.astype(np.float64).ravel()
+    edges = bins.edges[bins.edges >= 1 - 1e-9]
+    assert (bins.scored.sum(), bins.ends) == (count, (1.0, 80.0))
+    if "bin_spacing" not in settings:
+        assert edges == pytest.approx(np.arange(1, 81))
+    elif settings["bin_spacing"] == "log":
+        assert edges[1:] / edges[:-1] == pytest.approx(80 ** (1 / count))
+    else:
+        assert np.histogram(labels, edges)[0] / labels.size == pytest.approx(0.1, abs=0.01)
+    # shots by the density per metre, of pixels that are counted in bins of 0.1 m
+    density = np.histogram(labels, edges)[0] / np.diff(edges) * 79 / labels.size
+    clear = np.abs(density - 0.688) > 0.2
+    many = np.array([shot == "many" for shot in bins.shots])[bins.scored]
+    assert (many == (density > 0.688))[clear].all()
+    assert module.describe()["bin_count"] == count

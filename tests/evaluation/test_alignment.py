@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from depthbal.evaluation.alignment import align
+from tests.reference import plain_align
 
 TRUTH = np.random.default_rng(0).uniform(0.7, 10.0, (7, 9)).astype(np.float32)
 
@@ -22,21 +23,22 @@ def test_an_alignment_undoes_what_it_fits(how, preds):
     assert align(preds, TRUTH, mask, "none") is preds
 
 
-@pytest.mark.parametrize("how", ["depth", "inverse"])
-def test_least_squares_agree_with_numpys_over_the_pixels_that_count(how):
+@pytest.mark.parametrize("how", ["median", "depth", "inverse"])
+def test_alignments_agree_with_plain_numpy_over_the_pixels_that_count(how):
     noise = np.random.default_rng(1).normal(0, 0.3, TRUTH.shape)
     preds = (0.8 * TRUTH + 1.5 + noise).astype(np.float32)
     preds[0, 0], preds[1, 1] = np.nan, -1.0
     mask = TRUTH < 8.0
     used = mask & np.isfinite(preds) & (preds > 0)
-    x, y = preds[used].astype(np.float64), TRUTH[used].astype(np.float64)
-    if how == "depth":
-        a, b = np.polyfit(x, y, 1)
-        expected = a * preds + b
-    else:
-        a, b = np.polyfit(1 / x, 1 / y, 1)
-        expected = 1 / (a / preds + b)
+    expected = plain_align(preds, TRUTH, mask, how)
     np.testing.assert_allclose(align(preds, TRUTH, mask, how)[used], expected[used], rtol=1e-5)
+
+
+def test_inverse_depth_beyond_infinity_is_the_farthest_truth():
+    preds = 1 / (1 / TRUTH + 0.3)
+    preds[0, 0], mask = 1e6, TRUTH < 8.0  # fitted: 1 / 1e6 - 0.3
+    mask[0, 0] = False
+    assert align(preds, TRUTH, mask, "inverse")[0, 0] == pytest.approx(TRUTH[mask].max())
 
 
 @pytest.mark.parametrize("how", ["median", "depth", "inverse"])

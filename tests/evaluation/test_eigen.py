@@ -37,7 +37,7 @@ def test_numbers_are_means_over_images_of_clamped_predictions_in_the_crop(rule):
         p, t = p[0, 5:47, 4:60].ravel(), t[0, 5:47, 4:60].ravel()
         valid = (t > 1e-3) & (t < 10)
         expected.append(plain_depth_scores(p[valid].clip(1e-3, 10), t[valid]))
-    for name in ("rmse", "abs_rel", "log10", "silog", "delta1", "bias"):
+    for name in ("rmse", "abs_rel", "sq_rel", "rmse_log", "log10", "silog", "delta1", "bias"):
         mean = np.mean([row[name] for row in expected])
         assert result["overall"][name] == pytest.approx(mean, rel=1e-6)
     assert result["overall"]["count"] == sum(row["count"] for row in expected)
@@ -69,12 +69,33 @@ def test_an_infinite_prediction_is_not_hidden_by_the_clamp(rule):
 GARG = {(375, 1242): (153, 371, 44, 1197), (370, 1226): (151, 366, 44, 1181)}
 GARG |= {(376, 1241): (153, 372, 44, 1196), (352, 1216): (143, 349, 43, 1172)}
 EIGEN = {(375, 1242): (124, 342, 44, 1197), (352, 1216): (117, 321, 43, 1172)}
+# the same shares of the benchmark's 352 x 1216, which lies below and in the middle
+KB = {(375, 1242): (23, 375, 13, 1229), (352, 1216): (0, 352, 0, 1216)}
+KB_GARG = {(375, 1242): (23 + 143, 23 + 349, 13 + 43, 13 + 1172), (352, 1216): GARG[352, 1216]}
+KB_EIGEN = {(375, 1242): (23 + 117, 23 + 321, 13 + 43, 13 + 1172), (352, 1216): EIGEN[352, 1216]}
+BOXES = {"kitti-garg": GARG, "kitti-eigen": EIGEN}
+BOXES |= {"kb": KB, "kb-garg": KB_GARG, "kb-eigen": KB_EIGEN}
 
 
-@pytest.mark.parametrize(("crop", "boxes"), [("kitti-garg", GARG), ("kitti-eigen", EIGEN)])
+@pytest.mark.parametrize(("crop", "boxes"), BOXES.items())
 def test_kittis_crops_are_the_published_ones_at_every_size(crop, boxes):
     for size, (top, bottom, left, right) in boxes.items():
         assert eigen_crop(*size, crop) == (slice(top, bottom), slice(left, right))
+
+
+def test_the_benchmarks_crop_of_a_smaller_picture_is_an_error_that_names_both():
+    with pytest.raises(DataError, match="at least 352 x 1216, this one is 192 x 640"):
+        eigen_crop(192, 640, "kb-garg")
+
+
+def test_means_over_images_leave_out_images_with_fewer_than_ten_pixels(rule):
+    target = torch.zeros(2, 1, 48, 64)
+    target[0, 0, 20, 10:19] = target[1, 0, 20, 10:20] = 3.0
+    assert rule.counts(target).sum((1, 2, 3)).tolist() == [0, 10]
+    scores = eigen_scores(rule)
+    scores.update({"raw": target + 1}, target, rule.counts(target))
+    assert scores.compute()["overall"]["images"] == 1
+    assert scores.compute()["protocol"]["min_pixels_of_an_image"] == 10
 
 
 def test_a_protocol_of_other_depths_is_refused_in_one_line_that_names_the_right_one(rule):

@@ -310,3 +310,34 @@ def test_nothing_to_score_is_an_error_that_says_what_to_check():
     scores.update({"raw": ONES}, ONES, ONES > 5)
     with pytest.raises(DataError, match=r"valid pixel.*unit of the depth \(m\)"):
         scores.compute()
+
+
+def test_labels_beyond_the_last_bin_are_counted_by_the_prediction_and_have_no_error(tmp_path):
+    bins = DepthBins([1.0, 2.0, 4.0, 8.0], ["many", "medium", "few"])
+    generator = torch.Generator().manual_seed(0)
+    target, preds = 1 + 7 * torch.rand(2, 5, 1, 6, 7, generator=generator)
+    beyond = torch.rand(target.shape, generator=generator) < 0.3
+    preds = torch.where(beyond, 10 * preds / 8, preds)
+    found, plain = raw_scores(bins), raw_scores(bins)
+    for part in (slice(0, 2), slice(2, 5)):
+        found.update({"raw": preds[part]}, target[part], ~beyond[part], beyond=beyond[part])
+        plain.update({"raw": preds[part]}, target[part], ~beyond[part])
+    result, other = found.compute(), plain.compute()
+    listed = [float(p) for p in preds[beyond]]
+    rows = [(None, 1.0), (1.0, 2.0), (2.0, 4.0), (4.0, 8.0), (8.0, None)]
+    counts = [sum((a or -1e9) <= p < (b or 1e9) for p in listed) for a, b in rows]
+    assert result.pop("beyond") == {
+        "from_m": 8.0,
+        "count": len(listed),
+        "nearer": pytest.approx(sum(p < 8 for p in listed) / len(listed)),
+        "nearer_than_half": pytest.approx(sum(p < 4 for p in listed) / len(listed)),
+        "bins": [
+            {"from_m": a, "to_m": b, "count": n}
+            for (a, b), n in zip(rows, counts, strict=True)
+            if n
+        ],
+    }
+    assert "beyond" not in other
+    assert result == other
+    found.save(tmp_path)
+    assert np.array_equal(Scores.load(tmp_path).beyond(), found.beyond())

@@ -1,10 +1,14 @@
-"""`depthbal.losses` and `depthbal.priors` work where only torch, NumPy and scikit-learn are."""
+"""`depthbal.losses` and `depthbal.priors` work where only what docs/install.md names is."""
 
 import re
 import subprocess
 import sys
 from contextlib import suppress
 from importlib import metadata
+from pathlib import Path
+
+INSTALL = Path(__file__).resolve().parents[2] / "docs" / "install.md"
+NEEDED = re.search(r"^pip install (torch .*)$", INSTALL.read_text("utf-8"), re.MULTILINE)[1].split()
 
 
 def required(name: str, known: set[str]) -> set[str]:
@@ -19,7 +23,7 @@ def required(name: str, known: set[str]) -> set[str]:
     return known
 
 
-KNOWN = required("torch", required("numpy", required("scikit-learn", set())))
+KNOWN = set().union(*(required(name, set()) for name in NEEDED))
 ALLOWED = {
     top
     for top, names in metadata.packages_distributions().items()
@@ -42,7 +46,7 @@ class Bare:
 
 sys.meta_path = [Bare(finder) for finder in sys.meta_path]
 import torch
-from depthbal.losses import LOSSES, balance_predictions
+from depthbal.losses import LOSSES, BinsLoss, CombinedLoss, GradientLoss, balance_predictions
 from depthbal.priors import GaussianMixture, Histogram
 
 labels = 0.7 + 9 * torch.rand(2000) ** 2
@@ -56,6 +60,9 @@ for name, cls in LOSSES.items():
     loss(preds, labels).backward()
     loss.readout(preds)
     assert torch.isfinite(preds.grad).all(), name
+maps = labels.view(2, 1, 25, 40)
+CombinedLoss([LOSSES["MSELoss"](), GradientLoss()])(maps + 0.5, maps)
+BinsLoss(histogram)(torch.zeros(2, 64, 25, 40), maps)
 balance_predictions(labels, GaussianMixture.fit(histogram), 0.5, (0.7, 10.0))
 try:
     import pytorch_lightning
@@ -64,7 +71,8 @@ except ModuleNotFoundError:
 """
 
 
-def test_losses_and_priors_need_nothing_but_torch_numpy_and_scikit_learn():
+def test_losses_and_priors_need_nothing_but_torch_numpy_scipy_and_scikit_learn():
+    assert NEEDED == ["torch", "numpy", "scipy", "scikit-learn"]
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "bare\n"

@@ -343,3 +343,27 @@ def test_what_takes_long_is_said_once_and_one_far_label_does_not():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         BMCLoss(noise="depth").prior_for(target, None, torch.full_like(target, 0.3))
+
+
+@pytest.mark.parametrize("world", ["log_uniform", "exp_uniform"])
+@pytest.mark.parametrize("method", ["exact", "grouped", "binned"])
+def test_another_world_weighs_targets_by_its_inverse_density(world, method):
+    generator = torch.Generator().manual_seed(0)
+    target = 1 + 7 * torch.rand(700, generator=generator, dtype=torch.float64) ** 3
+    preds, sigma = target + torch.randn(700, generator=generator).double(), 0.8
+    options = {"init_noise_sigma": sigma, "scale": "none", "reduction": "none"}
+    loss = BMCLoss(method=method, relative_to=world, **options)
+    weights = target if world == "log_uniform" else torch.exp(-target)
+    noise = torch.exp(-((preds[:, None] - target) ** 2) / (2 * sigma**2))
+    evidence = (noise * weights).sum(1) / weights.sum()
+    expected = (preds - target) ** 2 / (2 * sigma**2) + evidence.log()
+    torch.testing.assert_close(loss(preds, target), expected, rtol=0, atol=1e-4)
+    mask = torch.rand(700, generator=generator) < 0.5
+    hidden = torch.where(mask, target, -5.0)  # what is masked needs no logarithm
+    alone = BMCLoss(method=method, relative_to=world, **options)(preds[mask], target[mask])
+    torch.testing.assert_close(loss(preds, hidden, mask)[mask], alone)
+
+
+def test_the_log_uniform_world_has_no_labels_below_0():
+    with pytest.raises(ValueError, match="positive targets"):
+        BMCLoss(relative_to="log_uniform")(torch.ones(3), torch.tensor([1.0, -1.0, 2.0]))

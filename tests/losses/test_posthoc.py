@@ -182,3 +182,12 @@ def test_sigma_from_rmse_follows_the_unit_and_is_closed_for_a_normal_prior(scale
 def test_an_rmse_of_a_model_that_knows_nothing_has_no_sigma(rmse):
     with pytest.raises(ValueError, match="below the labels' standard deviation"):
         sigma_from_rmse(rmse, LONG_TAIL)
+
+
+def test_a_map_for_another_world_is_that_of_its_kernel():
+    histogram = Histogram(np.linspace(0.7, 10, 94), np.exp(-np.linspace(0.7, 10, 93)))
+    balance = BalanceMap(histogram, 0.8, RANGE).relative_to("log_uniform")
+    preds = torch.linspace(1.0, 6.0, 9, dtype=torch.float64)
+    told = BalanceMap(histogram.relative_to("log_uniform"), 0.8, RANGE)
+    assert torch.equal(balance(preds), told(preds))
+    assert (balance(preds) < BalanceMap(histogram, 0.8, RANGE)(preds)).all()

@@ -138,3 +138,47 @@ def test_labels_on_edges_count_in_the_bin_above_as_evaluation_has_it(dtype, digi
 def test_a_label_of_0_on_an_edge_that_rounding_moves_counts_in_the_bin_above():
     labels = np.arange(-33, 72) / 10
     assert set(Histogram.regular(-3.3, 7.2, 0.1).update(labels).counts) == {1}
+
+
+def test_places_are_even_of_one_ratio_or_of_as_many_labels():
+    histogram = Histogram([1.0, 2.0, 4.0, 16.0], [6, 2, 0], beyond=3)
+    assert histogram.places(4).tolist() == [1.0, 6.0, 11.0, 16.0]
+    assert histogram.places(5, "log") == pytest.approx([1, 2, 4, 8, 16])
+    assert histogram.places(4, "log", (2.0, 16.0)) == pytest.approx([2, 4, 8, 16])
+    assert histogram.places(5, "quantile") == pytest.approx([1, 4 / 3, 5 / 3, 2, 16])
+    with pytest.raises(ValueError, match="above 0"):
+        Histogram([0.0, 1.0], [1]).places(3, "log")
+    with pytest.raises(ValueError, match="5 places are too many quantiles"):
+        Histogram([1.0, 2.0, 3.0, 4.0], [0, 0, 1]).places(5, "quantile", (1.0, 2.0))
+
+
+def test_other_bins_and_logarithms_hold_the_same_labels():
+    histogram = Histogram([1.0, 2.0, 4.0, 16.0], [6, 2, 3], beyond=5)
+    coarse = histogram.rebinned([1.0, 1.5, 3.0, 16.0])
+    assert coarse.counts == pytest.approx([3, 4, 4])
+    logs = histogram.logarithms()
+    assert (coarse.beyond, logs.beyond, logs.total) == pytest.approx((5, 5, 11))
+    assert np.ptp(logs.widths) < 1e-12
+    below = logs.counts[logs.edges[1:] <= np.log(2.0) + 1e-9].sum()
+    assert below == pytest.approx(6)
+    drawn = np.random.default_rng(0).uniform(2.0, 4.0, 100_000)  # even in labels, not in logs
+    middle = (logs.edges[1:] > np.log(2.0) + 1e-9) & (logs.edges[1:] <= np.log(4.0) + 1e-9)
+    mean = logs.counts[middle] @ logs.centers[middle] / 2
+    assert mean == pytest.approx(np.log(drawn).mean(), abs=3e-3)
+
+
+def test_labels_that_are_only_known_to_lie_beyond_are_counted_apart(tmp_path):
+    histogram = Histogram([0.0, 1.0, 3.0])
+    histogram.update([0.5, np.inf, 2.0]).update(torch.full((4,), torch.inf))
+    plain = Histogram([0.0, 1.0, 3.0]).update([0.5, 2.0])
+    assert histogram.beyond == 5
+    assert histogram.densities.tolist() == plain.densities.tolist() == [0.5, 0.25]
+    assert histogram.density_below(3.0, 2.0) == 0.25
+    assert histogram.density_below(3.0, 2.5) == pytest.approx(0.75 / 2.5)
+    histogram.save(tmp_path / "prior.json")
+    assert Histogram.load(tmp_path / "prior.json").beyond == 5
+    before = plain.to_dict()
+    del before["beyond"]  # of a file of an earlier version
+    assert Histogram.from_dict(before).beyond == 0
+    with pytest.raises(ValueError, match="negative"):
+        Histogram([0.0, 1.0], beyond=-1)

@@ -147,6 +147,30 @@ def test_eigen_scores_whole_images_averaged_over_images(run):
     assert metrics_of(folder) == result
 
 
+def test_a_run_is_scored_by_several_protocols_and_alignments_in_one_pass(run, capsys):
+    alone = {name: evaluate_run(run, protocol=name)[0] for name in ("eigen", "whole")}
+    shown = ["--protocol", "eigen", "whole", "--align", "none", "median", "--device", "cpu"]
+    assert command("evaluate", run, *shown) == 0
+    folders = [run / "eval" / f"{name}_none_median_aligned" for name in alone]
+    assert f"whole, pooled over pixels, {alone['whole']['protocol']['readout']}" in (
+        capsys.readouterr().out
+    )
+    for folder, expected in zip(folders, alone.values(), strict=True):
+        found = metrics_of(folder)
+        assert found["overall"] == expected["overall"]
+        assert found["protocol"]["alignment"]["median_aligned"].endswith("not metric")
+    rows = metrics_of(folders[0])["protocols"]
+    assert [row["protocol"] for row in rows] == ["eigen"] * 6 + ["whole"] * 6
+    assert (folders[0] / "report.html").is_file()
+    predictor, errors = load_predictor(run), []
+    for image, depth in rooms_of_the_test():
+        inside, preds = in_eigen_crop(depth), predictor.predict(image)
+        preds = preds * (np.median(depth[inside]) / np.median(preds[inside]))
+        errors.append(rmse(np.clip(preds, 1e-3, 10)[inside].astype(np.float64), depth[inside]))
+    median = next(row for row in rows if row["readout"] == "median_aligned")
+    assert median["rmse"] == pytest.approx(np.mean(errors), rel=1e-4)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -20,6 +20,7 @@ from tests.training.helpers import (
     DROPOUT_NET,
     GAI,
     SIZES,
+    SMALL_UNET,
     STEP_LR,
     DropoutNet,
     Poison,
@@ -250,6 +251,39 @@ def test_a_range_that_is_given_once_reaches_everything(tmp_path, criterion, head
     depth = predictor.predict(image)
     assert predictor.readout == "mean"
     assert isinstance(task.criterion, torch.nn.L1Loss) or (depth.min() >= 1 and depth.max() <= 8.5)
+
+
+def test_logarithms_go_through_training_evaluation_prediction_and_balancing(tmp_path, capsys):
+    network = {**SMALL_UNET, "init_args": {**SMALL_UNET["init_args"], "head": {"kind": "log"}}}
+    loss = {"class_path": "MSELoss"}
+    config = tiny_config(tmp_path / "tiny.yaml", model={"model": network, "criterion": loss})
+    options = ["--model.label_transform", "log", "--data.bin_spacing", "log"]
+    options += ["--data.depth_range", "1", "9", "--trainer.max_epochs", "1"]
+    run = train_tiny(config, tmp_path / "mse", *options)
+    balanced = ["--model.criterion", "GAILoss", "--model.criterion.init_noise_sigma", "0.2"]
+    gai = train_tiny(config, tmp_path / "gai", *options, *balanced)
+    widths = Scores.load(gai).bins.edges[-32:]
+    assert widths[1:] / widths[:-1] == pytest.approx(1.07, abs=0.002)
+    assert Scores.load(gai).given["noise_sigma"] == pytest.approx(0.2)
+    assert Scores.load(gai).given["noise_unit"] == "of logarithms"
+    predictor, task = load_predictor(gai), open_run(gai).task()
+    image, _ = RoomsDataModule(**SIZES).test_source().load(0)
+    depth, (low, high) = predictor.predict_with_interval(image)
+    assert ((depth > 1) & (depth < 9) & (low < depth) & (depth < high)).all()
+    raw = torch.tensor([0.5, 2.0, 30.0])
+    assert torch.equal(predictor.criterion.readout(raw), task.criterion.readout(raw))
+    assert not torch.equal(predictor.criterion.readout(raw), raw)
+    evaluate = ["evaluate", run, "--device", "cpu"]
+    assert command(*evaluate, "--posthoc", "0.2", "--relative-to", "log_uniform") == 0
+    given = Scores.load(run / "eval" / "posthoc_0.2_to_log_uniform").given
+    assert given["posthoc"]["noise_unit"] == "of logarithms"
+    assert given["posthoc"]["relative_to"] == "log_uniform"
+    assert command(*evaluate, "--posthoc", "auto") == 2
+    assert "give --posthoc SIGMA" in capsys.readouterr().err
+    cv2.imwrite(str(tmp_path / "room.png"), image)
+    image = tmp_path / "room.png"
+    assert command("predict", run, image, "--out", tmp_path, "--posthoc", "0.2") == 0
+    assert command("export", gai, "--format", "torch") == 0
 
 
 def test_a_run_keeps_its_range_whatever_data_it_meets(config, tmp_path, capsys):

@@ -103,7 +103,7 @@ def _chosen(report: Comparison) -> tuple[list[Shown], int]:
 
 def _scales(examples: Iterable[Example]) -> dict[str, tuple[float, float]]:
     """Return ends by colours that fit all: every truth, and 98 of 100 pixels' errors."""
-    values = np.concatenate([e.truth[e.truth > 0] for e in examples])
+    values = np.concatenate([e.truth[e.known] for e in examples])
     low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 1.0)
     errors = np.concatenate([np.abs(error[known]) for error, known in map(_error, examples)])
     reach = float(np.quantile(errors, 0.98)) if errors.size else 1.0
@@ -134,7 +134,7 @@ def _pictures(
     image = _encoded(cv2.cvtColor(one.image, cv2.COLOR_RGB2BGR), "jpeg", options)
     found = [
         (image, "image", f"test image {one.name}"),
-        (drawn(one.truth, one.truth > 0, LABELS), "truth", f"truth of {one.name}"),
+        (drawn(one.truth, one.known, LABELS), "truth", f"truth of {one.name}"),
     ]
     for run, example in shown:
         who = report.results[run].name if len(report.results) > 1 else "prediction"
@@ -155,4 +155,4 @@ def _pictures(
 def _error(example: Example) -> tuple[Image, Image]:
     """Return prediction minus truth, and where both are known."""
     error = example.pred - example.truth
-    return error, (example.truth > 0) & np.isfinite(error)
+    return error, example.known & np.isfinite(error)

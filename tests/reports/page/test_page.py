@@ -6,7 +6,7 @@ import pytest
 
 from depthbal.evaluation import GROUPS
 from depthbal.reports.page.pictures import MAX_EXAMPLES
-from depthbal.reports.writing import MAX_BYTES, write_page
+from depthbal.reports.writing import MAX_BYTES, markdown, write_page
 from tests.reports.made import (
     SHOTS,
     age_result,
@@ -66,6 +66,35 @@ def test_numbers_per_bin_are_those_of_numpy(single):
             assert table["bias"][number] == pytest.approx(error.mean(), rel=1e-5)
             within = np.maximum(preds / truth, truth / preds)[inside] < 1.25
             assert table["delta1"][number] == pytest.approx(within.mean(), rel=1e-6)
+
+
+def test_the_table_of_protocols_has_a_row_per_averaging_and_alignment(tmp_path):
+    alignment = {"raw": "as predicted, in metres"}
+    rows = [
+        {"protocol": "kitti, kb-garg crop", "crop": "kb-garg", "cap": [1e-3, 80.0], "rmse": 4.5}
+    ]
+    rows[0] |= {"subset": "all", "averaging": "mean over images", "readout": "median_aligned"}
+    rows[0]["alignment"] = "median_aligned"
+    result = depth_result(protocol={"alignment": alignment, "same_pass": rows})
+    html = page_of(tmp_path, result)
+    table = re.search(r'(?s)id="protocols-table".*?</table>', html).group(0)
+    shown = [re.findall(r'(?s)(?:"row"|"text")>(.*?)</t', one) for one in table.split("<tr>")[2:]]
+    assert shown == [
+        ["made up", "–", "–", "pixels, balanced mask", "none"],
+        *(["made up", "–", "–", way, "none"] for way in ("pixels", "images", "bins")),
+        ["kitti", "kb-garg", "0.001–80 m", "images", "median"],
+    ]
+    found = result.metrics
+    exact = [float(x) for x in re.findall(r'<td data-value="([^"]+)">', table)]
+    parts = [found["all_pixels"], *(found["all_pixels"][f"per_{w}_mean"] for w in ("image", "bin"))]
+    assert all(part["overall"]["sq_rel"] in exact for part in (found, *parts))
+    assert 4.5 in exact
+    assert "SILog × 100" in table
+    assert "as predicted, in metres" in html
+    assert "same pass" not in html
+    text = markdown(report_of(result))
+    assert "| kitti | kb-garg | 0.001–80 m | images | median | 4.500 |" in text
+    assert 'id="protocols-table"' not in page_of(tmp_path, depth_result())  # of older results
 
 
 def test_a_plain_loss_has_no_posterior_mean_on_the_page(tmp_path):

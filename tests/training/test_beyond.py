@@ -1,0 +1,126 @@
+"""Trainings on pictures of which a part is only known to lie beyond the range."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import depthbal
+from depthbal.errors import ConfigError
+from depthbal.evaluation import Scores
+from depthbal.losses import BMCLoss, BNILoss, CombinedLoss, GAILoss, GradientLoss, MSELoss
+from depthbal.predictor import Predictor
+from depthbal.priors import Histogram
+from depthbal.reports import write_report
+from depthbal.training import DepthTask
+from tests.data.make_files import SkyDataModule, sky_pair
+from tests.training.helpers import fit_prior, tiny_config, train_tiny
+
+RANGE = (2.0, 40.0)
+DATA = {"class_path": "tests.data.make_files.SkyDataModule", "init_args": {}}
+COLOURS = {"class_path": "tests.training.test_beyond.Colours"}
+ADAM = {"class_path": "torch.optim.Adam", "init_args": {"lr": 2.0}}
+
+
+class Colours(nn.Conv2d):
+    """Depth as a linear function of a pixel's colour."""
+
+    def __init__(self) -> None:
+        super().__init__(3, 1, 1)
+
+    def initialise_bias(self, depth_m: float) -> None:
+        nn.init.constant_(self.bias, depth_m)
+
+
+def config(path, loss, epochs=10, **model):
+    criterion = {"class_path": f"depthbal.losses.{loss}", "init_args": {}}
+    if loss != "MSELoss":
+        criterion["init_args"]["init_noise_sigma"] = 2.0
+    model = {"model": COLOURS, "criterion": criterion, "optimizer": ADAM, **model}
+    return tiny_config(path, model=model, data=DATA, trainer={"max_epochs": epochs})
+
+
+def near_share(run):
+    return json.loads((run / "metrics.json").read_text())["beyond"]["nearer_than_half"]
+
+
+@pytest.mark.parametrize("loss", ["BNILoss", "BMCLoss", "MSELoss"])
+def test_sky_that_is_trained_on_goes_far_and_sky_that_is_left_out_stays_near(tmp_path, loss):
+    runs = {
+        censor: train_tiny(
+            config(tmp_path / f"{censor}.yaml", loss, censor=censor), tmp_path / f"{censor}"
+        )
+        for censor in (True, False)
+    }
+    assert near_share(runs[False]) > 0.9
+    assert near_share(runs[True]) < 0.1
+    counted = [
+        json.loads((run / "prior.json").read_text())["histogram"]["beyond"] for run in runs.values()
+    ]
+    assert counted == [sum(np.isinf(sky_pair(i)[1]).sum() for i in range(12)), 0]
+    write_report([*runs.values()], tmp_path / "report.html")
+    text = (tmp_path / "report.md").read_text()
+    count = Scores.load(runs[True]).beyond()[:-1].sum()
+    assert f"Of {count:,} test pixels that are known to lie beyond 40 m, nearer than 20 m" in text
+    assert "## Predictions of what lies beyond" in text
+    assert "Predictions of what lies beyond" in (tmp_path / "report.html").read_text()
+
+
+def test_predictions_of_any_program_are_counted_in_the_same_way(tmp_path):
+    data = SkyDataModule()
+    found = depthbal.evaluate(
+        lambda image: np.where(image[..., 1] > 200, 15.5, 3 + image[..., 2] / 3.0),
+        data,
+        tmp_path,
+        protocol="whole",
+    )["beyond"]
+    sky = sum(np.isinf(sky_pair(i)[1]).sum() for i in range(100, 104))
+    assert (found["count"], found["nearer"], found["nearer_than_half"]) == (sky, 1.0, 1.0)
+    assert found["bins"] == [{"from_m": 15.0, "to_m": 16.0, "count": sky}]
+
+
+@pytest.mark.parametrize(
+    "criterion",
+    [
+        GAILoss(label_range=RANGE, n_components=4),
+        BMCLoss(label_range=RANGE),
+        CombinedLoss([BNILoss(label_range=RANGE), GradientLoss()]),
+    ],
+    ids=lambda one: type(one).__name__,
+)
+def test_the_task_gives_the_prior_and_every_batch_their_share(criterion):
+    data = SkyDataModule()
+    data.setup()
+    task = DepthTask(Colours(), criterion)
+    fit_prior(task, data.train_histogram())
+    batch = next(iter(data.train_dataloader()))
+    preds = task.predict(batch)
+    loss = task.training_loss(preds, batch)
+    beyond = batch["beyond"]
+    expected = criterion(preds, batch["depth"], batch["depth"] >= 2, beyond)
+    assert loss == expected
+    (gradient,) = torch.autograd.grad(loss, preds)
+    assert (gradient[beyond & (preds < 40)] < 0).all()
+    predictor = Predictor(task.model, criterion, data.input_spec())
+    assert predictor.read_out(preds, ("mean",))["mean"].max() <= 40
+
+
+def test_a_loss_that_cannot_is_refused_before_the_first_step_with_the_way_out():
+    task = DepthTask(Colours(), BNILoss(label_range=RANGE, family="laplace"))
+    histogram = Histogram.regular(*RANGE, 1.0).update([3.0, 5.0, 30.0, np.inf])
+    with pytest.raises(ConfigError, match=r"gaussian.*--model.censor false"):
+        fit_prior(task, histogram)
+
+
+def test_a_module_that_knows_nothing_of_it_is_trained_on_the_rest():
+    data = SkyDataModule()
+    data.setup()
+    batch = next(iter(data.train_dataloader()))
+    task, preds = DepthTask(Colours(), nn.L1Loss()), torch.zeros(batch["depth"].shape)
+    counted = batch["depth"] >= 2
+    assert task.training_loss(preds, batch) == batch["depth"][counted].mean()
+    plain = DepthTask(Colours(), MSELoss(label_range=RANGE), censor=False)
+    expected = (batch["depth"][counted] ** 2).mean()
+    assert plain.training_loss(preds, batch) == pytest.approx(float(expected))
