@@ -40,6 +40,7 @@ CONFIGURABLE = {  # sections of the settings: what their objects may be
         "data.FolderDataModule",
         "data.NYUD2DataModule",
         "data.RoomsDataModule",
+        "data.StreetsDataModule",
     ],
     "The rest": ["training.WarmupCosine", "training.FeatureSmoothing"],
 }
