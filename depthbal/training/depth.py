@@ -156,13 +156,13 @@ class DepthTask(Task):
             low, high = self.label_range()
             count = SELECTION_BINS * (high // (high - low))
             bins: LabelBins = DepthBins.uniform(high / count, high)
-            if zero := data.zero_is_label:
+            if zero := getattr(data, "zero_is_label", False):
                 bins = LabelBins(torch.linspace(low, high, SELECTION_BINS + 1))
             if data.bin_spacing != "uniform":
                 edges = data.bin_edges(data.train_histogram(), SELECTION_BINS)
                 bins = LabelBins(edges) if zero else DepthBins(edges)
             terms = LABEL_TERMS if zero else TERMS
-            return Scores(bins, (self.readout,), self.readout, terms=terms, label=data.label)
+            return Scores(bins, (self.readout,), self.readout, terms=terms, label=self.label)
         self._rules = depth_protocols(
             self.protocol, data, self.test_seed, **(self.test_options or {})
         )
