@@ -34,10 +34,11 @@ INSTALL_REQUIRES = [
     "roma>=1.5",  # rotations; 1.5 is the oldest that was tried
 ]
 DOCS = [
-    "mkdocs>=1.6,<2",  # File.generated; 2 knows no plugins
+    "mkdocs>=1.6,<2",  # File.generated; mkdocs-material 9 wants below 2
     "mkdocs-material>=9.6",
     "mkdocstrings[python]>=1.0",
     "mkdocs-jupyter>=0.25",
+    "latex2mathml>=3.77",  # formulas of notebooks, without a script
 ]
 EXTRAS_REQUIRE = {
     "docs": DOCS,

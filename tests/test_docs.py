@@ -1,12 +1,15 @@
 """What README and documentation say runs, and the site builds."""
 
+import html
 import importlib.util
 import json
 import re
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import unquote
 
 import cv2
 import numpy as np
@@ -25,8 +28,8 @@ from depthbal.priors import Histogram
 from depthbal.training.settings import find_config
 from tests.documents import PAGES, ROOT, blocks, command_lines
 from tests.reports.page.browser import require_browser, started_browser
-from tests.test_tools import TINY_ROOMS
-from tests.training.helpers import command
+from tests.test_tools import TINY_ROOMS, tool
+from tests.training.helpers import TOOLS, command
 
 Names = dict[str, object]
 LINES = [(page, line) for page in PAGES for line in command_lines(page) if line[0] in COMMANDS]
@@ -251,7 +254,6 @@ def anybodys_depth() -> Iterator[Names]:
 
 def a_run() -> Iterator[Names]:
     assert command("train", "--out", "runs/rooms-gai", *TINY_ROOMS) == 0
-    assert command("export", "runs/rooms-gai", "--format", "onnx", "--size", 72, 96) == 0
     cv2.imwrite("photo.jpg", np.full((72, 96, 3), 128, np.uint8))
     names: Names = {}
     yield names
@@ -259,12 +261,20 @@ def a_run() -> Iterator[Names]:
     assert 0.7 < names["depth"].min() <= names["depth"].max() < 10
 
 
+def an_export() -> Iterator[Names]:
+    reader = a_run()
+    names = next(reader)
+    assert command("export", "runs/rooms-gai", "--format", "onnx", "--size", 72, 96) == 0
+    yield names
+    next(reader, None)
+
+
 # what a page leaves to its reader, and then what its code must have made of that
 GIVEN: dict[str, Callable[[], Iterator[Names]]] = {
     "README.md": readme,
     "docs/evaluation.md": anybodys_depth,
     "docs/howto/balance.md": a_balance,
-    "docs/howto/export.md": a_run,
+    "docs/howto/export.md": an_export,
     "docs/howto/predict.md": a_run,
     "docs/losses.md": balancing,
     "docs/users/hf_trainer.md": hugging_face,
@@ -325,6 +335,18 @@ def test_what_a_reader_writes_trains_and_predicts(page, settings, tmp_path, monk
 # ---- the site ----
 
 
+def test_the_pictures_of_the_ideas_are_drawn(tmp_path):
+    assert tool("show_concepts.py", "--out", tmp_path) == 0
+    drawn = {path.name for path in tmp_path.iterdir()}
+    assert drawn == {path.name for path in (ROOT / "docs" / "pictures").iterdir()}
+    assert drawn == set(re.findall(r"pictures/(\w+\.svg)", PAGES["docs/concepts.md"]))
+    made = runpy.run_path(str(TOOLS / "show_concepts.py"))
+    middle = np.abs(made["DEPTHS"] - 6).argmin()
+    plain, balanced = (made["moments"](preds)[0] for preds in (made["PLAIN"], made["balanced"]()))
+    assert plain[middle] < -0.5  # what the text says of the pictures
+    assert abs(balanced[middle]) < 0.05
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     for package in ("mkdocs", "material", "mkdocstrings", "mkdocs_jupyter"):
@@ -347,6 +369,24 @@ def test_the_site_has_every_page_table_and_docstring(site):
     for path in (ROOT / "tools" / "results").glob("*.md"):
         assert path.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ") in text
     assert not re.search(r'(src|href)="https?://[^"]+\.(js|css|woff2?)"', text)
+
+
+def test_every_link_leads_to_a_page_and_its_anchor(site):
+    """Also those of notebooks and generated pages, of which mkdocs checks not all."""
+    text = {path: path.read_text(encoding="utf-8") for path in site.rglob("*.html")}
+    del text[site / "404.html"]
+    ids = {path: set(re.findall(r'\b(?:id|name)="?([^" >]+)', page)) for path, page in text.items()}
+    dead = []
+    for path, page in text.items():
+        for link in re.findall(r'<a [^>]*?href="([^"]*)"', page):
+            if re.match(r"[a-z]+:", link):
+                continue
+            there, _, anchor = unquote(html.unescape(link)).partition("#")
+            target = (path.parent / there).resolve() if there else path
+            known = ids.get(target, set())
+            if not target.exists() or (anchor and anchor not in known and target in ids):
+                dead.append((path.relative_to(site).as_posix(), link))
+    assert not dead
 
 
 def test_no_page_scrolls_sideways_or_asks_the_network_on_a_phone(site, tmp_path):

@@ -1,6 +1,7 @@
 """The pages of the documentation that are made from the code: a hook of mkdocs, see mkdocs.yml."""
 
 import contextlib
+import html
 import inspect
 import io
 import json
@@ -16,8 +17,10 @@ from unittest import mock
 
 import griffe
 from jsonargparse import ArgumentParser
+from latex2mathml.converter import convert
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 from depthbal.commands import COMMANDS
 from depthbal.commands import main as run_command
@@ -37,6 +40,7 @@ CONFIGURABLE = {  # sections of the settings: what their objects may be
         "data.FolderDataModule",
         "data.NYUD2DataModule",
         "data.RoomsDataModule",
+        "data.StreetsDataModule",
     ],
     "The rest": ["training.WarmupCosine", "training.FeatureSmoothing"],
 }
@@ -67,6 +71,20 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         path = f"results/{picture.name}"
         files.append(File.generated(config, path, abs_src_path=str(picture)))
     return files
+
+
+def on_page_content(content: str, page: Page, **_: Any) -> str:
+    """Give formulas of notebooks as MathML, which needs no script, and lead links to pages."""
+
+    def formula(found: re.Match[str]) -> str:
+        return (
+            f'<div class="formula">{convert(html.unescape(found.group(1)), display="block")}</div>'
+        )
+
+    if not page.file.src_uri.endswith(".ipynb"):
+        return content
+    content = re.sub(r"\$\$(.+?)\$\$", formula, content, flags=re.DOTALL)
+    return re.sub(r'href="([^":]+)\.(?:ipynb|md)(#[^"]*)?"', r'href="\1.html\2"', content)
 
 
 @cache

@@ -1,6 +1,7 @@
 """``depthbal predict``: a run applied to pictures and videos."""
 
 import csv
+import math
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -224,7 +225,7 @@ def _write_maps(predictor: "Predictor", inputs: list[Input], known: Namespace) -
         if not images.is_video(source):
             found, step = write(images.read_image(source), files)
             facts = [(float(found.min()), float(found.max()), step)]
-            save_picture(coloured, colour_depth(found))
+            save_picture(coloured, colour_depth(found, none=math.nan))  # 0 is predicted too
         else:
             rate, count = images.video_facts(source)
             kinds = [ending.rpartition(".")[2] for ending in endings]
@@ -236,7 +237,7 @@ def _write_maps(predictor: "Predictor", inputs: list[Input], known: Namespace) -
                 facts.append((float(found.min()), float(found.max()), step))
             span = min(fact[0] for fact in facts), max(fact[1] for fact in facts)
             maps = (images.read_depth(row[0]) for row in rows)  # all of them need not fit in memory
-            save_video(coloured, (colour_depth(depth, span) for depth in maps), rate)
+            save_video(coloured, (colour_depth(depth, span, math.nan) for depth in maps), rate)
             said = f"{len(facts)} frames, "
         lows, highs, steps = zip(*facts, strict=True)
         said += f"{min(lows):.2f} to {max(highs):.2f} {unit}, {files[0]}"

@@ -152,7 +152,7 @@ class DepthDataModule(LabelData):
                 f"no pairs are left for the {split} split: val_fraction and test_fraction below 1"
             )
         data = self._plain(source, split)
-        check_split(data, self.depth_range[0], split)
+        check_split(data, self.depth_range[0], split, self.label)
         if split == "train":
             dtype, step = source.levels or (None, 0.0)
             if dtype is not None and dtype.kind in "iu" and step > _COARSE * self.bin_width:
@@ -215,12 +215,12 @@ class DepthDataModule(LabelData):
             ):
                 histogram.update(depth[depth >= low])
                 counts += np.asarray(found)
-            measured, near, far = counts.tolist()
-            if near + far > _CUT_OFF * measured:
+            (known, near, far), (name, unit, _) = counts.tolist(), self.label
+            if near + far > _CUT_OFF * known:
                 logger.warning(
-                    f"--data.depth_range cuts off {(near + far) / measured:.0%}: {near:,} nearer "
-                    f"than {low:g} m and {far:,} beyond {high:g} m of {measured:,} training pixels "
-                    "with depth"
+                    f"--data.depth_range cuts off {(near + far) / known:.0%}: {near:,} nearer than "
+                    f"{low:g} {unit} and {far:,} beyond {high:g} {unit} of {known:,} training "
+                    f"pixels with {name}"
                 )
             return histogram
 

@@ -15,6 +15,7 @@ from depthbal.data.images import Depth, Image, measured, only_depth
 from depthbal.data.loader import PADDING
 from depthbal.data.pairs import PairSource
 from depthbal.errors import DataError
+from depthbal.evaluation import DEPTH, Label
 
 logger = logging.getLogger("depthbal")
 
@@ -186,8 +187,9 @@ def spread(count: int) -> list[int]:
     return sorted({round(place) for place in np.linspace(0, count - 1, _SAMPLED) if count})
 
 
-def check_split(data: DepthDataset, low: float, split: str) -> None:
+def check_split(data: DepthDataset, low: float, split: str, label: Label = DEPTH) -> None:
     """Judge a split before training, by pairs spread over it, and say what it is."""
+    name, unit, _ = label
     shapes, found, counted, chosen = {}, [], False, spread(len(data))
     for index in chosen:
         sample, depth = data[index], data.source.load_depth(index)
@@ -197,7 +199,7 @@ def check_split(data: DepthDataset, low: float, split: str) -> None:
         valid = depth[measured(depth, data.none)]
         found.append(valid[:: 1 + valid.size // 100_000])
     if len(shapes) > 1 and isinstance(data.transform.depth_size, tuple):
-        listed = ", ".join(f"{name}: {h} x {w}" for (h, w), name in shapes.items())
+        listed = ", ".join(f"{image}: {h} x {w}" for (h, w), image in shapes.items())
         raise DataError(
             f"images of the {split} split differ in size ({listed}) and cannot have depth of one; "
             "set short_side and crop_size, or depth_size to a share such as 0.5"
@@ -208,19 +210,20 @@ def check_split(data: DepthDataset, low: float, split: str) -> None:
     rest = depths[depths < last] if far.any() and last > depths.min() else depths
     outside = ((rest < low) | (rest > high)).mean() if rest.size else 0.0
     if outside > 0.5:
-        told = f"they are mostly {_ends(rest)} m"
+        told = f"they are mostly {_ends(rest)} {unit}"
         if data.source.levels:
-            unit = data.source.levels[1]
-            told = f"at scale {unit:g} {told}{_other_scales(rest / unit, low, high)}"
+            scale = data.source.levels[1]
+            told = f"at scale {scale:g} {told}{_other_scales(rest / scale, low, high)}"
         else:  # inverse
             told += "; the scale of disparity in pixels is 1 / (focal length x baseline)"
         raise DataError(
-            f"{outside:.0%} of the {split} split's depths lie outside {low:g} to {high:.4g} m: "
+            f"{outside:.0%} of the {split} split's {name}s lie outside {low:g} to {high:.4g} "
+            f"{unit}: "
             f"{told}; {_RANGE}"
         )
     if not counted:
         raise DataError(
-            f"the {split} split has no pixel with depth of at least {low:g} m in "
+            f"the {split} split has no pixel with {name} of at least {low:g} {unit} in "
             f"{len(chosen)} pairs; check scale and invalid, or --data.depth_range"
         )
     if split == "train" and (data.source.levels or data.share < 1):  # of files, not of rooms
@@ -228,14 +231,16 @@ def check_split(data: DepthDataset, low: float, split: str) -> None:
         lost = "" if data.share == 1 else " (all of it with --data.crop_size null)"
         logger.info(
             f"{len(data)} training pictures of {size}{' and more' * (len(shapes) > 2)} pixels, "
-            f"{data.share:.0%} of each counts{lost}; depth mostly {_ends(depths[~near & ~far])} m"
+            f"{data.share:.0%} of each counts{lost}; {name} mostly "
+            f"{_ends(depths[~near & ~far])} {unit}"
         )
     if data.beyond_from == high:
         far = np.zeros_like(far)
     if split != "val" and (near | far).mean() > _SHOWN:
         logger.warning(
-            f"{near.mean():.1%} of the {split} pixels with depth are nearer than {low:g} m and "
-            f"{far.mean():.1%} lie beyond {high:.4g} m: they count as having none; {_RANGE}"
+            f"{near.mean():.1%} of the {split} pixels with {name} are nearer than {low:g} {unit} "
+            f"and {far.mean():.1%} lie beyond {high:.4g} {unit}: they count as having none; "
+            f"{_RANGE}"
         )
 
 

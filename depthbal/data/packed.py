@@ -166,7 +166,9 @@ class RootDataModule(DepthDataModule):
         for name, value in {**self.reading, "short_side": short_side}.items():
             stored = settings.get(name, known[name])
             # as text, in which NaN equals NaN
-            if json.dumps(value) not in (json.dumps(known[name]), json.dumps(stored)):
+            fixed = name == "zero_is_label"  # what stands in the file goes by it
+            given = (stored if fixed else known[name], stored)
+            if json.dumps(value) not in map(json.dumps, given):
                 raise ConfigError(
                     f"{self.root} was packed with {name}: {stored}, and {name} is {value}; set it "
                     "to that, or pack again"

@@ -253,10 +253,11 @@ street = STREETS.picture
 class StreetsDataModule(RenderedDataModule):
     """Rendered streets, suburbs and country roads with exact metric depth, 2 to 120 m.
 
-    Depth is measured along the optical axis; far depths are rare, about 200 to 1 from 5 to 120 m.
-    Sky, and the little that lies beyond 120 m otherwise, is infinitely deep: known to be beyond the
-    range. Training and validation have depth, sky with it, on every fourth row only, as a lidar's
-    scan lines; the test pictures have it everywhere, as every pixel of a drawn world is known.
+    Depth is measured along the optical axis; far depths are rare: of bins of 1 m the commonest has
+    some 450 times as many pixels as the rarest. Sky, and the little that lies beyond 120 m
+    otherwise, is infinitely deep: known to be beyond the range. Training and validation have depth,
+    sky with it, on every fourth row only, as a lidar's scan lines; the test pictures have it
+    everywhere, as every pixel of a drawn world is known.
 
     Args:
         size: (height, width) of the pictures in pixels.

@@ -147,7 +147,7 @@ class LabelBins:
         """
         counts = np.asarray(histogram.counts, dtype=np.float64)
         if not counts.sum() > 0:
-            raise DataError("the histogram holds no labels; fill it from the training split first")
+            raise DataError("the histogram holds no pixels; fill it from the training split first")
         edges, below = np.asarray(histogram.edges, dtype=np.float64), 0
         density = counts / np.diff(edges) * (np.ptp(edges) / counts.sum())
         if edges[0] > 0 and cls.from_zero:
