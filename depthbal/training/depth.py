@@ -156,7 +156,7 @@ class DepthTask(Task):
             low, high = self.label_range()
             count = SELECTION_BINS * (high // (high - low))
             bins: LabelBins = DepthBins.uniform(high / count, high)
-            if zero := getattr(data, "zero_is_label", False):
+            if zero := data.zero_is_label:
                 bins = LabelBins(torch.linspace(low, high, SELECTION_BINS + 1))
             if data.bin_spacing != "uniform":
                 edges = data.bin_edges(data.train_histogram(), SELECTION_BINS)
