@@ -119,7 +119,7 @@ def write_streets(root: Path, count: int) -> None:
 
 
 def measure_street(root: Path, rounds: int) -> None:
-    """Print milliseconds per pair, the best of all rounds, and ratios to OpenCV's decoding."""
+    """Print CPU milliseconds per pair, the best of all rounds, against OpenCV's decoding."""
     module = FolderDataModule(root, layout="kitti", num_workers=0, val_fraction=0.0)
     module.setup("fit")
     source = module.files("train")
@@ -137,9 +137,9 @@ def measure_street(root: Path, rounds: int) -> None:
     for _ in range(rounds):  # by turns, so that they share what else the machine does
         for index in range(len(source)):
             for part, run in parts.items():
-                start = perf_counter()
+                start = process_time()
                 run(index)
-                best[part] = min(best[part], 1000 * (perf_counter() - start))
+                best[part] = min(best[part], 1000 * (process_time() - start))
     for part, wall in best.items():
         print(f"{part:34}{wall:>8.1f} ms{wall / best['OpenCV decodes both files']:>8.2f} times")
 

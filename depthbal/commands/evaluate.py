@@ -32,8 +32,8 @@ def main(arguments: Sequence[str]) -> None:
     add(
         "--protocol",
         nargs="+",
-        help="of depth: nyud2_dir (default), or some of eigen, kitti and whole in one pass, the "
-        "first one the main one; see docs/evaluation.md",
+        metavar="NAME",
+        help="nyud2_dir (default), or some of eigen, kitti and whole in one pass",
     )
     add("--device", help="default: the first GPU, else cpu")
     add("--seed", type=int, default=0, help="of the balanced mask")
@@ -45,14 +45,20 @@ def main(arguments: Sequence[str]) -> None:
     add = parser.add_argument
     add("--out", type=Path, help="folder of the result of predictions")
     add("--overwrite", action="store_true", help="replace an earlier result there")
-    add("--crop", nargs="+", choices=_CROPS, help="of whole images (default: the protocol's)")
+    add(
+        "--crop",
+        nargs="+",
+        choices=_CROPS,
+        metavar="CROP",
+        help=f"of whole images: {', '.join(_CROPS)} (default: the protocol's)",
+    )
     add(
         "--cap",
         type=float,
         nargs=2,
         action="append",
         metavar=("LOW", "HIGH"),
-        help="metres, of whole images; may be given several times",
+        help="metres, of whole images; again for another",
     )
     known, overrides = parse(parser, arguments)
     overrides = sources(known, overrides)
@@ -151,7 +157,8 @@ def add_predictions(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         choices=("none", "median", "depth", "inverse"),
         default=["none"],
-        help="to the truth of each image, side by side; the first is the main one (default: none)",
+        metavar="HOW",
+        help="to the truth of each image: none (default), median, depth, inverse, or several",
     )
 
 

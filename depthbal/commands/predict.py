@@ -111,8 +111,9 @@ def open_predictor(
         task = run.task(checkpoint)
         if posthoc is not None:
             sigma, source = posthoc_sigma(run, checkpoint, posthoc)
-            print(f"Balanced afterwards with sigma {sigma:g} {task.label.unit} ({source})")
             balance_afterwards(run, task, sigma, source)
+            unit = task.test_facts["posthoc"].get("noise_unit", task.label.unit)
+            print(f"Balanced afterwards with sigma {sigma:g} {unit} ({source})")
         predictor = task.predictor()
         predictor.label = task.label
     if balance is not None:

@@ -233,7 +233,7 @@ def _protocol(scores: "Scores", top: Any, everywhere: Any) -> dict[str, Any]:
         )
     found: dict[str, Any] = {
         "name": "balanced mask" if masked else "all samples",
-        "label": scores.label._asdict(),
+        "label": {**scores.label._asdict(), "range": scores.label.range and [*scores.label.range]},
         "main_metric": scores.main_metric,
         "averaging": averaging,
     }

@@ -20,7 +20,7 @@ from depthbal.priors import GaussianMixture, Histogram, World
 # Of the logarithm, for a world that is said in the label: p(log y) = y p(y).
 WORLDS = {"uniform": "exp_uniform", "log_uniform": "uniform"}
 FAR = 1e4  # sigmas beyond the range from which on a location says no more
-SMALLEST = 1e-30
+SMALLEST, LARGEST = 1e-30, 80.0  # a label, and a logarithm whose label float32 can hold
 
 
 class LogLabelLoss(RegressionLoss):
@@ -232,7 +232,7 @@ class LogBalanceMap(BalanceMap):
 
     def locations(self, preds: Tensor) -> Tensor:
         """Return e^p of the locations p."""
-        return self._locate(preds).exp().to(compute_dtype(preds))
+        return self._locate(preds).clamp(max=LARGEST).exp().to(compute_dtype(preds))
 
     def interval(self, preds: Tensor) -> tuple[Tensor, Tensor]:
         """Return the ends of the 68.27 % interval of the label given the prediction."""

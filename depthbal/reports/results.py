@@ -129,7 +129,9 @@ class Result:
     @property
     def sigma_unit(self) -> str:
         """Unit of the noise scale, "" where the bins are not of what is predicted."""
-        return self.scores.label.unit if "error" in self.scores.terms else ""
+        given = self.scores.given.get("posthoc") or self.scores.given
+        own = self.scores.label.unit if "error" in self.scores.terms else ""
+        return str(given.get("noise_unit", own))
 
 
 # ---- reading ----

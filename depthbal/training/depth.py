@@ -162,7 +162,7 @@ class DepthTask(Task):
                 edges = data.bin_edges(data.train_histogram(), SELECTION_BINS)
                 bins = LabelBins(edges) if zero else DepthBins(edges)
             terms = LABEL_TERMS if zero else TERMS
-            return Scores(bins, (self.readout,), self.readout, terms=terms, label=data.label)
+            return Scores(bins, (self.readout,), self.readout, terms=terms, label=self.label)
         self._rules = depth_protocols(
             self.protocol, data, self.test_seed, **(self.test_options or {})
         )

@@ -317,7 +317,10 @@ class Task(pl.LightningModule):
                 "label_range of the loss, and keep the data's when resuming"
             )
         self.label = self.label._replace(range=label_range)
-        take_range(label_range, self.model, self.criterion)
+        try:
+            take_range(label_range, self.model, self.criterion)
+        except ValueError as error:  # logarithms of labels that begin at 0
+            raise ConfigError(str(error)) from error
 
     # ---- before training and test ----
 

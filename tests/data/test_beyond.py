@@ -127,7 +127,7 @@ def test_a_packed_file_keeps_it_beside_all_levels(tmp_path, monkeypatch, dtype):
             for image, depth in source.pairs
         ]
     source.image_paths = source.names = [f"{i}.png" for i in range(4)]
-    monkeypatch.setattr(packing_room, "_found", lambda *_: ("folder", [("train", source)]))
+    monkeypatch.setattr(packing_room, "_found", lambda *_: ("folder", {}, [("train", source)]))
     packing_room.pack(tmp_path, tmp_path / "pairs.h5", None)
     found = PackedPairs(tmp_path / "pairs.h5", "train")
     assert found.beyond

@@ -68,6 +68,7 @@ def test_a_plain_loss_is_balanced_afterwards_by_the_same_sums(world, tmp_path):
         balance.locations(seen), torch.tensor(places).double(), rtol=2e-3, atol=0
     )
     torch.testing.assert_close(balance(seen), expected, rtol=2e-3, atol=0)
+    assert balance.locations(torch.tensor([0.0, 1e30])).isfinite().all()
     balance.save(tmp_path / "map.json")
     again = BalanceMap.load(tmp_path / "map.json")
     assert torch.equal(again(seen), balance(seen))

@@ -69,7 +69,7 @@ def parsed(*arguments: str):
 def built(*arguments: str):
     """Return task and trainer's callbacks of a command line."""
     name = str(arguments[0])
-    if name.startswith(("nyud2/", "finetune/")):
+    if name.startswith(("nyud2/", "finetune/", "height/")):
         arguments += ("--model.model.weights=null",)  # tests have no network
     root = ["--data.root=."] if name.startswith("nyu") else []
     parser, settings = parsed(*arguments, *root)

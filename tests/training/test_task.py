@@ -6,6 +6,7 @@ import math
 import os
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from torch import nn
 
 from depthbal.errors import ConfigError, DataError
 from depthbal.evaluation import LABEL_TERMS, LabelBins, Scores
-from depthbal.losses import BMCLoss, BNILoss, GAILoss, MSELoss
+from depthbal.losses import BMCLoss, BNILoss, GAILoss, MSELoss, SILogLoss
 from depthbal.losses.posthoc import BalanceMap
 from depthbal.priors import Histogram
 from depthbal.training import DepthTask, Task
@@ -81,7 +82,8 @@ def test_the_selection_metric_is_the_mean_over_half_metre_bins_of_rmse():
     preds = target + torch.randn(3, 1, 6, 7, generator=generator)
     task = DepthTask(DropoutNet(), MSELoss())
     task.take_range((0.7, 10.0))
-    scores = task.make_scores(None, "val")
+    data = SimpleNamespace(bin_spacing="uniform", zero_is_label=False)
+    scores = task.make_scores(data, "val")
     scores.update({task.readout: preds}, target, target >= 0.7)
     errors: dict[int, list[float]] = {}
     for p, y in zip(preds.flatten().tolist(), target.flatten().tolist(), strict=True):
@@ -135,6 +137,14 @@ def test_a_prediction_of_a_label_that_is_not_finite_names_its_image(posthoc):
     batch = {"image": torch.zeros(2, 3, 4, 4), "label": torch.ones(2), "name": ["fine", "spoilt"]}
     with pytest.raises(DataError, match="spoilt"):
         task.score(batch, Scores(LabelBins([0, 2, 4], ["many", "few"]), terms=LABEL_TERMS))
+
+
+def test_logarithms_want_a_range_above_0_and_a_loss_of_errors():
+    task = DepthTask(DropoutNet(), MSELoss(), label_transform="log")
+    with pytest.raises(ConfigError, match="label_range above 0"):
+        task.take_range((0.0, 60.0))
+    with pytest.raises(ConfigError, match=r"label_transform log: .*got SILogLoss"):
+        DepthTask(DropoutNet(), SILogLoss(), label_transform="log")
 
 
 def test_the_engine_knows_no_depth():

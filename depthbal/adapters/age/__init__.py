@@ -2,7 +2,6 @@
 
 from depthbal.adapters.age.data import AgeDataModule
 from depthbal.adapters.age.drawn import DrawnAgesDataModule
-from depthbal.adapters.age.model import AgeRegressor
-from depthbal.adapters.age.task import AgeTask
+from depthbal.adapters.age.task import AgeRegressor, AgeTask
 
 __all__ = ["AgeDataModule", "AgeRegressor", "AgeTask", "DrawnAgesDataModule"]

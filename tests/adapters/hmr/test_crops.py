@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from depthbal.adapters.hmr.body import rotmats_of
-from depthbal.adapters.hmr.crops import (
+from depthbal.adapters.hmr.data import (
     FLIPPED_JOINTS,
     Change,
     change_pose,
