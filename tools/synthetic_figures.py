@@ -7,15 +7,18 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from depthbal.synthetic.benchmark import Cell, run_benchmark, summary
-from depthbal.synthetic.methods import METHODS, TABLE_METHODS, Settings, solve
-from depthbal.synthetic.problems import (
-    LEVELS,
-    NOISE_SIGMA,
-    SyntheticData,
+from depthbal.synthetic import (
+    METHODS,
+    TABLE_METHODS,
+    Cell,
+    Settings,
     draw_data,
     parse_column,
+    run_benchmark,
+    solve,
+    summary,
 )
+from depthbal.synthetic.problems import LEVELS, NOISE_SIGMA, SyntheticData
 
 # Markers set apart what colours alone would not.
 STYLES = {

@@ -36,7 +36,6 @@ from depthbal.models.heads import require_matching_head, take_range
 from depthbal.models.weights import load_exactly
 from depthbal.predictor import Predictor, Readout, readouts_of
 from depthbal.priors import Histogram
-from depthbal.training.frozen import first_process_first, use_features
 from depthbal.training.optimisation import (
     following_noise,
     hold_noise_lr,
@@ -47,7 +46,14 @@ from depthbal.training.optimisation import (
     suit_device,
 )
 from depthbal.training.resuming import TrainingError, diverged_message
-from depthbal.training.tuning import add_lora, find_part, rate_factors, recompute_activations
+from depthbal.training.tuning import (
+    add_lora,
+    find_part,
+    first_process_first,
+    rate_factors,
+    recompute_activations,
+    use_features,
+)
 
 log = logging.getLogger(__name__)
 

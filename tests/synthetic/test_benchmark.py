@@ -5,9 +5,9 @@ import statistics
 
 import cv2
 import pytest
+from synthetic_figures import draw_sigma, draw_sweeps
 
 from depthbal.synthetic import COLUMNS, TABLE_1, TABLE_METHODS, Settings, run_benchmark
-from depthbal.synthetic.figures import draw_sigma, draw_sweeps
 from tests.test_tools import tool
 
 

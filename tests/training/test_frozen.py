@@ -8,8 +8,8 @@ from torch import nn
 
 from depthbal.data.dataset import SeededDataset
 from depthbal.data.label_data import LabelData
-from depthbal.training import frozen
-from depthbal.training.frozen import use_features
+from depthbal.training import tuning
+from depthbal.training.tuning import use_features
 
 
 class Noise(SeededDataset):
@@ -62,9 +62,9 @@ def backbone() -> nn.Module:
 def passes(monkeypatch) -> list[int]:
     """How many pictures went through a network, per data set that had to be computed."""
     counts: list[int] = []
-    real = frozen.LateLoader
+    real = tuning.LateLoader
     monkeypatch.setattr(
-        frozen,
+        tuning,
         "LateLoader",
         lambda data, **options: counts.append(len(data)) or real(data, **options),
     )

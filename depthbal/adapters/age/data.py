@@ -40,7 +40,7 @@ class LabelledImages(SeededDataset[dict[str, Any]]):
     the labels; names that are `grouped` are what is resampled together. Padding has the label NaN.
     """
 
-    features: Tensor | None = None  # (N, D) in place of the images, see depthbal.training.frozen
+    features: Tensor | None = None  # (N, D) in place of the images, see depthbal.training.tuning
 
     def __init__(
         self,
