@@ -23,8 +23,7 @@ from depthbal.checkpoint import (
 from depthbal.data.images import read_image, resize_short_side, resize_square
 from depthbal.errors import ConfigError, DataError
 from depthbal.evaluation import DEPTH, Label
-from depthbal.losses import BinsLoss, LogLabelLoss
-from depthbal.losses.bins import PARTS, part_of
+from depthbal.losses import LogLabelLoss, MSELoss, RegressionLoss
 from depthbal.losses.log_labels import LogBalanceMap
 from depthbal.losses.posthoc import BalanceMap
 from depthbal.models.heads import take_range
@@ -82,9 +81,9 @@ class Predictor(nn.Module):
         super().__init__()
         if readout not in get_args(Readout):
             raise ConfigError(f"readout must be one of {get_args(Readout)}, got {readout!r}")
-        if readout == "median" and not isinstance(criterion, BinsLoss):
+        if readout not in readouts_of(criterion):
             raise ConfigError(
-                f"the read-out 'median' is BinsLoss's, not {type(criterion).__name__}'s"
+                f"the read-out {readout!r} is BinsLoss's, not {type(criterion).__name__}'s"
             )
         if missing := [key for key in ("short_side", "mean", "std") if key not in input_spec]:
             raise ConfigError(f"input_spec lacks {', '.join(missing)}")
@@ -118,7 +117,7 @@ class Predictor(nn.Module):
         if tau is None and relative_to is None:
             return self
         afterwards = self.posthoc is not None and tau is None
-        if not (afterwards or isinstance(self.criterion, BinsLoss)):
+        if not (afterwards or hasattr(self.criterion, "set_world")):
             raise ConfigError(
                 "tau and relative_to can be chosen when predicting only for a network of BinsLoss, "
                 "relative_to also for one that is balanced afterwards; this one was trained with "
@@ -129,16 +128,14 @@ class Predictor(nn.Module):
             if self.posthoc is not None:
                 self.posthoc = self.posthoc.relative_to(str(world))
                 return self
-            cast(BinsLoss, self.criterion).set_world(tau, world).log_ratio()
+            cast(Any, self.criterion).set_world(tau, world).log_ratio()
         except ValueError as error:
             raise ConfigError(str(error)) from error
         return self
 
     def decode(self, outputs: Tensor) -> Tensor:
-        """Return what is enlarged and read out of the network's outputs: of logits `PARTS`."""
-        if isinstance(self.criterion, BinsLoss):
-            return self.criterion.decode(outputs)
-        return outputs
+        """Return what is enlarged and read out of the network's outputs: see `BinsLoss`."""
+        return self._loss.decode(outputs)
 
     def read_out(self, raw: Tensor, readouts: Sequence[Readout] | None = None) -> dict[str, Tensor]:
         """Return raw predictions, metres of any shape, read in the wanted ways, in float32.
@@ -158,11 +155,8 @@ class Predictor(nn.Module):
         raw = raw.float()
         if readouts is None:
             readouts = readouts_of(self.criterion)
-        if isinstance(self.criterion, BinsLoss):
-            return {
-                name: part_of(raw, PARTS.index("raw" if name == "clamped" else name))
-                for name in readouts
-            }
+        if parts := self._loss.read_parts(raw):
+            return {name: parts[name] for name in readouts}
         balance = self.posthoc or getattr(self.criterion, "readout", None)
         location = self._locations(raw)
         maps: dict[str, Tensor] = dict.fromkeys(readouts, location)
@@ -186,10 +180,14 @@ class Predictor(nn.Module):
         if self.posthoc is not None:
             self._locations(raw)  # refuses what cannot be balanced
             return self.posthoc.interval(raw)
-        if isinstance(self.criterion, BinsLoss):
-            return part_of(raw, PARTS.index("low")), part_of(raw, PARTS.index("high"))
-        interval = getattr(self.criterion, "interval", None)
-        return None if interval is None else interval(raw)
+        parts = self._loss.read_parts(raw)
+        return (parts["low"], parts["high"]) if parts else self._loss.interval(raw)
+
+    @property
+    def _loss(self) -> RegressionLoss:
+        """The criterion; in the place of none, or of another library's, a plain loss."""
+        own = self.criterion
+        return own if isinstance(own, RegressionLoss) else MSELoss()
 
     def _locations(self, raw: Tensor) -> Tensor:
         """Return the location p of each prediction."""
@@ -205,7 +203,7 @@ class Predictor(nn.Module):
         Enlarged bilinearly with align_corners=True, as the published code does, which reads the
         enlarged prediction out: the read-out is curved, so that the other order would give slightly
         other values between pixels. Logits of bins are read out first, see `BinsLoss.decode`: there
-        are as many maps as `PARTS`. The network runs in the mode it is in.
+        are as many maps as it decodes. The network runs in the mode it is in.
 
         Args:
             images: (B, 3, H, W), normalised.
@@ -218,8 +216,7 @@ class Predictor(nn.Module):
 
     def enlarge(self, raw: Tensor, size: Sequence[int]) -> Tensor:
         """Return a network's output (B, 1, h, w) at `size`, in float32; see `predict_raw`."""
-        channels = len(PARTS) if isinstance(self.criterion, BinsLoss) else 1
-        if not isinstance(raw, Tensor) or raw.ndim != 4 or raw.shape[1] != channels:
+        if not isinstance(raw, Tensor) or raw.ndim != 4 or raw.shape[1] != self._loss.n_parts:
             given = tuple(raw.shape) if isinstance(raw, Tensor) else type(raw).__name__
             raise ConfigError(
                 f"expected a network of depth maps (B, 1, h, w), {type(self.model).__name__} gives "
@@ -458,8 +455,7 @@ def load_predictor(
 
 def readouts_of(criterion: nn.Module | None) -> tuple[Readout, ...]:
     """Return the read-outs that a loss's network has."""
-    every = get_args(Readout)
-    return every if isinstance(criterion, BinsLoss) else every[:3]
+    return getattr(criterion, "readouts", None) or get_args(Readout)[:3]
 
 
 def balance_map(

@@ -3,12 +3,18 @@
 from depthbal.losses.balanced import BalancedMSELoss
 from depthbal.losses.balanced_mse import BNILoss, GAILoss
 from depthbal.losses.base import NonFiniteError, RegressionLoss
-from depthbal.losses.baselines import FocalRLoss, HuberLoss, L1Loss, MSELoss, SILogLoss
+from depthbal.losses.baselines import (
+    FocalRLoss,
+    GradientLoss,
+    HuberLoss,
+    L1Loss,
+    MSELoss,
+    SILogLoss,
+)
 from depthbal.losses.bins import BinsLoss
 from depthbal.losses.bmc import BMCLoss
 from depthbal.losses.combined import CombinedLoss
 from depthbal.losses.families import log_evidence
-from depthbal.losses.gradient import GradientLoss
 from depthbal.losses.label_weights import ReweightedLoss, label_weights
 from depthbal.losses.log_labels import LogLabelLoss
 from depthbal.losses.noise import DepthNoise, FixedNoise, LearnedNoise, NoiseModule

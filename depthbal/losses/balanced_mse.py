@@ -47,11 +47,6 @@ class _StoredPriorLoss(BalancedMSELoss):
         """The mixture in use, or None while it is unset."""
         return None if self._prior.is_unset else self._prior.mixture
 
-    @property
-    def needs_prior(self) -> bool:  # type: ignore[override]
-        """Whether ``set_prior`` must still be called."""
-        return self._prior.is_unset
-
     def set_prior(self, prior: Histogram | GaussianMixture) -> None:
         """Estimate the prior from a histogram of training labels, or take a mixture.
 

@@ -7,7 +7,8 @@ from typing import Any, get_args
 import torch
 from torch import Tensor, nn
 
-from depthbal.losses.reduction import Reduction, all_finite, compute_dtype, hide, reduce
+from depthbal.losses.buffers import RequiredBuffers
+from depthbal.losses.reduction import Mask, Reduction, all_finite, compute_dtype, hide, reduce
 from depthbal.priors import GaussianMixture, Histogram, World
 from depthbal.priors.histogram import require_tau
 
@@ -42,9 +43,12 @@ class RegressionLoss(nn.Module, ABC):
     """
 
     init_args: dict[str, Any]
-    needs_prior: bool = False
     balances: bool = False
     """Whether networks trained with it are not to be balanced afterwards: they are already."""
+    readouts: tuple[str, ...] = ("raw", "clamped", "mean")
+    """How its networks can be read."""
+    n_parts: int = 1
+    """How many numbers ``decode`` gives per label."""
 
     def __init__(
         self,
@@ -72,11 +76,7 @@ class RegressionLoss(nn.Module, ABC):
         """Return the loss of every label; inputs are checked, finite and of one wide dtype."""
 
     def forward(
-        self,
-        preds: Tensor,
-        target: Tensor,
-        mask: Tensor | None = None,
-        beyond: Tensor | None = None,
+        self, preds: Tensor, target: Tensor, mask: Mask = None, beyond: Mask = None
     ) -> Tensor:
         """Return the reduced loss of predictions and targets of one shape, label units.
 
@@ -145,9 +145,31 @@ class RegressionLoss(nn.Module, ABC):
         """Sum over the coordinates of vector labels; scalars stay as they are."""
         return entries.sum(-1) if self.event_dim else entries
 
+    def decode(self, preds: Tensor) -> Tensor:
+        """Return what is enlarged and read out of the raw network output: here itself."""
+        return preds
+
+    def read_parts(self, decoded: Tensor) -> dict[str, Tensor]:
+        """Return read-outs and "low", "high" that ``decode`` gave, if the output is no label."""
+        return {}
+
     def readout(self, preds: Tensor) -> Tensor:
         """Return the prediction that the raw network output stands for: here the output itself."""
         return preds
+
+    def interval(self, preds: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Return the ends of the 68.27 % interval of the label; None without a noise scale."""
+        return None
+
+    def facts(self) -> dict[str, Any]:
+        """Return what a result says of the loss: its one noise scale, if it has one."""
+        sigma = self.noise_sigma
+        return {} if sigma is None or sigma.numel() != 1 else {"noise_sigma": float(sigma)}
+
+    @property
+    def needs_prior(self) -> bool:
+        """Whether ``set_prior`` must still be called."""
+        return any(one.is_unset for one in self.modules() if isinstance(one, RequiredBuffers))
 
     def set_prior(self, prior: Histogram | GaussianMixture) -> None:
         """Take the training labels' distribution; losses without a prior ignore it."""

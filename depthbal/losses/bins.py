@@ -22,7 +22,7 @@ from depthbal.losses.base import (
     require_one_of,
     require_world,
 )
-from depthbal.losses.buffers import DoubleBuffers
+from depthbal.losses.buffers import RequiredBuffers
 from depthbal.losses.readout import LEVEL
 from depthbal.losses.reduction import compute_dtype, first_order, hide, reduce
 from depthbal.priors import GaussianMixture, Histogram, Spacing, World
@@ -118,6 +118,8 @@ class BinsLoss(RegressionLoss):
     """
 
     balances = True
+    readouts = (*RegressionLoss.readouts, "median")
+    n_parts = len(PARTS)
 
     def __init__(
         self,
@@ -137,14 +139,9 @@ class BinsLoss(RegressionLoss):
         self.tau, self.relative_to = tau, relative_to
         self.init_args |= {"n_bins": n_bins, "spacing": spacing}
         self.set_world()
-        self._prior = DoubleBuffers("centers", "shares")
+        self._prior = RequiredBuffers("centers", "shares")
         if prior is not None:
             self.set_prior(Histogram.load(prior) if isinstance(prior, str) else prior)
-
-    @property
-    def needs_prior(self) -> bool:  # type: ignore[override]
-        """Whether ``set_prior`` must still be called."""
-        return self._prior.is_unset
 
     def set_prior(self, prior: Histogram | GaussianMixture) -> None:
         """Place the bins and take the training labels' histogram; a mixture is a ValueError."""
@@ -288,6 +285,16 @@ class BinsLoss(RegressionLoss):
         """
         quantiles = (0.5, (1 - LEVEL) / 2, (1 + LEVEL) / 2)
         return torch.cat([self._read(preds, self.tau, quantiles), self._read(preds, 0.0)], 1)
+
+    def read_parts(self, decoded: Tensor) -> dict[str, Tensor]:
+        """Return ``PARTS`` by name, each in the shape of labels; no mean is beyond the range."""
+        found = {name: part_of(decoded, number) for number, name in enumerate(PARTS)}
+        return {**found, "clamped": found["raw"]}
+
+    def facts(self) -> dict[str, Any]:
+        """Return the world, and what the interval is of."""
+        about = "central 68.27 % interval of the distribution over bins"
+        return {"tau": self.tau, "relative_to": self.relative_to, "interval": about}
 
     @torch.no_grad()
     def _read(self, preds: Tensor, tau: float, quantiles: Sequence[float] = ()) -> Tensor:

@@ -59,7 +59,11 @@ class DoubleBuffers(Unrounded):
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
-class PriorBuffers(DoubleBuffers):
+class RequiredBuffers(DoubleBuffers):
+    """Tensors without which a loss cannot be used: its prior."""
+
+
+class PriorBuffers(RequiredBuffers):
     """A Gaussian mixture, held as buffers."""
 
     def __init__(self) -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from depthbal.losses.base import RegressionLoss
-from depthbal.losses.bins import BinsLoss
+from depthbal.losses.reduction import Mask
 from depthbal.priors import GaussianMixture, Histogram
 
 
@@ -43,7 +43,7 @@ class CombinedLoss(RegressionLoss):
         parts = [made(loss) if isinstance(loss, Mapping) else loss for loss in losses]
         if not parts or len(factors) != len(parts):
             raise ValueError(f"expected a factor per loss, got {len(factors)} for {len(parts)}")
-        if any(isinstance(part, BinsLoss) for part in parts):
+        if any(part.n_parts > 1 for part in parts):
             raise ValueError("BinsLoss is of logits and cannot be added to losses of labels")
         self.parts, self.factors = nn.ModuleList(parts), factors
         self._main = next((n for n, part in enumerate(parts) if part.balances), 0)
@@ -55,11 +55,7 @@ class CombinedLoss(RegressionLoss):
         self.init_args = {"losses": described, "factors": factors}
 
     def forward(
-        self,
-        preds: Tensor,
-        target: Tensor,
-        mask: Tensor | None = None,
-        beyond: Tensor | None = None,
+        self, preds: Tensor, target: Tensor, mask: Mask = None, beyond: Mask = None
     ) -> Tensor:
         """Return the weighted sum; see ``RegressionLoss.forward``."""
         terms = zip(self.factors, self.parts, strict=True)
@@ -74,11 +70,6 @@ class CombinedLoss(RegressionLoss):
     def main(self) -> RegressionLoss:
         """The first part that balances, without one the first part."""
         return self.parts[self._main]  # type: ignore[return-value]
-
-    @property
-    def needs_prior(self) -> bool:  # type: ignore[override]
-        """Whether ``set_prior`` must still be called."""
-        return any(part.needs_prior for part in self.parts)
 
     def set_prior(self, prior: Histogram | GaussianMixture) -> None:
         """Give the prior to every part."""
@@ -106,8 +97,7 @@ class CombinedLoss(RegressionLoss):
 
     def interval(self, preds: Tensor) -> tuple[Tensor, Tensor] | None:
         """Return its interval, if it has one."""
-        interval = getattr(self.main, "interval", None)
-        return None if interval is None else interval(preds)
+        return self.main.interval(preds)
 
     def noise_parameters(self) -> list[nn.Parameter]:
         """Return its noise scale's parameters."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from depthbal.losses.base import RegressionLoss, require_one_of
 from depthbal.losses.baselines import ErrorKind
-from depthbal.losses.buffers import DoubleBuffers
+from depthbal.losses.buffers import RequiredBuffers
 from depthbal.priors import GaussianMixture, Histogram
 from depthbal.priors.histogram import FloatArray, bin_per_label
 
@@ -146,7 +146,7 @@ class ReweightedLoss(RegressionLoss):
         self.init_args |= {"error": error, **self._weights_of.keywords}
         # Wrong arguments are reported now and not when the histogram comes.
         self._weights_of(Histogram([0.0, 1.0], [1.0]))
-        self._prior = DoubleBuffers("edges", "counts", "weights")
+        self._prior = RequiredBuffers("edges", "counts", "weights")
         if prior is not None:
             self.set_prior(Histogram.load(prior) if isinstance(prior, str) else prior)
 
@@ -157,11 +157,6 @@ class ReweightedLoss(RegressionLoss):
             return None
         edges, counts = (self._prior.get(name).cpu().numpy() for name in ("edges", "counts"))
         return Histogram(edges, counts)
-
-    @property
-    def needs_prior(self) -> bool:  # type: ignore[override]
-        """Whether ``set_prior`` must still be called."""
-        return self._prior.is_unset
 
     def set_prior(self, prior: Histogram | GaussianMixture) -> None:
         """Take the histogram of the training labels; a mixture, without bins, is a ValueError."""

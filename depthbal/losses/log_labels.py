@@ -14,7 +14,7 @@ from depthbal.losses.combined import made
 from depthbal.losses.families import GaussianFamily
 from depthbal.losses.posthoc import BalanceMap
 from depthbal.losses.readout import TOLERANCE, central_interval, on_range
-from depthbal.losses.reduction import compute_dtype, hide
+from depthbal.losses.reduction import Mask, compute_dtype, hide
 from depthbal.priors import GaussianMixture, Histogram, World
 
 # Of the logarithm, for a world that is said in the label: p(log y) = y p(y).
@@ -88,11 +88,7 @@ class LogLabelLoss(RegressionLoss):
             self.set_label_range(label_range)
 
     def forward(
-        self,
-        preds: Tensor,
-        target: Tensor,
-        mask: Tensor | None = None,
-        beyond: Tensor | None = None,
+        self, preds: Tensor, target: Tensor, mask: Mask = None, beyond: Mask = None
     ) -> Tensor:
         """Return the reduced loss; see ``RegressionLoss.forward``."""
         counts = mask if mask is None or beyond is None else mask | beyond
@@ -107,11 +103,6 @@ class LogLabelLoss(RegressionLoss):
     elementwise = forward  # type: ignore[assignment]
 
     # ---- prior and range ----
-
-    @property
-    def needs_prior(self) -> bool:  # type: ignore[override]
-        """Whether ``set_prior`` must still be called."""
-        return self.loss.needs_prior
 
     def set_prior(self, prior: Histogram | GaussianMixture) -> None:
         """Take the distribution of the labels' logarithms from a histogram of the labels."""
@@ -156,6 +147,11 @@ class LogLabelLoss(RegressionLoss):
     def noise_sigma(self) -> Tensor | None:
         """The noise scale in units of the logarithm."""
         return self.loss.noise_sigma
+
+    def facts(self) -> dict[str, Any]:
+        """Return the noise scale and its unit."""
+        found = super().facts()
+        return found and {**found, "noise_unit": "of logarithms"}
 
     @property
     def prior(self) -> Any:

@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+Mask = Tensor | None  # boolean, True counts; None: all of them
 Reduction = Literal["mean", "sum", "none"]
 
 # On a CPU the temporaries of so many labels stay in the cache.
