@@ -23,7 +23,8 @@ from tests.training.helpers import REPOSITORY, TOOLS, command, pretend_errors, t
 
 TINY_ROOMS = ["--trainer.max_epochs=1", "--trainer.accelerator=cpu", "--data.size=[24,32]"]
 TINY_ROOMS += ["--data.n_train=8", "--data.n_val=4", "--data.n_test=4", "--data.batch_size=4"]
-TINY_ROOMS += ["--data.num_workers=0"]
+TINY_ROOMS += ["--data.num_workers=0", "--model.model.encoder=tu-test_resnet"]
+TINY_ROOMS += ["--model.model.arch_args={encoder_depth: 4, decoder_channels: [32, 16, 16, 8]}"]
 
 
 @pytest.fixture(scope="module")
