@@ -193,10 +193,11 @@ def print_choice(console: Any, balance: "BalanceMap") -> None:
     from depthbal.evaluation.balancing import balance_words
 
     facts, (_, unit) = balance.facts or {}, balance.label or ("", "")
-    table = Table("", *GROUPS, title=f"RMSE over bins in {unit}, held-out scenes", box=None)
+    groups = [group for group in GROUPS if facts["before"][group] is not None]
+    table = Table("", *groups, title=f"RMSE over bins in {unit}, held-out scenes", box=None)
     rows = [("as it is", facts["before"]), *((balance_words(row), row) for row in facts["tried"])]
     for name, row in rows:
-        cells = ("-" if row[group] is None else f"{row[group]:.3f}" for group in GROUPS)
+        cells = ("-" if row[group] is None else f"{row[group]:.3f}" for group in groups)
         table.add_row(name, *cells, style="bold" if name == balance_words(facts) else None)
     console.print(table)
     low, high = facts["interval_95"]

@@ -297,7 +297,7 @@ def require_unseen(calibrated: Sequence[str], tested: Sequence[str]) -> None:
         raise DataError(
             f"{len(both)} of {len(tested)} test images were calibrated on ({', '.join(both[:3])}"
             f"{', ...' if len(both) > 3 else ''}), so the result would flatter; take other images, "
-            "or give --force"
+            "or, where others only have the same names, give --force"
         )
 
 
