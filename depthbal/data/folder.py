@@ -164,7 +164,6 @@ class FolderDataModule(RootDataModule):
                 "the length of a ray becomes depth by the camera's intrinsics: expected "
                 "--data.intrinsics FX FY CX CY in pixels of the depth maps, got none"
             )
-        self.beyond = bool(self.reading["sky"] or self.reading["sky_mask"])
         self.test_fraction = test_fraction
 
     def file_splits(self) -> list[str]:

@@ -82,8 +82,9 @@ class CombinedLoss(RegressionLoss):
             part.set_beyond(prior)  # type: ignore[operator]
 
     def end_of_range(self, beyond: Tensor, target: Tensor) -> float:
-        """Return the label beyond which labels are known to lie."""
-        return self.main.end_of_range(beyond, target)
+        """Return the label beyond which labels are known to lie, for every part."""
+        ends = [part.end_of_range(beyond, target) for part in self.parts]  # type: ignore[operator]
+        return float(ends[self._main])
 
     def set_label_range(self, label_range: tuple[float, float]) -> None:
         """Give the label range to every part."""

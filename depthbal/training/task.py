@@ -210,8 +210,12 @@ class Task(pl.LightningModule):
         return batch["label"], batch["label"].isfinite()
 
     def beyond(self, batch: Batch) -> Tensor | None:
-        """Return which labels of a batch are trained on as beyond the range; None for none."""
-        return batch.get("beyond") if self.censor else None
+        """Return which labels of a batch are trained on as beyond the range; None for none.
+
+        Where the prior holds none, a crop may have cut them all off, there are none to train on.
+        """
+        held = self.histogram is None or self.histogram.beyond > 0
+        return batch.get("beyond") if self.censor and held else None
 
     def check_data(self, data: LabelData) -> None:
         """Raise a ConfigError for data that the network cannot take, before anything is counted."""

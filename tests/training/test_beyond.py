@@ -81,6 +81,19 @@ def test_predictions_of_any_program_are_counted_in_the_same_way(tmp_path):
     assert found["bins"] == [{"from_m": 15.0, "to_m": 16.0, "count": sky}]
 
 
+@pytest.mark.parametrize("criterion", [BNILoss(label_range=RANGE), MSELoss(label_range=RANGE)])
+def test_pictures_whose_sky_is_cut_off_are_trained_on_as_if_they_never_had_one(criterion):
+    data = SkyDataModule()
+    data.setup()
+    task, nothing = DepthTask(Colours(), criterion), data.train_histogram()
+    nothing.beyond = 0.0
+    fit_prior(task, nothing)
+    batch = next(iter(data.train_dataloader()))
+    preds = task.predict(batch)
+    expected = criterion(preds, batch["depth"], batch["depth"] >= 2)
+    assert task.training_loss(preds, batch) == expected
+
+
 @pytest.mark.parametrize(
     "criterion",
     [
@@ -107,8 +120,16 @@ def test_the_task_gives_the_prior_and_every_batch_their_share(criterion):
     assert predictor.read_out(preds, ("mean",))["mean"].max() <= 40
 
 
-def test_a_loss_that_cannot_is_refused_before_the_first_step_with_the_way_out():
-    task = DepthTask(Colours(), BNILoss(label_range=RANGE, family="laplace"))
+@pytest.mark.parametrize(
+    "criterion",
+    [
+        BNILoss(label_range=RANGE, family="laplace"),
+        CombinedLoss([GAILoss(label_range=RANGE), BNILoss(label_range=RANGE, family="laplace")]),
+    ],
+    ids=lambda one: type(one).__name__,
+)
+def test_a_loss_that_cannot_is_refused_before_the_first_step_with_the_way_out(criterion):
+    task = DepthTask(Colours(), criterion)
     histogram = Histogram.regular(*RANGE, 1.0).update([3.0, 5.0, 30.0, np.inf])
     with pytest.raises(ConfigError, match=r"gaussian.*--model.censor false"):
         fit_prior(task, histogram)
