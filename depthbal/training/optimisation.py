@@ -96,13 +96,6 @@ def _keep_form(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
 # ---- the noise scale in numbers ----
 
 
-def following_noise(criterion: nn.Module) -> NoiseModule | None:
-    """Return a loss's noise module where it follows scalar predictions, else None."""
-    noise = getattr(criterion, "noise", None)
-    follows = isinstance(noise, NoiseModule) and noise.depends_on_preds
-    return noise if follows and not getattr(criterion, "event_dim", 0) else None
-
-
 def noise_values(noise: NoiseModule, label_range: tuple[float, float]) -> dict[str, float]:
     """Return sigma at the ends and in the middle of the label range, and a and b if it has them."""
     low, high = label_range

@@ -30,14 +30,13 @@ from depthbal.evaluation import GROUPS, LABEL_TERMS, Label, Scores
 from depthbal.evaluation.summary import SAME_PASS
 from depthbal.evaluation.sums import check_preds
 from depthbal.losses import LogLabelLoss, NonFiniteError, RegressionLoss
-from depthbal.losses.noise_guard import guard_noise
+from depthbal.losses.noise import following_noise, guard_noise
 from depthbal.losses.posthoc import BalanceMap
 from depthbal.models.heads import require_matching_head, take_range
 from depthbal.models.weights import load_exactly
 from depthbal.predictor import Predictor, Readout, readouts_of
 from depthbal.priors import Histogram
 from depthbal.training.optimisation import (
-    following_noise,
     hold_noise_lr,
     noise_values,
     parameter_groups,
