@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from depthbal.commands import make_parser
 from depthbal.errors import ConfigError, DepthbalError
@@ -65,7 +65,6 @@ class Demo:
 
         from depthbal.checkpoint import find_checkpoint, read_checkpoint
         from depthbal.commands.predict import open_predictor
-        from depthbal.losses import BinsLoss
         from depthbal.priors import Histogram
 
         self.path = path
@@ -82,9 +81,10 @@ class Demo:
         self.label_range: tuple[float, float] = ends[0], ends[1]
         criterion = self.predictor.criterion
         self.balances = getattr(criterion, "balances", False)
-        if isinstance(criterion, BinsLoss):
+        self.has_worlds = hasattr(criterion, "set_world")
+        if self.has_worlds:
             about = "share of the balancing that the distribution of every pixel is read out with"
-            self.dial = Dial("tau", criterion.tau, 1.0, about)
+            self.dial = Dial("tau", cast(Any, criterion).tau, 1.0, about)
         elif self.balances:
             about = "share of the balancing: 0 is the world of the training labels"
             self.dial = Dial("tau", 1.0, 1.0, about)
@@ -114,11 +114,10 @@ class Demo:
 
         (H, W) each, at most LONGEST_SIDE a side.
         """
-        from depthbal.losses import BinsLoss
         from depthbal.predictor import balance_map
 
         predictor, criterion = self.predictor, self.predictor.criterion
-        if isinstance(criterion, BinsLoss):
+        if self.has_worlds:
             predictor.set_world(value)
         elif not self.balances:
             known = criterion, self.histogram, value, self.label_range, str(self.path)
@@ -126,7 +125,7 @@ class Demo:
         batch, (height, width) = predictor.prepare(image)
         share = min(1.0, LONGEST_SIDE / max(height, width))
         raw = predictor.predict_raw(batch, (round(height * share) or 1, round(width * share) or 1))
-        if self.balances and not isinstance(criterion, BinsLoss):
+        if self.balances and not self.has_worlds:
             plain, found = self._in_world(raw, 0.0)[0], self._in_world(raw, value)
         else:
             plain = raw if predictor.posthoc else predictor.read_out(raw, ("raw",))["raw"]

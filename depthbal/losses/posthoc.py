@@ -3,7 +3,7 @@
     m(p) = E_train[y | p] = p + sigma^2 d log E(p) / dp      (sigma held fixed in the derivative)
 
 The remap of a plain regressor's outputs, as Balanced MSE would have trained it, reads a table of m
-backwards; the guard of noise that follows the prediction (``noise_guard``) looks where it falls.
+backwards; the guard of noise that follows the prediction (``guard_noise``) looks where it falls.
 """
 
 import itertools

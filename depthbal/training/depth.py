@@ -13,7 +13,7 @@ from depthbal.errors import ConfigError, DepthbalError, first_line
 from depthbal.evaluation import DEPTH, GROUPS, LABEL_TERMS, TERMS, DepthBins, LabelBins, Scores
 from depthbal.evaluation.protocols import DepthProtocol, depth_protocols
 from depthbal.examples import save_examples
-from depthbal.losses import BinsLoss, RegressionLoss
+from depthbal.losses import RegressionLoss
 from depthbal.predictor import readouts_of
 from depthbal.training.task import Batch, Task
 
@@ -141,7 +141,7 @@ class DepthTask(Task):
                     f"preds {tuple(raw.shape)} and target {tuple(target.shape)} differ; set "
                     "--model.resize target, or give --data.depth_size the size of the predictions"
                 )
-            if isinstance(self.criterion, BinsLoss):
+            if channels > 1:  # only BinsLoss enlarges logits itself
                 target, mask = self.target(batch)
                 return self.criterion(raw, target, mask, self.beyond(batch), enlarge=True)  # type: ignore[no-any-return]
             size = target.shape[-2:]

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Adam, AdamW, Optimizer
 
 from depthbal.errors import ConfigError
-from depthbal.losses import LogLabelLoss
 from depthbal.losses.noise import DepthNoise, NoiseModule
 
 NOISE_GROUP = "noise"
@@ -95,23 +94,6 @@ def _keep_form(optimizer: Optimizer, state: dict[str, Any]) -> dict[str, Any]:
 
 
 # ---- the noise scale in numbers ----
-
-
-def following_noise(criterion: nn.Module) -> NoiseModule | None:
-    """Return a loss's noise module where it follows scalar predictions, else None."""
-    noise = getattr(criterion, "noise", None)
-    follows = isinstance(noise, NoiseModule) and noise.depends_on_preds
-    return noise if follows and not getattr(criterion, "event_dim", 0) else None
-
-
-def noise_facts(criterion: nn.Module | None) -> dict[str, Any]:
-    """Return a loss's one noise scale in label units, as an entry of a result's protocol."""
-    sigma = getattr(criterion, "noise_sigma", None)
-    one = isinstance(sigma, int | float) or (isinstance(sigma, Tensor) and sigma.numel() == 1)
-    if sigma is None or not one:
-        return {}
-    unit = {"noise_unit": "of logarithms"} if isinstance(criterion, LogLabelLoss) else {}
-    return {"noise_sigma": float(sigma), **unit}
 
 
 def noise_values(noise: NoiseModule, label_range: tuple[float, float]) -> dict[str, float]:

@@ -29,17 +29,15 @@ from depthbal.errors import CheckpointError, ConfigError
 from depthbal.evaluation import GROUPS, LABEL_TERMS, Label, Scores
 from depthbal.evaluation.summary import SAME_PASS
 from depthbal.evaluation.sums import check_preds
-from depthbal.losses import BinsLoss, LogLabelLoss, NonFiniteError, RegressionLoss
-from depthbal.losses.noise_guard import guard_noise
+from depthbal.losses import LogLabelLoss, NonFiniteError, RegressionLoss
+from depthbal.losses.noise import following_noise, guard_noise
 from depthbal.losses.posthoc import BalanceMap
 from depthbal.models.heads import require_matching_head, take_range
 from depthbal.models.weights import load_exactly
 from depthbal.predictor import Predictor, Readout, readouts_of
 from depthbal.priors import Histogram
 from depthbal.training.optimisation import (
-    following_noise,
     hold_noise_lr,
-    noise_facts,
     noise_values,
     parameter_groups,
     scale_rates,
@@ -244,8 +242,7 @@ class Task(pl.LightningModule):
                         f"beyond the range: {error}; or leave them out: --model.censor false"
                     ) from error
         if hasattr(self.model, "initialise_bias") and (self.weights_from is None or self.reset):
-            bins = isinstance(self.criterion, BinsLoss)
-            start = cast(Any, self.criterion).initial_logits if bins else self.histogram.mean
+            start = getattr(self.criterion, "initial_logits", self.histogram.mean)
             cast(Any, self.model).initialise_bias(start)
 
     def training_loss(self, raw: Tensor, batch: Batch) -> Tensor:
@@ -401,11 +398,8 @@ class Task(pl.LightningModule):
 
     def facts(self, data: LabelData) -> dict[str, Any]:
         """Return the protocol's entries about weights, noise and data."""
-        found: dict[str, Any] = {} if self.posthoc is not None else noise_facts(self.criterion)
-        if isinstance(self.criterion, BinsLoss):
-            found = {"tau": self.criterion.tau, "relative_to": self.criterion.relative_to}
-            found["interval"] = "central 68.27 % interval of the distribution over bins"
-        return {**self.test_facts, **found, "data": data.describe_test()}
+        facts: Any = dict if self.posthoc is not None else getattr(self.criterion, "facts", dict)
+        return {**self.test_facts, **facts(), "data": data.describe_test()}
 
     # ---- optimisation ----
 

@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from depthbal.losses import BMCLoss, BNILoss, GAILoss, MSELoss
-from depthbal.losses.noise import DepthNoise, NoiseModule
-from depthbal.losses.noise_guard import check_noise, guard_noise
+from depthbal.losses.noise import DepthNoise, NoiseModule, check_noise, guard_noise
 from depthbal.priors import GaussianMixture, Histogram
 from tests.losses.checks import EDGES, LONG_TAIL, RANGE
 from tests.reference import training_posterior_mean

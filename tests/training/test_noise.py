@@ -7,8 +7,7 @@ import pytest
 
 from depthbal.evaluation import DEPTH
 from depthbal.losses import BMCLoss, BNILoss
-from depthbal.losses.noise import DepthNoise, NoiseModule
-from depthbal.losses.noise_guard import check_noise
+from depthbal.losses.noise import DepthNoise, NoiseModule, check_noise
 from depthbal.priors import Histogram
 from depthbal.training import DepthTask, open_run
 from depthbal.training.optimisation import noise_values
