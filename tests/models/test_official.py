@@ -9,6 +9,7 @@ from torchvision.models import resnet18
 from depthbal.errors import CheckpointError, ConfigError
 from depthbal.models import ResNetMFF, load_official_checkpoint
 from depthbal.models.resnet_mff import read_official_checkpoint
+from tests.models.test_weights import assert_same_state
 
 
 @pytest.fixture(scope="module")
@@ -39,11 +40,6 @@ def file(tmp_path_factory, donor):
     fds = {"R.FDS.epoch": torch.zeros(1), "R.FDS.running_mean": torch.zeros(100, 128)}
     torch.save(published({**state, **fds}), path)
     return path
-
-
-def assert_same_state(one, other):
-    assert one.keys() == other.keys()
-    assert [name for name in one if not torch.equal(one[name], other[name])] == []
 
 
 def test_a_published_file_fills_the_network(file, donor, caplog):

@@ -32,11 +32,8 @@ def check_content(folder, run, limits, inside):
         assert arrays[f"pred_{number:02d}"].dtype == np.float32
 
 
-def test_examples_hold_image_truth_prediction_and_error(finished_run):
-    check_content(finished_run, finished_run, (0, np.inf), lambda depth: depth >= 0.7)
-
-
-def test_eigens_examples_are_the_clamped_whole_images(run):
+def test_examples_hold_image_truth_prediction_and_error_those_of_eigen_clamped(run):
+    check_content(run, run, (0, np.inf), lambda depth: depth >= 0.7)
     check_content(evaluate_run(run, protocol="eigen")[1], run, (1e-3, 10), in_eigen_crop)
 
 

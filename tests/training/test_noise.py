@@ -2,15 +2,14 @@
 
 import math
 
-import numpy as np
 import pytest
 
 from depthbal.evaluation import DEPTH
 from depthbal.losses import BMCLoss, BNILoss
 from depthbal.losses.noise import DepthNoise, NoiseModule, check_noise
-from depthbal.priors import Histogram
 from depthbal.training import DepthTask, open_run
 from depthbal.training.optimisation import noise_values
+from tests.losses.checks import LONG_TAIL, RANGE
 from tests.training.helpers import (
     DropoutNet,
     change_checkpoint,
@@ -21,10 +20,6 @@ from tests.training.helpers import (
     tiny_config,
     train_tiny,
 )
-
-RANGE = (0.7, 10.0)
-EDGES = np.linspace(*RANGE, 94)
-LONG_TAIL = Histogram(EDGES, 1e6 * np.exp(-(EDGES[:-1] + EDGES[1:]) / 3))
 
 
 class Proportional(NoiseModule):

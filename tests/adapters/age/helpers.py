@@ -47,8 +47,3 @@ def train_grey(out, config, *arguments):
     """Train a tiny network by a shipped config."""
     data = [f"--data={__name__}.GreyAges", "--trainer.max_epochs=3"]
     return train_age(out, "--config", config, *data, *CPU, *NETWORK, *arguments)
-
-
-def weights_of(run):
-    """Return the weights in a run's last checkpoint."""
-    return torch.load(run / "checkpoints/last.ckpt", weights_only=True)["state_dict"]

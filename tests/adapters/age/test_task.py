@@ -15,8 +15,9 @@ from depthbal.commands import main
 from depthbal.training.runs import open_run
 from depthbal.training.settings import build, make_parser, parse
 from depthbal.training.train import train
-from tests.adapters.age.helpers import CPU, NETWORK, GreyAges, train_age, train_grey, weights_of
+from tests.adapters.age.helpers import CPU, NETWORK, GreyAges, train_age, train_grey
 from tests.processes import in_two_processes
+from tests.training.helpers import checkpoint_of, same_weights
 
 CONFIGS = Path(str(files("depthbal"))) / "configs" / "age"
 
@@ -73,7 +74,8 @@ def test_a_plain_network_predicts_without_an_interval_and_prices_in_all_their_di
 
 
 def parts(run, name):
-    state = {k: v for k, v in weights_of(run).items() if k.startswith(f"model.{name}.")}
+    state = checkpoint_of(run)["state_dict"]
+    state = {k: v for k, v in state.items() if k.startswith(f"model.{name}.")}
     assert state
     return state
 
@@ -89,17 +91,16 @@ def test_only_the_head_is_new_with_sigma_learned_at_a_rate_of_a_hundredth_from_t
     head, former = parts(gai, "head"), parts(base, "head")
     assert not any(torch.allclose(head[name], former[name]) for name in head)
     assert len(json.loads((gai / "prior.json").read_text())["prior"]["weights"]) == 2
-    log_sigma = next(v for k, v in weights_of(gai).items() if k.endswith("log_sigma"))
-    steps = torch.load(gai / "checkpoints/last.ckpt", weights_only=True)["global_step"]
+    content = checkpoint_of(gai)
+    log_sigma = next(v for k, v in content["state_dict"].items() if k.endswith("log_sigma"))
     # Adam moves a parameter by at most about its rate in every step
-    assert 0.3 < abs(log_sigma.item() - math.log(10)) / (0.01 * steps) < 1.01
+    assert 0.3 < abs(log_sigma.item() - math.log(10)) / (0.01 * content["global_step"]) < 1.01
 
 
 def test_an_interrupted_retraining_goes_on_to_the_same_weights(gai, base, tmp_path):
     cut = retrain(tmp_path / "run", base, "--trainer.max_epochs=1")
     train(["--trainer.max_epochs=3"], resume=str(cut))
-    resumed, whole = weights_of(cut), weights_of(gai)
-    assert all(torch.equal(resumed[name], whole[name]) for name in whole)
+    assert same_weights(cut, gai)
 
 
 def test_two_processes_keep_the_backbone_and_score_as_one_does(base, tmp_path):
