@@ -56,13 +56,6 @@ class Examples(griffe.Extension):  # type: ignore[misc]
             obj.docstring.value = re.sub(r"^Example:$", "Examples:", text, flags=re.MULTILINE)
 
 
-def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Put into the navigation what its names with * stand for."""
-    there = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.*")}
-    config.nav = list(_expanded(config.nav or [], sorted(there | set(pages()))))
-    return config
-
-
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages, and the pictures of the benchmarks."""
     for path, content in pages().items():
@@ -205,20 +198,3 @@ def _row(value: Mapping[str, Any]) -> dict[str, str]:
 
 def _fenced(text: str, language: str = "text") -> str:
     return f"```{language}\n{text.strip()}\n```"
-
-
-def _expanded(nav: Sequence[Any], there: Sequence[str]) -> Iterator[Any]:
-    for entry in nav:
-        if isinstance(entry, Mapping):
-            ((title, value),) = entry.items()
-            if isinstance(value, list):
-                yield {title: list(_expanded(value, there))}
-                continue
-            for path in _matching(value, there):
-                yield {title: path}
-        else:
-            yield from _matching(entry, there)
-
-
-def _matching(pattern: str, there: Sequence[str]) -> Sequence[str]:
-    return [path for path in there if Path(path).match(pattern)] if "*" in pattern else [pattern]
