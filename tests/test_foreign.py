@@ -321,6 +321,12 @@ def test_files_of_any_program_are_balanced_and_scored_with_the_balance(tmp_path,
         command = [*given, f"--posthoc={refused}", "--out", str(tmp_path / "other")]
         assert main("evaluate", command) == 2
         assert words in capsys.readouterr().err
+    assert main("evaluate", [*score, "--relative-to", "log_uniform"]) == 2
+    assert "--relative-to goes with --posthoc SIGMA" in capsys.readouterr().err
+    known = [*given, "--posthoc=0.5", "--relative-to=log_uniform", "--out", str(tmp_path / "log")]
+    assert main("evaluate", known) == 0
+    result = json.loads((tmp_path / "log" / "metrics.json").read_text())
+    assert result["protocol"]["posthoc"]["relative_to"] == "log_uniform"
     loaded = BalanceMap.load(balance)
     np.testing.assert_allclose(loaded(np.array([0.6 * 5 + 1.0])), [5.0], atol=0.1)
 

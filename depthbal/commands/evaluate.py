@@ -62,8 +62,8 @@ def main(arguments: Sequence[str]) -> None:
     )
     known, overrides = parse(parser, arguments)
     overrides = sources(known, overrides)
-    if known.predictions and (known.tau is not None or known.relative_to):
-        raise ConfigError("--tau and --relative-to go with a run of BinsLoss")
+    if known.predictions and (known.tau is not None or (known.relative_to and not known.posthoc)):
+        raise ConfigError("of --predictions --relative-to goes with --posthoc SIGMA, --tau never")
     if known.run and (known.out or known.overwrite):
         raise ConfigError("--out and --overwrite go with --predictions")
 
@@ -121,6 +121,11 @@ def _evaluate_predictions(
     elif known.posthoc is not None:
         prior = data.train_histogram() if data.trains() else None
         balance = balance_map(None, prior, known.posthoc, data.label.range, whose)
+        if known.relative_to:
+            try:
+                balance = balance.relative_to(known.relative_to)
+            except ValueError as error:
+                raise ConfigError(str(error)) from error
     result = evaluate(
         files,
         data,

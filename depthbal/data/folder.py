@@ -218,11 +218,11 @@ class FolderDataModule(RootDataModule):
         """Return the paths inside a folder of image and depth, and of masks where there are any."""
         wanted = {name: self.reading[name] for name in ("rgb", "depth", "mask", "sky_mask")}
         own = LAYOUTS[self.layout]
-        if "rows" in own and (wanted["rgb"], wanted["depth"]) == ("rgb", "depth"):
-            return list(own["rows"](folder))
         while wanted[[*wanted][-1]] is None:
             wanted.popitem()
         try:
+            if "rows" in own and (wanted["rgb"], wanted["depth"]) == ("rgb", "depth"):
+                return list(own["rows"](folder))
             files = [where and keyed_files(folder, name, where) for name, where in wanted.items()]
         except DataError as error:
             raise DataError(f"{error}{self._what_is_there(folder)}") from error

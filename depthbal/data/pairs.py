@@ -189,7 +189,8 @@ class FilePairs(PairSource):
     def _metres(self, path: Path) -> Depth:
         """Return a file's depth in metres as it is stored."""
         raw = images.read_raw_depth(path)
-        if raw.dtype != self.dtype and isinstance(self.scale, float):
+        one_scale = isinstance(self.scale, float) or raw.dtype == np.uint8
+        if raw.dtype != self.dtype and one_scale:
             raise DataError(
                 f"{path} is stored as {raw.dtype}, {self.pairs[0][1]} as {self.dtype}: one scale "
                 "cannot hold for both; convert them, or leave them out by a pattern or a list"

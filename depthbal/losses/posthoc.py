@@ -190,9 +190,14 @@ class BalanceMap(Stored):
 
     def relative_to(self, world: World | str) -> "BalanceMap":
         """Return the map that balances for another world; see ``Histogram.relative_to``."""
-        if not isinstance(self._prior, Histogram) or self.way != "theorem":
-            raise ValueError("only a map of the theorem with a histogram has another world")
-        return BalanceMap(self._prior.relative_to(world), self._sigma, self.label_range)
+        if not isinstance(self._prior, Histogram) or self.way != "theorem" or self.facts:
+            raise ValueError(
+                "only balancing by a sigma that is given takes another world: a map that was "
+                "chosen has its own; choose another with depthbal balance --relative-to WORLD"
+            )
+        balance = BalanceMap(self._prior.relative_to(world), self._sigma, self.label_range)
+        balance.label, balance.facts = self.label, {"relative_to": str(world)}
+        return balance
 
     def locations(self, preds: Tensor) -> Tensor:
         """Return the locations p of predictions of E_train[y | x], before any read-out."""

@@ -4,6 +4,7 @@ import argparse
 import inspect
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from functools import reduce
 from importlib.resources import files
@@ -187,7 +188,12 @@ def explain(message: str) -> str:
         "Expected a <class 'NoneType'>",
     )
     facts = dict.fromkeys(line.strip().removeprefix("- ") for line in message.splitlines())
-    return "\n  ".join(fact for fact in facts if fact and not fact.startswith(noise))
+    told = "\n  ".join(fact for fact in facts if fact and not fact.startswith(noise))
+    if re.search("'m(in|ax)_depth' is not accepted", told):
+        told += "; give the range once, in its place: --data.depth_range LO HI, or in a config's "
+        told += "data depth_range: [LO, HI]"
+    told = re.sub("Expected a <class 'collections.abc.Sequence'>", "Expected a list: [VALUE]", told)
+    return told.replace("Expected a <class 'tuple'>", "Expected several values")
 
 
 # ---- config files ----

@@ -191,3 +191,7 @@ def test_a_map_for_another_world_is_that_of_its_kernel():
     told = BalanceMap(histogram.relative_to("log_uniform"), 0.8, RANGE)
     assert torch.equal(balance(preds), told(preds))
     assert (balance(preds) < BalanceMap(histogram, 0.8, RANGE)(preds)).all()
+    assert balance.describe()["relative_to"] == "log_uniform"
+    for chosen in (balance, BalanceMap.from_dict(balance.to_dict())):
+        with pytest.raises(ValueError, match="has its own; choose another with depthbal balance"):
+            chosen.relative_to("uniform")  # of its kernel, which would change nothing
