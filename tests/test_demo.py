@@ -15,7 +15,15 @@ from depthbal import load_predictor
 from depthbal.commands.demo import Demo, open_page
 from depthbal.errors import ConfigError
 from depthbal.examples import colour_depth
-from depthbal.losses import BinsLoss, BNILoss, CombinedLoss, GAILoss, GradientLoss, MSELoss
+from depthbal.losses import (
+    BinsLoss,
+    BNILoss,
+    CombinedLoss,
+    GAILoss,
+    GradientLoss,
+    LogLabelLoss,
+    MSELoss,
+)
 from tests.data.make_files import noise_image, write_image
 from tests.test_predict import RED, network_of
 from tests.test_predictor import (
@@ -110,6 +118,31 @@ def test_a_balanced_network_is_read_out_in_the_world_of_the_dials_tau(tmp_path, 
         np.testing.assert_allclose(
             demo.maps(IMAGE, 1.0)[1], load_predictor(path).predict(IMAGE), atol=0.02
         )
+
+
+@pytest.mark.parametrize("tau", [1.0, 0.4])
+def test_a_network_of_log_depth_is_read_out_in_metres(tmp_path, tau):
+    loss = LogLabelLoss(BNILoss(init_noise_sigma=0.3), label_range=RANGE)
+    loss.set_prior(HISTOGRAM)
+    path = with_loss(tmp_path / "last.ckpt", loss)
+    found = np.stack(Demo(path).maps(IMAGE, tau))[:, :4, 0]
+    predictor = load_predictor(path)
+    raw = predictor.predict_raw(predictor.prepare(IMAGE)[0], (24, 32))[0, 0, :4, 0].clamp(min=0.01)
+    for column, place in zip(found.T, raw.log().tolist(), strict=True):
+
+        def density(apart, place=place):
+            y = apart + np.exp(place)
+            return stats.norm(place, 0.3).pdf(np.log(y)) / y
+
+        expected = [
+            slow_twin(np.exp(place), density, 0.0)[0],
+            *slow_twin(np.exp(place), density, tau),
+        ]
+        np.testing.assert_allclose(column, expected, atol=0.03)
+    if tau == 1:
+        np.testing.assert_allclose(found[1], predictor.predict(IMAGE)[:4, 0], atol=0.03)
+    plain = Demo(with_loss(tmp_path / "plain.ckpt", LogLabelLoss(MSELoss(), label_range=RANGE)))
+    assert plain.dial[:2] == ("sigma", 0.1)
 
 
 def test_what_cannot_be_shown_is_one_line(tmp_path, monkeypatch, capsys):

@@ -98,9 +98,12 @@ class Demo:
 
     def _sigma(self, checkpoint: Any) -> Dial:
         """Return the dial of a plain loss, by default at the noise behind the validation RMSE."""
+        from depthbal.losses import LogLabelLoss
         from depthbal.training.evaluate import posthoc_sigma
         from depthbal.training.runs import open_run
 
+        if isinstance(self.predictor.criterion, LogLabelLoss):
+            return Dial("sigma", 0.1, 0.5, "noise scale of logarithms: 0.1 is about 10 %")
         unit, (low, high) = self.predictor.label.unit, self.label_range
         start = float(f"{(high - low) / 10:.2g}")
         about = f"noise scale in {unit} to balance with; it starts at a tenth of the label range"
@@ -145,15 +148,20 @@ class Demo:
         import numpy as np
         import torch
 
+        from depthbal.losses import LogLabelLoss
         from depthbal.losses.bins import read_bins
         from depthbal.losses.readout import LEVEL
 
         loss: Any = self.predictor.criterion
         loss = getattr(loss, "main", loss)
-        kernel = self.histogram.relative_to(
+        histogram, ends, locations = self.histogram, self.label_range, locations.double()
+        if logarithms := isinstance(loss, LogLabelLoss):
+            histogram, locations = histogram.logarithms(), locations.clamp(min=loss.floor).log()
+            loss, ends = loss.loss, loss.loss.label_range
+        kernel = histogram.relative_to(
             getattr(loss, "relative_to", "uniform"), getattr(loss, "tau", 1.0)
         )
-        edges = np.linspace(*self.label_range, CELLS + 1)
+        edges = np.linspace(*ends, CELLS + 1)
         centers = (edges[1:] + edges[:-1]) / 2
         place = np.searchsorted(kernel.edges, centers) - 1
         known = (place >= 0) & (place < len(kernel.counts))
@@ -164,8 +172,9 @@ class Demo:
         with torch.no_grad():
             sigma = loss.noise(p.to(locations.device)).cpu().double()
             energy = loss.family.energy(p - cells[:, None], sigma)
-        tables = read_bins(-energy, cells, offsets, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
-        flat = locations.double().cpu().numpy()
+        labels = cells.exp() if logarithms else cells
+        tables = read_bins(-energy, labels, offsets, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
+        flat = locations.cpu().numpy()
         return [torch.from_numpy(np.interp(flat, p.numpy(), table.numpy())) for table in tables]
 
     def show(self, picture: str | None, value: float) -> tuple[Any, ...]:
