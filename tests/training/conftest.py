@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from tests.training.helpers import GAI, MSE, SMALL_UNET, command, tiny_config
+from tests.training.helpers import GAI, MSE, SMALL_UNET, TINY_UNET, command, tiny_config
 
 
 def trained(folder, criterion, network=SMALL_UNET):
@@ -23,7 +23,7 @@ def finished_run(tmp_path_factory):
 @pytest.fixture(scope="session")
 def mse_run(tmp_path_factory):
     """A run of the squared error; tests only add evaluations to it."""
-    return trained(tmp_path_factory.mktemp("mse"), MSE)
+    return trained(tmp_path_factory.mktemp("mse"), MSE, TINY_UNET)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from depthbal.training import evaluate_run
 from tests.training.conftest import trained
 from tests.training.helpers import (
     GAI,
-    SMALL_UNET,
+    TINY_UNET,
     checkpoint_of,
     command,
     files_of,
@@ -28,7 +28,7 @@ BINS = {
     "class_path": "depthbal.losses.BinsLoss",
     "init_args": {"n_bins": 12, "label_range": [0.7, 10.0]},
 }
-UNET = {**SMALL_UNET, "init_args": {**SMALL_UNET["init_args"], "head": HEAD}}
+UNET = {**TINY_UNET, "init_args": {**TINY_UNET["init_args"], "head": HEAD}}
 
 
 @pytest.fixture(scope="session")
