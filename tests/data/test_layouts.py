@@ -362,11 +362,12 @@ def test_sky_inside_the_range_is_refused(tmp_path, sky, depth_range, refused):
         module.check_root()
 
 
-def test_a_folder_of_mixed_bit_depths_is_refused(tmp_path):
+@pytest.mark.parametrize("scale", ["1/20", None])
+def test_a_folder_of_mixed_bit_depths_is_refused(tmp_path, scale):
     rows = [(f"rgb/{n}.png", f"depth/{n}.png") for n in range(2)]
     draw(tmp_path, rows, unsigned(20))
     write_image(tmp_path / "depth/1.png", unsigned(20).astype(np.uint8))
-    pairs = FolderDataModule(tmp_path, scale="1/20").files("whole")
+    pairs = FolderDataModule(tmp_path, scale=scale).files("whole")
     pairs.load_depth(0)
     with pytest.raises(DataError, match=r"1\.png is stored as uint8, depth/0\.png as uint16"):
         pairs.load_depth(1)
