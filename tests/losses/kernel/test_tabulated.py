@@ -16,6 +16,16 @@ def waves(x: torch.Tensor) -> torch.Tensor:
     return torch.stack([x.sin(), 3 * (x / 2).cos(), x.exp() / 20])
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_interpolates_every_curve_within_the_tolerance(dtype):
+    table = build(waves, 0.0, 3.0, 1.0, 1000, LIMITS)
+    arguments = torch.linspace(0, 3, 4001, dtype=dtype)
+    got = interpolate(table, arguments)
+    for curve, expected in zip(got, waves(arguments.double()), strict=True):
+        assert curve.dtype == dtype
+        torch.testing.assert_close(curve.double(), expected, rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("function", "high", "max_cells", "tolerance"),
     [
