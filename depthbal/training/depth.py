@@ -39,9 +39,9 @@ class DepthTask(Task):
             from predictions and targets to a scalar by its full class path.
         resize: "target" interpolates predictions of another size than the targets; null makes them
             an error.
-        compile: Train with torch.compile of the network, which takes minutes at the first steps:
-            an eighth faster on an H100, no gain measured on CPUs. Where it fails, a log line says
-            why and the training goes on without. Checkpoints are the same.
+        compile: Train with torch.compile of the network, which takes minutes at the first steps
+            (no gain measured on CPUs; GPUs were not measured). Where it fails, a log line says why
+            and the training goes on without. Checkpoints are the same.
         **kwargs: Of `Task`. On GPUs Adam and AdamW are fused unless their arguments say how to
             update (fused, foreach, capturable).
 
