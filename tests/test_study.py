@@ -1,5 +1,6 @@
 """Studies: configs x seeds x varied settings, gone on with, compared and reported."""
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -93,6 +94,19 @@ def test_what_cannot_be_done_is_said_at_the_end_and_the_rest_is_done(tmp_path, c
     saved = (out / "mse-0" / "checkpoints").iterdir()
     assert [path.name for path in saved] == ["last.ckpt"]  # nothing says which epoch was best
     assert rows["mse balanced afterwards, sigma auto"] == {"runs": []}
+
+
+def test_a_sigma_comes_from_the_error_on_validation(studied, tmp_path):
+    out = tmp_path / "study"
+    shutil.copytree(studied, out)
+    curves = out / "mse-0" / "metrics.csv"
+    head, *rows = csv.reader(curves.read_text().splitlines())
+    at = head.index("val/rmse")  # of so short a training it is that of knowing nothing
+    rows = [[*row[:at], row[at] and "0.5", *row[at + 1 :]] for row in rows]
+    curves.write_text("\n".join(map(",".join, [head, *rows])) + "\n")
+    assert study(out, "--seeds", "0", "--posthoc", "auto") == 0
+    (folder,) = table(out)["mse balanced afterwards, sigma auto"]["runs"]
+    assert Path(folder).name.startswith("posthoc_0.")
 
 
 @pytest.mark.parametrize(

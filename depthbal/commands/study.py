@@ -165,12 +165,13 @@ class Study:
     def _balance(self, method: str, run: Any) -> None:
         """Evaluate a plain loss's run balanced afterwards, unless that was done before."""
         from depthbal.training.evaluate import evaluate_run, posthoc_sigma
+        from depthbal.training.runs import open_run
 
         for given in self.posthoc:
             row = self.rows.setdefault(f"{method} balanced afterwards, sigma {given}", [])
             wanted: Any = "auto" if given == "auto" else float(given)
             try:
-                sigma, _ = posthoc_sigma(run, "last", wanted)
+                sigma, _ = posthoc_sigma(open_run(run.path), "last", wanted)
                 result = run.evaluation(f"posthoc_{sigma:.12g}")
                 if not (result / "metrics.json").is_file():
                     evaluate_run(run.path, posthoc=wanted)

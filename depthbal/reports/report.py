@@ -292,7 +292,10 @@ class Comparison:
         if not known:
             return []
         end, unit = float(self.first.bins.edges[-1]), self.first.scores.label.unit
-        shares = [f"{100 * f['nearer_than_half']:.2g} % by {name}" for name, f in known.items()]
+        shares = [
+            f"{float(format(100 * f['nearer_than_half'], '.2g')):g} % by {name}"
+            for name, f in known.items()
+        ]
         count = next(iter(known.values()))["count"]
         return [
             f"Of {count:,} test {self.items} that are known to lie beyond {short(end)} {unit}, "

@@ -1,6 +1,7 @@
 """Trainings on pictures of which a part is only known to lie beyond the range."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -64,6 +65,7 @@ def test_sky_that_is_trained_on_goes_far_and_sky_that_is_left_out_stays_near(tmp
     text = (tmp_path / "report.md").read_text()
     count = Scores.load(runs[True]).beyond()[:-1].sum()
     assert f"Of {count:,} test pixels that are known to lie beyond 40 m, nearer than 20 m" in text
+    assert re.search(r"are predicted [\d.]+ % by \w+, [\d.]+ % by \w+\.", text)  # not 1e+02
     assert "## Predictions of what lies beyond" in text
     assert "Predictions of what lies beyond" in (tmp_path / "report.html").read_text()
 
