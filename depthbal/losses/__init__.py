@@ -1,5 +1,6 @@
 """Losses for imbalanced regression; importable with torch, NumPy, SciPy and scikit-learn alone."""
 
+from depthbal.losses import calibration as calibration  # BalanceMap.load finds its maps by it
 from depthbal.losses.balanced import BalancedMSELoss
 from depthbal.losses.balanced_mse import BNILoss, GAILoss
 from depthbal.losses.base import NonFiniteError, RegressionLoss

@@ -262,11 +262,9 @@ class BalanceMap(Stored):
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> "BalanceMap":  # type: ignore[override]
-        """Return the map that ``to_dict`` described, of either way."""
-        from depthbal.losses.calibration import CalibratedMap
-        from depthbal.losses.log_labels import LogBalanceMap
-
-        ways = {way.way: way for way in (BalanceMap, CalibratedMap, LogBalanceMap)}
+        """Return the map that ``to_dict`` described, of whichever way."""
+        classes: list[type[BalanceMap]] = [BalanceMap, *BalanceMap.__subclasses__()]
+        ways = {one.way: one for one in classes}
         balance = ways[content["way"]].from_parameters(content)
         balance.label = content["label"] and tuple(content["label"])
         balance.facts = content["facts"]
