@@ -163,10 +163,8 @@ class Demo:
         )
         edges = np.linspace(*ends, CELLS + 1)
         centers = (edges[1:] + edges[:-1]) / 2
-        place = np.searchsorted(kernel.edges, centers) - 1
-        known = (place >= 0) & (place < len(kernel.counts))
-        density = np.where(known, kernel.densities[place * known], 0.0)
-        log_kernel = np.log(density.clip(1e-9 * density.max()))  # never no labels at all
+        masses = kernel.rebinned(edges).counts
+        log_kernel = np.log(masses.clip(1e-9 * masses.max()))  # never no labels at all
         cells, offsets = (torch.from_numpy(one) for one in (centers, (1 - tau) * log_kernel))
         p = torch.linspace(float(locations.min()), float(locations.max()), CELLS).double()
         with torch.no_grad():

@@ -117,9 +117,11 @@ def _tum(root: Path) -> list[tuple[str, str]]:
             )
         )
         pictures: dict[int, int] = {}
+        taken: set[int] = set()
         for _, index, at in near:
-            if index not in pictures and at not in pictures.values():
+            if index not in pictures and at not in taken:
                 pictures[index] = at
+                taken.add(at)
         where = folder.relative_to(root)
         rows += [
             ((where / stamps[0][index][1]).as_posix(), (where / stamps[1][at][1]).as_posix())

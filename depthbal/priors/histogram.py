@@ -152,10 +152,8 @@ class Histogram(Stored):
 
     def density_below(self, end: float, width: float) -> float:
         """Return the share of the mass per label unit over the last ``width`` below a label."""
-        self.require_mass()
-        below = np.concatenate([[0.0], np.cumsum(self.counts / self.total)])
-        low, high = np.interp([end - width, end], self.edges, below)
-        return float(high - low) / width
+        low, high = np.interp([end - width, end], self.edges, self._below)
+        return float(high - low) / (width * self.total)
 
     @property
     def mean(self) -> float:
