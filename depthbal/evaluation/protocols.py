@@ -224,7 +224,7 @@ class DepthProtocol:
                 warnings.warn(
                     f"the {self.crop} crop is of pictures of {usual[0]} x {usual[1]}, these are "
                     f"{height} x {width}; --protocol whole counts all of each",
-                    stacklevel=2,
+                    stacklevel=1,  # once, whoever asks
                 )
         if self.averaging == "images":
             mask &= mask.sum((-3, -2, -1), keepdim=True) >= MIN_PIXELS

@@ -39,7 +39,8 @@ class EpochLines(pl.Callback):
         shown = {"train/loss_epoch": "loss", pl_module.selection_metric: pl_module.selection_title}
         parts = [f"{name} {values[key].item():.3f}" for key, name in shown.items() if key in values]
         seconds = time.monotonic() - self._started
-        epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+        of = f"/{most}" if (most := trainer.max_epochs or -1) > 0 else ""  # max_steps may end it
+        epoch = f"epoch {trainer.current_epoch + 1}{of}"
         print(", ".join([epoch, *parts, f"{seconds:.0f} s"]), flush=True)
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

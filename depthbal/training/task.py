@@ -228,22 +228,26 @@ class Task(pl.LightningModule):
         # that of the training labels; vectors have none
         if self.label.range is None and not getattr(self.criterion, "event_dim", 0):
             self.take_range((float(self.histogram.edges[0]), float(self.histogram.edges[-1])))
-        if isinstance(self.criterion, RegressionLoss):
-            if self.criterion.needs_prior:
-                self.criterion.set_prior(self.histogram)
-            self.criterion.set_beyond(self.histogram)
-            if self.histogram.beyond:
-                label = torch.zeros(1)
-                try:
-                    self.criterion.end_of_range(label == 0, label)
-                except ValueError as error:
-                    raise ConfigError(
-                        f"{self.histogram.beyond:,.0f} training labels are only known to lie "
-                        f"beyond the range: {error}; or leave them out: --model.censor false"
-                    ) from error
+        if isinstance(self.criterion, RegressionLoss) and self.criterion.needs_prior:
+            self.criterion.set_prior(self.histogram)
+        self.take_beyond(self.histogram)
         if hasattr(self.model, "initialise_bias") and (self.weights_from is None or self.reset):
             start = getattr(self.criterion, "initial_logits", self.histogram.mean)
             cast(Any, self.model).initialise_bias(start)
+
+    def take_beyond(self, histogram: Histogram) -> None:
+        """Tell the loss how common labels beyond the range are; a ConfigError if it takes none."""
+        if not (self.censor and histogram.beyond and isinstance(self.criterion, RegressionLoss)):
+            return
+        label = torch.zeros(1)
+        self.criterion.set_beyond(histogram)
+        try:
+            self.criterion.end_of_range(label == 0, label)
+        except ValueError as error:
+            raise ConfigError(
+                f"{histogram.beyond:,.0f} training labels are only known to lie beyond the range: "
+                f"{error}; or leave them out: --model.censor false"
+            ) from error
 
     def training_loss(self, raw: Tensor, batch: Batch) -> Tensor:
         """Return the loss of a batch, one scalar."""

@@ -104,7 +104,7 @@ def train(
         task.check_data(data)
         if step is None:
             # counted before there are other processes: an error here must not leave them waiting
-            data.train_histogram()
+            task.take_beyond(data.train_histogram())
         record["data"] = data.describe()
         if resume is None:
             claim_run_folder(run.path, overwrite)

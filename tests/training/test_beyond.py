@@ -137,6 +137,13 @@ def test_a_loss_that_cannot_is_refused_before_the_first_step_with_the_way_out(cr
         fit_prior(task, histogram)
 
 
+def test_a_loss_that_cannot_leaves_no_run_folder_behind(tmp_path):
+    file = config(tmp_path / "c.yaml", "BNILoss")
+    with pytest.raises(ConfigError, match=r"--model\.censor false"):
+        train_tiny(file, tmp_path / "run", "--model.criterion.family=laplace")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_module_that_knows_nothing_of_it_is_trained_on_the_rest():
     data = SkyDataModule()
     data.setup()

@@ -46,11 +46,13 @@ def test_a_terminal_shows_a_bar_of_all_epochs_with_the_time_left(tmp_path):
     assert re.search(r"[\r\n]epoch 2/2, loss \d", text)
 
 
-def test_elsewhere_epochs_are_lines_and_the_device_is_said(tmp_path, capsys):
-    config = tiny_config(tmp_path / "c.yaml")
+@pytest.mark.parametrize(("length", "of"), [({}, "/2"), ({"max_epochs": -1, "max_steps": 6}, "")])
+def test_elsewhere_epochs_are_lines_and_the_device_is_said(tmp_path, capsys, length, of):
+    config = tiny_config(tmp_path / "c.yaml", trainer=length)
     assert command("train", "--config", config, "--out", tmp_path / "run") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line[:9] for line in lines if line.startswith("epoch")] == ["epoch 1/2", "epoch 2/2"]
+    epochs = [line.partition(",")[0] for line in lines if line.startswith("epoch")]
+    assert epochs == [f"epoch 1{of}", f"epoch 2{of}"]
     assert any(re.fullmatch(r"Trains on cpu in (bf16-mixed|32-true)", line) for line in lines)
     assert not any(line.startswith(("Training ", "Evaluating ")) and "━" in line for line in lines)
 
