@@ -24,7 +24,7 @@ from depthbal.losses import (
     LogLabelLoss,
     MSELoss,
 )
-from tests.data.make_files import noise_image, write_image
+from tests.data.make_files import noise_image, write_file
 from tests.test_predict import RED, network_of
 from tests.test_predictor import (
     HISTOGRAM,
@@ -179,7 +179,7 @@ def test_the_page_answers_on_the_loopback_with_the_maps_of_the_picture(page, tmp
     from gradio_client import Client, handle_file
 
     client = Client(page.local_url, verbose=False, download_files=tmp_path / "answers")
-    write_image(tmp_path / "room.png", IMAGE)
+    write_file(tmp_path / "room.png", IMAGE)
     demo, seen = Demo(page.folder / "network.ckpt"), []
     for sigma in (0.5, 1.5):
         *pictures, numbers = client.predict(

@@ -16,7 +16,7 @@ from depthbal.data.images import read_depth, read_image, read_video
 from depthbal.errors import ConfigError
 from depthbal.losses import GAILoss, MSELoss, SILogLoss, truncated_normal_mean
 from depthbal.models import SmpDepth
-from tests.data.make_files import noise_image, write_image
+from tests.data.make_files import noise_image, write_file
 from tests.test_predictor import MIXTURE, RANGE, UNCHANGED, checkpoint_of
 from tests.training.helpers import command
 
@@ -46,7 +46,7 @@ def predict(network, *arguments):
 
 
 def picture(path, size=(24, 32), seed=0):
-    write_image(path, noise_image(*size, seed=seed))
+    write_file(path, noise_image(*size, seed=seed))
     return path
 
 

@@ -18,7 +18,7 @@ from depthbal import load_predictor
 from depthbal.commands import COMMANDS, main
 from depthbal.training import open_run
 from depthbal.training.evaluate import posthoc_sigma
-from tests.data.make_files import SMALL, noise_image, write_image, write_nyud2
+from tests.data.make_files import SMALL, noise_image, write_file, write_nyud2
 from tests.training.helpers import REPOSITORY, TOOLS, command, pretend_errors, tiny_config
 
 TINY_ROOMS = ["--trainer.max_epochs=1", "--trainer.accelerator=cpu", "--data.size=[24,32]"]
@@ -154,9 +154,9 @@ def test_an_image_that_breaks_during_training_is_named(tmp_path, capsys):
 def test_folders_of_ones_own_replace_the_data_of_a_config(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for index in range(20):
-        write_image(Path("mine", "rgb", f"{index}.png"), noise_image(24, 32, index))
+        write_file(Path("mine", "rgb", f"{index}.png"), noise_image(24, 32, index))
         depth = np.full((24, 32), 1000 + 200 * index, dtype=np.uint16)
-        write_image(Path("mine", "depth", f"{index}.png"), depth)
+        write_file(Path("mine", "depth", f"{index}.png"), depth)
     options = ["--data", "FolderDataModule", "--data.root", "mine", "--data.scale", "0.001"]
     options += ["--data.short_side=24"]
     line = ["--config", "rooms/mse", *options, "--trainer.max_epochs=1"]
@@ -169,7 +169,7 @@ def test_folders_of_ones_own_replace_the_data_of_a_config(tmp_path, monkeypatch)
 def test_prediction_writes_millimetres_and_a_colour_picture(capsys):
     trained = run_of("gai")
     image = noise_image(50, 70)
-    write_image(Path("room.png"), image)
+    write_file(Path("room.png"), image)
     assert command("predict", trained, "room.png", "--out", "depth", "--device", "cpu") == 0
     written = cv2.imread("depth/room_depth.png", cv2.IMREAD_UNCHANGED)
     assert written.dtype == np.uint16
@@ -186,7 +186,7 @@ def test_prediction_balances_a_plain_run_afterwards_and_says_with_which_sigma(ca
     plain = Path(shutil.copytree(run_of("mse"), "plain"))
     pretend_errors(plain, *[0.8] * 9)
     image = noise_image(50, 70)
-    write_image(Path("plain.png"), image)
+    write_file(Path("plain.png"), image)
     arguments = [plain, "plain.png", "--device", "cpu", "--out", "balanced"]
     assert command("predict", *arguments, "--posthoc", "auto") == 0
     sigma, source = posthoc_sigma(open_run(plain), "last", "auto")
@@ -207,7 +207,7 @@ THREE = ("room.png", "room.tif", "inner/hall")
 def test_the_pictures_of_a_folder_are_predicted_but_not_doubled_names_or_torn_ones(capsys):
     trained = run_of("gai")
     for name in ("a/room.png", "a/room.tif", "a/inner/hall.png", "a/.bin/x.png", "b/room.png"):
-        write_image(Path("many", name), noise_image(24, 32))
+        write_file(Path("many", name), noise_image(24, 32))
     Path("many", "a", "notes.txt").touch()
     assert command("predict", trained, "many/a", "--out", "all", "--device", "cpu") == 0
     written = {path.relative_to("all").as_posix() for path in Path("all").rglob("*.png")}
@@ -231,7 +231,7 @@ def test_a_folder_that_cannot_be_made_is_one_line(name, reason, monkeypatch, cap
         raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
     Path("file").touch()
-    write_image(Path("one.png"), noise_image(24, 32))
+    write_file(Path("one.png"), noise_image(24, 32))
     arguments = [run_of("gai"), "one.png"] if name == "predict" else TINY_ROOMS
     if reason == "Permission denied":
         monkeypatch.setattr(Path, "mkdir", forbidden)

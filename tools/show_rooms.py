@@ -12,10 +12,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from depthbal import load_predictor
-from depthbal.data.rooms.datamodule import ROOMS, SPLITS
-from depthbal.data.streets import DEPTH_RANGE, STREETS
+from depthbal.data.label_data import SPLITS
+from depthbal.data.rooms.generate import Stage
+from depthbal.data.streets import DEPTH_RANGE, Street
 
-WORLDS = {"rooms": (ROOMS, 0.7, 10.0), "streets": (STREETS, *DEPTH_RANGE)}
+WORLDS = {"rooms": (Stage, 0.7, 10.0), "streets": (Street, *DEPTH_RANGE)}
 
 
 def main() -> None:

@@ -27,13 +27,7 @@ class Coding(NamedTuple):
 
 
 def decoded(raw: NDArray[Any], scale: float, coding: Coding) -> Depth:
-    """Return stored numbers as float32 metres: 0 = no depth, inf = known to lie beyond the range.
-
-    Example:
-        >>> centimetres = np.array([[0, 250, 65535]], np.uint16)
-        >>> decoded(centimetres, 0.01, Coding(sky=(65535,))).tolist()
-        [[0.0, 2.5, inf]]
-    """
+    """Return stored numbers as float32 metres: 0 = no depth, inf = known to lie beyond."""
     if raw.dtype in (np.uint8, np.uint16):
         return np.take(_levels(raw.dtype, scale, coding), raw)
     return _meaning(raw, scale, coding)
@@ -52,24 +46,18 @@ def _meaning(raw: NDArray[Any], scale: float, coding: Coding) -> Depth:
     if raw.dtype == np.uint16 and invalid:
         invalid = (*invalid, 65535)  # where sensors and renderers see nothing or no end
     shifted = raw + np.float32(coding.offset) if coding.offset else raw
-    depth = only_depth(to_metres(shifted, scale, invalid, coding.none), none=coding.none)
+    depth = only_depth(to_metres(shifted, scale), none=coding.none)
     if coding.inverse:
         depth = np.divide(1, depth, where=depth > 0, out=np.zeros_like(depth))
-    for value in coding.sky:
-        depth[np.isnan(raw) if np.isnan(value) else raw == value] = np.inf
+    for values, meaning in ((invalid, coding.none), (coding.sky, np.inf)):
+        for value in values:
+            depth[np.isnan(raw) if np.isnan(value) else raw == value] = meaning
     return depth
 
 
 @lru_cache(maxsize=8)
 def ray_to_z(size: tuple[int, ...], intrinsics: Intrinsics) -> Depth:
-    """Return what turns distance along the rays of a camera into depth along its axis, (H, W).
-
-        z / distance = 1 / sqrt(1 + ((column - cx) / fx)^2 + ((row - cy) / fy)^2)
-
-    Example:
-        >>> ray_to_z((1, 3), (1.0, 1.0, 1.0, 0.0)).round(3).tolist()
-        [[0.707..., 1.0, 0.707...]]
-    """
+    """Return what turns distance along the rays of a camera into depth along its axis, (H, W)."""
     fx, fy, cx, cy = intrinsics
     height, width = size
     if not (0 <= cx < width and 0 <= cy < height):
@@ -82,11 +70,8 @@ def ray_to_z(size: tuple[int, ...], intrinsics: Intrinsics) -> Depth:
 
 
 def read_calibration(path: Path) -> tuple[float, float]:
-    """Return scale and offset of Middlebury's disparities: 1 / metres = scale (d + offset).
-
-    The file has lines "cam0=[f 0 cx; ...]", "baseline=" in millimetres and "doffs=" in pixels.
-    """
-    try:
+    """Return scale and offset of Middlebury's disparities: 1 / metres = scale (d + offset)."""
+    try:  # "cam0=[f 0 cx; ...]", "baseline=" in millimetres, "doffs=" in pixels
         lines = dict(re.findall(r"(\w+)\s*=\s*\[?\s*([-+.\deE]+)", path.read_text()))
         focal, baseline, offset = (float(lines[name]) for name in ("cam0", "baseline", "doffs"))
         return 1000 / (focal * baseline), offset

@@ -8,14 +8,12 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from depthbal.data.cache import cache_file, cached
-from depthbal.data.dataset import DepthDataset, check_split, logger, padded, spread
+from depthbal.data.dataset import DepthDataset, check_split, padded, spread
 from depthbal.data.images import IMAGENET_MEAN, IMAGENET_STD
 from depthbal.data.label_data import LabelData, Split, announce
 from depthbal.data.loader import LateLoader, ShardSampler, single_threaded
@@ -28,7 +26,6 @@ from depthbal.io import show_progress
 from depthbal.priors import Histogram, Spacing
 
 _COARSE = 0.05  # of a bin; finer levels change no count that matters
-_CUT_OFF = 0.2  # of the pixels with depth: more is seldom meant
 _TRIES = 10  # divisions that are drawn until one holds out depth
 _BIN_WIDTH = 0.1  # metres, of NYUD2-DIR
 _LOG_STEP, _QUANTILES = 1.07, 50  # from one edge of log bins to the next; bins
@@ -124,7 +121,7 @@ class DepthDataModule(LabelData):
             short_side, crop_size, depth_size, rotation, flip, lighting, jitter, crop_at, none
         )
         self.eval_transform = EvalTransform(short_side, crop_size, None, crop_at, none)
-        self.count_transform = EvalTransform(short_side, crop_size, depth_size, crop_at, none)
+        self.count_transform = self.train_transform.sizes
         self.label = self.label._replace(range=self.depth_range)
         if bin_spacing == "log":
             bin_count = bin_count or round(math.log(high / low) / math.log(_LOG_STEP))
@@ -158,7 +155,7 @@ class DepthDataModule(LabelData):
             raise ConfigError(
                 f"no pairs are left for the {split} split: val_fraction and test_fraction below 1"
             )
-        data = self._plain(source, split)
+        data = self.plain(source, split)
         check_split(data, self.depth_range[0], split, self.label)
         if split == "train":
             dtype, step = source.levels or (None, 0.0)
@@ -167,7 +164,7 @@ class DepthDataModule(LabelData):
             data.transform = self.train_transform
         return data
 
-    def _plain(self, source: PairSource, split: Split) -> DepthDataset:
+    def plain(self, source: PairSource, split: Split) -> DepthDataset:
         """Return the samples of a split without augmentation."""
         transform = self.count_transform if split == "train" else self.eval_transform
         end = self.depth_range[1]
@@ -175,7 +172,6 @@ class DepthDataModule(LabelData):
 
     @cached_property
     def _training(self) -> dict[str, PairSource | None]:
-        """The training and the validation pairs."""
         train, val = self.train_source(), self.val_source()
         if val is None and self.val_fraction != 0:
             split = self.divided(train, self.val_fraction)
@@ -207,28 +203,17 @@ class DepthDataModule(LabelData):
         """Return the counts of training depth without augmentation, made once and then cached."""
 
         def count() -> Histogram:
-            maps = self._plain(self.built("train").source, "train")
-            low, high = self.depth_range
+            maps = self.plain(self.built("train").source, "train")
             loader: LateLoader[Any] = LateLoader(
                 range(len(maps)),  # type: ignore[arg-type]
                 batch_size=None,
-                collate_fn=partial(maps.counted, low),  # type: ignore[arg-type]
+                collate_fn=maps.depth,  # type: ignore[arg-type]
                 num_workers=self.num_workers,
                 worker_init_fn=single_threaded,
             )
-            histogram, counts = self.empty_histogram(), np.zeros(3, np.int64)
-            for depth, found in track(
-                loader, "Counting training depth", transient=True, disable=not show_progress()
-            ):
-                histogram.update(depth[depth >= low])
-                counts += np.asarray(found)
-            (known, near, far), (name, unit, _) = counts.tolist(), self.label
-            if near + far > _CUT_OFF * known:
-                logger.warning(
-                    f"--data.depth_range cuts off {(near + far) / known:.0%}: {near:,} nearer than "
-                    f"{low:g} {unit} and {far:,} beyond {high:g} {unit} of {known:,} training "
-                    f"pixels with {name}"
-                )
+            histogram, title = self.empty_histogram(), "Counting training depth"
+            for depth in track(loader, title, transient=True, disable=not show_progress()):
+                histogram.update(depth[depth >= self.depth_range[0]])
             return histogram
 
         if self.histogram is None:
@@ -241,7 +226,7 @@ class DepthDataModule(LabelData):
 
         0 is no depth, and inf what is only known to lie beyond the range.
         """
-        maps = self._plain(self.built(split).source, split)
+        maps = self.plain(self.built(split).source, split)
         return (maps.depth(index) for index in range(len(maps)))
 
     def bins(self) -> LabelBins:
@@ -253,21 +238,18 @@ class DepthDataModule(LabelData):
         if untrained:
             histogram.counts += 1
         if self.bin_count is not None:
-            histogram = histogram.rebinned(self.bin_edges(histogram, self.bin_count))
+            try:
+                edges = histogram.places(self.bin_count + 1, self.bin_spacing)
+            except ValueError as error:
+                raise ConfigError(f"{error}; give a smaller --data.bin_count") from error
+            histogram = histogram.rebinned(edges)
         kind = LabelBins if self.zero_is_label else DepthBins
         bins = kind.from_histogram(histogram)
         return kind(bins.edges, scored=bins.scored) if untrained else bins
 
-    def bin_edges(self, histogram: Histogram, count: int) -> NDArray[np.float64]:
-        """Return the edges of so many bins of the spacing that was asked for."""
-        try:
-            return histogram.places(count + 1, self.bin_spacing)
-        except ValueError as error:
-            raise ConfigError(f"{error}; give a smaller --data.bin_count") from error
-
     def whole_images(self) -> DataLoader[Any]:
         """Return a loader of the test images one by one, the truth at its file's own size."""
-        test = self._plain(self.built("test").source, "test")
+        test = self.plain(self.built("test").source, "test")
         test.transform = self.eval_transform.whole
         return LateLoader(test, sampler=ShardSampler(test), worker_init_fn=single_threaded)
 

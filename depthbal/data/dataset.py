@@ -139,15 +139,6 @@ class DepthDataset(SeededDataset[dict[str, Any]]):
         """Return the depth alone, (1, h, w) without augmentation; no image is decoded."""
         return cast(Tensor, self.transform.depth(self.truth(index)))
 
-    def counted(self, low: float, index: int) -> tuple[Tensor, NDArray[np.int64]]:
-        """Return the depth alone, and how many pixels are measured, nearer than `low`, cut off."""
-        stored = self.source.load_depth(index)
-        known = measured(stored, self.none)
-        far = known & (stored > self.limit) if self.beyond_from != self.limit else known[:0]
-        counts = [np.count_nonzero(part) for part in (known, known & (stored < low), far)]
-        kept = only_depth(stored, self.limit, self.beyond_from, self.none)
-        return self.transform.depth(kept), np.array(counts, np.int64)
-
     def padding(self) -> dict[str, Any]:
         """Return the first image with a map without depth."""
         first = self[0]

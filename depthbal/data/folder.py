@@ -144,18 +144,17 @@ class FolderDataModule(RootDataModule):
             crop_at=crop_at or own.get("crop_at", "centre"),
             **kwargs,
         )
+        if zero_is_label and invalid is None:
+            invalid = []
         given = {
             **{"rgb": rgb, "depth": depth, "mask": mask, "sky_mask": sky_mask, "pairs": pairs},
             **{"scale": as_scale(scale), "invalid": invalid, "inverse": inverse, "sky": sky},
             **{"sky_labels": sky_labels, "distance": distance, "intrinsics": intrinsics},
             **{"test_scenes": test_scenes, "zero_is_label": zero_is_label},
         }
-        if zero_is_label and invalid is None:
-            given |= {"invalid": []}
-        chosen = {name: value for name, value in given.items() if value is not None}
         self.reading = {
-            name: chosen.get(name, own.get(name, default))
-            for name, default in self.defaults.items()
+            name: own.get(name, self.defaults[name]) if value is None else value
+            for name, value in given.items()
         }
         if pairs is None and not any(self._list(split).is_file() for split in _SPLITS):
             self.reading["pairs"] = None  # the layout's, where nobody has put it

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor, nn
 
-from depthbal.errors import ConfigError, DataError, first_line
+from depthbal.errors import ConfigError, DataError
 from depthbal.io import replacing
 
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)  # it warns of every GeoTIFF's tags
@@ -140,17 +140,14 @@ def _arrays_in(file: h5py.File) -> list[str]:
 
 
 def _read_pfm(path: PathLike) -> NDArray[Any]:
-    """Return a PFM file's numbers as they are stored, lowest row first.
-
-    The header's scale says the byte order by its sign, and nothing more; OpenCV divides by it.
-    """
+    """Return a PFM file's numbers as they are stored; OpenCV divides by the scale in its header."""
     try:
         content = Path(path).read_bytes()
         found = re.match(rb"(P[fF])\s+(\d+)\s+(\d+)\s+([-+.\deE]+)\s", content)
         if found is None:
             raise ValueError("it does not begin with Pf, its size and its scale")
         kind, width, height, scale = found.groups()
-        dtype = np.dtype("<f4" if float(scale) < 0 else ">f4")
+        dtype = np.dtype("<f4" if float(scale) < 0 else ">f4")  # all that the scale says
         shape = int(height), int(width), 3 if kind == b"PF" else 1
         numbers = np.frombuffer(content, dtype, math.prod(shape), found.end())
     except (OSError, ValueError) as error:
@@ -176,12 +173,10 @@ def _read_exr(path: PathLike) -> NDArray[Any]:
     return np.dstack([channels[name].pixels for name in names])
 
 
-def read_depth(path: PathLike, scale: Scale = None, invalid: Sequence[float] = (0,)) -> Depth:
-    """Read a depth file as float32 (H, W) in metres; no `invalid` at all keeps every value."""
+def read_depth(path: PathLike, scale: Scale = None) -> Depth:
+    """Read a depth file as float32 (H, W) in metres; every value is kept."""
     raw = read_raw_depth(path)
-    if raw.dtype == np.uint16 and invalid:
-        invalid = (*invalid, 65535)  # where sensors and renderers see nothing or no end
-    return to_metres(raw, metres_per_unit(scale, raw.dtype, path), invalid)
+    return to_metres(raw, metres_per_unit(scale, raw.dtype, path))
 
 
 def nodata_of(path: PathLike) -> tuple[float, ...]:
@@ -196,22 +191,10 @@ def nodata_of(path: PathLike) -> tuple[float, ...]:
         raise DataError(f"{path}: its tag GDAL_NODATA is {text!r}, expected a number") from error
 
 
-def to_metres(
-    raw: NDArray[Any], scale: float, invalid: Sequence[float] = (0,), none: float = 0.0
-) -> Depth:
-    """Convert stored depth to float32 metres; the values of `invalid` become `none` = no depth."""
+def to_metres(raw: NDArray[Any], scale: float) -> Depth:
+    """Convert stored depth to float32 metres."""
     # in double precision, so that 700 mm is the float32 next to 0.7 and not the one after it
-    depth: Depth
-    if raw.dtype == np.uint8:
-        depth = (np.arange(256) * scale).astype(np.float32)[raw]
-    elif scale == 1:
-        depth = raw.astype(np.float32)
-    else:
-        depth = np.multiply(raw, scale, dtype=np.float64).astype(np.float32)
-    for value in invalid:
-        if value != none:  # 0 stays 0 under any scale
-            depth[np.isnan(raw) if np.isnan(value) else raw == value] = none
-    return depth
+    return (raw if scale == 1 else np.multiply(raw, scale, dtype=np.float64)).astype(np.float32)
 
 
 def metres_per_unit(scale: Scale, dtype: np.dtype[Any], path: PathLike) -> float:
@@ -364,12 +347,7 @@ def write_ply(
 
 
 def intrinsics_of_fov(degrees: float, size: tuple[int, ...]) -> tuple[float, float, float, float]:
-    """Return fx, fy, cx, cy of a horizontal field of view and square pixels; size: (H, W, ...).
-
-    Example:
-        >>> intrinsics_of_fov(90.0, (480, 640))[2:]
-        (319.5, 239.5)
-    """
+    """Return fx, fy, cx, cy of a horizontal field of view and square pixels; size: (H, W, ...)."""
     focal = size[1] / 2 / math.tan(math.radians(degrees) / 2)
     return focal, focal, (size[1] - 1) / 2, (size[0] - 1) / 2
 
@@ -457,17 +435,6 @@ def resize_square(image: Image, size: int) -> Image:
     return resized[0].permute(1, 2, 0).numpy()
 
 
-def _way_out(error: Exception) -> str:
-    """Return why OpenCV refuses to decode, and what to do."""
-    if "MAX_IMAGE" in str(error):
-        return (
-            "OpenCV reads at most 2^30 pixels, 2^20 in a row; make the picture smaller, or set "
-            "OPENCV_IO_MAX_IMAGE_PIXELS in the environment"
-        )
-    reason = getattr(error, "err", "") or first_line(error) or "not enough memory"
-    return f"OpenCV cannot decode it ({reason}); shrink or convert it with another program"
-
-
 def _decode(path: PathLike, mode: int = cv2.IMREAD_UNCHANGED) -> NDArray[Any]:
     try:
         content = Path(path).read_bytes()
@@ -479,7 +446,11 @@ def _decode(path: PathLike, mode: int = cv2.IMREAD_UNCHANGED) -> NDArray[Any]:
     try:
         decoded = cv2.imdecode(np.frombuffer(content, np.uint8), mode) if content else None
     except (cv2.error, MemoryError) as error:
-        raise DataError(f"{path}: {_way_out(error)}") from error
+        reason = getattr(error, "err", "not enough memory")
+        raise DataError(
+            f"{path}: OpenCV cannot decode it ({reason}); shrink it, convert it with another "
+            "program, or for over 2^30 pixels set OPENCV_IO_MAX_IMAGE_PIXELS in the environment"
+        ) from error
     if decoded is None:
         raise DataError(f"{path}: not a readable image; replace the file, or leave it out")
     return cast(NDArray[Any], decoded)

@@ -4,7 +4,7 @@ import logging
 import math
 import os
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from depthbal.priors import Histogram
 announce = rank_zero_only(logging.getLogger("depthbal.data").info)
 
 Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
 
 
 class LabelData(LightningDataModule):
@@ -127,15 +128,15 @@ class LabelData(LightningDataModule):
                 f"Every epoch leaves out 1 of {len(sampler)} samples (another one each time): "
                 f"batches of {self.batch_size} would end with a batch of one"
             )
-        return self._loader(train, sampler, drop_last=single)
+        return self.loader(train, sampler, drop_last=single)
 
     def val_dataloader(self) -> "DataLoader[Any] | list[DataLoader[Any]]":
         """Return the validation loader in order; an empty list without a validation split."""
-        return self._loader(self.val_set, ShardSampler(self.val_set)) if self.val_set else []
+        return self.loader(self.val_set, ShardSampler(self.val_set)) if self.val_set else []
 
     def test_dataloader(self) -> "DataLoader[Any]":
         """Return the test loader: every sample exactly once, in order."""
-        return self._loader(self.built("test"), ShardSampler(self.test_set))
+        return self.loader(self.built("test"), ShardSampler(self.test_set))
 
     def built(self, split: Split) -> Any:
         """Return the samples of a split that `setup` has built."""
@@ -143,7 +144,8 @@ class LabelData(LightningDataModule):
             raise ConfigError(f"the {split} split is not built yet; call setup() first")
         return samples
 
-    def _loader(self, dataset: Any, sampler: Any, drop_last: bool = False) -> "DataLoader[Any]":
+    def loader(self, dataset: Any, sampler: Any, drop_last: bool = False) -> "DataLoader[Any]":
+        """Return a loader of batches of samples in the order of a sampler."""
         # features of a frozen network are in memory already
         workers = self.num_workers if getattr(dataset, "features", None) is None else 0
         return LateLoader(

@@ -80,21 +80,19 @@ def _sunrgbd(root: Path) -> dict[str, str]:
     return splits
 
 
+def _table(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a csv file that need not be there."""
+    return [*csv.DictReader(path.read_text("utf-8-sig").splitlines())] if path.is_file() else []
+
+
 def _hypersim(root: Path) -> dict[str, str]:
-    path = root / "metadata_images_split_scene_v1.csv"
-    if not path.is_file():
-        return {}
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["included_in_public_release"] == "True"]
+    rows = _table(root / "metadata_images_split_scene_v1.csv")
+    rows = [row for row in rows if row["included_in_public_release"] == "True"]
     return {row["scene_name"]: row["split_partition_name"] for row in rows}
 
 
 def _arkit(root: Path) -> dict[str, int]:
-    path = root / "metadata.csv"
-    if not path.is_file():
-        return {}
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = _table(root / "metadata.csv")
     return {row["video_id"]: _TURNS.get(row["sky_direction"], 1) for row in rows}
 
 

@@ -86,12 +86,7 @@ class WeightedSampler(EpochSampler):
 class ShardSampler(_Ranked):
     """Visit every sample exactly once over all ranks, in order, with equally many per rank.
 
-    Ranks must take equally many steps, so the last round is filled up with `PADDING`, a sample
-    that counts nowhere. (Lightning's own sampler would count real samples twice.)
-
-    Example:
-        >>> [list(ShardSampler(range(3), num_replicas=2, rank=rank)) for rank in (0, 1)]
-        [[0, 2], [1, -1]]
+    The last round is filled up with `PADDING`; Lightning's own sampler would count samples twice.
     """
 
     def __iter__(self) -> Iterator[int]:

@@ -7,11 +7,10 @@
                   the attribute beyond, its number is that of pixels known to lie beyond the range;
                   where 0 is a label the attribute zero is its level, and level 0 still none
       size        (N, 2), the height and width that a sample fills of H x W
-      name, group text
+      name, group, image_path  text
       balanced_mask  optional, uint8 (N, h, w): the official test pixels
 
-The splits are "train", "val" and "test", or "whole" for one set. Version 1, of depthbal 0.1, holds
-more than this, of which nothing is needed.
+The splits are "train", "val" and "test", or "whole" for one set.
 """
 
 import hashlib
@@ -28,8 +27,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from depthbal.data.cache import cache_file, cached
+from depthbal.data.coding import Coding, decoded
 from depthbal.data.datamodule import DepthDataModule
-from depthbal.data.images import Depth, Image, to_metres
+from depthbal.data.images import Depth, Image
 from depthbal.data.pairs import FilePairs, PairSource
 from depthbal.errors import ConfigError, DataError, DepthbalError
 
@@ -52,17 +52,14 @@ class PackedPairs(PairSource):
             group = file[split]
             self.scale = float(group.attrs["scale"])
             self.levels = group["depth"].dtype, self.scale
-            self.code = group.attrs.get("beyond")
-            self.beyond = self.code is not None
-            self.zero = int(group.attrs.get("zero", 0))
+            self.beyond, self.zero = "beyond" in group.attrs, int(group.attrs.get("zero", 0))
             self.none = math.nan if self.zero else 0.0
+            sky = (float(group.attrs["beyond"]),) if self.beyond else ()
+            self.coding = Coding((), sky, offset=-self.zero, none=self.none)
             self._content = bytes(group.attrs["content"]).decode()
             self._sizes: list[list[int]] = group["size"][()].tolist()
-            self.names, self.groups = (group[key].asstr()[()] for key in ("name", "group"))
-            if "image_path" in group:
-                self.image_paths = group["image_path"].asstr()[()]
-            else:  # a file of an earlier version
-                self.image_paths = [name.split(" with ")[0] for name in self.names]
+            keys = ("name", "group", "image_path")
+            self.names, self.groups, self.image_paths = (group[key].asstr()[()] for key in keys)
         self._opened: tuple[int, dict[str, Any]] = 0, {}  # by which process; file and data sets
 
     def __len__(self) -> int:
@@ -75,11 +72,9 @@ class PackedPairs(PairSource):
     def load_depth(self, index: int) -> Depth:
         """Return the depth map, float32 (h, w) in metres."""
         levels = self._read("depth", index)
-        depth = to_metres(levels - np.float64(self.zero) if self.zero else levels, self.scale)
+        depth = decoded(levels, self.scale, self.coding)
         if self.zero:
             depth[levels == 0] = self.none
-        if self.beyond:
-            depth[levels == self.code] = np.inf
         return depth
 
     def fingerprint(self) -> str:
@@ -193,10 +188,10 @@ def open_packed(path: Path) -> Iterator[Any]:
     try:
         with h5py.File(path, "r") as file:
             version = int(file.attrs["version"]) if file.attrs.get("format") == FORMAT else 0
-            if not 1 <= version <= VERSION or not file.attrs.get("complete", True):
+            if version != VERSION:
                 raise DataError(
-                    f"{path} is foreign, unfinished, or of a version ({version}) that this "
-                    f"depthbal does not read; {again}"
+                    f"{path} is foreign, or of a version ({version}) that this depthbal does not "
+                    f"read; {again}"
                 )
             yield file
     except DepthbalError:

@@ -117,20 +117,10 @@ class FilePairs(PairSource):
     """Image and depth files, and masks where there are any, read when asked for.
 
     Rows are paths of image, depth, mask of what counts and mask of the sky ("" or nothing for
-    none) with forward slashes, relative to `root` or absolute. `scale` and `coding` say how
-    numbers become depth; the image's file is resized to its depth map where both have one aspect,
-    and a depth map is turned with its image: it has no EXIF orientation of its own.
-
-    Args:
-        root: of the relative paths.
-        pairs: the rows.
-        scale: metres per unit.
-        coding: what the numbers mean beside it.
-        sky_labels: values in the masks of the sky that mean sky; none: all but 0.
-        camera: fx, fy, cx, cy of depth maps that hold distances along rays.
-        calibration: the file beside a map of disparities that has their scale and offset.
-        scene: pattern of the scene in an image's path; "" for its folder.
-        turns: EXIF orientation by the name of a folder above the image.
+    none) with forward slashes, relative to `root` or absolute. An image is resized to its depth map
+    where both have one aspect, and a depth map is turned with its image. `camera` is that of
+    distances along rays, `calibration` the file beside a map of disparities; `scene` finds the
+    scene in an image's path, else its folder is it; `turns` has EXIF orientations of folders.
     """
 
     def __init__(

@@ -94,7 +94,7 @@ class PredictionFolder:
         """
         path = self.files[index]
         assert path is not None, "an image without prediction"
-        return read_depth(path, self.scale, invalid=())
+        return read_depth(path, self.scale)
 
 
 def _match(

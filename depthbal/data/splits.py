@@ -1,5 +1,6 @@
 """Holding samples out so that no scene lies on both sides."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -36,7 +37,12 @@ def hold_out(groups: Sequence[str], fraction: float, seed: int = 0) -> Division:
     names = sorted(set(groups))
     wanted = min(max(1, round(fraction * size)), size - 1)
     if len(names) >= MIN_GROUPS:
-        chosen = _choose_groups(groups, names, wanted, rng)
+        sizes, chosen, held = Counter(groups), set[str](), 0
+        for name in rng.permutation(names).tolist():
+            if held + sizes[name] <= wanted:
+                chosen.add(name)
+                held += sizes[name]
+        chosen = chosen or {min(names, key=sizes.__getitem__)}
         out = {row for row, group in enumerate(groups) if group in chosen}
         how = f"in {len(chosen)} of {len(names)} folders"
     else:  # one block at a random place of each of as many equal stretches of rows
@@ -53,16 +59,3 @@ def hold_out(groups: Sequence[str], fraction: float, seed: int = 0) -> Division:
         )
     kept = [row for row in range(size) if row not in out]
     return Division(kept, sorted(out), f"{len(out)} of {size} samples held out, {how}")
-
-
-def _choose_groups(
-    groups: Sequence[str], names: list[str], wanted: int, rng: np.random.Generator
-) -> set[str]:
-    sizes = dict(zip(*np.unique(np.asarray(groups), return_counts=True), strict=True))
-    chosen: set[str] = set()
-    rows = 0
-    for name in rng.permutation(names):
-        if rows + sizes[name] <= wanted:
-            chosen.add(str(name))
-            rows += int(sizes[name])
-    return chosen or {min(names, key=lambda name: int(sizes[name]))}

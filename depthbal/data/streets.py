@@ -7,7 +7,7 @@ import numpy as np
 
 from depthbal.data.label_data import Split
 from depthbal.data.rooms.builder import Builder, Look, Run
-from depthbal.data.rooms.datamodule import RenderedDataModule, RenderedSource, World
+from depthbal.data.rooms.datamodule import RenderedDataModule, RenderedSource
 from depthbal.data.rooms.scene import SPHERE, Air, Camera, Pattern, Scene, Solid
 from depthbal.errors import ConfigError
 
@@ -128,10 +128,11 @@ _COUNTRY = Plan(
 class Street(Builder):
     """A road with what stands beside it, seen from a car or a pavement."""
 
+    name, version = "streets", "streets 1"
     patterns, looks, table, clear = PATTERNS, LOOKS, PIECES, 3.2
 
     def __init__(self, rng: np.random.Generator, size: tuple[int, int]) -> None:
-        super().__init__(rng)
+        super().__init__(rng, size)
         kind = float(rng.random())
         self.plan = _TOWN if kind < 0.45 else _SUBURB if kind < 0.75 else _COUNTRY
         self.camera = Camera(
@@ -183,7 +184,6 @@ class Street(Builder):
         return 3.5 + 130.0 * share * share
 
     def _houses(self, sign: int, front: float) -> None:
-        """Build a row of houses along one side of the road."""
         z = self._between(-15.0, 5.0)
         while z < _END:
             length = self._between(*self.plan.length)
@@ -202,7 +202,6 @@ class Street(Builder):
         self._box(eaves, top, self._material("roof"), shadows=True)
 
     def _traffic(self, edges: Run) -> None:
-        """Park cars along the road and let some drive."""
         for sign, edge in zip((-1, 1), edges, strict=True):
             if self.plan is not _COUNTRY and self._between(0, 1) < 0.7:
                 z = self._between(2.0, 30.0)
@@ -221,7 +220,6 @@ class Street(Builder):
         self._put(name, self._size(name), x, z, turn)
 
     def _hill(self) -> None:
-        """Raise a hill on the horizon."""
         far, turn = self._between(200.0, 900.0), self._between(-0.9, 0.9)
         radius = far * self._between(0.3, 0.9)
         depth = -radius * self._between(0.7, 0.95)
@@ -244,10 +242,6 @@ class Street(Builder):
         haze = 0.003 * exp(self._between(0.0, 1.5))  # a visual range of 1,300 to 290 m
         light = (power, 0.94 * power, 0.82 * power)
         return ambient, Air(sun, light, haze, horizon, (r, g, b), clouds)
-
-
-STREETS = World("streets", "streets 1", Street)
-street = STREETS.picture
 
 
 class StreetsDataModule(RenderedDataModule):
@@ -276,7 +270,7 @@ class StreetsDataModule(RenderedDataModule):
         [6, 24]
     """
 
-    world = STREETS
+    world = Street
 
     def __init__(
         self,

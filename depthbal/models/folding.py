@@ -1,6 +1,7 @@
 """Convolutions of a bilinearly enlarged map, computed at the map's own resolution."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -38,31 +39,13 @@ def interpolation_matrix(
     return weights.reshape(enlarged, length * taps).to(dtype)
 
 
-class InterpolationMatrices:
-    """The interpolation matrices of the last few sizes: constants, no part of a network's state."""
-
-    def __init__(self, taps: int, kept: int = 8) -> None:
-        self.taps = taps
-        self.kept = kept
-        self._matrices: dict[tuple[int, int, torch.dtype, torch.device], Tensor] = {}
-
-    def __call__(
-        self, length: int, enlarged: int, dtype: torch.dtype, device: torch.device
-    ) -> Tensor:
-        """Return `interpolation_matrix` of these sizes, computed at most once while it is kept."""
-        if torch.compiler.is_compiling():
-            # the compiler fuses the few operations; a tensor kept across graphs it may overwrite
-            return interpolation_matrix(length, enlarged, self.taps, dtype, device)
-        key = (length, enlarged, dtype, device)
-        matrix = self._matrices.get(key)
-        if matrix is None:
-            # a tensor made in inference mode could not serve a later training step
-            with torch.inference_mode(False), torch.no_grad():
-                matrix = interpolation_matrix(length, enlarged, self.taps, dtype, device)
-            if len(self._matrices) >= self.kept:
-                self._matrices = {}  # replaced rather than emptied: other threads may be reading
-            self._matrices[key] = matrix
-        return matrix
+@lru_cache(maxsize=64)
+def _kept_matrix(
+    length: int, enlarged: int, taps: int, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    # a tensor made in inference mode could not serve a later training step
+    with torch.inference_mode(False), torch.no_grad():
+        return interpolation_matrix(length, enlarged, taps, dtype, device)
 
 
 def cheapest_form(
@@ -74,18 +57,9 @@ def cheapest_form(
 
     Every intermediate result is written once and read once per use, and the one between two
     contractions is also rearranged. The backward pass costs every form about twice its forward
-    pass again, so it does not change the order.
-
-    For (B, C, h, w) to (H, W) with O output channels in all branches and t x t taps:
-
-    - plain: t^2 C O H W multiply-adds on a map of C H W numbers;
-    - rows: t^2 C O h W on a map of C h W numbers, which write t O h W; then t O h W H;
-    - full: t^2 C O h w, which write t^2 O h w numbers; then t^2 O h w W, which write t O h W;
-      then t O h W H. (The columns go first: as channels_last tensors lie in memory, that product
-      needs no rearrangement.)
-
-    Folding wins where there are many input channels or the enlargement is strong; where both
-    maps are large and the channels few, the t^2 O h w numbers cost more than they save.
+    pass again, so it does not change the order. (Of "full" the columns go first: as channels_last
+    tensors lie in memory, that product needs no rearrangement.) Folding wins where there are many
+    input channels or the enlargement is strong.
     """
     batch, channels, low_height, low_width = features.shape
     height, width = size
@@ -96,21 +70,14 @@ def cheapest_form(
     between = batch * outputs * taps * low_height * width
     last = between * height
     packed = 2 * channels * outputs * taps**2  # once, whatever the batch
-    plain_macs = taps**2 * channels * outputs * batch * height * width
-    plain_moved = uses * channels * batch * height * width
-    rows_macs = taps * channels * between + last
+    plain = taps**2 * channels * outputs * batch * height * width
+    plain += macs_per_number * uses * channels * batch * height * width
+    rows = taps * channels * between + last
     rows_moved = uses * channels * batch * low_height * width + 4 * between + packed
+    rows += macs_per_number * rows_moved
     mixed = taps**2 * outputs * batch * low_height * low_width
-    full_macs = channels * mixed + between * taps * low_width + last
-    full_moved = 2 * mixed + 4 * between + packed
-    plain, rows, full = (
-        macs + macs_per_number * moved
-        for macs, moved in (
-            (plain_macs, plain_moved),
-            (rows_macs, rows_moved),
-            (full_macs, full_moved),
-        )
-    )
+    full = channels * mixed + between * taps * low_width + last
+    full += macs_per_number * (2 * mixed + 4 * between + packed)
     if plain <= rows and plain <= full:  # no min(): torch.compile has symbols for changing sizes
         return "plain"
     return "rows" if rows <= full else "full"
@@ -120,7 +87,6 @@ def enlarged_convs(
     features: Tensor,
     weights: Sequence[Tensor],
     size: tuple[int, int],
-    matrices: InterpolationMatrices,
     form: Form | None = None,
 ) -> list[Tensor]:
     """Enlarge a map bilinearly and convolve it with every weight, in the cheapest exact form.
@@ -136,7 +102,6 @@ def enlarged_convs(
         features: (B, C, h, w).
         weights: of one or more convolutions without bias, (O_k, C, t, t), t odd, padding t // 2.
         size: (H, W).
-        matrices: for t taps; keeps the constants.
         form: None for the cheapest on this device.
 
     Returns:
@@ -150,15 +115,18 @@ def enlarged_convs(
     if form is None:
         balance = MACS_PER_NUMBER_CPU if device.type == "cpu" else MACS_PER_NUMBER
         form = cheapest_form(features, weights, size, balance)
+    taps = weights[0].shape[-1]
     if form == "plain":
         enlarged = _enlarge(features, size)
-        return [F.conv2d(enlarged, weight, padding=matrices.taps // 2) for weight in weights]
+        return [F.conv2d(enlarged, weight, padding=taps // 2) for weight in weights]
     low_height, low_width = features.shape[-2:]
-    rows = matrices(low_height, size[0], dtype, device)
+    # the compiler fuses the few operations; a tensor kept across graphs it may overwrite
+    matrix = interpolation_matrix if torch.compiler.is_compiling() else _kept_matrix
+    rows = matrix(low_height, size[0], taps, dtype, device)
     if form == "rows":
         wide = _enlarge(features, (low_height, size[1])).to(dtype)
         return [_contract_rows(_row_taps(wide, weight.to(dtype)), rows) for weight in weights]
-    columns = matrices(low_width, size[1], dtype, device)
+    columns = matrix(low_width, size[1], taps, dtype, device)
     features = features.to(dtype)
     return [
         _contract_rows(_contract_columns(_all_taps(features, weight), columns), rows)

@@ -94,12 +94,13 @@ class HFDepth(nn.Module):
         if weights is None and None in (config, processor):
             raise ConfigError("HFDepth needs weights (a name or folder), or config and processor")
         settings, rule = _read(weights, config, processor)
+        content = json.loads(settings.to_json_string(use_diff=False))
         self.init_args: dict[str, Any] = {
             "weights": weights,
             "output": output,
             "max_depth": max_depth,
             "size": size and list(size),
-            "config": _plain(settings),
+            "config": {key: content[key] for key in content if key not in NOT_THE_NETWORK},
             "processor": dict(rule),
         }
         self.kind, self.output, self.processor = str(settings.model_type), output, rule
@@ -207,8 +208,7 @@ class HFDepth(nn.Module):
         return "own" if self.kind == "depth_anything" else "metric"
 
     def _last_convolution(self) -> nn.Conv2d:
-        layers = [one for one in self.network.head.modules() if isinstance(one, nn.Conv2d)]
-        return layers[-1]
+        return [one for one in self.network.head.modules() if isinstance(one, nn.Conv2d)][-1]
 
 
 def _read(
@@ -302,9 +302,3 @@ def _multiple(settings: Any, processor: dict[str, Any]) -> int:
     patch = max(patch) if isinstance(patch, list | tuple) else patch
     rules = (processor.get("ensure_multiple_of"), processor.get("size_divisor"), patch)
     return math.lcm(*(int(one) for one in rules if one and one >= 1))
-
-
-def _plain(settings: Any) -> dict[str, Any]:
-    """Return a configuration as plain data, of the network alone."""
-    content = json.loads(settings.to_json_string(use_diff=False))
-    return {key: value for key, value in content.items() if key not in NOT_THE_NETWORK}

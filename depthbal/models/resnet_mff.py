@@ -11,7 +11,7 @@ from torchvision.models import ResNet50_Weights
 from torchvision.models.resnet import Bottleneck, ResNet
 
 from depthbal.errors import CheckpointError
-from depthbal.models.folding import Form, InterpolationMatrices, enlarged_convs
+from depthbal.models.folding import Form, enlarged_convs
 from depthbal.models.heads import make_head
 from depthbal.models.weights import (
     first_few,
@@ -46,10 +46,8 @@ class ResNetEncoder(ResNet):  # type: ignore[misc]
 class UpProjection(nn.Module):
     """Upsample bilinearly and project: `relu(bn1_2(conv1_2(relu(bn1(conv1(u))))) + bn2(conv2(u)))`.
 
-    `u` is the input at the wanted size (bilinear, align_corners=False); `conv1` and `conv2` are
-    5x5, `conv1_2` is 3x3, none has a bias. Parameter names are those of the published network.
-    The 5x5 convolutions of `u` are computed without `u` where that costs less, unless `folded` is
-    False (see `enlarged_convs`); values and gradients are the same but for rounding.
+    `u` is the input at the wanted size (bilinear, align_corners=False). The 5x5 convolutions of it
+    are computed without it where that costs less, unless `folded` is False (see `enlarged_convs`).
 
     Source: Laina et al., "Deeper Depth Prediction with Fully Convolutional Residual Networks",
     3DV 2016; in this form in Hu et al., WACV 2019.
@@ -64,13 +62,12 @@ class UpProjection(nn.Module):
         self.conv2 = nn.Conv2d(in_channels, out_channels, 5, padding=2, bias=False)
         self.bn2 = nn.BatchNorm2d(out_channels)
         self.folded = folded
-        self._matrices = InterpolationMatrices(taps=5)
 
     def forward(self, features: Tensor, size: tuple[int, int]) -> Tensor:
         """Return the projection (B, out_channels, H, W) of (B, in_channels, h, w), size (H, W)."""
         weights = (self.conv1.weight, self.conv2.weight)
         form: Form | None = None if self.folded else "plain"
-        first, second = enlarged_convs(features, weights, size, self._matrices, form)
+        first, second = enlarged_convs(features, weights, size, form)
         projected = self.bn1_2(self.conv1_2(torch.relu(self.bn1(first))))
         return torch.relu(projected + self.bn2(second))
 
@@ -179,11 +176,7 @@ class ResNetMFF(nn.Module):
         head: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        self.init_args: dict[str, Any] = {"weights": weights}
-        if not folded:
-            self.init_args["folded"] = False
-        if head is not None:
-            self.init_args["head"] = dict(head)
+        self.init_args: dict[str, Any] = {"weights": weights, "folded": folded, "head": head}
         self.E = ResNetEncoder()
         self.D = UpProjectionDecoder(folded)
         self.MFF = FeatureFusion(folded)
@@ -222,11 +215,7 @@ class ResNetMFF(nn.Module):
 
 
 def read_official_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Return what a published checkpoint holds: tensors, plain values and numbers, nothing else.
-
-    Under "state_dict" are the weights by our names: without `module.`, which DataParallel puts
-    before them, and without the `R.FDS.` statistics of models trained with feature smoothing.
-    """
+    """Return what a published checkpoint holds, the weights in "state_dict" by our names."""
     content = read_weight_file(path)
     if not isinstance(content, dict) or not isinstance(content.get("state_dict"), Mapping):
         raise CheckpointError(
@@ -255,13 +244,9 @@ def load_official_checkpoint(path: str | Path) -> ResNetMFF:
     """Return the network of a published NYUD2-DIR checkpoint (.pth.tar), in evaluation mode.
 
     Every weight is accounted for. Names may carry DataParallel's `module.`; the `R.FDS.` buffers
-    of models trained with feature distribution smoothing are left out. The file is read without
-    running code from it.
+    of models trained with feature distribution smoothing are left out. No code is run from it.
 
     Source: checkpoints of Yang et al., ICML 2021, and Ren et al., CVPR 2022.
-
-    Args:
-        path: the file.
 
     Shape:
         of the network: (B, 3, 228, 304), normalised -> metres (B, 1, 114, 152), read raw
@@ -274,12 +259,10 @@ def load_official_checkpoint(path: str | Path) -> ResNetMFF:
     Example:
         >>> import tempfile, torch
         >>> from depthbal.models import ResNetMFF, load_official_checkpoint
-        >>> weights = {f"module.{k}": v for k, v in ResNetMFF().state_dict().items()}
         >>> file = tempfile.NamedTemporaryFile(suffix=".pth.tar")
-        >>> torch.save({"epoch": 9, "state_dict": weights}, file.name)
-        >>> model = load_official_checkpoint(file.name)
-        >>> torch.equal(model.R.conv2.bias, weights["module.R.conv2.bias"])
-        True
+        >>> torch.save({"epoch": 9, "state_dict": ResNetMFF().state_dict()}, file.name)
+        >>> load_official_checkpoint(file.name).training
+        False
     """
     model = ResNetMFF()
     model.load_published(path, read_official_checkpoint(path))

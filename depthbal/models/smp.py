@@ -80,13 +80,12 @@ class SmpDepth(nn.Module):
             "encoder": encoder,
             "weights": weights,
             "output_scale": output_scale,
-            "arch_args": None if arch_args is None else dict(arch_args),
+            "arch_args": arch_args,
+            "head": head,
         }
-        if head is not None:
-            self.init_args["head"] = dict(head)
         self.output_scale, self.output_head = output_scale, make_head(head)
-        options, channels = dict(arch_args or {}), self.output_head.channels
-        self.network: Any = build_network(arch, encoder, weights, options, channels)
+        channels = self.output_head.channels
+        self.network: Any = build_network(arch, encoder, weights, arch_args or {}, channels)
         if isinstance(self.network, smp.Unet):
             _drop_last_stages(self.network, halvings=math.floor(-math.log2(output_scale)))
 
@@ -99,8 +98,7 @@ class SmpDepth(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return metres (B, 1, h, w), or logits, for normalised images (B, 3, H, W)."""
         height, width = images.shape[-2:]
-        stride = _required_multiple(self.network)
-        below, right = -height % stride, -width % stride
+        below, right = -height % self.multiple, -width % self.multiple
         if below or right:
             images = F.pad(images, (0, right, 0, below), mode="replicate")
         depth: Tensor = self.output_head(self.network(images))
@@ -113,7 +111,11 @@ class SmpDepth(nn.Module):
     @property
     def multiple(self) -> int:
         """Pixels of which the network's own input sides are multiples."""
-        return _required_multiple(self.network)
+        if not getattr(self.network, "requires_divisible_input_shape", True):
+            return 1
+        stride = int(self.network.encoder.output_stride)
+        # smp's DPT halves the patch grid once more and cannot join it again when that is odd
+        return 2 * stride if isinstance(self.network, smp.DPT) else stride
 
 
 def build_network(
@@ -170,15 +172,6 @@ def _create(
         raise ConfigError(
             f"smp cannot build {arch!r} with encoder {encoder!r} and arguments {arch_args}: {error}"
         ) from error
-
-
-def _required_multiple(network: Any) -> int:
-    """Return what the input's sides must be divisible by."""
-    if not getattr(network, "requires_divisible_input_shape", True):
-        return 1
-    stride = int(network.encoder.output_stride)
-    # smp's DPT halves the patch grid once more and cannot join it again when that is odd
-    return 2 * stride if isinstance(network, smp.DPT) else stride
 
 
 def _drop_last_stages(network: Any, halvings: int) -> None:

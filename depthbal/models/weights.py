@@ -39,9 +39,8 @@ which training codes leave beside the weights."""
 def unknown_name(kind: str, name: str, known: Sequence[str]) -> ConfigError:
     """Return the error for a misspelt name, with the nearest known ones."""
     near = get_close_matches(name, known, n=5, cutoff=0.5)
-    if near:
-        return ConfigError(f"no {kind} {name!r}; did you mean {', '.join(near)}?")
-    return ConfigError(f"no {kind} {name!r}; known: {first_few(list(known), 20)}")
+    told = f"did you mean {', '.join(near)}?" if near else f"known: {first_few(list(known), 20)}"
+    return ConfigError(f"no {kind} {name!r}; {told}")
 
 
 @contextmanager

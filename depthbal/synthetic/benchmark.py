@@ -80,7 +80,6 @@ def run_benchmark(
 def _column(
     name: str, methods: Sequence[str], seeds: Sequence[int], settings: Settings
 ) -> list[Cell]:
-    """Return the cells of one column."""
     data = draw_data(parse_column(name), seeds)
     cells = []
     for method in methods:

@@ -285,11 +285,8 @@ def _minimise(
 
 
 def _whitened(inputs: Tensor, test_inputs: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
-    """Return features (n, D + 1) of inputs: mean 0 and covariance 1 over those that count, and 1.
-
-    A linear model is the same function on either, but on features the Hessian is close to a
-    multiple of the identity, whatever the inputs' scale and centre.
-    """
+    """Return features (n, D + 1): mean 0 and covariance 1 over those that count, and 1."""
+    # a linear model is the same function on either, but here the Hessian is near the identity's
     mean = inputs[counted].mean(0)
     root = torch.linalg.cholesky(inputs[counted].T.cov(correction=0).reshape(len(mean), -1))
 

@@ -18,8 +18,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from depthbal.data import DepthDataModule
-from depthbal.data.dataset import DepthDataset
-from depthbal.data.loader import LateLoader, ShardSampler, single_threaded
+from depthbal.data.loader import ShardSampler
 from depthbal.data.pairs import PairSubset
 from depthbal.errors import ConfigError, DataError
 from depthbal.losses.label_weights import Smoothing, smoothing_kernel
@@ -378,11 +377,4 @@ def subset_loader(data: Any, name: str) -> Iterable[Any]:
         raise DataError(f"{found} are in the training split, such as {train.name(0)!r}")
     log.info("Feature smoothing: %s are in the training split", found)
     pairs = PairSubset(train, chosen)
-    dataset = DepthDataset(pairs, data.count_transform, data.seed, data.depth_range[1])
-    return LateLoader(
-        dataset,
-        batch_size=data.batch_size,
-        sampler=ShardSampler(dataset),
-        num_workers=data.num_workers,
-        worker_init_fn=single_threaded,
-    )
+    return data.loader(data.plain(pairs, "train"), ShardSampler(pairs))

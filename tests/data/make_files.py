@@ -23,9 +23,28 @@ def noise_image(height: int, width: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def write_image(path: Path, image: np.ndarray) -> None:
+def write_file(path: Path, content: np.ndarray | bytes) -> None:
+    """Write bytes as they are, and an array (colours as RGB) as the suffix says."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    assert cv2.imwrite(str(path), image[..., ::-1] if image.ndim == 3 else image)
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif path.suffix == ".npy":
+        np.save(path, content)
+    elif path.suffix == ".npz":
+        np.savez(path, depth=content, confidence=np.ones(3))
+    elif path.suffix in (".h5", ".hdf5"):
+        with h5py.File(path, "w") as file:
+            file["dataset"] = content
+    else:
+        colours = content.ndim == 3 and content.shape[2] == 3
+        assert cv2.imwrite(str(path), content[..., ::-1] if colours else content)
+
+
+def pfm(array: np.ndarray, order: str, scale: float, kind: str = "Pf") -> bytes:
+    """The bytes of a PFM file as its makers describe them: rows from the lowest to the highest."""
+    height, width = array.shape[:2]
+    header = f"{kind}\n{width} {height}\n{'-' * (order == '<')}{scale}\n".encode()
+    return header + array[::-1].astype(f"{order}f4").tobytes()
 
 
 def write_nyud2(
@@ -37,17 +56,17 @@ def write_nyud2(
     rows = []
     for index in range(scenes * per_scene):
         stem = f"nyu2_train/scene{index // per_scene:02d}_out/{index % per_scene + 1}"
-        write_image(data / f"{stem}.jpg", noise_image(*size, seed=index))
+        write_file(data / f"{stem}.jpg", noise_image(*size, seed=index))
         levels = np.rint(ramp_depth(*size, index % 7) * 25.5).astype(np.uint8)
-        write_image(data / f"{stem}.png", levels)
+        write_file(data / f"{stem}.png", levels)
         rows.append(f"data/{stem}.jpg,data/{stem}.png")
     (data / "nyu2_train.csv").write_text("\n".join(rows) + "\n")
     rows = []
     for index in range(n_test):
         stem = f"nyu2_test/{index:05d}"
-        write_image(data / f"{stem}_colors.png", noise_image(*size, seed=100 + index))
+        write_file(data / f"{stem}_colors.png", noise_image(*size, seed=100 + index))
         millimetres = np.rint(ramp_depth(*size) * 1000).astype(np.uint16)
-        write_image(data / f"{stem}_depth.png", millimetres)
+        write_file(data / f"{stem}_depth.png", millimetres)
         rows.append(f"data/{stem}_colors.png,data/{stem}_depth.png")
     (data / "nyu2_test.csv").write_text("\n".join(rows) + "\n")
     return data
@@ -73,13 +92,10 @@ def write_folder(
     for index in range(count):
         size = sizes[index % len(sizes)]
         stem = f"s{index // per_scene:02d}/{index:03d}" if per_scene else f"{index:03d}"
-        write_image(root / "rgb" / f"{stem}.jpg", noise_image(*size, index))
-        path, array = root / "depth" / stem, depth(size, index)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if array.dtype.kind == "f":
-            np.save(f"{path}.npy", array)
-        else:
-            write_image(path.with_suffix(".png"), array)
+        write_file(root / "rgb" / f"{stem}.jpg", noise_image(*size, index))
+        array = depth(size, index)
+        suffix = ".npy" if array.dtype.kind == "f" else ".png"
+        write_file(root / "depth" / f"{stem}{suffix}", array)
     return root
 
 
@@ -115,9 +131,11 @@ def set_up(kind: type, root: Path, **settings):
 class ArraySource(PairSource):
     """Pairs held in memory."""
 
-    def __init__(self, pairs, groups=None):
+    digest = "array"
+
+    def __init__(self, pairs):
         self.pairs = pairs
-        self.groups = groups or [""] * len(pairs)
+        self.names = [f"array {index}" for index in range(len(pairs))]
 
     def __len__(self):
         return len(self.pairs)
@@ -125,14 +143,8 @@ class ArraySource(PairSource):
     def load(self, index):
         return self.pairs[index]
 
-    def name(self, index):
-        return f"array {index}"
-
-    def group(self, index):
-        return self.groups[index]
-
     def fingerprint(self):
-        return "array"
+        return self.digest
 
 
 def array_source(count: int, height: int = 24, width: int = 32) -> ArraySource:
@@ -165,23 +177,20 @@ class SkySource(ArraySource):
         super().__init__([sky_pair(first + index) for index in range(count)])
         self.digest = f"sky {first} {count}"
 
-    def fingerprint(self):
-        return self.digest
+
+class ArrayDataModule(DepthDataModule):
+    """A data module over pairs in memory."""
+
+    def __init__(self, train, val=None, test=None, **settings):
+        super().__init__(**{**SMALL, "val_fraction": 0.0, **settings})
+        self.train_source, self.val_source = (lambda: train), (lambda: val)
+        self.test_source = lambda: test or train
 
 
-class SkyDataModule(DepthDataModule):
+class SkyDataModule(ArrayDataModule):
     """Twelve training and four test pictures of ground and sky, 2 to 40 m."""
 
     def __init__(self, **kwargs):
-        own = {"depth_range": (2.0, 40.0), "short_side": None, "depth_size": None}
-        own |= {"num_workers": 0, "batch_size": 4, "val_fraction": 0.0, "bin_width": 1.0}
-        super().__init__(**own | kwargs)
-
-    def train_source(self):
-        return SkySource(12)
-
-    def val_source(self):
-        return SkySource(2, 50)
-
-    def test_source(self):
-        return SkySource(4, 100)
+        own = {"depth_range": (2.0, 40.0), "bin_width": 1.0, "short_side": None}
+        own |= {"crop_size": None, "depth_size": None}
+        super().__init__(SkySource(12), SkySource(2, 50), SkySource(4, 100), **own | kwargs)

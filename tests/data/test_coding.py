@@ -1,94 +1,21 @@
-"""Files of other programs, what their numbers mean, and maps of few rays that become smaller."""
+"""What the numbers of depth files mean, and maps of few rays that become smaller."""
 
 import cv2
-import h5py
-import imageio.v3 as imageio
 import numpy as np
-import PIL.Image
 import pytest
 import skimage.data
-import tifffile
 
 from depthbal.data import EvalTransform, FolderDataModule
 from depthbal.data.coding import Coding, decoded, ray_to_z
-from depthbal.data.images import read_depth, read_image, resize_depth
+from depthbal.data.images import resize_depth
 from depthbal.errors import DataError
-from tests.data.make_files import noise_image, write_image
-
-METRES = np.linspace(0.5, 60, 48 * 64).reshape(48, 64).astype(np.float32)
-LEVELS = np.rint(METRES * 1000).astype(np.uint16)
-
-
-def pfm(array, order, scale, kind="Pf"):
-    """The bytes of a PFM file as its makers describe them: rows from the lowest to the highest."""
-    height, width = array.shape[:2]
-    sign = "-" if order == "<" else ""
-    header = f"{kind}\n{width} {height}\n{sign}{scale}\n".encode()
-    return header + array[::-1].astype(f"{order}f4").tobytes()
-
-
-def group(path, **arrays):
-    with h5py.File(path, "w") as file:
-        file["camera/K"] = np.eye(3)
-        for name, array in arrays.items():
-            file.create_dataset(f"frame/{name}", data=array, compression="gzip")
-
-
-def exr(path, dtype):
-    library = pytest.importorskip("OpenEXR")
-    header = {"compression": library.ZIP_COMPRESSION, "type": library.scanlineimage}
-    library.File(header, {"View Layer.Depth.Z": METRES.astype(dtype)}).write(str(path))
-
-
-WRITERS = {
-    "imageio.png": lambda path: imageio.imwrite(path, LEVELS),
-    "pillow.png": lambda path: PIL.Image.fromarray(LEVELS).save(path),
-    "plain.tiff": lambda path: tifffile.imwrite(path, LEVELS),
-    "deflated.tif": lambda path: tifffile.imwrite(path, METRES, compression="zlib"),
-    "tiles.tif": lambda path: tifffile.imwrite(path, METRES, tile=(16, 16)),
-    "lzw.tif": lambda path: PIL.Image.fromarray(METRES).save(path, compression="tiff_lzw"),
-    "little.pfm": lambda path: path.write_bytes(pfm(METRES, "<", 1.0)),
-    "big.pfm": lambda path: path.write_bytes(pfm(METRES, ">", 1.0)),
-    "scaled.pfm": lambda path: path.write_bytes(pfm(METRES, "<", 0.003922)),
-    "grey.pfm": lambda path: path.write_bytes(pfm(np.dstack([METRES] * 3), "<", 1.0, "PF")),
-    "opencv.pfm": lambda path: cv2.imwrite(str(path), METRES),
-    "half.exr": lambda path: exr(path, np.float16),
-    "float.exr": lambda path: exr(path, np.float32),
-    "opencv.exr": lambda path: cv2.imwrite(str(path), METRES),
-    "group.h5": lambda path: group(path, Depth=METRES, mask=METRES > 1),
-    "group.hdf5": lambda path: group(path, depth=LEVELS),
-    "compressed.npz": lambda path: np.savez_compressed(path, depth=METRES, other=np.ones(3)),
-    "half.npy": lambda path: np.save(path, METRES.astype(np.float16)),
-    "big.npy": lambda path: np.save(path, LEVELS.astype(">u2")),
-}
-
-
-@pytest.mark.parametrize("name", WRITERS)
-def test_a_file_of_every_format_is_read_whoever_wrote_it(tmp_path, name):
-    WRITERS[name](tmp_path / name)
-    tolerance = {"rtol": 5e-4} if "half" in name else {"rtol": 1e-6, "atol": 5.1e-4}
-    np.testing.assert_allclose(read_depth(tmp_path / name), METRES, **tolerance)
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "words"),
-    [
-        ("a.pfm", b"Pf\n4 4\n-1.0\n" + bytes(12), "not a readable .pfm file"),
-        ("a.pfm", b"P5\n4 4\n255\n" + bytes(16), "does not begin with Pf"),
-        ("a.h5", {"near": METRES, "far": METRES}, "called .depth.: camera/K, frame/far, frame/nea"),
-    ],
-)
-def test_a_file_that_says_no_depth_is_named(tmp_path, name, content, words):
-    path = tmp_path / name
-    path.write_bytes(content) if isinstance(content, bytes) else group(path, **content)
-    with pytest.raises(DataError, match=rf"a\.\w+: .*{words}"):
-        read_depth(path)
+from tests.data.make_files import noise_image, pfm, write_file
 
 
 def test_a_real_pair_of_middlebury_is_read_as_metres(tmp_path):
     picture, _, disparity = skimage.data.stereo_motorcycle()
     scene = tmp_path / "Motorcycle"
-    write_image(scene / "im0.png", picture)
+    write_file(scene / "im0.png", picture)
     (scene / "disp0.pfm").write_bytes(pfm(disparity, "<", 0.003922))
     (scene / "calib.txt").write_text(
         "cam0=[994.978 0 311.193; 0 994.978 254.877; 0 0 1]\ndoffs=31.086\nbaseline=193.001\n"
@@ -103,21 +30,6 @@ def test_a_real_pair_of_middlebury_is_read_as_metres(tmp_path):
     (scene / "calib.txt").unlink()
     with pytest.raises(DataError, match=r"calib\.txt: no calibration with cam0, baseline and doff"):
         FolderDataModule(tmp_path, layout="middlebury").files("whole").load(0)
-
-
-@pytest.mark.parametrize("mode", ["L", "LA", "P", "RGB", "RGBA", "I;16", "1"])
-def test_a_camera_picture_of_any_kind_is_8_bit_rgb(tmp_path, mode):
-    grey = np.repeat(noise_image(8, 8)[..., :1], 3, 2)
-    if mode == "I;16":
-        picture = PIL.Image.fromarray(grey[..., 0].astype(np.uint16) * 257)
-    else:
-        picture = PIL.Image.fromarray(grey).convert("L").convert(mode)
-        grey = np.asarray(picture.convert("RGB"))
-    picture.save(tmp_path / "a.png")
-    assert np.array_equal(read_image(tmp_path / "a.png"), grey)
-
-
-# ---- what numbers mean ----
 
 
 def test_a_table_of_levels_says_what_the_numbers_alone_say():
@@ -158,12 +70,12 @@ def test_a_renderers_sky_is_known_to_lie_beyond_if_it_is_named(sky):
 @pytest.mark.parametrize(("labels", "expected"), [([], [1, 1, 0]), ([23], [0, 1, 0])])
 def test_a_mask_of_the_sky_is_a_folder_of_its_own(tmp_path, labels, expected):
     for index in range(3):
-        write_image(tmp_path / f"rgb/{index}.png", noise_image(4, 6, index))
+        write_file(tmp_path / f"rgb/{index}.png", noise_image(4, 6, index))
         (tmp_path / "depth").mkdir(exist_ok=True)
         np.save(tmp_path / f"depth/{index}.npy", np.full((4, 6), 5.0, np.float32))
         classes = np.zeros((4, 6), np.uint8)
         classes[0], classes[1] = 10, 23
-        write_image(tmp_path / f"classes/{index}.png", classes)
+        write_file(tmp_path / f"classes/{index}.png", classes)
     module = FolderDataModule(tmp_path, sky_mask="classes", sky_labels=labels)
     pairs = module.files("whole")
     assert pairs.beyond

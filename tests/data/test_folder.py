@@ -1,7 +1,6 @@
 import re
 import warnings
 
-import cv2
 import numpy as np
 import pytest
 
@@ -13,8 +12,8 @@ from tests.data.make_files import (
     metres,
     millimetres,
     set_up,
+    write_file,
     write_folder,
-    write_image,
 )
 
 
@@ -49,7 +48,7 @@ def test_files_are_paired_by_what_folder_or_wildcards_leave_open(
     files = pairs.split()
     for file in files[1::2]:
         path, depth_map = tmp_path / file, np.full((4, 4), 2000, np.uint16)
-        np.save(path, depth_map) if path.suffix == ".npy" else write_image(path, depth_map)
+        np.save(path, depth_map) if path.suffix == ".npy" else write_file(path, depth_map)
     module = FolderDataModule(tmp_path, rgb=rgb, depth=depth)
     with warnings.catch_warnings(record=True) as caught:
         found = module.files("whole").pairs
@@ -58,19 +57,28 @@ def test_files_are_paired_by_what_folder_or_wildcards_leave_open(
     assert len(caught) == bool(single)
 
 
+PAIR = "rgb/1.jpg depth/1.png"
+
+
 @pytest.mark.parametrize(
-    ("files", "words"),
+    ("files", "settings", "words"),
     [
-        ("rgb/1.jpg depth/readme.txt", "no file matches 'depth' (endings: .png, .npy, .npz"),
-        ("images/1.jpg depth/1.png .git/x", "rgb is not a folder, and --data.rgb is 'rgb'; give"),
-        ("rgb/1_colors.jpg depth/1_depth.png", "1_colors.jpg and 1 files such as depth/1_depth"),
-        ("rgb/1.jpg rgb/1.png depth/1.png", "rgb/1.jpg and rgb/1.png have the same stem"),
+        ("rgb/1.jpg depth/readme.txt", {}, "no file matches 'depth' (endings: .png, .npy, .npz"),
+        ("images/1.jpg depth/1.png .git/x", {}, "rgb is not a folder, and --data.rgb is 'rgb'; gi"),
+        ("rgb/1_colors.jpg depth/1_depth.png", {}, "1_colors.jpg and 1 files such as depth/1_dep"),
+        ("rgb/1.jpg rgb/1.png depth/1.png", {}, "rgb/1.jpg and rgb/1.png have the same stem"),
+        (PAIR, {"rgb": "images"}, "images is not a folder, and --data.rgb"),
+        (PAIR, {"depth": "depths/*.png"}, "depths is not a folder, and --data.depth"),
+        (PAIR, {"root": "nowhere"}, "nowhere/rgb is not a folder"),
     ],
 )
-def test_a_tree_that_cannot_be_paired_is_explained(tmp_path, files, words):
+def test_a_tree_that_cannot_be_paired_is_explained_before_a_network_is_built(
+    tmp_path, monkeypatch, files, settings, words
+):
+    monkeypatch.chdir(tmp_path)
     tree(tmp_path, files)
     with pytest.raises(DataError, match=re.escape(words)):
-        FolderDataModule(tmp_path).check_root()
+        FolderDataModule(**{"root": ".", **settings}).check_root()
 
 
 def parts_of(module):
@@ -115,34 +123,6 @@ def test_subfolders_are_scenes_that_no_split_cuts(tmp_path):
     assert sum(len(part) for part in parts) == len(set.union(*parts)) == 15
 
 
-@pytest.mark.parametrize(
-    ("counts", "expected"),
-    [({"train": 6, "val": 2, "test": 3}, [6, 2, 3]), ({"train": 20, "test": 3}, [18, 2, 3])],
-)
-def test_split_folders_are_used_and_validation_held_out_where_it_has_none(
-    tmp_path, counts, expected
-):
-    for split, count in counts.items():
-        write_folder(tmp_path / split, count)
-    module = set_up(FolderDataModule, tmp_path, val_fraction=0.1)
-    assert [len(part) for part in parts_of(module)] == expected
-
-
-@pytest.mark.parametrize(
-    ("settings", "words"),
-    [
-        ({"rgb": "images"}, r"images is not a folder, and --data\.rgb"),
-        ({"depth": "depths/*.png"}, r"depths is not a folder, and --data\.depth"),
-        ({"root": "nowhere"}, "nowhere/rgb is not a folder"),
-    ],
-)
-def test_a_wrong_setting_is_named_before_a_network_is_built(tmp_path, monkeypatch, settings, words):
-    monkeypatch.chdir(write_folder(tmp_path))
-    FolderDataModule(".", rgb="rgb/*.jpg").check_root()
-    with pytest.raises(DataError, match=words):
-        FolderDataModule(**{"root": ".", **settings}).check_root()
-
-
 @pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf"), 5.03])
 def test_what_can_be_no_depth_is_none_and_other_values_where_they_are_named(tmp_path, value):
     def marked(size, index):
@@ -158,17 +138,9 @@ def test_what_can_be_no_depth_is_none_and_other_values_where_they_are_named(tmp_
             assert found[5:].all()
 
 
-def test_depth_of_8_bit_needs_a_scale(tmp_path):
-    with pytest.raises(DataError, match="set scale to the metres per unit"):
-        set_up(FolderDataModule, write_folder(tmp_path, depth=levels))
-
-
 def test_pictures_of_equal_names_in_two_splits_are_two_pictures(tmp_path):
-    depth = np.full((24, 32), 2000, np.uint16)
     for split in ("train", "val", "test"):
-        for part, array in (("rgb", np.zeros((24, 32, 3), np.uint8)), ("depth", depth)):
-            (tmp_path / split / part).mkdir(parents=True)
-            cv2.imwrite(str(tmp_path / split / part / "1.png"), array)
+        write_folder(tmp_path / split, 1)
     data = FolderDataModule(str(tmp_path))
     names = [data.pairs(split).name(0) for split in ("val", "test")]
-    assert names == [f"{split}/rgb/1.png with depth/1.png" for split in ("val", "test")]
+    assert names == [f"{split}/rgb/000.jpg with depth/000.png" for split in ("val", "test")]

@@ -2,34 +2,10 @@ import numpy as np
 import pytest
 
 from depthbal.data.cache import cache_file, cached
-from depthbal.data.datamodule import DepthDataModule
 from depthbal.priors import Histogram
-from tests.data.make_files import SMALL, ArraySource, array_source, grey_image
+from tests.data.make_files import ArrayDataModule, ArraySource, array_source, grey_image
 
 UNCUT = {"short_side": None, "crop_size": None, "depth_size": None}
-
-
-class ArrayDataModule(DepthDataModule):
-    """A data module over pairs in memory."""
-
-    def __init__(self, source, test=None, **settings):
-        super().__init__(**{**SMALL, "val_fraction": 0.0, **settings})
-        self.source = source
-        self.test = test or source
-
-    def train_source(self):
-        return self.source
-
-    def test_source(self):
-        return self.test
-
-
-class CountingSource(ArraySource):
-    loads = 0
-
-    def load(self, index):
-        self.loads += 1
-        return super().load(index)
 
 
 def module_of(source, **settings):
@@ -72,8 +48,9 @@ def test_pixels_without_depth_or_nearer_than_the_least_depth_do_not_count():
 
 
 @pytest.mark.parametrize("damage", [None, "", "{", '{"edges": [0]}', "[]", "\x00\x01"])
-def test_a_fresh_module_reads_the_cache_and_rebuilds_a_damaged_file(own_cache, damage):
-    source = CountingSource(array_source(9).pairs)
+def test_a_fresh_module_reads_the_cache_and_rebuilds_a_damaged_file(own_cache, damage, monkeypatch):
+    source, loads = array_source(9), []
+    monkeypatch.setattr(ArraySource, "load", lambda self, at: loads.append(at) or self.pairs[at])
     first = module_of(source).train_histogram()
     module = module_of(source)
     path = own_cache / f"{module.fingerprint()}.json"
@@ -81,9 +58,9 @@ def test_a_fresh_module_reads_the_cache_and_rebuilds_a_damaged_file(own_cache, d
     intact = path.read_text()
     if damage is not None:
         path.write_text(damage)
-    loads = source.loads
+    loads.clear()
     second = module.train_histogram()
-    assert source.loads == loads + (0 if damage is None else 9)
+    assert len(loads) == (0 if damage is None else 9)
     assert second.counts.tolist() == first.counts.tolist()
     assert second.edges.tolist() == first.edges.tolist()
     assert path.read_text() == intact
@@ -133,16 +110,20 @@ def test_coarse_levels_are_spread_over_their_own_width():
     assert np.ptp(counts[1:-1]) < 0.02 * counts.mean()
 
 
-@pytest.mark.parametrize(("odd", "warned"), [(5, True), (4, False)])
-@pytest.mark.parametrize("value", [12.5, 1e10, 0.3])
+@pytest.mark.parametrize(
+    ("value", "odd", "beyond"),
+    [(value, odd, False) for value in (12.5, 1e10, 0.3) for odd in (5, 4)] + [(12.5, 5, True)],
+)
 def test_what_lies_outside_the_range_counts_nowhere_and_more_than_1_percent_is_said(
-    caplog, recwarn, value, odd, warned
+    caplog, recwarn, value, odd, beyond
 ):
+    warned = odd == 5 and not beyond
     depth = np.full((10, 50), 10.0, dtype=np.float32)  # at the limit is not beyond it
     depth[:, :10] = 0
     depth[:odd, 11] = value  # of 400 pixels with depth
     with caplog.at_level("WARNING", logger="depthbal"):
-        counts = counts_of(module_of(constant_source(depth, 40), **UNCUT))
+        source = constant_source(depth, 40)
+        counts = counts_of(module_of(source, measured_beyond=beyond, **UNCUT))
     assert counts.tolist() == [0.0] * 92 + [40.0 * (400 - odd)]
     assert not recwarn.list
     messages = [record.getMessage() for record in caplog.records]

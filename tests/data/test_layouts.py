@@ -1,12 +1,10 @@
 """Trees as published data have them, drawn small: a layout finds pairs, splits and metres."""
 
-import csv
 import re
 from pathlib import Path
 from typing import get_args
 
 import cv2
-import h5py
 import numpy as np
 import pytest
 from scipy.io import savemat
@@ -15,29 +13,17 @@ from depthbal.data import FolderDataModule
 from depthbal.data.layouts import LAYOUTS, LayoutName
 from depthbal.data.packing import pack
 from depthbal.errors import ConfigError, DataError
-from tests.data.make_files import noise_image, write_image
+from tests.data.make_files import noise_image, write_file
 
 SIZE = (24, 32)
 METRES = np.linspace(1.5, 7.5, 24 * 32).reshape(SIZE)
 
 
-def save(path, stored):
-    """Write an array as the suffix says."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".npy":
-        np.save(path, stored)
-    elif path.suffix == ".hdf5":
-        with h5py.File(path, "w") as file:
-            file["dataset"] = stored
-    else:
-        write_image(path, stored)
-
-
 def draw(root, rows, stored, size=SIZE):
     """Write pairs of a picture and a depth map."""
     for index, (image, depth) in enumerate(rows):
-        write_image(root / image, noise_image(*size, index))
-        save(root / depth, stored)
+        write_file(root / image, noise_image(*size, index))
+        write_file(root / depth, stored)
 
 
 def unsigned(per_metre, metres=METRES):
@@ -45,20 +31,15 @@ def unsigned(per_metre, metres=METRES):
 
 
 def kitti(root):
-    drives = [f"2011_09_26_drive_000{n}_sync" for n in (1, 2, 5)]
-    for drive, split in zip(drives, ("train", "train", "val"), strict=True):
-        for camera in ("image_02", "image_03"):
-            draw(
-                root,
-                [
-                    (
-                        f"2011_09_26/{drive}/{camera}/data/{frame:010d}.png",
-                        f"{split}/{drive}/proj_depth/groundtruth/{camera}/{frame:010d}.png",
-                    )
-                    for frame in (5, 6)
-                ],
-                unsigned(256),
-            )
+    day, truth = "2011_09_26", "proj_depth/groundtruth"
+    splits = {f"{day}_drive_000{n}_sync": "val" if n == 5 else "train" for n in (1, 2, 5)}
+    rows = [
+        (f"{day}/{drive}/{at}/data/{n:010d}.png", f"{split}/{drive}/{truth}/{at}/{n:010d}.png")
+        for drive, split in splits.items()
+        for at in ("image_02", "image_03")
+        for n in (5, 6)
+    ]
+    draw(root, rows, unsigned(256))
     return {"train": 8, "val": 4}
 
 
@@ -130,40 +111,33 @@ def tum(root):
 def vkitti2(root):
     stored = unsigned(100)
     stored[:4] = 65535
-    for scene, count in (("Scene01", 2), ("Scene20", 3)):
-        for variation in ("clone", "15-deg-left"):
-            at = f"vkitti/{scene}/{variation}/frames"
-            draw(
-                root,
-                [
-                    (f"{at}/rgb/Camera_0/rgb_0000{n}.jpg", f"{at}/depth/Camera_0/depth_0000{n}.png")
-                    for n in range(count)
-                ],
-                stored,
-            )
+    rows = [
+        (f"{at}/rgb/Camera_0/rgb_0000{n}.jpg", f"{at}/depth/Camera_0/depth_0000{n}.png")
+        for scene, count in (("Scene01", 2), ("Scene20", 3))
+        for at in (f"vkitti/{scene}/{weather}/frames" for weather in ("clone", "15-deg-left"))
+        for n in range(count)
+    ]
+    draw(root, rows, stored)
     return {"train": 4, "test": 6}
 
 
+HYPERSIM = (
+    "final_preview/frame.{}.tonemap.jpg",
+    "geometry_hdf5/frame.{}.depth_meters.hdf5",
+)
+
+
 def hypersim(root):
-    rows = []
-    for scene, split in (("ai_001_001", "train"), ("ai_003_010", "val"), ("ai_009_001", "")):
-        at = f"{scene}/images/scene_cam_00"
-        draw(
-            root,
-            [
-                (
-                    f"{at}_final_preview/frame.000{n}.tonemap.jpg",
-                    f"{at}_geometry_hdf5/frame.000{n}.depth_meters.hdf5",
-                )
-                for n in range(2)
-            ],
-            np.full((768, 1024), 4.0, np.float16),
-            (768, 1024),
-        )
-        rows += [[scene, "cam_00", n, bool(split), split] for n in range(2)]
-    with (root / "metadata_images_split_scene_v1.csv").open("w", newline="") as file:
-        names = ["scene_name", "camera_name", "frame_id", "included_in_public_release"]
-        csv.writer(file).writerows([[*names, "split_partition_name"], *rows])
+    splits = {"ai_001_001": "train", "ai_003_010": "val", "ai_009_001": ""}
+    rows = [
+        tuple(f"{scene}/images/scene_cam_00_{part.format(n)}" for part in HYPERSIM)
+        for scene in splits
+        for n in ("0000", "0001")
+    ]
+    draw(root, rows, np.full((768, 1024), 4.0, np.float16), (768, 1024))
+    lines = ["scene_name,camera_name,frame_id,included_in_public_release,split_partition_name"]
+    lines += [f"{scene},cam_00,0,{bool(split)},{split}" for scene, split in splits.items()]
+    (root / "metadata_images_split_scene_v1.csv").write_text("\n".join(lines))
     return {"train": 2, "val": 2}
 
 
@@ -184,7 +158,7 @@ def middlebury(root):
     disparity[:4] = np.inf
     for scene in ("Motorcycle", "Piano"):
         draw(root, [(f"{scene}/im0.png", f"{scene}/disp0.pfm")], disparity)
-        write_image(root / scene / "im1.png", noise_image(*SIZE))
+        write_file(root / scene / "im1.png", noise_image(*SIZE))
         (root / scene / "calib.txt").write_text(
             f"cam0=[{focal} 0 311.193; 0 {focal} 254.877; 0 0 1]\n"
             f"cam1=[{focal} 0 342.279; 0 {focal} 254.877; 0 0 1]\n"
@@ -205,6 +179,10 @@ def test_every_layout_has_a_tree_and_a_name():
     assert {*TREES, "custom"} == {*LAYOUTS} == {*get_args(LayoutName)}
 
 
+# both cameras and all weathers are one scene
+SCENES = {"kitti": {f"2011_09_26_drive_000{n}_sync" for n in (1, 2)}, "vkitti2": {"Scene01"}}
+
+
 @pytest.mark.parametrize("name", TREES)
 def test_a_published_tree_is_read_by_its_name(tmp_path, name):
     counts = TREES[name](tmp_path)
@@ -221,8 +199,11 @@ def test_a_published_tree_is_read_by_its_name(tmp_path, name):
             x, y = np.arange(1024) + 0.5 - 512, np.arange(768)[:, None] + 0.5 - 384
             expected = 4.0 * 886.81 / np.sqrt(x**2 + y**2 + 886.81**2)
             assert expected[0, 0] / 4 == pytest.approx(0.811, abs=5e-4)  # published
-        if name == "arkit" and split == "train":
-            expected = np.rot90(expected, -1)  # the sky is on the left: a quarter turn clockwise
+        if name == "arkit" and split == "train":  # the sky is on the left: a quarter turn clockwise
+            expected = np.rot90(expected, -1)
+            assert np.array_equal(image, cv2.rotate(noise_image(*SIZE), cv2.ROTATE_90_CLOCKWISE))
+        if name in SCENES and split == "train":
+            assert {pairs.group(index) for index in range(len(pairs))} == SCENES[name]
         if name == "vkitti2":
             assert np.isposinf(depth[:4]).all()
         if name == "middlebury":
@@ -230,12 +211,6 @@ def test_a_published_tree_is_read_by_its_name(tmp_path, name):
         seen = slice(4 if name in ("vkitti2", "middlebury") else 0, None)
         step = 0.5 * float(module.files(split).unit) if name != "middlebury" else 0
         np.testing.assert_allclose(depth[seen], expected[seen], rtol=1e-5, atol=step + 1e-4)
-
-
-def test_pictures_that_lie_on_their_side_are_turned_with_their_depth(tmp_path):
-    arkit(tmp_path)
-    image, _ = FolderDataModule(tmp_path, layout="arkit").files("train").load(0)
-    assert np.array_equal(image, cv2.rotate(noise_image(*SIZE), cv2.ROTATE_90_CLOCKWISE))
 
 
 def test_maps_that_are_apart_in_time_are_no_pair_and_none_is_taken_twice(tmp_path):
@@ -272,18 +247,6 @@ def test_the_lists_of_kittis_eigen_split_are_read_where_they_lie(tmp_path, flat)
     assert module.files("test").group(0) == drive
 
 
-def test_both_cameras_and_all_weathers_are_one_scene(tmp_path):
-    kitti(tmp_path / "kitti")
-    vkitti2(tmp_path / "vkitti2")
-    groups = {
-        name: {pairs.group(i) for i in range(len(pairs))}
-        for name in ("kitti", "vkitti2")
-        for pairs in [FolderDataModule(tmp_path / name, layout=name).files("train")]
-    }
-    assert groups["vkitti2"] == {"Scene01"}
-    assert groups["kitti"] == {f"2011_09_26_drive_000{n}_sync" for n in (1, 2)}
-
-
 def test_an_option_changes_a_layout(tmp_path):
     vkitti2(tmp_path)
     module = FolderDataModule(
@@ -302,22 +265,15 @@ def test_kittis_crop_is_at_the_bottom_of_the_middle(tmp_path):
     drive = "2011_09_26_drive_0001_sync"
     depth = np.zeros((375, 1242), np.uint16)
     depth[23:375, 13:1229] = 256 * 20  # what the benchmark's crop of 352 x 1216 leaves
-    rows = [
-        (
-            f"d/{drive}/image_02/data/{n}.png",
-            f"train/{drive}/proj_depth/groundtruth/image_02/{n}.png",
-        )
-        for n in range(2)
-    ]
+    at = f"train/{drive}/proj_depth/groundtruth/image_02"
+    rows = [(f"d/{drive}/image_02/data/{n}.png", f"{at}/{n}.png") for n in range(2)]
     draw(tmp_path, rows, depth, depth.shape)
-    module = FolderDataModule(tmp_path, layout="kitti", num_workers=0)
-    module.setup("test")
-    sample = module.test_set[0]
-    assert sample["image"].shape[1:] == sample["depth"].shape[1:] == (352, 1216)
-    assert (sample["depth"] == 20).all()
-    whole = FolderDataModule(tmp_path, layout="kitti", crop_size=None, num_workers=0)
-    whole.setup("test")
-    assert whole.test_set[0]["depth"].shape[1:] == (375, 1242)
+    for crop, size in (("layout", (352, 1216)), (None, (375, 1242))):
+        module = FolderDataModule(tmp_path, layout="kitti", crop_size=crop, num_workers=0)
+        module.setup("test")
+        sample = module.test_set[0]
+        assert sample["image"].shape[1:] == sample["depth"].shape[1:] == size
+        assert (sample["depth"] == 20).all() == (crop is not None)
 
 
 # ---- what is refused ----
@@ -344,7 +300,7 @@ def test_the_length_of_a_ray_needs_a_camera(tmp_path):
         FolderDataModule(tmp_path, distance="ray")
     hypersim(tmp_path)
     for folder in tmp_path.glob("*/images/*_hdf5/*"):
-        save(folder, np.full((24, 32), 4.0))  # resized by somebody
+        write_file(folder, np.full((24, 32), 4.0))  # resized by somebody
     with pytest.raises(DataError, match=r"\(511\.5, 383\.5\) lies outside a depth map of 32 x 24"):
         FolderDataModule(tmp_path, layout="hypersim").files("train").load_depth(0)
 
@@ -366,42 +322,11 @@ def test_sky_inside_the_range_is_refused(tmp_path, sky, depth_range, refused):
 def test_a_folder_of_mixed_bit_depths_is_refused(tmp_path, scale):
     rows = [(f"rgb/{n}.png", f"depth/{n}.png") for n in range(2)]
     draw(tmp_path, rows, unsigned(20))
-    write_image(tmp_path / "depth/1.png", unsigned(20).astype(np.uint8))
+    write_file(tmp_path / "depth/1.png", unsigned(20).astype(np.uint8))
     pairs = FolderDataModule(tmp_path, scale=scale).files("whole")
     pairs.load_depth(0)
     with pytest.raises(DataError, match=r"1\.png is stored as uint8, depth/0\.png as uint16"):
         pairs.load_depth(1)
-
-
-def test_a_list_without_its_files_says_how_many_and_which(tmp_path):
-    kitti(tmp_path)
-    rows = [f"a/{n}.png b/{n}.png 721.5377" for n in range(5)]
-    (tmp_path / "kitti_eigen_test_files_with_gt.txt").write_text("\n".join(rows))
-    with pytest.raises(DataError, match=r"10 of 10 files.*row 1: a/0\.png, row 1: b/0\.png, row 2"):
-        FolderDataModule(tmp_path, layout="kitti").files("test")
-
-
-@pytest.mark.parametrize(
-    ("settings", "words"),
-    [
-        ({"depth_range": (1, 80)}, ""),
-        ({"depth_range": (1, 6)}, "25%: 0 nearer than 1 m and 768 beyond 6 m of 3,072 training"),
-        ({"depth_range": (3, 7)}, "25%: 768 nearer than 3 m and 0 beyond 7 m of 3,072 training"),
-        ({"depth_range": (1, 6), "measured_beyond": True}, ""),
-    ],
-)
-def test_a_range_that_cuts_off_a_fifth_says_how_many_pixels(tmp_path, caplog, settings, words):
-    metres = np.full(SIZE, 4.0)
-    metres[:6] = 2.0 if settings["depth_range"][0] == 3 else 7.0
-    rows = [(f"rgb/{n}.png", f"depth/{n}.png") for n in range(5)]
-    draw(tmp_path, rows, unsigned(1000, metres))
-    module = FolderDataModule(
-        tmp_path, **settings, short_side=None, test_fraction=0.2, val_fraction=0, num_workers=0
-    )
-    module.setup("fit")
-    module.train_histogram()
-    assert ("cuts off" in caplog.text) == bool(words)
-    assert words in caplog.text
 
 
 def row_of(name, own):

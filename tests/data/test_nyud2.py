@@ -7,7 +7,7 @@ import pytest
 from depthbal.data import NYUD2DataModule
 from depthbal.data.pairs import read_list
 from depthbal.errors import ConfigError, DataError
-from tests.data.make_files import SMALL, grey_image, ramp_depth, set_up, write_image, write_nyud2
+from tests.data.make_files import SMALL, grey_image, ramp_depth, set_up, write_file, write_nyud2
 from tests.shared import SHARED, needs_shared
 
 
@@ -31,7 +31,7 @@ def test_training_depth_is_8_bit_up_to_10_m_and_test_depth_is_millimetres(data):
     assert module.quantum == pytest.approx(10 / 255)
     assert module.benchmark == "nyud2_dir"
     for path in data.glob("nyu2_train/*/*.png"):  # repacked in 16 bit: no coarse levels
-        write_image(path, np.full((24, 32), 2500, dtype=np.uint16))
+        write_file(path, np.full((24, 32), 2500, dtype=np.uint16))
     module = set_up(NYUD2DataModule, data)
     assert module.quantum is None
     assert module.train_set.source.load(0)[1][0, 0] == 2.5
@@ -114,7 +114,7 @@ def constant(value, size=(24, 32), dtype=np.uint8):
 )
 def test_damage_is_reported_by_setup_with_the_file(data, files, content, words):
     for path in data.glob(files):
-        path.write_bytes(content) if isinstance(content, bytes) else write_image(path, content)
+        write_file(path, content)
     with pytest.raises(DataError, match=words):
         set_up(NYUD2DataModule, data, val_fraction=0.0)
 

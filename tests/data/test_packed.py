@@ -23,8 +23,8 @@ from tests.data.make_files import (
     noise_image,
     ramp_depth,
     set_up,
+    write_file,
     write_folder,
-    write_image,
     write_labelled_mat,
     write_nyud2,
 )
@@ -60,7 +60,7 @@ def nyud2(tmp_path_factory):
     data = write_nyud2(folder, scenes=20, per_scene=2, n_test=4, size=(50, 66))
     rng = np.random.default_rng(0)
     for path in sorted(data.glob("nyu2_train/*/*.png")):  # so that no shift goes unnoticed
-        write_image(path, rng.integers(0, 256, (50, 66), dtype=np.uint8))
+        write_file(path, rng.integers(0, 256, (50, 66), dtype=np.uint8))
     np.save(data / "test_balanced_mask.npy", rng.random((4, 20, 28)) < 0.3)
     return folder, packed(folder, folder / "packed.h5")
 
@@ -169,25 +169,6 @@ def edited(change):
     return edit
 
 
-@edited
-def as_version_1(content):
-    """Give a file what depthbal 0.1 wrote: one more chunk layout, checksums, marks, histograms."""
-    content.attrs["version"], content.attrs["complete"] = 1, np.uint8(1)
-    content.attrs["fingerprints"] = json.dumps({"train": "", "test": ""})
-    content["histograms"] = np.zeros(1 << 10, np.uint8)
-    for split in ("train", "test"):
-        for name, dtype in (("checksum", np.uint32), ("done", np.uint8)):
-            content[split][name] = np.ones(len(content[split]["size"]), dtype)
-
-
-def test_a_file_of_version_1_is_read(file):
-    copy = file.with_name("copy.h5")
-    copy.write_bytes(file.read_bytes())
-    as_version_1(copy)
-    one, other = (set_up(NYUD2DataModule, root, val_fraction=0.0) for root in (copy, file))
-    assert_equal_samples(one, other)
-
-
 AGAIN = r".*pack it again: depthbal prepare SOURCE --out .*out\.h5 --overwrite"
 
 
@@ -269,7 +250,7 @@ def test_nothing_is_overwritten_unasked_and_never_the_source(source, tmp_path):
 )
 def test_damage_in_the_source_is_named_and_nothing_is_left(source, tmp_path, name, content, words):
     path = source / "data" / name
-    path.write_bytes(content) if isinstance(content, bytes) else write_image(path, content)
+    write_file(path, content)
     with pytest.raises(DataError, match=name + words):
         packed(source, tmp_path / "out.h5")
     assert [path.name for path in tmp_path.iterdir()] == ["src"]

@@ -39,12 +39,16 @@ def test_values_and_gradients_are_those_of_the_formula(arguments, formula, dtype
 def test_an_untrained_network_predicts_about_the_mean(network, head):
     torch.manual_seed(0)
     model = network(head=head).eval()
-    assert model.init_args.get("head") == head
+    assert model.init_args["head"] == head
     model.initialise_bias(3.0)
+    images = 0.1 * torch.randn(1, 3, 64, 64)
     with torch.no_grad():
-        depth = model(0.1 * torch.randn(1, 3, 64, 64))
-    assert depth.shape == (1, 1, 32, 32)
-    assert depth.mean().item() == pytest.approx(3.0, abs=0.5)
+        depth = model(images)
+        assert depth.shape == (1, 1, 32, 32)
+        assert depth.mean().item() == pytest.approx(3.0, abs=0.5)
+        model.initialise_bias(5.75)
+        if head is None:
+            torch.testing.assert_close(model(images), depth + 2.75, rtol=1e-4, atol=1e-4)
 
 
 def test_a_head_of_bins_starts_at_the_training_labels_distribution():

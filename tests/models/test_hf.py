@@ -152,6 +152,17 @@ def test_any_class_gives_metres_at_the_images_size_and_all_its_parameters_learn(
     assert model.get_submodule(model.encoder_name)
 
 
+def seen_by(model, picture):
+    """What reaches the network of a picture."""
+    seen = []
+    model.network.register_forward_pre_hook(
+        lambda _, __, given: seen.append(given["pixel_values"]), with_kwargs=True
+    )
+    with torch.no_grad():
+        model(normalise(picture)[None])
+    return seen[0]
+
+
 @pytest.mark.parametrize("size", [(48, 64), (37, 125), (103, 77), (23, 30), (56, 56)])
 @pytest.mark.parametrize("kept", [True, False])
 def test_a_picture_reaches_the_network_as_its_image_processor_would_bring_it(size, kept):
@@ -161,28 +172,18 @@ def test_a_picture_reaches_the_network_as_its_image_processor_would_bring_it(siz
     picture = np.repeat(np.repeat(picture[::8, ::8], 8, 0), 8, 1)[: size[0], : size[1]]
     processor = hf.DPTImageProcessor(**rule)
     expected = processor(images=picture, return_tensors="pt")["pixel_values"]
-    seen = []
-    model.network.register_forward_pre_hook(
-        lambda _, __, given: seen.append(given["pixel_values"]), with_kwargs=True
-    )
-    with torch.no_grad():
-        model(normalise(picture)[None])
-    assert seen[0].shape == expected.shape
+    found = seen_by(model, picture)
+    assert found.shape == expected.shape
     tolerance = 1e-5 if size == expected.shape[-2:] else 0.05  # it rounds to 8 bit, and clips
-    assert (seen[0] - expected).abs().mean() < tolerance
+    assert (found - expected).abs().mean() < tolerance
 
 
 def test_glpn_sees_values_of_0_to_1_in_multiples_of_32():
     model, picture = make("glpn").eval(), np.full((70, 90, 3), 255, np.uint8)
     expected = GLPNImageProcessor()(images=picture[:64, :64], return_tensors="pt")["pixel_values"]
-    seen = []
-    model.network.register_forward_pre_hook(
-        lambda _, __, given: seen.append(given["pixel_values"]), with_kwargs=True
-    )
-    with torch.no_grad():
-        model(normalise(picture)[None])
-    assert seen[0].shape == (1, 3, 64, 96)
-    torch.testing.assert_close(seen[0][..., :64], expected)
+    found = seen_by(model, picture)
+    assert found.shape == (1, 3, 64, 96)
+    torch.testing.assert_close(found[..., :64], expected)
 
 
 def test_a_folder_of_transformers_predicts_as_it_does_there_and_back_again(tmp_path):

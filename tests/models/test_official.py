@@ -75,44 +75,46 @@ def test_the_names_of_numpy_1_and_2_are_both_known(tmp_path, home):
     assert read_official_checkpoint(tmp_path / "old.pth.tar")["error"] == 0.5
 
 
-def saved(content):
-    return lambda path: torch.save(content, path)
+def of_resnet18():
+    return published({f"E.{name}": value for name, value in resnet18().state_dict().items()})
 
 
 @pytest.mark.parametrize(
-    ("write", "error", "message"),
+    ("content", "error", "messages"),
     [
-        (lambda path: path.write_bytes(b"no checkpoint"), CheckpointError, "no file of weights"),
-        (lambda path: None, ConfigError, ""),
-        (saved([1, 2]), CheckpointError, "'state_dict'"),
-        (saved({"model": {"a": torch.zeros(1)}}), CheckpointError, "'state_dict'"),
-        (saved({"depthbal": {}, "state_dict": {}}), CheckpointError, "load_predictor"),
+        (b"no checkpoint", CheckpointError, ["no file of weights"]),
+        (None, ConfigError, [""]),
+        ([1, 2], CheckpointError, ["'state_dict'"]),
+        ({"model": {"a": torch.zeros(1)}}, CheckpointError, ["'state_dict'"]),
+        ({"depthbal": {}, "state_dict": {}}, CheckpointError, ["load_predictor"]),
+        (
+            of_resnet18(),
+            CheckpointError,
+            [
+                'Missing key(s) in state_dict: "E.layer1.0.conv3.weight", ',
+                'Unexpected key(s) in state_dict: "E.fc.weight", "E.fc.bias"',
+                "size mismatch for E.layer1.0.conv1.weight",
+                "ResNet-50",
+            ],
+        ),
+        (
+            published(
+                {"R.conv2.bias": torch.ones(1), "E.conv1.weight": torch.full((4,), torch.nan)}
+            ),
+            CheckpointError,
+            ["no finite weights under E.conv1"],
+        ),
     ],
 )
-def test_a_missing_file_one_of_something_else_and_our_own_are_refused(
-    tmp_path, write, error, message
+def test_what_is_no_published_checkpoint_is_refused_with_the_reason(
+    tmp_path, content, error, messages
 ):
-    write(tmp_path / "foreign.pth.tar")
-    with pytest.raises(error, match=rf"foreign\.pth\.tar.*{message}"):
-        load_official_checkpoint(tmp_path / "foreign.pth.tar")
-
-
-def test_another_encoder_is_refused_with_what_is_missing_and_unexpected(tmp_path):
-    state = {f"E.{name}": value for name, value in resnet18().state_dict().items()}
-    torch.save(published(state), tmp_path / "other.pth.tar")
-    with pytest.raises(CheckpointError) as caught:
-        load_official_checkpoint(tmp_path / "other.pth.tar")
-    for expected in (
-        'Missing key(s) in state_dict: "E.layer1.0.conv3.weight", ',
-        'Unexpected key(s) in state_dict: "E.fc.weight", "E.fc.bias"',
-        "size mismatch for E.layer1.0.conv1.weight",
-        "ResNet-50",
-    ):
-        assert expected in str(caught.value)
-
-
-def test_weights_that_are_not_numbers_are_refused(tmp_path):
-    state = {"R.conv2.bias": torch.ones(1), "E.conv1.weight": torch.full((64,), torch.nan)}
-    torch.save(published(state), tmp_path / "diverged.pth.tar")
-    with pytest.raises(CheckpointError, match=r"no finite weights under E\.conv1"):
-        load_official_checkpoint(tmp_path / "diverged.pth.tar")
+    path = tmp_path / "foreign.pth.tar"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        torch.save(content, path)
+    with pytest.raises(error, match=r"foreign\.pth\.tar") as caught:
+        load_official_checkpoint(path)
+    for message in messages:
+        assert message in str(caught.value)

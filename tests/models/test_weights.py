@@ -42,38 +42,33 @@ def assert_same_state(one, other):
     assert [name for name in one if not torch.equal(one[name], other[name])] == []
 
 
-@pytest.mark.parametrize("prefix", ["", "module.", "features.", "module.encoder.", "a.b.c."])
-@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_a_prefix_is_taken_off(tmp_path, donor, encoder, prefix, suffix):
-    path = tmp_path / f"weights{suffix}"
-    state = prefixed(donor.state_dict(), prefix)
-    save_file(state, path) if suffix == ".safetensors" else torch.save(state, path)
+HEADS = {"module.fc.weight": torch.zeros(1), "module.classifier.1.bias": torch.zeros(1)}
+FORMS = {
+    **{
+        prefix: lambda state, prefix=prefix: prefixed(state, prefix)
+        for prefix in ("", "module.", "features.", "module.encoder.", "a.b.c.")
+    },
+    **{
+        wrapper: lambda state, wrapper=wrapper: {wrapper: state, "error": np.float64(7)}
+        for wrapper in ("state_dict", "model_state_dict", "model")
+    },
+    "heads": lambda state: prefixed(state, "module.") | HEADS,
+    "old": lambda state: {k: v for k, v in state.items() if not k.endswith("batches_tracked")},
+}
+
+
+@pytest.mark.parametrize(
+    ("form", "suffix"), [*((name, ".pth") for name in FORMS), ("module.", ".safetensors")]
+)
+def test_a_file_fills_the_encoder_with_a_prefix_wrapped_old_or_with_heads_which_are_named(
+    tmp_path, donor, encoder, caplog, form, suffix
+):
+    content, path = FORMS[form](donor.state_dict()), tmp_path / f"weights{suffix}"
+    save_file(content, path) if suffix == ".safetensors" else torch.save(content, path)
+    caplog.set_level("INFO", "depthbal")
     load_encoder_file(encoder, path)
     assert_same_state(encoder.state_dict(), donor.state_dict())
-
-
-@pytest.mark.parametrize("wrapper", ["state_dict", "model_state_dict", "model"])
-def test_a_training_file_is_unwrapped(tmp_path, donor, encoder, wrapper):
-    torch.save({wrapper: donor.state_dict(), "error": np.float64(7)}, tmp_path / "weights.pth")
-    load_encoder_file(encoder, tmp_path / "weights.pth")
-    assert_same_state(encoder.state_dict(), donor.state_dict())
-
-
-def test_heads_are_left_over_and_named(tmp_path, donor, encoder, caplog):
-    heads = {"module.fc.weight": torch.zeros(1), "module.classifier.1.bias": torch.zeros(1)}
-    torch.save(prefixed(donor.state_dict(), "module.") | heads, tmp_path / "weights.pth")
-    caplog.set_level("INFO", "depthbal")
-    load_encoder_file(encoder, tmp_path / "weights.pth")
-    assert_same_state(encoder.state_dict(), donor.state_dict())
-    assert "module.fc.weight, module.classifier.1.bias" in caplog.text
-
-
-def test_old_files_without_step_counters_load(tmp_path, donor, encoder):
-    state = donor.state_dict()
-    del state["bn.num_batches_tracked"]
-    torch.save(state, tmp_path / "weights.pth")
-    load_encoder_file(encoder, tmp_path / "weights.pth")
-    assert torch.equal(encoder.bn.running_mean, donor.bn.running_mean)
+    assert (form == "heads") == ("module.fc.weight, module.classifier.1.bias" in caplog.text)
 
 
 @pytest.mark.parametrize(

@@ -254,6 +254,13 @@ def test_the_listed_images_come_without_augmentation_from_folders_and_packed_dat
     assert all(torch.equal(found[key], packed[key]) for key in found)
 
 
+def test_the_pass_knows_what_was_measured_beyond_the_range(folder):
+    module = module_of(folder, measured_beyond=True, depth_range=(0.7, 7.0))
+    batch = next(iter(subset_loader(module, "subset.csv")))
+    assert batch["beyond"].any()
+    assert not batch["depth"][batch["beyond"]].any()
+
+
 def test_images_held_out_for_validation_stay_out(folder, caplog):
     module = module_of(folder, val_fraction=0.3)
     with caplog.at_level("INFO", logger="depthbal"):

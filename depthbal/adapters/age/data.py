@@ -15,7 +15,7 @@ from torch import Tensor
 
 from depthbal.data.dataset import SeededDataset
 from depthbal.data.images import normalise, read_image, resize_square
-from depthbal.data.label_data import LabelData, Split, announce, round_width
+from depthbal.data.label_data import SPLITS, LabelData, Split, announce, round_width
 from depthbal.data.loader import PADDING
 from depthbal.data.pairs import files_digest, on_disk
 from depthbal.data.transforms import generators, shift_and_flip
@@ -25,7 +25,6 @@ from depthbal.models.weights import first_few
 from depthbal.priors import Histogram
 
 MEAN = STD = (0.5, 0.5, 0.5)
-SPLITS: tuple[Split, ...] = ("train", "val", "test")
 _SPLITS: dict[str, str] = {name: name for name in SPLITS}
 _SPLITS |= {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
 _NO_LABEL = ("", "nan", "na", "none", "null")

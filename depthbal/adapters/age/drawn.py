@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from depthbal.adapters.age.data import SPLITS, LabelledData, LabelledImages
-from depthbal.data.label_data import Split
+from depthbal.adapters.age.data import LabelledData, LabelledImages
+from depthbal.data.label_data import SPLITS, Split
 from depthbal.data.pairs import Image
 
 # Images per age, 0 to 101 years, of the published AgeDB-DIR splits (Yang et al., "Delving into Deep

@@ -187,7 +187,7 @@ class HmrDataModule(LabelData):
     def train_dataloader(self) -> "DataLoader[Any]":
         """Return the loader of the mixture."""
         weights = torch.from_numpy(self.train_set.people["weight"])
-        return self._loader(self.train_set, WeightedSampler(weights, self.samples, self.seed))
+        return self.loader(self.train_set, WeightedSampler(weights, self.samples, self.seed))
 
     @torch.inference_mode()
     def labels(self, split: Split) -> list[Tensor]:

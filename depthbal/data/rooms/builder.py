@@ -1,4 +1,4 @@
-"""A scene under construction: materials, pieces and places drawn from tables by chance."""
+"""A world of scenes: materials, pieces and places drawn from tables by chance."""
 
 from functools import cache
 from itertools import product
@@ -7,6 +7,9 @@ from typing import ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
 
+from depthbal.data.label_data import SPLITS, Split
+from depthbal.data.pairs import Depth, Image
+from depthbal.data.rooms.render import render
 from depthbal.data.rooms.scene import BOX, CYLINDER, SPHERE, Material, Pattern, Scene, Solid, Vector
 
 Run: TypeAlias = tuple[float, float]
@@ -50,18 +53,42 @@ def pieces(table: str) -> dict[str, tuple[list[Run], list[Part]]]:
 
 
 class Builder:
-    """A scene under construction: nothing overlaps, chance decides everything."""
+    """A scene of a world under construction: nothing overlaps, chance decides everything."""
 
+    name: ClassVar[str]
+    # another one, in all worlds, whenever the same seed gives other pictures; part of every
+    # fingerprint and cache key
+    version: ClassVar[int | str]
     patterns: ClassVar[dict[str, Pattern]]
     looks: ClassVar[dict[str, Look]]
     table: ClassVar[str]  # of pieces
     clear: ClassVar[float]  # metres; nothing stands nearer to the camera, which is at x = z = 0
 
-    def __init__(self, rng: np.random.Generator) -> None:
+    def __init__(self, rng: np.random.Generator, size: tuple[int, int]) -> None:
         self.rng = rng
         self.solids: list[Solid] = []
         # circles (x, z, radius) on the floor where nothing else may stand (False) or hang (True)
         self.taken: dict[bool, list[Vector]] = {False: [], True: []}
+
+    @classmethod
+    def picture(
+        cls, seed: int, split: Split, index: int, size: tuple[int, int]
+    ) -> tuple[Image, Depth]:
+        """Return one picture: image uint8 (H, W, 3) RGB and z-depth float32 (H, W) in metres.
+
+        It depends on the arguments only: the seed of the whole data set, at least 0, the split, the
+        number of the picture in it, and (height, width). (Another CPU or release of NumPy or OpenCV
+        may round a pixel's last bit differently.)
+
+        Example:
+            >>> from depthbal.data.rooms import room
+            >>> image, depth = room(seed=0, split="train", index=0, size=(24, 32))
+            >>> image.shape, image.dtype, depth.shape, depth.dtype
+            ((24, 32, 3), dtype('uint8'), (24, 32), dtype('float32'))
+        """
+        key = (SPLITS.index(split), index)
+        rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
+        return render(cls(rng, size).scene(), rng)
 
     def scene(self) -> Scene:
         """Return the whole scene."""
@@ -74,7 +101,6 @@ class Builder:
         self.solids.append(Solid(BOX, (x, y, z), (a, b, c), look, shadows=shadows))
 
     def _size(self, name: str) -> Vector:
-        """Return width, height and depth of a piece, drawn."""
         width, height, depth = (self._between(*size) for size in pieces(self.table)[name][0])
         return width, height, depth
 
@@ -107,7 +133,6 @@ class Builder:
         return among[int(self.rng.random() * len(among))]
 
     def _material(self, name: str) -> Material:
-        """Return a material that looks as the table says."""
         look = self.looks[name]
         pattern, colour, other = self._pick(look.patterns), self._colour(look), self._colour(look)
         r, g, b = (look.accent * channel for channel in colour)

@@ -2,10 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from typing import Any, ClassVar, NamedTuple, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import cv2
 import numpy as np
@@ -15,49 +14,14 @@ from rich.progress import track
 
 from depthbal.data.cache import cache_file, cached
 from depthbal.data.datamodule import DepthDataModule
-from depthbal.data.label_data import Split, automatic_workers
+from depthbal.data.label_data import SPLITS, Split, automatic_workers
 from depthbal.data.pairs import Depth, Image, PairSource
 from depthbal.data.rooms.builder import Builder
 from depthbal.data.rooms.generate import Stage
-from depthbal.data.rooms.render import render
 from depthbal.errors import ConfigError
 
 Pairs: TypeAlias = NDArray[np.void]
-SPLITS: tuple[Split, ...] = ("train", "val", "test")
 _CHUNK = 64  # pictures a process draws at a time: handing over one costs more than drawing it
-
-
-class World(NamedTuple):
-    """A kind of pictures: what to call it, its version, and who builds a scene of it."""
-
-    name: str
-    # another one, in all worlds, whenever the same seed gives other pictures; part of every
-    # fingerprint and cache key
-    version: int | str
-    stage: Callable[[np.random.Generator, tuple[int, int]], Builder]
-
-    def picture(
-        self, seed: int, split: Split, index: int, size: tuple[int, int]
-    ) -> tuple[Image, Depth]:
-        """Return one picture: image uint8 (H, W, 3) RGB and z-depth float32 (H, W) in metres.
-
-        It depends on the arguments only. (Another CPU or release of NumPy or OpenCV may round a
-        pixel's last bit differently.)
-
-        Args:
-            seed: of the whole data set, at least 0.
-            split: "train", "val" or "test"; no two splits share a picture.
-            index: number of the picture in its split, at least 0.
-            size: (height, width) in pixels.
-
-        Example:
-            >>> image, depth = ROOMS.picture(seed=0, split="train", index=0, size=(24, 32))
-            >>> image.shape, image.dtype, depth.shape, depth.dtype
-            ((24, 32, 3), dtype('uint8'), (24, 32), dtype('float32'))
-        """
-        key = (SPLITS.index(split), index)
-        rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
-        return render(self.stage(rng, size).scene(), rng)
 
 
 class RenderedDataModule(DepthDataModule):
@@ -87,7 +51,7 @@ class RenderedDataModule(DepthDataModule):
         ConfigError: values outside their range.
     """
 
-    world: ClassVar[World]
+    world: ClassVar[type[Builder]]
 
     def __init__(
         self,
@@ -164,8 +128,7 @@ class RenderedDataModule(DepthDataModule):
         return RenderedSource(self.world, split, count, self.size, self.picture_seed, self.cache)
 
 
-ROOMS = World("rooms", 3, Stage)
-room = ROOMS.picture
+room = Stage.picture
 
 
 class RoomsDataModule(RenderedDataModule):
@@ -181,7 +144,7 @@ class RoomsDataModule(RenderedDataModule):
         (8, None, 4)
     """
 
-    world = ROOMS
+    world = Stage
 
 
 class RenderedSource(PairSource):
@@ -189,7 +152,7 @@ class RenderedSource(PairSource):
 
     def __init__(
         self,
-        world: World,
+        world: type[Builder],
         split: Split,
         count: int,
         size: tuple[int, int],
@@ -220,7 +183,9 @@ class RenderedSource(PairSource):
         return self.key
 
 
-def _draw(world: World, split: Split, count: int, size: tuple[int, int], seed: int) -> Pairs:
+def _draw(
+    world: type[Builder], split: Split, count: int, size: tuple[int, int], seed: int
+) -> Pairs:
     layout = [("image", np.uint8, (*size, 3)), ("depth", np.float32, size)]
     workers = automatic_workers() if count > _CHUNK else 0
     with ProcessPoolExecutor(workers or 1, initializer=cv2.setNumThreads, initargs=(0,)) as pool:
