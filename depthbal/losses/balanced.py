@@ -1,26 +1,17 @@
-"""The balanced loss over any prior, noise scale and noise family.
-
-L(p, y) = -log f(y - p; sigma) + log E(p),   E(p) = integral of f(y - p; sigma) p_train(y) dy
-"""
+"""The balanced loss over any prior, noise scale and noise family."""
 
 import math
 from abc import abstractmethod
 from typing import Any, ClassVar, Literal, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from depthbal.losses.base import MAX_LENGTHS, RegressionLoss, require_one_of, scale_of
 from depthbal.losses.buffers import DoubleBuffers
+from depthbal.losses.evidence import Evidence, Precomputed, Tail, Wanted, wanted_derivatives
 from depthbal.losses.families import FamilyKind, GaussianFamily, build_family
 from depthbal.losses.family import NoiseFamily
-from depthbal.losses.kernel.evidence import (
-    Evidence,
-    Precomputed,
-    Tail,
-    Wanted,
-    wanted_derivatives,
-)
 from depthbal.losses.noise import NoiseKind, NoiseModule, build_noise, describe_noise
 from depthbal.losses.readout import central_interval
 from depthbal.losses.reduction import (
@@ -162,8 +153,6 @@ class BalancedMSELoss(RegressionLoss):
             own = max(prior.density_below(high, width), least)
             density *= (odds / self.beyond_length / own) ** self.tau
         self._tail.set(torch.tensor(density, dtype=torch.float64).log())
-        for tensor in (*self.noise.parameters(), *self.noise.buffers()):
-            self._tail.to(tensor.device)  # the prior may come after the loss has moved
 
     @property
     def tail(self) -> Tail | None:
@@ -235,10 +224,8 @@ class BalancedMSELoss(RegressionLoss):
             target = hide(target.to(sigma.dtype), mask)
         flat, labels = preds.reshape(-1), target.reshape(-1)
         counts = None if mask is None else mask.reshape(-1)
-        prior, wanted = (
-            self.prior_for(target, mask, sigma.detach()),
-            wanted_derivatives(preds, sigma),
-        )
+        prior = self.prior_for(target, mask, sigma.detach())
+        wanted = wanted_derivatives(preds, sigma)
         total: Tensor = Precomputed.apply(
             flat, sigma, lambda p, s: self._sum(p, s, labels, counts, prior, wanted, not on_cpu)
         )
@@ -262,8 +249,6 @@ class BalancedMSELoss(RegressionLoss):
         count_bad: bool,
     ) -> Evidence:
         """Return the sum of flat scalar labels' loss for one noise scale, and its derivatives.
-
-            sum over valid i of a e(p_i - y_i; s) + b log Z(s) E(p_i)
 
         Chunk by chunk all that survives is the gradient of the predictions, so that the whole
         holds as much memory as plain MSE. What the mask hides may be NaN.
@@ -329,18 +314,6 @@ class BalancedMSELoss(RegressionLoss):
         if self.event_dim or not isinstance(self.family, GaussianFamily):
             return None
         return central_interval(preds, self.noise(preds.detach()), self.label_range)
-
-    def noise_parameters(self) -> list[nn.Parameter]:
-        """Return the noise scale's parameters where it is learned."""
-        return [parameter for parameter in self.noise.parameters() if parameter.requires_grad]
-
-    @property
-    def noise_sigma(self) -> Tensor | None:
-        """The noise scale in label units, detached, shape (); None where it follows the labels."""
-        if self.noise.depends_on_preds:
-            return None
-        sigma: Tensor = self.noise(torch.empty(0)).detach()
-        return sigma
 
     def _sigma(self, preds: Tensor, mask: Tensor | None) -> Tensor:
         """Return the noise scale: shape (), or one per label."""

@@ -1,13 +1,6 @@
-"""Balanced MSE (Ren et al., CVPR 2022) over a prior that is known before training: GAI and BNI.
-
-    L(p, y) = (p - y)^2 / (2 sigma^2) + log sigma sqrt(2 pi) + log E(p)
-
-with the evidence log E(p) = log sum_k w_k N(p; mu_k, v_k + sigma^2). GAI describes p_train by a
-Gaussian mixture fitted once, BNI by the bins of a histogram.
-"""
+"""Balanced MSE over a prior that is known before training: GAI and BNI."""
 
 import warnings
-from abc import abstractmethod
 from typing import Any
 
 import torch
@@ -76,16 +69,14 @@ class _StoredPriorLoss(BalancedMSELoss):
                 f"vectors, got one with means {tuple(prior.means.shape)}"
             )
         self._prior.set_mixture(prior)
-        for tensor in (*self.noise.parameters(), *self.noise.buffers()):
-            self._prior.to(tensor.device)  # the prior may come after the loss has moved
 
     def prior_for(self, target: Tensor, mask: Tensor | None, sigma: Tensor) -> GaussianMixture:
         """Return the stored prior; where it is unset, a ValueError."""
         return self._prior.mixture
 
-    @abstractmethod
     def _estimate(self, histogram: Histogram) -> GaussianMixture:
-        """Return the mixture that stands for the histogram."""
+        """Return the mixture that stands for the histogram: here its bins."""
+        return GaussianMixture.from_histogram(histogram)
 
 
 class GAILoss(_StoredPriorLoss):
@@ -148,6 +139,3 @@ class BNILoss(_StoredPriorLoss):
         >>> round(loss(torch.tensor([1.0]), torch.tensor([1.5])).item(), 4)
         -0.1306
     """
-
-    def _estimate(self, histogram: Histogram) -> GaussianMixture:
-        return GaussianMixture.from_histogram(histogram)

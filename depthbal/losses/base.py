@@ -182,13 +182,17 @@ class RegressionLoss(nn.Module, ABC):
         self.label_range = self.init_args["label_range"] = checked_range(label_range)
 
     def noise_parameters(self) -> list[nn.Parameter]:
-        """Return the parameters of the noise scale; they want no weight decay and no schedule."""
-        return []
+        """Return what is learned of the noise scale; it wants no weight decay and no schedule."""
+        noise = getattr(self, "noise", None)
+        return [] if noise is None else [one for one in noise.parameters() if one.requires_grad]
 
     @property
     def noise_sigma(self) -> Tensor | None:
-        """The current noise scale in label units, detached; None for losses without one."""
-        return None
+        """The noise scale in label units, detached, (); None without one that all labels share."""
+        noise = getattr(self, "noise", None)
+        if noise is None or noise.depends_on_preds:
+            return None
+        return noise(torch.empty(0)).detach()  # type: ignore[no-any-return]
 
     def require_finite(self, preds: Tensor, target: Tensor, entries: Tensor | None) -> None:
         """Raise an error where values that count are NaN or infinite; see ``report_bad``."""

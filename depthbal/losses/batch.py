@@ -16,6 +16,7 @@ from torch import Tensor
 
 from depthbal.losses.families import GaussianFamily
 from depthbal.losses.family import NoiseFamily
+from depthbal.losses.reduction import chunks
 
 Method = Literal["auto", "exact", "grouped", "binned"]
 
@@ -175,12 +176,11 @@ class Grid(NamedTuple):
         """
         sums = torch.zeros(3, self.cells, dtype=torch.float64, device=values.device)
         step = CHUNK_NUMBERS if values.device.type == "cpu" else CHUNK_NUMBERS_DEVICE
-        for start in range(0, len(values), step):
-            chunk = slice(start, start + step)
-            cell, offset = self._locate(values[chunk])
-            number = torch.ones_like(offset) if counts is None else counts[chunk].double()
-            if variances is not None:
-                sums[2].index_add_(0, cell, variances[chunk].double() / self.width**2 * number)
+        for part, number, spread in chunks(step, values, counts, variances):
+            cell, offset = self._locate(part)
+            number = torch.ones_like(offset) if number is None else number.double()
+            if spread is not None:
+                sums[2].index_add_(0, cell, spread.double() / self.width**2 * number)
             sums[0].index_add_(0, cell, number)
             number = number * offset
             sums[1].index_add_(0, cell, number)

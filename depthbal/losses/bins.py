@@ -1,9 +1,4 @@
-"""A label's distribution as logits of bins: two-hot cross-entropy, read out for any world.
-
-    p_world(k | x) ~ p_train(k | x) (p_world(k) / p_train(k))^tau
-
-is Theorem 1 of Balanced MSE with the network's own density in the place of the Gaussian.
-"""
+"""A label's distribution as logits of bins: two-hot cross-entropy, read out for any world."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -84,11 +79,12 @@ class BinsLoss(RegressionLoss):
 
         L = log sum_k exp l_k - (1 - w) l_j - w l_(j+1),   y = (1 - w) c_j + w c_(j+1)
 
-    Nothing is balanced in training. The read-out is of softmax(l_k + tau log W_k / pi_k), where
-    pi are the mean two-hot targets of the training labels and W those of the world to predict for:
-    at ``tau=0`` that of the training, at 1 ``relative_to``, between them p_train^(1 - tau) W^tau.
-    Both can be set afterwards (``set_world``). Bins without training labels are never predicted.
-    The last bin's is also the probability of labels ``beyond`` the range (see ``log_ratio``).
+    Nothing is balanced in training. The read-out is of softmax(l_k + tau log W_k / pi_k), Theorem 1
+    of Balanced MSE with the network's own density in the place of the Gaussian, where pi are the
+    mean two-hot targets of the training labels and W those of the world to predict for: at
+    ``tau=0`` that of the training, at 1 ``relative_to``, between them p_train^(1 - tau) W^tau. Both
+    can be set afterwards (``set_world``). Bins without training labels are never predicted. The
+    last bin's is also the probability of labels ``beyond`` the range (see ``log_ratio``).
 
     Args:
         prior: Histogram of the training labels, a file that ``Histogram.save`` wrote, or None: then

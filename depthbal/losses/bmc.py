@@ -13,7 +13,7 @@ from depthbal.losses.base import require_one_of
 from depthbal.losses.batch import Grid, Method, TargetGroups, batch_prior
 from depthbal.losses.buffers import DoubleBuffers
 from depthbal.losses.families import GaussianFamily, LaplaceFamily
-from depthbal.losses.family import MAX_GRID, without_spread
+from depthbal.losses.family import MAX_GRID
 from depthbal.priors import GaussianMixture, World
 
 MEMORY_BINS = 1024
@@ -93,12 +93,8 @@ class BMCLoss(BalancedMSELoss):
         self.memory: LabelMemory | None = None
         if self.label_range is not None:
             self.set_label_range(self.label_range)
-        self.init_args |= {
-            "method": method,
-            "memory": memory,
-            "relative_to": relative_to,
-            "gather": gather,
-        }
+        self.init_args |= {"method": method, "memory": memory}
+        self.init_args |= {"relative_to": relative_to, "gather": gather}
         self._warned: set[str] = set()
         self._recording = False
         self._beyond_range: Tensor | None = None
@@ -137,7 +133,6 @@ class BMCLoss(BalancedMSELoss):
             family=self.family,
             over_ranks=joint and dist.get_world_size() > 1,
         )
-        gaussian = isinstance(self.family, GaussianFamily)
         one_target = extent.counted and not extent.low < extent.high
         if one_target and (self.memory is None or self.memory.is_empty):
             self._warn_once(
@@ -146,10 +141,9 @@ class BMCLoss(BalancedMSELoss):
             )
         cells = (extent.high - extent.low) / self.family.cell_width(extent.sigma, self.tolerance)
         tiny = cells > MAX_GRID / 4 and len(groups.counts) > MANY_GROUPS
-        laplace = isinstance(self.family, LaplaceFamily)
-        slow = bool(sigma.ndim) or (tiny and not laplace)
+        slow = bool(sigma.ndim) or (tiny and not isinstance(self.family, LaplaceFamily))
         rows = float(extent.labels)
-        if sigma.ndim and gaussian:  # which is a table
+        if sigma.ndim and isinstance(self.family, GaussianFamily):  # which is a table
             rows = min(rows, TABLE_ROWS * (extent.high - extent.low) / extent.sigma)
         if slow and rows * len(groups.counts) > SLOW_PAIRS:
             self._warn_once(
@@ -168,12 +162,7 @@ class BMCLoss(BalancedMSELoss):
             nothing = [part.new_zeros(1, *part.shape[1:]) for part in groups[1:]]
             groups = TargetGroups(nothing[0].new_ones(1), *nothing)
         counts, means, variances = _relative_to(self.relative_to, groups)
-        weights = counts / counts.sum()
-        if laplace:  # whose bins are too narrow to have a variance
-            variances = torch.zeros_like(means)
-        mixture = GaussianMixture.unchecked(weights, means, variances)
-        # The evidence of other families is that of point masses.
-        return mixture if gaussian else without_spread(mixture)
+        return self.family.prior_of(counts / counts.sum(), means, variances)
 
     def _warn_once(self, message: str) -> None:
         if message not in self._warned:

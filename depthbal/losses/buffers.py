@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from depthbal.priors import FitReport, GaussianMixture
+from depthbal.priors import GaussianMixture
 
 
 class Unrounded(nn.Module):
@@ -26,14 +26,15 @@ class DoubleBuffers(Unrounded):
     def __init__(self, *names: str) -> None:
         super().__init__()
         self.names = names
+        # moves with the loss, so that what is set later comes to where it is
+        self.register_buffer("place", torch.zeros(()), persistent=False)
         for name in names:
             self.register_buffer(name, None)
 
     def set(self, *tensors: Tensor) -> None:
-        """Replace all tensors, keeping the device of those before."""
-        device = None if self.is_unset else self.get(self.names[0]).device
+        """Replace all tensors."""
         for name, tensor in zip(self.names, tensors, strict=True):
-            setattr(self, name, tensor.detach().to(device, torch.float64, copy=True))
+            setattr(self, name, tensor.detach().to(self.place.device, torch.float64, copy=True))
 
     @property
     def is_unset(self) -> bool:
@@ -53,9 +54,7 @@ class DoubleBuffers(Unrounded):
         for name in self.names:  # make room for tensors of the saved size
             saved = state_dict.get(prefix + name)
             if saved is not None:
-                current = self._buffers[name]
-                device = saved.device if current is None else current.device
-                self._buffers[name] = torch.empty(saved.shape, dtype=torch.float64, device=device)
+                self._buffers[name] = self.place.new_empty(saved.shape, dtype=torch.float64)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
@@ -69,24 +68,23 @@ class PriorBuffers(RequiredBuffers):
     def __init__(self) -> None:
         super().__init__("weights", "means", "variances")
         self._mixture: GaussianMixture | None = None  # kept: it decomposes its covariances once
-        self._fit_report: FitReport | None = None
 
     def set_mixture(self, mixture: GaussianMixture) -> None:
         """Replace the mixture."""
         self.set(mixture.weights, mixture.means, mixture.variances)
-        self._mixture, self._fit_report = None, mixture.fit_report
+        self._mixture = mixture
 
     @property
     def mixture(self) -> GaussianMixture:
         """The mixture, on the buffers' device; unset it is a ValueError."""
-        parts = [self.get(name) for name in self.names]
-        if self._mixture is None or self._mixture.weights is not parts[0]:  # moved
+        parts, known = [self.get(name) for name in self.names], self._mixture
+        if known is None or known.weights is not parts[0]:  # new, or moved
             self._mixture = GaussianMixture.unchecked(*parts)
-            self._mixture.fit_report = self._fit_report
+            self._mixture.fit_report = known and known.fit_report
         return self._mixture
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
-        self._fit_report = None
+        self._mixture = None
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

@@ -1,6 +1,6 @@
 """Balancing by calibration: the mean label given a prediction, in another world than the data's."""
 
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -65,13 +65,8 @@ class CalibratedMap(BalanceMap):
         return tuple(y.clamp(*self._ends).to(compute_dtype(preds)) for y in found)
 
     def parameters(self) -> dict[str, Any]:
-        """Return what makes the map again, JSON-able."""
+        """Return what makes the map again but for its range, JSON-able."""
         return {"tau": self.tau, "curves": self.curves.tolist()}
-
-    @classmethod
-    def from_parameters(cls, content: dict[str, Any]) -> Self:
-        """Return the map that ``parameters`` described."""
-        return cls(content["curves"], content["tau"], tuple(content["label_range"]))
 
 
 def calibrate(

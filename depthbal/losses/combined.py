@@ -39,8 +39,7 @@ class CombinedLoss(RegressionLoss):
     ) -> None:
         super().__init__()
         factors = [1.0] * len(losses) if factors is None else list(factors)
-        # a checkpoint describes them
-        parts = [made(loss) if isinstance(loss, Mapping) else loss for loss in losses]
+        parts = [made(loss) for loss in losses]
         if not parts or len(factors) != len(parts):
             raise ValueError(f"expected a factor per loss, got {len(factors)} for {len(parts)}")
         if any(part.n_parts > 1 for part in parts):
@@ -48,11 +47,7 @@ class CombinedLoss(RegressionLoss):
         self.parts, self.factors = nn.ModuleList(parts), factors
         self._main = next((n for n, part in enumerate(parts) if part.balances), 0)
         self.balances, self.label_range = self.main.balances, self.main.label_range
-        described = [
-            {"class_path": f"depthbal.losses.{type(part).__name__}", "init_args": part.init_args}
-            for part in parts
-        ]
-        self.init_args = {"losses": described, "factors": factors}
+        self.init_args = {"losses": [described(part) for part in parts], "factors": factors}
 
     def forward(
         self, preds: Tensor, target: Tensor, mask: Mask = None, beyond: Mask = None
@@ -100,25 +95,22 @@ class CombinedLoss(RegressionLoss):
         """Return its interval, if it has one."""
         return self.main.interval(preds)
 
-    def noise_parameters(self) -> list[nn.Parameter]:
-        """Return its noise scale's parameters."""
-        return self.main.noise_parameters()
-
-    @property
-    def noise_sigma(self) -> Tensor | None:
-        """Its noise scale."""
-        return self.main.noise_sigma
-
     @property
     def noise(self) -> Any:
         """Its noise module, None without one."""
         return getattr(self.main, "noise", None)
 
 
-def made(described: Mapping[str, Any]) -> RegressionLoss:
-    """Return a loss of this package from its description."""
+def described(loss: RegressionLoss) -> dict[str, Any]:
+    """Return the description of a loss of this package, JSON-able."""
+    return {"class_path": f"depthbal.losses.{type(loss).__name__}", "init_args": loss.init_args}
+
+
+def made(loss: RegressionLoss | Mapping[str, Any]) -> RegressionLoss:
+    """Return a loss of this package, made from its description where that is given."""
     import depthbal.losses  # which imports this file
 
-    name = str(described["class_path"]).rpartition(".")[2]
-    cls: type[RegressionLoss] = getattr(depthbal.losses, name)
-    return cls(**described["init_args"])
+    if isinstance(loss, RegressionLoss):
+        return loss
+    cls = getattr(depthbal.losses, str(loss["class_path"]).rpartition(".")[2])
+    return cls(**loss["init_args"])  # type: ignore[no-any-return]

@@ -10,17 +10,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from depthbal.losses import tables
 from depthbal.losses.base import require_one_of
+from depthbal.losses.evidence import Components, Evidence, Prepared, Wanted, gaussian
 from depthbal.losses.family import SEEN_SIGMAS, NoiseFamily
-from depthbal.losses.kernel import tables
-from depthbal.losses.kernel.evidence import (
-    Components,
-    Evidence,
-    Prepared,
-    Wanted,
-    gaussian,
-)
 from depthbal.losses.readout import truncated_normal_mean
+from depthbal.priors import GaussianMixture
 
 # So many sigma beyond the masses equal cells go whatever that costs: one far prediction must not
 # make a table large.
@@ -35,6 +30,7 @@ class GaussianFamily(NoiseFamily):
     degree, unit_factor, steepest = 2, 2.0, SEEN_SIGMAS
     log_constant = 0.5 * math.log(2 * math.pi)
     components = staticmethod(Components.of)  # vectors too
+    prior_of = staticmethod(GaussianMixture.unchecked)
     block = staticmethod(gaussian)
     readout = staticmethod(truncated_normal_mean)
 
@@ -58,10 +54,8 @@ class GaussianFamily(NoiseFamily):
         """Return a table of equal cells, for the evidence is smooth, or one for far ends."""
         extremes = torch.stack([masses.means, masses.variances]).aminmax(dim=1)
         (first, narrowest), (last, widest) = torch.stack(extremes).tolist()
-        reach, smoothness = (
-            REACH * math.hypot(sigma, widest**0.5),
-            math.hypot(sigma, narrowest**0.5),
-        )
+        reach = REACH * math.hypot(sigma, widest**0.5)
+        smoothness = math.hypot(sigma, narrowest**0.5)
         near = first - reach <= ends[0] and ends[1] <= last + reach
         pairs = tables.NODES_PER_SMOOTHNESS * (ends[1] - ends[0]) / smoothness * len(masses.means)
         if near or pairs < 2 * count:
@@ -97,6 +91,10 @@ class LaplaceFamily(NoiseFamily):
     def cell_width(self, sigma: float, tolerance: float) -> float:
         """Return the width within which a kink may move."""
         return 8 * tolerance * sigma
+
+    def prior_of(self, weights: Tensor, means: Tensor, variances: Tensor) -> GaussianMixture:
+        """Return bins, which are too narrow to have a variance, as masses."""
+        return GaussianMixture.unchecked(weights, means, torch.zeros_like(means))
 
     def of_one_scale(self, masses: Components, scale: Tensor, wanted: Wanted) -> Prepared:
         """Return the exact evidence of any predictions in O((N + K) log K)."""

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from depthbal.losses import tables
 from depthbal.losses.base import require_positive, scale_of
-from depthbal.losses.kernel import tables
-from depthbal.losses.kernel.evidence import (
+from depthbal.losses.evidence import (
     Components,
     Evidence,
     Precomputed,
@@ -212,9 +212,11 @@ class NoiseFamily(ABC):
         one_curve = preds.ndim == 1 and (sigma.ndim == 0 or sigma_of is not None)
         if many and one_curve and sigma.dtype == torch.float32:
 
+            def noise(nodes: Tensor) -> Tensor:
+                return (sigma if sigma_of is None else sigma_of(nodes)).double()
+
             def exact(nodes: Tensor) -> Tensor:
-                noise = sigma.double() if sigma_of is None else sigma_of(nodes).double()
-                return _stacked(exact_evidence(nodes, noise, mixture, wanted, self.block))
+                return _stacked(exact_evidence(nodes, noise(nodes), mixture, wanted, self.block))
 
             inside = mixture.log_weights.exp() @ mixture.means
             low, high = extent(preds, mask, sigma, inside).tolist()
@@ -227,10 +229,10 @@ class NoiseFamily(ABC):
                 near = self.convolved(exact, mixture, sigma.double(), wanted, errors)
 
             def curves(nodes: Tensor) -> Tensor:
+                found = near(nodes)
                 if tail is None:
-                    return near(nodes)
-                noise = sigma.double() if sigma_of is None else sigma_of(nodes).double()
-                return _stacked(with_tail(_evidence(near(nodes), wanted), nodes, noise, tail))
+                    return found
+                return _stacked(with_tail(_evidence(found, wanted), nodes, noise(nodes), tail))
 
             # a tail is as sharp as the noise
             grid = mixture if tail is None else mixture.with_mass(tail.end)
@@ -285,6 +287,14 @@ class NoiseFamily(ABC):
             shares.mean(self.slope(distance, scale)) if wanted.by_preds else None,
             -shares.mean(self.by_sigma(distance, scale)) if wanted.by_sigma else None,
         )
+
+    def prior_of(self, weights: Tensor, means: Tensor, variances: Tensor) -> GaussianMixture:
+        """Return bins of labels as masses: two, mean ± deviation, for one with a variance."""
+        wide, deviation = variances > 0, variances.sqrt()
+        weights = torch.where(wide, weights / 2, weights)
+        means = torch.cat([means - deviation, (means + deviation)[wide]])
+        weights = torch.cat([weights, weights[wide]])
+        return GaussianMixture.unchecked(weights, means, torch.zeros_like(means))
 
     def convolved(
         self,
@@ -383,13 +393,3 @@ def _evidence(curves: Iterable[Tensor], wanted: Wanted) -> Evidence:
     value, *rest = curves
     by_preds = rest.pop(0) if wanted.by_preds else None
     return Evidence(value, by_preds, rest.pop(0) if wanted.by_sigma else None)
-
-
-def without_spread(prior: GaussianMixture) -> GaussianMixture:
-    """Return a scalar mixture of masses: two, mean ± deviation, for one with a variance."""
-    wide = prior.variances > 0
-    deviation = prior.variances.sqrt()
-    weights = torch.where(wide, prior.weights / 2, prior.weights)
-    means = torch.cat([prior.means - deviation, (prior.means + deviation)[wide]])
-    weights = torch.cat([weights, weights[wide]])
-    return GaussianMixture.unchecked(weights, means, torch.zeros_like(means))

@@ -1,16 +1,15 @@
 """Losses of the labels' logarithms, read out in the label itself."""
 
 import math
-from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from depthbal.losses.balanced import BalancedMSELoss
 from depthbal.losses.base import RegressionLoss, checked_range
 from depthbal.losses.baselines import FocalRLoss, HuberLoss, L1Loss, MSELoss, log_above
-from depthbal.losses.combined import made
+from depthbal.losses.combined import described, made
 from depthbal.losses.families import GaussianFamily
 from depthbal.losses.posthoc import BalanceMap
 from depthbal.losses.readout import TOLERANCE, central_interval, on_range
@@ -58,7 +57,7 @@ class LogLabelLoss(RegressionLoss):
         label_range: tuple[float, float] | None = None,
         floor: float = 0.01,
     ) -> None:
-        inner = made(loss) if isinstance(loss, Mapping) else loss
+        inner = made(loss)
         super().__init__(reduction=inner.reduction)
         plain = MSELoss, L1Loss, HuberLoss, FocalRLoss
         gaussian = isinstance(inner, BalancedMSELoss) and isinstance(inner.family, GaussianFamily)
@@ -80,9 +79,7 @@ class LogLabelLoss(RegressionLoss):
         if not floor > 0:
             raise ValueError(f"expected a positive floor, got {floor}")
         self.loss, self.floor, self.balances = inner, floor, inner.balances
-        name = f"depthbal.losses.{type(inner).__name__}"
-        described = {"class_path": name, "init_args": inner.init_args}
-        self.init_args = {"loss": described, "label_range": None, "floor": floor}
+        self.init_args = {"loss": described(inner), "label_range": None, "floor": floor}
         label_range = label_range or inner.label_range
         if label_range is not None:
             self.set_label_range(label_range)
@@ -124,29 +121,23 @@ class LogLabelLoss(RegressionLoss):
 
     def readout(self, preds: Tensor) -> Tensor:
         """Return the mean label of the balanced world; of a plain loss the prediction itself."""
-        if not isinstance(self.loss, BalancedMSELoss) or self.loss.label_range is None:
+        sigma, ends = self.noise_sigma, self.loss.label_range
+        if sigma is None or ends is None:
             return preds
-        sigma = self.loss.noise(preds.detach()).detach()
-        return mean_of_logarithm(self._logs(preds), sigma, self.loss.label_range)
+        return mean_of_logarithm(self._logs(preds), sigma, ends)
 
     def interval(self, preds: Tensor) -> tuple[Tensor, Tensor] | None:
         """Return the central 68.27 % interval in label units; None of a plain loss."""
-        if not isinstance(self.loss, BalancedMSELoss):
-            return None
-        low, high = self.loss.interval(self._logs(preds)) or (preds, preds)
-        return low.exp(), high.exp()
+        ends = self.loss.interval(self._logs(preds))
+        return ends and (ends[0].exp(), ends[1].exp())
 
     def _logs(self, preds: Tensor) -> Tensor:
         return log_above(preds.detach().to(compute_dtype(preds)), self.floor)
 
-    def noise_parameters(self) -> list[nn.Parameter]:
-        """Return the noise scale's parameters."""
-        return self.loss.noise_parameters()
-
     @property
-    def noise_sigma(self) -> Tensor | None:
-        """The noise scale in units of the logarithm."""
-        return self.loss.noise_sigma
+    def noise(self) -> Any:
+        """The noise module in units of the logarithm, None without one."""
+        return getattr(self.loss, "noise", None)
 
     def facts(self) -> dict[str, Any]:
         """Return the noise scale and its unit."""
@@ -193,11 +184,7 @@ def _log_mass(mean: Tensor, sigma: Tensor, low: float, high: float) -> Tensor:
 class LogBalanceMap(BalanceMap):
     """The map of ``balance_predictions`` for a plain loss of logarithms, such as e^E[log y | x].
 
-    Args:
-        prior: Histogram of the training labels, label units.
-        noise_sigma: Sigma of the logarithm.
-        label_range: Ends (lo, hi) of the label range, lo > 0.
-        world: The world to balance for, said in the label: "uniform" or "log_uniform".
+    Sigma is that of the logarithm; prior, range (lo > 0) and world are said in the label.
 
     Example:
         >>> balance = LogBalanceMap(Histogram([1.0, 2.0, 20.0], [9, 1]), 0.2, (1.0, 20.0))
@@ -244,12 +231,6 @@ class LogBalanceMap(BalanceMap):
         return super()._locate(self.require_finite(preds).double().clamp(min=SMALLEST).log())
 
     def parameters(self) -> dict[str, Any]:
-        """Return what makes the map again, JSON-able."""
+        """Return what makes the map again but for its range, JSON-able."""
         stored = {"noise_sigma": self._sigma, "prior": self._labels.to_dict()}
         return {**stored, "world": self._world}
-
-    @classmethod
-    def from_parameters(cls, content: dict[str, Any]) -> Self:
-        """Return the map that ``parameters`` described."""
-        prior, ends = Histogram.from_dict(content["prior"]), content["label_range"]
-        return cls(prior, content["noise_sigma"], tuple(ends), content["world"])

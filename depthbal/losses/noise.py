@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from depthbal.losses.base import checked_range
 from depthbal.losses.buffers import Unrounded
-from depthbal.losses.kernel.evidence import SigmaOf
+from depthbal.losses.evidence import SigmaOf
 from depthbal.losses.posthoc import MeanTable
 from depthbal.priors import GaussianMixture, Histogram
 

@@ -1,15 +1,12 @@
-"""The training world's mean label m(p), and balancing a trained regressor by its inverse.
+"""Balancing a trained regressor: a table of the training world's mean label m(p), read backwards.
 
-    m(p) = E_train[y | p] = p + sigma^2 d log E(p) / dp      (sigma held fixed in the derivative)
-
-The remap of a plain regressor's outputs, as Balanced MSE would have trained it, reads a table of m
-backwards; the guard of noise that follows the prediction (``guard_noise``) looks where it falls.
+The guard of noise that follows the prediction (``guard_noise``) looks in it where m falls.
 """
 
 import itertools
 import math
 from collections.abc import Callable
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,12 +14,12 @@ import torch
 from scipy.optimize import brentq
 from torch import Tensor
 
+from depthbal.io import Stored
 from depthbal.losses.base import checked_range, require_positive, scale_of
-from depthbal.losses.kernel.evidence import Components, SigmaOf, Wanted, exact_evidence
+from depthbal.losses.evidence import Components, SigmaOf, Wanted, exact_evidence
 from depthbal.losses.readout import central_interval, truncated_normal_mean
 from depthbal.losses.reduction import compute_dtype
-from depthbal.priors import GaussianMixture, Histogram, World
-from depthbal.priors.files import Stored
+from depthbal.priors import GaussianMixture, Histogram, World, prior_class
 
 Predictions = TypeVar("Predictions", Tensor, npt.NDArray[Any])
 
@@ -257,25 +254,21 @@ class BalanceMap(Stored):
         return {"kind": "BalanceMap", "way": self.way, **about, **self.parameters()}
 
     def parameters(self) -> dict[str, Any]:
-        """Return what makes the map again, JSON-able."""
+        """Return the arguments that make the map again but for its range, JSON-able."""
         return {"noise_sigma": self._sigma, "prior": self._prior.to_dict()}
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> "BalanceMap":  # type: ignore[override]
         """Return the map that ``to_dict`` described, of whichever way."""
-        classes: list[type[BalanceMap]] = [BalanceMap, *BalanceMap.__subclasses__()]
-        ways = {one.way: one for one in classes}
-        balance = ways[content["way"]].from_parameters(content)
-        balance.label = content["label"] and tuple(content["label"])
-        balance.facts = content["facts"]
+        ways = {one.way: one for one in (BalanceMap, *BalanceMap.__subclasses__())}
+        ends, label = content["label_range"], content["label"]
+        about = ("kind", "way", "label", "label_range", "facts")
+        arguments = {name: value for name, value in content.items() if name not in about}
+        if "prior" in arguments:
+            arguments["prior"] = prior_class(arguments["prior"]).from_dict(arguments["prior"])
+        balance = ways[content["way"]](**arguments, label_range=ends and tuple(ends))
+        balance.label, balance.facts = label and tuple(label), content["facts"]
         return balance
-
-    @classmethod
-    def from_parameters(cls, content: dict[str, Any]) -> Self:
-        """Return the map that ``parameters`` described."""
-        stored, ends = content["prior"], content["label_range"]
-        kind: Any = {"Histogram": Histogram, "GaussianMixture": GaussianMixture}[stored["kind"]]
-        return cls(kind.from_dict(stored), content["noise_sigma"], ends and tuple(ends))
 
 
 class MeanTable:

@@ -9,9 +9,9 @@ import torch
 from scipy.special import ndtri_exp
 from torch import Tensor
 
+from depthbal.losses import tables
 from depthbal.losses.base import checked_range, require_positive, scale_of
-from depthbal.losses.kernel import tables
-from depthbal.losses.reduction import compute_dtype
+from depthbal.losses.reduction import chunks, compute_dtype
 
 if TYPE_CHECKING:
     from depthbal.losses.family import NoiseFamily
@@ -149,10 +149,9 @@ def mean_by_quadrature(
     kinks = location.new_tensor(family.kinks)
     rows = max(1, QUADRATURE_NUMBERS // (2 * len(ends) + len(kinks) + 3) // len(points))
     means = torch.empty_like(location)
-    for start in range(0, len(location), rows):
-        chunk = slice(start, start + rows)
-        p = location[chunk, None]
-        scale = sigma if sigma.ndim == 0 else sigma[chunk, None]
+    each = sigma[:, None] if sigma.ndim else None
+    for p, scale, stored in chunks(rows, location[:, None], each, means):
+        scale = sigma if scale is None else scale
         peak = p.clamp(low, high)
         offset = peak - p
         decay = torch.minimum(scale.expand_as(p), 1 / family.slope(offset, scale).abs())
@@ -167,7 +166,7 @@ def mean_by_quadrature(
         energy = family.energy(label + offset[..., None], scale) - highest
         mass = (-energy).exp_() * (length * weights)
         mean = (mass * label).sum((1, 2)) / mass.sum((1, 2))
-        means[chunk] = (peak[:, 0] + mean).clamp(low, high)
+        stored.copy_((peak[:, 0] + mean).clamp(low, high))
     return means
 
 
@@ -176,12 +175,8 @@ def central_interval(
 ) -> tuple[Tensor, Tensor]:
     """Return the central 68.27 % interval of N(p, sigma^2) truncated to the label range.
 
-        lower, upper = F^-1((1 - level) / 2), F^-1((1 + level) / 2),   level = erf(1 / sqrt 2)
-
-    with F the distribution function of the truncated normal; without a label range p - sigma and
-    p + sigma. Of this posterior ``truncated_normal_mean``, whose arguments, types and errors these
-    are, is the mean. A calibrated sigma covers 68.27 % of the labels of a balanced world: over all
-    of them, not over those of every size. A table is checked to be within 1e-5 of the label range.
+    Without a range it is p - sigma to p + sigma. Of this posterior ``truncated_normal_mean``, whose
+    arguments, types and errors these are, is the mean; a table is within 1e-5 of the range.
 
     Example:
         >>> central_interval(torch.tensor([5.0, 24.8]), 1.0, (0.7, 10.0))

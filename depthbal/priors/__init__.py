@@ -1,8 +1,9 @@
 """What is known about the training labels' distribution p_train(y)."""
 
 import os
+from typing import Any
 
-from depthbal.priors.files import read_stored
+from depthbal.io import read_stored
 from depthbal.priors.fitting import FitReport
 from depthbal.priors.gaussian_mixture import GaussianMixture
 from depthbal.priors.histogram import Histogram, Spacing, World
@@ -26,6 +27,9 @@ def load_prior(path: str | os.PathLike[str]) -> Histogram | GaussianMixture:
     content = read_stored(path)
     if "histogram" in content:  # of a run
         content = content["prior"] or content["histogram"]
-    if content.get("kind") == GaussianMixture.__name__:
-        return GaussianMixture.restored(content, path)
-    return Histogram.restored(content, path)
+    return prior_class(content).restored(content, path)
+
+
+def prior_class(content: dict[str, Any]) -> type[Histogram] | type[GaussianMixture]:
+    """Return the class whose ``to_dict`` gave this."""
+    return GaussianMixture if content.get("kind") == GaussianMixture.__name__ else Histogram

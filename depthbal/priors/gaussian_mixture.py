@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from depthbal.priors.files import Stored
+from depthbal.io import Stored
 from depthbal.priors.fitting import CovarianceType, FitReport, fit_histogram, fit_samples
 from depthbal.priors.histogram import Histogram, as_float64
 

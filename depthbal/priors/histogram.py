@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from depthbal.priors.files import Stored
+from depthbal.io import Stored
 
 FloatArray = npt.NDArray[np.float64]
 World = Literal["uniform", "log_uniform", "exp_uniform"]
@@ -281,19 +281,13 @@ class Histogram(Stored):
 
     def _share_of(self, other: "Histogram") -> FloatArray:
         """Return the share of another histogram's mass, even within its bins, in every bin."""
-        other.require_mass()
-        pieces = np.union1d(self.edges, other.edges)
-        below = np.concatenate([[0.0], np.cumsum(other.counts / other.total)])
-        mass = np.diff(np.interp(pieces, other.edges, below))
-        into = np.searchsorted(self.edges, (pieces[:-1] + pieces[1:]) / 2) - 1
-        within = (into >= 0) & (into < len(self.counts))
-        if (outside := mass[~within].sum()) > 1e-6:
+        share = other.rebinned(self.edges).counts / other.total
+        if (outside := 1 - share.sum()) > 1e-6:
             raise ValueError(
                 "expected a target on the training labels' range "
                 f"[{self.edges[0]:g}, {self.edges[-1]:g}], got {outside:.2%} of its mass outside: "
                 "nothing can be learned there"
             )
-        share = np.bincount(into[within], mass[within], minlength=len(self.counts))
         return np.where(share > _NEGLIGIBLE, share, 0.0)
 
     def _refuse(self, where: npt.NDArray[np.bool_], reason: str) -> None:

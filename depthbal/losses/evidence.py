@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from depthbal.losses.reduction import CACHE_LABELS, chunks, first_order, hide
 from depthbal.priors import GaussianMixture
@@ -53,13 +54,8 @@ class Components(NamedTuple):
 
     def with_mass(self, place: float) -> Self:
         """Return a scalar mixture with a point of no weight, where cells of tables end."""
-        added = (-math.inf, place, 0.0)
-        parts = (self.log_weights, self.means, self.variances)
-        joined = (
-            torch.cat([part, part.new_tensor([value])])
-            for part, value in zip(parts, added, strict=True)
-        )
-        return type(self)(*joined)
+        added = zip(self[:3], (-math.inf, place, 0.0), strict=True)
+        return type(self)(*(functional.pad(part, (0, 1), value=value) for part, value in added))
 
     def to(self, preds: Tensor) -> Self:
         """Return the mixture in the type and on the device of ``preds``."""

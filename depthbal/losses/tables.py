@@ -10,6 +10,8 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor
 
+from depthbal.losses.reduction import chunks
+
 NODES_PER_SMOOTHNESS = 24
 MAX_NODES = 2**17
 # Every so many cells one is checked: what varies over 24 of them shows in each fourth.
@@ -184,14 +186,13 @@ def interpolate(table: Table | PiecewiseTable, arguments: Tensor) -> list[Tensor
     # Separate tensors, so that keeping one for the backward pass does not keep them all.
     curves = [torch.empty_like(arguments) for _ in range(coefficients.shape[1])]
     step = CACHE_ARGUMENTS if arguments.device.type == "cpu" else DEVICE_ARGUMENTS
-    for start in range(0, arguments.numel(), step):
-        chunk = slice(start, start + step)
-        cell, offset = table.locate(arguments[chunk])
-        for number, curve in enumerate(curves):
+    for part, *stored in chunks(step, arguments, *curves):
+        cell, offset = table.locate(part)
+        for number, curve in enumerate(stored):
             # Powers from the highest: one gather and one product each, nothing else is alive.
             powers = coefficients[:, number].flip(0)
             result = powers[0].index_select(0, cell)
             for power in powers[1:]:
                 result = torch.addcmul(power.index_select(0, cell), result, offset)
-            curve[chunk] = result
+            curve.copy_(result)
     return curves

@@ -1,1 +1,0 @@
-"""The evidence of Balanced MSE: exact, tabulated or compiled, and the fused mean over labels."""
