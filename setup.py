@@ -98,7 +98,7 @@ setup(
     packages=find_packages(include=["depthbal", "depthbal.*"]),
     package_data={
         "depthbal": ["py.typed", "configs/*/*.yaml", "configs/*/*/*.yaml"],
-        "depthbal.reports.page": ["assets/*/*"],
+        "depthbal.reports": ["assets/*/*"],
     },
     entry_points={"console_scripts": ["depthbal = depthbal.commands:main"]},
     install_requires=INSTALL_REQUIRES,

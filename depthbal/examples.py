@@ -25,15 +25,11 @@ def save_examples(scores: Scores, show: Show, folder: Path, none: float = 0.0) -
     """Write examples.npz and predictions/ of the images that the scores chose.
 
     examples.npz holds per example, in the order best, median, worst, rare: "image_00" (H, W, 3)
-    uint8 RGB, "truth_00" and "pred_00" (H, W) float32 metres (truth 0 = no depth, or what "none"
-    says; the main read-out as it was scored), longest side at most 320. For all: "index", "name",
-    "reason" and "rmse" (metres, over all scored pixels of the image at full size).
+    uint8 RGB, "truth_00" and "pred_00" (H, W) float32 metres (the main read-out as it was scored),
+    longest side at most 320. For all: "index", "name", "reason", "rmse" (metres, of all scored
+    pixels at full size), and "none", what stands in the truth where there is none, if not 0.
 
-    Args:
-        scores: of the images.
-        show: from an image's place in the data set to its picture, truth and prediction.
-        folder: of the result.
-        none: what stands in the truth where there is none; NaN where 0 is a label.
+    `show` leads from an image's place in the data set to its picture, truth and prediction.
     """
     chosen, names = scores.examples(), scores.names
     arrays: Arrays = {

@@ -26,7 +26,8 @@ Size = tuple[int, int]
 
 ENDINGS: dict[Format, str] = {"onnx": ".onnx", "torch": ".pt2"}
 METADATA = "depthbal.json"  # the name of the extra file in a torch.export archive
-TOLERANCE_M = 0.01
+TOLERANCE_M = 0.01  # of a file
+TABLE_TOLERANCE = 1e-4  # label units, of a read-out
 NODES = 2**17 + 1
 SHIFT = 1e-4  # label ranges; networks are less exact than that
 FAR = 1e4  # label ranges from the centre; a read-out of labels changes no more beyond
@@ -35,27 +36,13 @@ FAR = 1e4  # label ranges from the centre; a read-out of labels changes no more 
 def export_predictor(
     predictor: Predictor, form: Format, path: Path, images: Images, protocol: Mapping[str, Any]
 ) -> tuple[float, float]:
-    """Write a predictor, on the CPU, as one file that is compared with it on images.
+    """Write a predictor, on the CPU, as one file; return its largest and mean error in metres.
 
-    The file takes uint8 RGB `image` (batch, height, width, 3) and gives `depth` (batch, height,
-    width), float32 metres: normalisation and read-out are inside. Its metadata, `protocol` of the
-    network's evaluation (JSON-able) among them, are entries of ONNX (JSON where they are no text),
-    or depthbal.json in an archive of torch.export. A network of `BinsLoss` has a second input,
-    `tau`, float32 (): the share of the balancing for the world that the predictor was given.
-
-    Args:
-        predictor: the network with its read-out.
-        form: `"onnx"` or `"torch"`.
-        path: the file; replaced only by one that was compared.
-        images: uint8 RGB (images, height, width, 3); their size becomes the file's.
-        protocol: of the network's evaluation.
-
-    Returns:
-        The largest and the mean difference of the file from PyTorch, in metres.
-
-    Raises:
-        ConfigError: the network cannot be exported, gives no depth maps, or the file differs from
-            it by more than 1 cm.
+    The file takes uint8 RGB `image` (batch, height, width, 3) of the images' size, on which it is
+    compared with PyTorch before it is kept, and gives `depth` (batch, height, width), float32
+    metres. Its metadata, `protocol` of the network's evaluation (JSON-able) among them, are entries
+    of ONNX (JSON where they are no text), or depthbal.json in an archive of torch.export. A network
+    of `BinsLoss` has a second input, `tau`, float32 (): the share of the balancing.
     """
     size, posthoc = (images.shape[1], images.shape[2]), predictor.posthoc
     batch = torch.cat([predictor.eval().normalise(image) for image in images])
@@ -85,31 +72,13 @@ def export_predictor(
         metadata["world"] = {"input": about, "tau": tau, "relative_to": loss.relative_to}
     with replacing(path) as temporary:
         _write(graph, form, temporary, metadata)
-        found = torch.from_numpy(open_graph(form, temporary)(images, tau))
-        apart = (found - expected).abs().double()
-        if not apart.max() <= TOLERANCE_M:
-            raise ConfigError(
-                f"the exported {form} graph differs from PyTorch by up to {apart.max():.3g} m, "
-                f"more than {TOLERANCE_M:g} m; nothing was written"
-            )
-    return float(apart.max()), float(apart.mean())
+        return _apart(torch.from_numpy(open_graph(form, temporary)(images, tau)), expected)
 
 
 def export_folder(predictor: Predictor, folder: Path, images: Images) -> tuple[float, float]:
-    """Write a network of transformers as a folder that transformers loads, compared on images.
+    """Write network and image processor as a folder for transformers; return its errors likewise.
 
-    The folder holds the network and its image processor: what it gives is the raw prediction.
-
-    Args:
-        predictor: the network.
-        folder: new, or replaced.
-        images: uint8 RGB (images, height, width, 3).
-
-    Returns:
-        The largest and the mean difference of what the folder predicts, in metres.
-
-    Raises:
-        ConfigError: another kind of network, or the folder differs by more than 1 cm.
+    What it gives is the raw prediction.
     """
     from depthbal.models import HFDepth
 
@@ -125,13 +94,22 @@ def export_folder(predictor: Predictor, folder: Path, images: Images) -> tuple[f
         network.save_pretrained(temporary)
         again = HFDepth(str(temporary), network.saved_output)
         with torch.no_grad():
-            apart = (again.eval()(batch) - network(batch)).abs().double()
-        if not apart.max() <= TOLERANCE_M:
-            raise ConfigError(f"the folder differs from the run by up to {apart.max():.3g} m")
+            apart = _apart(again.eval()(batch), network(batch))
         shutil.rmtree(folder, ignore_errors=True)
         temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+    return apart
+
+
+def _apart(found: Tensor, expected: Tensor) -> tuple[float, float]:
+    """Return the largest and the mean difference in metres; a large one is a ConfigError."""
+    apart = (found - expected).abs().double()
+    if not apart.max() <= TOLERANCE_M:
+        raise ConfigError(
+            f"what was exported differs from PyTorch by up to {apart.max():.3g} m, more than "
+            f"{TOLERANCE_M:g} m; nothing was written"
+        )
     return float(apart.max()), float(apart.mean())
 
 
@@ -280,31 +258,20 @@ def _plain_readout(predictor: Predictor) -> nn.Module:
 
 
 class ReadoutTable(nn.Module):
-    """An increasing function of one variable, interpolated linearly between nodes.
+    """An increasing function f of one variable, interpolated linearly between nodes.
 
         u = asinh((p - c) / w),   f(p) ~ linear in u between f at equally spaced u
 
-    The nodes are dense within the label range (lo, hi), of centre c and half width w, and thin out
-    exponentially beyond it, where a read-out flattens. Midway between all of them the interpolation
-    must agree to `tolerance`, in label units, with the function within the ten-thousandth part of
-    the range below and above, because the function is arbitrarily steep near the ends of the labels
-    where a network is balanced afterwards. One that does not increase or is not finite is a
-    ConfigError.
-
-    Example:
-        >>> table = ReadoutTable(torch.sigmoid, (-4.0, 4.0))
-        >>> p = torch.tensor([-1e9, 0.3, 2.0, 1e9])
-        >>> bool(torch.allclose(table(p), torch.sigmoid(p), atol=1e-4))
-        True
+    The nodes are dense within the label range, of centre c and half width w, and thin out
+    exponentially beyond it, where a read-out flattens. Midway between all of them the table must
+    agree, to `TABLE_TOLERANCE`, with f within `SHIFT` of the range below and above: f is
+    arbitrarily steep near the ends of the labels where a network is balanced afterwards.
     """
 
     values: Tensor
 
     def __init__(
-        self,
-        function: Callable[[Tensor], Tensor],
-        label_range: tuple[float, float],
-        tolerance: float = 1e-4,
+        self, function: Callable[[Tensor], Tensor], label_range: tuple[float, float]
     ) -> None:
         super().__init__()
         low, high = label_range
@@ -316,10 +283,10 @@ class ReadoutTable(nn.Module):
         between = (values[1:] + values[:-1]) / 2
         above, below = between - function(middle + shift), function(middle - shift) - between
         error = torch.maximum(above, below).max()
-        if not error <= tolerance or (values.diff() < -tolerance).any():
+        if not error <= TABLE_TOLERANCE or (values.diff() < -TABLE_TOLERANCE).any():
             raise ConfigError(
                 f"the read-out cannot be put into a table: it differs by {error:.2g}, wanted "
-                f"{tolerance:.2g}; export with --readout clamped or raw"
+                f"{TABLE_TOLERANCE:.2g}; export with --readout clamped or raw"
             )
         self.register_buffer("values", values.float())
 

@@ -27,14 +27,6 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     On any error or interruption ``path`` stays as it was. Missing folders are made. The suffix
     stays the same, because writers such as OpenCV and NumPy go by it; the process's number keeps
     processes that write the same file apart.
-
-    Example:
-        >>> import tempfile
-        >>> target = Path(tempfile.mkdtemp()) / "note.txt"
-        >>> with replacing(target) as temporary:
-        ...     _ = temporary.write_text("complete")
-        >>> target.read_text(), len(list(target.parent.iterdir()))
-        ('complete', 1)
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)

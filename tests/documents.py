@@ -5,6 +5,8 @@ import shlex
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = {
     path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
@@ -32,6 +34,15 @@ def blocks(page: str, language: str | None = None) -> list[Block]:
     """Return the blocks of a page."""
     found = (Block(*groups) for groups in BLOCK.findall(PAGES[page]))
     return [block for block in found if language in (None, block.language)]
+
+
+def write_files(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Go into a folder with the files that a page has its reader write."""
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(folder)
+    for block in blocks(page):
+        if block.file:
+            Path(block.file).write_text(block.code, encoding="utf-8")
 
 
 def command_lines(page: str) -> list[list[str]]:

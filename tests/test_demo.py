@@ -52,6 +52,16 @@ def with_loss(path: Path, loss: nn.Module, channels: int = 1, **changes) -> Path
     return path
 
 
+def shown_as_predicted(demo: Demo, path: Path, value: float, balanced: dict, plain: dict):
+    """Compare the demo's maps with what predictors of these options give; return the maps."""
+    found = demo.maps(IMAGE, value)
+    mean, ends = load_predictor(path, **balanced).predict_with_interval(IMAGE)
+    expected = load_predictor(path, **plain).predict(IMAGE), mean, *ends
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5)
+    return found
+
+
 @pytest.mark.parametrize("folder", [False, True])
 def test_a_plain_network_is_shown_as_it_is_and_balanced_with_the_dials_sigma(tmp_path, folder):
     path = with_loss(tmp_path / "last.ckpt", MSELoss(label_range=RANGE))
@@ -61,46 +71,49 @@ def test_a_plain_network_is_shown_as_it_is_and_balanced_with_the_dials_sigma(tmp
     assert demo.dial.name == "sigma"
     assert "tenth of the label range" in demo.dial.about  # no validation error is known
     for sigma in (demo.dial.start, 0.4):
-        plain, balanced, low, high = demo.maps(IMAGE, sigma)
-        np.testing.assert_allclose(plain, load_predictor(path).predict(IMAGE), rtol=1e-6)
-        expected = load_predictor(path, posthoc_sigma=sigma)
-        mean, ends = expected.predict_with_interval(IMAGE)
-        for found, one in zip((balanced, low, high), (mean, *ends), strict=True):
-            np.testing.assert_allclose(found, one, rtol=1e-6)
-    assert np.abs(balanced - plain).max() > 0.1
+        shown = shown_as_predicted(demo, path, sigma, {"posthoc_sigma": sigma}, {})
+    assert np.abs(shown[1] - shown[0]).max() > 0.1
 
 
 def test_a_network_of_bins_is_read_out_at_the_dials_tau(tmp_path):
     loss = BinsLoss(HISTOGRAM, n_bins=12, label_range=RANGE, tau=0.75)
-    demo = Demo(with_loss(tmp_path / "last.ckpt", loss, channels=12))
+    path = with_loss(tmp_path / "last.ckpt", loss, channels=12)
+    demo = Demo(path)
     assert demo.dial[:2] == ("tau", 0.75)
     for tau in (1.0, 0.3):
-        plain, balanced, low, high = demo.maps(IMAGE, tau)
-        unbalanced = load_predictor(tmp_path / "last.ckpt", tau=0.0).predict(IMAGE)
-        np.testing.assert_allclose(plain, unbalanced, rtol=1e-5)
-        chosen = load_predictor(tmp_path / "last.ckpt", tau=tau)
-        mean, ends = chosen.predict_with_interval(IMAGE)
-        for found, one in zip((balanced, low, high), (mean, *ends), strict=True):
-            np.testing.assert_allclose(found, one, rtol=1e-5)
+        shown_as_predicted(demo, path, tau, {"tau": tau}, {"tau": 0.0})
 
 
 def slow_twin(location: float, density, tau: float) -> np.ndarray:
-    """Mean and 68 % interval of f(y - p) p_train(y)^(1 - tau) on a fine grid of the range."""
+    """Mean and 68 % interval of f(y; p) p_train(y)^(1 - tau) on a fine grid of the range."""
     y = np.linspace(*RANGE, 40_001)
     place = np.searchsorted(HISTOGRAM.edges, y, side="right").clip(1, len(HISTOGRAM.counts)) - 1
-    mass = density(y - location) * HISTOGRAM.densities[place] ** (1 - tau)
+    mass = density(y, location) * HISTOGRAM.densities[place] ** (1 - tau)
     below = np.cumsum(mass) / mass.sum()
     ends = np.interp([0.158655, 0.841345], below, y)
     return np.array([(y * mass).sum() / mass.sum(), *ends])
 
 
-GAUSS, LAPLACE = stats.norm(scale=0.8).pdf, stats.laplace(scale=0.8).pdf
+def gauss(y, p):
+    return stats.norm.pdf(y, p, 0.8)
+
+
+def laplace(y, p):
+    return stats.laplace.pdf(y, p, 0.8)
+
+
+def log_normal(y, p):
+    return stats.norm.pdf(np.log(y), np.log(max(p, 0.01)), 0.3) / y
+
+
 OPTIONS = {"init_noise_sigma": 0.8, "label_range": RANGE}
 BALANCED = {
-    "GAI": (GAILoss(MIXTURE, **OPTIONS), GAUSS),
-    "Laplace": (BNILoss(HISTOGRAM, family="laplace", **OPTIONS), LAPLACE),
-    "sum": (CombinedLoss([GradientLoss(), GAILoss(MIXTURE, **OPTIONS)]), GAUSS),
+    "GAI": (GAILoss(MIXTURE, **OPTIONS), gauss),
+    "Laplace": (BNILoss(HISTOGRAM, family="laplace", **OPTIONS), laplace),
+    "sum": (CombinedLoss([GradientLoss(), GAILoss(MIXTURE, **OPTIONS)]), gauss),
+    "log depth": (LogLabelLoss(BNILoss(init_noise_sigma=0.3), label_range=RANGE), log_normal),
 }
+BALANCED["log depth"][0].set_prior(HISTOGRAM)
 
 
 @pytest.mark.parametrize("name", BALANCED)
@@ -108,39 +121,17 @@ BALANCED = {
 def test_a_balanced_network_is_read_out_in_the_world_of_the_dials_tau(tmp_path, name, tau):
     loss, density = BALANCED[name]
     path = with_loss(tmp_path / "last.ckpt", loss)
-    demo = Demo(path)
-    found = np.stack(demo.maps(IMAGE, tau))[:, :4, 0]
-    raw = load_predictor(path).predict_raw(load_predictor(path).prepare(IMAGE)[0], (24, 32))
-    for column, location in zip(found.T, raw[0, 0, :4, 0].tolist(), strict=True):
-        expected = [slow_twin(location, density, 0.0)[0], *slow_twin(location, density, tau)]
-        np.testing.assert_allclose(column, expected, atol=0.02)
-    if tau == 1:
-        np.testing.assert_allclose(
-            demo.maps(IMAGE, 1.0)[1], load_predictor(path).predict(IMAGE), atol=0.02
-        )
-
-
-@pytest.mark.parametrize("tau", [1.0, 0.4])
-def test_a_network_of_log_depth_is_read_out_in_metres(tmp_path, tau):
-    loss = LogLabelLoss(BNILoss(init_noise_sigma=0.3), label_range=RANGE)
-    loss.set_prior(HISTOGRAM)
-    path = with_loss(tmp_path / "last.ckpt", loss)
     found = np.stack(Demo(path).maps(IMAGE, tau))[:, :4, 0]
     predictor = load_predictor(path)
-    raw = predictor.predict_raw(predictor.prepare(IMAGE)[0], (24, 32))[0, 0, :4, 0].clamp(min=0.01)
-    for column, place in zip(found.T, raw.log().tolist(), strict=True):
-
-        def density(apart, place=place):
-            y = apart + np.exp(place)
-            return stats.norm(place, 0.3).pdf(np.log(y)) / y
-
-        expected = [
-            slow_twin(np.exp(place), density, 0.0)[0],
-            *slow_twin(np.exp(place), density, tau),
-        ]
+    raw = predictor.predict_raw(predictor.prepare(IMAGE)[0], (24, 32))
+    for column, location in zip(found.T, raw[0, 0, :4, 0].tolist(), strict=True):
+        expected = [slow_twin(location, density, 0.0)[0], *slow_twin(location, density, tau)]
         np.testing.assert_allclose(column, expected, atol=0.03)
     if tau == 1:
         np.testing.assert_allclose(found[1], predictor.predict(IMAGE)[:4, 0], atol=0.03)
+
+
+def test_the_dial_of_logarithms_starts_at_ten_per_cent(tmp_path):
     plain = Demo(with_loss(tmp_path / "plain.ckpt", LogLabelLoss(MSELoss(), label_range=RANGE)))
     assert plain.dial[:2] == ("sigma", 0.1)
 

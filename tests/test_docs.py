@@ -26,8 +26,8 @@ from depthbal.evaluation import DepthBins, JointHistogram, choose_balance
 from depthbal.losses import BalanceMap, BMCLoss, BNILoss
 from depthbal.priors import Histogram
 from depthbal.training.settings import find_config
-from tests.documents import PAGES, ROOT, blocks, command_lines
-from tests.reports.page.browser import require_browser, started_browser
+from tests.documents import PAGES, ROOT, blocks, command_lines, write_files
+from tests.reports.browser import require_browser, started_browser
 from tests.test_tools import TINY_ROOMS, tool
 from tests.training.helpers import TOOLS, command
 
@@ -75,15 +75,6 @@ def test_every_option_of_the_other_commands_is_known(name, capsys):
 
 
 # ---- code ----
-
-
-def write_files(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Go into a folder with the files that a page has its reader write."""
-    monkeypatch.chdir(folder)
-    monkeypatch.syspath_prepend(folder)
-    for block in blocks(page):
-        if block.file:
-            Path(block.file).write_text(block.code, encoding="utf-8")
 
 
 def needed(title: str) -> str | None:
@@ -317,10 +308,10 @@ def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch, capsys):
     [
         ("docs/howto/own_loss.md", TINY_ROOMS),
         ("docs/howto/own_data_set.md", ["--data.number=8", "--trainer.max_epochs=1"]),
-        ("docs/howto/own_task.md", ["--data.tiles=8", "--trainer.max_epochs=1"]),
     ],
 )
 def test_what_a_reader_writes_trains_and_predicts(page, settings, tmp_path, monkeypatch, capsys):
+    """That of own_task.md is tests/test_fourth_application.py."""
     write_files(page, tmp_path, monkeypatch)
     cv2.imwrite("roofs.png", np.full((24, 32, 3), 128, np.uint8))
     for line in command_lines(page):

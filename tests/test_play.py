@@ -12,12 +12,11 @@ from depthbal.losses import (
     BNILoss,
     MSELoss,
     ReweightedLoss,
-    label_weights,
     log_evidence,
     truncated_normal_mean,
 )
 from depthbal.priors import GaussianMixture, Histogram
-from tests.reports.page.browser import Page, require_browser, started_browser, wait_until
+from tests.reports.browser import Page, require_browser, started_browser, wait_until
 
 FILE = Path(__file__).resolve().parents[1] / "docs" / "play.html"
 RANGE = (0.0, 10.0)
@@ -92,12 +91,6 @@ def test_the_read_out_is_that_of_the_package(page, sigma):
     preds = torch.linspace(-60, 70, 521, dtype=torch.float64)
     script = "return arguments[0].map((p) => depthbal.truncatedMean(p, arguments[1], [0, 10]))"
     agrees(page.run(script, preds.tolist(), sigma), truncated_normal_mean(preds, sigma, RANGE))
-
-
-@pytest.mark.parametrize("counts", COUNTS.values(), ids=COUNTS)
-def test_weights_are_those_of_the_package(page, counts):
-    weights = page.run("return depthbal.labelWeights(arguments[0])", counts.tolist())
-    agrees(weights, label_weights(Histogram(EDGES, counts)))
 
 
 def optimum(loss, inputs, labels):

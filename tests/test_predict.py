@@ -92,7 +92,7 @@ def test_all_maps_of_a_network_with_a_range_have_one_scale(tmp_path):
 def test_the_interval_lies_beside_the_depth(tmp_path, kind):
     criterion = GAILoss(MIXTURE, label_range=RANGE, init_noise_sigma=0.8)
     network = network_of(tmp_path / "net.ckpt", 9.0, criterion)
-    options = ["--interval", "--format", kind]
+    options = ["--interval", "--format", kind, "--tta", "flip"]  # which sees each pixel alike
     assert predict(network, picture(tmp_path / "a.png"), *options) == 0
     depth, (low, high) = load_predictor(network).predict_with_interval(tmp_path / "a.png")
     for part, expected in (("", depth), ("_low", low), ("_high", high)):
@@ -120,13 +120,6 @@ def test_flipping_averages_the_raw_output_before_it_is_read_out(tmp_path):
     np.testing.assert_allclose(ends[1], predictor.interval(raw)[1], atol=1e-5)
     views = [truncated_normal_mean(red * s, 2.0, RANGE) for s in (slope, slope.flip(0))]
     assert np.abs(depth - sum(views).numpy() / 2).max() > 0.01  # the other order is another answer
-
-
-def test_flipping_is_an_option_of_labels_and_maps_alike(tmp_path):
-    network = network_of(tmp_path / "net.ckpt")
-    assert predict(network, picture(tmp_path / "a.png"), "--tta", "flip") == 0
-    plain = load_predictor(network).predict(tmp_path / "a.png")
-    np.testing.assert_allclose(read_depth(tmp_path / "a_depth.png"), plain, atol=0.0006)
 
 
 @pytest.mark.filterwarnings("ignore:tiles")
@@ -256,26 +249,28 @@ def test_a_video_of_a_phone_is_turned_upright(tmp_path):
     assert frame[36:].max() < 50
 
 
-def test_one_bad_picture_among_many_is_named_and_the_others_are_done(tmp_path, capsys):
-    network = network_of(tmp_path / "net.ckpt")
-    for name in ("a/room.png", "b/room.png", "c.png"):
-        picture(tmp_path / "pics" / name)
-    (tmp_path / "pics" / "a" / "torn.jpg").write_bytes(b"no picture")
-    (tmp_path / "pics" / "b" / "empty.mp4").write_bytes(b"no video")
-    assert predict(network, "pics", "--out", "pics/out") == 2
-    message = capsys.readouterr().err
-    assert "2 of 5 could not be predicted" in message
-    assert "torn.jpg" in message
-    assert "empty.mp4: no frame" in message
-    written = {path.relative_to("pics/out").as_posix() for path in sorted_files("pics/out")}
-    assert written == {f"{n}_{k}.png" for n in ("a/room", "b/room", "c") for k in KINDS}
-
-
 KINDS = ("depth", "colour")
 
 
 def sorted_files(folder):
     return sorted(path for path in Path(folder).rglob("*") if path.is_file())
+
+
+def test_one_bad_picture_among_many_is_named_and_the_others_are_done(tmp_path, capsys):
+    network = network_of(tmp_path / "net.ckpt")
+    for name in ("a/room.png", "a/room.tif", "b/room.png", "c.png", ".bin/hidden.png"):
+        picture(tmp_path / "pics" / name)
+    (tmp_path / "pics" / "notes.txt").touch()
+    (tmp_path / "pics" / "a" / "torn.jpg").write_bytes(b"no picture")
+    (tmp_path / "pics" / "b" / "empty.mp4").write_bytes(b"no video")
+    assert predict(network, "pics", "--out", "pics/out") == 2
+    message = capsys.readouterr().err
+    assert "2 of 6 could not be predicted" in message
+    assert "torn.jpg" in message
+    assert "empty.mp4: no frame" in message
+    written = {path.relative_to("pics/out").as_posix() for path in sorted_files("pics/out")}
+    names = ("a/room.png", "a/room.tif", "b/room", "c")  # two of one name keep their endings
+    assert written == {f"{n}_{k}.png" for n in names for k in KINDS}
 
 
 def test_what_is_there_is_skipped_and_what_was_written_is_no_input(tmp_path, capsys):
@@ -285,10 +280,12 @@ def test_what_is_there_is_skipped_and_what_was_written_is_no_input(tmp_path, cap
     first = {path: path.stat().st_mtime_ns for path in sorted_files("pics")}
     picture(tmp_path / "pics" / "b.png")
     assert predict(network, "pics", "--out", "pics") == 2
-    assert "--skip-existing" in capsys.readouterr().err
+    assert "give --skip-existing or --overwrite" in capsys.readouterr().err
     assert predict(network, "pics", "--out", "pics", "--skip-existing") == 0
     assert "1 of 2 have their files already" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in first} == first
+    assert predict(network, "pics", "--out", "pics", "--overwrite") == 0
+    assert all(path.stat().st_mtime_ns > first[path] for path in first if path.name != "a.png")
     names = {path.name for path in sorted_files("pics")}
     assert names == {"a.png", "b.png", *(f"{n}_{k}.png" for n in "ab" for k in KINDS)}
 
@@ -296,14 +293,22 @@ def test_what_is_there_is_skipped_and_what_was_written_is_no_input(tmp_path, cap
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--ply"], "give --intrinsics FX,FY,CX,CY"),
-        (["--ply", "--fov", "180"], "below 180"),
-        (["--ply", "--intrinsics", "500,500,320,240"], "lies outside the picture of 32 x 24"),
-        (["--interval"], "has no scale of normal noise"),
+        ("a.png --ply", "give --intrinsics FX,FY,CX,CY"),
+        ("a.png --ply --fov 180", "below 180"),
+        ("a.png --ply --intrinsics 500,500,320,240", "lies outside the picture of 32 x 24"),
+        ("a.png --interval", "has no scale of normal noise"),
+        ("a.png b/a.png", "several images are named a"),
+        ("torn.png", "torn.png"),
+        ("empty", "no picture in the folder empty"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(tmp_path, options, words, capsys):
     network = network_of(tmp_path / "net.ckpt")
-    assert predict(network, picture(tmp_path / "a.png"), *options) == 2
+    for name in ("a.png", "b/a.png"):
+        picture(tmp_path / name)
+    (tmp_path / "torn.png").write_bytes(b"no picture")
+    (tmp_path / "empty").mkdir()
+    assert predict(network, *options.split(), "--out", "none") == 2
     (message,) = capsys.readouterr().err.splitlines()
     assert words in message
+    assert not Path("none", "a_colour.png").exists()

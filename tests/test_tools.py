@@ -166,22 +166,6 @@ def test_folders_of_ones_own_replace_the_data_of_a_config(tmp_path, monkeypatch)
     assert metrics["protocol"]["data"]["picture_share"] == 1
 
 
-def test_prediction_writes_millimetres_and_a_colour_picture(capsys):
-    trained = run_of("gai")
-    image = noise_image(50, 70)
-    write_file(Path("room.png"), image)
-    assert command("predict", trained, "room.png", "--out", "depth", "--device", "cpu") == 0
-    written = cv2.imread("depth/room_depth.png", cv2.IMREAD_UNCHANGED)
-    assert written.dtype == np.uint16
-    expected = load_predictor(trained).predict(image)
-    assert np.abs(written / 1000 - expected).max() <= 0.0005 + 1e-6
-    assert cv2.imread("depth/room_colour.png").shape == (50, 70, 3)
-    # a second time it would overwrite
-    assert command("predict", trained, "room.png", "--out", "depth") == 2
-    assert "--overwrite" in capsys.readouterr().err
-    assert command("predict", trained, "room.png", "--out", "depth", "--overwrite") == 0
-
-
 def test_prediction_balances_a_plain_run_afterwards_and_says_with_which_sigma(capsys):
     plain = Path(shutil.copytree(run_of("mse"), "plain"))
     pretend_errors(plain, *[0.8] * 9)
@@ -199,29 +183,6 @@ def test_prediction_balances_a_plain_run_afterwards_and_says_with_which_sigma(ca
     file = plain / "checkpoints" / "last.ckpt"
     assert command("predict", file, *arguments[1:-1], "file", "--posthoc", "auto") == 2
     assert "give a sigma" in capsys.readouterr().err
-
-
-THREE = ("room.png", "room.tif", "inner/hall")
-
-
-def test_the_pictures_of_a_folder_are_predicted_but_not_doubled_names_or_torn_ones(capsys):
-    trained = run_of("gai")
-    for name in ("a/room.png", "a/room.tif", "a/inner/hall.png", "a/.bin/x.png", "b/room.png"):
-        write_file(Path("many", name), noise_image(24, 32))
-    Path("many", "a", "notes.txt").touch()
-    assert command("predict", trained, "many/a", "--out", "all", "--device", "cpu") == 0
-    written = {path.relative_to("all").as_posix() for path in Path("all").rglob("*.png")}
-    assert written == {f"{n}_{k}.png" for n in THREE for k in ("depth", "colour")}
-    Path("torn.png").write_bytes(b"no picture")
-    Path("empty").mkdir()
-    for wrong, said in (
-        (["many/a/room.png", "many/b/room.png"], "several images are named room"),
-        (["torn.png"], "torn.png"),
-        (["empty"], "no picture in the folder empty"),
-    ):
-        assert command("predict", trained, *wrong, "--out", "none", "--device", "cpu") == 2
-        assert said in capsys.readouterr().err
-    assert not Path("none").exists()
 
 
 @pytest.mark.parametrize("name", ["train", "predict"])

@@ -151,8 +151,8 @@ def parse(parser: ArgumentParser, arguments: Sequence[str]) -> tuple[Namespace, 
     return known, [*settings, *rest]
 
 
-def add_posthoc(parser: ArgumentParser) -> None:
-    """Add ``--posthoc SIGMA`` and ``--balance FILE`` to a command."""
+def add_balancing(parser: ArgumentParser) -> None:
+    """Add ``--balance``, ``--posthoc``, ``--tau`` and ``--relative-to`` to a command."""
 
     def sigma(text: str) -> float | str:
         return text if text == "auto" else float(text)
@@ -166,10 +166,6 @@ def add_posthoc(parser: ArgumentParser) -> None:
         help="balance a plain loss's network afterwards with this noise scale in label units; "
         "auto: from its RMSE on the validation split",
     )
-
-
-def add_world(parser: ArgumentParser) -> None:
-    """Add ``--tau`` and ``--relative-to`` to a command."""
     parser.add_argument("--tau", type=float, help="balancing of a network of BinsLoss, 0 to 1")
     help_ = "its world at tau 1, or that of --posthoc: uniform, log_uniform, or a histogram's .json"
     parser.add_argument("--relative-to", metavar="WORLD", help=help_)

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from depthbal.priors import Histogram
     from depthbal.training.task import Task
 
-    # prediction and truth of one shape in label units, what counts, name, scene or ""; tensors
-    # or arrays
+    # prediction and truth in label units, what counts (tensors or arrays), name, scene or ""
     Sample = tuple[Any, Any, Any, str, str]
 
 
@@ -115,8 +114,6 @@ def balance_samples(
 
     ``prior`` is of the training labels, ``tested`` are the names of the model's test images.
     """
-    from rich.console import Console
-
     from depthbal.evaluation.balancing import JointHistogram, choose_balance, require_unseen
 
     if known.sigma is not None and prior is None:
@@ -144,7 +141,7 @@ def balance_samples(
         raise ConfigError(str(error)) from error
     assert balance.facts is not None
     balance.facts |= facts
-    print_choice(Console(), balance)
+    _print_choice(balance)
     low, high = balance.facts["interval_95"]
     if low <= 0 and not known.force:
         raise ConfigError(
@@ -185,14 +182,15 @@ def run_samples(
             yield raw[i], target[i], counted, name, groups[i]
 
 
-def print_choice(console: Any, balance: "BalanceMap") -> None:
+def _print_choice(balance: "BalanceMap") -> None:
     """Print the errors on held-out scenes of every way that was tried, and the choice."""
+    from rich.console import Console
     from rich.table import Table
 
     from depthbal.evaluation import GROUPS
     from depthbal.evaluation.balancing import balance_words
 
-    facts, (_, unit) = balance.facts or {}, balance.label or ("", "")
+    console, facts, (_, unit) = Console(), balance.facts or {}, balance.label or ("", "")
     groups = [group for group in GROUPS if facts["before"][group] is not None]
     table = Table("", *groups, title=f"RMSE over bins in {unit}, held-out scenes", box=None)
     rows = [("as it is", facts["before"]), *((balance_words(row), row) for row in facts["tried"])]

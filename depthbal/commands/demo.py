@@ -72,9 +72,8 @@ class Demo:
         stored = read_checkpoint(find_checkpoint(path, checkpoint))["depthbal"]["histogram"]
         if stored is None:
             raise ConfigError(
-                f"{path} holds no histogram of its training labels, without which nothing can be "
-                "balanced: name a run that depthbal train wrote; depthbal predict shows its depth "
-                "as it is"
+                f"{path} holds no histogram of its training labels, so nothing can be balanced: "
+                "name a run that depthbal train wrote"
             )
         self.histogram = Histogram.from_dict(stored)
         ends = self.predictor.label_range or self.histogram.edges[[0, -1]].tolist()

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from depthbal.commands import add_posthoc, add_world, import_classes, make_parser, parse
+from depthbal.commands import add_balancing, import_classes, make_parser, parse
 from depthbal.errors import ConfigError
 
 if TYPE_CHECKING:
     from depthbal.data import DepthDataModule, PredictionFolder
 
+_SHARED = ("protocol", "seed", "balance", "force", "edges", "crop", "cap")
 _CROPS = ("none", "nyu-eigen", "kitti-garg", "kitti-eigen", "kb", "kb-garg", "kb-eigen")
 
 
@@ -37,9 +38,8 @@ def main(arguments: Sequence[str]) -> None:
     )
     add("--device", help="default: the first GPU, else cpu")
     add("--seed", type=int, default=0, help="of the balanced mask")
-    add_posthoc(parser)
+    add_balancing(parser)
     add("--edges", action="store_true", help="boundary F1 and the share of flying pixels too")
-    add_world(parser)
     add("--force", action="store_true", help="score images that --balance was calibrated on")
     add_predictions(parser)
     add = parser.add_argument
@@ -80,23 +80,12 @@ def _evaluate_run(known: argparse.Namespace, overrides: list[str]) -> tuple[Path
     from depthbal.training.evaluate import evaluate_run
     from depthbal.training.optimisation import default_device
 
-    result, folder = evaluate_run(
-        known.run,
-        known.checkpoint,
-        known.protocol,
-        overrides=overrides,
-        device=known.device or default_device(),
-        seed=known.seed,
-        posthoc=known.posthoc,
-        balance=known.balance,
-        tau=known.tau,
-        relative_to=known.relative_to,
-        force=known.force,
-        edges=known.edges,
-        crop=known.crop,
-        cap=known.cap,
-        alignments=known.align if known.align != ["none"] else None,
-    )
+    names = (*_SHARED, "checkpoint", "posthoc", "tau", "relative_to")
+    options = {name: getattr(known, name) for name in names}
+    if known.align != ["none"]:
+        options["alignments"] = known.align
+    device = known.device or default_device()
+    result, folder = evaluate_run(known.run, overrides=overrides, device=device, **options)
     return folder, result
 
 
@@ -126,21 +115,10 @@ def _evaluate_predictions(
                 balance = balance.relative_to(known.relative_to)
             except ValueError as error:
                 raise ConfigError(str(error)) from error
-    result = evaluate(
-        files,
-        data,
-        known.out,
-        protocol=known.protocol or "nyud2_dir",
-        crop=known.crop,
-        cap=known.cap,
-        kind=known.kind,
-        alignments=known.align,
-        balance=balance,
-        force=known.force,
-        edges=known.edges,
-        seed=known.seed,
-        progress=True,
-    )
+    options = {name: getattr(known, name) for name in _SHARED} | {"balance": balance}
+    options["protocol"] = known.protocol or "nyud2_dir"
+    kinds = {"kind": known.kind, "alignments": known.align}
+    result = evaluate(files, data, known.out, progress=True, **kinds, **options)
     write_json(known.out / "run.json", run_record(known.seed, "cpu"))
     return known.out, result
 

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from depthbal.commands import add_posthoc, add_world, make_parser
+from depthbal.commands import add_balancing, make_parser
 from depthbal.errors import ConfigError, DepthbalError, RunFolderError
 
 if TYPE_CHECKING:
@@ -42,8 +42,7 @@ def main(arguments: Sequence[str]) -> None:
     add("--readout", choices=("raw", "clamped", "mean", "median"), help="default: the run's")
     add("--checkpoint", choices=("last", "best"), default="last")
     add("--overwrite", action="store_true", help="replace an existing file")
-    add_posthoc(parser)
-    add_world(parser)
+    add_balancing(parser)
     known = parser.parse_args(arguments)
     missing = [package for package in ONNX_NEEDS if find_spec(package) is None]
     if known.format == "onnx" and missing:
@@ -148,8 +147,6 @@ def _images(
         images = _test_images(known.run, predictor)
         tested = images[0].shape[:2]
     height, width = known.size or images[0].shape[:2]
-    if height < 1 or width < 1:
-        raise ConfigError(f"expected --size of positive height and width, got {height} {width}")
     if tested and tested != (height, width):
         protocol |= {"overall": None} if protocol else {}
         side = predictor.short_side

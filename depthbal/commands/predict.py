@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from depthbal.commands import add_posthoc, add_world, make_parser
+from depthbal.commands import add_balancing, make_parser
 from depthbal.errors import ConfigError, DataError, RunFolderError, first_line
 from depthbal.io import replacing, require_free, show_progress
 
@@ -43,8 +43,7 @@ def main(arguments: Sequence[str]) -> None:
     one = parser.add_mutually_exclusive_group()
     one.add_argument("--overwrite", action="store_true", help="replace existing files")
     one.add_argument("--skip-existing", action="store_true", help="leave out what has its files")
-    add_posthoc(parser)
-    add_world(parser)
+    add_balancing(parser)
     add("--tta", choices=("flip",), help="average with the prediction of the mirrored picture")
     maps = parser.add_argument_group("networks of maps")
     add = maps.add_argument

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
@@ -34,7 +35,9 @@ def _options(arguments: Sequence[str]) -> dict[str, Any]:
         "--configs rooms/mse rooms/gai --seeds 0 1 2 --posthoc auto --out runs/study",
     )
     add = parser.add_argument
-    shipped = "rooms/study, outdoor/study, age/drawn/study, hmr/synthetic/study"
+    configs = Path(__file__).parents[1] / "configs"
+    studies = (path.relative_to(configs).with_suffix("") for path in configs.rglob("study*.yaml"))
+    shipped = ", ".join(sorted(study.as_posix() for study in studies))
     base = "one that starts from another's run names it as @NAME: that config's, of the same seed"
     add("study", nargs="?", help=f"file with the keys below, or a shipped one: {shipped}")
     add("--configs", nargs="+", metavar="NAME", help=f"shipped configs or files; {base}")
@@ -71,14 +74,7 @@ def _options(arguments: Sequence[str]) -> dict[str, Any]:
 
 
 class Study:
-    """The runs of a study; all settings are parsed before the first training.
-
-    Args:
-        options: The keys of a study's file.
-
-    Raises:
-        ConfigError: A setting is unknown or refused, or a run that is there has others.
-    """
+    """The runs of a study, given the keys of its file; all are parsed before the first training."""
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         from depthbal.training.settings import make_parser
@@ -205,11 +201,7 @@ class Study:
         return table
 
     def write(self) -> None:
-        """Write table.json, table.md and report.html, print the table.
-
-        Raises:
-            DepthbalError: A training failed; names each and its error.
-        """
+        """Write table.json, table.md and report.html, print the table, raise what failed."""
         from rich.console import Console
         from rich.markdown import Markdown
 
@@ -217,7 +209,7 @@ class Study:
 
         table = self.table()
         lacking = [f"- not balanced afterwards: {k}: {why}" for k, why in self.unbalanced.items()]
-        text = "\n".join([*_markdown(table, self.metrics), "", *lacking]).rstrip() + "\n"
+        text = "\n".join([_markdown(table, self.metrics), "", *lacking]).rstrip() + "\n"
         write_json(self.out / "table.json", table)
         with replacing(self.out / "table.md") as temporary:
             temporary.write_text(text, encoding="utf-8")
@@ -261,33 +253,28 @@ def _at(result: Any, path: str) -> float | None:
     return result if isinstance(result, int | float) else None
 
 
-def _markdown(table: Mapping[str, Any], metrics: Sequence[str]) -> list[str]:
+def _markdown(table: Mapping[str, Any], metrics: Sequence[str]) -> str:
     """Return the table as markdown: median, and the range where there are several seeds.
 
     What all paths begin and end with stands above it: narrow columns fit a terminal.
     """
+    from depthbal.reports.writing import table_text
+
     paths = [path for path in metrics if any(path in row for row in table.values())]
     parts = [path.split(".") for path in paths]
-    first, last = 0, 0
+    start: list[str] = []
+    end: list[str] = []
     if len(paths) > 1:
-        first, last = _shared(parts), _shared([part[::-1] for part in parts])
-    names = [" ".join(part[first : len(part) - last]) for part in parts]
-    lines = []
-    if first + last:
-        shared = [*parts[0][:first], "*", *parts[0][len(parts[0]) - last :]]
-        lines = [f"`{'.'.join(shared)}`, median (range over seeds)", ""]
-    lines += ["| method | runs | " + " | ".join(names) + " |", "|---" * (len(names) + 2) + "|"]
+        start = os.path.commonprefix(parts)  # noqa: RUF071  # of the keys
+        end = os.path.commonprefix([part[::-1] for part in parts])[::-1]  # noqa: RUF071
+    names = [" ".join(part[len(start) : len(part) - len(end)]) for part in parts]
+    shared = f"`{'.'.join([*start, '*', *end])}`, median (range over seeds)\n\n"
+    rows = [["method", "runs", *names]]
     for method, row in table.items():
         cells = []
         for path in paths:
             values = row.get(path, {}).get("values", [])
             spread = f" ({min(values):.4g} to {max(values):.4g})" if len(values) > 1 else ""
             cells.append(f"{row[path]['median']:.4g}{spread}" if values else "-")
-        lines.append(f"| {method} | {len(row['runs'])} | " + " | ".join(cells) + " |")
-    return lines
-
-
-def _shared(parts: Sequence[Sequence[str]]) -> int:
-    """Return how many parts all paths begin with."""
-    columns = zip(*parts, strict=False)
-    return len(list(itertools.takewhile(lambda column: len(set(column)) == 1, columns)))
+        rows.append([method, f"{len(row['runs'])}", *cells])
+    return (shared if start or end else "") + table_text(rows)

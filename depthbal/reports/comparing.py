@@ -324,7 +324,7 @@ def binnings(result: Result) -> tuple[Binning, ...]:
     a power of 10, and every edge is moved to the nearest edge of the fine bins.
     """
     edges, unit = result.bins.edges, result.scores.label.unit
-    scored, (low, high) = np.flatnonzero(result.bins.scored), result.ends
+    scored, (low, high) = np.flatnonzero(result.bins.scored), result.bins.ends
     widths = np.diff(edges)[scored]
     width, even = float(np.median(widths)), widths.max() < 1.5 * widths.min()
     fine = _width_name(width, unit) if even else f"{len(scored)} uneven bins"

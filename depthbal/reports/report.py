@@ -13,9 +13,6 @@ from depthbal.reports.resampling import FEW_UNITS, LEVEL, MAX_LOST, MIN_UNITS, U
 from depthbal.reports.results import FloatArray, Method, Result
 from depthbal.reports.vocabulary import ALIGNED, SUBSETS, MetricInfo, fixed, metric_infos, short
 
-STRIP_WIDTH = 100
-"""Of the drawn intervals' coordinates; they stretch with their cell."""
-
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 COLOURS = 8
 """As many as the style sheet has (--run-0, ...)."""
@@ -174,18 +171,18 @@ class Comparison:
         for pair in self.pairs:
             changes[pair.second] = {g: pair.differences[info.key, g, statistic] for g in groups}
         ends = [x for row in changes for d in row.values() for x in d[2:] if x is not None]
-        reach = max(map(abs, ends), default=0)
 
         def cell(value: float | None, group: str, change: Difference) -> dict[str, Any]:
             wins = len(rows) > 1 and value is not None and value == best[group]
             shown = {"value": info.fixed(value), "exact": value, "best": wins}
-            return shown | _change(change, info, reach)
+            return shown | _change(change, info)
 
         return {
             "key": f"{info.key}-{statistic}",
             "metric": info,
             "statistic": statistic,
             "groups": groups,
+            "reach": max(map(abs, ends), default=0) / 0.96,  # of the drawn intervals
             "rows": [
                 {
                     "name": method.name,
@@ -351,22 +348,14 @@ def _clause(group: str, difference: Difference, info: MetricInfo) -> str:
     return f"{shot} {verdict} ({text}, {100 * LEVEL:.0f} % interval {ends})"
 
 
-def _change(difference: Difference, info: MetricInfo, reach: float) -> dict[str, Any]:
-    """Return a cell's difference as text and drawing; better or worse is what leaves 0 out."""
+def _change(difference: Difference, info: MetricInfo) -> dict[str, Any]:
+    """Return a cell's difference as numbers and text; better or worse is what leaves 0 out."""
     *_, change, low, high = difference
-    if change is None:
-        return {"change": "", "interval": ""}
     verdict, interval = "open", ""
     if low is not None and high is not None:
         interval = f"[{info.fixed(low, True)}, {info.fixed(high, True)}]"
         # a bias's change does not tell how near to 0 it ends
         if not low <= 0 <= high and info.better != "zero":
             verdict = "better" if (low > 0) == (info.better == "higher") else "worse"
-    ends = {"low": low, "high": high, "estimate": change, "zero": 0.0}
-    strip = {
-        end: None if value is None else round(STRIP_WIDTH * (0.5 + 0.48 * value / reach), 2)
-        for end, value in ends.items()
-        if reach
-    }
-    texts = {"change": info.fixed(change, True), "verdict": verdict, "interval": interval}
-    return {**texts, "strip": strip}
+    text = "" if change is None else info.fixed(change, True)
+    return difference._asdict() | {"change": text, "verdict": verdict, "interval": interval}

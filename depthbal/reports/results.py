@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
-from depthbal.errors import ConfigError, RunFolderError
+from depthbal.errors import ConfigError, RunFolderError, first_line
 from depthbal.evaluation import LabelBins, Scores
 from depthbal.evaluation.balancing import balance_words
 from depthbal.priors import GaussianMixture, Histogram
@@ -39,8 +39,8 @@ class Example:
 
     @property
     def known(self) -> npt.NDArray[np.bool_]:
-        """Where there is a truth."""
-        return self.truth > 0 if self.none == 0 else np.isfinite(self.truth)
+        """Where there is a truth, and not one that is only known to lie beyond the range."""
+        return np.isfinite(self.truth) & ((self.truth > 0) | (self.none != 0))
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,8 @@ class Result:
     settings: Mapping[str, Any] = field(default_factory=dict)  # the same, without the seeds
     seed: int | None = None  # of the training
     record: Mapping[str, Any] = field(default_factory=dict)  # content of run.json
-    curves: Mapping[str, tuple[FloatArray, FloatArray]] = field(
-        default_factory=dict
-    )  # column of metrics.csv -> (steps, values)
+    # column of metrics.csv -> (steps, values)
+    curves: Mapping[str, tuple[FloatArray, FloatArray]] = field(default_factory=dict)
     histogram: Histogram | None = None  # of the training labels
     prior: GaussianMixture | None = None  # None for plain losses, priors of bins or batches
     examples: tuple[Example, ...] = ()
@@ -82,11 +81,6 @@ class Result:
     def bins(self) -> LabelBins:
         """Bins and shots."""
         return self.scores.bins
-
-    @property
-    def ends(self) -> tuple[float, float]:
-        """The ends of the scored bins."""
-        return self.bins.ends
 
     @cached_property
     def items(self) -> str:
@@ -196,7 +190,7 @@ def _read(file: Path, read: Callable[[Path], Any], otherwise: Any) -> Any:
     try:
         return read(file) if file.is_file() else otherwise
     except (OSError, ValueError, KeyError, yaml.YAMLError, zipfile.BadZipFile) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise RunFolderError(f"{file} is damaged ({reason}); remove it to do without") from error
 
 

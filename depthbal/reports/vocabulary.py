@@ -41,12 +41,7 @@ _KNOWN: dict[str, _Words] = {
     "delta3": ("δ < 1.25³", "", "higher", "share within a factor of 1.25³"),
     "log10": ("log10", "", "lower", "mean absolute difference of the decimal logarithms"),
     "rmse_log": ("RMSElog", "", "lower", "root of the mean squared natural log error"),
-    "silog": (
-        "SILog × 100",
-        "",
-        "lower",
-        "100 × standard deviation of the log error (λ = 1)",
-    ),
+    "silog": ("SILog × 100", "", "lower", "100 × standard deviation of the log error (λ = 1)"),
     "boundary_f1": ("Boundary F1", "", "higher", "F1 of the places where depth jumps by 5 to 25 %"),
     "flying": ("Flying pixels", "", "lower", "share predicted between the two surfaces of an edge"),
     "mse": ("MSE", "squared", "lower", "mean squared error"),

@@ -16,7 +16,7 @@ import numpy as np
 from depthbal.errors import ConfigError, RunFolderError
 from depthbal.io import replacing
 from depthbal.reports.comparing import RESAMPLES, compare
-from depthbal.reports.page.payload import payload
+from depthbal.reports.payload import payload
 from depthbal.reports.report import Comparison
 from depthbal.reports.resampling import LEVEL
 from depthbal.reports.results import Result, load_results
@@ -92,37 +92,37 @@ def write_report(
 
 def write_page(report: Comparison, out: Path) -> None:
     """Write the page, which needs no network and stays below `MAX_BYTES`."""
-    from plotly.offline import get_plotlyjs  # slow, and only wanted here
-
-    plotly, data, runs = packed(get_plotlyjs()), payload(report), len(report.results)
-    gaps: list[str] = []
-    for quality, part in ATTEMPTS:
-        if part:
-            data |= {"joint": {}} if part == "joint histograms" else {"curves": []}
-            gaps.append(f"{part}: left out, {runs} runs would not fit into the page")
-        text = _render(report, data, quality, plotly, gaps)
-        if len(text.encode()) < MAX_BYTES:
-            break
-    else:
-        raise ConfigError(f"{runs} runs do not fit into {MAX_BYTES:,} bytes; report fewer")
-    with replacing(out) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-def _render(
-    report: Comparison, data: dict[str, Any], quality: int, plotly: str, gaps: list[str]
-) -> str:
-    from plotly.offline import get_plotlyjs_version
-
-    from depthbal.reports.page.pictures import gallery
+    from depthbal.reports.pictures import gallery
 
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("depthbal.reports.page", "assets/templates"),
+        loader=jinja2.PackageLoader("depthbal.reports", "assets/templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    template, data, runs = environment.get_template("page.html"), payload(report), report.results
+    parts, gaps = _parts(report), []
+    for quality, part in ATTEMPTS:
+        if part:
+            data |= {"joint": {}} if part == "joint histograms" else {"curves": []}
+            gaps.append(f"{part}: left out, {len(runs)} runs would not fit into the page")
+        # NaN and infinity, which JSON has no name for, are an error
+        packed_data = packed(json.dumps(data, allow_nan=False, separators=(",", ":")))
+        parts |= {"data": data, "payload": packed_data, "gallery": gallery(report, quality)}
+        text = template.render(**parts, gaps=gaps)
+        if len(text.encode()) < MAX_BYTES:
+            break
+    else:
+        raise ConfigError(f"{len(runs)} runs do not fit into {MAX_BYTES:,} bytes; report fewer")
+    with replacing(out) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _parts(report: Comparison) -> dict[str, Any]:
+    """Return what the page shows besides figures and pictures."""
+    from plotly.offline import get_plotlyjs, get_plotlyjs_version  # slow, and only wanted here
+
     first, runs, label = report.first, len(report.results), report.first.scores.label.name
     source = (first.scores.given.get("data") or {}).get("source")
     summary = [
@@ -134,34 +134,29 @@ def _render(
     configs: dict[str, list[str]] = {}
     for result in report.results:
         configs.setdefault(result.config, []).append(result.name)
-    scripts = "\n".join(_asset(f"js/{name}.js") for name in SCRIPTS)
-    return environment.get_template("page.html").render(
-        report=report,
-        level=LEVEL,
-        data=data,
-        title=f"{label[:1].upper()}{label[1:]}, bin by bin",
-        summary=" · ".join(summary),
-        gaps=gaps,
-        gallery=gallery(report, quality),
-        facts=facts(report.results),
-        configs={text: "; ".join(names) for text, names in configs.items() if text},
-        style="\n".join(_asset(f"css/{name}.css") for name in STYLES),
-        script=f'(() => {{\n"use strict";\n\n{scripts}\n}})();\n',
-        # NaN and infinity, which JSON has no name for, are an error
-        payload=packed(json.dumps(data, allow_nan=False, separators=(",", ":"))),
-        plotly=plotly,
-        plotly_version=get_plotlyjs_version(),
+    assets = files("depthbal.reports") / "assets"
+    style, scripts = (
+        "\n".join((assets / kind / f"{name}.{kind}").read_text(encoding="utf-8") for name in names)
+        for kind, names in (("css", STYLES), ("js", SCRIPTS))
     )
+    return {
+        "report": report,
+        "level": LEVEL,
+        "title": f"{label[:1].upper()}{label[1:]}, bin by bin",
+        "summary": " · ".join(summary),
+        "facts": facts(report.results),
+        "configs": {text: "; ".join(names) for text, names in configs.items() if text},
+        "style": style,
+        "script": f'(() => {{\n"use strict";\n\n{scripts}\n}})();\n',
+        "plotly": packed(get_plotlyjs()),
+        "plotly_version": get_plotlyjs_version(),
+    }
 
 
 def packed(text: str) -> str:
     """Return text compressed as base64: no character in it means anything to html."""
     # without the time of packing, equal content gives equal bytes
     return base64.b64encode(gzip.compress(text.encode(), 9, mtime=0)).decode("ascii")
-
-
-def _asset(path: str) -> str:
-    return files("depthbal.reports.page").joinpath("assets", path).read_text(encoding="utf-8")
 
 
 # ---- markdown ----
@@ -179,7 +174,7 @@ def markdown(report: Comparison) -> str:
         for row in table["rows"]:
             cells = (f"{c['value']} {c['change']} {c['interval']}".rstrip() for c in row["cells"])
             rows.append([row["name"], *cells])
-        parts += [f"{title}:", _table(rows)]
+        parts += [f"{title}:", table_text(rows)]
     seeds = [
         f"{method.name}: mean of {'; '.join(report.results[run].name for run in method.runs)}."
         for method in report.methods
@@ -189,11 +184,14 @@ def markdown(report: Comparison) -> str:
         head = [*lines[0]["about"], *(info.title for info in report.protocols["metrics"])]
         rows = [[*one["about"].values(), *(text for text, _ in one["values"])] for one in lines]
         ways = [f"{way}: {what}" for way, what in report.protocols["notes"].items()]
-        parts += ["## By protocol", _table([head, *rows]), f"Alignment. {'; '.join(ways)}."]
+        parts += ["## By protocol", table_text([head, *rows]), f"Alignment. {'; '.join(ways)}."]
     sections = {"Comparison": [*seeds, *report.sentences, *report.notes]}
     for table in facts(report.results):
-        rows = table["rows"]
-        sections[table["title"]] = [f"{name}: {_values(report, found)}" for name, found in rows]
+        own = sections.setdefault(table["title"], [])
+        for fact, values in table["rows"]:
+            runs = zip(values, table["columns"], strict=True)
+            several = "; ".join(f"{value} for {run}" for value, run in runs)
+            own.append(f"{fact}: {several if len(set(values)) > 1 else values[0]}")
     for title, lines in sections.items():
         if lines:
             parts += [f"## {title}", "\n".join(f"- {literal(line)}" for line in lines)]
@@ -207,18 +205,11 @@ def literal(text: str) -> str:
     return re.sub(special, r"\\\g<0>", " ".join(text.split()))
 
 
-def _table(rows: Iterable[Sequence[str]]) -> str:
+def table_text(rows: Iterable[Sequence[str]]) -> str:
     """Return a markdown table, numbers to the right of the first column, which is text."""
     cells = [[literal(cell).replace("|", "\\|") for cell in row] for row in rows]
     first, *others = ["| " + " | ".join(row) + " |" for row in cells]
     return "\n".join([first, "|---|" + "---:|" * (len(cells[0]) - 1), *others])
-
-
-def _values(report: Comparison, values: Sequence[str]) -> str:
-    """Return a fact of every run, once where all agree."""
-    pairs = zip(values, report.results, strict=False)
-    several = len(set(values)) > 1
-    return "; ".join(f"{value} for {r.name}" for value, r in pairs) if several else values[0]
 
 
 # ---- how the numbers were made ----

@@ -122,8 +122,7 @@ def test_bins_of_few_images_have_no_band():
 def test_few_scenes_are_said_to_make_narrow_intervals_and_too_few_give_none(scenes):
     sums, groups = made_sums(share=4.0), [str(i % scenes) for i in range(60)]
     worse = with_losses(sums, lambda loss, pixels: loss + pixels)
-    runs = [result_of(s, BINS, name=name, groups=groups) for s, name in ((sums, "a"), (worse, "b"))]
-    report = report_of(*runs)
+    report = compared(sums, worse, groups=groups)
     difference = report.pairs[0].differences["loss", "overall", "bins"]
     assert difference.estimate == pytest.approx(1.0)
     assert (difference.low is None) == (scenes == 4)
@@ -168,7 +167,7 @@ def test_every_method_is_compared_with_the_first_and_one_seed_claims_nothing():
     assert "m0-0 and m1-0 have one seed each: nothing is claimed about the method" in sentence
     (mixed,) = report_of(*several_seeds(3, 1)).sentences
     assert "3 seeds of m0. m1-0 has one seed: nothing is claimed" in mixed
-    (same,) = report_of(*[result_of(made_sums(), BINS, name=name) for name in "ab"]).sentences
+    (same,) = compared(made_sums(), made_sums()).sentences
     assert "the same" in same
 
 
@@ -177,15 +176,14 @@ def test_means_over_images_are_compared_as_means_over_images():
     for one in sums:
         one[..., 0] = sums[0][..., 0]
         one[..., 1] = one[..., 0] * np.random.default_rng(int(one.sum())).random((60, 10))
-    runs = [result_of(s, BINS, name=str(i), averaging="images") for i, s in enumerate(sums)]
-    report = report_of(*runs)
+    report = compared(*sums, averaging="images")
     found = report.pairs[0].differences["loss", "few", "pooled"]
     few = [s[:, 6:].sum(1) for s in sums]
     means = [(s[s[:, 0] > 0, 1] / s[s[:, 0] > 0, 0]).mean() for s in few]
     assert (found.first, found.second) == pytest.approx(tuple(means))
     assert found.low < found.estimate < found.high
     assert report.statistic_name("pooled") == "mean over images"
-    assert runs[0].metrics["few"]["loss"] == pytest.approx(means[0])
+    assert report.first.metrics["few"]["loss"] == pytest.approx(means[0])
 
 
 @pytest.mark.parametrize(("resamples", "seed", "message"), [(99, 0, "100"), (200, -1, "seed")])
@@ -198,12 +196,9 @@ def test_ten_thousand_images_take_seconds_and_little_memory():
     rng = np.random.default_rng(0)
     pixels = rng.poisson(3, (10000, 100)) * (rng.random((10000, 100)) < 0.3)
     pixels[:, :7] = 0
-    terms, runs = ("count", "squared", "relative"), []
-    for i in range(2):
-        sums = pixels[..., None] * rng.random((10000, 100, 3))
-        sums[..., 0] = pixels
-        run = result_of(sums, DepthBins.nyud2(), terms, name=str(i), main_metric="rmse")
-        runs.append(run)
+    given = DepthBins.nyud2(), ("count", "squared", "relative")
+    errors = ([pixels, *(pixels * rng.random((2, 10000, 100)))] for _ in range(2))
+    runs = [result_of(np.stack(sums, -1), *given, main_metric="rmse") for sums in errors]
     size = runs[0].scores.sums("all").nbytes
     tracemalloc.start()
     start = time.process_time()

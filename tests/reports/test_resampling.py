@@ -7,7 +7,6 @@ from depthbal.reports import compare
 from depthbal.reports.resampling import (
     draw,
     joint_variance,
-    resampled,
     seed_variance,
     seed_weights,
     simultaneous_band,
@@ -18,14 +17,10 @@ from depthbal.reports.resampling import (
 from tests.reports.made import result_of
 
 
-def image_weights(units, resamples=400, seed=0):
-    """Return how often every image occurs in each resample, (resamples, images)."""
-    return draw(units.count, resamples, seed)[1:, units.of_image]
-
-
 def test_scenes_are_drawn_whole():
     groups = ["a"] * 3 + ["b"] * 2 + ["a"] + ["c"]
-    weights = image_weights(units_of(groups), 20000)
+    units = units_of(groups)
+    weights = draw(units.count, 20000, seed=0)[1:, units.of_image]
     for name in "abc":
         images = [i for i, group in enumerate(groups) if group == name]
         assert (weights[:, images] == weights[:, images[:1]]).all()
@@ -33,6 +28,7 @@ def test_scenes_are_drawn_whole():
     assert weights.mean(0) == pytest.approx(np.ones(7), abs=0.05)  # 0.05 is more than 4 sd
     # a scene is in a resample as often as a binomial number says: variance 1 - 1 / n
     assert weights.var(0) == pytest.approx(np.full(7, 2 / 3), rel=0.05)
+    assert not np.array_equal(draw(7, 100, seed=5), draw(7, 100, seed=6))
 
 
 def test_unknown_scenes_become_blocks_of_16_consecutive_images():
@@ -45,17 +41,6 @@ def test_unknown_scenes_become_blocks_of_16_consecutive_images():
     units = units_of(["x", "", "x", "", "y"] * 64)  # known ones stand beside blocks
     assert units.text == "2 test scenes and 8 blocks of 16 consecutive images"
     assert len({units.of_image[i] for i in range(320) if i % 5 in (0, 2)}) == 1
-
-
-def test_resampled_sums_are_those_of_the_repeated_images_and_the_first_those_of_all():
-    rng = np.random.default_rng(3)
-    units = units_of([str(i // 3) for i in range(31)])
-    array, weights = rng.normal(size=(31, 4, 2)), draw(units.count, 130, seed=7)
-    found = resampled(weights, units.sums(array))
-    assert found[0] == pytest.approx(array.sum(0), abs=1e-12)
-    for out, counts in zip(found, weights[:, units.of_image], strict=True):
-        assert out == pytest.approx(array[np.repeat(np.arange(31), counts)].sum(0), abs=1e-12)
-    assert not np.array_equal(image_weights(units, 100, 5), image_weights(units, 100, 6))
 
 
 @pytest.mark.parametrize("count", [2, 3, 5])

@@ -6,8 +6,8 @@ from itertools import groupby
 
 import pytest
 
+from tests.reports.browser import wait_until
 from tests.reports.made import age_result, depth_result, emptied, pose_result, report_of
-from tests.reports.page.browser import wait_until
 
 
 @pytest.fixture(scope="module")

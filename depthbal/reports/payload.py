@@ -27,7 +27,7 @@ Entries = list[dict[str, Any]]
 def payload(report: Comparison) -> dict[str, Any]:
     """Return the page's data, JSON-able; parts without data are None or empty."""
     results, first, several = report.results, report.first, len(report.results) > 1
-    (low, high), label = first.ends, first.scores.label
+    (low, high), label = first.bins.ends, first.scores.label
     names = {"label": label.name, "unit": label.unit, "items": report.items, "axis": report.axis}
     subsets = dict.fromkeys(subset for result in results for subset in result.scores.subsets)
     readouts = list(dict.fromkeys(readout for result in results for readout in result.readouts))
@@ -300,11 +300,11 @@ def _sigma_over_label(results: Sequence[Result]) -> Entries:
         last = {name: float(y[-1]) for name, (_, y) in result.curves.items()}
         places = [last.get(f"train/noise_sigma_{place}") for place in ("near", "middle", "far")]
         three = [sigma for sigma in places if sigma is not None]
-        x, y = np.linspace(*result.ends, 2), np.full(2, result.noise_sigma or math.nan)
+        x, y = np.linspace(*result.bins.ends, 2), np.full(2, result.noise_sigma or math.nan)
         if len(three) == 3 and not result.posthoc:
-            x, y = np.linspace(*result.ends, 3), np.array(three)
+            x, y = np.linspace(*result.bins.ends, 3), np.array(three)
             if "train/noise_a" in last and "train/noise_b" in last:
-                x = np.linspace(*result.ends, 100)
+                x = np.linspace(*result.bins.ends, 100)
                 softplus = np.logaddexp(0.0, last["train/noise_a"] + last["train/noise_b"] * x)
                 # sigma is monotone in the label, so that the largest end is the cap where it holds
                 y = np.minimum(softplus, max(three))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from depthbal.evaluation import GROUPS
-from depthbal.reports.page.pictures import MAX_EXAMPLES
+from depthbal.reports.pictures import MAX_EXAMPLES
 from depthbal.reports.writing import MAX_BYTES, markdown, write_page
 from tests.reports.made import (
     SHOTS,
@@ -105,15 +105,12 @@ def test_a_plain_loss_has_no_posterior_mean_on_the_page(tmp_path):
     assert "mean (the raw output) for mse; posterior mean for gai" in html
 
 
-def test_only_a_sigma_that_changes_has_a_figure_and_each_is_told(tmp_path, single):
+def test_a_sigma_that_changes_over_steps_or_labels_has_a_figure_and_each_is_told(tmp_path, single):
     assert figures(single, "sigma") == {"sigma-training"}  # learned, but one number for all depths
     curves = {"train/noise_sigma": (np.arange(3.0), np.full(3, 0.6))}
     html = page_of(tmp_path, replace(depth_result(), curves=curves))
     assert 'data-figure="sigma' not in html
     assert re.search(r'<th scope="row">sigma</th>\s*<td[^>]*>0.6 m</td>', html)
-
-
-def test_a_sigma_that_follows_the_prediction_is_drawn(tmp_path):
     curves = {
         f"train/noise_sigma_{name}": (np.arange(3.0), np.full(3, 1.0 + k))
         for k, name in enumerate(("near", "middle", "far"))
@@ -251,6 +248,7 @@ def test_at_most_24_predictions_are_shown_and_each_run_and_reason_has_its_share(
 def test_all_examples_share_one_colour_scale(tmp_path):
     near, far = example(0, "best"), example(1, "worst")
     near = replace(near, truth=near.truth * 0 + 1, pred=near.pred * 0 + 1)
+    near.truth[0, 0] = np.inf  # sky
     far = replace(far, truth=far.truth * 0 + 9, pred=far.pred * 0 + 5)
     html = page_of(tmp_path, replace(depth_result(), examples=(near, far)))
     ends = re.findall(r'class="ends">(.*?)</div>', html)

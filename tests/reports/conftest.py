@@ -5,8 +5,8 @@ import pytest
 from depthbal.evaluation import DepthBins
 from depthbal.reports import load_results
 from depthbal.reports.writing import write_page
+from tests.reports.browser import Page, require_browser, started_browser
 from tests.reports.made import depth_result, make_run, report_of
-from tests.reports.page.browser import Page, require_browser, started_browser
 
 
 @pytest.fixture(scope="session")

@@ -1,1 +1,0 @@
-"""What the html page shows: its numbers, its pictures, its templates."""
