@@ -47,17 +47,14 @@ _STRETCH = 0.05  # of height over width, in logarithms; networks round sizes to 
 
 
 class Pair(NamedTuple):
-    """One test image's prediction and truth as they are scored, (h, w) metres, truth 0 = none.
-
-    `beyond` is where the truth is only known to lie beyond the range; None where nobody says so.
-    """
+    """One test image's prediction and truth as they are scored, (h, w) metres, truth 0 = none."""
 
     place: int
     name: str
     group: str
     preds: FloatMap
     target: FloatMap
-    beyond: NDArray[np.bool_] | None
+    beyond: NDArray[np.bool_] | None  # where the truth is only known to lie beyond the range
 
 
 class ForeignPredictions:
@@ -163,11 +160,7 @@ def resample(array: FloatMap, shape: Sequence[int]) -> FloatMap:
 
 
 def require_plausible(predictions: ForeignPredictions, metric: bool = True) -> None:
-    """Look at a dozen predictions before hours are spent on all of them.
-
-    Constant ones, those that rank the pixels the wrong way round and, where they will be scored as
-    metres, those of another unit are a DataError.
-    """
+    """Refuse constant, inverse and, as metres, otherwise scaled predictions by a dozen of them."""
     picks = np.unique(np.linspace(0, len(predictions) - 1, _LOOKED_AT).round().astype(int))
     ratios, ranks, spreads = [], [], []
     for pick in picks:
@@ -299,19 +292,19 @@ def evaluate(
 
     def read_out(
         rule: DepthProtocol, pair: Pair
-    ) -> tuple[torch.Tensor, torch.Tensor, dict[str, FloatMap]]:
+    ) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
         """Return truth, what counts and every read-out of an image, (1, 1, h, w) each."""
         target, preds = (
             torch.from_numpy(np.ascontiguousarray(one))[None, None]
             for one in (pair.target, pair.preds)
         )
-        mask, (low, high), none = rule.counts(target), rule.bins.ends, predictions.none
+        mask, limits = rule.counts(target), (*rule.bins.ends, predictions.none)
         every = rule.with_aligned({"raw": preds}, target, mask)
-        maps = {key: valid(every[key].numpy(), low, high, none) for key in rule.aligned}
+        maps = {key: valid(every[key].numpy(), *limits) for key in rule.aligned}
         if balance is not None:
             balanced = balance(next(iter(maps.values()))).astype(np.float32)
-            maps["balanced"] = valid(balanced, low, high, none)
-        return target, mask, maps
+            maps["balanced"] = valid(balanced, *limits)
+        return target, mask, {key: torch.from_numpy(one) for key, one in maps.items()}
 
     hidden = not (progress and show_progress())
     for pair in track(predictions, "Evaluating", transient=True, disable=hidden):
@@ -321,12 +314,10 @@ def evaluate(
             invalid = int((~measured(pair.preds, predictions.none) & inside).sum())
             counted["pixels"] += invalid
             counted["images"] += [pair.name] if invalid else []
-            place, first = torch.tensor([pair.place]), next(iter(maps.values()))
-            ends = None if balance is None else balance.interval(torch.from_numpy(first))
+            ends = None if balance is None else balance.interval(next(iter(maps.values())))
             far = None if pair.beyond is None else torch.from_numpy(pair.beyond)[None, None]
-            tensors = {key: torch.from_numpy(one) for key, one in maps.items()}
-            one = [pair.name], [pair.group], place
-            rule.update(scores, tensors, target, mask, *one, ends, far)
+            one = [pair.name], [pair.group], torch.tensor([pair.place])
+            rule.update(scores, maps, target, mask, *one, ends, far)
     (rule, scores), *others = scored
     if rows := [row for _, other in others for row in other.result()["protocols"]]:
         scores.given[SAME_PASS] = rows
@@ -337,8 +328,8 @@ def evaluate(
 
     def show(index: int) -> tuple[Any, Any, Any]:
         pair = predictions.pair(predictions.indices[index])
-        shown = torch.from_numpy(read_out(rule, pair)[2][scores.main])
-        return predictions.picture(pair.place), pair.target, rule.scored(shown)[0, 0].numpy()
+        found = rule.scored(read_out(rule, pair)[2][scores.main])[0, 0].numpy()
+        return predictions.picture(pair.place), pair.target, found
 
     result = scores.save(out)
     save_examples(scores, show, Path(out), predictions.none)

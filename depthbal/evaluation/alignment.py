@@ -18,12 +18,10 @@ ALIGNMENTS: dict[str, str] = {
 
 
 def align(preds: FloatMap, target: FloatMap, mask: NDArray[np.bool_], how: Alignment) -> FloatMap:
-    """Return the prediction of one image, (h, w), as it fits its truth best, in its own type.
+    """Return the prediction of one image, (h, w), as it fits its truth best where `mask` is True.
 
-    Of the pixels that count (`mask`) and are positive and finite: "median" p med(y) / med(p) (Zhou
-    et al., CVPR 2017); "depth" a p + b of the least squares; "inverse" 1 / (a / p + b) of those in
-    inverse depth (Ranftl et al., TPAMI 2020), which is at least 1 / max(y) when it is inverted.
-    Fewer than two such pixels, or a constant prediction, change nothing but the scale.
+    "median": Zhou et al., CVPR 2017; "inverse": Ranftl et al., TPAMI 2020. Fewer than two positive
+    pixels, or a constant prediction, change nothing but the scale.
     """
     usable = mask & np.isfinite(preds) & (preds > 0) & (target > 0)
     if how == "none" or not usable.any():

@@ -10,9 +10,35 @@ import torch
 from torch import Tensor
 
 from depthbal.errors import DataError
-from depthbal.evaluation import nyud2
 
 SHOTS = ("many", "medium", "few")
+
+# Pixels per 0.1 m bin, 0 to 10 m, of the NYUD2-DIR training split, as published with the benchmark
+# (Yang et al., "Delving into Deep Imbalanced Regression", ICML 2021; code under the MIT licence).
+# fmt: off
+NYUD2_PIXELS: tuple[int, ...] = (
+    0, 0, 0, 0, 0,
+    0, 0, 25_848_691, 24_732_940, 53_324_326,
+    69_112_955, 54_455_432, 95_637_682, 71_403_954, 117_244_217,
+    84_813_007, 126_524_456, 84_486_706, 133_130_272, 95_464_874,
+    146_051_415, 146_133_612, 96_561_379, 138_366_677, 89_680_276,
+    127_689_043, 81_608_990, 119_121_178, 74_360_607, 106_839_384,
+    97_595_765, 66_718_296, 90_661_239, 53_103_021, 83_340_912,
+    51_365_604, 71_262_770, 42_243_737, 65_860_580, 38_415_940,
+    53_647_559, 54_038_467, 28_335_524, 41_485_143, 32_106_001,
+    35_936_734, 23_966_211, 32_018_765, 19_297_203, 31_503_743,
+    21_681_574, 16_363_187, 25_743_420, 12_769_509, 17_675_327,
+    13_147_819, 15_798_560, 9_547_180, 14_933_200, 9_663_019,
+    12_887_283, 11_803_562, 7_656_609, 11_515_700, 7_756_306,
+    9_046_228, 5_114_894, 8_653_419, 6_859_433, 8_001_904,
+    6_430_700, 3_305_839, 6_318_461, 3_486_268, 5_621_065,
+    4_030_498, 3_839_488, 3_220_208, 4_483_027, 2_555_777,
+    4_685_983, 3_145_082, 2_951_048, 2_762_369, 2_367_581,
+    2_546_089, 2_343_867, 2_481_579, 1_722_140, 3_018_892,
+    2_325_197, 1_952_354, 2_047_038, 1_858_707, 2_052_729,
+    1_348_558, 2_487_278, 1_314_198, 3_338_550, 1_132_666,
+)
+# fmt: on
 
 
 class Label(NamedTuple):
@@ -243,14 +269,14 @@ class DepthBins(LabelBins):
 
         Source: NYUD2-DIR (Yang et al., "Delving into Deep Imbalanced Regression", ICML 2021).
         """
-        bins = np.arange(len(nyud2.TRAIN_PIXELS) + 1)
+        bins = np.arange(len(NYUD2_PIXELS) + 1)
         return cls.from_counts(
-            bins / nyud2.BINS_PER_METRE,
-            nyud2.TRAIN_PIXELS,
-            nyud2.MANY_ABOVE,
-            nyud2.FEW_BELOW,
-            scored=bins[:-1] >= nyud2.FIRST_SCORED_BIN,
-            per_unit=nyud2.BINS_PER_METRE,
+            bins / 10,
+            NYUD2_PIXELS,
+            many_above=2.6e7,
+            few_below=1.0e7,
+            scored=bins[:-1] >= 7,
+            per_unit=10,
             shot_rule="NYUD2-DIR: many above 2.6e7 official training pixels, few below 1.0e7",
         )
 

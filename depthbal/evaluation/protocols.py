@@ -92,16 +92,9 @@ def eigen_crop(height: int, width: int, crop: Crop = "nyu-eigen") -> tuple[slice
 class DepthProtocol:
     """A way of scoring depth, the same for runs and for anybody's predictions.
 
-    "nyud2_dir" sizes and crops images as for the network; its top-level numbers are over a
-    balanced mask, pooled over pixels. "whole" scores uncropped images at the size of the truth's
-    file, pooled over pixels. "eigen" is "whole" in Eigen's crop for NYU Depth V2, depths of 1 mm to
-    10 m, "kitti" in Garg's crop, depths of 1 mm to 80 m; predictions are clamped to them, and
-    numbers are means over images that have at least 10 such pixels.
-
-    `crop` (one of `CROPS`) and `cap` (metres between which truths count and to which predictions
-    are clamped) change those of the whole images' protocols; `seed` is of the balanced mask's draw,
-    `edges` measures boundary F1 and flying pixels too, `alignments` fit the predictions to the
-    truth before the cap, each a read-out of its own.
+    "nyud2_dir" sizes and crops images as for the network, its top-level numbers are over a balanced
+    mask. "whole" scores images at the size of the truth's file, pooled over pixels; "eigen" and
+    "kitti" in a crop, means over images, predictions clamped to a cap. `alignments` come before it.
     """
 
     WHOLE: Mapping[str, tuple[Crop, Cap | None]] = {

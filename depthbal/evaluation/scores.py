@@ -15,10 +15,9 @@ from torchmetrics import Metric
 
 from depthbal.errors import ConfigError, DataError, RunFolderError
 from depthbal.evaluation.bins import DEPTH, SHOTS, Label, LabelBins
-from depthbal.evaluation.edges import Edges
 from depthbal.evaluation.examples import Example, choose_examples
 from depthbal.evaluation.summary import result_of
-from depthbal.evaluation.sums import Pixels, check_preds, checked_mask, chunks
+from depthbal.evaluation.sums import Edges, Pixels, check_preds, checked_mask, chunks
 from depthbal.evaluation.terms import EDGE_TERMS, TERMS, metrics_of
 from depthbal.io import replacing, write_json
 

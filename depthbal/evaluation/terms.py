@@ -174,10 +174,7 @@ def metrics_of(terms: Sequence[str]) -> tuple[str, ...]:
 
 
 def metric_slopes(sums: Array, terms: Sequence[str], place: int) -> tuple[list[int], Array]:
-    """Return which sums a metric depends on, the count first, and its derivatives by them.
-
-    The metric is that of a place in `metrics_of`; derivatives are 0 where the count is 0.
-    """
+    """Return the sums that a metric depends on, and its derivatives by them, 0 of no count."""
     needs, _, derivatives = _formula(metrics_of(terms)[place])
     columns = [list(terms).index(name) for name in ("count", *needs)]
     count = sums[..., columns[0]]
@@ -190,26 +187,7 @@ def metric_slopes(sums: Array, terms: Sequence[str], place: int) -> tuple[list[i
 
 
 def metric_values(sums: Array, terms: Sequence[str]) -> Array:
-    """Turn sums of terms (..., terms) into metrics (..., metrics), ordered as `metrics_of`.
-
-    | metric | value, with <x> the mean of a term |
-    |---|---|
-    | rmse, mse, mae, bias | sqrt <squared>, <squared>, <absolute>, <error> (prediction - truth) |
-    | gm | exp <log_absolute>, the geometric mean of the absolute errors |
-    | abs_rel, log10, delta1..3 | <relative>, <log10>, <delta1..3> |
-    | sq_rel | <squared_relative>, of squared error over truth, label units |
-    | rmse_log | sqrt <d^2>, d as below |
-    | silog | 100 sqrt(<d^2> - <d>^2), d = ln prediction - ln truth, as KITTI defines it |
-    | boundary_f1 | mean, weighted by thresholds, of 2 hits / ends of each one; see `Edges` |
-    | flying | <flying_pixels> / <edge_pixels>; see `Edges` |
-    | any other term | its mean |
-
-    Both are float64; where the count is 0, metrics are NaN.
-
-    Example:
-        >>> metric_values(np.array([[4.0, 36.0]]), ["count", "squared"])
-        array([[3., 9.]])
-    """
+    """Turn sums (..., terms) into metrics (..., metrics), in the order of `metrics_of`."""
     count = sums[..., list(terms).index("count")]
     with np.errstate(invalid="ignore", divide="ignore"):
         means = {name: sums[..., k] / count for k, name in enumerate(terms)}

@@ -11,7 +11,7 @@ import yaml
 
 from depthbal.data import NYUD2DataModule
 from depthbal.errors import ConfigError
-from depthbal.evaluation import nyud2
+from depthbal.evaluation.bins import NYUD2_PIXELS, DepthBins
 from depthbal.io import replacing, write_json
 from depthbal.losses import LOSSES
 from depthbal.models.resnet_mff import ResNetMFF, read_official_checkpoint
@@ -26,8 +26,6 @@ from depthbal.training.runs import (
     save_prior,
 )
 
-LABEL_RANGE = (0.7, 10.0)  # metres between which NYUD2-DIR has depths
-
 
 def convert_checkpoint(
     file: str | Path,
@@ -39,22 +37,19 @@ def convert_checkpoint(
     root: str | Path,
     overwrite: bool,
 ) -> RunFolder:
-    """Make a run folder of a published checkpoint (.pth.tar).
+    """Make a run folder of a published checkpoint (.pth.tar), or write nothing at all.
 
-    The published files do not say which loss made them, and its noise scale and prior are not in
-    them. They matter only for the read-out "mean" and are given here; a prior is fitted to the
-    published counts of the training split. Published numbers are read "raw". The run has
-    config.yaml, run.json, prior.json and checkpoints/last.ckpt; nothing is written where the file,
-    the loss, one of its arguments or the folder is refused.
+    The files do not say which loss made them, and hold neither its noise scale nor its prior: these
+    matter for the read-out "mean" only, and are given, the prior fitted to the published counts.
     """
     require_claimable(Path(out), overwrite)
-    first = nyud2.FIRST_SCORED_BIN
-    edges = np.arange(first, len(nyud2.TRAIN_PIXELS) + 1) / nyud2.BINS_PER_METRE
-    histogram = Histogram(edges, nyud2.TRAIN_PIXELS[first:])
+    bins = DepthBins.nyud2()
+    first = int(bins.scored.argmax())
+    histogram = Histogram(bins.edges[first:], NYUD2_PIXELS[first:])
     if criterion not in LOSSES:
         raise ConfigError(f"no loss {criterion!r}; known: {', '.join(sorted(LOSSES))}")
     try:
-        loss = LOSSES[criterion](**{"label_range": LABEL_RANGE, **criterion_args})
+        loss = LOSSES[criterion](**{"label_range": bins.ends, **criterion_args})
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{criterion} does not take these arguments: {error}") from error
     if loss.needs_prior:

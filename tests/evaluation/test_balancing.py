@@ -6,7 +6,7 @@ import torch
 
 from depthbal.errors import ConfigError, DataError
 from depthbal.evaluation import DepthBins, Label, LabelBins
-from depthbal.evaluation.balancing import JointHistogram, choose_balance, require_unseen
+from depthbal.evaluation.balancing import JointHistogram, choose_balance, require_unseen, scenes_of
 from depthbal.priors import Histogram
 
 EDGES = np.linspace(0.0, 10.0, 21)
@@ -151,31 +151,40 @@ def test_the_theorem_is_tried_where_the_training_labels_are_known():
         choose_balance(joint, taus=[])
 
 
+NEAR = [(np.minimum(p, 3), np.minimum(y, 3)) for p, y in scenes(0, 12)]
+FAR = np.linspace(7.5, 9.5, 50)
+
+
 @pytest.mark.parametrize(
-    ("pairs", "bins", "groups", "message"),
+    ("pairs", "bins", "groups", "objective", "message"),
     [
-        (scenes(0, 9), BINS, None, "10 labelled images or more, got 9"),
-        (scenes(0, 12), BINS, ["a"] * 12, "all 12 images are of one scene"),
-        (scenes(0, 12, lambda _, y: 0 * y + 3), BINS, None, r"predictions are about 3\b"),
-        ([(p, -y) for p, y in scenes(0, 12)], BINS, None, "no label counts"),
+        (scenes(0, 9), BINS, None, "overall", "10 labelled images or more, got 9"),
+        (scenes(0, 12), BINS, ["a"] * 12, "overall", "all 12 images are of one scene"),
+        (
+            scenes(0, 12, lambda _, y: 0 * y + 3),
+            BINS,
+            None,
+            "overall",
+            r"are about 3\b",
+        ),
+        ([(p, -y) for p, y in scenes(0, 12)], BINS, None, "overall", "no label counts"),
+        (scenes(0, 12), LabelBins(EDGES), None, "few", "nothing to gain: .* in the bins of few"),
+        (
+            [*NEAR, (FAR - 1, FAR)],
+            BINS,
+            None,
+            "few",
+            "too few scenes have labels in .* few",
+        ),
     ],
 )
-def test_what_nothing_can_be_learned_from_is_refused(pairs, bins, groups, message):
+def test_what_nothing_can_be_learned_from_is_refused(pairs, bins, groups, objective, message):
     with pytest.raises(DataError, match=message):
-        choose_balance(filled(pairs, bins, groups))
-
-
-def test_rare_labels_of_a_single_scene_cannot_be_judged():
-    near = [(np.minimum(p, 3), np.minimum(y, 3)) for p, y in scenes(0, 12)]
-    far = np.linspace(7.5, 9.5, 50)
-    with pytest.raises(DataError, match="too few scenes have labels in the bins of few"):
-        choose_balance(filled([*near, (far - 1, far)]), objective="few")
+        choose_balance(filled(pairs, bins, groups), objective=objective)
 
 
 def test_images_that_do_not_fit_are_refused():
-    joint = filled(scenes(0, 12), LabelBins(EDGES))
-    with pytest.raises(DataError, match=r"nothing to gain: .* in the bins of few"):
-        choose_balance(joint, objective="few")
+    joint = JointHistogram(BINS)
     with pytest.raises(DataError, match="one has predictions that are not finite"):
         joint.update([np.nan, 1.0], [1.0, 1.0], name="one")
     with pytest.raises(DataError, match=r"\(2,\) and target \(1,\) differ"):
@@ -183,6 +192,8 @@ def test_images_that_do_not_fit_are_refused():
     with pytest.raises(DataError, match=r"2 of 3 test images .* \(b, c\)"):
         require_unseen(["b", "c", "d", ""], ["a", "b", "c"])
     require_unseen(["a", ""], ["b", ""])
+    assert scenes_of("aba") == ["a", "b", "a"]
+    assert scenes_of("aa") == ["", ""]  # a single folder is no scene
 
 
 def test_memory_does_not_grow_with_the_images_and_the_benchmarks_bins_work():

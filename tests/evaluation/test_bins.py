@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from depthbal.errors import DataError
-from depthbal.evaluation import DepthBins, LabelBins, nyud2
+from depthbal.evaluation import DepthBins, LabelBins
+from depthbal.evaluation.bins import NYUD2_PIXELS
 from depthbal.priors import Histogram
 from tests.reference import plain_depth_bin
 from tests.shared import SHARED, needs_shared
@@ -28,7 +29,7 @@ def test_nyud2_has_the_official_shots():
 @needs_shared
 def test_the_embedded_counts_are_the_published_ones():
     published = json.loads((SHARED / "facts/nyud2_train_pixel_counts.json").read_text())
-    assert list(nyud2.TRAIN_PIXELS) == published["counts"]
+    assert list(NYUD2_PIXELS) == published["counts"]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -84,7 +85,7 @@ def test_ages_get_their_shots_from_counts():
 
 
 def test_a_histogram_gives_the_shots_and_bins_keep_the_benchmarks_numbers():
-    histogram = Histogram(np.linspace(0.7, 10.0, 94), nyud2.TRAIN_PIXELS[7:])
+    histogram = Histogram(np.linspace(0.7, 10.0, 94), NYUD2_PIXELS[7:])
     bins = DepthBins.from_histogram(histogram)
     assert bins.shots == DepthBins.nyud2().shots
     assert bins.scored.tolist() == [False] * 7 + [True] * 93

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from scipy.stats import gmean
 
 from depthbal.errors import DataError
 from depthbal.evaluation import Label, LabelBins, Scores
@@ -58,18 +57,6 @@ def test_the_result_of_ages_says_what_it_is_of():
     scores.update({"raw": torch.tensor([3.0])}, torch.tensor([-5.0]))
     with pytest.raises(DataError, match=r"unit of the age \(years\)"):
         scores.compute()
-
-
-@pytest.mark.parametrize(
-    ("errors", "expected"),
-    [([1.0, -4.0, 0.25], gmean([1.0, 4.0, 0.25])), ([0.0, 4.0, 4.0], (1e-3 * 16) ** (1 / 3))],
-    ids=["scipy's", "an exact prediction counts as a thousandth of a year"],
-)
-def test_the_geometric_mean(errors, expected):
-    target = torch.tensor([10.0, 20.0, 30.0], dtype=torch.float64)
-    scores = age_scores()
-    scores.update({"raw": target + torch.tensor(errors, dtype=torch.float64)}, target)
-    assert scores.compute()["overall"]["gm"] == pytest.approx(expected, rel=1e-12)
 
 
 # ---- errors that are measured elsewhere ----

@@ -1,4 +1,4 @@
-"""Eigen's protocol: a crop of the whole image, clamped predictions, means over images."""
+"""Protocols: crops, clamped predictions, means over images, alignment to the truth."""
 
 from types import SimpleNamespace
 
@@ -8,8 +8,9 @@ import torch
 
 from depthbal.errors import ConfigError, DataError
 from depthbal.evaluation import DepthBins, eigen_crop
+from depthbal.evaluation.alignment import align
 from depthbal.evaluation.protocols import DepthProtocol
-from tests.reference import plain_depth_scores
+from tests.reference import plain_align, plain_depth_scores
 
 
 @pytest.fixture(scope="module")
@@ -117,3 +118,33 @@ def test_a_crop_on_pictures_of_another_shape_is_said(recwarn, size, said):
     rooms = SimpleNamespace(bins=lambda: DepthBins.uniform(1.0, 10.0))
     DepthProtocol("eigen", rooms).counts(torch.full((1, 1, *size), 5.0))
     assert sum("--protocol whole counts all" in str(one.message) for one in recwarn) == said
+
+
+# ---- alignment to the truth ----
+
+TRUTH = np.random.default_rng(0).uniform(0.7, 10.0, (7, 9)).astype(np.float32)
+
+
+@pytest.mark.parametrize("how", ["median", "depth", "inverse"])
+def test_alignments_agree_with_plain_numpy_over_the_pixels_that_count(how):
+    noise = np.random.default_rng(1).normal(0, 0.3, TRUTH.shape)
+    preds = (0.8 * TRUTH + 1.5 + noise).astype(np.float32)
+    preds[0, 0], preds[1, 1] = np.nan, -1.0
+    mask = TRUTH < 8.0
+    used = mask & np.isfinite(preds) & (preds > 0)
+    expected = plain_align(preds, TRUTH, mask, how)
+    np.testing.assert_allclose(align(preds, TRUTH, mask, how)[used], expected[used], rtol=1e-5)
+
+
+def test_inverse_depth_beyond_infinity_is_the_farthest_truth():
+    preds = 1 / (1 / TRUTH + 0.3)
+    preds[0, 0], mask = 1e6, TRUTH < 8.0  # fitted: 1 / 1e6 - 0.3
+    mask[0, 0] = False
+    assert align(preds, TRUTH, mask, "inverse")[0, 0] == pytest.approx(TRUTH[mask].max())
+
+
+@pytest.mark.parametrize("how", ["median", "depth", "inverse"])
+def test_a_constant_prediction_is_scaled_alone(how):
+    aligned = align(np.full_like(TRUTH, 3.0), TRUTH, TRUTH > 0, how)
+    assert np.isfinite(aligned).all()
+    assert np.ptp(aligned) == 0
