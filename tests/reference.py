@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.ndimage import correlate1d
+from sklearn.isotonic import IsotonicRegression
 from torch import Tensor
 from torch.nn import functional
 
@@ -285,22 +286,28 @@ def noise_log_evidence(
     sigma: Tensor,
     kind: str,
     shape: float | None = None,
+    variances: Tensor | None = None,
 ) -> Tensor:
-    """Log evidence of ``noise_energy`` over point masses, all pairs at once."""
-    distance = (preds[..., None] - locations).abs()
-    scale = sigma[..., None]
-    if kind == "laplace":
-        return torch.logsumexp(weights.log() - distance / scale, dim=-1) - (2 * sigma).log()
-    assert shape is not None
+    """Log evidence over point masses, of normal noise over normals too, all pairs at once."""
+    points, scale = preds[..., None], sigma[..., None]
+    noise: torch.distributions.Distribution
+    if kind == "huber":
+        assert shape is not None
+        distance = (points - locations).abs()
+        tail = shape * (distance - shape / 2)
+        core = torch.erf(shape / (scale * math.sqrt(2)))
+        tails = 2 * scale**2 / shape * torch.exp(-((shape / scale) ** 2) / 2)
+        normaliser = scale * math.sqrt(2 * math.pi) * core + tails
+        energy = torch.where(distance <= shape, distance**2 / 2, tail) / scale**2
+        return torch.logsumexp(weights.log() - energy - normaliser.log(), dim=-1)
     if kind == "student":
-        student = torch.distributions.StudentT(shape, preds[..., None], scale)
-        return torch.logsumexp(weights.log() + student.log_prob(locations), dim=-1)  # type: ignore[no-untyped-call]
-    tail = shape * (distance - shape / 2)
-    energy = torch.where(distance <= shape, distance**2 / 2, tail) / scale**2
-    core = torch.erf(shape / (sigma * math.sqrt(2)))
-    tails = 2 * sigma**2 / shape * torch.exp(-((shape / sigma) ** 2) / 2)
-    normaliser = sigma * math.sqrt(2 * math.pi) * core + tails
-    return torch.logsumexp(weights.log() - energy, dim=-1).sub(normaliser.log())
+        noise = torch.distributions.StudentT(shape, points, scale)  # type: ignore[arg-type]
+    elif kind == "laplace":
+        noise = torch.distributions.Laplace(points, scale)
+    else:
+        spread = 0 if variances is None else variances
+        noise = torch.distributions.Normal(points, (spread + scale**2).sqrt())
+    return torch.logsumexp(weights.log() + noise.log_prob(locations), dim=-1)  # type: ignore[no-untyped-call]
 
 
 def noise_mean_on_range(
@@ -465,8 +472,7 @@ def calibrated(
     """The calibration of balancing, label by label: prediction, mean and interval of each cell.
 
     Samples are (scene, prediction, label); cells and edges bound the predictions and the labels.
-    The world is uniform. Isotonic regression is by its formula of largest smallest means, and the
-    label is spread evenly within its bin for the quantiles.
+    The world is uniform. The label is spread evenly within its bin for the quantiles.
     """
 
     def place(value: float, bounds: list[float]) -> int:
@@ -503,17 +509,10 @@ def calibrated(
                 below += weights[b]
         rows.append((x, mean, *ends, mass, mass * (1 + pseudo_scenes / support)))
 
-    def isotonic(values: list[float], weights: list[float]) -> list[float]:
-        def mean(a: int, b: int) -> float:
-            part = slice(a, b + 1)
-            return float(np.average(values[part], weights=weights[part]))
-
-        n = range(len(values))
-        return [max(min(mean(a, b) for b in n[i:]) for a in n[: i + 1]) for i in n]
-
-    places, means, lower, upper, masses, heavier = (list(part) for part in zip(*rows, strict=True))
-    found, low, high = isotonic(means, heavier), isotonic(lower, masses), isotonic(upper, masses)
-    curves = zip(places, found, low, high, strict=True)
+    places, *curves, masses, heavier = zip(*rows, strict=True)
+    pairs = zip(curves, (heavier, masses, masses), strict=True)
+    found = (IsotonicRegression().fit_transform(places, y, sample_weight=w) for y, w in pairs)
+    curves = zip(places, *found, strict=True)
     return [(p, f, min(a, f), max(b, f)) for p, f, a, b in curves]
 
 

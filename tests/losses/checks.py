@@ -1,10 +1,10 @@
-"""What tests of several losses share: a long tail, gradients, minima, memory, two processes."""
+"""What tests of several losses share: a long tail, gradients, minima, memory."""
+
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor, nn
 
 from depthbal.priors import Histogram
@@ -58,25 +58,14 @@ def kept_numbers(function) -> list[int]:
     return kept
 
 
-def record_calls(monkeypatch: pytest.MonkeyPatch, module, name: str) -> list:
-    """Return a list that collects what a function of a module returns from now on."""
+def record_calls(monkeypatch: pytest.MonkeyPatch, module, *names: str) -> list:
+    """Return a list that collects what functions of a module return from now on."""
     results: list = []
-    function = getattr(module, name)
-    monkeypatch.setattr(module, name, lambda *a: results.append(function(*a)) or results[-1])
+
+    def recorded(function, *arguments):
+        results.append(function(*arguments))
+        return results[-1]
+
+    for name in names:
+        monkeypatch.setattr(module, name, partial(recorded, getattr(module, name)))
     return results
-
-
-def on_two_ranks(function, tmp_path, *shape: int) -> Tensor:
-    """Return the mean of function(rank) over two processes, as each of them has it."""
-    results = torch.zeros(2, *shape, dtype=torch.float64).share_memory_()
-    given = function, str(tmp_path / "rendezvous"), results
-    mp.start_processes(_run_rank, given, nprocs=2, start_method="fork")  # spawn imports all anew
-    return results
-
-
-def _run_rank(rank: int, function, init_file: str, results: Tensor) -> None:
-    dist.init_process_group("gloo", init_method=f"file://{init_file}", rank=rank, world_size=2)
-    mean = function(rank)
-    dist.all_reduce(mean)
-    results[rank] = mean / 2
-    dist.destroy_process_group()

@@ -213,26 +213,6 @@ def test_it_is_restored_from_the_state_dict_and_pickled(tmp_path):
         assert torch.equal(other.readout(logits), loss.readout(logits))
 
 
-@pytest.mark.parametrize(
-    ("call", "message"),
-    [
-        (lambda: BinsLoss(n_bins=1), "at least 2 bins"),
-        (lambda: BinsLoss(spacing="sqrt"), "uniform, log or quantile"),
-        (lambda: BinsLoss(tau=1.5), r"tau in \[0, 1\]"),
-        (lambda: BinsLoss(relative_to="flat"), "log_uniform"),
-        (lambda: BinsLoss(Histogram([0.0, 1.0], [1]), spacing="log"), "label_range above 0"),
-        (lambda: BinsLoss()(torch.zeros(2, 64), torch.ones(2)).item(), "no prior is set"),
-        (lambda: loss_of()(torch.zeros(2, 1, 4, 4), torch.ones(2, 1, 4, 4)), "one per bin"),
-        (lambda: loss_of()(torch.zeros(2, 7, 4, 4), torch.ones(2, 1, 8, 8)), "differ"),
-        (lambda: loss_of()(torch.zeros(2, 7), torch.ones(2).long()), "floating point"),
-        (lambda: loss_of()(torch.zeros(2, 7), torch.ones(2), torch.ones(2)), "boolean mask"),
-    ],
-)
-def test_what_is_not_as_described_is_refused(call, message):
-    with pytest.raises(ValueError, match=message):
-        call()
-
-
 def test_counted_nan_is_an_error_that_says_how_many():
     logits, target = torch.zeros(4, 7), torch.ones(4)
     logits[1, 2], target[2] = math.nan, math.inf

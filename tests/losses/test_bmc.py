@@ -7,14 +7,13 @@ import warnings
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from depthbal.losses import BMCLoss, family, log_evidence
+from depthbal.losses import BMCLoss, evidence, family, log_evidence
 from depthbal.losses import batch as batch_module
 from depthbal.losses.batch import batch_prior
 from depthbal.losses.families import GaussianFamily
-from depthbal.losses.kernel import evidence
 from depthbal.priors import GaussianMixture
 from tests.reference import batch_monte_carlo, noise_log_evidence
 
@@ -44,8 +43,7 @@ def outcome(loss, preds, target, mask=None, twin=None):
 @given(count=st.integers(2, 130), sigma=st.sampled_from([1e-3, 0.05, 0.8, 3.0, 100.0]))
 def test_value_and_gradients_equal_the_slow_twin(method, levels, count, sigma):
     preds, target = batch(count, levels, seed=count)
-    if not (target != target[0]).any():
-        return
+    assume((target != target[0]).any())
     loss = BMCLoss(method=method, init_noise_sigma=sigma, noise="learned").double()
     expected = outcome(loss, preds, target, twin=batch_monte_carlo)
     # The relative tolerance is for bins with a sigma of 100, in which all targets share a few.
@@ -60,17 +58,13 @@ def test_value_and_gradients_equal_the_slow_twin(method, levels, count, sigma):
 def test_vectors_equal_the_slow_twin_also_where_batch_and_dimension_agree(
     method, count, size, repeated
 ):
-    generator = torch.Generator().manual_seed(count)
-    target = torch.randn(count, size, generator=generator, dtype=torch.float64)
+    preds, target = (part.view(count, size) for part in batch(count * size, seed=count))
     if repeated:
         target = target[torch.arange(count) // 2]
-    preds = target + torch.randn(count, size, generator=generator, dtype=torch.float64)
+    assume((target != target[0]).any())
     loss = BMCLoss(method=method, init_noise_sigma=0.7, noise="learned", event_dim=1).double()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # two equal rows are a batch without balance
-        ours = outcome(loss, preds, target)
     expected = outcome(loss, preds, target, twin=batch_monte_carlo)
-    torch.testing.assert_close(ours, expected)
+    torch.testing.assert_close(outcome(loss, preds, target), expected)
 
 
 def test_float64_is_exact_until_its_distinct_targets_are_too_many_and_then_within_1e_9(monkeypatch):
@@ -103,9 +97,14 @@ def test_fewer_than_two_distinct_targets_warn_once_and_name_gai(shape):
     with pytest.warns(UserWarning, match="GAILoss"):
         loss(preds, same).backward()
     assert (preds.grad == 0).all()
+    still(loss, preds, same)
+
+
+def still(function, *arguments):
+    """Call a function that must not warn."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        loss(preds, same)
+        return function(*arguments)
 
 
 @pytest.mark.parametrize("method", ["auto", "grouped"])
@@ -136,18 +135,13 @@ def remembering():
     return loss, preds, target
 
 
-def test_a_memory_weighs_as_many_batches_as_it_is_told(remembering):
+def test_a_memory_weighs_as_many_batches_as_it_is_told_and_balances_a_batch_of_one(remembering):
     loss, preds, target = remembering
     for _ in range(200):
         loss(preds, target)
     assert loss.memory.groups().counts.sum().item() == pytest.approx(500)
-
-
-def test_a_memory_balances_a_batch_of_one(remembering):
     one = torch.tensor([4.0], requires_grad=True)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        remembering[0](one, torch.tensor([4.0])).backward()
+    still(loss, one, torch.tensor([4.0])).backward()
     assert one.grad.item() != 0
 
 
@@ -178,8 +172,6 @@ def test_a_memory_is_saved_restored_pickled_and_kept_in_double_precision(remembe
     assert loss(*few).item() != BMCLoss()(*few).item()
     with pytest.raises(RuntimeError, match="saved with label_range"):
         BMCLoss(memory=5, label_range=(0.0, 100.0)).load_state_dict(loss.state_dict())
-    with pytest.raises(ValueError, match="expected memory with label_range"):
-        BMCLoss(memory=5)(torch.zeros(2), torch.ones(2))
 
 
 @pytest.mark.parametrize("count", [600, 6_000, 30_000])
@@ -205,14 +197,12 @@ def test_other_noise_over_bins_equals_the_sum_over_all_targets(count, kind, sigm
         preds.detach(), loss.prior_for(target, None, torch.tensor(sigma)), sigma
     )
     wide, labels = preds.detach()[:100].double().requires_grad_(), target.double()
-    scale = torch.full_like(wide, sigma)
+    scale = torch.tensor(sigma).double()
     weights = torch.full_like(labels, 1 / count)
     exact = noise_log_evidence(wide, weights, labels, scale, kind, shape)
     torch.testing.assert_close(evidence[:100].double(), exact, rtol=0, atol=2e-5)
-    one = torch.ones(1).double()
-    pairs = zip(wide.split(1), labels.split(1), scale.split(1), strict=False)
-    data = [noise_log_evidence(p, one, t, s, kind, shape) for p, t, s in pairs]
-    (exact - torch.cat(data)).sum().backward()
+    data = noise_log_evidence(wide, torch.ones(1), labels[:100, None], scale, kind, shape)
+    (exact - data).sum().backward()
     # Bins are merged within the tolerance of log E; slopes, in 1 / sigma, err by 20 times that,
     # for Laplace noise by the share of the labels that lie in a bin, next to it.
     error = (leaf.grad[:100] - wide.grad).abs() * sigma
@@ -331,18 +321,14 @@ def test_an_empty_memory_and_an_empty_mask_leave_a_learned_sigma_alone(family, r
 def test_what_takes_long_is_said_once_and_one_far_label_does_not():
     target = 1 + 9 * torch.rand(50_000)
     far = torch.cat([target, torch.tensor([1e4])])
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        BMCLoss(init_noise_sigma=0.3).prior_for(far, None, torch.tensor(0.3))
+    still(BMCLoss(init_noise_sigma=0.3).prior_for, far, None, torch.tensor(0.3))
     loss = BMCLoss()  # the sigma of metres for labels in micrometres
     with pytest.warns(UserWarning, match="near the error of the network in label units"):
         loss.prior_for(1e6 * target, None, torch.tensor(1.0))
     # seconds: a table of a sigma that follows the prediction, below a hundredth of the range
     with pytest.warns(UserWarning, match="use one sigma"):
         BMCLoss(noise="depth").prior_for(target, None, torch.full_like(target, 0.03))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        BMCLoss(noise="depth").prior_for(target, None, torch.full_like(target, 0.3))
+    still(BMCLoss(noise="depth").prior_for, target, None, torch.full_like(target, 0.3))
 
 
 @pytest.mark.parametrize("world", ["log_uniform", "exp_uniform"])
@@ -362,8 +348,3 @@ def test_another_world_weighs_targets_by_its_inverse_density(world, method):
     hidden = torch.where(mask, target, -5.0)  # what is masked needs no logarithm
     alone = BMCLoss(method=method, relative_to=world, **options)(preds[mask], target[mask])
     torch.testing.assert_close(loss(preds, hidden, mask)[mask], alone)
-
-
-def test_the_log_uniform_world_has_no_labels_below_0():
-    with pytest.raises(ValueError, match="positive targets"):
-        BMCLoss(relative_to="log_uniform")(torch.ones(3), torch.tensor([1.0, -1.0, 2.0]))

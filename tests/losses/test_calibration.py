@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from depthbal.losses.calibration import CalibratedMap, calibrate
+from depthbal.losses.calibration import calibrate
 from depthbal.losses.posthoc import BalanceMap
 from depthbal.priors import GaussianMixture, Histogram
 from tests.reference import calibrated
@@ -119,12 +119,3 @@ def test_a_saved_map_is_the_same_for_tensors_and_arrays(balance, tmp_path):
     np.testing.assert_array_equal(found, balance(p).numpy())
     assert loaded.describe() == balance.describe()
     assert "names" not in loaded.describe()
-
-
-def test_what_is_no_number_or_no_map_is_refused(tmp_path):
-    balance = CalibratedMap([[0, 1], [0, 1], [0, 1], [0, 1]], 1.0, (0.0, 1.0))
-    with pytest.raises(ValueError, match="1 NaN or infinite"):
-        balance(torch.tensor([0.5, float("nan")]))
-    HISTOGRAM.save(tmp_path / "histogram.json")
-    with pytest.raises(ValueError, match="expected a BalanceMap"):
-        BalanceMap.load(tmp_path / "histogram.json")

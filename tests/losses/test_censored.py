@@ -24,7 +24,7 @@ from depthbal.losses import (
     SILogLoss,
 )
 from depthbal.priors import GaussianMixture, Histogram
-from tests.losses.checks import gradcheck, on_two_ranks
+from tests.losses.checks import gradcheck
 from tests.reference import censored
 
 END, SHARE, LENGTH = 10.0, 0.3, 8.0  # c, the share of labels beyond, the length they stand for
@@ -286,40 +286,3 @@ def test_a_state_dict_keeps_the_density_beyond():
     other.load_state_dict(loss.state_dict())
     assert other(preds, target, ~beyond, beyond) == loss(preds, target, ~beyond, beyond)
     assert GAILoss(**loss.init_args).beyond_length == LENGTH
-
-
-def _on_rank(rank):
-    preds, target, beyond = labels()
-    chosen = torch.arange(20) % 3 == 0 if rank else torch.arange(20) % 3 > 0
-    preds = preds[chosen].requires_grad_()
-    return gai()(preds, target[chosen], ~beyond[chosen], beyond[chosen]).detach()
-
-
-def test_over_two_processes_the_mean_is_that_of_the_joined_batch(tmp_path):
-    preds, target, beyond = labels()
-    expected = gai()(preds, target, ~beyond, beyond)
-    torch.testing.assert_close(on_two_ranks(_on_rank, tmp_path), expected.expand(2))
-
-
-@pytest.mark.parametrize(
-    ("loss", "message"),
-    [
-        (lambda: MSELoss(), "label_range"),
-        (lambda: MSELoss(label_range=RANGE, event_dim=1), "scalar labels"),
-        (lambda: BNILoss(histogram(), label_range=RANGE, family="laplace"), "gaussian"),
-        (lambda: BNILoss(histogram(beyond=0), label_range=RANGE), "set_prior"),
-        (lambda: GAILoss(NEAR, label_range=RANGE), "set_prior"),
-        (lambda: GAILoss(NEAR, beyond_length=0.0), "positive beyond_length"),
-    ],
-)
-def test_what_says_nothing_of_labels_beyond_is_an_error(loss, message):
-    preds, target, beyond = (part.view(-1, 1) for part in labels())
-    with pytest.raises(ValueError, match=message):
-        loss()(preds, target.nan_to_num(), None, beyond)
-
-
-def test_beyond_is_a_boolean_per_label():
-    preds, target, beyond = labels()
-    for wrong in (beyond[:3], beyond.float()):
-        with pytest.raises(ValueError, match="boolean beyond"):
-            gai()(preds, target.nan_to_num(), None, wrong)

@@ -3,17 +3,19 @@
 import pytest
 import torch
 import torch.distributed as dist
+import torch.multiprocessing as mp
 
-from depthbal.losses import BMCLoss, GAILoss, SILogLoss
-from depthbal.priors import GaussianMixture
-from tests.losses.checks import on_two_ranks
+from depthbal.losses import BMCLoss, GAILoss, GradientLoss, SILogLoss
+from depthbal.priors import GaussianMixture, Histogram
 
 COUNT = 1500
 SHARDS = (slice(0, 400), slice(400, COUNT))
 PRIOR = GaussianMixture([0.7, 0.3], [4.0, 8.0], [1.0, 2.0])
 CASES = [
     ("gai", torch.float64, 1.0, {}),
+    ("gai", torch.float64, 1.0, {"beyond": Histogram([0.7, 5.0, 10.0], [3, 1], beyond=2)}),
     ("silog", torch.float64, 1.0, {}),
+    ("gradient", torch.float64, 1.0, {"maps": True}),
     ("auto", torch.float64, 1.0, {}),
     ("auto", torch.float32, 1.0, {}),
     ("exact", torch.float64, 0.3, {}),
@@ -30,11 +32,14 @@ CASES = [
 
 def build(method, sigma, options):
     """Return a loss: BMC by one of its methods, or another one that is a mean over labels."""
-    if method == "silog":
-        return SILogLoss(0.8)
+    if method in ("silog", "gradient"):
+        return SILogLoss(0.8) if method == "silog" else GradientLoss((1, 2), space="label")
     learned = {"noise": "learned", "init_noise_sigma": sigma}
     if method == "gai":
-        return GAILoss(PRIOR, **learned)
+        loss = GAILoss(PRIOR, label_range=(0.7, 10.0), **learned)
+        if "beyond" in options:
+            loss.set_beyond(options["beyond"])
+        return loss
     if "memory" in options:
         learned |= {"memory": options["memory"], "label_range": (0.0, 10.0)}
     return BMCLoss(method=method, event_dim=int("vectors" in options), **learned)
@@ -44,14 +49,15 @@ def gradients(case, rows):
     """Value of the loss and gradients of a linear model and log sigma, on rows of the batch."""
     method, dtype, sigma, options = case
     generator = torch.Generator().manual_seed(0)
-    shape = (COUNT, 2) if "vectors" in options else (COUNT,)
+    shape = (COUNT, 2) if "vectors" in options else (COUNT, 3, 4) if "maps" in options else (COUNT,)
     feature = torch.randn(shape, generator=generator, dtype=torch.float64)
     target = 0.7 + 9.3 * torch.rand(shape, generator=generator, dtype=torch.float64) ** 2
     if "levels" in options:
         target = (target * options["levels"] / 10).round() * 10 / options["levels"]
     if "far" in options:
         target[700] = options["far"]
-    mask = torch.rand(COUNT, generator=generator) < 0.8
+    chance = torch.rand(shape if "maps" in options else (COUNT,), generator=generator)
+    mask, beyond = chance < 0.8, (chance > 0.9)[rows] if "beyond" in options else None
     if "hidden" in options:
         mask[options["hidden"]] = False
     loss = build(method, sigma, options).to(dtype)
@@ -59,7 +65,7 @@ def gradients(case, rows):
     feature, target, mask = feature[rows].to(dtype), target[rows].to(dtype), mask[rows]
     found = torch.zeros(3, dtype=torch.float64)
     for _ in range(2):  # the second step sees what a memory has kept of the first
-        value = loss(target + leaves[0] * feature, target, mask)
+        value = loss(target + leaves[0] * feature, target, mask, beyond)
         for i, part in enumerate((value.detach(), *torch.autograd.grad(value, leaves))):
             found[i] = part
     return found
@@ -77,9 +83,21 @@ def run_rank(rank):
     return mean
 
 
+def start_rank(rank, init_file, results):
+    dist.init_process_group("gloo", init_method=f"file://{init_file}", rank=rank, world_size=2)
+    mean = run_rank(rank)
+    dist.all_reduce(mean)
+    results[rank] = mean / 2
+    dist.destroy_process_group()
+
+
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    return on_two_ranks(run_rank, tmp_path_factory.mktemp("ranks"), len(CASES), 3)
+    """The mean over two processes as each of them has it."""
+    results = torch.zeros(2, len(CASES), 3, dtype=torch.float64).share_memory_()
+    given = str(tmp_path_factory.mktemp("ranks") / "rendezvous"), results
+    mp.start_processes(start_rank, given, nprocs=2, start_method="fork")  # spawn imports all anew
+    return results
 
 
 @pytest.mark.parametrize("index", range(len(CASES)))

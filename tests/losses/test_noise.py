@@ -8,8 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from depthbal.losses import BMCLoss, BNILoss, DepthNoise, GAILoss, NoiseModule
-from depthbal.losses.kernel import tables
+from depthbal.losses import BMCLoss, BNILoss, DepthNoise, GAILoss, NoiseModule, tables
 from depthbal.priors import GaussianMixture, Histogram
 from tests.losses.checks import gradcheck
 

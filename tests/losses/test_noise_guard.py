@@ -114,15 +114,3 @@ def test_a_noise_of_another_class_is_reported_and_left_alone():
     message = guard_noise(BMCLoss(noise=Proportional()), LONG_TAIL, RANGE)
     assert "Proportional" in message
     assert "can be predicted" in message
-
-
-@pytest.mark.parametrize(
-    ("prior", "label_range", "message"),
-    [
-        (LONG_TAIL, (10.0, 0.7), "lo < hi"),
-        (GaussianMixture([1.0], [[0.0, 1.0]], [[1.0, 1.0]]), RANGE, "scalar"),
-    ],
-)
-def test_what_cannot_be_checked_is_an_error(prior, label_range, message):
-    with pytest.raises(ValueError, match=message):
-        check_noise(proportional(0.1), prior, label_range)

@@ -1,5 +1,6 @@
 """The losses equal the published formulas on stored inputs, in value and gradient."""
 
+import itertools
 import math
 
 import numpy as np
@@ -7,12 +8,14 @@ import pytest
 import torch
 
 from depthbal.losses import BMCLoss, BNILoss, GAILoss
-from depthbal.losses.balanced import BalancedMSELoss
 from depthbal.priors import GaussianMixture
 from tests.shared import SHARED, needs_shared
 
 pytestmark = needs_shared
-SIGMAS = (0.2, 1.0, 3.0)
+CASES = [
+    *itertools.product([""], ["gai", "bmc", "bni"], [0.2, 1.0, 3.0]),
+    *itertools.product(["md_"], ["gai", "bmc"], [0.3, 1.0]),  # vectors
+]
 
 
 @pytest.fixture(scope="module")
@@ -21,80 +24,43 @@ def golden():
         return {name: torch.from_numpy(file[name]) for name in file.files}
 
 
-def make_loss(name: str, sigma: float, golden) -> BalancedMSELoss:
-    if name == "gai":
-        prior = GaussianMixture(golden["gmm_weights"], golden["gmm_means"], golden["gmm_variances"])
-        return GAILoss(prior, init_noise_sigma=sigma, noise="learned")
-    if name == "bni":
-        centers = golden["bin_centers"]
-        prior = GaussianMixture(golden["bin_weights"], centers, torch.zeros_like(centers))
-        return BNILoss(prior, init_noise_sigma=sigma, noise="learned")
-    return BMCLoss(init_noise_sigma=sigma, noise="learned")
-
-
-def published(name: str, sigma: float, golden) -> tuple[float, torch.Tensor, float]:
-    """The stored value and gradients, moved to the constants of this package."""
-    value = golden[f"{name}_sigma{sigma}_loss"].item()
+def make_loss(vectors: str, name: str, golden, **options):
     if name == "bmc":
-        value -= 2 * sigma**2 * math.log(golden["pred"].numel())
-    if name == "bni":  # its weights enter unnormalised
-        value -= 2 * sigma**2 * golden["bin_weights"].sum().log().item()
-    return (
-        value,
-        golden[f"{name}_sigma{sigma}_grad_pred"],
-        golden[f"{name}_sigma{sigma}_grad_sigma"].item(),
-    )
-
-
-def evaluate(loss: BalancedMSELoss, golden, dtype: torch.dtype):
-    loss = loss.to(dtype)
-    preds = golden["pred"].to(dtype, copy=True).requires_grad_()
-    value = loss(preds, golden["target"].to(dtype))
-    value.backward()
-    sigma = loss.noise_sigma.double().item()
-    return value.double().item(), preds.grad.double(), loss.noise.log_sigma.grad.item() / sigma
+        return BMCLoss(**options)
+    if name == "gai":
+        spread = "covariances" if vectors else "variances"
+        parts = (golden[f"{vectors}gmm_{part}"] for part in ("weights", "means", spread))
+        return GAILoss(GaussianMixture(*parts), **options)
+    centers = golden["bin_centers"]
+    prior = GaussianMixture(golden["bin_weights"], centers, torch.zeros_like(centers))
+    return BNILoss(prior, **options)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-@pytest.mark.parametrize("sigma", SIGMAS)
-@pytest.mark.parametrize("name", ["gai", "bmc", "bni"])
+@pytest.mark.parametrize(("vectors", "name", "sigma"), CASES)
 def test_float64_equals_the_published_formula_to_1e_10_and_float32_to_1e_5(
-    name, sigma, golden, dtype
+    vectors, name, sigma, golden, dtype
 ):
-    loss = make_loss(name, sigma, golden).to(dtype)
+    options = {"init_noise_sigma": sigma, "noise": "learned", "event_dim": int(vectors == "md_")}
+    loss = make_loss(vectors, name, golden, **options).to(dtype)
     with torch.no_grad():
         loss.noise.log_sigma.fill_(math.log(sigma))
-    value, by_preds, by_sigma = evaluate(loss, golden, dtype)
-    expected, expected_by_preds, expected_by_sigma = published(name, sigma, golden)
-    single = dtype == torch.float32
-    rel = 1e-5 if single else 1e-10
-    assert value == pytest.approx(expected, rel=rel)
-    allowed = 1e-5 * abs(expected) if single else 0.0
-    assert by_sigma == pytest.approx(expected_by_sigma, rel=rel, abs=allowed)
-    largest = expected_by_preds.abs().max().item()
-    tolerance = {"rtol": 0, "atol": 1e-5 * largest} if single else {"rtol": 1e-10, "atol": 1e-13}
-    torch.testing.assert_close(by_preds, expected_by_preds, **tolerance)
-
-
-@pytest.mark.parametrize("sigma", [0.3, 1.0])
-@pytest.mark.parametrize("name", ["gai", "bmc"])
-def test_vectors_equal_the_published_formula_to_1e_10(name, sigma, golden):
-    preds = golden["md_pred"].clone().requires_grad_()
-    options = {"event_dim": 1, "noise": "learned", "init_noise_sigma": sigma}
-    if name == "gai":
-        parts = (golden[f"md_gmm_{part}"] for part in ("weights", "means", "covariances"))
-        loss = GAILoss(GaussianMixture(*parts), **options).double()
-    else:
-        loss = BMCLoss(**options).double()
-    with torch.no_grad():
-        loss.noise.log_sigma.fill_(math.log(sigma))
-    value = loss(preds, golden["md_target"])
+    preds = golden[f"{vectors}pred"].to(dtype, copy=True).requires_grad_()
+    value = loss(preds, golden[f"{vectors}target"].to(dtype))
     value.backward()
-    offset = 2 * sigma**2 * math.log(len(preds)) if name == "bmc" else 0.0
-    stored = {part: golden[f"md_{name}_sigma{sigma}_{part}"] for part in ("loss", "grad_sigma")}
-    assert value.item() == pytest.approx(stored["loss"].item() - offset, rel=1e-10)
-    by_preds = golden[f"md_{name}_sigma{sigma}_grad_pred"]
-    torch.testing.assert_close(preds.grad, by_preds, rtol=1e-10, atol=1e-13)
-    by_sigma = loss.noise.log_sigma.grad.item() / sigma
-    # BMC's constant cross entropy has no log sigma, whose derivatives cancel in the whole
-    assert by_sigma == pytest.approx(stored["grad_sigma"].item(), rel=1e-10)
+    stored = (golden[f"{vectors}{name}_sigma{sigma}_{part}"] for part in ("loss", "grad_sigma"))
+    expected, expected_by_sigma = (part.item() for part in stored)
+    # moved to the constants of this package
+    if name == "bmc":
+        expected -= 2 * sigma**2 * math.log(len(preds))
+    if name == "bni":  # its weights enter unnormalised
+        expected -= 2 * sigma**2 * golden["bin_weights"].sum().log().item()
+    single = dtype == torch.float32
+    rel, allowed = (1e-5, 1e-5 * abs(expected)) if single else (1e-10, 0.0)
+    assert value.item() == pytest.approx(expected, rel=rel)
+    by_sigma = loss.noise.log_sigma.grad.item() / loss.noise_sigma.item()
+    assert by_sigma == pytest.approx(expected_by_sigma, rel=rel, abs=allowed)
+    by_preds = golden[f"{vectors}{name}_sigma{sigma}_grad_pred"]
+    largest = by_preds.abs().max().item()
+    tolerance = {"rtol": 0, "atol": 1e-5 * largest} if single else {"rtol": 1e-10, "atol": 1e-13}
+    torch.testing.assert_close(preds.grad.double(), by_preds, **tolerance)

@@ -8,9 +8,7 @@ import pytest
 import torch
 from scipy import stats
 
-from depthbal.losses import BMCLoss, BNILoss, GAILoss, MSELoss, truncated_normal_mean
-from depthbal.losses.families import build_family
-from depthbal.losses.kernel import tables
+from depthbal.losses import BMCLoss, BNILoss, GAILoss, MSELoss, tables, truncated_normal_mean
 from depthbal.losses.readout import central_interval
 from depthbal.priors import Histogram
 from tests.losses.checks import RANGE, record_calls
@@ -92,6 +90,10 @@ def test_many_locations_are_read_from_a_table_within_1e_6_of_the_range(sigma, dt
     expected = truncated_normal_mean(preds.double(), sigma, RANGE)
     assert len(built) == 1  # float64 is always the formula
     assert (got - expected).abs().max() < 1e-6 * 9.3
+    few = central_interval(preds[:, ::131].double(), sigma, RANGE)
+    for found, formula in zip(central_interval(preds, sigma, RANGE), few, strict=True):
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found[:, ::131].double(), formula, rtol=0, atol=1e-4)
     assert got.min() >= torch.tensor(0.7)
     assert got.max() <= 10
 
@@ -103,12 +105,6 @@ def test_no_table_serves_where_one_location_is_far_away_or_sigma_varies():
         got = truncated_normal_mean(preds, sigma, RANGE)
         expected = truncated_normal_mean(preds.double(), sigma.double(), RANGE)
         assert (got - expected).abs().max() < 1e-6
-
-
-@pytest.mark.parametrize("read", [truncated_normal_mean, central_interval])
-def test_a_range_that_does_not_increase_is_an_error(read):
-    with pytest.raises(ValueError, match="lo < hi"):
-        read(torch.zeros(1), 1.0, (10.0, 0.7))
 
 
 # ---- the interval ----
@@ -127,17 +123,6 @@ def test_without_a_range_it_is_one_sigma_to_either_side():
     preds, sigma = torch.tensor([-3.0, 25.0]), torch.tensor([0.5, 2.0])
     lower, upper = central_interval(preds, sigma, None)
     assert (lower.tolist(), upper.tolist()) == ([-3.5, 23.0], [-2.5, 27.0])
-
-
-@pytest.mark.parametrize("sigma", [0.05, 1.0, 30.0])
-def test_many_locations_by_table_equal_few_by_the_formula(sigma):
-    preds = torch.linspace(-4, 16, 2 * 2**16 + 1).view(1, -1)
-    table = central_interval(preds, sigma, RANGE)
-    few = torch.linspace(-4, 16, 2 * 2**16 + 1)[::131]
-    formula = central_interval(few.double(), sigma, RANGE)
-    for found, expected in zip(table, formula, strict=True):
-        assert found.dtype == torch.float32
-        torch.testing.assert_close(found[0, ::131].double(), expected, rtol=0, atol=1e-4)
 
 
 def test_a_loss_gives_its_own_sigma_and_range():
@@ -159,21 +144,3 @@ def test_a_loss_gives_its_own_sigma_and_range():
 )
 def test_losses_without_a_normal_sigma_of_scalars_have_no_interval(loss):
     assert loss.interval(torch.ones(2, 3)) is None
-
-
-def laplace_mean(preds, sigma, label_range):
-    return build_family("laplace", 1.0, 1.0).readout(preds, sigma, label_range)
-
-
-@pytest.mark.parametrize("read", [truncated_normal_mean, central_interval, laplace_mean])
-@pytest.mark.parametrize(
-    ("sigma", "message"),
-    [
-        *((value, "positive noise_sigma") for value in (0.0, -1.0, math.nan, math.inf)),
-        *((torch.ones(shape), r"of shape \(4,\)") for shape in ((4, 1), (1, 4), (2,))),
-    ],
-)
-def test_a_sigma_that_is_not_positive_or_would_broadcast_is_an_error(read, sigma, message):
-    for label_range in (RANGE, None)[: 2 if read is central_interval else 1]:
-        with pytest.raises(ValueError, match=message):
-            read(torch.zeros(4), sigma, label_range)

@@ -1,4 +1,3 @@
-import json
 from itertools import pairwise
 
 import numpy as np
@@ -73,53 +72,17 @@ def test_numpy_and_torch_of_any_type_count_alike(dtype):
     assert made.counts.tolist() == [2, 1, 4]
 
 
-def test_save_and_load_round_trip_and_refuse_other_files(tmp_path):
+def test_save_and_load_round_trip_and_a_failed_save_leaves_the_old_file(tmp_path):
     path = tmp_path / "new" / "histogram.json"
     histogram = Histogram(EDGES, quantum=0.1).update([1.0, 2.0])
     histogram.save(path)
     assert Histogram.load(path).to_dict() == histogram.to_dict()
-    path.write_text(json.dumps({"kind": "GaussianMixture"}))
-    with pytest.raises(ValueError, match="expected a Histogram"):
-        Histogram.load(path)
-    path.write_text('{"kind": "Histo')
-    with pytest.raises(ValueError, match=r"cannot read .*line 1"):
-        Histogram.load(path)
-
-
-def test_a_failed_save_leaves_the_old_file(tmp_path):
-    path = tmp_path / "histogram.json"
-    histogram = Histogram([0.0, 1.0]).update([0.5])
-    histogram.save(path)
     before = path.read_text()
     histogram.counts[0] = np.nan
     with pytest.raises(ValueError, match="not JSON compliant"):
         histogram.save(path)
     assert path.read_text() == before
-    assert list(tmp_path.iterdir()) == [path]
-
-
-@pytest.mark.parametrize(
-    ("edges", "counts", "quantum", "message"),
-    [
-        ([1.0, 1.0], None, None, "increasing"),
-        ([0.0, np.nan, 1.0], None, None, "increasing"),
-        ([0.0, 1.0, np.inf], None, None, "finite"),
-        ([0.0, 1.0], [1.0, 2.0], None, "expected 1 counts"),
-        ([0.0, 1.0], [-1.0], None, "no negative counts"),
-        ([0.0, 1.0], [np.nan], None, "finite"),
-        ([0.0, 1.0], None, 0.0, "positive quantum"),
-    ],
-)
-def test_bad_arguments_are_errors(edges, counts, quantum, message):
-    with pytest.raises(ValueError, match=message):
-        Histogram(edges, counts, quantum)
-
-
-def test_labels_that_are_not_finite_and_the_mean_of_none_are_errors():
-    with pytest.raises(ValueError, match="1 NaN or -inf"):
-        Histogram(EDGES).update([1.0, np.nan, np.inf])
-    with pytest.raises(ValueError, match="empty"):
-        _ = Histogram(EDGES).mean
+    assert list(path.parent.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -146,10 +109,6 @@ def test_places_are_even_of_one_ratio_or_of_as_many_labels():
     assert histogram.places(5, "log") == pytest.approx([1, 2, 4, 8, 16])
     assert histogram.places(4, "log", (2.0, 16.0)) == pytest.approx([2, 4, 8, 16])
     assert histogram.places(5, "quantile") == pytest.approx([1, 4 / 3, 5 / 3, 2, 16])
-    with pytest.raises(ValueError, match="above 0"):
-        Histogram([0.0, 1.0], [1]).places(3, "log")
-    with pytest.raises(ValueError, match="5 places are too many quantiles"):
-        Histogram([1.0, 2.0, 3.0, 4.0], [0, 0, 1]).places(5, "quantile", (1.0, 2.0))
 
 
 def test_other_bins_and_logarithms_hold_the_same_labels():
@@ -180,5 +139,3 @@ def test_labels_that_are_only_known_to_lie_beyond_are_counted_apart(tmp_path):
     before = plain.to_dict()
     del before["beyond"]  # of a file of an earlier version
     assert Histogram.from_dict(before).beyond == 0
-    with pytest.raises(ValueError, match="negative"):
-        Histogram([0.0, 1.0], beyond=-1)

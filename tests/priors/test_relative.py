@@ -89,43 +89,6 @@ def test_tilting_multiplies_the_density_by_an_exponential(rate):
     assert far.tilted(abs(2 * rate)).weights.tolist() == [0.0, 1.0]  # though exp overflows
 
 
-@pytest.mark.parametrize(
-    ("target", "tau"), [("log_uniform", 1.0), ("uniform", 0.5), ("uniform", 0.0), ("far.json", 1.0)]
-)
-def test_kernels_that_are_no_mixtures_point_to_the_histogram(target, tau):
-    mixture = GaussianMixture([0.5, 0.5], [0.0, 1.0], [1.0, 1.0])
-    with pytest.raises(ValueError, match=r"fit\(histogram\.relative_to"):
-        mixture.relative_to(target, tau)
-
-
-@pytest.mark.parametrize(
-    ("histogram", "target", "tau", "message"),
-    [
-        (UNEVEN, "uniform", 1.1, r"tau in \[0, 1\], got 1.1"),
-        (UNEVEN, "unifrom", 1.0, "cannot read unifrom"),
-        (Histogram([0.0, 1.0, 2.0], [1, 1]), "log_uniform", 1.0, r"bin 0 \[0, 1\]"),
-        (
-            Histogram([0.0, 1000.0, 2000.0], [1, 1]),
-            "exp_uniform",
-            1.0,
-            "not positive and finite.*bin 1",
-        ),
-        (
-            UNEVEN,
-            Histogram(UNEVEN.edges, [1, 0, 0, 1]),
-            1.0,
-            r"infinite.*bin 1 \[1.5, 3\] and 1 more",
-        ),
-        (Histogram(UNEVEN.edges, [1, 1, 0, 1]), UNEVEN, 1.0, r"zero.*bin 2 \[3, 3.2\]:"),
-        (UNEVEN, Histogram([1.0, 7.0, 8.0], [3, 1]), 1.0, "25.00% of its mass outside"),
-        (Histogram([1.0, 2.0]), "uniform", 1.0, "empty"),
-    ],
-)
-def test_bad_worlds_are_errors_that_say_where(histogram, target, tau, message):
-    with pytest.raises(ValueError, match=message):
-        histogram.relative_to(target, tau)
-
-
 def test_edges_that_differ_by_rounding_make_no_ratio_infinite():
     """A bin of the target that is empty, next to an edge that is off by rounding."""
     target = Histogram(np.array([1.0, 1.5, 3.0, 3.2, 7.0]) * (1 + 1e-15), [1, 1, 0, 1])

@@ -6,9 +6,8 @@ import pytest
 import torch
 from measuring import peak_mib
 
-from depthbal.losses import BMCLoss, BNILoss, GAILoss
-from depthbal.losses.kernel import tables
-from depthbal.losses.kernel.evidence import Wanted
+from depthbal.losses import BMCLoss, BNILoss, GAILoss, tables
+from depthbal.losses.evidence import Wanted
 from depthbal.priors import GaussianMixture, Histogram
 
 PRIOR = GaussianMixture([0.5, 0.3, 0.15, 0.05], [1.5, 2.5, 5.0, 9.0], [0.3, 0.2, 1.0, 0.4])
