@@ -17,7 +17,6 @@ from depthbal.io import replacing
 LONGEST_SIDE = 320
 """Pixels of a kept example: 24 of them make a few megabytes."""
 
-Arrays = dict[str, NDArray[Any]]
 Show = Callable[[int], tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]]
 
 
@@ -31,8 +30,8 @@ def save_examples(scores: Scores, show: Show, folder: Path, none: float = 0.0) -
 
     `show` leads from an image's place in the data set to its picture, truth and prediction.
     """
-    chosen, names = scores.examples(), scores.names
-    arrays: Arrays = {
+    chosen, names, pictures = scores.examples(), scores.names, folder / "predictions"
+    arrays: dict[str, NDArray[Any]] = {
         "index": np.array([example.index for example in chosen], dtype=np.int64),
         "name": np.array([names[example.index] for example in chosen], dtype=np.str_),
         "reason": np.array([example.reason for example in chosen], dtype=np.str_),
@@ -42,33 +41,25 @@ def save_examples(scores: Scores, show: Show, folder: Path, none: float = 0.0) -
         picture, truth, preds = show(example.index)
         share = min(1.0, LONGEST_SIDE / max(truth.shape))
         size = max(1, round(truth.shape[1] * share)), max(1, round(truth.shape[0] * share))
-        arrays[f"image_{number:02d}"] = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+        image = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
         # depth is picked, not mixed: no value between an object and what is behind it
-        for name, depth in (("truth", truth), ("pred", preds)):
-            kept = cv2.resize(depth, size, interpolation=cv2.INTER_NEAREST)
-            # digits below a sensor's own make the file half as large again
-            arrays[f"{name}_{number:02d}"] = kept.astype(np.float32).round(3)
+        depths = (
+            cv2.resize(depth, size, interpolation=cv2.INTER_NEAREST) for depth in (truth, preds)
+        )
+        # digits below a sensor's own make the file half as large again
+        truth, preds = (depth.astype(np.float32).round(3) for depth in depths)
+        parts = {"image": image, "truth": truth, "pred": preds}
+        arrays |= {f"{name}_{number:02d}": part for name, part in parts.items()}
+        values = truth[measured(truth, none)]  # both depths are shown on the truth's scale
+        scale = (float(values.min()), float(values.max())) if values.size else None
+        shown = [image, *(colour_depth(depth, scale, none) for depth in (truth, preds))]
+        save_picture(pictures / f"test_{example.index:05d}.png", np.concatenate(shown, axis=1))
     if none != 0:
         arrays["none"] = np.array(none)
     with replacing(folder / "examples.npz") as temporary:
         np.savez_compressed(temporary, allow_pickle=False, **arrays)
-    save_pictures(folder / "predictions", arrays)
-
-
-def save_pictures(folder: Path, examples: Arrays) -> None:
-    """Write image, truth and prediction side by side, in place of those of an earlier evaluation.
-
-    Both depths are on the truth's scale.
-    """
-    wanted = {folder / f"test_{index:05d}.png": i for i, index in enumerate(examples["index"])}
-    for path, number in wanted.items():
-        image, truth, preds = (examples[f"{p}_{number:02d}"] for p in ("image", "truth", "pred"))
-        none = float(examples.get("none", 0.0))
-        values = truth[measured(truth, none)]
-        scale = (float(values.min()), float(values.max())) if values.size else None
-        parts = [image, *(colour_depth(one, scale, none) for one in (truth, preds))]
-        save_picture(path, np.concatenate(parts, axis=1))
-    for old in set(folder.glob("test_*.png")) - set(wanted):
+    wanted = {pictures / f"test_{example.index:05d}.png" for example in chosen}
+    for old in set(pictures.glob("test_*.png")) - wanted:  # of an earlier evaluation
         old.unlink()
 
 

@@ -60,10 +60,11 @@ def main(arguments: Sequence[str]) -> None:
     run = RunFolder(known.run)
     run.require_run()
     if known.format == "hf":
-        if known.readout not in (None, "raw") or known.balance or known.posthoc:
+        balanced = known.balance, known.posthoc, known.tau, known.relative_to
+        if known.readout not in (None, "raw") or set(balanced) != {None}:
             raise ConfigError(
                 "--format hf holds the network alone, whose output is the raw prediction; leave "
-                "out --readout, --balance and --posthoc"
+                "out --readout, --balance, --posthoc, --tau and --relative-to"
             )
         known.readout = "raw"
         require_free = _require_new_folder

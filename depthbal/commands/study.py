@@ -262,11 +262,9 @@ def _markdown(table: Mapping[str, Any], metrics: Sequence[str]) -> str:
 
     paths = [path for path in metrics if any(path in row for row in table.values())]
     parts = [path.split(".") for path in paths]
-    start: list[str] = []
-    end: list[str] = []
-    if len(paths) > 1:
-        start = os.path.commonprefix(parts)  # noqa: RUF071  # of the keys
-        end = os.path.commonprefix([part[::-1] for part in parts])[::-1]  # noqa: RUF071
+    ways = parts if len(parts) > 1 else [[]]  # a single column keeps its path
+    start = list(os.path.commonprefix(ways))  # noqa: RUF071  # of the keys
+    end = list(os.path.commonprefix([way[::-1] for way in ways]))[::-1]  # noqa: RUF071
     names = [" ".join(part[len(start) : len(part) - len(end)]) for part in parts]
     shared = f"`{'.'.join([*start, '*', *end])}`, median (range over seeds)\n\n"
     rows = [["method", "runs", *names]]

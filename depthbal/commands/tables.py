@@ -1,6 +1,5 @@
 """Results on the terminal, and the report that goes with them."""
 
-import json
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -73,17 +72,6 @@ def _table(title: str, metrics: Mapping[str, Any]) -> Table:
         cells = ["-" if row.get(name) is None else f"{row[name]:.{digits}f}" for name in names]
         table.add_row(group, *cells, f"{row['count']:,}")
     return table
-
-
-def finish_training(run: Path, metrics: Mapping[str, Any]) -> None:
-    """Print a training's result, write its report, and say where both are."""
-    print_metrics(metrics)
-    seconds = json.loads((run / "run.json").read_text(encoding="utf-8"))["duration_s"]
-    minutes, rest = divmod(round(seconds), 60)
-    took = f"{seconds:.1f} s" if seconds < 60 else f"{minutes} min {rest} s"
-    print(f"Training and evaluation took {took}.")
-    try_report([run], run / "report.html")
-    print(f"Run folder: {run}")
 
 
 def try_report(results: Sequence[Path], out: Path) -> None:

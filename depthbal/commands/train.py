@@ -61,7 +61,7 @@ def main(arguments: Sequence[str]) -> None:
         print(HELP, end="")
         return
 
-    from depthbal.commands.tables import finish_training
+    from depthbal.commands.tables import print_metrics, try_report
     from depthbal.training.settings import make_parser, parse, split_configs
     from depthbal.training.train import train
 
@@ -81,4 +81,10 @@ def main(arguments: Sequence[str]) -> None:
     else:
         run, result = train(rest, known.out, known.overwrite, known.resume)
         if result is not None:
-            finish_training(run.path, result)
+            print_metrics(result)
+            seconds = run.read_record()["duration_s"]
+            minutes, rest_s = divmod(round(seconds), 60)
+            took = f"{seconds:.1f} s" if seconds < 60 else f"{minutes} min {rest_s} s"
+            print(f"Training and evaluation took {took}.")
+            try_report([run.path], run.report)
+            print(f"Run folder: {run.path}")

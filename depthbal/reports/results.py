@@ -198,8 +198,9 @@ def _settings(path: Path) -> dict[str, Any]:
     """Return a run's settings; a run it starts from, a repetition too, is given by its settings."""
     content = dict(yaml.safe_load(path.read_text(encoding="utf-8")))
     task = (content.get("model") or {}).get("init_args") or {}
-    start = Path(task.get("weights_from") or "/")
-    for folder in (start, start.parent.parent):  # of a checkpoint RUN/checkpoints/NAME.ckpt
+    start = task.get("weights_from") and Path(task["weights_from"])
+    # of a run, or of a checkpoint RUN/checkpoints/NAME.ckpt
+    for folder in (start, start.parent.parent) if start else ():
         if (folder / path.name).is_file():
             task["weights_from"] = without_seed(_settings(folder / path.name))
             break

@@ -254,7 +254,3 @@ def test_all_examples_share_one_colour_scale(tmp_path):
     ends = re.findall(r'class="ends">(.*?)</div>', html)
     assert re.findall(r"<span>([^<]+)</span>", ends[0]) == ["1", "5", "9"]
     assert re.findall(r"<span>([^<]+)</span>", ends[1]) == ["≤ −4.00", "0", "≥ +4.00"]
-
-
-def test_equal_results_give_equal_pages(tmp_path, single):
-    assert page_of(tmp_path, depth_result()) == single
