@@ -467,13 +467,8 @@ def balance_map(
 ) -> BalanceMap:
     """Return the map that balances the raw predictions of a plain loss's network afterwards.
 
-    It is exact for networks trained with the squared error, which predict mean labels; for other
-    plain losses it takes their predictions for mean labels. Without `label_range` the histogram's
-    ends are taken; `what` says in messages whose network it is.
-
-    Raises:
-        ConfigError: the loss balances already or is one of vectors, no histogram is known, or sigma
-            is not positive.
+    It is exact for the squared error; predictions of other plain losses are taken for mean labels.
+    Without `label_range` the histogram's ends are taken; `what` is whose network it is.
     """
     if not (math.isfinite(noise_sigma) and noise_sigma > 0):
         raise ConfigError(
@@ -503,11 +498,7 @@ def require_plain(criterion: nn.Module | None, what: str) -> None:
 def load_balance(
     path: str | os.PathLike[str], criterion: nn.Module | None, label: Label, what: str
 ) -> BalanceMap:
-    """Return what `depthbal balance` wrote, for a plain loss's predictions of this label.
-
-    Raises:
-        ConfigError: no such file, one of another label or unit, or a loss that balances already.
-    """
+    """Return what `depthbal balance` wrote, for a plain loss's predictions of this label."""
     require_plain(criterion, what)
     try:
         balance = BalanceMap.load(path)

@@ -146,15 +146,7 @@ def open_run(path: str | Path, overrides: Sequence[str] = ()) -> Run:
 
 
 def data_of(name: str, overrides: Sequence[str] = ()) -> LabelData:
-    """Return the data module of a run folder, or of a class with settings, not yet set up.
-
-    Args:
-        name: The run folder, or a class: FolderDataModule, my_package.MyData.
-        overrides: Settings such as ``["--data.root", "/data"]``.
-
-    Raises:
-        ConfigError: A setting is unknown or refused.
-    """
+    """Return the data module of a run folder, or of a class with settings, not yet set up."""
     if RunFolder(name).is_run():
         return open_run(name, overrides).data
     parser = make_parser("depthbal evaluate", ("data",))

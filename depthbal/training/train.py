@@ -250,10 +250,7 @@ def _note_session(run: RunFolder, record: dict[str, Any], step: int | None) -> N
 
 
 def _resumed_step(run: RunFolder, task: Task, trainer: Trainer, content: dict[str, Any]) -> int:
-    """Return the step to continue from.
-
-    Nothing in the run folder changes before this: what cannot be resumed stays as it is.
-    """
+    """Return the step to continue from, before anything in the run folder changes."""
     task.on_load_checkpoint(content)
     done, wanted = int(content["epoch"]) + 1, trainer.max_epochs
     if wanted is not None and 0 < wanted < done:

@@ -152,25 +152,6 @@ def test_what_is_not_valid_counts_nowhere():
 # ---- adding up ----
 
 
-def test_batches_in_any_order_with_padding_equal_one_batch():
-    preds, target, mask = batch(images=5)
-    balanced, names = share_of(mask), [f"image {i}" for i in range(5)]
-    whole, parts = (Scores(BINS, ("raw",), "raw", subsets=("mask",)) for _ in range(2))
-    interval = preds - 0.5, preds + 0.4
-    whole.update({"raw": preds}, target, mask, names, names, interval, {"mask": balanced})
-    for indices in ([4], [0, 2, -1], [1, 3], [-1]):
-        some = [max(i, 0) for i in indices]  # padding brings the pixels of a real image
-        shown = [names[i] for i in some]
-        mine = tuple(end[some] for end in interval)
-        subsets, order = {"mask": balanced[some]}, torch.tensor(indices)
-        parts.update(
-            {"raw": preds[some]}, target[some], mask[some], shown, shown, mine, subsets, order
-        )
-    assert_same(parts.compute() | {"calibration": None}, whole.compute() | {"calibration": None})
-    assert parts.names == parts.groups == names
-    np.testing.assert_allclose(parts.sums("all"), whole.sums("all"), rtol=1e-12, atol=1e-12)
-
-
 def test_a_pickled_or_reset_metric_goes_on_counting_in_float64():
     preds, target, mask = batch()
     scores = raw_scores()

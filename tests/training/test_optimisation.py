@@ -1,5 +1,6 @@
-"""How updates are computed, and which device and precision are chosen."""
+"""How updates are computed, at which rate, on which device and in which precision."""
 
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -12,7 +13,8 @@ from depthbal.losses import GAILoss, MSELoss
 from depthbal.models import ResNetMFF
 from depthbal.training import DepthTask
 from depthbal.training.optimisation import default_precision, suit_device, usable_accelerator
-from tests.training.helpers import DropoutNet, loss_of, move_to_pretended_gpu
+from depthbal.training.schedules import WarmupCosine
+from tests.training.helpers import DropoutNet, checkpoint_of, loss_of, move_to_pretended_gpu
 
 ADAMS = [torch.optim.Adam, torch.optim.AdamW]
 
@@ -126,3 +128,75 @@ def test_the_folded_network_trains_channels_last_in_bfloat16():
     # PyTorch's fused optimizers ask for gradients in the parameters' layout
     assert all(p.grad.is_contiguous(memory_format=torch.channels_last) for p in filters)
     assert all(p.grad.dtype == torch.float32 for p in filters)
+
+
+# ---- the schedule ----
+
+
+def optimizer_at(peak: float) -> torch.optim.SGD:
+    return torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=peak)
+
+
+def rates(schedule: WarmupCosine, steps: int) -> list[float]:
+    seen = []
+    for _ in range(steps):
+        seen.append(schedule.optimizer.param_groups[0]["lr"])
+        schedule.optimizer.step()
+        schedule.step()
+    return seen
+
+
+def test_the_rate_rises_linearly_and_falls_with_half_a_cosine():
+    schedule = WarmupCosine(optimizer_at(3.0), warmup_share=0.2, final=0.1)
+    schedule.set_total_steps(10)
+    rise = [1.0, 2.0]
+    fall = [3 * (0.1 + 0.9 * (1 + math.cos(math.pi * k / 8)) / 2) for k in range(8)]
+    assert rates(schedule, 10) == pytest.approx(rise + fall)
+
+
+def test_a_restored_schedule_continues_on_the_length_of_the_new_training():
+    first = WarmupCosine(optimizer_at(1.0))
+    first.set_total_steps(10)
+    rates(first, 5)
+    resumed = WarmupCosine(optimizer_at(1.0))
+    resumed.load_state_dict(first.state_dict())
+    resumed.set_total_steps(20)
+    whole = WarmupCosine(optimizer_at(1.0))
+    whole.set_total_steps(20)
+    assert rates(resumed, 15) == pytest.approx(rates(whole, 20)[5:])
+
+
+@pytest.mark.parametrize("wrong", [{"warmup_share": 1.5}, {"final": -0.1}])
+def test_impossible_settings_are_refused(wrong):
+    with pytest.raises(ValueError, match="expected"):
+        WarmupCosine(optimizer_at(1.0), **wrong)
+
+
+def test_sigma_has_a_group_without_decay_or_schedule_and_frozen_parameters_have_none():
+    network = DropoutNet()
+    network.layers[0].requires_grad_(False)
+    task = DepthTask(
+        network,
+        GAILoss(noise="learned"),
+        optimizer=lambda groups: torch.optim.AdamW(groups, lr=1e-3, weight_decay=0.1),
+        lr_scheduler=lambda one: torch.optim.lr_scheduler.StepLR(one, step_size=1, gamma=0.5),
+        noise_lr=0.02,
+    )
+    made = task.configure_optimizers()
+    weights, noise = made["optimizer"].param_groups
+    assert noise["params"] == task.criterion.noise_parameters()
+    assert (noise["weight_decay"], weights["weight_decay"]) == (0.0, 0.1)
+    assert len(weights["params"]) == len(list(network.parameters())) - 2
+    for rate in (1e-3, 1e-3 / 2, 1e-3 / 4):
+        assert (noise["lr"], weights["lr"]) == (0.02, rate)
+        made["optimizer"].step()
+        task.lr_scheduler_step(made["lr_scheduler"]["scheduler"], None)
+    fixed = DepthTask(DropoutNet(), GAILoss())
+    assert [group["name"] for group in fixed.configure_optimizers().param_groups] == ["weights"]
+
+
+def test_the_schedule_ends_with_the_training(finished_run):
+    (state,) = checkpoint_of(finished_run)["lr_schedulers"]
+    assert state["last_epoch"] == 2 * 3  # epochs, and 12 images in batches of 4
+    weights, _ = state["_last_lr"]
+    assert weights == pytest.approx(0.0, abs=1e-12)
