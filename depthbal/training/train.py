@@ -102,6 +102,8 @@ def train(
         if data.label.range is not None:
             task.take_range(data.label.range)
         task.check_data(data)
+        if step is None and task.weights_from is not None:
+            task.take_weights(task.weights_from)  # what is refused must not cost the old run
         if step is None:
             # counted before there are other processes: an error here must not leave them waiting
             task.take_beyond(data.train_histogram())

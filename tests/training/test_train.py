@@ -11,7 +11,7 @@ import yaml
 import depthbal
 from depthbal import load_predictor
 from depthbal.data import RoomsDataModule
-from depthbal.errors import CheckpointError, ConfigError, DataError, RunFolderError
+from depthbal.errors import ConfigError, DataError, DepthbalError, RunFolderError
 from depthbal.evaluation import Scores
 from depthbal.priors import GaussianMixture, Histogram
 from depthbal.training import open_run
@@ -162,13 +162,15 @@ class Near(DropoutNet):
         ("criterion.label_range=[0.7, 80]", "one label range, that of the data"),
         ("reset=[head]", "DropoutNet has no part 'head'; it has .*layers"),
         ("cache_features=true", "needs a frozen backbone"),
+        ("weights_from=nowhere", "nowhere"),
+        ("weights_from={}", "holds SmpDepth .*this training has DropoutNet"),
     ],
 )
 def test_what_cannot_be_trained_is_said_before_there_is_a_folder(
-    config, tmp_path, setting, message
+    config, finished_run, tmp_path, setting, message
 ):
-    with pytest.raises(ConfigError, match=message):
-        train_tiny(config, tmp_path / "run", f"--model.{setting}")
+    with pytest.raises(DepthbalError, match=message):
+        train_tiny(config, tmp_path / "run", f"--model.{setting.format(finished_run)}")
     assert not (tmp_path / "run").exists()
 
 
@@ -311,12 +313,6 @@ def test_a_training_starts_from_the_weights_of_another_run_but_for_what_is_reset
     assert not torch.equal(after["model.layers.4.weight"], before["model.layers.4.weight"])
     stored = yaml.safe_load((run / "config.yaml").read_text())["model"]["init_args"]
     assert stored["weights_from"] == str(first)
-
-
-def test_weights_of_another_network_or_of_none_are_refused(config, finished_run, tmp_path):
-    for source, message in (("nowhere", "nowhere"), (finished_run, "holds SmpDepth .* DropoutNet")):
-        with pytest.raises((CheckpointError, RunFolderError), match=message):
-            train_tiny(config, tmp_path / "run", f"--model.weights_from={source}", overwrite=True)
 
 
 def test_early_stopping_on_a_metric_that_is_not_logged_is_a_setting_to_mend():
