@@ -127,16 +127,10 @@ class Run(RunFolder):
 
 
 def open_run(path: str | Path, overrides: Sequence[str] = ()) -> Run:
-    """Open a run of any application, from its config.yaml and checkpoints.
+    """Open a run of any application: ``run.data``, ``run.task(checkpoint)``, and its paths.
 
-    The classes are those that config.yaml names, imported as for a training.
-
-    Args:
-        path: The run folder.
-        overrides: Settings of the data that win, such as ``["--data.root", "/elsewhere"]``.
-
-    Returns:
-        ``run.data``, ``run.task(checkpoint)``, and the paths of a `RunFolder`.
+    The classes are those that config.yaml names, imported as for a training. ``overrides`` are
+    settings of the data that win, such as ``["--data.root", "/elsewhere"]``.
 
     Raises:
         RunFolderError: No run, or a damaged one.
