@@ -237,11 +237,10 @@ def evaluate(
             benchmark's 352 x 1216 "kb", "kb-garg", "kb-eigen". Default: the protocol's.
         cap: metres between which whole images are scored. Default: the protocol's.
         kind: "depth" in metres or "inverse" in 1/metres.
-        alignments: read-outs "raw" for "none" and "median_aligned", "depth_aligned",
-            "inverse_aligned"; the first one is that of the top-level numbers. What was aligned to
-            the truth is not metric.
-        balance: a `BalanceMap`, such as ``BalanceMap.load`` returns; adds the read-out "balanced"
-            of the first alignment, with its interval, and makes it the main one.
+        alignments: "none" (read-out "raw"), "median", "depth" and "inverse" ("median_aligned", not
+            metric, ...); the first one is that of the top-level numbers.
+        balance: adds the read-out "balanced" of the first alignment, with its interval, and makes
+            it the main one.
         force: score images that `balance` was calibrated on.
         seed: of the balanced mask's draw.
         edges: measure boundary F1 and the share of flying pixels too.

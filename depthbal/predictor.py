@@ -169,9 +169,8 @@ class Predictor(nn.Module):
     def interval(self, raw: Tensor) -> tuple[Tensor, Tensor] | None:
         """Return the ends of the interval that holds 68.27 % of the labels if sigma is right.
 
-        The central interval of the balanced world's posterior, N(p, sigma^2) truncated to the label
-        range; see `central_interval`. Of raw predictions, metres of any shape; None for a loss
-        without sigma, or with noise that is not normal.
+        See `central_interval`. Of raw predictions, metres of any shape; None for a loss without
+        sigma, or with noise that is not normal.
 
         Raises:
             DataError: predictions to be balanced afterwards that are NaN or infinite.
@@ -200,10 +199,9 @@ class Predictor(nn.Module):
     def predict_raw(self, images: Tensor, size: tuple[int, int]) -> Tensor:
         """Return the network's own predictions at `size`, (B, 1, height, width) metres, float32.
 
-        Enlarged bilinearly with align_corners=True, as the published code does, which reads the
-        enlarged prediction out: the read-out is curved, so that the other order would give slightly
-        other values between pixels. Logits of bins are read out first, see `BinsLoss.decode`: there
-        are as many maps as it decodes. The network runs in the mode it is in.
+        Enlarged bilinearly with align_corners=True, and read out afterwards, as the published code
+        does; of logits there are as many maps as `BinsLoss.decode` gives. The network runs in the
+        mode it is in.
 
         Args:
             images: (B, 3, H, W), normalised.
@@ -254,15 +252,12 @@ class Predictor(nn.Module):
         Args:
             image: uint8 (H, W, 3) RGB, or the path of an image file (grey is repeated over the
                 channels, alpha is dropped).
-            flip: average with the prediction of the mirrored image, mirrored back:
-                (p(x) + flip p(flip x)) / 2, of the network's own output, before it is balanced and
-                read out. There the two differ by noise that averages out; the read-out is curved,
-                so that a mean of two read-outs would keep the bend's bias, and have no interval.
-            tile: side of square tiles, pixels of the image, for images that are large beside what
-                the network was trained on. The image is not resized; tiles overlap by a quarter and
-                are blended by weights that fall to their borders, also before the read-out. A
-                warning reminds that a tile sees less than the whole image, and things larger than
-                in training where the whole would have been shrunk: they seem nearer.
+            flip: average with the prediction of the mirrored image, (p(x) + flip p(flip x)) / 2,
+                before it is balanced and read out: a mean of curved read-outs would be biased.
+            tile: side of square tiles, pixels, for images that are large beside those of the
+                training. The image is not resized; tiles overlap by a quarter and are blended
+                before the read-out. A tile sees less than the whole image, and things larger, so
+                that they seem nearer: a warning says so.
 
         Returns:
             float32 (H, W), metres, of a network of maps; () in label units of one of scalars; read
@@ -272,14 +267,6 @@ class Predictor(nn.Module):
             DataError: an unreadable file, or an array of another type or shape.
             ConfigError: tiles smaller than the network's size rule, or of a network that gives no
                 maps, or whose scale is open.
-
-        Example:
-            >>> spec = {"short_side": None, "mean": [0.0] * 3, "std": [1 / 255] * 3}
-            >>> image = np.arange(36, dtype=np.uint8).reshape(3, 4, 3)
-            >>> predictor = Predictor(nn.Conv2d(3, 1, kernel_size=1), None, spec)
-            >>> whole = predictor.predict(image)
-            >>> np.allclose(predictor.predict(image, flip=True), whole)  # one pixel sees no sides
-            True
         """
         return self.predict_with_interval(image, flip, tile)[0]
 
@@ -467,13 +454,8 @@ def balance_map(
 ) -> BalanceMap:
     """Return the map that balances the raw predictions of a plain loss's network afterwards.
 
-    It is exact for networks trained with the squared error, which predict mean labels; for other
-    plain losses it takes their predictions for mean labels. Without `label_range` the histogram's
-    ends are taken; `what` says in messages whose network it is.
-
-    Raises:
-        ConfigError: the loss balances already or is one of vectors, no histogram is known, or sigma
-            is not positive.
+    It is exact for the squared error; predictions of other plain losses are taken for mean labels.
+    Without `label_range` the histogram's ends are taken; `what` is whose network it is.
     """
     if not (math.isfinite(noise_sigma) and noise_sigma > 0):
         raise ConfigError(
@@ -503,11 +485,7 @@ def require_plain(criterion: nn.Module | None, what: str) -> None:
 def load_balance(
     path: str | os.PathLike[str], criterion: nn.Module | None, label: Label, what: str
 ) -> BalanceMap:
-    """Return what `depthbal balance` wrote, for a plain loss's predictions of this label.
-
-    Raises:
-        ConfigError: no such file, one of another label or unit, or a loss that balances already.
-    """
+    """Return what `depthbal balance` wrote, for a plain loss's predictions of this label."""
     require_plain(criterion, what)
     try:
         balance = BalanceMap.load(path)

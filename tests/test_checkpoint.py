@@ -19,51 +19,44 @@ ENTRY = {
 CONTENT = {"depthbal": ENTRY, "state_dict": {"model.weight": torch.arange(1000.0)}}
 
 
-def save(path, **changes):
-    torch.save({**CONTENT, **changes}, path)
+def save(path, content=CONTENT):
+    torch.save(content, path)
     return path
 
 
 def test_a_checkpoint_comes_back_as_it_was_written(tmp_path):
-    content = read_checkpoint(save(tmp_path / "last.ckpt", epoch=3))
+    content = read_checkpoint(save(tmp_path / "last.ckpt", {**CONTENT, "epoch": 3}))
     assert content["depthbal"] == ENTRY
     assert content["epoch"] == 3
     assert torch.equal(content["state_dict"]["model.weight"], torch.arange(1000.0))
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("content", "message"),
     [
         *((share, r"last\.ckpt is truncated") for share in (0.0, 0.02, 0.5, 0.99)),
-        *((entry, "was not written by depthbal") for entry in (None, {"version": 3})),
-        ({**ENTRY, "format": 1, "version": "0.1.0"}, r"format 1, written by depthbal 0\.1\.0"),
-        ({**ENTRY, "format": FORMAT + 1, "version": "9"}, rf"format {FORMAT + 1}, .* depthbal 9"),
+        ([1, 2], "was not written by depthbal"),
+        *(({"depthbal": one}, "was not written by depthbal") for one in (None, {"version": 3})),
+        ({"depthbal": {**ENTRY, "format": 1}}, r"format 1, written by depthbal 0\.2\.0"),
+        ({"depthbal": {**ENTRY, "format": FORMAT + 1}}, rf"format {FORMAT + 1}, .* depthbal 0"),
     ],
 )
-def test_what_is_damaged_foreign_or_of_another_version_is_refused(tmp_path, change, message):
-    path = save(tmp_path / "last.ckpt")
-    if isinstance(change, float):
-        path.write_bytes(path.read_bytes()[: int(change * path.stat().st_size)])
-    else:
-        save(path, depthbal=change)
+def test_what_is_damaged_foreign_or_of_another_version_is_refused(tmp_path, content, message):
+    path = save(tmp_path / "last.ckpt", CONTENT if isinstance(content, float) else content)
+    if isinstance(content, float):
+        path.write_bytes(path.read_bytes()[: int(content * path.stat().st_size)])
     with pytest.raises(CheckpointError, match=message):
         read_checkpoint(path)
 
 
-def test_what_is_no_checkpoint_is_refused_and_no_code_from_it_is_run(tmp_path):
+def test_no_code_from_a_checkpoint_is_run(tmp_path):
     class Trap:
         def __reduce__(self):
             return (open, (str(tmp_path / "sprung"), "w"))
 
     with pytest.raises(CheckpointError, match="could run code"):
-        read_checkpoint(save(tmp_path / "last.ckpt", extra=Trap()))
+        read_checkpoint(save(tmp_path / "last.ckpt", {**CONTENT, "extra": Trap()}))
     assert not (tmp_path / "sprung").exists()
-    torch.save([1, 2], tmp_path / "list.ckpt")
-    with pytest.raises(CheckpointError, match="was not written by depthbal"):
-        read_checkpoint(tmp_path / "list.ckpt")
-    (tmp_path / "notes.txt").write_text("no checkpoint")
-    with pytest.raises(CheckpointError, match=r"notes\.txt is truncated or no checkpoint"):
-        read_checkpoint(tmp_path / "notes.txt")
 
 
 def test_what_a_path_lacks_is_named_with_its_reason_and_a_way_on(tmp_path):

@@ -3,13 +3,10 @@
 import itertools
 import json
 
-import cv2
 import numpy as np
 import pytest
-import torch
 
 import depthbal
-from depthbal.commands import main
 from depthbal.data import (
     DepthDataModule,
     FolderDataModule,
@@ -22,7 +19,9 @@ from depthbal.evaluation import Scores
 from depthbal.foreign import image_names as names_of
 from depthbal.losses import BalanceMap
 from depthbal.reports import write_report
+from tests.data.make_files import write_image
 from tests.reference import plain_align, plain_depth_scores
+from tests.training.helpers import command
 
 
 class Truths(PairSource):
@@ -46,22 +45,14 @@ class Truths(PairSource):
         return f"{len(self)} truths"
 
 
+UNCHANGED = {"short_side": None, "crop_size": None, "depth_size": None, "num_workers": 0}
+
+
 class TruthData(DepthDataModule):
     def __init__(self, **kwargs) -> None:
-        super().__init__(
-            short_side=None,
-            crop_size=None,
-            depth_size=None,
-            num_workers=0,
-            val_fraction=0,
-            **kwargs,
-        )
+        super().__init__(**{**UNCHANGED, "val_fraction": 0, **kwargs})
 
-    def train_source(self):
-        return Truths()
-
-    def test_source(self):
-        return Truths()
+    train_source = test_source = lambda self: Truths()
 
 
 def truth_of(image):
@@ -73,37 +64,16 @@ def data():
     return TruthData()
 
 
-def test_a_perfect_prediction_has_no_error(data):
-    result = depthbal.evaluate(truth_of, data)
-    assert result["all_pixels"]["overall"]["rmse"] == pytest.approx(0, abs=1e-6)
-    assert result["all_pixels"]["overall"]["count"] == 6 * 80
-
-
 def test_numbers_are_those_of_plain_numpy(data):
     noise = np.random.default_rng(1).normal(0, 0.4, (8, 10)).astype(np.float32)
-    result = depthbal.evaluate(lambda image: truth_of(image) + noise, data)
+    result = depthbal.evaluate(lambda image: truth_of(image) + noise, data)["all_pixels"]
     truths = Truths().depths
-    preds = truths + noise
-    error = preds - truths
-    row = result["all_pixels"]["overall"]
-    assert row["rmse"] == pytest.approx(np.sqrt((error**2).mean()), rel=1e-5)
-    assert row["abs_rel"] == pytest.approx((np.abs(error) / truths).mean(), rel=1e-5)
-    far = truths >= 9
-    place = next(i for i, one in enumerate(result["all_pixels"]["bins"]) if one["from_m"] >= 9)
-    bins = [one for one in result["all_pixels"]["bins"][place:] if one["count"]]
+    preds, far = truths + noise, truths >= 9
+    expected = plain_depth_scores(preds.ravel(), truths.ravel())
+    assert {key: result["overall"][key] for key in expected} == pytest.approx(expected, rel=1e-4)
+    bins = [one for one in result["bins"] if one["count"] and one["from_m"] >= 9]
     mse = sum(one["mse"] * one["count"] for one in bins) / sum(one["count"] for one in bins)
-    assert mse == pytest.approx((error[far] ** 2).mean(), rel=1e-5)
-
-
-def test_alignments_stand_side_by_side_and_say_that_they_are_not_metric(data):
-    result = depthbal.evaluate(
-        lambda image: 2 * truth_of(image), data, alignments=("none", "median", "depth", "inverse")
-    )
-    assert result["protocol"]["readout"] == "raw"
-    assert result["readout"]["raw"]["overall"]["rmse"] > 1
-    for key in ("median_aligned", "depth_aligned", "inverse_aligned"):
-        assert result["readout"][key]["overall"]["rmse"] < 1e-3
-        assert "not metric" in result["protocol"]["alignment"][key]
+    assert mse == pytest.approx(((preds - truths)[far] ** 2).mean(), rel=1e-5)
 
 
 ALL = ("none", "median", "depth", "inverse")
@@ -157,16 +127,26 @@ def test_one_pass_gives_every_protocol_as_it_is_alone(data, tmp_path):
             assert found[name]["protocols"] == alone["protocols"]
         else:
             assert {**result, "protocols": 0} == {**alone, "protocols": 0}
+    said = list(result["protocol"]["alignment"].values())
+    assert ["not metric" in words for words in said] == [False, True, True, True]
     with pytest.raises(ConfigError, match="nyud2_dir sizes images as for the network"):
         depthbal.evaluate(predict, data, protocol=["nyud2_dir", "eigen"])
+    with pytest.raises(ConfigError, match="whole images"):
+        depthbal.evaluate(truth_of, data, cap=(1, 80))
+
+
+def disparity(image):
+    return 40 / truth_of(image) + 3
 
 
 def test_inverse_depth_and_other_sizes_are_brought_to_the_truth(data):
-    def small_inverse(image):
+    def large_inverse(image):
         return 1 / np.repeat(np.repeat(truth_of(image), 2, 0), 2, 1)
 
-    result = depthbal.evaluate(small_inverse, data, kind="inverse", protocol="eigen")
+    result = depthbal.evaluate(large_inverse, data, kind="inverse", protocol="eigen")
     assert result["overall"]["abs_rel"] < 0.3
+    result = depthbal.evaluate(disparity, data, kind="inverse", alignments=["inverse"])
+    assert result["all_pixels"]["overall"]["rmse"] < 0.01
 
 
 def test_invalid_predictions_are_counted_named_and_scored_by_the_rule(data):
@@ -185,19 +165,24 @@ def test_invalid_predictions_are_counted_named_and_scored_by_the_rule(data):
     assert mean == pytest.approx((error**2).sum() / 480, rel=1e-4)
 
 
+# public report: DepthAnything/Depth-Anything-V2 issue 289, disparity scored as metres
 @pytest.mark.parametrize(
-    ("predict", "message"),
+    ("predict", "kind", "message"),
     [
-        (lambda image: np.full(image.shape[:2], 3.0), "constant"),
-        (lambda image: 1000 * truth_of(image), r"look like millimetres.*--predictions.scale 0.001"),
-        (lambda image: 1 / truth_of(image), "look like inverse depth"),
-        (lambda image: image, r"expected predict to return \(h, w\)"),
-        (lambda image: np.zeros(image.shape[:2]), "positive"),
+        (lambda image: np.full(image.shape[:2], 3.0), "depth", "constant"),
+        (lambda image: 1000 * truth_of(image), "depth", "look like millimetres.*scale 0.001"),
+        (lambda image: 1 / truth_of(image), "depth", "look like inverse depth"),
+        (lambda image: image, "depth", r"expected predict to return \(h, w\)"),
+        (lambda image: np.zeros(image.shape[:2]), "depth", "positive"),
+        (disparity, "depth", "kind inverse, with --align inverse where their scale"),
+        (disparity, "inverse", "or --align inverse if their scale is unknown"),
+        # of another unit: the factor is that of the files
+        (lambda image: 0.01 / truth_of(image), "inverse", r"give --predictions\.scale 100 if"),
     ],
 )
-def test_what_is_plainly_no_metric_depth_is_refused_before_long_work(data, predict, message):
+def test_what_is_plainly_no_metric_depth_is_refused_before_long_work(data, predict, kind, message):
     with pytest.raises(DataError, match=message):
-        depthbal.evaluate(predict, data)
+        depthbal.evaluate(predict, data, kind=kind)
 
 
 def test_a_folder_of_a_runs_predictions_gives_the_runs_numbers_and_a_report(tmp_path, capsys):
@@ -211,53 +196,20 @@ def test_a_folder_of_a_runs_predictions_gives_the_runs_numbers_and_a_report(tmp_
         file = tmp_path / "files" / f"{name}.npy"
         file.parent.mkdir(parents=True, exist_ok=True)
         np.save(file, blurred(rooms.test_set.source.load(index)[0]))
-    command = ["--predictions", tmp_path / "files", "--data", "RoomsDataModule"]
-    settings = {"n_train": 6, "n_val": 0, "n_test": 4, "size": "[24,32]", "num_workers": 0}
-    for key, value in settings.items():
-        command += [f"--data.{key}", value]
-    command += ["--out", tmp_path / "result"]
-    assert main("evaluate", [str(part) for part in command]) == 0
+    line = ["--predictions", tmp_path / "files", "--data", "RoomsDataModule"]
+    line += ["--data.n_train=6", "--data.n_val=0", "--data.n_test=4", "--data.size=[24,32]"]
+    line += ["--data.num_workers=0", "--out", tmp_path / "result"]
+    assert command("evaluate", *line) == 0
     found = json.loads((tmp_path / "result" / "metrics.json").read_text())
     expected = json.loads(json.dumps(expected))
     assert {**found, "protocol": None} == {**expected, "protocol": None}
     assert (tmp_path / "result" / "report.html").is_file()
     assert Scores.load(tmp_path / "result").names == Scores.load(tmp_path / "function").names
-    both = [tmp_path / "result", tmp_path / "function", "--out", tmp_path / "page.html"]
-    assert main("report", [str(part) for part in both]) == 0
+    page = ["--out", tmp_path / "page.html"]
+    assert command("report", tmp_path / "result", tmp_path / "function", *page) == 0
     capsys.readouterr()
-    assert main("evaluate", [str(part) for part in command]) == 2  # nothing is overwritten
+    assert command("evaluate", *line) == 2  # nothing is overwritten
     assert "is not empty" in capsys.readouterr().err
-
-
-def test_a_real_picture_and_its_real_disparity_are_scored():
-    """Middlebury 2014 "Motorcycle" inside scikit-image, its depth from disparity."""
-    skimage = pytest.importorskip("skimage.data")
-    try:
-        left, _, disparity = skimage.stereo_motorcycle()
-    except (OSError, ConnectionError, ModuleNotFoundError) as error:
-        pytest.skip(f"the picture is not part of this scikit-image: {error}")
-    focal, baseline, offset = 994.978, 0.193001, 31.086  # of the set's calibration, quarter size
-    depth = focal * baseline / (disparity + offset)
-    depth = np.where(np.isfinite(depth), depth, 0).astype(np.float32)
-
-    class Motorcycle(Truths):
-        def __init__(self):
-            self.depths = [depth] * 2
-
-        def load(self, index):
-            return left, depth
-
-    class Data(TruthData):
-        train_source = test_source = lambda self: Motorcycle()
-
-    seen = depthbal.evaluate(
-        lambda image: 1 / np.maximum(depth, 0.1) + 0.02,
-        Data(),
-        kind="inverse",
-        alignments=("inverse", "none"),
-    )
-    assert seen["readout"]["inverse_aligned"]["overall"]["rmse"] < 0.05
-    assert seen["readout"]["raw"]["overall"]["rmse"] > 0.1
 
 
 def test_missing_files_leave_their_images_out_and_say_so(tmp_path, data):
@@ -266,24 +218,25 @@ def test_missing_files_leave_their_images_out_and_say_so(tmp_path, data):
     result = depthbal.evaluate(files, data)
     assert result["protocol"]["images"] == 1
     assert len(result["protocol"]["predictions"]["missing"]) == 5
-    assert torch.tensor(result["all_pixels"]["overall"]["rmse"]) == 0
+    assert result["all_pixels"]["overall"]["rmse"] == 0
 
 
 @pytest.mark.parametrize(("place", "settings"), [("test", {}), ("", {"test_fraction": 1.0})])
-def test_a_set_that_is_only_for_testing_needs_no_training_pictures(tmp_path, place, settings):
+def test_a_set_for_testing_needs_no_training_pictures_whatever_its_names(tmp_path, place, settings):
+    folder, out = tmp_path / "rgb and depth", tmp_path / "out"
+    out.mkdir()
     for index, depth in enumerate(Truths().depths):
-        for part, suffix in (("rgb", "png"), ("depth", "npy")):
-            file = tmp_path / place / part / f"{index}.{suffix}"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            if part == "rgb":
-                cv2.imwrite(str(file), Truths().load(index)[0])
-            else:
-                np.save(file, depth)
-    sizes = {"short_side": None, "crop_size": None, "depth_size": None, "num_workers": 0}
-    data = FolderDataModule(tmp_path, **sizes, **settings)
-    result = depthbal.evaluate(truth_of, data, tmp_path / "result")
+        name = f"man with dog {index}"
+        write_image(folder / place / "rgb" / f"{name}.png", Truths().load(index)[0])
+        millimetres = np.rint(depth * 1000).astype(np.uint16)
+        write_image(folder / place / "depth" / f"{name}.png", millimetres)
+        np.save(out / f"{name}.npy", depth)
+    data = FolderDataModule(folder, **UNCHANGED, **settings)
+    names = names_of(data)
+    assert names[0] == "rgb/man with dog 0.png"
+    result = depthbal.evaluate(PredictionFolder(out, names), data, tmp_path / "result")
     assert result["protocol"]["images"] == 6
-    assert result["all_pixels"]["overall"]["rmse"] == pytest.approx(0, abs=1e-6)
+    assert result["all_pixels"]["overall"]["rmse"] == pytest.approx(0, abs=1e-3)
     page = write_report([tmp_path / "result"], tmp_path / "page.html")
     assert page.stat().st_size > 10_000
 
@@ -294,56 +247,38 @@ def leaning(image):
 
 
 class ManyTruths(TruthData):
-    def train_source(self):
-        return Truths(24)
-
-    test_source = train_source
+    train_source = test_source = lambda self: Truths(24)
 
 
 def test_files_of_any_program_are_balanced_and_scored_with_the_balance(tmp_path, capsys):
     source = Truths(24)
     for index in range(24):
         np.save(tmp_path / f"{index:03d}.npy", leaning(source.load(index)[0]))
-    given = ["--predictions", str(tmp_path), "--data", f"{__name__}.ManyTruths"]
-    balance = str(tmp_path / "balance.json")
-    assert main("balance", [*given, "--tau", "0", "--out", balance]) == 0
-    score = [*given, "--balance", balance, "--out", str(tmp_path / "result")]
-    assert main("evaluate", score) == 2  # the same images
-    assert "were calibrated on" in capsys.readouterr().err
-    assert main("evaluate", [*score, "--force"]) == 0
+    given = ["--predictions", tmp_path, "--data", f"{__name__}.ManyTruths"]
+    balance = tmp_path / "balance.json"
+    assert command("balance", *given, "--tau", 0, "--out", balance) == 0
+    score = [*given, "--balance", balance, "--out", tmp_path / "result"]
+    other = [*given, "--out", tmp_path / "other"]
+    for line, words in (
+        (score, "were calibrated on"),  # the same images
+        ([*other, "--posthoc=-1"], "positive sigma"),
+        ([*other, "--posthoc=auto"], "needs a run"),
+        ([*score, "--relative-to=log_uniform"], "--relative-to goes with --posthoc SIGMA"),
+    ):
+        assert command("evaluate", *line) == 2
+        assert words in capsys.readouterr().err
+    assert command("evaluate", *score, "--force") == 0
     result = json.loads((tmp_path / "result" / "metrics.json").read_text())
     rmse = {key: row["overall"]["rmse"] for key, row in result["readout"].items()}
     assert rmse["balanced"] < 0.2 * rmse["raw"]
     assert result["protocol"]["readout"] == "balanced"
     assert result["protocol"]["posthoc"]["way"] == "calibration"
     assert result["calibration"]["all"]["overall"]["coverage"] > 0.4
-    for refused, words in (("-1", "positive sigma"), ("auto", "needs a run")):
-        command = [*given, f"--posthoc={refused}", "--out", str(tmp_path / "other")]
-        assert main("evaluate", command) == 2
-        assert words in capsys.readouterr().err
-    assert main("evaluate", [*score, "--relative-to", "log_uniform"]) == 2
-    assert "--relative-to goes with --posthoc SIGMA" in capsys.readouterr().err
-    known = [*given, "--posthoc=0.5", "--relative-to=log_uniform", "--out", str(tmp_path / "log")]
-    assert main("evaluate", known) == 0
-    result = json.loads((tmp_path / "log" / "metrics.json").read_text())
+    assert command("evaluate", *other, "--posthoc=0.5", "--relative-to=log_uniform") == 0
+    result = json.loads((tmp_path / "other" / "metrics.json").read_text())
     assert result["protocol"]["posthoc"]["relative_to"] == "log_uniform"
     loaded = BalanceMap.load(balance)
     np.testing.assert_allclose(loaded(np.array([0.6 * 5 + 1.0])), [5.0], atol=0.1)
-
-
-def test_crop_and_cap_of_whole_images_are_arguments_and_part_of_the_protocols_name(data):
-    truths, noise = Truths().depths, 0.5
-    result = depthbal.evaluate(
-        lambda image: truth_of(image) + noise, data, protocol="whole", crop="nyu-eigen", cap=(2, 6)
-    )
-    inside = truths[:, 1:8, 1:9]  # [45:471, 41:601] of 480 x 640, scaled to 8 x 10
-    inside = inside[(inside > 2) & (inside < 6)]
-    error = np.minimum(inside + noise, 6) - inside
-    assert result["protocol"]["name"] == "whole, nyu-eigen crop, cap 2 to 6 m"
-    assert result["overall"]["count"] == inside.size
-    assert result["overall"]["mse"] == pytest.approx((error**2).mean(), rel=1e-5)
-    with pytest.raises(ConfigError, match="whole images"):
-        depthbal.evaluate(truth_of, data, cap=(1, 80))
 
 
 class Street(PairSource):
@@ -379,41 +314,3 @@ def test_a_prediction_of_kittis_crop_is_put_in_its_place_and_not_stretched(data)
     assert invalid["pixels"] == 0  # all of Garg's crop is there
     with pytest.raises(UserWarning, match="4 x 10 are stretched to truths of 8 x 10"):
         depthbal.evaluate(lambda image: truth_of(image)[4:], data, protocol="whole")
-
-
-def test_relative_inverse_depth_is_recognised_and_the_advice_leads_to_its_score(data):
-    """Public report: DepthAnything/Depth-Anything-V2 issue 289, disparity scored as metres."""
-
-    def disparity(image):
-        return 40 / truth_of(image) + 3
-
-    with pytest.raises(DataError, match=r"kind inverse, with --align inverse where their scale"):
-        depthbal.evaluate(disparity, data)
-    with pytest.raises(DataError, match=r"or --align inverse if their scale is unknown"):
-        depthbal.evaluate(disparity, data, kind="inverse")
-    fitted = depthbal.evaluate(disparity, data, kind="inverse", alignments=["inverse"])
-    assert fitted["all_pixels"]["overall"]["rmse"] < 0.01
-
-    def of_centimetres(image):  # inverse, of another unit: the factor is that of the files
-        return 0.01 / truth_of(image)
-
-    with pytest.raises(DataError, match=r"give --predictions\.scale 100 if"):
-        depthbal.evaluate(of_centimetres, data, kind="inverse")
-
-
-def test_images_are_found_whose_names_hold_with(tmp_path, data):
-    folder = tmp_path / "rgb and depth"
-    for index, depth in enumerate(Truths().depths):
-        for part, write in (("rgb", cv2.imwrite), ("depth", cv2.imwrite)):
-            file = folder / "test" / part / f"man with dog {index}.png"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            picture = Truths().load(index)[0] if part == "rgb" else (depth * 1000).astype(np.uint16)
-            write(str(file), picture)
-        (tmp_path / "out").mkdir(exist_ok=True)
-        np.save(tmp_path / "out" / f"man with dog {index}.npy", depth)
-    sizes = {"short_side": None, "crop_size": None, "depth_size": None, "num_workers": 0}
-    data = FolderDataModule(folder, **sizes)
-    names = names_of(data)
-    assert names[0] == "rgb/man with dog 0.png"
-    result = depthbal.evaluate(PredictionFolder(tmp_path / "out", names), data)
-    assert result["all_pixels"]["overall"]["rmse"] == pytest.approx(0, abs=1e-3)

@@ -24,6 +24,7 @@ from depthbal.losses import (
 from depthbal.losses.posthoc import BalanceMap
 from depthbal.models import SmpDepth
 from depthbal.priors import GaussianMixture, Histogram
+from tests.training.helpers import unet
 
 RANGE = (0.7, 10.0)
 SPEC = {"short_side": 48, "mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD)}
@@ -31,7 +32,7 @@ UNCHANGED = {"short_side": None, "mean": [0.0] * 3, "std": [1.0] * 3}
 MIXTURE = GaussianMixture([0.75, 0.25], [2.0, 6.0], [1.0, 4.0])
 NO_MAPS = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
 HISTOGRAM = Histogram([0.7, 2.0, 5.0, 10.0], [8, 1, 1])
-SMALL = {"encoder": "mobilenet_v2", "arch_args": {"decoder_channels": [16, 8, 8, 8, 8]}}
+WHITE = np.full((3, 5, 3), 255, dtype=np.uint8)
 
 
 class Shrinking(nn.Module):
@@ -46,7 +47,7 @@ class Shrinking(nn.Module):
 @pytest.fixture
 def model():
     torch.manual_seed(0)
-    model = SmpDepth(**SMALL)
+    model = SmpDepth(**unet()["init_args"])
     model.initialise_bias(3.0)
     return model
 
@@ -98,20 +99,12 @@ def test_the_raw_map_is_enlarged_before_it_is_balanced_and_read_out(afterwards):
         torch.testing.assert_close(maps[name][0, 0], depth.expand(2, 3))
 
 
-def test_without_balancing_a_half_precision_network_is_read_as_it_is_in_float32():
-    network = Shrinking()
-    network.dtype = torch.float16
-    predictor = Predictor(network, MSELoss(label_range=RANGE), UNCHANGED)
-    maps = predictor.read_out(predictor.predict_raw(torch.full((1, 3, 2, 2), 2.0), (4, 4)))
-    assert {depth.dtype for depth in maps.values()} == {torch.float32}
-    metres = [maps[name].unique().item() for name in ("raw", "clamped", "mean")]
-    assert metres == [20.0, 10.0, 20.0]
-
-
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 @pytest.mark.parametrize(("readout", "metres"), [("raw", 10.0), ("clamped", 8.0), ("mean", 10.0)])
-def test_predict_returns_the_readout_that_was_chosen(readout, metres):
-    predictor = Predictor(Shrinking(), None, UNCHANGED, readout, label_range=(1.0, 8.0))
-    depth = predictor.predict(np.full((3, 5, 3), 255, dtype=np.uint8))
+def test_predict_returns_the_readout_that_was_chosen_in_float32(readout, metres, dtype):
+    network, criterion = Shrinking(), MSELoss(label_range=(1.0, 8.0))
+    network.dtype = dtype
+    depth = Predictor(network, criterion, UNCHANGED, readout).predict(WHITE)
     assert depth.dtype == np.float32
     assert np.allclose(depth, np.full((3, 5), metres))
 
@@ -224,7 +217,7 @@ SMP = "depthbal.models.SmpDepth"
         ({"class_path": SMP, "init_args": {"depth": 3}}, "cannot be made"),
         ({"class_path": SMP, "init_args": {"arch": "unett"}}, "unett"),
         ({"class_path": "depthbal.priors.Histogram", "init_args": {}}, "not a class of depthbal"),
-        ({"class_path": SMP, "init_args": {"encoder": "mobilenet_v2"}}, r"SmpDepth: .*decoder"),
+        (unet(arch_args={"decoder_channels": [16, 8, 8, 4, 4]}), r"SmpDepth: .*decoder"),
     ],
 )
 def test_a_model_or_loss_that_is_not_that_of_the_weights_is_a_checkpoint_error(

@@ -69,12 +69,11 @@ def balanced_mask(depths: Iterable[DepthMap], bins: LabelBins, seed: int = 0) ->
     """Draw the same number of pixels from every scored bin over a whole test set.
 
     With n the smallest number of pixels in a non-empty scored bin, n pixels are drawn uniformly
-    without replacement from every scored bin. The maps are read twice, one at a time; the same
-    maps, bins and seed give the same mask.
+    without replacement from every scored bin; the same maps, bins and seed give the same mask.
 
     Args:
-        depths: (height, width) or (1, height, width) maps, in the order of the test set. They are
-            iterated twice, so pass a list or a data set, not a generator.
+        depths: (height, width) or (1, height, width) maps, in the order of the test set; a list or
+            a data set, for they are read twice, one at a time.
         bins: pixels without a scored bin (no depth, below the first bin) are never drawn.
         seed: of the draw.
 

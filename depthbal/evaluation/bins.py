@@ -163,13 +163,7 @@ class LabelBins:
         Of depth, the range from 0 m to the histogram's first edge is filled with unscored bins of
         the first bin's width: with 0.1 m bins, bin 7 starts at 0.7 m for every data set.
 
-        Args:
-            histogram: has `edges` (bins + 1,) in label units and `counts` (bins,).
-            many_above: a bin of a higher density is many-shot.
-            few_below: a bin of a lower density is few-shot.
-
-        Raises:
-            DataError: an empty histogram.
+        An empty histogram is a DataError.
         """
         counts = np.asarray(histogram.counts, dtype=np.float64)
         if not counts.sum() > 0:
@@ -191,11 +185,7 @@ class LabelBins:
         )
 
     def index(self, values: Tensor) -> Tensor:
-        """Return the bin of every label as a long tensor of the same shape, -1 for no scored bin.
-
-        Args:
-            values: labels of any shape and real dtype.
-        """
+        """Return the bin of every label, long of the same shape; -1 for no scored bin."""
         labels = values.detach().to(torch.float32)
         found = self._place(labels)
         if not self.scored.all():

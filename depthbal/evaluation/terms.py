@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -103,62 +102,46 @@ def term_values(names: Sequence[str], preds: Tensor, target: Tensor) -> Iterator
 Array = npt.NDArray[np.float64]
 
 
-def _boundary_f1(m: Sequence[Any]) -> Any:
+def _boundary_f1(m: Sequence[Tensor]) -> Tensor:
     """Return the mean over thresholds, those as weights, of each one's F1; NaN without any edge."""
-    hits, ends = _from_above(m)
-    weights = np.where(ends > 0, EDGE_THRESHOLDS, 0.0)
-    return (weights * np.nan_to_num(2 * hits / ends)).sum(-1) / weights.sum(-1)
+    # of every threshold, from those of every level
+    parts = (torch.stack([*m[start : start + 10]], -1) for start in (0, 10))
+    hits, ends = (part.flip(-1).cumsum(-1).flip(-1) for part in parts)
+    weights = ends.new_tensor(EDGE_THRESHOLDS).where(ends > 0, 0.0)
+    scores = 2 * hits / ends.where(ends > 0, 1.0)
+    return (weights * scores).sum(-1) / weights.sum(-1)
 
 
-def _boundary_f1_slopes(m: Sequence[Any]) -> list[Any]:
-    hits, ends = _from_above(m)
-    weights = np.where(ends > 0, EDGE_THRESHOLDS, 0.0)
-    by = np.nan_to_num(2 * weights / weights.sum(-1, keepdims=True) / ends)
-    slopes = np.concatenate([by.cumsum(-1), -np.nan_to_num(by * hits / ends).cumsum(-1)], -1)
-    return list(np.moveaxis(slopes, -1, 0))
-
-
-def _from_above(m: Sequence[Any]) -> list[Any]:
-    """Return hits and ends of every threshold, (..., thresholds), from those of every level."""
-    parts = (np.stack(m[start : start + 10], -1) for start in (0, 10))
-    return [part[..., ::-1].cumsum(-1)[..., ::-1] for part in parts]
-
-
-_Formula = tuple[tuple[str, ...], Callable[[Sequence[Any]], Any], Callable[[Sequence[Any]], Any]]
-_LINEAR: Any = (lambda m: m[0], lambda m: [np.ones_like(m[0])])
-_ROOT: Any = (lambda m: np.sqrt(m[0]), lambda m: [0.5 / np.sqrt(m[0])])
-_RATIO: Any = (lambda m: m[0] / m[1], lambda m: [1 / m[1], -m[0] / m[1] ** 2])
-# needed terms, the metric from their means, its derivatives by them
-_FORMULAS: dict[str, _Formula] = {
-    "rmse": (("squared",), *_ROOT),
-    "mse": (("squared",), *_LINEAR),
-    "mae": (("absolute",), *_LINEAR),
-    "gm": (("log_absolute",), lambda m: np.exp(m[0]), lambda m: [np.exp(m[0])]),
-    "abs_rel": (("relative",), *_LINEAR),
-    "sq_rel": (("squared_relative",), *_LINEAR),
-    "rmse_log": (("log_squared",), *_ROOT),
-    "log10": (("log10",), *_LINEAR),
+_Formula = tuple[tuple[str, ...], Callable[[Sequence[Tensor]], Tensor]]
+_FORMULAS: dict[str, _Formula] = {  # needed terms, and the metric from their means
+    "rmse": (("squared",), lambda m: m[0].sqrt()),
+    "mse": (("squared",), lambda m: m[0]),
+    "mae": (("absolute",), lambda m: m[0]),
+    "gm": (("log_absolute",), lambda m: m[0].exp()),
+    "abs_rel": (("relative",), lambda m: m[0]),
+    "sq_rel": (("squared_relative",), lambda m: m[0]),
+    "rmse_log": (("log_squared",), lambda m: m[0].sqrt()),
+    "log10": (("log10",), lambda m: m[0]),
+    # rounding may leave a variance of zero slightly negative
     "silog": (
         ("log_squared", "log_error"),
-        # rounding may leave a variance of zero slightly negative
-        lambda m: 100 * np.sqrt(np.clip(m[0] - m[1] ** 2, 0, None)),
-        lambda m: [50 / np.sqrt(m[0] - m[1] ** 2), -100 * m[1] / np.sqrt(m[0] - m[1] ** 2)],
+        lambda m: 100 * (m[0] - m[1] ** 2).clamp(min=0).sqrt(),
     ),
-    "delta1": (("delta1",), *_LINEAR),
-    "delta2": (("delta2",), *_LINEAR),
-    "delta3": (("delta3",), *_LINEAR),
-    "bias": (("error",), *_LINEAR),
-    "boundary_f1": ((*_HITS, *_ENDS), _boundary_f1, _boundary_f1_slopes),
-    "flying": (("flying_pixels", "edge_pixels"), *_RATIO),
+    "delta1": (("delta1",), lambda m: m[0]),
+    "delta2": (("delta2",), lambda m: m[0]),
+    "delta3": (("delta3",), lambda m: m[0]),
+    "bias": (("error",), lambda m: m[0]),
+    "boundary_f1": ((*_HITS, *_ENDS), _boundary_f1),
+    "flying": (("flying_pixels", "edge_pixels"), lambda m: m[0] / m[1]),
 }
 
-_USED = {"count"}.union(*(needs for needs, *_ in _FORMULAS.values()))
+_USED = {"count"}.union(*(needs for needs, _ in _FORMULAS.values()))
 
 
 def _formula(metric: str) -> _Formula:
     if metric.startswith("mean "):  # over images that have it
-        return (metric, f"has {metric[5:]}"), *_RATIO
-    return _FORMULAS.get(metric) or ((metric,), *_LINEAR)
+        return (metric, f"has {metric[5:]}"), lambda m: m[0] / m[1]
+    return _FORMULAS.get(metric) or ((metric,), lambda m: m[0])
 
 
 def metrics_of(terms: Sequence[str]) -> tuple[str, ...]:
@@ -168,29 +151,26 @@ def metrics_of(terms: Sequence[str]) -> tuple[str, ...]:
         >>> metrics_of(["count", "squared"]), metrics_of(["count", "mpjpe"])
         (('rmse', 'mse'), ('mpjpe',))
     """
-    found = [name for name, (needs, *_) in _FORMULAS.items() if set(needs) <= set(terms)]
+    found = [name for name, (needs, _) in _FORMULAS.items() if set(needs) <= set(terms)]
     own = (term for term in dict.fromkeys(terms) if not term.startswith("has "))
     return (*found, *(term for term in own if term not in _USED))
 
 
 def metric_slopes(sums: Array, terms: Sequence[str], place: int) -> tuple[list[int], Array]:
     """Return the sums that a metric depends on, and its derivatives by them, 0 of no count."""
-    needs, _, derivatives = _formula(metrics_of(terms)[place])
+    needs, value = _formula(metrics_of(terms)[place])
     columns = [list(terms).index(name) for name in ("count", *needs)]
-    count = sums[..., columns[0]]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        means = [sums[..., column] / count for column in columns[1:]]
-        by = derivatives(means)
-        of_count = -sum(slope * mean for slope, mean in zip(by, means, strict=True))
-        slopes = np.stack([of_count, *by], -1) / count[..., None]
-    return columns, np.where(np.isfinite(slopes), slopes, 0.0)
+    used = torch.tensor(sums[..., columns], requires_grad=True)
+    count, *others = used.unbind(-1)
+    (slopes,) = torch.autograd.grad(value([one / count for one in others]).sum(), used)
+    return columns, slopes.nan_to_num(0.0, 0.0, 0.0).numpy()
 
 
 def metric_values(sums: Array, terms: Sequence[str]) -> Array:
     """Turn sums (..., terms) into metrics (..., metrics), in the order of `metrics_of`."""
-    count = sums[..., list(terms).index("count")]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        means = {name: sums[..., k] / count for k, name in enumerate(terms)}
-        formulas = [_formula(metric) for metric in metrics_of(terms)]
-        found = [value([means[name] for name in needs]) for needs, value, _ in formulas]
-    return np.stack(found, axis=-1)
+    values = torch.as_tensor(sums)
+    count = values[..., list(terms).index("count")]
+    means = {name: values[..., k] / count for k, name in enumerate(terms)}
+    formulas = [_formula(metric) for metric in metrics_of(terms)]
+    found = [value([means[name] for name in needs]) for needs, value in formulas]
+    return torch.stack(found, -1).numpy()

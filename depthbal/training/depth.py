@@ -135,7 +135,7 @@ class DepthTask(Task):
         """Return the loss at the size of the depth, to which predictions may be resized."""
         target = batch["depth"]
         channels = getattr(self.criterion, "n_bins", 1)
-        if raw.ndim != 4 or (raw.shape[1], *raw.shape[2:]) != (channels, *target.shape[2:]):
+        if raw.shape[1:] != (channels, *target.shape[2:]):
             if self.resize is None or raw.ndim != 4 or raw.shape[:2] != (len(target), channels):
                 raise ConfigError(
                     f"preds {tuple(raw.shape)} and target {tuple(target.shape)} differ; set "

@@ -49,9 +49,8 @@ def evaluate_run(
 ) -> tuple[dict[str, Any], Path]:
     """Score a run of any application and write the result into ``RUN/eval/NAME``.
 
-    Writes metrics.json, scores.npz and the task's examples. Nothing is fitted: prior and histogram
-    come from the run. The last checkpoint by the task's first protocol on the run's own test images
-    is the run's own result and goes into the run folder itself; NAME tells what differs.
+    Nothing is fitted: prior and histogram come from the run. The last checkpoint by the task's
+    first protocol on the run's own images goes into the run folder itself; NAME tells what differs.
 
     Args:
         path: The run folder.
@@ -61,9 +60,8 @@ def evaluate_run(
         overrides: Settings of the data that win, such as ``["--data.root", "/elsewhere"]``.
         device: Where to compute.
         seed: Of what the protocol draws, such as a balanced mask.
-        posthoc: Balance the predictions of a network trained with a plain loss, with this noise
-            scale in label units, before they are read out; "auto" takes the error on the
-            validation split.
+        posthoc: Balance the predictions of a plain loss's network with this noise scale, label
+            units, before they are read out; "auto" takes the error on validation.
         balance: File that `depthbal balance` wrote, to balance with before the read-out.
         tau: Share of the balancing that a network of BinsLoss is read out with, and
         relative_to: its world, as in ``Predictor.set_world``.

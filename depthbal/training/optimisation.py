@@ -23,12 +23,7 @@ def parameter_groups(
     noise_lr: float,
     factors: Mapping[str, tuple[str, float]],
 ) -> list[dict[str, Any]]:
-    """Split trainable parameters into the weights, those of another rate, and the noise scale.
-
-    Sigma is one number that has far to travel whatever the network's learning rate is: it gets its
-    own rate, no weight decay and, by `hold_noise_lr`, no schedule. ``factors`` has group and factor
-    of the parameters that `scale_rates` is to give another rate than the optimizer's.
-    """
+    """Split trainable parameters into weights, those of another rate (`factors`), and sigma."""
     noise = list(noise)
     own = {id(parameter) for parameter in noise}
     groups: dict[str, dict[str, Any]] = {}
@@ -37,6 +32,7 @@ def parameter_groups(
             group, factor = factors.get(name, ("weights", 1.0))
             groups.setdefault(group, {"params": [], "name": group, "lr_factor": factor})
             groups[group]["params"].append(parameter)
+    # one number that has far to travel, whatever the network's rate is
     sigma = {"params": noise, "name": NOISE_GROUP, "lr": noise_lr, "weight_decay": 0.0}
     return [*groups.values(), *([sigma] if noise else [])]
 
@@ -55,12 +51,7 @@ def hold_noise_lr(optimizer: Optimizer, noise_lr: float) -> None:
 
 
 def suit_device(optimizer: Optimizer, may_fuse: bool = True) -> Optimizer:
-    """Return a new optimizer in the form that suits its parameters' device.
-
-    Adam and AdamW on a CUDA device update all parameters in one kernel (``fused=True``) unless
-    the settings say how (fused, foreach, capturable, differentiable), or `may_fuse` is False. A
-    checkpoint that was written on another device does not change the form.
-    """
+    """Return an optimizer in its device's form: Adam on a GPU is fused unless its settings say."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     if any(group.get("fused") for group in optimizer.param_groups) and any(
         p.device.type == "cpu" and not p.is_contiguous() for p in parameters
@@ -123,11 +114,7 @@ def usable_accelerator(accelerator: str) -> str:
 
 
 def default_precision(accelerator: str = "auto") -> str:
-    """Return the precision to train in: bfloat16 where the hardware multiplies it natively.
-
-    GPUs do since Ampere, CPUs with AVX512-BF16 or AMX; others would emulate it, several times
-    slower than float32. The losses compute in float32 anyway.
-    """
+    """Return the precision to train in: bfloat16 unless it is emulated, which is slow."""
     gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
     if gpu:
         native = torch.cuda.is_bf16_supported(including_emulation=False)

@@ -11,10 +11,7 @@ from depthbal.training.task import Task
 
 
 class EpochLines(pl.Callback):
-    """Print one line per epoch; with ``bar`` show above how far all epochs are, and the time left.
-
-    The bar is of the first process only. The test that follows has its own.
-    """
+    """Print a line per epoch; with ``bar`` show one of all epochs, and one of the test."""
 
     def __init__(self, bar: bool) -> None:
         self._wanted = bar

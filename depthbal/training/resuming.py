@@ -96,10 +96,8 @@ def restore_random_states(states: dict[str, Any]) -> None:
 class RandomStates(pl.Callback):
     """Make dropout and the like continue after a resume exactly as without the interruption.
 
-    The states are taken when an epoch's checkpoint is written, and set again before the first
-    batch of the next epoch, in every run: starting a data loader or counting the training labels
-    draws random numbers too, and an uninterrupted run does so at other moments than a resumed one.
-    The first epoch begins with the states at the callback's creation for the same reason.
+    The states are set before every epoch, in every run: starting a data loader or counting labels
+    draws random numbers too, and a resumed run does so at other moments.
     """
 
     def __init__(self) -> None:
@@ -140,11 +138,7 @@ class RandomStates(pl.Callback):
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Write a checkpoint next to its target and rename it.
-
-    Lightning's own writer goes through the system's temporary folder; where that is another disk,
-    its last step is a copy that a full disk or a kill leaves half done over the previous file.
-    """
+    """Write a checkpoint beside its target: a copy from another disk may stay half done."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None

@@ -127,16 +127,10 @@ class Run(RunFolder):
 
 
 def open_run(path: str | Path, overrides: Sequence[str] = ()) -> Run:
-    """Open a run of any application, from its config.yaml and checkpoints.
+    """Open a run of any application: ``run.data``, ``run.task(checkpoint)``, and its paths.
 
-    The classes are those that config.yaml names, imported as for a training.
-
-    Args:
-        path: The run folder.
-        overrides: Settings of the data that win, such as ``["--data.root", "/elsewhere"]``.
-
-    Returns:
-        ``run.data``, ``run.task(checkpoint)``, and the paths of a `RunFolder`.
+    The classes are those that config.yaml names, imported as for a training. ``overrides`` are
+    settings of the data that win, such as ``["--data.root", "/elsewhere"]``.
 
     Raises:
         RunFolderError: No run, or a damaged one.
@@ -146,15 +140,7 @@ def open_run(path: str | Path, overrides: Sequence[str] = ()) -> Run:
 
 
 def data_of(name: str, overrides: Sequence[str] = ()) -> LabelData:
-    """Return the data module of a run folder, or of a class with settings, not yet set up.
-
-    Args:
-        name: The run folder, or a class: FolderDataModule, my_package.MyData.
-        overrides: Settings such as ``["--data.root", "/data"]``.
-
-    Raises:
-        ConfigError: A setting is unknown or refused.
-    """
+    """Return the data module of a run folder, or of a class with settings, not yet set up."""
     if RunFolder(name).is_run():
         return open_run(name, overrides).data
     parser = make_parser("depthbal evaluate", ("data",))

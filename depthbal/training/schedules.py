@@ -13,9 +13,8 @@ class WarmupCosine(LRScheduler):
 
     With w = max(1, round(warmup_share * total_steps)) every group's initial learning rate is
     multiplied by (step + 1) / (w + 1) while step < w, then by
-    final + (1 - final) (1 + cos(pi (step - w) / (total_steps - w))) / 2. The task fills in
-    ``set_total_steps`` when training starts, so that ``--trainer.max_epochs`` stretches the
-    schedule; resuming with more epochs continues on the longer curve.
+    final + (1 - final) (1 + cos(pi (step - w) / (total_steps - w))) / 2. The task sets the steps
+    when training starts: resuming with more epochs continues on the longer curve.
 
     Args:
         optimizer: Its groups' initial learning rates are the peaks.

@@ -579,11 +579,7 @@ def masked_loss(
     mask: Tensor | None,
     beyond: Tensor | None = None,
 ) -> Tensor:
-    """Return the loss over the labels that count; of none 0, with a gradient path.
-
-    Our losses, and any module whose ``forward`` has an argument ``mask``, get it, and so it is with
-    ``beyond``. Other modules, such as ``torch.nn.L1Loss``, get what counts as two vectors.
-    """
+    """Return the loss over the labels that count; torch's own losses get them as two vectors."""
     known = inspect.signature(criterion.forward).parameters
     more = {} if beyond is None or "beyond" not in known else {"beyond": beyond}
     if isinstance(criterion, RegressionLoss) or "mask" in known:

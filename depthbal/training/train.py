@@ -102,6 +102,8 @@ def train(
         if data.label.range is not None:
             task.take_range(data.label.range)
         task.check_data(data)
+        if step is None and task.weights_from is not None:
+            task.take_weights(task.weights_from)  # what is refused must not cost the old run
         if step is None:
             # counted before there are other processes: an error here must not leave them waiting
             task.take_beyond(data.train_histogram())
@@ -250,10 +252,7 @@ def _note_session(run: RunFolder, record: dict[str, Any], step: int | None) -> N
 
 
 def _resumed_step(run: RunFolder, task: Task, trainer: Trainer, content: dict[str, Any]) -> int:
-    """Return the step to continue from.
-
-    Nothing in the run folder changes before this: what cannot be resumed stays as it is.
-    """
+    """Return the step to continue from, before anything in the run folder changes."""
     task.on_load_checkpoint(content)
     done, wanted = int(content["epoch"]) + 1, trainer.max_epochs
     if wanted is not None and 0 < wanted < done:

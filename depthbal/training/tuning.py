@@ -55,12 +55,7 @@ def find_part(model: nn.Module, name: str) -> str:
 
 
 def add_lora(model: nn.Module, given: int | Mapping[str, Any]) -> dict[str, Any]:
-    """Put LoRA beside linear layers of the encoder, which is trained no more; return its settings.
-
-    Args:
-        model: The network, changed in place.
-        given: The rank, or what differs from `LORA`.
-    """
+    """Put LoRA of a rank, or of what differs from `LORA`, into the encoder; return its settings."""
     if find_spec("peft") is None:
         raise ConfigError('lora needs peft: pip install "depthbal[hf]"')
     from peft import LoraConfig, inject_adapter_in_model
@@ -104,13 +99,7 @@ def recompute_activations(model: nn.Module) -> None:
 
 
 def rate_factors(model: nn.Module, factor: float, decay: float) -> dict[str, tuple[str, float]]:
-    """Return of every parameter of the encoder its group's name and learning-rate factor.
-
-        factor * decay^(n + 1 - i)    for layer i from 0 (what comes before the first) to n
-
-    Raises:
-        ConfigError: No encoder, or one without numbered layers to decay over.
-    """
+    """Return of the encoder's parameters group and factor: factor decay^(n + 1 - i) of layer i."""
     if factor == decay == 1.0:
         return {}
     prefix = f"{encoder_of(model)}."
@@ -151,11 +140,9 @@ def trained_parameters(model: nn.Module) -> str:
 def use_features(data: Any, backbone: nn.Module, device: torch.device | str = "cpu") -> None:
     """Let training and validation of a data module read features in place of images.
 
-    Its data sets need ``plain()``, the same samples with "image", without augmentation, addressed
-    by index, and ``fingerprint()``, a digest of all that these depend on. Once ``features`` (N, D)
-    is set, their samples have "features" (D,) in place of "image", in the same order. They are kept
-    under the weights of the backbone and that digest: a second training computes nothing. Autocast
-    is off, so that they are the same whatever the precision.
+    Its data sets need ``plain()``, the same samples without augmentation, addressed by index, and
+    ``fingerprint()``, a digest of all that these depend on. Once ``features`` (N, D) is set, their
+    samples have "features" (D,) in place of "image". A second training computes nothing.
     """
 
     def compute(images: Any) -> NDArray[np.float32]:

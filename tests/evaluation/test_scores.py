@@ -138,10 +138,12 @@ def test_what_is_no_result_is_named(tmp_path):
         Scores.load(tmp_path / "other.npz")
 
 
-def test_what_is_not_valid_counts_nowhere():
+def test_what_is_not_valid_counts_nowhere_whatever_it_is():
     preds, target, mask = batch(images=3)  # the mask of the first image is empty
     scores = raw_scores(subsets=("mask",))
-    scores.update({"raw": preds}, target, mask, subsets={"mask": torch.ones_like(mask)})
+    anything = {"raw": preds.masked_fill(~mask, torch.nan)}, target.masked_fill(~mask, -5.0)
+    scores.update(*anything, mask, subsets={"mask": torch.ones_like(mask)})
+    assert np.array_equal(scores.sums("all"), sums_of(preds, target, mask, BINS))
     result = scores.compute()
     assert result["protocol"]["images"] == 3
     assert result["per_image_mean"]["overall"]["images"] == 2
@@ -150,25 +152,6 @@ def test_what_is_not_valid_counts_nowhere():
 
 
 # ---- adding up ----
-
-
-def test_batches_in_any_order_with_padding_equal_one_batch():
-    preds, target, mask = batch(images=5)
-    balanced, names = share_of(mask), [f"image {i}" for i in range(5)]
-    whole, parts = (Scores(BINS, ("raw",), "raw", subsets=("mask",)) for _ in range(2))
-    interval = preds - 0.5, preds + 0.4
-    whole.update({"raw": preds}, target, mask, names, names, interval, {"mask": balanced})
-    for indices in ([4], [0, 2, -1], [1, 3], [-1]):
-        some = [max(i, 0) for i in indices]  # padding brings the pixels of a real image
-        shown = [names[i] for i in some]
-        mine = tuple(end[some] for end in interval)
-        subsets, order = {"mask": balanced[some]}, torch.tensor(indices)
-        parts.update(
-            {"raw": preds[some]}, target[some], mask[some], shown, shown, mine, subsets, order
-        )
-    assert_same(parts.compute() | {"calibration": None}, whole.compute() | {"calibration": None})
-    assert parts.names == parts.groups == names
-    np.testing.assert_allclose(parts.sums("all"), whole.sums("all"), rtol=1e-12, atol=1e-12)
 
 
 def test_a_pickled_or_reset_metric_goes_on_counting_in_float64():
@@ -252,15 +235,6 @@ def test_a_gpu_gives_the_same_numbers():
         scores.update({"raw": p}, t, m, interval=(p - 1, p + 1), subsets={"mask": m})
         results.append(scores.compute())
     assert_same(results[1], results[0])
-
-
-def test_sums_leave_out_what_the_mask_leaves_out_whatever_it_is():
-    preds, target, mask = batch()
-    inside, outside = (sums_of(preds, target, m, BINS) for m in (mask, ~mask))
-    everything = sums_of(preds, target, None, BINS)
-    np.testing.assert_allclose(inside + outside, everything, rtol=1e-12, atol=1e-12)
-    anything = preds.masked_fill(~mask, float("nan")), target.masked_fill(~mask, -5.0)
-    assert np.array_equal(sums_of(*anything, mask, BINS), inside)
 
 
 # ---- joint histogram and coverage ----

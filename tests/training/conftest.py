@@ -4,12 +4,13 @@ import shutil
 
 import pytest
 
-from tests.training.helpers import GAI, MSE, SMALL_UNET, TINY_UNET, command, tiny_config
+from tests.training.helpers import GAI, MSE, command, tiny_config, unet
 
 
-def trained(folder, criterion, network=SMALL_UNET):
+def trained(folder, criterion, **network):
     """Train two epochs of a network of ours."""
-    config = tiny_config(folder / "tiny.yaml", model={"model": network, "criterion": criterion})
+    model = {"model": unet(**network), "criterion": criterion}
+    config = tiny_config(folder / "tiny.yaml", model=model)
     assert command("train", "--config", config, "--out", folder / "run") == 0
     return folder / "run"
 
@@ -23,7 +24,7 @@ def finished_run(tmp_path_factory):
 @pytest.fixture(scope="session")
 def mse_run(tmp_path_factory):
     """A run of the squared error; tests only add evaluations to it."""
-    return trained(tmp_path_factory.mktemp("mse"), MSE, TINY_UNET)
+    return trained(tmp_path_factory.mktemp("mse"), MSE)
 
 
 @pytest.fixture

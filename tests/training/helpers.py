@@ -1,6 +1,7 @@
 """Tiny trainings: a network with dropout and batch statistics, and callbacks that disturb."""
 
 import csv
+import json
 import os
 import signal
 from pathlib import Path
@@ -28,17 +29,6 @@ GAI = {
     "init_args": {"n_components": 4, "noise": "learned"},
 }
 MSE = {"class_path": "depthbal.losses.MSELoss", "init_args": {}}
-SMALL_UNET = {
-    "class_path": "depthbal.models.SmpDepth",
-    "init_args": {"encoder": "mobilenet_v2", "arch_args": {"decoder_channels": [16, 8, 8, 4, 4]}},
-}
-TINY_UNET = {  # exported in a third of the time
-    "class_path": "depthbal.models.SmpDepth",
-    "init_args": {
-        "encoder": "tu-test_resnet",
-        "arch_args": {"encoder_depth": 4, "decoder_channels": [16, 8, 8, 4]},
-    },
-}
 QUIET = {  # of a trainer that leaves nothing behind
     "accelerator": "cpu",
     "enable_checkpointing": False,
@@ -111,6 +101,13 @@ class Poison(pl.Callback):
                 next(pl_module.model.parameters()).fill_(float("nan"))
 
 
+def unet(**init_args: object) -> dict:
+    """Return the section of a network that is trained and exported in no time."""
+    small: dict = {"encoder": "tu-test_resnet"}
+    small["arch_args"] = {"encoder_depth": 4, "decoder_channels": [16, 8, 8, 4]}
+    return {"class_path": "depthbal.models.SmpDepth", "init_args": {**small, **init_args}}
+
+
 def callback(cls: type, **init_args) -> dict:
     """Return a trainer section that adds a callback of this file."""
     return {"callbacks": [{"class_path": f"{__name__}.{cls.__name__}", "init_args": init_args}]}
@@ -174,6 +171,11 @@ def same_weights(first: Path, second: Path) -> bool:
     """Whether the last checkpoints of two runs hold the same weights, bit by bit."""
     one, two = (checkpoint_of(run)["state_dict"] for run in (first, second))
     return one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
+
+
+def metrics_of(folder: Path) -> dict:
+    """Return the content of metrics.json."""
+    return json.loads((folder / "metrics.json").read_text())
 
 
 def logged(run: Path) -> list[dict]:

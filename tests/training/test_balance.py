@@ -1,21 +1,18 @@
 """`depthbal balance` and what evaluate, predict and export do with its file."""
 
 import json
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
-from depthbal import Predictor, load_predictor
-from depthbal.commands.balance import run_samples
+from depthbal import load_predictor
 from depthbal.evaluation import Scores
 from depthbal.export import open_graph
 from depthbal.losses.posthoc import BalanceMap
 from depthbal.training import evaluate_run
-from tests.training.helpers import command, rooms_of_the_test
+from tests.training.helpers import command, metrics_of, rooms_of_the_test
 
 MORE = ("--data.n_val", "16", "--data.n_test", "16", "--device", "cpu")
 
@@ -34,7 +31,7 @@ def raw_depths(run):
     return [(predictor.predict(image), depth) for image, depth in rooms_of_the_test()]
 
 
-def test_its_errors_are_those_of_an_evaluation(mse_run, tmp_path, capsys):
+def test_its_errors_are_those_of_an_evaluation_at_the_truths_size(mse_run, tmp_path, capsys):
     arguments = ["--split", "test", "--force", "--out", tmp_path / "b.json", *MORE]
     assert command("balance", mse_run, *arguments) == 0
     printed = " ".join(capsys.readouterr().out.split())
@@ -54,7 +51,7 @@ def test_a_run_is_evaluated_balanced_and_says_with_what(mse_run, balanced, capsy
     assert command("evaluate", mse_run, "--balance", balanced, "--device", "cpu") == 0
     assert "balanced afterwards (calibrated, tau 0.5)" in " ".join(capsys.readouterr().out.split())
     folder, balance = mse_run / "eval" / "balance_mine", BalanceMap.load(balanced)
-    metrics = json.loads((folder / "metrics.json").read_text())
+    metrics = metrics_of(folder)
     squared, inside, count = 0.0, 0, 0
     for raw, depth in raw_depths(mse_run):
         counted = depth >= 0.7
@@ -138,33 +135,3 @@ def test_maps_and_runs_that_do_not_fit_each_other_are_refused(
     )
     assert not (mse_run / "eval" / "balance_seen").exists()
     assert command("evaluate", mse_run, "--balance", seen, "--device", "cpu", "--force") == 0
-
-
-class HalfSize(nn.Module):
-    """A task whose depths are half as high and wide as the truth."""
-
-    def predict(self, batch):
-        return batch["image"][:, :1, ::2, ::2]
-
-    def target(self, batch):
-        return batch["depth"], batch["depth"] > 0
-
-    def predictor(self):
-        return Predictor(
-            nn.Identity(), None, {"short_side": None, "mean": [0.0] * 3, "std": [1.0] * 3}
-        )
-
-
-@pytest.mark.parametrize(("folders", "groups"), [("aa", ["", ""]), ("ab", ["a", "b"])])
-def test_images_are_enlarged_as_for_scores_and_a_single_folder_is_no_scene(folders, groups):
-    batch = {"image": torch.rand(2, 3, 8, 8), "depth": torch.ones(2, 1, 8, 8)}
-    batch |= {"name": ["one", "two"], "index": torch.arange(2)}
-    source = type("Source", (), {"group": lambda _, i: folders[i], "__len__": lambda _: 2})()
-    data = SimpleNamespace(test_set=SimpleNamespace(source=source), test_dataloader=lambda: [batch])
-    samples = list(run_samples(HalfSize(), data, "test", "cpu"))
-    assert [(name, group) for *_, name, group in samples] == list(
-        zip(["one", "two"], groups, strict=True)
-    )
-    preds, target, mask, _, _ = samples[1]
-    assert preds.shape == target.shape == mask.shape == (1, 8, 8)
-    assert preds[0, 0, 0] == batch["image"][1, 0, 0, 0]

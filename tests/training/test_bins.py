@@ -14,13 +14,14 @@ from depthbal.training import evaluate_run
 from tests.training.conftest import trained
 from tests.training.helpers import (
     GAI,
-    TINY_UNET,
     checkpoint_of,
     command,
     files_of,
     logged,
+    metrics_of,
     rooms_of_the_test,
     tiny_config,
+    unet,
 )
 
 HEAD = {"kind": "bins", "bins": 12}
@@ -28,13 +29,12 @@ BINS = {
     "class_path": "depthbal.losses.BinsLoss",
     "init_args": {"n_bins": 12, "label_range": [0.7, 10.0]},
 }
-UNET = {**TINY_UNET, "init_args": {**TINY_UNET["init_args"], "head": HEAD}}
 
 
 @pytest.fixture(scope="session")
 def bins_run(tmp_path_factory):
     """A finished run; tests only add evaluations to it."""
-    return trained(tmp_path_factory.mktemp("bins"), BINS, UNET)
+    return trained(tmp_path_factory.mktemp("bins"), BINS, head=HEAD)
 
 
 def rmse(preds, truth):
@@ -43,7 +43,7 @@ def rmse(preds, truth):
 
 
 def test_a_run_is_scored_in_the_world_and_at_the_tau_of_its_settings(bins_run):
-    metrics = json.loads((bins_run / "metrics.json").read_text())
+    metrics = metrics_of(bins_run)
     assert set(metrics["readout"]) == {"raw", "clamped", "mean", "median"}
     assert (metrics["protocol"]["tau"], metrics["protocol"]["relative_to"]) == (1.0, "uniform")
     assert 0 <= metrics["all_pixels"]["overall"]["rmse"] < 10
@@ -54,26 +54,27 @@ def test_a_run_is_scored_in_the_world_and_at_the_tau_of_its_settings(bins_run):
 
 
 @pytest.mark.parametrize(
-    ("options", "name", "chosen"),
+    ("options", "name", "tau", "world"),
     [
-        (["--tau", 0.0], "tau_0", (0.0, "uniform")),
-        (["--tau", 0.5, "--relative-to", "log_uniform"], "tau_0.5_to_log_uniform", None),
+        (["--tau", 0.0], "tau_0", 0.0, "uniform"),
+        (
+            ["--tau", 0.5, "--relative-to", "log_uniform"],
+            "tau_0.5_to_log_uniform",
+            0.5,
+            "log_uniform",
+        ),
     ],
 )
 def test_evaluate_and_predict_read_the_same_run_for_another_world(
-    bins_run, options, name, chosen, tmp_path
+    bins_run, options, name, tau, world, tmp_path
 ):
     assert command("evaluate", bins_run, *options) == 0
-    metrics = json.loads((bins_run / "eval" / name / "metrics.json").read_text())
-    tau, world = chosen or (0.5, "log_uniform")
+    metrics = metrics_of(bins_run / "eval" / name)
     assert (metrics["protocol"]["tau"], metrics["protocol"]["relative_to"]) == (tau, world)
-    predictor, of_training = load_predictor(bins_run, tau=tau, relative_to=world), []
-    preds, truth = [], []
-    for image, depth in rooms_of_the_test():
-        preds.append(predictor.predict(image))
-        of_training.append(load_predictor(bins_run, tau=0.0).predict(image))
-        truth.append(depth)
-    preds, truth, of_training = map(np.stack, (preds, truth, of_training))
+    images, truth = map(np.stack, zip(*rooms_of_the_test(), strict=True))
+    predictor = load_predictor(bins_run, tau=tau, relative_to=world)
+    preds = np.stack([predictor.predict(image) for image in images])
+    of_training = np.stack([predictor.set_world(0.0).predict(image) for image in images])
     found = metrics["all_pixels"]["overall"]["rmse"]
     assert found == pytest.approx(rmse(preds, truth), rel=1e-4)
     raw = metrics["readout"]["raw"]["all_pixels"]["overall"]["rmse"]
@@ -81,8 +82,7 @@ def test_evaluate_and_predict_read_the_same_run_for_another_world(
     assert np.allclose(preds, of_training) == (tau == 0)
 
     picture = tmp_path / "picture.png"
-    image = rooms_of_the_test()[0][0]
-    cv2.imwrite(str(picture), image[..., ::-1])
+    cv2.imwrite(str(picture), images[0][..., ::-1])
     assert command("predict", bins_run, picture, *options, "--out", tmp_path) == 0
     written = cv2.imread(str(tmp_path / "picture_depth.png"), cv2.IMREAD_UNCHANGED) / 1000
     np.testing.assert_allclose(written, preds[0], atol=6e-4)
@@ -119,7 +119,9 @@ def test_an_exported_network_takes_tau_as_an_input(bins_run, form, readout, tmp_
 
 
 def test_a_study_reads_its_runs_out_at_every_tau(bins_run, tmp_path, capsys):
-    config = tiny_config(tmp_path / "bins.yaml", model={"model": UNET, "criterion": BINS})
+    config = tiny_config(
+        tmp_path / "bins.yaml", model={"model": unet(head=HEAD), "criterion": BINS}
+    )
     out = tmp_path / "study"
     arguments = ["--configs", config, "--tau", 0, 0.5, "--out", out]
     assert command("study", *arguments) == 0
@@ -146,7 +148,7 @@ def test_networks_of_other_losses_have_no_such_choice(mse_run, bins_run, capsys)
 
 
 def test_logits_of_another_size_than_the_depth_train_with_resize_target(tmp_path):
-    model = {"model": UNET, "criterion": BINS, "resize": "target"}
+    model = {"model": unet(head=HEAD), "criterion": BINS, "resize": "target"}
     config = tiny_config(tmp_path / "c.yaml", model=model)
     sizes = "--data.depth_size=[24,32]", "--trainer.max_epochs=1"
     assert command("train", "--config", config, *sizes, "--out", tmp_path / "run") == 0
@@ -158,8 +160,7 @@ def test_a_sum_of_losses_and_another_head_train_from_a_config_and_are_opened_aga
     gradient = {"class_path": "depthbal.losses.GradientLoss", "init_args": {"strides": [1, 2]}}
     both = {"losses": [GAI, gradient], "factors": [1.0, 0.2]}
     criterion = {"class_path": "depthbal.losses.CombinedLoss", "init_args": both}
-    network = {**UNET, "init_args": {**UNET["init_args"], "head": {"kind": "log"}}}
-    model = {"model": network, "criterion": criterion}
+    model = {"model": unet(head={"kind": "log"}), "criterion": criterion}
     config, out = tiny_config(tmp_path / "c.yaml", model=model), tmp_path / "run"
     assert command("train", "--config", config, "--trainer.max_epochs=1", "--out", out) == 0
     predictor = load_predictor(out)

@@ -1,8 +1,6 @@
 """The claim on which the product stands, on rooms small enough for a test."""
 
-import json
-
-from tests.training.helpers import command
+from tests.training.helpers import command, metrics_of
 
 SMALL = [
     "--seed_everything=0",
@@ -24,7 +22,7 @@ def test_gai_lowers_the_error_per_bin_and_few_shot_and_pays_little_for_it(tmp_pa
     for name in ("mse", "gai"):
         run = tmp_path / name
         assert command("train", "--config", f"rooms/{name}", "--out", run, *SMALL) == 0
-        means = json.loads((run / "metrics.json").read_text())["all_pixels"]["per_bin_mean"]
+        means = metrics_of(run)["all_pixels"]["per_bin_mean"]
         rmse[name] = {group: means[group]["rmse"] for group in ("overall", "many", "few")}
     assert rmse["gai"]["overall"] < 0.95 * rmse["mse"]["overall"]
     assert rmse["gai"]["few"] < 0.9 * rmse["mse"]["few"]

@@ -1,7 +1,5 @@
 """Two processes train, smooth features, score and write what one does on the joined batches."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -9,7 +7,15 @@ import torch
 from depthbal.data import RoomsDataModule
 from depthbal.evaluation import GROUPS, Scores
 from tests.processes import in_two_processes
-from tests.training.helpers import GAI, Changed, checkpoint_of, logged, tiny_config, train_tiny
+from tests.training.helpers import (
+    GAI,
+    Changed,
+    checkpoint_of,
+    logged,
+    metrics_of,
+    tiny_config,
+    train_tiny,
+)
 
 
 def with_holes(index, depth):
@@ -59,7 +65,7 @@ def test_two_processes_train_and_score_as_one_on_the_joined_batch(tmp_path):
     first, second = (Scores.load(run) for run in (alone, together))
     assert second.names == first.names == [f"rooms/test/{index:05d}" for index in range(5)]
     np.testing.assert_allclose(second.sums("all"), first.sums("all"), rtol=1e-3, atol=1e-3)
-    found, expected = (json.loads((run / "metrics.json").read_text()) for run in (together, alone))
+    found, expected = metrics_of(together), metrics_of(alone)
     for shot in GROUPS:
         for block, other in ((found, expected), (found["all_pixels"], expected["all_pixels"])):
             assert block[shot]["count"] == other[shot]["count"] > 0

@@ -1,6 +1,5 @@
 """A run scored again: what it gives, where it goes, and balanced afterwards."""
 
-import json
 import math
 import shutil
 
@@ -14,10 +13,11 @@ from depthbal import load_predictor
 from depthbal.data import RoomsDataModule
 from depthbal.errors import ConfigError, DataError, RunFolderError
 from depthbal.evaluation import Scores
+from depthbal.examples import save_pictures
 from depthbal.losses import balance_predictions, sigma_from_rmse
 from depthbal.training import evaluate_run, open_run
 from depthbal.training.evaluate import posthoc_sigma
-from tests.data.make_files import SMALL, write_nyud2
+from tests.data.make_files import SMALL, write_image, write_nyud2
 from tests.training.helpers import (
     Changed,
     change_checkpoint,
@@ -25,18 +25,14 @@ from tests.training.helpers import (
     command,
     files_of,
     in_eigen_crop,
+    metrics_of,
     pretend_errors,
     rooms_of_the_test,
     tiny_config,
     train_tiny,
 )
 
-METRICS = {"rmse", "mse", "mae", "abs_rel", "log10", "delta1", "delta2", "delta3", "bias", "count"}
 RANGE = (0.7, 10.0)
-
-
-def metrics_of(folder):
-    return json.loads((folder / "metrics.json").read_text())
 
 
 def flat_predictions(run, readout="raw"):
@@ -61,17 +57,10 @@ def coverage(located, truth, sigma):
     return np.mean(np.abs(shares - 0.5) <= 0.6826895 / 2)
 
 
-def test_metrics_have_the_documented_structure(finished_run):
+def test_a_result_says_what_was_scored_and_how(finished_run):
     metrics = metrics_of(finished_run)
-    groups = {"overall", "many", "medium", "few"}
-    assert {"protocol", "bins", "all_pixels", *groups} <= set(metrics)
-    assert {"per_image_mean", "per_bin_mean", "calibration"} <= set(metrics)
-    assert {"bins", *groups} <= set(metrics["all_pixels"])
     assert set(metrics["readout"]) == {"raw", "clamped", "mean"}
-    assert all(set(metrics[group]) >= METRICS for group in groups)
-    first = metrics["bins"][0]
-    assert {"bin", "from_m", "to_m", "count", "images", "rmse"} <= set(first)
-    assert (first["bin"], first["from_m"]) == (7, 0.7)
+    assert metrics["bins"][0]["from_m"] == 0.7
     protocol = metrics["protocol"]
     expected = {"checkpoint": "last", "name": "nyud2_dir", "epochs": 2, "readout": "mean"}
     assert {key: protocol[key] for key in expected} == expected
@@ -133,22 +122,12 @@ def test_other_checkpoints_and_protocols_have_folders_of_their_own(run, capsys):
     assert {path: content for path, content in files_of(run).items() if path in before} == before
 
 
-def test_eigen_scores_whole_images_averaged_over_images(run):
-    result, folder = evaluate_run(run, protocol="eigen")
-    predictor = load_predictor(run)
-    errors = []
-    for image, depth in rooms_of_the_test():
-        inside = in_eigen_crop(depth)
-        preds = np.clip(predictor.predict(image), 1e-3, 10)
-        errors.append(rmse(preds[inside].astype(np.float64), depth[inside]))
-    assert result["overall"]["rmse"] == pytest.approx(np.mean(errors), rel=1e-4)
-    assert result["protocol"]["name"] == "eigen"
-    assert folder == run / "eval" / "eigen"
-    assert metrics_of(folder) == result
-
-
-def test_a_run_is_scored_by_several_protocols_and_alignments_in_one_pass(run, capsys):
-    alone = {name: evaluate_run(run, protocol=name)[0] for name in ("eigen", "whole")}
+def test_whole_images_are_scored_by_several_protocols_and_alignments_in_one_pass(run, capsys):
+    alone = {}
+    for name in ("eigen", "whole"):
+        alone[name], folder = evaluate_run(run, protocol=name)
+        assert (folder, alone[name]) == (run / "eval" / name, metrics_of(folder))
+        assert alone[name]["protocol"]["name"] == name
     shown = ["--protocol", "eigen", "whole", "--align", "none", "median", "--device", "cpu"]
     assert command("evaluate", run, *shown) == 0
     folders = [run / "eval" / f"{name}_none_median_aligned" for name in alone]
@@ -163,12 +142,14 @@ def test_a_run_is_scored_by_several_protocols_and_alignments_in_one_pass(run, ca
     assert [row["protocol"] for row in rows] == ["eigen"] * 6 + ["whole"] * 6
     assert (folders[0] / "report.html").is_file()
     predictor, errors = load_predictor(run), []
-    for image, depth in rooms_of_the_test():
+    for image, depth in rooms_of_the_test():  # Eigen's errors are means over images
         inside, preds = in_eigen_crop(depth), predictor.predict(image)
-        preds = preds * (np.median(depth[inside]) / np.median(preds[inside]))
-        errors.append(rmse(np.clip(preds, 1e-3, 10)[inside].astype(np.float64), depth[inside]))
+        aligned = preds * (np.median(depth[inside]) / np.median(preds[inside]))
+        clipped = (np.clip(p, 1e-3, 10)[inside].astype(np.float64) for p in (preds, aligned))
+        errors.append([rmse(p, depth[inside]) for p in clipped])
     median = next(row for row in rows if row["readout"] == "median_aligned")
-    assert median["rmse"] == pytest.approx(np.mean(errors), rel=1e-4)
+    found = alone["eigen"]["overall"]["rmse"], median["rmse"]
+    assert found == pytest.approx(np.mean(errors, 0).tolist(), rel=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -309,30 +290,77 @@ def test_other_images_have_a_folder_of_their_own_and_the_run_keeps_its_result(
     assert evaluate_run(run, overrides=["--data.num_workers=0"])[1] == run  # the same images
     root = tmp_path / "street"
     for index, (image, depth) in enumerate(rooms_of_the_test()):
-        for part, array in (("rgb", image[..., ::-1]), ("depth", (depth * 1000).astype(np.uint16))):
-            (root / "test" / part).mkdir(parents=True, exist_ok=True)
-            cv2.imwrite(str(root / "test" / part / f"{index}.png"), array)
+        write_image(root / "test" / "rgb" / f"{index}.png", image)
+        write_image(root / "test" / "depth" / f"{index}.png", (depth * 1000).astype(np.uint16))
     other = ["--data", "FolderDataModule", "--data.root", str(root), "--device", "cpu"]
     assert command("evaluate", run, *other, "--edges") == 0
-    shown = metrics_of(run / "eval" / "FolderDataModule_street")["overall"]["boundary_f1"]
-    assert f"Edges, overall: boundary_f1 {shown:.3f}" in capsys.readouterr().out
     metrics = metrics_of(run / "eval" / "FolderDataModule_street")
+    found = metrics["overall"]["boundary_f1"]
+    assert 0 < found < 1
+    assert f"Edges, overall: boundary_f1 {found:.3f}" in capsys.readouterr().out
     assert metrics["protocol"]["data"]["class"] == "FolderDataModule"
     # the same rooms, to the millimetre
-    found = metrics["all_pixels"]["overall"]
-    assert found["rmse"] == pytest.approx(metrics_of(run)["all_pixels"]["overall"]["rmse"], 1e-2)
-    assert 0 < found["boundary_f1"] < 1
+    found, expected = (one["all_pixels"]["overall"]["rmse"] for one in (metrics, metrics_of(run)))
+    assert found == pytest.approx(expected, 1e-2)
     after = files_of(run)
     assert {path: after[path] for path in before} == before
     elsewhere = shutil.copytree(root, tmp_path / "more" / "street")
-    next((elsewhere / "test" / "rgb").iterdir()).rename(elsewhere / "test" / "rgb" / "99.png")
-    depths = elsewhere / "test" / "depth"
-    next(
-        path for path in depths.iterdir() if not (elsewhere / "test/rgb" / path.name).exists()
-    ).rename(depths / "99.png")
+    for part in ("rgb", "depth"):
+        (elsewhere / "test" / part / "0.png").rename(elsewhere / "test" / part / "99.png")
     other[3] = str(elsewhere)
     assert command("evaluate", run, *other) == 0
     assert (run / "eval" / "FolderDataModule_street_2" / "metrics.json").is_file()
     other[3] = str(elsewhere / "test")  # one set without splits, all of it for testing
     assert command("evaluate", run, *other, "--data.test_fraction", "1.0") == 0
     assert (run / "eval" / "FolderDataModule_test_test_fraction_1.0" / "metrics.json").is_file()
+
+
+# ---- examples: what was seen, what is true, what was predicted ----
+
+
+def check_content(folder, run, limits, inside):
+    """Compare the examples with predictions made from the files."""
+    with np.load(folder / "examples.npz", allow_pickle=False) as file:
+        arrays = dict(file)
+    assert set(arrays["reason"].tolist()) <= {"best", "median", "worst", "rare"}
+    assert len(set(arrays["index"].tolist())) == len(arrays["index"]) >= 4
+    predictor, rooms = load_predictor(run), rooms_of_the_test()
+    for number, index in enumerate(arrays["index"].tolist()):
+        image, depth = rooms[index]
+        assert arrays["name"][number] == f"rooms/test/{index:05d}"
+        np.testing.assert_allclose(arrays[f"truth_{number:02d}"], depth, rtol=0, atol=6e-4)
+        assert np.abs(arrays[f"image_{number:02d}"].astype(int) - image).max() <= 1
+        preds = predictor.predict(image).clip(*limits)
+        np.testing.assert_allclose(arrays[f"pred_{number:02d}"], preds, rtol=1e-4, atol=6e-4)
+        errors = (preds - depth)[inside(depth)].astype(np.float64)
+        assert arrays["rmse"][number] == pytest.approx(math.sqrt(np.mean(errors**2)), rel=1e-4)
+        assert arrays[f"image_{number:02d}"].dtype == np.uint8
+        assert arrays[f"pred_{number:02d}"].dtype == np.float32
+
+
+def test_examples_hold_image_truth_prediction_and_error_those_of_eigen_clamped(run):
+    check_content(run, run, (0, np.inf), lambda depth: depth >= 0.7)
+    check_content(evaluate_run(run, protocol="eigen")[1], run, (1e-3, 10), in_eigen_crop)
+
+
+def test_nothing_is_kept_larger_than_320_pixels(monkeypatch, run):
+    monkeypatch.setattr("depthbal.examples.LONGEST_SIDE", 20)
+    evaluate_run(run)
+    with np.load(run / "examples.npz", allow_pickle=False) as arrays:
+        for part, size in (("image", (15, 20, 3)), ("truth", (15, 20)), ("pred", (15, 20))):
+            assert arrays[f"{part}_00"].shape == size
+        _, depth = rooms_of_the_test()[int(arrays["index"][0])]
+        assert set(np.unique(arrays["truth_00"])) <= set(np.unique(depth.round(3)))
+
+
+def test_pictures_show_the_examples_and_replace_older_ones(tmp_path, finished_run):
+    (tmp_path / "test_00099.png").write_bytes(b"of an earlier evaluation")
+    (tmp_path / "mine.png").write_bytes(b"kept")
+    with np.load(finished_run / "examples.npz", allow_pickle=False) as arrays:
+        examples = dict(arrays)
+    save_pictures(tmp_path, examples)
+    expected = [f"test_{index:05d}.png" for index in sorted(examples["index"].tolist())]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.png", *expected]
+    picture = cv2.imread(str(tmp_path / f"test_{examples['index'][0]:05d}.png"))
+    assert picture.shape == (24, 3 * 32, 3)
+    assert np.array_equal(picture[:, :32, ::-1], examples["image_00"])

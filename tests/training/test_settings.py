@@ -191,30 +191,12 @@ def test_the_reweighted_and_smoothed_rows_are_the_published_ones(name):
         assert fds.layer is None  # the published layer: see test_fds
 
 
-def test_short_forms_are_enough():
-    task, settings = built(
-        "rooms/gai",
-        "--model.criterion=BMCLoss",
-        "--model.criterion.init_noise_sigma=2.5",
-        "--model.optimizer.lr=0.5",
-        "--data=FolderDataModule",
-        "--data.root=mine",
-        "--data.scale=0.001",
-        "--trainer.max_epochs=3",
-    )
-    assert type(task.criterion).__name__ == "BMCLoss"
-    assert task.criterion.noise_sigma.item() == 2.5
-    assert task.make_optimizer([torch.nn.Parameter(torch.zeros(1))]).defaults["lr"] == 0.5
-    assert settings.data.class_path == "depthbal.data.FolderDataModule"
-    assert (settings.data.init_args.root, settings.data.init_args.scale) == ("mine", 0.001)
-    assert settings.trainer.max_epochs == 3
-
-
-def test_the_command_line_means_the_same_in_any_order():
+def test_short_forms_are_enough_and_mean_the_same_in_any_order():
     config = ["--config", "rooms/gai"]
     options = [
-        ["--trainer.max_epochs", "1"],
+        ["--trainer.max_epochs", "3"],
         ["--seed_everything=7"],
+        ["--model.optimizer.lr=0.5"],
         ["--data.root=mine"],
         ["--data.scale", "0.001"],
         ["--data", "FolderDataModule"],
@@ -224,12 +206,15 @@ def test_the_command_line_means_the_same_in_any_order():
     ]
     parser = make_parser()
     orders = options, options[::-1], sorted(options)
-    found = [parse(parser, [one for option in order for one in option]) for order in orders]
-    assert len({str(one.as_dict()) for one in found}) == 1
-    assert (found[0].trainer.max_epochs, found[0].seed_everything) == (1, 7)
-    assert (found[0].data.init_args.root, found[0].data.init_args.scale) == ("mine", 0.001)
-    assert found[0].model.init_args.criterion.class_path == "depthbal.losses.BMCLoss"
-    assert found[0].model.init_args.criterion.init_args.init_noise_sigma == 2.5
+    settings, *others = (parse(parser, [x for option in order for x in option]) for order in orders)
+    assert [one.as_dict() for one in others] == [settings.as_dict()] * 2
+    assert (settings.trainer.max_epochs, settings.seed_everything) == (3, 7)
+    assert settings.data.class_path == "depthbal.data.FolderDataModule"
+    assert (settings.data.init_args.root, settings.data.init_args.scale) == ("mine", 0.001)
+    task = build(parser, settings, "model")
+    assert type(task.criterion).__name__ == "BMCLoss"
+    assert task.criterion.noise_sigma.item() == 2.5
+    assert task.make_optimizer([torch.nn.Parameter(torch.zeros(1))]).defaults["lr"] == 0.5
     twice = ["--trainer.max_epochs=1", *config, "--trainer.max_epochs=2"]  # the last one holds
     assert parse(parser, twice).trainer.max_epochs == 2
 
@@ -239,14 +224,8 @@ def test_an_optimizer_that_is_named_has_its_own_defaults_not_those_of_the_one_be
     name, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    task = {"model": {"class_path": "torch.nn.Identity"}, "criterion": {"class_path": "MSELoss"}}
     adam = {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.5}}
-    section = {
-        "class_path": "depthbal.training.DepthTask",
-        "init_args": {**task, "optimizer": adam},
-    }
-    config = {"model": section, "data": {"class_path": "RoomsDataModule"}}
-    Path("optimizer.yaml").write_text(yaml.safe_dump(config))
+    tiny_config(Path("optimizer.yaml"), model={"optimizer": adam})
 
     def weights(*arguments):
         found = vars(parsed(name, *arguments)[1].model.init_args.optimizer.init_args)

@@ -95,34 +95,6 @@ def test_the_selection_metric_is_the_mean_over_half_metre_bins_of_rmse():
     assert set(found) == {"val/rmse_bins", "val/rmse", "val/abs_rel", "val/delta1"}
 
 
-def test_sigma_is_in_its_own_group_without_decay_and_frozen_parameters_in_none():
-    network = DropoutNet()
-    network.layers[0].requires_grad_(False)
-    task = DepthTask(
-        network,
-        GAILoss(noise="learned"),
-        optimizer=lambda groups: torch.optim.AdamW(groups, lr=1e-3, weight_decay=0.1),
-        noise_lr=0.02,
-    )
-    weights, noise = task.configure_optimizers().param_groups
-    assert noise["params"] == task.criterion.noise_parameters()
-    assert (noise["lr"], noise["weight_decay"]) == (0.02, 0.0)
-    assert (weights["lr"], weights["weight_decay"]) == (1e-3, 0.1)
-    assert len(weights["params"]) == len(list(network.parameters())) - 2
-    fixed = DepthTask(DropoutNet(), GAILoss())
-    assert [group["name"] for group in fixed.configure_optimizers().param_groups] == ["weights"]
-
-
-def test_the_schedule_leaves_sigma_alone():
-    schedule = functools.partial(torch.optim.lr_scheduler.StepLR, step_size=1, gamma=0.5)
-    task = DepthTask(DropoutNet(), GAILoss(noise="learned"), lr_scheduler=schedule)
-    made = task.configure_optimizers()
-    for _ in range(2):
-        made["optimizer"].step()
-        task.lr_scheduler_step(made["lr_scheduler"]["scheduler"], None)
-    assert [group["lr"] for group in made["optimizer"].param_groups] == [1e-3 / 4, 1e-2]
-
-
 class Spoilt(nn.Module):
     """Labels of images, the second of them NaN."""
 

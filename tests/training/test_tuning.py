@@ -1,5 +1,6 @@
 """How much of a network is trained, and what becomes of it: frozen, slowed, LoRA, averaged."""
 
+import copy
 import json
 import re
 import shutil
@@ -10,22 +11,23 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import transformers as hf
-import yaml
+from torch import nn
 
 from depthbal import load_predictor
 from depthbal.checkpoint import network_state
+from depthbal.data.dataset import SeededDataset
+from depthbal.data.label_data import LabelData
 from depthbal.errors import ConfigError
 from depthbal.export import open_graph
 from depthbal.losses import BinsLoss, GAILoss, MSELoss
 from depthbal.models import ResNetMFF, SmpDepth
-from depthbal.training import DepthTask, open_run
-from depthbal.training.tuning import trained_parameters
+from depthbal.training import DepthTask, open_run, tuning
+from depthbal.training.tuning import trained_parameters, use_features
 from tests.models.test_hf import make, save
 from tests.training.helpers import (
     GAI,
     MSE,
     STEP_LR,
-    callback,
     checkpoint_of,
     command,
     logged,
@@ -48,18 +50,13 @@ NETWORKS = {
     "resnet": lambda: SmpDepth("fpn", "resnet18"),
     "published": ResNetMFF,
 }
+PLAIN = torch.nn.Sequential(torch.nn.Conv2d(3, 1, 1))
 
 
 def hf_config(tmp_path, criterion=GAI, **settings):
     """Return a config of a tiny Depth Anything saved in a folder."""
     network = {"class_path": "HFDepth", "init_args": {"weights": save(tmp_path / "net")}}
-    model = {
-        "model": network,
-        "criterion": criterion,
-        "lr_scheduler": STEP_LR,
-        "resize": "target",
-        **settings,
-    }
+    model = {"model": network, "criterion": criterion, "lr_scheduler": STEP_LR, **settings}
     return tiny_config(tmp_path / "tiny.yaml", model=model)
 
 
@@ -73,10 +70,8 @@ def test_a_frozen_encoder_keeps_weights_and_statistics_and_the_rest_learns(name)
     assert all(torch.equal(value, before[key]) for key, value in encoder.state_dict().items())
     assert all(parameter.grad is None for parameter in encoder.parameters())
     assert any(parameter.grad is not None for parameter in task.model.parameters())
-    found = [
-        int(text.replace(",", ""))
-        for text in re.findall(r"[\d,]*\d", trained_parameters(task.model))
-    ]
+    numbers = re.findall(r"[\d,]*\d", trained_parameters(task.model))
+    found = [int(text.replace(",", "")) for text in numbers]
     count = sum(parameter.numel() for parameter in encoder.parameters())
     assert found[2:] == [0, count]
     assert found[0] <= found[1] - count == sum(p.numel() for p in task.model.parameters()) - count
@@ -170,6 +165,9 @@ def test_recomputed_activations_give_the_same_gradients(name):
         torch.testing.assert_close(one, other)
 
 
+NO_ENCODER = r"Sequential does not name its encoder.*\['0'\]"
+
+
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
@@ -179,23 +177,18 @@ def test_recomputed_activations_give_the_same_gradients(name):
         ("resnet", {"gradient_checkpointing": True}, "SmpDepth cannot recompute activations"),
         ("HFDepth", {"ema": 1.5}, "ema between 0 and 1"),
         ("HFDepth", {"freeze": ["neckk"]}, r"no part 'neckk'; it has \['network', 'encoder'\]"),
+        ("HFDepth", {"criterion": BinsLoss()}, "64 bins, and HFDepth gives metres: take another"),
+        *(("plain", one, NO_ENCODER) for one in ({"freeze": "encoder"}, {"encoder_lr": 0.1})),
+        ("plain", {"lora": 4}, NO_ENCODER),
     ],
 )
 def test_what_a_network_cannot_do_is_one_line(name, settings, message):
+    network = PLAIN if name == "plain" else NETWORKS[name]()
     with pytest.raises(ConfigError, match=message):
-        DepthTask(NETWORKS[name](), MSELoss(), **settings)
+        DepthTask(network, **{"criterion": MSELoss(), **settings})
 
 
-def test_a_loss_of_bins_on_a_network_of_metres_is_one_line():
-    with pytest.raises(ConfigError, match="64 bins, and HFDepth gives metres: take another loss"):
-        DepthTask(NETWORKS["HFDepth"](), BinsLoss())
-
-
-def test_a_network_that_names_no_encoder_and_a_missing_peft_are_one_line(monkeypatch):
-    network = torch.nn.Sequential(torch.nn.Conv2d(3, 1, 1))
-    for settings in ({"freeze": "encoder"}, {"encoder_lr": 0.1}, {"lora": 4}):
-        with pytest.raises(ConfigError, match=r"Sequential does not name its encoder.*\['0'\]"):
-            DepthTask(network, MSELoss(), **settings)
+def test_a_missing_peft_is_one_line(monkeypatch):
     monkeypatch.setattr("depthbal.training.tuning.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r'pip install "depthbal\[hf\]"'):
         DepthTask(make(), MSELoss(), lora=4)
@@ -215,11 +208,8 @@ class Weights(pl.Callback):
 def test_the_average_is_what_is_validated_kept_evaluated_and_exported(tmp_path):
     SEEN.clear()
     config = hf_config(tmp_path, ema=0.9)
-    more = yaml.safe_load(config.read_text())
-    more["trainer"] |= {"precision": "32-true", **callback(Weights)}
-    more["trainer"]["callbacks"][0]["class_path"] = f"{__name__}.Weights"
-    config.write_text(yaml.safe_dump(more))
-    run = train_tiny(config, tmp_path / "run")
+    watched = f"--trainer.callbacks+={__name__}.Weights"
+    run = train_tiny(config, tmp_path / "run", "--trainer.precision=32-true", watched)
     (average, sigma), rest = SEEN[0], SEEN[1:]
     for step, (weight, log_sigma) in enumerate(rest, 1):
         decay = min(0.9, (1 + step) / (10 + step))
@@ -288,10 +278,8 @@ def test_a_fine_tuned_network_is_evaluated_balanced_predicts_and_is_exported(tmp
     predictor.readout = "raw"
     expected = predictor.predict(image)
     assert expected.std() > 0.01
-    assert (
-        np.abs(open_graph("onnx", run / "model_raw.onnx")(image[None])[0] - expected).max() < 1e-3
-    )
-
+    found = open_graph("onnx", run / "model_raw.onnx")(image[None])[0]
+    assert np.abs(found - expected).max() < 1e-3
     assert command("export", run, "--format", "hf", "--out", tmp_path / "folder") == 0
     assert command("export", run, "--format", "hf", "--out", tmp_path / "folder") == 2
     assert command("export", run, "--format", "hf", "--posthoc", 1) == 2
@@ -307,3 +295,106 @@ def test_a_fine_tuned_network_is_evaluated_balanced_predicts_and_is_exported(tmp
 def test_networks_of_others_are_no_folders_for_transformers(finished_run, capsys):
     assert command("export", finished_run, "--format", "hf") == 2
     assert "networks that come from it (HFDepth), not for SmpDepth" in capsys.readouterr().err
+
+
+# ---- cached features of a frozen backbone ----
+
+
+class Noise(SeededDataset):
+    """Random pictures of a seed, brightened by augmentation."""
+
+    features = None
+
+    def __init__(self, count: int, seed: int, augmented: bool = False) -> None:
+        super().__init__()
+        self.images = torch.rand(count, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
+        self.picture_seed, self.augmented = seed, augmented
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def sample(self, index, seed):
+        if self.features is not None:
+            return {"features": self.features[index], "index": index}
+        return {"image": self.images[index] + self.augmented * seed % 7, "index": index}
+
+    def plain(self):
+        other = copy.copy(self)
+        other.augmented, other.features = False, None
+        return other
+
+    def fingerprint(self):
+        return f"{self.picture_seed} {len(self)}"
+
+
+class Pictures(LabelData):
+    def __init__(self, seed: int) -> None:
+        super().__init__(batch_size=4, num_workers=0)
+        self.train_set, self.val_set = Noise(10, seed, augmented=True), Noise(5, seed)
+
+
+@pytest.fixture
+def backbone(monkeypatch, tmp_path) -> nn.Module:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten())
+    network.train()(torch.rand(8, 3, 8, 8) * 3)  # running statistics unlike those of a batch
+    return network
+
+
+@pytest.fixture
+def passes(monkeypatch) -> list[int]:
+    """How many pictures went through a network, per data set that had to be computed."""
+    counts: list[int] = []
+    real = tuning.LateLoader
+    monkeypatch.setattr(
+        tuning,
+        "LateLoader",
+        lambda data, **options: counts.append(len(data)) or real(data, **options),
+    )
+    return counts
+
+
+def built(backbone, seed=0):
+    data = Pictures(seed)
+    use_features(data, backbone)
+    return data
+
+
+@pytest.mark.parametrize("loader", ["train_dataloader", "val_dataloader"])
+def test_features_are_those_of_the_plain_images_in_the_same_order(backbone, loader):
+    data, images = built(backbone), Pictures(0)
+    images.train_set.augmented = False
+    pairs = list(zip(getattr(data, loader)(), getattr(images, loader)(), strict=True))
+    assert pairs
+    for ours, theirs in pairs:
+        assert ours["index"].tolist() == theirs["index"].tolist()
+        assert not ours["features"].requires_grad
+        with torch.no_grad():
+            torch.testing.assert_close(ours["features"], backbone.eval()(theirs["image"]))
+            training = copy.deepcopy(backbone).train()(theirs["image"])
+            assert not torch.allclose(ours["features"], training, rtol=0.1)
+
+
+def test_features_are_computed_once_for_the_same_weights_and_images(backbone, passes, tmp_path):
+    first = built(backbone)
+    assert passes == [10, 5]
+    assert torch.equal(first.train_set.features, built(backbone).train_set.features)
+    assert passes == [10, 5]
+    built(backbone, seed=1)  # other images
+    assert len(passes) == 4
+    for number, part in enumerate((backbone[0].weight, backbone[1].running_mean)):
+        part.data += 1e-3
+        built(backbone)  # another backbone, by its weights or its statistics
+        assert len(passes) == 6 + 2 * number
+    for file in (tmp_path / "depthbal/features").glob("*.npy"):
+        file.write_bytes(file.read_bytes()[:-100])
+    built(backbone)  # damaged files
+    assert len(passes) == 10
+
+
+def test_features_are_exact_whatever_the_precision(backbone):
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        features = built(backbone).val_set.features
+    assert features.dtype == torch.float32
+    torch.testing.assert_close(features, backbone(Noise(5, 0).images).detach())
