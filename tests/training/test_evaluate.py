@@ -13,7 +13,6 @@ from depthbal import load_predictor
 from depthbal.data import RoomsDataModule
 from depthbal.errors import ConfigError, DataError, RunFolderError
 from depthbal.evaluation import Scores
-from depthbal.examples import save_pictures
 from depthbal.losses import balance_predictions, sigma_from_rmse
 from depthbal.training import evaluate_run, open_run
 from depthbal.training.evaluate import posthoc_sigma
@@ -353,14 +352,15 @@ def test_nothing_is_kept_larger_than_320_pixels(monkeypatch, run):
         assert set(np.unique(arrays["truth_00"])) <= set(np.unique(depth.round(3)))
 
 
-def test_pictures_show_the_examples_and_replace_older_ones(tmp_path, finished_run):
-    (tmp_path / "test_00099.png").write_bytes(b"of an earlier evaluation")
-    (tmp_path / "mine.png").write_bytes(b"kept")
-    with np.load(finished_run / "examples.npz", allow_pickle=False) as arrays:
+def test_pictures_show_the_examples_and_replace_older_ones(run):
+    folder = run / "predictions"
+    (folder / "test_00099.png").write_bytes(b"of an earlier evaluation")
+    (folder / "mine.png").write_bytes(b"kept")
+    evaluate_run(run)
+    with np.load(run / "examples.npz", allow_pickle=False) as arrays:
         examples = dict(arrays)
-    save_pictures(tmp_path, examples)
     expected = [f"test_{index:05d}.png" for index in sorted(examples["index"].tolist())]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.png", *expected]
-    picture = cv2.imread(str(tmp_path / f"test_{examples['index'][0]:05d}.png"))
+    assert sorted(path.name for path in folder.iterdir()) == ["mine.png", *expected]
+    picture = cv2.imread(str(folder / f"test_{examples['index'][0]:05d}.png"))
     assert picture.shape == (24, 3 * 32, 3)
     assert np.array_equal(picture[:, :32, ::-1], examples["image_00"])
