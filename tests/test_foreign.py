@@ -19,7 +19,7 @@ from depthbal.evaluation import Scores
 from depthbal.foreign import image_names as names_of
 from depthbal.losses import BalanceMap
 from depthbal.reports import write_report
-from tests.data.make_files import write_image
+from tests.data.make_files import write_file
 from tests.reference import plain_align, plain_depth_scores
 from tests.training.helpers import command
 
@@ -227,9 +227,9 @@ def test_a_set_for_testing_needs_no_training_pictures_whatever_its_names(tmp_pat
     out.mkdir()
     for index, depth in enumerate(Truths().depths):
         name = f"man with dog {index}"
-        write_image(folder / place / "rgb" / f"{name}.png", Truths().load(index)[0])
+        write_file(folder / place / "rgb" / f"{name}.png", Truths().load(index)[0])
         millimetres = np.rint(depth * 1000).astype(np.uint16)
-        write_image(folder / place / "depth" / f"{name}.png", millimetres)
+        write_file(folder / place / "depth" / f"{name}.png", millimetres)
         np.save(out / f"{name}.npy", depth)
     data = FolderDataModule(folder, **UNCHANGED, **settings)
     names = names_of(data)

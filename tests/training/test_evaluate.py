@@ -16,7 +16,7 @@ from depthbal.evaluation import Scores
 from depthbal.losses import balance_predictions, sigma_from_rmse
 from depthbal.training import evaluate_run, open_run
 from depthbal.training.evaluate import posthoc_sigma
-from tests.data.make_files import SMALL, write_image, write_nyud2
+from tests.data.make_files import SMALL, write_file, write_nyud2
 from tests.training.helpers import (
     Changed,
     change_checkpoint,
@@ -289,8 +289,8 @@ def test_other_images_have_a_folder_of_their_own_and_the_run_keeps_its_result(
     assert evaluate_run(run, overrides=["--data.num_workers=0"])[1] == run  # the same images
     root = tmp_path / "street"
     for index, (image, depth) in enumerate(rooms_of_the_test()):
-        write_image(root / "test" / "rgb" / f"{index}.png", image)
-        write_image(root / "test" / "depth" / f"{index}.png", (depth * 1000).astype(np.uint16))
+        write_file(root / "test" / "rgb" / f"{index}.png", image)
+        write_file(root / "test" / "depth" / f"{index}.png", (depth * 1000).astype(np.uint16))
     other = ["--data", "FolderDataModule", "--data.root", str(root), "--device", "cpu"]
     assert command("evaluate", run, *other, "--edges") == 0
     metrics = metrics_of(run / "eval" / "FolderDataModule_street")
