@@ -130,7 +130,7 @@ def measure_street(root: Path, rounds: int) -> None:
 
     parts: dict[str, Callable[[int], object]] = {
         "OpenCV decodes both files": decode,
-        "sample of evaluation": module._plain(source, "test").__getitem__,
+        "sample of evaluation": module.plain(source, "test").__getitem__,
         "sample of training, augmented": lambda index: module.train_set[1, index],
     }
     best = dict.fromkeys(parts, float("inf"))
