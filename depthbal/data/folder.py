@@ -5,7 +5,6 @@ import os
 import re
 from collections.abc import Sequence
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -24,7 +23,6 @@ from depthbal.evaluation import Label
 _SPLITS = {"train": "training", "val": "validation", "test": "testing"}
 _WILDCARDS = {"**/": "(?:(.*)/)?", "*": "([^/]*)", "?": "([^/])"}
 _IN_BRACES = {"**/": "(?:.*/)?", "*": "[^/]*", "?": "[^/]", ",": "|"}
-_LOOKED_AT = 20_000  # files, when a layout does not fit
 
 
 class FolderDataModule(RootDataModule):
@@ -259,15 +257,11 @@ class FolderDataModule(RootDataModule):
         return found if splits else None
 
     def _what_is_there(self, folder: Path) -> str:
-        """Return what a folder holds, and which layout it looks like."""
+        """Return what a folder holds, and which layout was asked for."""
         inside = sorted(f"{one.name}{'/' * one.is_dir()}" for one in folder.glob("*"))
         told = f"; there are {', '.join(inside[:5])}{', ...' * (len(inside) > 5)}" if inside else ""
-        if self.layout == "custom":
-            return told
-        paths = [p.relative_to(folder).as_posix() for p in islice(folder.rglob("*"), _LOOKED_AT)]
-        fitting = [name for name in LAYOUTS if name != self.layout and _fits(name, paths)]
-        told += f"; is it {' or '.join(fitting)}?" if fitting else ""
-        return f"{told} (asked for by --data.layout {self.layout})"
+        asked = f" (asked for by --data.layout {self.layout})" if self.layout != "custom" else ""
+        return told + asked
 
     def _require_far(self, pairs: FilePairs) -> None:
         """Check that what means sky does not mean a depth inside the range as well."""
@@ -347,15 +341,6 @@ def keyed_files(root: Path, option: str, where: str) -> dict[str, str]:
             f"--data.{option} another folder or pattern"
         )
     return files
-
-
-def _fits(layout: str, paths: Sequence[str]) -> bool:
-    """Whether there are images and depth maps as a layout has them."""
-    own = LAYOUTS[layout]
-    patterns = [own[name] for name in ("rgb", "depth") if name in own] or ["{**/}rgb.txt"]
-    return layout != "custom" and all(
-        any(_regex(pattern, ()).fullmatch(path) for path in paths) for pattern in patterns
-    )
 
 
 def _holds_files(folder: Path) -> bool:

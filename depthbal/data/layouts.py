@@ -8,12 +8,13 @@ orientation of a folder's pictures; `scene`, what of an image's path is one scen
 
 import csv
 import re
-from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from scipy.io import loadmat
+from scipy.spatial import KDTree
 
 from depthbal.errors import DataError
 
@@ -106,17 +107,11 @@ def _tum(root: Path) -> list[tuple[str, str]]:
                 raise DataError(f"{path} is missing, which says when the pictures were taken")
             lines = [line.split()[:2] for line in path.read_text().splitlines()]
             stamps.append(sorted((float(t), at) for t, at in lines if not t.startswith("#")))
-        times = [time for time, _ in stamps[1]]
-        near = sorted(
-            (abs(time - times[at]), index, at)
-            for index, (time, _) in enumerate(stamps[0])
-            for at in range(
-                bisect_left(times, time - _SECONDS), bisect_right(times, time + _SECONDS)
-            )
-        )
+        one, other = (KDTree(np.array([time for time, _ in part])[:, None]) for part in stamps)
+        near = one.sparse_distance_matrix(other, _SECONDS, output_type="ndarray")
         pictures: dict[int, int] = {}
         taken: set[int] = set()
-        for _, index, at in near:
+        for index, at, _ in np.sort(near, order=["v", "i", "j"]).tolist():
             if index not in pictures and at not in taken:
                 pictures[index] = at
                 taken.add(at)

@@ -13,8 +13,6 @@ from depthbal.errors import DataError
 
 Kind = Literal["depth", "inverse"]
 
-_SHOWN = 3  # names in a message
-
 
 class PredictionFolder:
     """The predictions of a folder, one file for each image.
@@ -70,18 +68,19 @@ class PredictionFolder:
                 raise DataError(f"{self.root}: {shown} are both for {name}; remove one")
         self.files = [paths[0] if paths else None for paths in chosen]
         self.missing = [name for name, file in zip(names, self.files, strict=True) if not file]
-        used = [file for file in self.files if file]
-        if len(set(used)) < len(used):
-            double = next(file for file in used if used.count(file) > 1)
-            same = [name for name, file in zip(names, self.files, strict=True) if file == double]
-            raise DataError(
-                f"{double} would be the prediction for {same[0]} and {same[1]}; keep the images' "
-                "folders, or give --predictions.pattern with {path}"
-            )
+        used: dict[Path, str] = {}
+        for name, file in zip(names, self.files, strict=True):
+            if file in used:
+                raise DataError(
+                    f"{file} would be the prediction for {used[file]} and {name}; keep the images' "
+                    "folders, or give --predictions.pattern with {path}"
+                )
+            if file:
+                used[file] = name
         if self.missing and not (allow_missing and used):
             raise DataError(
                 f"{len(self.missing)} of {len(names)} images have no prediction in {self.root}, "
-                f"among them {', '.join(self.missing[:_SHOWN])} (a file there: "
+                f"among them {', '.join(self.missing[:3])} (a file there: "
                 f"{min(found)}); give --predictions.pattern if the files are named otherwise"
                 + ("" if allow_missing else ", or --allow-missing to score the rest")
             )

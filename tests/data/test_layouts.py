@@ -282,9 +282,9 @@ def test_kittis_crop_is_at_the_bottom_of_the_middle(tmp_path):
 @pytest.mark.parametrize(
     ("name", "tree", "words"),
     [
-        ("sevenscenes", scannet, "no file matches .*color.png.*there are scannetv2.*is it scannet"),
-        ("kitti", vkitti2, r"no file matches.*there are vkitti/; is it vkitti2\?.*layout kitti"),
-        ("diode", tum, "no file matches.*; is it tum"),
+        ("sevenscenes", scannet, "no file matches .*color.png.*there are scannetv2.*layout sev"),
+        ("kitti", vkitti2, "no file matches.*there are vkitti/ .asked for by --data.layout kitti"),
+        ("diode", tum, "no file matches.*; there are rgbd_fr1/"),
         ("tum", kitti, "no rgb.txt and depth.txt with pictures within 0.02 s.*; there are 2011"),
         ("scannet", lambda root: None, "no file matches"),
     ],
