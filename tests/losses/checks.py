@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from depthbal.priors import Histogram
+from depthbal.priors import GaussianMixture, Histogram
 
 RANGE = (0.7, 10.0)
 EDGES = np.linspace(*RANGE, 94)
 LONG_TAIL = Histogram(EDGES, 1e6 * np.exp(-(EDGES[:-1] + EDGES[1:]) / 3))
+both_priors = pytest.mark.parametrize("prior", [LONG_TAIL, GaussianMixture.fit(LONG_TAIL, 4)])
 
 
 def gradcheck(loss: nn.Module, preds: Tensor, *others) -> bool:

@@ -7,10 +7,8 @@ import torch
 from depthbal.losses import GAILoss, balance_predictions, posthoc, sigma_from_rmse
 from depthbal.losses.posthoc import BalanceMap
 from depthbal.priors import GaussianMixture, Histogram
-from tests.losses.checks import EDGES, LONG_TAIL, RANGE, minimise
+from tests.losses.checks import EDGES, LONG_TAIL, RANGE, both_priors, minimise
 from tests.reference import training_posterior_mean
-
-both_priors = pytest.mark.parametrize("prior", [LONG_TAIL, GaussianMixture.fit(LONG_TAIL, 4)])
 
 
 def random_prior(seed: int, kind: str):
