@@ -183,14 +183,16 @@ class RegressionLoss(nn.Module, ABC):
 
     def noise_parameters(self) -> list[nn.Parameter]:
         """Return what is learned of the noise scale; it wants no weight decay and no schedule."""
-        noise = getattr(self, "noise", None)
-        return [] if noise is None else [one for one in noise.parameters() if one.requires_grad]
+        noise: Any = getattr(self, "noise", None)
+        if not hasattr(noise, "depends_on_preds"):  # no NoiseModule
+            return []
+        return [parameter for parameter in noise.parameters() if parameter.requires_grad]
 
     @property
     def noise_sigma(self) -> Tensor | None:
         """The noise scale in label units, detached, (); None without one that all labels share."""
-        noise = getattr(self, "noise", None)
-        if noise is None or noise.depends_on_preds:
+        noise: Any = getattr(self, "noise", None)
+        if getattr(noise, "depends_on_preds", True):
             return None
         return noise(torch.empty(0)).detach()  # type: ignore[no-any-return]
 

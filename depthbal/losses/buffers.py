@@ -23,6 +23,8 @@ class Unrounded(nn.Module):
 class DoubleBuffers(Unrounded):
     """A few named tensors in float64, all set together, saved and moved with their loss."""
 
+    place: Tensor
+
     def __init__(self, *names: str) -> None:
         super().__init__()
         self.names = names
@@ -79,9 +81,10 @@ class PriorBuffers(RequiredBuffers):
         """The mixture, on the buffers' device; unset it is a ValueError."""
         parts, known = [self.get(name) for name in self.names], self._mixture
         if known is None or known.weights is not parts[0]:  # new, or moved
-            self._mixture = GaussianMixture.unchecked(*parts)
-            self._mixture.fit_report = known and known.fit_report
-        return self._mixture
+            report = None if known is None else known.fit_report
+            known = self._mixture = GaussianMixture.unchecked(*parts)
+            known.fit_report = report
+        return known
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any

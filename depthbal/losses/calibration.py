@@ -22,17 +22,8 @@ PSEUDO_IMAGES = 1.0
 class CalibratedMap(BalanceMap):
     """A monotone map of predictions and its 68.27 % interval, linear between nodes.
 
-    Args:
-        curves: (4, nodes) in label units: predictions, increasing, what they become, and the lower
-            and upper end of the label's interval. Beyond the outer nodes the ends' values hold.
-        tau: Share of balancing, for the record.
-        label_range: Ends (lo, hi) that results are cut to, in label units.
-
-    Example:
-        >>> curves = [[0.0, 8.0], [0.0, 4.0], [0.0, 3.0], [1.0, 5.0]]
-        >>> halved = CalibratedMap(curves, 1.0, (0.5, 9.0))
-        >>> halved(torch.tensor([0.0, 4.0])), halved.interval(torch.tensor([4.0]))
-        (tensor([0.5000, 2.0000]), (tensor([1.5000]), tensor([3.])))
+    The curves (4, nodes) are predictions, increasing, what they become, and the lower and upper end
+    of the label's interval. Beyond the outer nodes the ends' values hold, cut to the label range.
     """
 
     way = "calibration"

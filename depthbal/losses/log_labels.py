@@ -185,11 +185,6 @@ class LogBalanceMap(BalanceMap):
     """The map of ``balance_predictions`` for a plain loss of logarithms, such as e^E[log y | x].
 
     Sigma is that of the logarithm; prior, range (lo > 0) and world are said in the label.
-
-    Example:
-        >>> balance = LogBalanceMap(Histogram([1.0, 2.0, 20.0], [9, 1]), 0.2, (1.0, 20.0))
-        >>> balance(torch.tensor([1.5, 8.0])).tolist()[1] > 8
-        True
     """
 
     way: ClassVar[str] = "theorem of logarithms"

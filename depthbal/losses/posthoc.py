@@ -260,13 +260,14 @@ class BalanceMap(Stored):
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> "BalanceMap":  # type: ignore[override]
         """Return the map that ``to_dict`` described, of whichever way."""
-        ways = {one.way: one for one in (BalanceMap, *BalanceMap.__subclasses__())}
+        classes: list[type[Any]] = [BalanceMap, *BalanceMap.__subclasses__()]
+        ways = {one.way: one for one in classes}
         ends, label = content["label_range"], content["label"]
         about = ("kind", "way", "label", "label_range", "facts")
         arguments = {name: value for name, value in content.items() if name not in about}
         if "prior" in arguments:
             arguments["prior"] = prior_class(arguments["prior"]).from_dict(arguments["prior"])
-        balance = ways[content["way"]](**arguments, label_range=ends and tuple(ends))
+        balance: BalanceMap = ways[content["way"]](**arguments, label_range=ends and tuple(ends))
         balance.label, balance.facts = label and tuple(label), content["facts"]
         return balance
 

@@ -177,10 +177,6 @@ def central_interval(
 
     Without a range it is p - sigma to p + sigma. Of this posterior ``truncated_normal_mean``, whose
     arguments, types and errors these are, is the mean; a table is within 1e-5 of the range.
-
-    Example:
-        >>> central_interval(torch.tensor([5.0, 24.8]), 1.0, (0.7, 10.0))
-        (tensor([4.0000, 9.8767]), tensor([6.0000, 9.9884]))
     """
     if label_range is None:
         sigma = _scale(noise_sigma, preds)

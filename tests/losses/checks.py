@@ -1,4 +1,4 @@
-"""What tests of several losses share: a long tail, gradients, minima, memory."""
+"""What tests of several losses share: long tails, gradients, minima, memory."""
 
 from functools import partial
 
@@ -7,11 +7,20 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from depthbal.priors import Histogram
+from depthbal.priors import GaussianMixture, Histogram
 
 RANGE = (0.7, 10.0)
 EDGES = np.linspace(*RANGE, 94)
 LONG_TAIL = Histogram(EDGES, 1e6 * np.exp(-(EDGES[:-1] + EDGES[1:]) / 3))
+both_priors = pytest.mark.parametrize("prior", [LONG_TAIL, GaussianMixture.fit(LONG_TAIL, 4)])
+
+
+def drawn(*shape: int, dtype=torch.float64, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    """Return predictions, their long-tailed labels from 0.7 to 10, and a mask."""
+    generator = torch.Generator().manual_seed(seed)
+    target = 0.7 + 9.3 * torch.rand(shape, generator=generator, dtype=torch.float64) ** 3
+    preds = target + torch.randn(shape, generator=generator, dtype=torch.float64)
+    return preds.to(dtype), target.to(dtype), torch.rand(shape, generator=generator) < 0.6
 
 
 def gradcheck(loss: nn.Module, preds: Tensor, *others) -> bool:

@@ -15,18 +15,15 @@ from depthbal.losses import batch as batch_module
 from depthbal.losses.batch import batch_prior
 from depthbal.losses.families import GaussianFamily
 from depthbal.priors import GaussianMixture
+from tests.losses.checks import drawn
 from tests.reference import batch_monte_carlo, noise_log_evidence
 
 every_method = pytest.mark.parametrize("method", ["auto", "exact", "grouped", "binned"])
 
 
 def batch(count, levels=None, dtype=torch.float64, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    target = 0.7 + 9.3 * torch.rand(count, generator=generator, dtype=torch.float64) ** 3
-    if levels:
-        target = (target * levels / 10).round() * 10 / levels
-    preds = target + torch.randn(count, generator=generator, dtype=torch.float64)
-    return preds.to(dtype), target.to(dtype)
+    preds, target, _ = drawn(count, dtype=dtype, seed=seed)
+    return preds, (target * levels / 10).round() * 10 / levels if levels else target
 
 
 def outcome(loss, preds, target, mask=None, twin=None):
@@ -184,9 +181,7 @@ def test_a_memory_is_saved_restored_pickled_and_kept_in_double_precision(remembe
     ],
 )
 def test_other_noise_over_bins_equals_the_sum_over_all_targets(count, kind, sigma, shape):
-    generator = torch.Generator().manual_seed(4)
-    target = 0.7 + 9.3 * torch.rand(count, generator=generator) ** 3
-    preds = target + torch.randn(count, generator=generator)
+    preds, target = batch(count, dtype=torch.float32)
     options = {"huber_delta": shape} if kind == "huber" else {}
     options |= {"student_df": shape} if kind == "student" else {}
     options |= {"init_noise_sigma": sigma, "scale": "none", "reduction": "sum"}
@@ -239,17 +234,14 @@ def test_few_labels_of_a_small_sigma_are_read_from_the_grid_not_from_all_pairs(m
 TOLERANCE = 1e-5
 
 
-def cell_width(sigma, tolerance):
-    return GaussianFamily().cell_width(sigma, tolerance)
-
-
 def uniform(count, generator):
     return torch.rand(count, generator=generator, dtype=torch.float64)
 
 
 def worst(generator):
     """Two values in every cell in the shares that make the third moment largest."""
-    start = cell_width(1.0, TOLERANCE) * torch.arange(1200, dtype=torch.float64)
+    width = GaussianFamily().cell_width(1.0, TOLERANCE)
+    start = width * torch.arange(1200, dtype=torch.float64)
     return torch.cat([(start + 1e-4).repeat(79), (start + 0.0065).repeat(21)])
 
 
@@ -334,9 +326,7 @@ def test_what_takes_long_is_said_once_and_one_far_label_does_not():
 @pytest.mark.parametrize("world", ["log_uniform", "exp_uniform"])
 @pytest.mark.parametrize("method", ["exact", "grouped", "binned"])
 def test_another_world_weighs_targets_by_its_inverse_density(world, method):
-    generator = torch.Generator().manual_seed(0)
-    target = 1 + 7 * torch.rand(700, generator=generator, dtype=torch.float64) ** 3
-    preds, sigma = target + torch.randn(700, generator=generator).double(), 0.8
+    (preds, target, mask), sigma = drawn(700), 0.8
     options = {"init_noise_sigma": sigma, "scale": "none", "reduction": "none"}
     loss = BMCLoss(method=method, relative_to=world, **options)
     weights = target if world == "log_uniform" else torch.exp(-target)
@@ -344,7 +334,6 @@ def test_another_world_weighs_targets_by_its_inverse_density(world, method):
     evidence = (noise * weights).sum(1) / weights.sum()
     expected = (preds - target) ** 2 / (2 * sigma**2) + evidence.log()
     torch.testing.assert_close(loss(preds, target), expected, rtol=0, atol=1e-4)
-    mask = torch.rand(700, generator=generator) < 0.5
     hidden = torch.where(mask, target, -5.0)  # what is masked needs no logarithm
     alone = BMCLoss(method=method, relative_to=world, **options)(preds[mask], target[mask])
     torch.testing.assert_close(loss(preds, hidden, mask)[mask], alone)

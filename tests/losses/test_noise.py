@@ -10,17 +10,14 @@ from torch import Tensor
 
 from depthbal.losses import BMCLoss, BNILoss, DepthNoise, GAILoss, NoiseModule, tables
 from depthbal.priors import GaussianMixture, Histogram
-from tests.losses.checks import gradcheck
+from tests.losses.checks import drawn, gradcheck
 
 PRIOR = GaussianMixture([0.7, 0.2, 0.1], [2.0, 4.0, 7.0], [0.5, 1.0, 2.0])
 BINS = Histogram(np.linspace(0.5, 9.5, 10), [30, 50, 40, 20, 10, 5, 3, 2, 1])
 
 
 def labels(count: int = 40) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(3)
-    target = 1 + 8 * torch.rand(count, generator=generator, dtype=torch.float64) ** 2
-    noise = torch.randn(count, generator=generator, dtype=torch.float64)
-    return target + noise, target
+    return drawn(count, seed=3)[:2]
 
 
 def growing(**options) -> DepthNoise:

@@ -9,12 +9,10 @@ import torch
 
 from depthbal.losses import BMCLoss, BNILoss, GAILoss, MSELoss
 from depthbal.losses.noise import DepthNoise, NoiseModule, check_noise, guard_noise
-from depthbal.priors import GaussianMixture, Histogram
-from tests.losses.checks import EDGES, LONG_TAIL, RANGE
+from depthbal.priors import Histogram
+from tests.losses.checks import EDGES, LONG_TAIL, RANGE, both_priors
 from tests.reference import training_posterior_mean
 from tests.shared import SHARED, needs_shared
-
-both_priors = pytest.mark.parametrize("prior", [LONG_TAIL, GaussianMixture.fit(LONG_TAIL, 4)])
 
 
 def proportional(share):

@@ -7,10 +7,8 @@ import torch
 from depthbal.losses import GAILoss, balance_predictions, posthoc, sigma_from_rmse
 from depthbal.losses.posthoc import BalanceMap
 from depthbal.priors import GaussianMixture, Histogram
-from tests.losses.checks import EDGES, LONG_TAIL, RANGE, minimise
+from tests.losses.checks import EDGES, LONG_TAIL, RANGE, both_priors, minimise
 from tests.reference import training_posterior_mean
-
-both_priors = pytest.mark.parametrize("prior", [LONG_TAIL, GaussianMixture.fit(LONG_TAIL, 4)])
 
 
 def random_prior(seed: int, kind: str):
@@ -104,31 +102,23 @@ def test_any_shape_and_precision_in_inference_mode_too(shape, dtype):
 
 @both_priors
 @pytest.mark.parametrize("label_range", [None, RANGE])
-def test_a_map_is_monotone_in_its_range_and_the_same_whatever_came_before(prior, label_range):
+def test_a_map_is_monotone_in_its_range_and_the_same_whatever_came_before(
+    prior, label_range, monkeypatch
+):
     batches = [torch.tensor(batch) for batch in ([3.0, 4.0], [2.0, 9.94], [-40.0, 0.8], [60.0])]
+    preds = torch.cat(batches)
+    whole, located = (balance_predictions(preds, prior, 1.0, one) for one in (label_range, None))
     forward, backward = BalanceMap(prior, 1.0, label_range), BalanceMap(prior, 1.0, label_range)
+    monkeypatch.setattr(posthoc, "exact_evidence", lambda *_: pytest.fail("the table is there"))
+    assert torch.equal(forward.locations(preds), located)  # those of the whole line
     first = [forward(batch) for batch in batches]
     second = [backward(batch) for batch in reversed(batches)][::-1]
-    whole = balance_predictions(torch.cat(batches), prior, 1.0, label_range)
     assert torch.equal(torch.cat(first), whole)
     assert torch.equal(torch.cat(second), whole)
     balanced = forward(torch.linspace(-5, 15, 2001, dtype=torch.float64))
     assert torch.isfinite(balanced).all()
     assert (balanced.diff() >= 0).all()
     assert label_range is None or (balanced.min() >= 0.7 and balanced.max() <= 10.0)
-
-
-@both_priors
-def test_the_table_is_built_once_and_locations_are_those_of_the_whole_line(prior, monkeypatch):
-    balance = BalanceMap(prior, 1.0, RANGE)
-    preds = torch.linspace(0.0, 11.0, 50)
-    located = balance_predictions(preds, prior, 1.0)
-    with torch.inference_mode():
-        expected = balance(preds)
-    monkeypatch.setattr(posthoc, "exact_evidence", lambda *_: pytest.fail("built again"))
-    assert torch.equal(balance(preds), expected)
-    assert torch.equal(balance(preds[20:30]), expected[20:30])
-    assert torch.equal(balance.locations(preds), located)
 
 
 def posterior_variance(sigma: float, labels: np.ndarray, weights: np.ndarray) -> float:

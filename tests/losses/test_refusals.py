@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from depthbal.losses import (
+    LOSSES,
     BalanceMap,
     BinsLoss,
     BMCLoss,
@@ -124,7 +125,16 @@ REFUSED = [
     (lambda: bins((2, 7, 4, 4), (2, 1, 8, 8)), "differ"),
     (lambda: bins((2, 7), 2, 2), "boolean mask"),
     (lambda: BinsLoss(LONG_TAIL, n_bins=7)(torch.ones(2, 7), torch.ones(2).long()), "floating"),
+    *(
+        (lambda name=name: LOSSES[name]()(torch.zeros(3), torch.zeros(3)), "no prior.*set_prior")
+        for name in ("BNILoss", "GAILoss", "ReweightedLoss")
+    ),
     (lambda: BMCLoss(event_dim=1)(*torch.ones(2)), "single numbers"),
+    (lambda: BMCLoss(event_dim=1)(torch.ones(3, 3), torch.ones(1, 3)), "differ"),
+    (
+        lambda: BMCLoss(event_dim=1)(*torch.ones(2, 4, 3), torch.ones(4, 3).bool()),
+        "one entry per label",
+    ),
     (lambda: beyond(MSELoss()), "label_range"),
     (lambda: beyond(MSELoss(label_range=RANGE, event_dim=1)), "scalar labels"),
     (lambda: beyond(BNILoss(LONG_TAIL, label_range=RANGE, family="laplace")), "gaussian"),

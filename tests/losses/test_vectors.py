@@ -65,21 +65,6 @@ def test_equals_the_normal_densities_of_torch(name, shape):
     torch.testing.assert_close(values.flatten(), slow(preds, target, prior, 0.6))
 
 
-@every
-@pytest.mark.parametrize(
-    ("shapes", "message"),
-    [
-        (((3, D), (1, D), None), "differ"),
-        (((20, D), (20, D), (20, D)), "one entry per label"),
-        (((), (), None), "single numbers"),
-    ],
-)
-def test_nothing_is_broadcast(name, shapes, message):
-    preds, target, mask = (None if shape is None else torch.ones(shape) for shape in shapes)
-    with pytest.raises(ValueError, match=message):
-        make(name, problem()[2])(preds, target, None if mask is None else mask.bool())
-
-
 @pytest.mark.parametrize("count", [D, 2])
 def test_a_batch_as_large_as_the_dimension_or_the_mixture_is_no_trap(count):
     """The published code broadcasts (B, D) silently where B equals D or D equals K."""
