@@ -30,7 +30,7 @@ USAGE = "usage: depthbal COMMAND [OPTIONS]        depthbal COMMAND --help\n\n" +
     f"  {name:<10}{what}\n" for name, what in COMMANDS.items()
 )
 WAYS_OUT = dict.fromkeys(
-    (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST),
+    (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
     "name a place that this user may read and write, for results with --out",
 ) | dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "free disk space and try again")
 """What to do about errors of the system."""

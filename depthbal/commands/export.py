@@ -85,25 +85,19 @@ def main(arguments: Sequence[str]) -> None:
     require_free(path, known.overwrite)
     protocol = _protocol(run.evaluation(*names), predictor.readout)
     images = _images(known, predictor, protocol)
+    count, height, width, _ = images.shape
     if known.format == "hf":
         largest, mean = export_folder(predictor, path, images)
-        print(
-            f"Written: {path} (AutoModelForDepthEstimation.from_pretrained), which gives the raw "
-            "prediction, without read-out and balancing\n"
-            f"Largest difference from the run {largest:.2g} m, mean {mean:.2g} m"
-        )
-        return
-    largest, mean = export_predictor(predictor, known.format, path, images, protocol)
-    count, height, width, _ = images.shape
-    what = "given" if known.image else "test"
-    tau = ", tau float32 ()" if hasattr(predictor.criterion, "n_bins") else ""
-    print(
-        f"Written: {path} ({path.stat().st_size / 2**20:.1f} MiB)\n"
-        f"image uint8 (batch, {height}, {width}, 3) RGB{tau} -> "
-        f"depth (batch, {height}, {width}) m\n"
-        f"Largest difference from PyTorch {largest:.2g} m, mean {mean:.2g} m, on {count} {what} "
-        "images"
-    )
+        print(f"Written: {path} (AutoModelForDepthEstimation.from_pretrained)")
+        print("It gives the raw prediction, without read-out and balancing")
+    else:
+        largest, mean = export_predictor(predictor, known.format, path, images, protocol)
+        tau = ", tau float32 ()" if hasattr(predictor.criterion, "n_bins") else ""
+        size = f"(batch, {height}, {width}"
+        print(f"Written: {path} ({path.stat().st_size / 2**20:.1f} MiB)")
+        print(f"image uint8 {size}, 3) RGB{tau} -> depth {size}) m")
+    on = f"{count} {'given' if known.image else 'test'} images"
+    print(f"Largest difference from PyTorch {largest:.2g} m, mean {mean:.2g} m, on {on}")
 
 
 def _require_new_folder(path: Path, overwrite: bool) -> None:

@@ -148,42 +148,36 @@ class Study:
                 else:
                     print(f"{folder} is finished")
                 self.rows.setdefault(method, []).append(folder)
-                if getattr(self.loss[method], "balances", False) is not True:
-                    self._balance(method, run)
-                if self.taus and hasattr(self.loss[method], "set_world"):
-                    self._read_out(method, run)
+                self._evaluate(method, run)
             except KeyboardInterrupt:
                 raise
             except Exception as error:  # whatever it is, the other runs are not its fault
                 self.failed[str(folder)] = first_line(error)
                 print(f"{folder} failed: {type(error).__name__}: {error}", file=sys.stderr)
 
-    def _balance(self, method: str, run: Any) -> None:
-        """Evaluate a plain loss's run balanced afterwards, unless that was done before."""
-        from depthbal.training.evaluate import evaluate_run, posthoc_sigma
+    def _evaluate(self, method: str, run: Any) -> None:
+        """Evaluate a plain loss's run balanced afterwards, one of BinsLoss at every tau; once."""
+        from depthbal.training.evaluate import balance_names, evaluate_run, posthoc_sigma
         from depthbal.training.runs import open_run
 
-        for given in self.posthoc:
-            row = self.rows.setdefault(f"{method} balanced afterwards, sigma {given}", [])
+        def add(row: str, *names: str, **way: Any) -> None:
+            result = run.evaluation(*names)
+            if not (result / "metrics.json").is_file():
+                evaluate_run(run.path, **way)
+            self.rows.setdefault(row, []).append(result)
+
+        plain = getattr(self.loss[method], "balances", False) is not True
+        for given in self.posthoc if plain else ():
+            row = f"{method} balanced afterwards, sigma {given}"
+            self.rows.setdefault(row, [])  # also where it cannot be done
             wanted: Any = "auto" if given == "auto" else float(given)
             try:
                 sigma, _ = posthoc_sigma(open_run(run.path), "last", wanted)
-                result = run.evaluation(f"posthoc_{sigma:.12g}")
-                if not (result / "metrics.json").is_file():
-                    evaluate_run(run.path, posthoc=wanted)
-                row.append(result)
+                add(row, f"posthoc_{sigma:.12g}", posthoc=wanted)
             except ConfigError as error:
                 self.unbalanced[f"{run.path}, sigma {given}"] = first_line(error)
-
-    def _read_out(self, method: str, run: Any) -> None:
-        """Evaluate a run of BinsLoss at every tau, unless that was done before."""
-        from depthbal.training.evaluate import balance_names, evaluate_run
-
-        for tau in self.taus:
-            result = run.evaluation(*balance_names(None, None, tau, None))
-            if not (result / "metrics.json").is_file():
-                evaluate_run(run.path, tau=tau)
-            self.rows.setdefault(f"{method}, tau {tau:g}", []).append(result)
+        for tau in self.taus if hasattr(self.loss[method], "set_world") else ():
+            add(f"{method}, tau {tau:g}", *balance_names(None, None, tau, None), tau=tau)
 
     # ---- results ----
 

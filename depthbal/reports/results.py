@@ -151,10 +151,8 @@ def load_results(folders: Sequence[str | Path]) -> list[Result]:
     results = [_load(path) for path in paths]
     names = run_names([result.run for result in results])
     for number, result in enumerate(results):
-        if result.posthoc:
-            names[number] += (
-                f", balanced afterwards ({balance_words(result.scores.given['posthoc'])})"
-            )
+        if posthoc := result.scores.given.get("posthoc"):
+            names[number] += f", balanced afterwards ({balance_words(posthoc)})"
     clashing = {name for name in names if names.count(name) > 1}
     for number, result in enumerate(results):
         if names[number] in clashing and result.path != result.run:
