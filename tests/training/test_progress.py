@@ -70,8 +70,7 @@ def test_a_training_says_what_this_machine_could_do_faster(monkeypatch, gpu, dri
     monkeypatch.setattr(Path, "exists", lambda path: driver and "nvidia" in str(path))
     best = "bf16-mixed" if native else "32-true"
     monkeypatch.setattr(optimisation, "default_precision", lambda _: best)
-    assert [hint in found for found in faster(torch.device("cpu"), "32-true")] == [True] * bool(
-        hint
-    )
+    cpu, found = torch.device("cpu"), faster(torch.device("cpu"), "32-true")
+    assert [hint in one for one in found] == [True] * bool(hint)
     assert faster(torch.device("cuda", 0), best) == []
-    assert not native or faster(torch.device("cpu"), best) == []
+    assert not native or faster(cpu, best) == []
