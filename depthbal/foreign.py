@@ -60,10 +60,8 @@ class Pair(NamedTuple):
 class ForeignPredictions:
     """The predictions for a split of a data module, in the geometry of a protocol: pairs.
 
-    `predict` gives (h, w) metres, or 1/metres with kind "inverse", of an image uint8 (H, W, 3) RGB,
-    or is a folder of files. Whole images are scored as they are at the truth's own size, others
-    resized and cropped as for a network. A prediction is resampled bilinearly to the truth's size,
-    inverse depth as inverse depth.
+    Whole images are scored as they are at the truth's own size, others resized and cropped as for
+    a network. Predictions are resampled bilinearly to it, inverse depth as inverse depth.
     """
 
     def __init__(

@@ -302,12 +302,7 @@ def require_unseen(calibrated: Sequence[str], tested: Sequence[str]) -> None:
 
 
 def balance_words(facts: Mapping[str, Any]) -> str:
-    """Return what a way of balancing is called.
-
-    Example:
-        >>> balance_words({"noise_sigma": 0.8}), balance_words({"tau": 0.5})
-        ('sigma 0.8', 'calibrated, tau 0.5')
-    """
+    """Return what a way of balancing is called."""
     if facts.get("noise_sigma") is not None:
         return f"sigma {facts['noise_sigma']:g}"
     return f"calibrated, tau {facts['tau']:g}"

@@ -156,12 +156,12 @@ class Scores(Metric):
         mask = checked_mask(target, mask, names)
         if set(preds) != set(self.readouts):
             raise DataError(f"expected the read-outs {list(self.readouts)}, got {list(preds)}")
-        chosen = {"all": mask, **{k: torch.as_tensor(v) for k, v in (subsets or {}).items()}}
-        if set(chosen) != set(self.subsets):
-            raise DataError(f"expected the subsets {self.subsets[:-1]}, got {list(subsets or {})}")
+        given = {k: torch.as_tensor(v).to(target.device) for k, v in (subsets or {}).items()}
+        if {*given, "all"} != set(self.subsets):
+            raise DataError(f"expected the subsets {self.subsets[:-1]}, got {list(given)}")
         for values in (*preds.values(), *(interval or ())):
             check_preds(values, target, mask, names)
-        chosen = {k: checked_mask(target, v.to(target.device), names) for k, v in chosen.items()}
+        chosen = {"all": mask} | {k: checked_mask(target, v, names) for k, v in given.items()}
         if beyond is not None:
             self._add_beyond(preds, checked_mask(torch.zeros_like(target), beyond))
         index = self.bins.index(target).masked_fill_(~mask, -1)

@@ -28,9 +28,7 @@ class TrainingError(DepthbalError, RuntimeError):
 class FiniteLoss(pl.Callback):
     """Raise a TrainingError when the loss or a parameter is NaN or infinite.
 
-    On a CPU the loss is read at every step. On a GPU reading would stall every step, so a flag on
-    the device collects the answers and is read every ``every_n_steps`` steps and before each
-    checkpoint.
+    Reading the loss would stall a GPU: there a flag is read every ``every_n_steps`` steps only.
     """
 
     def __init__(self, every_n_steps: int = 50) -> None:

@@ -117,11 +117,7 @@ def build(parser: ArgumentParser, settings: Namespace, section: str) -> Any:
 
 
 def with_checkpoint(settings: Namespace, content: Mapping[str, Any]) -> Namespace:
-    """Return settings whose network is made without the weights that a checkpoint brings.
-
-    What they leave open of the network is that of the checkpoint's: a configuration that came with
-    the weights, for one.
-    """
+    """Return settings whose network is made as the checkpoint's was, without its weight file."""
     settings = settings.clone()
     network = settings.model.init_args.model
     given = network.get("init_args") or {}

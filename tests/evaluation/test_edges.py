@@ -6,7 +6,6 @@ import torch
 from torch.nn.functional import avg_pool2d
 
 from depthbal.evaluation import EDGE_TERMS, TERMS, DepthBins, Scores
-from depthbal.evaluation.terms import metric_slopes, metric_values, metrics_of
 from tests.reference import plain_boundary_f1, plain_edges
 
 BINS = DepthBins(np.arange(0.0, 11.0), ["many"] * 4 + ["medium"] * 3 + ["few"] * 3)
@@ -90,23 +89,3 @@ def test_a_subset_of_pixels_keeps_its_neighbours_and_other_metrics_their_values(
     plain = Scores(BINS, ("raw",), "raw")
     plain.update({"raw": preds}, target, target > 0)
     assert np.array_equal(whole[..., : len(TERMS)], plain.sums())
-
-
-@pytest.mark.parametrize("terms", [(*TERMS, *EDGE_TERMS), ("count", "log_absolute", "mpjpe")])
-def test_slopes_of_metrics_are_their_finite_differences(terms):
-    draw = np.random.default_rng(0)
-    sums = draw.uniform(1.0, 2.0, (5, len(terms)))
-    if "log_squared" in terms:
-        sums[:, terms.index("log_squared")] += 5
-    for place, name in enumerate(metrics_of(terms)):
-        columns, slopes = metric_slopes(sums, terms, place)
-        for column, slope in zip(columns, slopes.T, strict=True):
-            step = np.zeros(len(terms))
-            step[column] = 1e-6
-            values = [metric_values(sums + sign * step, terms)[:, place] for sign in (1, -1)]
-            np.testing.assert_allclose(slope, np.subtract(*values) / 2e-6, 1e-5, 1e-7, err_msg=name)
-        others = np.setdiff1d(np.arange(len(terms)), columns)
-        moved = sums.copy()
-        moved[:, others] += 0.3
-        same = [metric_values(x, terms)[:, place] for x in (sums, moved)]
-        assert np.array_equal(*same), name

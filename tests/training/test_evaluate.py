@@ -223,10 +223,17 @@ def test_a_damaged_pair_is_refused_by_name(finished_run, damage, message, protoc
         evaluate_run(finished_run, protocol=protocol)
 
 
-def test_scores_are_those_of_the_predictions_balanced_by_hand(mse_run):
+def test_scores_are_those_of_the_predictions_balanced_by_hand_and_say_so(mse_run, capsys):
     before = files_of(mse_run)
-    metrics, folder = evaluate_run(mse_run, posthoc=0.8)
-    assert folder == mse_run / "eval" / "posthoc_0.8"
+    assert command("evaluate", mse_run, "--posthoc=0.8", "--device=cpu") == 0
+    assert "balanced afterwards (sigma 0.8)" in " ".join(capsys.readouterr().out.split())
+    folder = mse_run / "eval" / "posthoc_0.8"
+    metrics = metrics_of(folder)
+    told = metrics["protocol"]["posthoc"]
+    assert (told["noise_sigma"], told["sigma_from"]) == (0.8, "given")
+    assert "training histogram" in told["prior"]
+    assert metrics["protocol"]["noise_sigma"] == 0.8
+    assert not {"posthoc", "noise_sigma"} & set(metrics_of(mse_run)["protocol"])
     assert {path: path.read_bytes() for path in before} == before
     raw, truth = flat_predictions(mse_run)
     histogram = open_run(mse_run).histogram()
@@ -244,19 +251,6 @@ def test_scores_are_those_of_the_predictions_balanced_by_hand(mse_run):
     # its pictures show the balanced depth
     plain = mse_run / "predictions" / "test_00000.png"
     assert plain.read_bytes() != (folder / "predictions" / plain.name).read_bytes()
-
-
-def test_it_stands_beside_the_other_evaluations_and_says_what_it_is(mse_run, capsys):
-    options = ["--protocol=eigen", "--checkpoint=best", "--posthoc=1.25", "--device=cpu"]
-    assert command("evaluate", mse_run, *options) == 0
-    printed = " ".join(capsys.readouterr().out.split())
-    assert "balanced afterwards (sigma 1.25)" in printed
-    protocol = metrics_of(mse_run / "eval" / "eigen_best_posthoc_1.25")["protocol"]
-    found = protocol["posthoc"]
-    assert (found["noise_sigma"], found["sigma_from"]) == (1.25, "given")
-    assert "training histogram" in found["prior"]
-    assert protocol["noise_sigma"] == 1.25
-    assert not {"posthoc", "noise_sigma"} & set(metrics_of(mse_run)["protocol"])
 
 
 def test_auto_takes_the_validation_error_of_the_checkpoints_epoch(mse_run, run, tmp_path):

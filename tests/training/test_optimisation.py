@@ -35,8 +35,6 @@ from tests.training.helpers import (
     train_tiny,
 )
 
-ADAMS = [torch.optim.Adam, torch.optim.AdamW]
-
 
 def optimizer_on_gpu(make, trainer=None, step=False):
     """Return what a task with a learned noise scale makes of an optimizer on a pretended GPU."""
@@ -52,7 +50,7 @@ def optimizer_on_gpu(make, trainer=None, step=False):
     return optimizer
 
 
-@pytest.mark.parametrize("cls", ADAMS)
+@pytest.mark.parametrize("cls", [torch.optim.Adam, torch.optim.AdamW])
 def test_adam_is_fused_on_a_gpu_with_all_its_settings(cls):
     optimizer = optimizer_on_gpu(
         lambda groups: cls(groups, lr=3e-4, betas=(0.8, 0.9), weight_decay=0.1, amsgrad=True),
@@ -71,30 +69,30 @@ def test_adam_is_fused_on_a_gpu_with_all_its_settings(cls):
 
 
 @pytest.mark.parametrize(
-    "chosen", [{"fused": False}, {"foreach": True}, {"foreach": False}, {"capturable": True}]
+    ("chosen", "precision", "clip", "fused"),
+    [
+        ({"fused": False}, "32-true", None, False),
+        ({"foreach": True}, "32-true", None, None),
+        ({"foreach": False}, "32-true", None, None),
+        ({"capturable": True}, "32-true", None, None),
+        ({}, "16-mixed", 1.0, None),  # fused steps unscale, and what is clipped must be
+        ({}, "16-mixed", None, True),
+        ({}, "bf16-mixed", 1.0, True),
+    ],
 )
-def test_who_says_how_updates_are_computed_is_obeyed(chosen):
-    groups = optimizer_on_gpu(lambda groups: torch.optim.AdamW(groups, **chosen)).param_groups
-    assert not any(group["fused"] for group in groups)
-    assert all(group.items() >= chosen.items() for group in groups)
+def test_who_says_how_updates_are_computed_is_obeyed_and_clipped_float16_is_not_fused(
+    chosen, precision, clip, fused
+):
+    trainer = SimpleNamespace(precision=precision, gradient_clip_val=clip)
+    optimizer = optimizer_on_gpu(lambda groups: torch.optim.AdamW(groups, **chosen), trainer)
+    assert {group["fused"] for group in optimizer.param_groups} == {fused}
+    assert all(group.items() >= chosen.items() for group in optimizer.param_groups)
 
 
 def test_other_optimizers_stay_as_they_are():
     made = []
     optimizer = optimizer_on_gpu(lambda g: made.append(torch.optim.SGD(g, lr=0.1)) or made[0])
     assert optimizer is made[0]
-
-
-@pytest.mark.parametrize(
-    ("precision", "clip", "fused"),
-    [("16-mixed", 1.0, None), ("16-mixed", None, True), ("bf16-mixed", 1.0, True)],
-)
-def test_clipped_float16_gradients_are_not_fused_because_fused_steps_unscale(
-    precision, clip, fused
-):
-    trainer = SimpleNamespace(precision=precision, gradient_clip_val=clip)
-    optimizer = optimizer_on_gpu(torch.optim.Adam, trainer)
-    assert {group["fused"] for group in optimizer.param_groups} == {fused}
 
 
 def test_a_fused_cpu_optimizer_is_refused_where_it_would_update_wrongly():

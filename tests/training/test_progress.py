@@ -14,8 +14,6 @@ from depthbal.training import optimisation
 from depthbal.training.optimisation import faster
 from tests.training.helpers import REPOSITORY, command, tiny_config
 
-CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
-
 
 def in_a_terminal(line: list[str]) -> str:
     """Return what a command writes to a terminal of 100 columns."""
@@ -57,26 +55,22 @@ def test_elsewhere_epochs_are_lines_and_the_device_is_said(tmp_path, capsys, len
     assert not any(line.startswith(("Training ", "Evaluating ")) and "━" in line for line in lines)
 
 
-@pytest.mark.parametrize("native", [True, False])
-def test_a_training_in_float32_says_that_bfloat16_is_native(monkeypatch, native):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(Path, "exists", lambda _: False)
-    found = {"avx512_bf16": native}
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found, raising=False)
-    assert [("bf16-mixed" in hint) for hint in faster(CPU, "32-true")] == [True] * native
-    assert faster(CPU, "bf16-mixed") == []
-
-
-def test_a_training_on_the_cpu_says_that_there_is_a_gpu(monkeypatch):
+@pytest.mark.parametrize(
+    ("gpu", "driver", "native", "hint"),
+    [
+        (True, True, False, "NVIDIA H200: --trainer.accelerator gpu"),
+        (False, True, False, "cannot use"),
+        (False, False, True, "bf16-mixed"),
+        (False, False, False, None),
+    ],
+)
+def test_a_training_says_what_this_machine_could_do_faster(monkeypatch, gpu, driver, native, hint):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA H200")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(optimisation, "default_precision", lambda _: "32-true")
-    (hint,) = faster(CPU, "32-true")
-    assert "NVIDIA H200: --trainer.accelerator gpu" in hint
-    assert faster(GPU, "32-true") == []
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    for there in (True, False):
-        monkeypatch.setattr(
-            Path, "exists", lambda path, there=there: there and "nvidia" in str(path)
-        )
-        assert ["cannot use" in hint for hint in faster(CPU, "32-true")] == [True] * there
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(Path, "exists", lambda path: driver and "nvidia" in str(path))
+    best = "bf16-mixed" if native else "32-true"
+    monkeypatch.setattr(optimisation, "default_precision", lambda _: best)
+    cpu, found = torch.device("cpu"), faster(torch.device("cpu"), "32-true")
+    assert [hint in one for one in found] == [True] * bool(hint)
+    assert faster(torch.device("cuda", 0), best) == []
+    assert not native or faster(cpu, best) == []
