@@ -117,11 +117,3 @@ def require_matching_head(model: nn.Module, criterion: nn.Module) -> None:
         f"{name} wants logits of {wanted} bins, the network's head gives {head.channels} (of kind "
         f"{head.kind}): --model.model.head '{{kind: bins, bins: {wanted}}}'"
     )
-
-
-def make_head(arguments: dict[str, Any] | None) -> Head:
-    """Return the head that a network's argument ``head`` describes; None is linear."""
-    try:
-        return Head(**(arguments or {}))
-    except TypeError as error:
-        raise ConfigError(f"head takes kind, label_range and bins: {error}") from error

@@ -12,7 +12,7 @@ from torchvision.models.resnet import Bottleneck, ResNet
 
 from depthbal.errors import CheckpointError
 from depthbal.models.folding import Form, enlarged_convs
-from depthbal.models.heads import make_head
+from depthbal.models.heads import Head
 from depthbal.models.weights import (
     first_few,
     is_weight_file,
@@ -180,7 +180,7 @@ class ResNetMFF(nn.Module):
         self.E = ResNetEncoder()
         self.D = UpProjectionDecoder(folded)
         self.MFF = FeatureFusion(folded)
-        self.output_head = make_head(head)
+        self.output_head = Head(**head or {})
         self.R = Refinement(self.output_head.channels)
         self._trained = weights is not None and weights.lower().endswith(PUBLISHED_SUFFIX)
         if weights is None:

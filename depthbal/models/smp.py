@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from depthbal.errors import ConfigError
-from depthbal.models.heads import make_head
+from depthbal.models.heads import Head
 from depthbal.models.weights import (
     downloading,
     is_weight_file,
@@ -83,7 +83,7 @@ class SmpDepth(nn.Module):
             "arch_args": arch_args,
             "head": head,
         }
-        self.output_scale, self.output_head = output_scale, make_head(head)
+        self.output_scale, self.output_head = output_scale, Head(**head or {})
         channels = self.output_head.channels
         self.network: Any = build_network(arch, encoder, weights, arch_args or {}, channels)
         if isinstance(self.network, smp.Unet):

@@ -53,8 +53,8 @@ def test_depth_measured_beyond_the_range_is_known_to_be_there_where_that_is_said
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_augmentation_moves_the_sky_with_its_picture_and_leaves_corners_empty(seed):
-    """The sky of the picture is blue; whatever is turned into it is black and has no depth."""
+def test_augmentation_moves_the_sky_with_its_picture(seed):
+    """The sky of the picture is blue; whatever is turned into it is black."""
     image = np.zeros((48, 64, 3), np.uint8)
     depth = np.ones((48, 64), np.float32)
     image[:30, :, 2], depth[:30] = 250, np.inf
@@ -67,10 +67,6 @@ def test_augmentation_moves_the_sky_with_its_picture_and_leaves_corners_empty(se
     beyond = sample["beyond"][0]
     assert (shown == beyond).float().mean() > 0.95  # bilinear and nearest differ at borders
     assert not beyond[-1].any()
-    corners = sample["image"][:, [0, 0, -1, -1], [0, -1, 0, -1]].amin(0)
-    black = corners <= sample["image"].amin() + 0.02
-    assert black.any()
-    assert not sample["depth"][0][[0, 0, -1, -1], [0, -1, 0, -1]][black].any()
 
 
 @pytest.mark.parametrize("transform", [EvalTransform(*SIZES), TrainTransform(*SIZES)])

@@ -5,7 +5,14 @@ import torch
 from jsonargparse import ArgumentParser
 from pytorch_lightning import LightningModule, Trainer
 
-from depthbal.data import DepthDataModule, EpochSampler, FolderDataModule, NYUD2DataModule
+from depthbal.data import (
+    DepthDataModule,
+    EpochSampler,
+    FolderDataModule,
+    NYUD2DataModule,
+    RoomsDataModule,
+    StreetsDataModule,
+)
 from depthbal.errors import ConfigError
 from tests.data.make_files import SMALL, write_nyud2
 from tests.training.helpers import QUIET
@@ -103,3 +110,30 @@ def test_the_command_line_knows_all_arguments_of_the_common_part(kind):
     assert module.count_transform.crop_size == (114, 152)
     assert module.count_transform.depth_size is None
     assert module.val_fraction == 0
+
+
+HEIGHTS = {"root": ".", "label": "height", "zero_is_label": True, "depth_range": (0, 60)}
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "words"),
+    [
+        (NYUD2DataModule, {"root": ".", "crop_size": (0, 5)}, "crop_size"),
+        (NYUD2DataModule, {"root": ".", "bin_width": 0.35}, "bin_width"),
+        (NYUD2DataModule, {"root": ".", "depth_range": (0.7, 0.5)}, "depth_range"),
+        (RoomsDataModule, {"n_train": 0}, "expected n_train and n_test of at least 1"),
+        (RoomsDataModule, {"n_val": -1}, "n_val=-1"),
+        (RoomsDataModule, {"seed": -1}, "seed=-1"),
+        (RoomsDataModule, {"picture_seed": -1}, "picture_seed=-1"),
+        (RoomsDataModule, {"size": (4, 64)}, r"size=\(4, 64\)"),
+        (StreetsDataModule, {"sparse": 0}, "expected sparse"),
+        (StreetsDataModule, {"size": (32, 64), "sparse": 33}, "expected sparse"),
+        (StreetsDataModule, {"depth_range": (2.0, 200.0)}, "expected sparse"),
+        (FolderDataModule, {**HEIGHTS, "invalid": [0.0]}, r"0 is a height .*--data\.invalid"),
+        (FolderDataModule, {**HEIGHTS, "inverse": True}, "0 is a height"),
+        (FolderDataModule, {**HEIGHTS, "zero_is_label": False}, "0 < LO < HI"),
+    ],
+)
+def test_settings_that_cannot_be_met_are_refused_at_once(kind, settings, words):
+    with pytest.raises(ConfigError, match=words):
+        kind(**settings)

@@ -141,19 +141,6 @@ def test_a_training_reports_heights(root, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"invalid": [0.0]}, r"0 is a height .*--data\.invalid"),
-        ({"inverse": True}, "0 is a height"),
-        ({"zero_is_label": False}, "0 < LO < HI"),
-    ],
-)
-def test_settings_that_contradict_are_one_error(root, settings, message):
-    with pytest.raises(ConfigError, match=message):
-        FolderDataModule(root, **SETTINGS | settings)
-
-
-@pytest.mark.parametrize(
     "options", [{"protocol": "kitti"}, {"alignments": ["median"]}, {"edges": True}]
 )
 def test_what_divides_by_the_label_is_refused(data, options):

@@ -9,7 +9,6 @@ from depthbal.data.rooms import datamodule as rooms_datamodule
 from depthbal.data.rooms import room
 from depthbal.data.rooms.datamodule import RenderedSource
 from depthbal.data.rooms.generate import Stage
-from depthbal.errors import ConfigError
 
 NYU_PER_METRE = [3.0, 27.6, 32.9, 19.2, 9.6, 4.1, 2.0, 0.9, 0.4, 0.3]  # %, NYUD2-DIR training
 
@@ -129,11 +128,3 @@ def test_splits_and_batches_are_as_asked_and_another_seed_is_another_order_of_th
     orders = [[index for _, index in data.train_dataloader().sampler] for data in (one, other)]
     assert orders[0] != orders[1]
     assert sorted(orders[0]) == sorted(orders[1])
-
-
-@pytest.mark.parametrize(
-    "wrong", [{"n_train": 0}, {"n_val": -1}, {"seed": -1}, {"picture_seed": -1}, {"size": (4, 64)}]
-)
-def test_impossible_arguments_say_what_was_expected(wrong):
-    with pytest.raises(ConfigError, match="expected"):
-        small(**wrong)

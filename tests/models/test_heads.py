@@ -68,7 +68,6 @@ def test_a_head_of_bins_starts_at_the_training_labels_distribution():
         (lambda: Head("sigmoid"), "expected a head of kind"),
         (lambda: Head("bounded")(torch.zeros(1)), "needs label_range"),
         (lambda: Head("bins", bins=1), "at least 2"),
-        (lambda: SmpDepth(**SMALL, head={"range": 1}), "head takes kind"),
         (lambda: task({"kind": "bins", "bins": 8}, MSELoss()), "use --model.criterion BinsLoss"),
         (lambda: task(None, BinsLoss(n_bins=8)), "kind: bins, bins: 8"),
         (lambda: task({"kind": "bins", "bins": 9}, BinsLoss(n_bins=8)), "gives 9"),
