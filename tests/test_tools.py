@@ -197,6 +197,7 @@ def test_a_folder_that_cannot_be_made_is_one_line(name, reason, monkeypatch, cap
     if reason == "Permission denied":
         monkeypatch.setattr(Path, "mkdir", forbidden)
     out = "file/run" if reason == "a directory" else "shut/run"
+    capsys.readouterr()  # of the training
     assert command(name, *arguments, "--out", out) == 2
     (message,) = capsys.readouterr().err.splitlines()
     assert reason in message
