@@ -8,6 +8,8 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -238,14 +240,17 @@ class DepthDataModule(LabelData):
         if untrained:
             histogram.counts += 1
         if self.bin_count is not None:
-            try:
-                edges = histogram.places(self.bin_count + 1, self.bin_spacing)
-            except ValueError as error:
-                raise ConfigError(f"{error}; give a smaller --data.bin_count") from error
-            histogram = histogram.rebinned(edges)
+            histogram = histogram.rebinned(self.bin_edges(histogram, self.bin_count))
         kind = LabelBins if self.zero_is_label else DepthBins
         bins = kind.from_histogram(histogram)
         return kind(bins.edges, scored=bins.scored) if untrained else bins
+
+    def bin_edges(self, histogram: Histogram, count: int) -> NDArray[np.float64]:
+        """Return the edges of so many bins of the spacing that was asked for."""
+        try:
+            return histogram.places(count + 1, self.bin_spacing)
+        except ValueError as error:
+            raise ConfigError(f"{error}; give a smaller --data.bin_count") from error
 
     def whole_images(self) -> DataLoader[Any]:
         """Return a loader of the test images one by one, the truth at its file's own size."""

@@ -159,7 +159,7 @@ class DepthTask(Task):
             if zero := data.zero_is_label:
                 bins = LabelBins(torch.linspace(low, high, SELECTION_BINS + 1))
             if data.bin_spacing != "uniform":
-                edges = data.train_histogram().places(SELECTION_BINS + 1, data.bin_spacing)
+                edges = data.bin_edges(data.train_histogram(), SELECTION_BINS)
                 bins = LabelBins(edges) if zero else DepthBins(edges)
             terms = LABEL_TERMS if zero else TERMS
             return Scores(bins, (self.readout,), self.readout, terms=terms, label=self.label)
