@@ -230,6 +230,11 @@ class Predictor(nn.Module):
         pixels = torch.tensor(image, device=self.mean.device).permute(2, 0, 1)
         return ((pixels.float() / 255 - self.mean) / self.std).unsqueeze(0)
 
+    def picture(self, image: Tensor) -> NDArray[np.uint8]:
+        """Return a normalised image (3, H, W) as uint8 (H, W, 3) RGB."""
+        pixels = (image.to(self.mean.device) * self.std + self.mean).clamp(0, 1)
+        return (255 * pixels).permute(1, 2, 0).round().byte().cpu().numpy()
+
     def prepare(self, image: AnyImage) -> tuple[Tensor, tuple[int, int]]:
         """Return an image as the network takes it, (1, 3, h, w), and its own (height, width).
 

@@ -264,6 +264,7 @@ def test_files_of_any_program_are_balanced_and_scored_with_the_balance(tmp_path,
         ([*other, "--posthoc=-1"], "positive sigma"),
         ([*other, "--posthoc=auto"], "needs a run"),
         ([*score, "--relative-to=log_uniform"], "--relative-to goes with --posthoc SIGMA"),
+        ([*score, "--checkpoint=best"], "of a run's network"),
     ):
         assert command("evaluate", *line) == 2
         assert words in capsys.readouterr().err

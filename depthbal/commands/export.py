@@ -173,5 +173,4 @@ def _test_images(run: Path, predictor: "Predictor") -> "list[NDArray[np.uint8]]"
         ) from error
     test = data.test_set
     places = np.linspace(0, len(test) - 1, min(COMPARED, len(test)), dtype=int).tolist()
-    pixels = (test[place]["image"] * predictor.std + predictor.mean for place in places)
-    return [(255 * one.clamp(0, 1)).permute(1, 2, 0).round().byte().numpy() for one in pixels]
+    return [predictor.picture(test[place]["image"]) for place in places]

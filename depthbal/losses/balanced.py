@@ -116,6 +116,8 @@ class BalancedMSELoss(RegressionLoss):
             raise ValueError(f"expected a positive beyond_length or None, got {beyond_length}")
         self.noise = build_noise(noise, init_noise_sigma)
         self.family: NoiseFamily = build_family(family, huber_delta, student_df)
+        if self.event_dim and not isinstance(self.family, GaussianFamily):
+            raise ValueError(f"expected family gaussian for vectors (event_dim=1), got {family}")
         self.detach_noise, self.scale, self.tolerance = detach_noise, scale, tolerance
         self.mse_weight, self.balance_weight = mse_weight, balance_weight
         self.beyond_length = beyond_length

@@ -21,7 +21,7 @@ SIGMA_BOUNDS = (1e-3, 1e3)  # of a learned noise scale, as shares of its first v
 REACH_SHARE = 0.01
 # A fall of m by less than this share of the range is rounding; nobody could measure it.
 FALL_SHARE = 1e-6
-BISECTIONS = 20
+BISECTIONS = 14  # a slope is kept to a ten-thousandth of the one that failed
 
 NoiseKind = Literal["fixed", "learned", "depth"]
 

@@ -204,8 +204,7 @@ class DepthTask(Task):
             raw = predictor.predict_raw(sample["image"][None].to(self.device), target.shape[1:])
             maps, truth = predictor.read_out(raw, (self.readout,)), target[None]
             found = rule.scored(rule.with_aligned(maps, truth, rule.counts(truth))[scores.main])
-            pixels = sample["image"] * predictor.std.cpu() + predictor.mean.cpu()
-            picture = (pixels.clamp(0, 1) * 255).permute(1, 2, 0).round().byte().numpy()
-            return picture, target[0].numpy(), found[0, 0].float().cpu().numpy()
+            shown = predictor.picture(sample["image"])
+            return shown, target[0].numpy(), found[0, 0].float().cpu().numpy()
 
         save_examples(scores, show, folder, split.none)

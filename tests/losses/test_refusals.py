@@ -76,6 +76,7 @@ REFUSED = [
     (lambda: BMCLoss(method="pairs"), "auto, exact, grouped or binned, got 'pairs'"),
     (lambda: BMCLoss(method="binned", event_dim=1), "for vectors"),
     (lambda: BMCLoss(memory=5, event_dim=1), "memory=None for vectors"),
+    (lambda: BMCLoss(family="huber", event_dim=1), "gaussian for vectors"),
     (lambda: BMCLoss(memory=0, label_range=RANGE), "positive number of batches"),
     (lambda: BMCLoss(family="cauchy"), "expected family"),
     *((lambda v=v: BMCLoss(family="huber", huber_delta=v), "finite delta") for v in (0, INF, NAN)),
