@@ -32,7 +32,10 @@ SCRIPTS = ("base", "figures", "bins", "bin_figures", "label_figures", "run_figur
 MAX_BYTES = 5_000_000
 """The page stays below, whatever the data."""
 
-ATTEMPTS = ((78, ""), (55, ""), (30, ""), (30, "joint histograms"), (30, "learning curves"))
+ATTEMPTS = (
+    *((78, ""), (55, ""), (30, ""), (30, "joint histograms"), (30, "learning curves")),
+    (30, "read-outs but the main one"),
+)
 """Quality of the examples, and what goes besides: the next is tried where the page is too large."""
 
 BEYOND_ROWS = 8
@@ -105,7 +108,7 @@ def write_page(report: Comparison, out: Path) -> None:
     parts, gaps = _parts(report), []
     for quality, part in ATTEMPTS:
         if part:
-            data |= {"joint": {}} if part == "joint histograms" else {"curves": []}
+            _leave_out(data, part)
             gaps.append(f"{part}: left out, {len(runs)} runs would not fit into the page")
         # NaN and infinity, which JSON has no name for, are an error
         packed_data = packed(json.dumps(data, allow_nan=False, separators=(",", ":")))
@@ -117,6 +120,18 @@ def write_page(report: Comparison, out: Path) -> None:
         raise ConfigError(f"{len(runs)} runs do not fit into {MAX_BYTES:,} bytes; report fewer")
     with replacing(out) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def _leave_out(data: dict[str, Any], part: str) -> None:
+    """Take a part that `ATTEMPTS` names out of the page's data."""
+    if part == "joint histograms":
+        data["joint"] = {}
+    elif part == "learning curves":
+        data["curves"] = []
+    else:
+        main = tuple({f"/{run['main']}" for run in data["runs"]})
+        data["bins"] = {key: rows for key, rows in data["bins"].items() if key.endswith(main)}
+        data["readouts"] = []
 
 
 def _parts(report: Comparison) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from depthbal.evaluation import GROUPS
+from depthbal.reports import writing
 from depthbal.reports.pictures import MAX_EXAMPLES
 from depthbal.reports.writing import MAX_BYTES, markdown, write_page
 from tests.reports.made import (
@@ -229,6 +230,18 @@ def test_many_large_runs_stay_below_the_limit(tmp_path):
     assert len(html.encode()) < MAX_BYTES
     # noise compresses badly: what had to go is named
     assert len(re.findall(r"signed error of", html)) <= MAX_EXAMPLES
+
+
+def test_the_last_to_go_are_the_read_outs_that_no_run_is_reported_in(tmp_path, monkeypatch):
+    run = read_as_mean(depth_result())
+    html = page_of(tmp_path, run)
+    assert {key.rpartition("/")[2] for key in page_data(html)["bins"]} == {"raw", "mean"}
+    monkeypatch.setattr(writing, "MAX_BYTES", len(html) - 1)
+    monkeypatch.setattr(writing, "ATTEMPTS", (writing.ATTEMPTS[0], writing.ATTEMPTS[-1]))
+    small = page_of(tmp_path, run)
+    data = page_data(small)
+    assert {key.rpartition("/")[2] for key in data["bins"]} == {"mean"}
+    assert "read-outs but the main one: left out" in small
 
 
 def test_at_most_24_predictions_are_shown_and_each_run_and_reason_has_its_share(tmp_path):
