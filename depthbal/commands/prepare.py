@@ -45,6 +45,9 @@ def main(arguments: Sequence[str]) -> None:
     add("--sky-mask", help="folder or pattern of masks with another value than 0 in the sky")
     add("--zero-is-label", action="store_true", help="0 is a label, as of heights")
     add("--inverse", action="store_true", help="the files hold inverse depth")
+    add("--distance", choices=("planar", "ray"), help="along the optical axis, or along the ray")
+    camera = "of rays, in pixels of the depth maps"
+    add("--intrinsics", type=float, nargs=4, metavar=("FX", "FY", "CX", "CY"), help=camera)
     given = vars(parser.parse_args(arguments))
     if given["short_side"] < 0:
         parser.error("--short-side: expected a positive number, or 0 to keep the sizes")

@@ -19,6 +19,7 @@ from depthbal.data.packing import pack
 from depthbal.errors import ConfigError, DataError, RunFolderError
 from tests.data.make_files import (
     levels,
+    metres,
     millimetres,
     noise_image,
     ramp_depth,
@@ -275,6 +276,17 @@ def test_the_tool_packs_and_reports_mistakes_in_one_line(source, tmp_path, capsy
     assert tool("src", "--short-side", "24") == 0
     assert "0 MB written; use it with --data.root deep/out.h5" in capsys.readouterr().out
     assert len(set_up(NYUD2DataModule, "deep/out.h5", val_fraction=0.0).train_set) == 10
+
+
+def test_rays_are_packed_as_depth_along_the_axis(tmp_path):
+    source, file = write_folder(tmp_path / "own", 12, metres, sizes=((48, 64),)), tmp_path / "p.h5"
+    camera = (40.0, 40.0, 31.5, 23.5)
+    line = ["--distance", "ray", "--intrinsics", *camera, "--short-side", 0]
+    assert main("prepare", [str(one) for one in (source, "--out", file, *line)]) == 0
+    rays = FolderDataModule(source, distance="ray", intrinsics=camera).train_source()
+    depth, found = rays.load_depth(0), FolderDataModule(file).train_source().load_depth(0)
+    assert np.abs(found - depth).max() <= 0.00051
+    assert (metres((48, 64), 0) - depth).max() > 0.1  # in the corners
 
 
 # ---- nyu_depth_v2_labeled.mat ----
