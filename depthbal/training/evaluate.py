@@ -228,12 +228,13 @@ def posthoc_sigma(
     """Return the sigma that was given and "given", or that of the error on validation."""
     if wanted != "auto":
         return float(wanted), "given"
-    epoch = str(read_checkpoint(find_checkpoint(run.path, checkpoint))["epoch"])
-    rows = [row for row in read_rows(run.metrics_csv)[1] if row.get("epoch") == epoch]
-    values = [float(row[RESIDUAL]) for row in rows if row.get(RESIDUAL)]
-    if not values or not math.isfinite(values[-1]):
+    last = int(read_checkpoint(find_checkpoint(run.path, checkpoint))["epoch"])
+    rows = [row for row in read_rows(run.metrics_csv)[1] if row.get(RESIDUAL)]
+    # an epoch that max_steps cut off has no validation of its own
+    values = [(row["epoch"], float(row[RESIDUAL])) for row in rows if int(row["epoch"]) <= last]
+    if not values or not math.isfinite(values[-1][1]):
         raise ConfigError(
-            f"{run.metrics_csv} has no {RESIDUAL} of epoch {epoch}, from which --posthoc auto "
+            f"{run.metrics_csv} has no {RESIDUAL} up to epoch {last}, from which --posthoc auto "
             "takes sigma; give --posthoc SIGMA in label units"
         )
     if run.settings.model.init_args.get("label_transform") is not None:
@@ -241,7 +242,7 @@ def posthoc_sigma(
             "--posthoc auto takes sigma from an RMSE of the labels, not of their logarithms, of "
             "which this loss is; give --posthoc SIGMA, such as 0.1"
         )
-    rmse, histogram = values[-1], run.histogram()
+    (epoch, rmse), histogram = values[-1], run.histogram()
     source = f"{RESIDUAL} {rmse:.3g} of epoch {epoch} and the histogram of the training labels"
     if histogram is None:  # nor can anything be balanced: the map says so
         return rmse, source

@@ -267,6 +267,10 @@ def test_auto_takes_the_validation_error_of_the_checkpoints_epoch(mse_run, run, 
     assert folder.name == f"posthoc_{found['noise_sigma']:g}"
     sigma, _ = posthoc_sigma(open_run(plain), "best", "auto")
     assert sigma == pytest.approx(sigmas[checkpoint_of(plain, "best")["epoch"]], rel=5e-3)
+    pretend_errors(plain, 0.7, "")  # max_steps cut the last epoch off before it was validated
+    sigma, source = posthoc_sigma(open_run(plain), "last", "auto")
+    assert sigma == pytest.approx(sigmas[0], rel=5e-3)
+    assert "val/rmse 0.7 of epoch 0" in source
     (run / "metrics.csv").unlink()
     with pytest.raises(ConfigError, match=r"metrics\.csv.*--posthoc SIGMA"):
         posthoc_sigma(open_run(run), "last", "auto")
