@@ -88,7 +88,7 @@ def test_what_cannot_be_done_is_said_at_the_end_and_the_rest_is_done(tmp_path, c
     assert "expected one label range" in said
     for text in (said, (out / "table.md").read_text()):
         assert "not balanced afterwards: " in text
-        assert "no val/rmse up to epoch 0" in text
+        assert "no finite val/rmse up to epoch 0" in text
     rows = table(out)
     assert list(rows) == ["mse", "mse balanced afterwards, sigma auto"]
     saved = (out / "mse-0" / "checkpoints").iterdir()

@@ -151,8 +151,8 @@ def sources(known: argparse.Namespace, overrides: list[str]) -> list[str]:
         raise ConfigError("give a run folder, or --predictions DIR with --data")
     if known.predictions and not known.data:
         raise ConfigError("--predictions needs --data, a data module or a run folder")
-    if known.predictions and (known.device or known.checkpoint != "last"):
-        raise ConfigError("--device and --checkpoint are of a run's network, not of --predictions")
+    if known.predictions and known.checkpoint != "last":
+        raise ConfigError("--checkpoint is of a run's network, not of --predictions")
     return ["--data", known.data, *overrides] if known.run and known.data else overrides
 
 

@@ -34,7 +34,7 @@ MAX_BYTES = 5_000_000
 
 ATTEMPTS = (
     *((78, ""), (55, ""), (30, ""), (30, "joint histograms"), (30, "learning curves")),
-    (30, "read-outs but the main one"),
+    (30, "read-outs that no run is reported in"),
 )
 """Quality of the examples, and what goes besides: the next is tried where the page is too large."""
 
@@ -129,8 +129,10 @@ def _leave_out(data: dict[str, Any], part: str) -> None:
     elif part == "learning curves":
         data["curves"] = []
     else:
-        main = tuple({f"/{run['main']}" for run in data["runs"]})
-        data["bins"] = {key: rows for key, rows in data["bins"].items() if key.endswith(main)}
+        for key, rows in data["bins"].items():
+            pairs = zip(rows, data["runs"], strict=True)
+            rows[:] = [row if key.endswith(f"/{run['main']}") else None for row, run in pairs]
+        data["bins"] = {key: rows for key, rows in data["bins"].items() if any(rows)}
         data["readouts"] = []
 
 

@@ -225,17 +225,19 @@ def use_balance(run: RunFolder, task: Task, path: str | Path) -> list[str]:
 def posthoc_sigma(
     run: Run, checkpoint: CheckpointName, wanted: float | Literal["auto"]
 ) -> tuple[float, str]:
-    """Return the sigma that was given and "given", or that of the error on validation."""
+    """Return the sigma that was given and "given", or that of the last validation error and which.
+
+    It is that of the checkpoint's epoch, or of the last before it that was validated.
+    """
     if wanted != "auto":
         return float(wanted), "given"
     last = int(read_checkpoint(find_checkpoint(run.path, checkpoint))["epoch"])
     rows = [row for row in read_rows(run.metrics_csv)[1] if row.get(RESIDUAL)]
-    # an epoch that max_steps cut off has no validation of its own
     values = [(row["epoch"], float(row[RESIDUAL])) for row in rows if int(row["epoch"]) <= last]
     if not values or not math.isfinite(values[-1][1]):
         raise ConfigError(
-            f"{run.metrics_csv} has no {RESIDUAL} up to epoch {last}, from which --posthoc auto "
-            "takes sigma; give --posthoc SIGMA in label units"
+            f"{run.metrics_csv} has no finite {RESIDUAL} up to epoch {last}, from which "
+            "--posthoc auto takes sigma; give --posthoc SIGMA in label units"
         )
     if run.settings.model.init_args.get("label_transform") is not None:
         raise ConfigError(

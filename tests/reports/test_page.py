@@ -233,15 +233,18 @@ def test_many_large_runs_stay_below_the_limit(tmp_path):
 
 
 def test_the_last_to_go_are_the_read_outs_that_no_run_is_reported_in(tmp_path, monkeypatch):
-    run = read_as_mean(depth_result())
-    html = page_of(tmp_path, run)
-    assert {key.rpartition("/")[2] for key in page_data(html)["bins"]} == {"raw", "mean"}
+    runs = depth_result("raw"), read_as_mean(depth_result("mean"))
+    html = page_of(tmp_path, *runs)
+    assert all(page_data(html)["bins"]["0/all/raw"])
     monkeypatch.setattr(writing, "MAX_BYTES", len(html) - 1)
     monkeypatch.setattr(writing, "ATTEMPTS", (writing.ATTEMPTS[0], writing.ATTEMPTS[-1]))
-    small = page_of(tmp_path, run)
+    small = page_of(tmp_path, *runs)
+    assert "read-outs that no run is reported in: left out" in small
     data = page_data(small)
-    assert {key.rpartition("/")[2] for key in data["bins"]} == {"mean"}
-    assert "read-outs but the main one: left out" in small
+    there = {
+        name: [row is not None for row in data["bins"][f"0/all/{name}"]] for name in ("raw", "mean")
+    }
+    assert there == {"raw": [True, False], "mean": [False, True]}
 
 
 def test_at_most_24_predictions_are_shown_and_each_run_and_reason_has_its_share(tmp_path):

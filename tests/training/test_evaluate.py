@@ -253,7 +253,7 @@ def test_scores_are_those_of_the_predictions_balanced_by_hand_and_say_so(mse_run
     assert plain.read_bytes() != (folder / "predictions" / plain.name).read_bytes()
 
 
-def test_auto_takes_the_validation_error_of_the_checkpoints_epoch(mse_run, run, tmp_path):
+def test_auto_takes_the_last_validation_error_up_to_the_checkpoints_epoch(mse_run, run, tmp_path):
     plain = shutil.copytree(mse_run, tmp_path / "plain")
     with pytest.raises(ConfigError, match="below the labels' standard deviation"):
         posthoc_sigma(open_run(plain), "last", "auto")  # nobody trained it for long
