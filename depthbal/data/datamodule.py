@@ -19,7 +19,7 @@ from depthbal.data.dataset import DepthDataset, check_split, padded, spread
 from depthbal.data.images import IMAGENET_MEAN, IMAGENET_STD
 from depthbal.data.label_data import LabelData, Split, announce
 from depthbal.data.loader import LateLoader, ShardSampler, single_threaded
-from depthbal.data.pairs import PairSource, PairSubset
+from depthbal.data.pairs import PairSource, PairSubset, natural
 from depthbal.data.splits import Division, hold_out
 from depthbal.data.transforms import EvalTransform, TrainTransform
 from depthbal.errors import ConfigError
@@ -183,11 +183,17 @@ class DepthDataModule(LabelData):
         return {"train": train, "val": val}
 
     def divided(self, source: PairSource, fraction: float) -> Division:
-        """Divide pairs; where chance holds out none with depth, it has another try."""
-        groups = [source.group(index) for index in range(len(source))]
+        """Divide pairs; where chance holds out none with depth, it has another try.
+
+        Blocks are of neighbours by name: a list may be shuffled.
+        """
+        order = sorted(range(len(source)), key=lambda index: natural(source.name(index)))
+        groups = [source.group(index) for index in order]
         low, high = self.depth_range
         for seed in range(self.seed, self.seed + _TRIES):
             split = hold_out(groups, fraction, seed)
+            kept, held_out = (sorted(order[place] for place in part) for part in split[:2])
+            split = split._replace(kept=kept, held_out=held_out)
             chosen = [split.held_out[place] for place in spread(len(split.held_out))]
             depths = map(source.load_depth, chosen)
             if not chosen or any(((depth >= low) & (depth <= high)).any() for depth in depths):

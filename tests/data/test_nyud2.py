@@ -23,6 +23,17 @@ def test_the_root_may_contain_the_data_folder_or_be_it(data):
         assert module.val_dataloader() == []
 
 
+def test_what_is_held_out_of_a_shuffled_list_are_blocks_of_neighbours_all_the_same(tmp_path):
+    data = write_nyud2(tmp_path, scenes=1, per_scene=40)
+    rows, held_out = (data / "nyu2_train.csv").read_text().split(), []
+    for order in (range(40), np.random.default_rng(0).permutation(40)):
+        (data / "nyu2_train.csv").write_text("\n".join(rows[index] for index in order))
+        module = set_up(NYUD2DataModule, tmp_path, val_fraction=0.25)
+        held_out.append({module.val_set.source.name(index) for index in range(10)})
+        assert len(module.train_set) == 30
+    assert held_out[0] == held_out[1]
+
+
 def test_training_depth_is_8_bit_up_to_10_m_and_test_depth_is_millimetres(data):
     module = set_up(NYUD2DataModule, data, val_fraction=0.0)
     train, test = (part.source.load(0)[1] for part in (module.train_set, module.test_set))
