@@ -4,14 +4,14 @@ from tests.training.helpers import command, metrics_of
 
 SMALL = [
     "--seed_everything=0",
-    "--trainer.max_epochs=10",
+    "--trainer.max_epochs=8",
     "--trainer.accelerator=cpu",
     "--trainer.precision=32-true",
     "--model.model.encoder=tu-test_resnet",  # a tenth of the config's time, the same claim
     "--model.model.arch_args.encoder_depth=4",
     "--model.model.arch_args.decoder_channels=[32,16,16,8]",
     "--data.size=[48,64]",
-    "--data.n_train=320",
+    "--data.n_train=256",
     "--data.n_val=8",
     "--data.n_test=160",
 ]
