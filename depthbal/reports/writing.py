@@ -6,6 +6,7 @@ import itertools
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache, partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -105,15 +106,16 @@ def write_page(report: Comparison, out: Path) -> None:
         lstrip_blocks=True,
     )
     template, data, runs = environment.get_template("page.html"), payload(report), report.results
-    parts, gaps = _parts(report), []
+    parts, gaps, pictures = _parts(report), [], cache(partial(gallery, report))
     for quality, part in ATTEMPTS:
         if part:
             _leave_out(data, part)
             gaps.append(f"{part}: left out, {len(runs)} runs would not fit into the page")
-        # NaN and infinity, which JSON has no name for, are an error
-        packed_data = packed(json.dumps(data, allow_nan=False, separators=(",", ":")))
-        parts |= {"data": data, "payload": packed_data, "gallery": gallery(report, quality)}
-        text = template.render(**parts, gaps=gaps)
+        if part or "payload" not in parts:  # else nothing but the pictures has changed
+            # NaN and infinity, which JSON has no name for, are an error
+            text = json.dumps(data, allow_nan=False, separators=(",", ":"))
+            parts |= {"data": data, "payload": packed(text)}
+        text = template.render(**parts, gallery=pictures(quality), gaps=gaps)
         if len(text.encode()) < MAX_BYTES:
             break
     else:
